@@ -1,0 +1,128 @@
+"""The log hub: one bounded ring of lines per service, followers, and the bridge from `logging`.
+
+Lines are attributed by name: a hosted service's records carry the name that was set in
+`current_service` when its tasks began; everything else belongs to the stack itself ("msctl").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextvars import ContextVar
+from operator import attrgetter
+
+from msctl.clock import Clock
+from msctl.model import LogLine, LogQuery
+
+STACK = "msctl"
+MAX_LINE = 16 * 1024
+"""Characters kept of one line; the rest is cut and said to be."""
+
+current_service: ContextVar[str] = ContextVar("msctl_current_service", default=STACK)
+
+
+class LogHub:
+    """Keeps the last lines of each service and hands new ones to followers.
+
+    A ring holds `capacity` lines, so a chatty service never evicts another's. A follower that
+    does not keep up loses its oldest lines (and is told how many), never the stack's memory.
+    """
+
+    def __init__(self, clock: Clock, *, capacity: int = 2000, backlog: int = 10_000) -> None:
+        self._clock = clock
+        self._capacity = capacity
+        self._backlog = backlog
+        self._rings: dict[str, deque[LogLine]] = {}
+        self._followers: set[_Follower] = set()
+        self._listeners: list[Callable[[LogLine], None]] = []
+        self._seq = 0
+
+    def append(self, service: str, text: str, level: str = "info") -> None:
+        """Record `text` for `service`; each of its lines becomes one line of the log."""
+        for part in text.splitlines() or [""]:
+            self._append_line(service, part, level)
+
+    def _append_line(self, service: str, text: str, level: str) -> None:
+        if len(text) > MAX_LINE:
+            text = f"{text[:MAX_LINE]}… ({len(text) - MAX_LINE} more characters cut)"
+        self._seq += 1
+        line = LogLine(self._seq, self._clock.time(), service, level, text)
+        ring = self._rings.get(service)
+        if ring is None:
+            ring = self._rings[service] = deque(maxlen=self._capacity)
+        ring.append(line)
+        for listener in self._listeners:
+            listener(line)
+        for follower in self._followers:
+            follower.offer(line)
+
+    def listen(self, listener: Callable[[LogLine], None]) -> None:
+        """Call `listener` with each line from now on, at once and in order; it must not block."""
+        self._listeners.append(listener)
+
+    def tail(self, services: Iterable[str] = (), count: int | None = None) -> list[LogLine]:
+        """The last `count` lines (None: all that is kept) of these services together, oldest first."""
+        wanted = set(services)
+        rings = [ring for name, ring in self._rings.items() if not wanted or name in wanted]
+        lines = list(heapq.merge(*rings, key=attrgetter("seq")))
+        return lines if count is None else lines[max(0, len(lines) - count) :]
+
+    async def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """The lines that `query` asks for; with `follow`, those to come until the caller stops."""
+        follower = _Follower(frozenset(query.services), self._backlog)
+        if query.follow:
+            self._followers.add(follower)
+        try:
+            for line in self.tail(query.services, query.tail):
+                yield line
+            while query.follow:
+                for line in await follower.take():
+                    yield line
+        finally:
+            self._followers.discard(follower)
+
+
+class _Follower:
+    """A bounded queue of lines for one reader."""
+
+    def __init__(self, services: frozenset[str], backlog: int) -> None:
+        self._services = services
+        self._lines: deque[LogLine] = deque(maxlen=backlog)
+        self._missed = 0
+        self._wake = asyncio.Event()
+
+    def offer(self, line: LogLine) -> None:
+        if self._services and line.service not in self._services:
+            return
+        if len(self._lines) == self._lines.maxlen:
+            self._missed += 1
+        self._lines.append(line)
+        self._wake.set()
+
+    async def take(self) -> list[LogLine]:
+        await self._wake.wait()
+        self._wake.clear()
+        lines = list(self._lines)
+        self._lines.clear()
+        if self._missed and lines:
+            note = f"({self._missed} lines were skipped: this reader was too slow)"
+            lines.insert(0, LogLine(lines[0].seq, lines[0].time, STACK, "warning", note))
+            self._missed = 0
+        return lines
+
+
+class HubHandler(logging.Handler):
+    """Sends records of the standard `logging` to a hub, under the service they belong to."""
+
+    def __init__(self, hub: LogHub) -> None:
+        super().__init__()
+        self._hub = hub
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._hub.append(current_service.get(), self.format(record), record.levelname.lower())
+        except Exception:  # noqa: BLE001 - a record that cannot be formatted must not end the service
+            self.handleError(record)
