@@ -10,7 +10,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from msctl import __version__
 from msctl.clock import AsyncClock, SystemClock
@@ -30,8 +32,8 @@ from msctl.model import (
     Snapshot,
 )
 from msctl.supervisor.brokers import make_broker
+from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
-from msctl.supervisor.select import select
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, HubHandler, LogHub
 
@@ -74,18 +76,22 @@ class Stack:
 
     # --- its life ---------------------------------------------------------------------------------
 
-    async def up(self, services: Sequence[str]) -> None:
-        """Bind, open the control socket, start the broker and then these services.
+    async def open(self, services: Sequence[str]) -> None:
+        """Bind what these services listen on, and open the control socket.
 
-        Returns when each of them is ready or has failed. Raises PortTakenError, BrokerError or
-        MsctlError where the stack itself cannot come up; `end` is owed either way.
+        Raises UnknownServiceError, PortTakenError or MsctlError; `end` is owed either way.
         """
-        names = self._select(services)
-        self._supervisor.reserve(names)
+        self._supervisor.reserve(self._select(services))
         StackRecord(self._project.name, self._root, os.getpid()).write(self._paths)
         await self._control.start()
+
+    async def up(self, services: Sequence[str]) -> None:
+        """Start the broker and then these services; returns when each is ready or has failed.
+
+        Raises BrokerError where the stack runs the broker itself and it does not come up.
+        """
         await self._broker.start()
-        await self._supervisor.start(names)
+        await self._supervisor.start(self._select(services))
 
     async def ended(self) -> None:
         """Wait until somebody asks the stack to end."""
@@ -182,53 +188,76 @@ class Stack:
         return Gateway(spec, routes, self._registry, clock=self._clock)
 
 
-def run(
-    project: Project,
-    paths: StackPaths,
-    services: Sequence[str],
-    *,
-    on_line: Callable[[LogLine], None],
-    on_up: Callable[[Snapshot], bool],
-) -> None:
+class Audience(Protocol):
+    """Who started the stack, and what it is told."""
+
+    def line(self, line: LogLine) -> None:
+        """A line of the log; called in the stack's loop, so it must not block for long."""
+        ...
+
+    def open(self) -> None:
+        """The control socket answers."""
+        ...
+
+    def up(self, snapshot: Snapshot) -> bool:
+        """The start is over, with what came of it; whether to go on."""
+        ...
+
+
+def run(project: Project, paths: StackPaths, services: Sequence[str], audience: Audience) -> None:
     """Run a stack until it is asked to end: by the control socket, SIGINT, SIGTERM or SIGHUP.
 
-    The caller holds the project's lock. `on_line` gets every log line. `on_up` is told once that
-    the start is over, with what came of it, and answers whether to go on. A second signal ends
-    the stack at once. Raises what kept it from coming up, after everything has been undone.
+    The caller holds the project's lock. A second signal ends the stack at once. Raises what kept
+    it from coming up, after everything has been undone.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(project, paths, services, on_line, on_up))
+        runner.run(_run(project, paths, services, audience))
 
 
-async def _run(
-    project: Project,
-    paths: StackPaths,
-    services: Sequence[str],
-    on_line: Callable[[LogLine], None],
-    on_up: Callable[[Snapshot], bool],
-) -> None:
+async def _run(project: Project, paths: StackPaths, services: Sequence[str], audience: Audience) -> None:
     clock = SystemClock(asyncio.sleep)
     logs = LogHub(clock)
-    logs.listen(on_line)
+    logs.listen(audience.line)
+    with _logging_to(logs):
+        stack = Stack(project, paths, clock=clock, logs=logs)
+        _on_signals(stack)
+        ending = asyncio.ensure_future(stack.ended())
+        try:
+            if await _unless(ending, _start(stack, services, audience)):
+                await ending
+        finally:
+            ending.cancel()
+            await stack.end()
+
+
+async def _start(stack: Stack, services: Sequence[str], audience: Audience) -> bool:
+    await stack.open(services)
+    audience.open()
+    await stack.up(services)
+    return audience.up(await stack.snapshot())
+
+
+async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool]) -> bool:
+    """What `work` returns, or False if `ending` comes first, which cancels it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
+        return task.done() and await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def _logging_to(logs: LogHub) -> Iterator[None]:
+    """Send the standard `logging` of this process to the hub."""
     handler = HubHandler(logs)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    stack = Stack(project, paths, clock=clock, logs=logs)
-    starting = asyncio.ensure_future(stack.up(services))
-    ending = asyncio.ensure_future(stack.ended())
-    _on_signals(stack)
     try:
-        await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            await starting
-            if on_up(await stack.snapshot()):
-                await ending
+        yield
     finally:
-        for task in (starting, ending):
-            task.cancel()
-        await asyncio.gather(starting, ending, return_exceptions=True)
-        await stack.end()
         root.removeHandler(handler)
 
 
