@@ -93,6 +93,12 @@ class Stack:
         await self._broker.start()
         await self._supervisor.start(self._select(services))
 
+    def ask_to_end(self, timeout: float | None = None) -> None:
+        """Let `ended` return; `timeout` is how many seconds the services may then take."""
+        if timeout is not None:
+            self._stop_timeout = timeout
+        self._ending.set()
+
     async def ended(self) -> None:
         """Wait until somebody asks the stack to end."""
         await self._ending.wait()
@@ -149,9 +155,7 @@ class Stack:
         return await self.snapshot()
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        if timeout is not None:
-            self._stop_timeout = timeout
-        self._ending.set()
+        self.ask_to_end(timeout)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -273,7 +277,7 @@ def _on_signals(stack: Stack) -> None:
             os._exit(128 + number)
         asked = True
         log.info("stopping (%s; once more to stop at once)", number.name)
-        loop.create_task(stack.shutdown())
+        stack.ask_to_end()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signalled, number)
