@@ -6,7 +6,6 @@ Lines are attributed by name: a hosted service's records carry the name that was
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import logging
 from collections import deque
@@ -16,6 +15,7 @@ from operator import attrgetter
 
 from msctl.clock import Clock
 from msctl.model import LogLine, LogQuery
+from msctl.telemetry.broadcast import Broadcast
 
 STACK = "msctl"
 MAX_LINE = 16 * 1024
@@ -34,9 +34,8 @@ class LogHub:
     def __init__(self, clock: Clock, *, capacity: int = 2000, backlog: int = 10_000) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._backlog = backlog
         self._rings: dict[str, deque[LogLine]] = {}
-        self._followers: set[_Follower] = set()
+        self._followers: Broadcast[LogLine] = Broadcast(backlog=backlog)
         self._listeners: list[Callable[[LogLine], None]] = []
         self._seq = 0
 
@@ -56,8 +55,7 @@ class LogHub:
         ring.append(line)
         for listener in self._listeners:
             listener(line)
-        for follower in self._followers:
-            follower.offer(line)
+        self._followers.publish(line)
 
     def listen(self, listener: Callable[[LogLine], None]) -> None:
         """Call `listener` with each line from now on, at once and in order; it must not block."""
@@ -72,46 +70,17 @@ class LogHub:
 
     async def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
         """The lines that `query` asks for; with `follow`, those to come until the caller stops."""
-        follower = _Follower(frozenset(query.services), self._backlog)
-        if query.follow:
-            self._followers.add(follower)
-        try:
+        wanted = frozenset(query.services)
+        with self._followers.subscribe(lambda line: not wanted or line.service in wanted) as feed:
             for line in self.tail(query.services, query.tail):
                 yield line
             while query.follow:
-                for line in await follower.take():
+                lines, missed = await feed.take()
+                if missed:
+                    note = f"({missed} lines were skipped: this reader was too slow)"
+                    yield LogLine(lines[0].seq, lines[0].time, STACK, "warning", note)
+                for line in lines:
                     yield line
-        finally:
-            self._followers.discard(follower)
-
-
-class _Follower:
-    """A bounded queue of lines for one reader."""
-
-    def __init__(self, services: frozenset[str], backlog: int) -> None:
-        self._services = services
-        self._lines: deque[LogLine] = deque(maxlen=backlog)
-        self._missed = 0
-        self._wake = asyncio.Event()
-
-    def offer(self, line: LogLine) -> None:
-        if self._services and line.service not in self._services:
-            return
-        if len(self._lines) == self._lines.maxlen:
-            self._missed += 1
-        self._lines.append(line)
-        self._wake.set()
-
-    async def take(self) -> list[LogLine]:
-        await self._wake.wait()
-        self._wake.clear()
-        lines = list(self._lines)
-        self._lines.clear()
-        if self._missed and lines:
-            note = f"({self._missed} lines were skipped: this reader was too slow)"
-            lines.insert(0, LogLine(lines[0].seq, lines[0].time, STACK, "warning", note))
-            self._missed = 0
-        return lines
 
 
 class HubHandler(logging.Handler):

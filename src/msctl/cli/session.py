@@ -1,0 +1,46 @@
+"""From the global options to the project and its running stack."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msctl.control.paths import StackPaths, stack_paths
+
+if TYPE_CHECKING:
+    from msctl.config import Resolved
+    from msctl.control.client import ControlClient
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that every verb shares."""
+
+    file: Path | None = None
+    project: str | None = None
+    env_file: Path | None = None
+
+    def load(self) -> Resolved:
+        """The whole configuration. Raises ConfigError."""
+        from msctl.config import load
+
+        overrides = {} if self.project is None else {"project.name": self.project}
+        return load(
+            file=self.file, cwd=Path.cwd(), env=os.environ, env_file=self.env_file, overrides=overrides
+        )
+
+    def identify(self) -> tuple[str, StackPaths]:
+        """The project's name and where its stack keeps its files, without reading all of it."""
+        from msctl.config import identify
+
+        identity = identify(file=self.file, cwd=Path.cwd(), env=os.environ, name=self.project)
+        return identity.name, stack_paths(identity.name, identity.root, os.environ)
+
+    def client(self) -> ControlClient:
+        """The running stack of the project; its verbs raise NotRunningError where there is none."""
+        from msctl.control.client import ControlClient
+
+        name, paths = self.identify()
+        return ControlClient(paths, name)

@@ -1,0 +1,144 @@
+"""The CLI's end of the control socket: SystemView's verbs, blocking, on the standard library.
+
+`status` and `down` must not pay for importing aiohttp, so this speaks HTTP with `http.client`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from msctl.control.paths import StackPaths
+from msctl.errors import ExitCode, MsctlError, NotRunningError
+from msctl.model import Event, LogLine, LogQuery, Snapshot
+
+T = TypeVar("T")
+
+
+class ControlClient:
+    """A running stack, seen through its control socket. Every verb raises NotRunningError where
+    no stack answers, and whatever MsctlError the stack itself raised."""
+
+    def __init__(self, paths: StackPaths, project: str) -> None:
+        self._path = str(paths.socket)
+        self._project = project
+
+    def snapshot(self) -> Snapshot:
+        return self._call("GET", "/v1/snapshot", Snapshot)
+
+    def events(self) -> Iterator[Event]:
+        return self._stream("/v1/events", Event)
+
+    def logs(self, query: LogQuery) -> Iterator[LogLine]:
+        fields = [("service", name) for name in query.services]
+        if query.tail is not None:
+            fields.append(("tail", str(query.tail)))
+        if query.follow:
+            fields.append(("follow", "1"))
+        return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)
+
+    def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        return self._call("POST", "/v1/start", Snapshot, {"services": services, "deps": deps})
+
+    def stop(self, services: Sequence[str]) -> Snapshot:
+        return self._call("POST", "/v1/stop", Snapshot, {"services": services})
+
+    def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        self._request("POST", "/v1/shutdown", {"timeout": timeout})[1].close()
+
+    def _call(self, method: str, target: str, kind: type[T], body: object = None) -> T:
+        response, connection = self._request(method, target, body)
+        try:
+            return msgspec.json.decode(response.read(), type=kind)
+        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+            raise self._ended() from error
+        finally:
+            connection.close()
+
+    def _stream(self, target: str, kind: type[T]) -> Iterator[T]:
+        response, connection = self._request("GET", target)
+        return self._lines(response, connection, msgspec.json.Decoder(kind))
+
+    def _lines(
+        self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection, decoder: Any
+    ) -> Iterator[Any]:
+        try:
+            while line := response.readline():
+                yield decoder.decode(line)
+        except (OSError, http.client.HTTPException, msgspec.DecodeError):
+            return  # the stack went while we were reading: a stream has simply ended
+        finally:
+            connection.close()
+
+    def _request(
+        self, method: str, target: str, body: object = None
+    ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+        connection = _UnixConnection(self._path)
+        payload = None if body is None else msgspec.json.encode(body)
+        try:
+            connection.request(method, target, body=payload)
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._not_running() from error
+        if response.status >= 400:
+            raw = response.read()
+            connection.close()
+            raise _remote_error(raw)
+        return response, connection
+
+    def _not_running(self) -> NotRunningError:
+        return NotRunningError(
+            f"no stack is running for the project {self._project!r}", hint="start it with: msctl up"
+        )
+
+    def _ended(self) -> NotRunningError:
+        return NotRunningError(
+            f"the stack of the project {self._project!r} ended before it answered",
+            hint="see what it said last with: msctl logs",
+        )
+
+
+class RemoteError(MsctlError):
+    """An error that the stack raised, with the exit code that it had there."""
+
+    def __init__(self, message: str, *, hint: str | None, exit_code: ExitCode) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
+def _remote_error(raw: bytes) -> MsctlError:
+    try:
+        document = msgspec.json.decode(raw)
+        return RemoteError(
+            document["message"], hint=document["hint"], exit_code=ExitCode(document["exit_code"])
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return MsctlError(
+            "the running stack does not understand this msctl",
+            hint="it may be of another version: msctl down, then msctl up",
+        )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP to a Unix socket; the host is only what the Host field says."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.connect(self._path)
+        except OSError:
+            self.sock.close()
+            raise

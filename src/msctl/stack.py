@@ -1,0 +1,292 @@
+"""The composition root: the one place that builds the parts of a stack and connects them.
+
+`Stack` is a running project as SystemView shows it; `run` is its whole life, from the first bound
+port to the last closed one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from msctl import __version__
+from msctl.clock import AsyncClock, SystemClock
+from msctl.control.paths import StackPaths
+from msctl.control.record import StackRecord, clear_record
+from msctl.control.server import ControlServer
+from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError, NotRunningError
+from msctl.gateway.app import Gateway
+from msctl.model import (
+    GATEWAY,
+    Event,
+    LogLine,
+    LogQuery,
+    Project,
+    ServiceContext,
+    Snapshot,
+)
+from msctl.supervisor.brokers import make_broker
+from msctl.supervisor.names import select
+from msctl.supervisor.runner import Supervisor
+from msctl.telemetry.broadcast import Broadcast
+from msctl.telemetry.logs import STACK, HubHandler, LogHub
+
+log = logging.getLogger("msctl.stack")
+
+STOP_TIMEOUT = 30.0
+"""Seconds within which the whole stack stops, unless `down -t` says otherwise."""
+
+
+class Stack:
+    """A project's services, gateway and broker in this process. Implements model.SystemView."""
+
+    def __init__(self, project: Project, paths: StackPaths, *, clock: AsyncClock, logs: LogHub) -> None:
+        self._project = project
+        self._paths = paths
+        self._clock = clock
+        self._logs = logs
+        self._began = clock.monotonic()
+        self._events: Broadcast[Event] = Broadcast()
+        self._current: dict[tuple[str, str], Event] = {}
+        self._ending = asyncio.Event()
+        self._stop_timeout = STOP_TIMEOUT
+        self._registry = Registry()
+        self._broker = make_broker(
+            project.broker,
+            paths.folder,
+            clock=clock,
+            log=lambda level, text: logs.append("broker", text, level),
+        )
+        self._supervisor = Supervisor(
+            project,
+            clock=clock,
+            logs=logs,
+            registry=self._registry,
+            builtin={GATEWAY: self._make_gateway},
+            amqp_url=lambda: self._broker.url,
+            on_event=self._record,
+        )
+        self._control = ControlServer(self, paths.socket)
+
+    # --- its life ---------------------------------------------------------------------------------
+
+    async def open(self, services: Sequence[str]) -> None:
+        """Bind what these services listen on, and open the control socket.
+
+        Raises UnknownServiceError, PortTakenError or MsctlError; `end` is owed either way.
+        """
+        self._supervisor.reserve(self._select(services))
+        StackRecord(self._project.name, self._root, os.getpid()).write(self._paths)
+        await self._control.start()
+
+    async def up(self, services: Sequence[str]) -> None:
+        """Start the broker and then these services; returns when each is ready or has failed.
+
+        Raises BrokerError where the stack runs the broker itself and it does not come up.
+        """
+        await self._broker.start()
+        await self._supervisor.start(self._select(services))
+
+    def ask_to_end(self, timeout: float | None = None) -> None:
+        """Let `ended` return; `timeout` is how many seconds the services may then take."""
+        if timeout is not None:
+            self._stop_timeout = timeout
+        self._ending.set()
+
+    async def ended(self) -> None:
+        """Wait until somebody asks the stack to end."""
+        await self._ending.wait()
+
+    async def end(self) -> None:
+        """Stop everything, in order; the control socket goes last but for the lock."""
+        await self._supervisor.shutdown(self._stop_timeout)
+        await self._broker.stop()
+        await self._control.stop()
+        clear_record(self._paths)
+
+    def kill(self) -> None:
+        """End every child at once, without asking it."""
+        self._supervisor.kill()
+
+    # --- SystemView -------------------------------------------------------------------------------
+
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(
+            project=self._project.name,
+            root=self._root,
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=self._clock.monotonic() - self._began,
+            services=self._supervisor.snapshot(),
+            broker=await self._broker.snapshot(),
+        )
+
+    async def events(self) -> AsyncIterator[Event]:
+        with self._events.subscribe() as feed:
+            for event in sorted(self._current.values(), key=lambda event: event.seq):
+                yield event
+            while True:
+                for event in (await feed.take())[0]:
+                    yield event
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        known = (*self._names, STACK, "broker")
+        names = select(query.services, known) if query.services else ()
+        return self._logs.follow(LogQuery(tuple(names), query.tail, query.follow))
+
+    async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        self._refuse_while_ending()
+        await self._supervisor.start(self._select(services), deps=deps)
+        return await self.snapshot()
+
+    async def stop(self, services: Sequence[str]) -> Snapshot:
+        await self._supervisor.stop(self._select(services, everything=True))
+        return await self.snapshot()
+
+    async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        self._refuse_while_ending()
+        await self._supervisor.restart(self._select(services), deps=deps)
+        return await self.snapshot()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        self.ask_to_end(timeout)
+
+    # --- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self._project.services)
+
+    @property
+    def _root(self) -> str | None:
+        return None if self._project.root is None else str(self._project.root)
+
+    def _select(self, patterns: Sequence[str], *, everything: bool = False) -> list[str]:
+        """Names for the patterns; for none, all services (or all that start by themselves)."""
+        if patterns:
+            return select(patterns, self._names)
+        return [spec.name for spec in self._project.services if everything or spec.autostart]
+
+    def _refuse_while_ending(self) -> None:
+        if self._ending.is_set():
+            raise NotRunningError(
+                f"the stack of the project {self._project.name!r} is stopping",
+                hint="wait for it to end, then start it again with: msctl up",
+            )
+
+    def _record(self, event: Event) -> None:
+        self._current[event.service, event.instance] = event
+        self._events.publish(event)
+
+    def _make_gateway(self, _context: ServiceContext) -> Gateway:
+        spec = self._project.gateway
+        if spec is None:
+            raise MsctlError("the gateway is switched off in the configuration")
+        routes = [route for service in self._project.services for route in service.routes]
+        return Gateway(spec, routes, self._registry, clock=self._clock)
+
+
+class Audience(Protocol):
+    """Who started the stack, and what it is told."""
+
+    def line(self, line: LogLine) -> None:
+        """A line of the log; called in the stack's loop, so it must not block for long."""
+        ...
+
+    def open(self) -> None:
+        """The control socket answers."""
+        ...
+
+    def up(self, snapshot: Snapshot) -> bool:
+        """The start is over, with what came of it; whether to go on."""
+        ...
+
+
+def run(project: Project, paths: StackPaths, services: Sequence[str], audience: Audience) -> None:
+    """Run a stack until it is asked to end: by the control socket, SIGINT, SIGTERM or SIGHUP.
+
+    The caller holds the project's lock. A second signal ends the stack at once. Raises what kept
+    it from coming up, after everything has been undone.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(project, paths, services, audience))
+
+
+async def _run(project: Project, paths: StackPaths, services: Sequence[str], audience: Audience) -> None:
+    clock = SystemClock(asyncio.sleep)
+    logs = LogHub(clock)
+    logs.listen(audience.line)
+    with _logging_to(logs):
+        stack = Stack(project, paths, clock=clock, logs=logs)
+        _on_signals(stack)
+        ending = asyncio.ensure_future(stack.ended())
+        try:
+            if await _unless(ending, _start(stack, services, audience)):
+                await ending
+        finally:
+            ending.cancel()
+            await stack.end()
+
+
+async def _start(stack: Stack, services: Sequence[str], audience: Audience) -> bool:
+    await stack.open(services)
+    audience.open()
+    await stack.up(services)
+    return audience.up(await stack.snapshot())
+
+
+async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool]) -> bool:
+    """What `work` returns, or False if `ending` comes first, which cancels it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
+        return task.done() and await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def _logging_to(logs: LogHub) -> Iterator[None]:
+    """Send the standard `logging` of this process to the hub."""
+    handler = HubHandler(logs)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+def _on_signals(stack: Stack) -> None:
+    """The first signal asks the stack to end, a second one ends it at once."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def signalled(number: signal.Signals) -> None:
+        nonlocal asked
+        if asked:
+            stack.kill()
+            os._exit(128 + number)
+        asked = True
+        log.info("stopping (%s; once more to stop at once)", number.name)
+        stack.ask_to_end()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, signalled, number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where it is installed, asyncio's own elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
