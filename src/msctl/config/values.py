@@ -125,6 +125,10 @@ def integer(low: int, high: int) -> Callable[[object, Place], int]:
 
 
 def duration(raw: object, _place: Place) -> float:
+    return seconds_of(raw)
+
+
+def seconds_of(raw: object) -> float:
     """Seconds, of a number or of `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1m30s"`."""
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
         if not math.isfinite(raw) or raw < 0:
