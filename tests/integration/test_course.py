@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from msctl.control.paths import stack_paths
+from msctl.control.paths import is_locked, stack_paths
 from msctl.control.record import read_record
 from tests.integration.conftest import Course
 from tests.support.http import request
@@ -52,7 +52,10 @@ def test_up_in_the_foreground_stays_until_ctrl_c_and_ends_with_0(course: Course)
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(course: Course) -> None:
+    paths = stack_paths("course", None, course.msctl.env)
     with course.msctl.process("up") as up:
+        while not is_locked(paths):
+            assert up.child.poll() is None
         up.signal(signal.SIGINT)
         assert up.wait() in (0, 130)
     assert course.msctl.run("status").returncode == 3
@@ -275,7 +278,7 @@ def test_wait_timeout_gives_up_with_124_and_leaves_nothing(course: Course) -> No
         '[services.slow]\napp = "slow:create_app"\n[gateway]\nenabled = false\n'
     )
     del course.msctl.env["MSCTL_HELLO_PORT"], course.msctl.env["MSCTL_USERS_PORT"]
-    late = course.msctl.run("up", "-d", "--wait-timeout", "200ms")
+    late = course.msctl.run("up", "-d", "--wait-timeout", "5s")
     assert late.returncode == 124, late.stderr
     assert "slow" in late.stderr
     assert course.msctl.run("status").returncode == 3
