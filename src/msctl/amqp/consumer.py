@@ -12,7 +12,6 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
 
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
@@ -78,7 +77,7 @@ class Consumer:
     ) -> Consumer:
         """Start consuming. Raises BrokerRefusedError (404: no such queue), BrokerAwayError."""
         prefetch = min(prefetch, MAX_PREFETCH if limit is None else limit)
-        channel = cast(Channel, await link.channel())
+        channel = await link.channel()
         consumer = cls(link, channel, queue, prefetch=prefetch, limit=limit, how=how)
         try:
             channel.on_consumer_cancel_callbacks.add(consumer._on_cancel)
@@ -94,6 +93,11 @@ class Consumer:
     def unsettled(self) -> int:
         """Messages that were dealt with and are not settled yet."""
         return self._done - self._settled
+
+    @property
+    def at_hand(self) -> int:
+        """Messages that `take` would return at once."""
+        return len(self._arrived)
 
     @property
     def is_full(self) -> bool:

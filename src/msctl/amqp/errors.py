@@ -60,7 +60,7 @@ def connect_error(exc: BaseException, url: BrokerUrl, timeout: float) -> MsctlEr
             case ssl.SSLCertVerificationError():
                 return BrokerError(
                     f"the certificate of the broker at {at} cannot be trusted: {cause.verify_message}",
-                    hint="add ?cafile=/path/to/ca.pem to the URL, or use the name the certificate was made for",
+                    hint="add ?cafile=/path/to/ca.pem to the URL, or use a name that it was made for",
                 )
             case ssl.SSLError():
                 return BrokerError(
@@ -97,14 +97,18 @@ def _socket_error(exc: BaseException, url: BrokerUrl, timeout: float) -> BrokerE
     for cause in _causes(exc):
         match cause:
             case TimeoutError():
-                return BrokerAwayError(f"nothing at {at} answered as a broker within {timeout:g} s", hint=_WHERE)
+                return BrokerAwayError(
+                    f"nothing at {at} answered as a broker within {timeout:g} s", hint=_WHERE
+                )
             case ConnectionRefusedError():
                 return BrokerAwayError(f"no broker listens at {at}: connection refused", hint=_WHERE)
             case OSError() if "[Errno 111]" in str(cause) or "Connect call failed" in str(cause):
                 return BrokerAwayError(f"no broker listens at {at}: connection refused", hint=_WHERE)
     for cause in _causes(exc):
         if type(cause).__name__ in {"gaierror", "herror"}:
-            return BrokerAwayError(f"the broker's host '{url.host}' is not known: {_text(cause)}", hint=_WHERE)
+            return BrokerAwayError(
+                f"the broker's host '{url.host}' is not known: {_text(cause)}", hint=_WHERE
+            )
         if "unexpectedly closed" in str(cause):
             return BrokerAwayError(
                 f"what listens at {at} closed the connection before it answered as a broker", hint=_WHERE

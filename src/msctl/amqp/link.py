@@ -11,14 +11,21 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aiormq.abc import AbstractBase, AbstractChannel
-from aiormq.abc import AbstractConnection as Transport
+from aiormq.base import Base
+from aiormq.channel import Channel
+from aiormq.connection import Connection as Transport
 
-from msctl.amqp.errors import LIBRARY_ERRORS, BrokerAwayError, closed_error, connect_error, is_connection_level
+from msctl.amqp.errors import (
+    LIBRARY_ERRORS,
+    BrokerAwayError,
+    closed_error,
+    connect_error,
+    is_connection_level,
+)
 from msctl.amqp.url import BrokerUrl
 from msctl.errors import BrokerError, TimedOutError
 
@@ -57,13 +64,14 @@ class Link:
                 raise
             raise connect_error(exc, url, timeout) from exc
         assert connection.transport is not None  # noqa: S101 - for the type checker: connect() sets it
-        return cls(url, connection, connection.transport.connection)
+        return cls(url, connection, cast(Transport, connection.transport.connection))
 
-    async def channel(self, *, confirms: bool = False) -> AbstractChannel:
+    async def channel(self, *, confirms: bool = False) -> Channel:
         """A new channel; with `confirms`, publishes are confirmed and returned messages raise."""
-        return await self.ask(
-            self._transport.channel(publisher_confirms=confirms, on_return_raises=confirms),
+        channel = await self.ask(
+            self._transport.channel(publisher_confirms=confirms, on_return_raises=confirms)
         )
+        return cast(Channel, channel)
 
     async def ask(self, answer: Awaitable[T], timeout: float = ANSWER_TIMEOUT) -> T:
         """Wait for one answer of the broker. Raises BrokerError and its kinds, or TimedOutError."""
@@ -121,7 +129,7 @@ class Link:
                 await self._connection.close()
 
 
-async def end_of(part: AbstractBase) -> BaseException | None:
+async def end_of(part: Base) -> BaseException | None:
     """Wait until a channel or connection has ended; what ended it, or None for an end as planned."""
     observer = part.closing
     try:

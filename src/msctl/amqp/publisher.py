@@ -13,7 +13,7 @@ import itertools
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
 
 import aiormq.exceptions
 from aiormq.abc import ChannelFrame
@@ -126,7 +126,7 @@ class Publisher:
         timeout: float = CONFIRM_TIMEOUT,
     ) -> Publisher:
         """Raises BrokerError and its kinds. `timeout`: seconds without any answer that are too long."""
-        channel = cast(Channel, await link.channel(confirms=confirms))
+        channel = await link.channel(confirms=confirms)
         return cls(
             link, channel, confirms=confirms, window=window, window_bytes=window_bytes, timeout=timeout
         )
@@ -189,6 +189,11 @@ class Publisher:
         assert self._failure is not None  # noqa: S101 - set before the event
         return self._failure
 
+    @property
+    def refused(self) -> int:
+        """How many messages the broker has refused so far."""
+        return self._tally.refused
+
     def account(self) -> Account:
         tally = self._tally
         return Account(
@@ -228,7 +233,7 @@ class Publisher:
         if self._confirms:
             channel.confirmations[tag] = answer
             channel.message_id_delivery_tag[message_id] = tag
-        answer.add_done_callback(lambda done, tag=tag: self._answered(tag, done))
+        answer.add_done_callback(partial(self._answered, tag))
         data = template.encode(body, message_id)
         self._buffer.append(data)
         self._buffered += len(data)

@@ -92,7 +92,9 @@ def parse_rate(text: str) -> float:
 def short_string(option: str, value: str) -> str:
     """`value`, if it fits AMQP's short strings. Raises UsageError."""
     if len(_encodable(option, value).encode()) > SHORT_STRING:
-        raise UsageError(f"{option}: {value[:20]!r}… is longer than the {SHORT_STRING} bytes that AMQP allows")
+        raise UsageError(
+            f"{option}: {value[:20]!r}… is longer than the {SHORT_STRING} bytes that AMQP allows"
+        )
     return value
 
 
