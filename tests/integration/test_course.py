@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.integration.conftest import Course
+from tests.support.http import request
 
 from msctl.control.paths import is_locked, stack_paths
 from msctl.control.record import read_record
-from tests.integration.conftest import Course
-from tests.support.http import request
 
 
 def test_up_in_the_background_serves_the_courses_urls(course: Course) -> None:
@@ -249,18 +249,19 @@ from aiohttp import web
 async def fail(request):
     raise ValueError("in the handler")
 
+async def fine(request):
+    return web.Response(text="fine")
+
 def create_app():
     app = web.Application()
     app.router.add_get("/fail", fail)
-    app.router.add_get("/fail/not", lambda request: web.Response(text="fine"))
+    app.router.add_get("/fail/not", fine)
     return app
-""".replace('lambda request: web.Response(text="fine")', "fine").replace(
-            "def create_app",
-            "async def fine(request):\n    return web.Response(text='fine')\n\ndef create_app",
-        )
+"""
     )
     (folder / "msctl.toml").write_text(
-        f'[services.faulty]\napp = "faulty:create_app"\nroutes = ["/fail"]\n[gateway]\nport = {course.gateway}\n'
+        '[services.faulty]\napp = "faulty:create_app"\nroutes = ["/fail"]\n'
+        f"[gateway]\nport = {course.gateway}\n"
     )
     del course.msctl.env["MSCTL_HELLO_PORT"], course.msctl.env["MSCTL_USERS_PORT"]
     course.msctl.ok("up", "-d")
