@@ -95,7 +95,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[MakeRig]:
             registry=registry,
             builtin=builtin or {},
             amqp_url=lambda: AMQP,
-            on_event=lambda event: heard[0].heard(event),  # noqa: PLW0108 - heard is filled later
+            on_event=lambda event: heard[0].heard(event),  # noqa: PLW0108 - it is not there yet
             serve_argv=serve_argv,
         )
         rig = Rig(supervisor, registry, logs)
