@@ -53,7 +53,7 @@ class Stack:
         self._logs = logs
         self._began = clock.monotonic()
         self._events: Broadcast[Event] = Broadcast()
-        self._current: dict[tuple[str, str], Event] = {}
+        self._seq = 0
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
@@ -129,7 +129,7 @@ class Stack:
 
     async def events(self) -> AsyncIterator[Event]:
         with self._events.subscribe() as feed:
-            for event in sorted(self._current.values(), key=lambda event: event.seq):
+            for event in self._present():
                 yield event
             while True:
                 for event in (await feed.take())[0]:
@@ -181,8 +181,17 @@ class Stack:
             )
 
     def _record(self, event: Event) -> None:
-        self._current[event.service, event.instance] = event
+        self._seq = event.seq
         self._events.publish(event)
+
+    def _present(self) -> list[Event]:
+        """The state of every instance now, as if it had just come to be."""
+        now = self._clock.time()
+        return [
+            Event(self._seq, now, service.name, instance.name, instance.state, instance.reason)
+            for service in self._supervisor.snapshot()
+            for instance in service.instances
+        ]
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         spec = self._project.gateway

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from msctl.cli import configuration, lifecycle, messaging, status, up
+from msctl.cli import configuration, doctor, inspecting, lifecycle, messaging, status, up, watching
 from msctl.cli.session import Settings
 from msctl.errors import ExitCode, MsctlError
 
@@ -107,9 +107,14 @@ app.command("logs")(status.logs)
 app.command("start")(lifecycle.start)
 app.command("stop")(lifecycle.stop)
 app.command("restart")(lifecycle.restart)
+app.command("wait")(watching.wait)
+app.command("events")(watching.events)
 app.command("send")(messaging.send)
 app.command("consume")(messaging.consume)
 app.command("config")(configuration.config)
+app.command("graph")(inspecting.graph)
+app.command("ls")(inspecting.ls)
+app.command("doctor")(doctor.doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from msctl.cli.render import links
+from msctl.control.record import StackRecord
 from msctl.model import BrokerSnapshot, ServiceSnapshot, Snapshot, State
+
+if TYPE_CHECKING:
+    from msctl.cli.doctor import Finding
 
 _STYLES = {
     State.READY: "green",
@@ -57,6 +63,27 @@ def status_view(snapshot: Snapshot) -> Group:
     for queue in snapshot.broker.queues:
         queues.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
     return Group(Text(title), table, Text(), queues)
+
+
+def stacks_view(records: Sequence[StackRecord]) -> Table:
+    """Each stack with its folder, process and addresses."""
+    table = _table("PROJECT", "PID", "ADDRESSES", "FOLDER")
+    for record in records:
+        where = " ".join(f"http://{address}" for address in record.addresses) or "-"
+        folder = "-" if record.root is None else record.root
+        table.add_row(*map(Text, (record.project, str(record.pid), where, folder)))
+    return table
+
+
+def findings_view(findings: Sequence[Finding]) -> Table:
+    """What the doctor found, the advice below what it is for."""
+    table = _table("CHECK", "", "FOUND")
+    styles = {"ok": "green", "note": "yellow", "fail": "bold red"}
+    for finding in findings:
+        detail = f"{finding.detail}\n  {finding.advice}" if finding.advice else finding.detail
+        verdict = Text(finding.verdict.value, style=styles[finding.verdict.value])
+        table.add_row(Text(finding.check), verdict, Text(detail))
+    return table
 
 
 def _table(*columns: str) -> Table:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -34,8 +35,9 @@ class ControlClient:
     def snapshot(self) -> Snapshot:
         return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
 
-    def events(self) -> Iterator[Event]:
-        return self._stream("/v1/events", Event)
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """As SystemView's; raises TimedOutError when `timeout` seconds are over."""
+        return self._stream("/v1/events", Event, timeout)
 
     def logs(self, query: LogQuery) -> Iterator[LogLine]:
         fields = [("service", name) for name in query.services]
@@ -69,16 +71,29 @@ class ControlClient:
         finally:
             connection.close()
 
-    def _stream(self, target: str, kind: type[T]) -> Iterator[T]:
+    def _stream(self, target: str, kind: type[T], timeout: float | None = None) -> Iterator[T]:
         response, connection = self._request("GET", target)
-        return self._lines(response, connection, msgspec.json.Decoder(kind))
+        return self._lines(response, connection, msgspec.json.Decoder(kind), timeout)
 
     def _lines(
-        self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection, decoder: Any
+        self,
+        response: http.client.HTTPResponse,
+        connection: http.client.HTTPConnection,
+        decoder: Any,
+        timeout: float | None,
     ) -> Iterator[Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while line := response.readline():
+            while True:
+                if deadline is not None:
+                    # Zero would mean "do not block" to the socket.
+                    connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
+                line = response.readline()
+                if not line:
+                    return
                 yield decoder.decode(line)
+        except TimeoutError as error:
+            raise TimedOutError(f"nothing more within {timeout:g} s") from error
         except (OSError, http.client.HTTPException, msgspec.DecodeError):
             return  # the stack went while we were reading: a stream has simply ended
         finally:
