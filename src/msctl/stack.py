@@ -245,7 +245,7 @@ async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool])
     """What `work` returns, or False if `ending` comes first, which cancels it."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
         return task.done() and await task
     finally:
         task.cancel()

@@ -7,11 +7,11 @@ from msctl.errors import UsageError
 
 def parse_duration(text: str, option: str) -> float:
     """Seconds of `10s`, `500ms`, `2m`, `1h` or a bare number. Raises UsageError naming `option`."""
-    from msctl.config.values import parse_seconds
+    from msctl.config.values import MismatchError, seconds_of
 
-    seconds = parse_seconds(text)
-    if seconds is None:
+    try:
+        return seconds_of(float(text) if text.replace(".", "", 1).isdecimal() else text)
+    except MismatchError as error:
         raise UsageError(
             f"{option}: {text!r} is not a duration", hint="write it like 10s, 500ms or 2m, or in seconds"
-        )
-    return seconds
+        ) from error

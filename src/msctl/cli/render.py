@@ -76,9 +76,9 @@ class LinePrinter:
 
 def print_status(snapshot: Snapshot) -> None:
     """The table of `status`, and the broker's queues below it."""
-    from msctl.cli.tables import console, status_view
+    from msctl.cli.tables import show, status_view
 
-    console().print(status_view(snapshot))
+    show(status_view(snapshot))
 
 
 def print_states(snapshot: Snapshot, names: Sequence[str]) -> None:

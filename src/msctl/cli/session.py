@@ -22,20 +22,33 @@ class Settings:
     project: str | None = None
     env_file: Path | None = None
 
+    @property
+    def _overrides(self) -> dict[str, str]:
+        return {} if self.project is None else {"project.name": self.project}
+
     def load(self) -> Resolved:
         """The whole configuration. Raises ConfigError."""
         from msctl.config import load
 
-        overrides = {} if self.project is None else {"project.name": self.project}
         return load(
-            file=self.file, cwd=Path.cwd(), env=os.environ, env_file=self.env_file, overrides=overrides
+            file=self.file,
+            cwd=Path.cwd(),
+            env=os.environ,
+            env_file=self.env_file,
+            overrides=self._overrides,
         )
 
     def identify(self) -> tuple[str, StackPaths]:
         """The project's name and where its stack keeps its files, without reading all of it."""
         from msctl.config import identify
 
-        identity = identify(file=self.file, cwd=Path.cwd(), env=os.environ, name=self.project)
+        identity = identify(
+            file=self.file,
+            cwd=Path.cwd(),
+            env=os.environ,
+            env_file=self.env_file,
+            overrides=self._overrides,
+        )
         return identity.name, stack_paths(identity.name, identity.root, os.environ)
 
     def client(self) -> ControlClient:

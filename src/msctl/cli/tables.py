@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,11 +30,15 @@ _UNLIMITED = 500
 """Columns where there is no terminal: nothing that a script reads may be wrapped."""
 
 
-def console() -> Console:
-    """Standard output; as wide as the terminal, or without a limit where it is none."""
-    coloured = bool(sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    width = None if sys.stdout.isatty() else _UNLIMITED
-    return Console(width=width, no_color=not coloured, highlight=False)
+def show(view: RenderableType) -> None:
+    """Draw on standard output; where that is no terminal, without colour, limit or padding."""
+    if sys.stdout.isatty():
+        Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False).print(view)
+        return
+    console = Console(width=_UNLIMITED, no_color=True, highlight=False, file=io.StringIO())
+    with console.capture() as text:
+        console.print(view)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
 def status_view(snapshot: Snapshot) -> Group:

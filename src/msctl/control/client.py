@@ -14,10 +14,13 @@ from urllib.parse import urlencode
 import msgspec
 
 from msctl.control.paths import StackPaths
-from msctl.errors import ExitCode, MsctlError, NotRunningError
+from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model import Event, LogLine, LogQuery, Snapshot
 
 T = TypeVar("T")
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds within which a stack whose loop is not blocked has answered what needs no waiting."""
 
 
 class ControlClient:
@@ -29,7 +32,7 @@ class ControlClient:
         self._project = project
 
     def snapshot(self) -> Snapshot:
-        return self._call("GET", "/v1/snapshot", Snapshot)
+        return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
 
     def events(self) -> Iterator[Event]:
         return self._stream("/v1/events", Event)
@@ -52,10 +55,13 @@ class ControlClient:
         return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
 
     def shutdown(self, timeout: float | None = None) -> None:
-        self._request("POST", "/v1/shutdown", {"timeout": timeout})[1].close()
+        """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""
+        self._request("POST", "/v1/shutdown", {"timeout": timeout}, ANSWER_TIMEOUT)[1].close()
 
-    def _call(self, method: str, target: str, kind: type[T], body: object = None) -> T:
-        response, connection = self._request(method, target, body)
+    def _call(
+        self, method: str, target: str, kind: type[T], body: object = None, timeout: float | None = None
+    ) -> T:
+        response, connection = self._request(method, target, body, timeout)
         try:
             return msgspec.json.decode(response.read(), type=kind)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
@@ -79,13 +85,19 @@ class ControlClient:
             connection.close()
 
     def _request(
-        self, method: str, target: str, body: object = None
+        self, method: str, target: str, body: object = None, timeout: float | None = None
     ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._path, timeout)
         payload = None if body is None else msgspec.json.encode(body)
         try:
             connection.request(method, target, body=payload)
             response = connection.getresponse()
+        except TimeoutError as error:
+            connection.close()
+            raise TimedOutError(
+                f"the stack of the project {self._project!r} runs but does not answer",
+                hint="a handler may block its event loop; end it with: msctl down",
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._not_running() from error
@@ -131,12 +143,13 @@ def _remote_error(raw: bytes) -> MsctlError:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP to a Unix socket; the host is only what the Host field says."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
         try:
             self.sock.connect(self._path)
         except OSError:

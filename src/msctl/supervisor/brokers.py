@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings
-
 from msctl.clock import Clock
 from msctl.errors import ConfigError
 from msctl.model import BrokerMode, BrokerSnapshot, BrokerSpec, State
+from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 PROBE_TIMEOUT = 1.0
