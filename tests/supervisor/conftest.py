@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from msctl.clock import AsyncClock, SystemClock
 from msctl.discovery.registry import Registry
@@ -18,6 +19,18 @@ from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
 
 AMQP = "amqp://guest:guest@127.0.0.1:5672/"
+
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """Sockets, pipes and children pass through the loop: those tests run on the one that the stack
+    uses, and on asyncio's own, which it uses where that is absent."""
+    loops: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in ("test_hosted_services.py", "test_command_services.py"):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @dataclass

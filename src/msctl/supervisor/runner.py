@@ -196,8 +196,7 @@ class Supervisor:
         try:
             await self.stop()
         finally:
-            self._workers.listeners.release()
-            await self._workers.guard.close()
+            await self._workers.close()
 
     def _reserve(self, names: Sequence[str]) -> None:
         self._workers.reserve(

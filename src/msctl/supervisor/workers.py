@@ -59,6 +59,12 @@ class Workers:
         """A worker for one start of `instance`."""
         return self._hosted(spec, instance) if runs_here(spec) else self._child(spec, instance)
 
+    async def close(self) -> None:
+        """Let go of what is reserved and shared; no worker is left."""
+        self.listeners.release()
+        self._loader.close()
+        await self.guard.close()
+
     def forget(self, instance: str) -> None:
         """The instance will not be started again."""
         self._ports.pop(instance, None)
