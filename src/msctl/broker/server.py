@@ -117,7 +117,7 @@ class BrokerServer:
         broker = self._broker
         ledger = broker.ledger
         return BrokerFigures(
-            connections=len(self._protocols),
+            connections=sum(session.open for session in self._protocols),
             channels=sum(session.channel_count for session in self._protocols),
             queues=tuple(
                 QueueSnapshot(queue.name, queue.ready.count, queue.unacked, len(queue.consumers))

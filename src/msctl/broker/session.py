@@ -81,6 +81,7 @@ class Session:
         self._channels: dict[int, Channel] = {}
         self._channel_max = CHANNEL_MAX
         self._heartbeat = 0
+        self._agreed = False
         now = broker.clock.monotonic()
         self._last_received = self._last_sent = now
         self._deadline: float | None = now + HANDSHAKE_SECONDS
@@ -395,7 +396,8 @@ class Session:
         elif method is commands.Connection.Close and state is State.RUNNING:
             self._release()
             self.send(wire.encode_method(0, commands.Connection.CloseOk))
-            self._end()
+            self._await_end(LINGER_SECONDS)
+            self._agreed = True
         elif method is commands.Connection.UpdateSecret and state is State.RUNNING:
             self.send(wire.encode_method(0, commands.Connection.UpdateSecretOk))
         else:
@@ -452,19 +454,23 @@ class Session:
         self.send(
             wire.encode_method(0, commands.Connection.Close, error.code, error.text, class_id, method_id)
         )
-        self.state = State.CLOSING
-        now = self.broker.clock.monotonic()
-        self._deadline = now + CLOSE_SECONDS
         if error.code in (ReplyCode.FRAME_ERROR, ReplyCode.SYNTAX_ERROR):
             # What follows cannot be told apart any more.
+            self._await_end(LINGER_SECONDS)
             self.state = State.ENDED
-            self._deadline = now + LINGER_SECONDS
+        else:
+            self._await_end(CLOSE_SECONDS)
+
+    def _await_end(self, seconds: float) -> None:
+        """Leave it to the peer to close the socket: closing under its last bytes would reset it."""
+        self.state = State.CLOSING
+        self._deadline = self.broker.clock.monotonic() + seconds
 
     def force_close(self, detail: str) -> None:
         """The server stops: 320 CONNECTION_FORCED, and nothing is delivered after."""
         if self.state in (State.RUNNING, State.OPENING):
             self._fail_connection(AmqpError(ReplyCode.CONNECTION_FORCED, detail, method=0))
-        elif self.state is not State.CLOSING:
+        elif self.state is not State.CLOSING or self._agreed:
             self._end()
 
     def lost(self) -> None:
@@ -492,6 +498,11 @@ class Session:
         self.state = State.ENDED
         self._deadline = None
         self.broker.dirty[self] = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the peer still counts as connected."""
+        return self.state not in (State.CLOSING, State.ENDED)
 
     @property
     def finished(self) -> bool:
@@ -562,7 +573,7 @@ class Session:
     def tick(self, now: float) -> None:
         """Keep the peer's heart beating, and give up on one whose heart does not, or that dawdles."""
         if self._deadline is not None and now >= self._deadline:
-            if self.state is not State.ENDED:
+            if self.state is not State.ENDED and not self._agreed:
                 self.broker.log(
                     "warning", f"{self.peer}: closed, it took too long ({self.state.name.lower()})"
                 )
