@@ -43,6 +43,7 @@ VERBS = {
     "graph": "inspecting:graph",
     "ls": "inspecting:ls",
     "doctor": "doctor:doctor",
+    "export": "export:export",
 }
 """Each verb and where it is; a module is imported when its verb is used, or its help is shown."""
 
