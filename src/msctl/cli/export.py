@@ -65,7 +65,9 @@ def export(
     ] = None,
     executable: Annotated[
         str | None,
-        typer.Option(envvar="MSCTL_EXPORT_EXECUTABLE", metavar="PATH", help="systemd: msctl on that machine."),
+        typer.Option(
+            envvar="MSCTL_EXPORT_EXECUTABLE", metavar="PATH", help="systemd: msctl on that machine."
+        ),
     ] = None,
     directory: Annotated[
         str | None,
@@ -120,7 +122,9 @@ def _placed(options: Options, folder: Path, root: Path | None) -> Options:
         return options
     here, there = folder.absolute(), root.absolute()
     return replace(
-        options, context=Path(os.path.relpath(there, here)).as_posix(), folder=Path(os.path.relpath(here, there)).as_posix()
+        options,
+        context=Path(os.path.relpath(there, here)).as_posix(),
+        folder=Path(os.path.relpath(here, there)).as_posix(),
     )
 
 
@@ -149,7 +153,7 @@ def _write(folder: Path, exported: Exported, *, force: bool) -> None:
     if changed and not force:
         raise UsageError(
             f"{', '.join(str(folder / path) for path in changed)}: there already, with other content.",
-            hint="Nothing was written. --force replaces what is there; -o DIR writes elsewhere; --stdout shows it.",
+            hint="Nothing was written. --force replaces them, -o DIR writes elsewhere, --stdout shows.",
         )
     for file in exported.files:
         if states[file.path] != "same":

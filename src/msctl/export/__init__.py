@@ -48,7 +48,9 @@ def find(name: str) -> Kind:
             return kind
     names = [kind.name for kind in KINDS]
     hint = did_you_mean(name, names)
-    raise UsageError(f'There is no kind of export "{name}".', hint=f"{hint} msctl export --list shows them all.")
+    raise UsageError(
+        f'There is no kind of export "{name}".', hint=f"{hint} msctl export --list shows them all."
+    )
 
 
 def export(name: str, project: Project, options: Options | None = None) -> Exported:

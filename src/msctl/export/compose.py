@@ -78,7 +78,10 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     if options.monitoring:
         yield from _monitoring_files(project, found, broker)
 
-    yield Notice("MSCTL_WHEEL", f"the build takes msctl from {docker.WHEEL} in its context; the Dockerfile says how to make it")
+    yield Notice(
+        "MSCTL_WHEEL",
+        f"the build takes msctl from {docker.WHEEL} in its context; the Dockerfile says how to make it",
+    )
     yield from renamed(names)
     yield from config_notices
     yield from image_notices(project)
@@ -96,7 +99,9 @@ def _comment(project: Project, options: Options) -> str:
     if manual:
         lines.append(f"  docker compose up {' '.join(manual)}    (not started by the command above)")
     if options.monitoring:
-        lines += [f"  Grafana is at http://127.0.0.1:{GRAFANA_PORT}, Prometheus at http://127.0.0.1:{PROMETHEUS_PORT}"]
+        lines += [
+            f"  Grafana is at http://127.0.0.1:{GRAFANA_PORT}, Prometheus at http://127.0.0.1:{PROMETHEUS_PORT}"
+        ]
     return "\n".join(lines)
 
 
@@ -134,7 +139,7 @@ def _service(
         "init": True,
         "stop_grace_period": f"{math.ceil(spec.stop_timeout)}s",
         "read_only": True,
-        "tmpfs": ["/tmp"],
+        "tmpfs": ["/tmp"],  # noqa: S108 - the container's own
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
     }
@@ -262,15 +267,19 @@ def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice
     for workload in found:
         spec, key = workload.spec, f"services.{workload.name}"
         if spec.port and spec.replicas > 1:
-            yield Notice(f"{key}.port", f"{spec.replicas} containers cannot share port {spec.port} of the machine; only the others reach it")
-        elif (
-            project.gateway is not None
-            and not workload.is_gateway
-            and spec.port == project.gateway.port
-        ):
-            yield Notice(f"{key}.port", f"port {spec.port} of the machine is the gateway's, which leads to it")
+            yield Notice(
+                f"{key}.port",
+                f"{spec.replicas} containers cannot share port {spec.port}; only the others reach them",
+            )
+        elif project.gateway is not None and not workload.is_gateway and spec.port == project.gateway.port:
+            yield Notice(
+                f"{key}.port", f"port {spec.port} of the machine is the gateway's, which leads to it"
+            )
         if spec.ready_log is not None:
-            yield Notice(f"{key}.ready_log", "compose does not look at logs; a connection to its port tells its readiness")
+            yield Notice(
+                f"{key}.ready_log",
+                "compose does not look at logs; its health check alone tells its readiness",
+            )
         if spec.liveness:
             yield Notice(f"{key}.liveness", "compose shows an unhealthy container, and does not restart it")
         if spec.success_exit_codes:

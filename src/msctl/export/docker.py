@@ -98,8 +98,8 @@ def dockerfile(project: Project, options: Options) -> str:
             "# A service on another port needs HEALTH_PORT too.",
             f"ENV HEALTH_PORT={first.address.port}",
             f"EXPOSE {' '.join(str(port) for port in _ports(found))}",
-            f"HEALTHCHECK --interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S + 1}s --start-period=60s"
-            f" --retries={HEALTH_RETRIES} \\",
+            f"HEALTHCHECK --interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S + 1}s"
+            f" --start-period=60s --retries={HEALTH_RETRIES} \\",
             f"    CMD {json.dumps(['python', '-c', check])}",
         ]
     lines += ['ENTRYPOINT ["msctl"]']
@@ -136,7 +136,10 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     yield File("Dockerfile", dockerfile(project, options))
     # Next to its Dockerfile this name wins over a .dockerignore of the user's own, and spares it.
     yield File("Dockerfile.dockerignore", DOCKERIGNORE)
-    yield Notice("MSCTL_WHEEL", f"the build takes msctl from {WHEEL} in its context; the Dockerfile says how to make it")
+    yield Notice(
+        "MSCTL_WHEEL",
+        f"the build takes msctl from {WHEEL} in its context; the Dockerfile says how to make it",
+    )
     yield from image_notices(project)
 
 

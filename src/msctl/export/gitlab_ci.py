@@ -35,7 +35,8 @@ def render(project: Project, options: Options) -> Iterator[Item]:
             "variables": {"DOCKER_TLS_CERTDIR": "/certs"},
             "rules": on_main,
             "script": [
-                'echo "$CI_REGISTRY_PASSWORD" | docker login -u "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"',
+                'echo "$CI_REGISTRY_PASSWORD" |'
+                ' docker login -u "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"',
                 f'docker build --pull -t "{image}" .',
                 f'docker push "{image}"',
             ],

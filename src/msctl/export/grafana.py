@@ -49,7 +49,9 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
     (
         "Requests",
         (
-            Panel("Rate", "Requests per second, by service.", [(_by_service(), "{{service}}")], "reqps", True),
+            Panel(
+                "Rate", "Requests per second, by service.", [(_by_service(), "{{service}}")], "reqps", True
+            ),
             Panel(
                 "Errors",
                 "The share of requests that were answered 5xx, by service.",
@@ -124,13 +126,23 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
             Panel(
                 "Attempts",
                 "Requests that the gateway sent on, by service; more than it got are retries.",
-                [(f"sum by (server_address) (rate(http_client_request_duration_seconds_count{_RATE}))", "{{server_address}}")],
+                [
+                    (
+                        f"sum by (server_address) (rate(http_client_request_duration_seconds_count{_RATE}))",
+                        "{{server_address}}",
+                    )
+                ],
                 "reqps",
             ),
             Panel(
                 "Restarts",
                 "Restarts within an hour after an instance ended by itself.",
-                [(f"sum by (service) (increase(msctl_service_restarts_total{{{_PICK}}}[1h]))", "{{service}}")],
+                [
+                    (
+                        f"sum by (service) (increase(msctl_service_restarts_total{{{_PICK}}}[1h]))",
+                        "{{service}}",
+                    )
+                ],
                 "short",
             ),
         ),
@@ -185,7 +197,8 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
                 "Consumers of each queue.",
                 [
                     (
-                        "sum by (queue) (msctl_broker_queue_consumers) or sum by (queue) (rabbitmq_queue_consumers)",
+                        "sum by (queue) (msctl_broker_queue_consumers) "
+                        "or sum by (queue) (rabbitmq_queue_consumers)",
                         "{{queue}}",
                     )
                 ],
@@ -257,7 +270,14 @@ def _panels() -> Iterator[dict[str, object]]:
     for title, panels in ROWS:
         number += 1
         place = {"x": 0, "y": top, "w": _COLUMNS, "h": 1}
-        yield {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
+        yield {
+            "id": number,
+            "type": "row",
+            "title": title,
+            "collapsed": False,
+            "gridPos": place,
+            "panels": [],
+        }
         top += 1
         width = _COLUMNS // len(panels)
         for column, panel in enumerate(panels):

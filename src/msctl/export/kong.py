@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
@@ -12,7 +12,7 @@ from msctl.export.names import label
 from msctl.export.precedence import Pattern, pattern_of
 from msctl.export.upstreams import Upstream, routes_of, upstream
 from msctl.export.yaml import dump
-from msctl.model import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RedirectSpec, RouteSpec
+from msctl.model import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.routing import is_variable
 
 FORMAT = "3.0"
@@ -66,7 +66,8 @@ def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG00
     yield from notices
     if any(route.headers or route.hosts for route in routes) and len(routes) > 1:
         yield Notice(
-            "services.*.routes", "Kong prefers a route that asks for more (hosts, headers) to one with a longer path"
+            "services.*.routes",
+            "Kong prefers a route that asks for more (hosts, headers) to one with a longer path",
         )
 
 
@@ -87,7 +88,9 @@ def _upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notic
     # A redirect that Kong itself answers needs a plugin that only its latest versions have.
     key = f"services.{route.service}.routes.redirect" if route.service else "gateway.routes.redirect"
     found, _ = upstream(project, replace(route, redirect=None, service=""))
-    return found, (Notice(key, f"{route.path}: left to msctl's gateway, to which these requests are passed on"),)
+    return found, (
+        Notice(key, f"{route.path}: left to msctl's gateway, to which these requests are passed on"),
+    )
 
 
 def _precedence(route: RouteSpec) -> tuple[tuple[int, ...], int, int]:
@@ -205,7 +208,10 @@ def _differences(route: RouteSpec) -> Iterator[Notice]:
         if limit.burst is not None:
             yield Notice(f"{key}.rate_limit.burst", "Kong counts in fixed windows, and has no bursts")
         if limit.period not in _PERIODS:
-            yield Notice(f"{key}.rate_limit.period", "Kong counts by the second, minute, hour or day: it is the minute here")
+            yield Notice(
+                f"{key}.rate_limit.period",
+                "Kong counts by the second, minute, hour or day: it is the minute here",
+            )
         if limit.key is RateLimitKey.ROUTE:
             yield Notice(f"{key}.rate_limit.key", "Kong counts for the service as a whole")
     if route.policy.response_timeout is not None:

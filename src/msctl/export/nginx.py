@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
@@ -21,6 +21,10 @@ _BURST_ZONE = "1m"
 _SIMPLE = re.compile(r"[A-Za-z0-9_/.~+%@:!*,=-]+")
 _PROBLEM = '{{"type":"about:blank","title":"{title}","status":{status}}}\\n'
 _TITLES = {404: "Not Found", 405: "Method Not Allowed"}
+
+
+_Choices: TypeAlias = dict[tuple[int, ...], str]
+"""For the routes among which a map chooses, the variable that holds the number of the one chosen."""
 
 
 class _Target(NamedTuple):
@@ -53,7 +57,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     yield File("nginx.conf", _main(project, site))
     yield File(site, _site(project, options, gateway, targets))
     yield from notices
-    yield from _differences(project, gateway, list(targets.values()))
+    yield from _differences(gateway, list(targets.values()))
 
 
 def _main(project: Project, site: str) -> str:
@@ -103,11 +107,11 @@ def _site(project: Project, options: Options, gateway: GatewaySpec, targets: dic
         lines += _limit_zone(target)
     conditions = _conditions(ordered)
     lines += _condition_maps(conditions)
-    choices: dict[tuple[RouteSpec, ...], str] = {}
+    choices: _Choices = {}
     for place in (place for host in plans for place in host.places):
-        if _needs_choice(place) and place.routes not in choices:
+        if _needs_choice(place) and _identity(place) not in choices:
             name = f"$msctl_choice_{len(choices)}"
-            choices[place.routes] = name
+            choices[_identity(place)] = name
             lines += _choice_map(name, place, conditions, targets)
     for host in plans:
         lines += _server(host, options, gateway, targets, choices)
@@ -193,7 +197,9 @@ def _limit_key(limit: RateLimitSpec) -> str:
 def _rate(limit: RateLimitSpec) -> str:
     """nginx counts whole requests a second or a minute."""
     per_second = limit.requests / limit.period
-    return f"{int(per_second)}r/s" if per_second == int(per_second) else f"{max(1, round(per_second * 60))}r/m"
+    return (
+        f"{int(per_second)}r/s" if per_second == int(per_second) else f"{max(1, round(per_second * 60))}r/m"
+    )
 
 
 def _conditions(targets: Sequence[_Target]) -> dict[tuple[str, str], str]:
@@ -209,6 +215,10 @@ def _condition_maps(conditions: dict[tuple[str, str], str]) -> Iterator[str]:
         yield f'    "~^{_quoted_regex(value)}$" 1;'
         yield "    default 0;"
         yield "}"
+
+
+def _identity(place: Place) -> tuple[int, ...]:
+    return tuple(map(id, place.routes))
 
 
 def _needs_choice(place: Place) -> bool:
@@ -238,7 +248,7 @@ def _server(
     options: Options,
     gateway: GatewaySpec,
     targets: dict[int, _Target],
-    choices: dict[tuple[RouteSpec, ...], str],
+    choices: _Choices,
 ) -> Iterator[str]:
     yield ""
     yield "server {"
@@ -263,9 +273,9 @@ def _server(
     codes = {404}
     heads: set[str] = set()
     for place in host.places:
-        body = list(_body(targets[id(place.routes[0])], gateway))
+        body = list(_body(targets[id(place.routes[0])]))
         if _needs_choice(place):
-            body = [f"rewrite ^ /-/msctl/{choices[place.routes]} last;"]
+            body = [f"rewrite ^ /-/msctl/{choices[_identity(place)]} last;"]
             chosen |= {targets[id(route)].number: targets[id(route)] for route in place.routes}
             codes.add(404 if any(route.headers for route in place.routes) else 405)
         for head in _heads(place.pattern, by_regex=by_regex):
@@ -273,7 +283,7 @@ def _server(
                 heads.add(head)
                 yield from _location(head, body)
     for number, target in sorted(chosen.items()):
-        yield from _location(f"= /-/msctl/{number}", ["internal;", *_body(target, gateway, rewritten=True)])
+        yield from _location(f"= /-/msctl/{number}", ["internal;", *_body(target, rewritten=True)])
     for code in sorted(codes):
         problem = _PROBLEM.format(title=_TITLES[code], status=code)
         answer = ["default_type application/problem+json;", f"return {code} '{problem}';"]
@@ -319,15 +329,13 @@ def _head(pattern: Pattern, *, decoded: bool) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
-def _body(target: _Target, gateway: GatewaySpec, *, rewritten: bool = False) -> Iterator[str]:
+def _body(target: _Target, *, rewritten: bool = False) -> Iterator[str]:
     route, found = target.route, target.upstream
     if found is None:
         yield f"return {_redirect(target)};"
         return
     own = route.policy
-    if found.is_gateway:
-        pass  # it has the route's own limits
-    else:
+    if not found.is_gateway:  # which has the route's own limits
         if own.connect_timeout is not None:
             yield f"proxy_connect_timeout {_seconds(own.connect_timeout)};"
         if own.idle_timeout is not None:
@@ -358,8 +366,11 @@ def _redirect(target: _Target) -> str:
         path = f"$msctl_path_{target.number}"
     else:
         path = "$request_uri"
-    port = f":{spec.port}" if spec.port is not None else ("" if spec.host is not None else ":$server_port")
-    return f'{spec.status} "{spec.scheme or "$scheme"}://{spec.host or "$host"}{port}{path}"'
+    if spec.port is not None:
+        authority = f"{spec.host or '$host'}:{spec.port}"
+    else:
+        authority = spec.host or "$http_host"
+    return f'{spec.status} "{spec.scheme or "$scheme"}://{authority}{path}"'
 
 
 # --- how nginx writes things ------------------------------------------------------------------------
@@ -389,13 +400,12 @@ def _seconds(value: float) -> str:
     return f"{int(value)}s" if value == int(value) else f"{math.ceil(value * 1000)}ms"
 
 
-def _differences(
-    project: Project, gateway: GatewaySpec, targets: Sequence[_Target]
-) -> Iterator[Notice]:
+def _differences(gateway: GatewaySpec, targets: Sequence[_Target]) -> Iterator[Notice]:
     default = GatewaySpec()
     if gateway.response_timeout != default.response_timeout:
         yield Notice(
-            "gateway.response_timeout", "nginx has one timeout for headers and body: idle_timeout is used for both"
+            "gateway.response_timeout",
+            "nginx has one timeout for headers and body: idle_timeout is used for both",
         )
     if gateway.retry_budget != default.retry_budget or gateway.retry_floor != default.retry_floor:
         yield Notice("gateway.retry_budget", "nginx limits tries, and has no budget for them")
@@ -404,7 +414,9 @@ def _differences(
     for target in targets:
         key = f"services.{target.route.service}.routes"
         if target.route.policy.response_timeout is not None:
-            yield Notice(f"{key}.response_timeout", "nginx has one timeout for headers and body: idle_timeout")
+            yield Notice(
+                f"{key}.response_timeout", "nginx has one timeout for headers and body: idle_timeout"
+            )
         limit = target.route.rate_limit
         if limit is not None and limit.key is RateLimitKey.CREDENTIAL:
             yield Notice(f"{key}.rate_limit.key", "nginx goes by the Authorization field as a whole")

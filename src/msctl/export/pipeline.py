@@ -60,4 +60,6 @@ def deploy(name: str, image: str, namespace: str) -> list[str]:
 
 
 def notices() -> Iterator[Notice]:
-    yield Notice("msctl", f"the pipeline installs msctl from {WHEEL} in the repository, not from a package index")
+    yield Notice(
+        "msctl", f"the pipeline installs msctl from {WHEEL} in the repository, not from a package index"
+    )

@@ -82,7 +82,9 @@ def _places(host: str, routes: Sequence[RouteSpec]) -> Iterator[Place]:
 def _groups(host: str, routes: Sequence[RouteSpec]) -> list[list[RouteSpec]]:
     """The routes that a host's requests may take: those of the host first, those of every host last."""
     suffixes = sorted(
-        {name.lower() for route in routes for name in route.hosts if name.startswith("*.")}, key=len, reverse=True
+        {name.lower() for route in routes for name in route.hosts if name.startswith("*.")},
+        key=len,
+        reverse=True,
     )
     names = [host] if host else []
     names += [suffix for suffix in suffixes if suffix != host and host.endswith(suffix[1:])]

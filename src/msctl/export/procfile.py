@@ -21,7 +21,9 @@ def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG00
         key = f"services.{workload.name}"
         spec = workload.spec
         if spec.oneshot:
-            yield Notice(f"{key}.oneshot", "left out: a Procfile is ended by the first of its processes that ends")
+            yield Notice(
+                f"{key}.oneshot", "left out: a Procfile is ended by the first of its processes that ends"
+            )
             continue
         if not spec.autostart:
             yield Notice(f"{key}.autostart", "left out: what a Procfile names is started")

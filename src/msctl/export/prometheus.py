@@ -40,7 +40,9 @@ def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[F
     }
     comment = f"{project.name}: what Prometheus scrapes.\n\n  prometheus --config.file=prometheus.yml"
     yield File(f"{prefix}prometheus.yml", dump(document, comment=comment))
-    yield File(f"{prefix}{RULES}", dump(_rules(), comment=f"{project.name}: what is worth waking somebody for."))
+    yield File(
+        f"{prefix}{RULES}", dump(_rules(), comment=f"{project.name}: what is worth waking somebody for.")
+    )
 
 
 def _scrape(job: Job) -> dict[str, object]:
@@ -78,7 +80,11 @@ def _rules() -> dict[str, object]:
             "{{ $labels.service }} is not ready",
         ),
         _alert(
-            "BrokerDown", "msctl_broker_up == 0", "1m", "critical", "the broker ({{ $labels.mode }}) does not answer"
+            "BrokerDown",
+            "msctl_broker_up == 0",
+            "1m",
+            "critical",
+            "the broker ({{ $labels.mode }}) does not answer",
         ),
         _alert(
             "ErrorRate",
@@ -146,7 +152,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
         if spec.kind is ServiceKind.COMMAND and spec.url is None:
             yield Notice(
                 f"services.{spec.name}.command",
-                "what it measures by itself is not relayed; give its address with --target if it has /metrics",
+                "what it measures itself is not relayed; if it has /metrics, give its address with --target",
             )
 
 

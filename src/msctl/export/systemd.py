@@ -88,11 +88,12 @@ def _unit(
     after = ["network-online.target"]
     if broker_plan(project.broker).is_ours and not workload.is_gateway:
         after.append("rabbitmq-server.service")
-    requires = []
+    wants, requires = ["network-online.target"], []
     for dependency in spec.depends_on:
         if (unit := units.get(dependency.service)) is not None:
             after.append(unit)
-            requires.append(unit)
+            # What depends on a service runs on without it; only a job must have succeeded.
+            (requires if dependency.condition is Condition.COMPLETED else wants).append(unit)
     command = [options.executable or EXECUTABLE, *workload.serve(spec.host)]
     variables = dict(workload.variables)
     if not workload.is_gateway:
@@ -101,7 +102,7 @@ def _unit(
         "[Unit]",
         f"Description={_escaped(project.name)}: {_escaped(workload.name)}",
         f"PartOf={name}.target",
-        "Wants=network-online.target",
+        f"Wants={' '.join(wants)}",
         f"After={' '.join(after)}",
         *([f"Requires={' '.join(requires)}"] if requires else []),
         "",
@@ -115,7 +116,7 @@ def _unit(
         "RuntimeDirectoryMode=0700",
     ]
     if workload.secrets:
-        lines.append(f"EnvironmentFile=/etc/{name}/{workload.label}.env")
+        lines.append(f"EnvironmentFile=-/etc/{name}/{workload.label}.env")
     if not spec.oneshot:
         lines += [f"Restart={_RESTART[spec.restart]}", "RestartSec=1"]
     lines += [

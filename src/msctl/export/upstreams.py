@@ -48,7 +48,7 @@ def upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice
     if spec.port and spec.replicas == 1:
         return Upstream(spec.name, Address(_ANYWHERE.get(spec.host, spec.host), spec.port)), ()
     if spec.replicas > 1:
-        why = f"its {spec.replicas} instances choose their ports themselves; it is reached through msctl's gateway"
+        why = f"its {spec.replicas} instances choose their ports; they are reached through msctl's gateway"
         return _gateway(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
     why = "it has no port of its own; it is reached through msctl's gateway"
     return _gateway(project, f"{key}.port"), (Notice(f"{key}.port", why),)

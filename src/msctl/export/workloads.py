@@ -28,6 +28,7 @@ BROKER = "rabbitmq"
 BROKER_PORT = 5672
 AMQP_URL = "AMQP_URL"
 
+_IN_THE_IMAGE = frozenset({"python", "python3", "msctl", "sh"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 _SECRET = re.compile(
     r"(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(API|PRIVATE|ACCESS|SIGNING)_?KEYS?)$", re.I
@@ -252,7 +253,9 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
             if inside:
                 cwd = Path(cwd.absolute().relative_to(project.root.absolute()).as_posix())
             else:
-                notices.append(Notice(f"services.{spec.name}.cwd", f"{cwd} is outside of the project's folder"))
+                notices.append(
+                    Notice(f"services.{spec.name}.cwd", f"{cwd} is outside of the project's folder")
+                )
         env = {name: value for name, value in spec.env.items() if not is_secret(name, value)}
         services.append(replace(spec, cwd=cwd, env=env))
     broker = replace(project.broker, url=_without_credentials(project.broker.url), mode=BrokerMode.EXTERNAL)
@@ -266,7 +269,9 @@ def _without_credentials(url: str) -> str:
 def image_notices(project: Project) -> Iterator[Notice]:
     """The programs that an image with Python and msctl alone does not have."""
     for spec in local_services(project):
-        if spec.command is not None and Path(spec.command[0]).name not in ("python", "python3", "msctl", "sh"):
+        if spec.command is None or "/" in spec.command[0]:  # a path leads to what the project has itself
+            continue
+        if spec.command[0] not in _IN_THE_IMAGE:
             yield Notice(
                 f"services.{spec.name}.command",
                 f'the image has Python and msctl; add "{spec.command[0]}" to the Dockerfile',

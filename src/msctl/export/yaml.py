@@ -2,8 +2,8 @@
 
 No library is used for it: only this much is ever written, nothing is read, and PyYAML would be a
 dependency of every installation for one verb, without comments or block strings of its own accord.
-Any string that could be read as something else is written as a JSON string, which YAML 1.1 and 1.2
-both read the same way.
+Any string that could be read as something else is written in double quotes, which YAML 1.1 and
+1.2 read the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*(?::[A-Za-z0-9_./][A-Za-z0-9_./+-]*)*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-_UNFIT_FOR_BLOCK = re.compile(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
+_UNFIT = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""What YAML does not take as it is, or takes for the end of a line."""
 _INDENT = "  "
 
 
@@ -80,7 +81,8 @@ def _inline(value: object) -> str:
 def _scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
         return text
-    return json.dumps(text)
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return '"' + _UNFIT.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + '"'
 
 
 def _is_block(text: str) -> bool:
@@ -91,7 +93,7 @@ def _is_block(text: str) -> bool:
         and bool(lines[0].strip())
         and not lines[0].startswith(" ")
         and not text.endswith("\n\n")
-        and not _UNFIT_FOR_BLOCK.search(text)
+        and not _UNFIT.search(text.replace("\n", ""))
         and all(line.strip() or not line for line in lines)
     )
 

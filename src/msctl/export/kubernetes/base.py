@@ -9,8 +9,8 @@ from msctl.export.kind import File, Item, Kind, Notice, Options
 from msctl.export.kubernetes.network import default_deny, entry, policy, service
 from msctl.export.kubernetes.objects import (
     BROKER_SECRET,
-    CONFIG,
     COMMON,
+    CONFIG,
     autoscaler,
     broker_objects,
     disruption_budget,
@@ -47,10 +47,10 @@ def render(project: Project, options: Options) -> Iterator[Item]:
         "namespace.yaml": [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
     }
     for workload in found:
-        files[f"{workload.label}.yaml"] = list(_objects(workload, project, broker, image))
+        files[f"{workload.label}.yaml"] = list(_objects(workload, broker, image))
     if broker.is_ours:
-        files[f"{BROKER}.yaml"] = broker_objects(broker, project_label(project))
-    files["network.yaml"] = [default_deny(), *_policies(found, project, broker)]
+        files[f"{BROKER}.yaml"] = broker_objects(broker)
+    files["network.yaml"] = [default_deny(), *_policies(found, broker)]
     gateway = next((workload for workload in found if workload.is_gateway), None)
     if gateway is not None:
         files["entry.yaml"] = [entry(gateway, options)]
@@ -66,15 +66,15 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     yield from config_notices
     yield from image_notices(project)
     yield from secret_notices(found, "create the Secret as kustomization.yaml says")
-    yield Notice("broker.url", f"its credentials come from the Secret {BROKER_SECRET}, as kustomization.yaml says")
+    yield Notice(
+        "broker.url", f"its credentials come from the Secret {BROKER_SECRET}, as kustomization.yaml says"
+    )
     for workload in found:
         yield from _differences(workload, gateway)
 
 
-def _objects(
-    workload: Workload, project: Project, broker: BrokerPlan, image: str
-) -> Iterator[dict[str, object]]:
-    yield runner(workload, project, broker, image)
+def _objects(workload: Workload, broker: BrokerPlan, image: str) -> Iterator[dict[str, object]]:
+    yield runner(workload, broker, image)
     if workload.address is not None and not workload.spec.oneshot:
         yield service(workload.label, {"http": workload.address.port})
     if workload.spec.replicas > 1:
@@ -82,10 +82,7 @@ def _objects(
         yield disruption_budget(workload)
 
 
-def _policies(
-    found: Sequence[Workload], project: Project, broker: BrokerPlan
-) -> Iterator[dict[str, object]]:
-    by_name = {workload.name: workload.label for workload in found}
+def _policies(found: Sequence[Workload], broker: BrokerPlan) -> Iterator[dict[str, object]]:
     for workload in found:
         if workload.address is None or workload.spec.oneshot:
             continue
@@ -99,7 +96,9 @@ def _policies(
             workload.label, {"http": workload.address.port}, None if workload.is_gateway else callers
         )
     if broker.is_ours:
-        yield policy(BROKER, {"amqp": broker.port}, [name for name in by_name.values() if name != "gateway"])
+        yield policy(
+            BROKER, {"amqp": broker.port}, [workload.label for workload in found if not workload.is_gateway]
+        )
 
 
 def _labelled(item: dict[str, object], project: Project) -> dict[str, object]:
@@ -167,7 +166,10 @@ def _differences(workload: Workload, gateway: Workload | None) -> Iterator[Notic
         command = f"kubectl scale deployment {workload.label} --replicas=1"
         yield Notice(f"{key}.autostart", f"it has no replicas until you say so: {command}")
     if spec.ready_log is not None:
-        yield Notice(f"{key}.ready_log", "Kubernetes does not look at logs; a connection to its port tells its readiness")
+        yield Notice(
+            f"{key}.ready_log",
+            "Kubernetes does not look at logs; its probes alone tell its readiness",
+        )
     if spec.restart is RestartPolicy.NO and not spec.oneshot:
         yield Notice(f"{key}.restart", "Kubernetes starts again whatever has ended")
     if spec.success_exit_codes:

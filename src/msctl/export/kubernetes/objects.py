@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from msctl.export.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOUT_S, USER
 from msctl.export.kubernetes.network import service
 from msctl.export.workloads import AMQP_URL, BROKER, EVERYWHERE, BrokerPlan, Workload
-from msctl.model import Project, RestartPolicy
+from msctl.model import RestartPolicy
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"
 RABBITMQ_USER = 999
@@ -26,7 +26,7 @@ CPU_TARGET = 70
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
 
 
-def runner(workload: Workload, project: Project, broker: BrokerPlan, image: str) -> dict[str, object]:
+def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
     """The Deployment of a service, or the Job of one that runs once."""
     spec = workload.spec
     metadata = {"name": workload.label, "labels": {NAME: workload.label}, "annotations": _origin(workload)}
@@ -115,7 +115,7 @@ def _container(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, 
         },
         "volumeMounts": [
             {"name": "config", "mountPath": "/app/msctl.toml", "subPath": "msctl.toml", "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
         ],
     }
     if workload.address is None or spec.oneshot:
@@ -208,7 +208,7 @@ def disruption_budget(workload: Workload) -> dict[str, object]:
     }
 
 
-def broker_objects(broker: BrokerPlan, project: str) -> list[dict[str, object]]:
+def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
     """One RabbitMQ with a disk of its own, as the course runs it; a cluster is its operator's business."""
     health: Mapping[str, object] = {"timeoutSeconds": 15, "periodSeconds": 20}
     check = {"exec": {"command": ["rabbitmq-diagnostics", "-q", "check_port_connectivity"]}}
@@ -221,7 +221,10 @@ def broker_objects(broker: BrokerPlan, project: str) -> list[dict[str, object]]:
         "name": BROKER,
         "image": RABBITMQ_IMAGE,
         "env": environment,
-        "ports": [{"name": "amqp", "containerPort": broker.port}, {"name": "management", "containerPort": 15672}],
+        "ports": [
+            {"name": "amqp", "containerPort": broker.port},
+            {"name": "management", "containerPort": 15672},
+        ],
         "startupProbe": {**check, **health, "failureThreshold": 15},
         "readinessProbe": {**check, **health},
         "livenessProbe": {"exec": {"command": ["rabbitmq-diagnostics", "-q", "ping"]}, **health},
