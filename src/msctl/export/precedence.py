@@ -8,11 +8,14 @@ tried, and for each pattern the routes that may take a request there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from msctl.export.kind import ExportError
 from msctl.model import RouteSpec
 from msctl.routing import is_variable, route_elements
+
+MOST_PATTERNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,20 @@ class Pattern:
             return False
         pairs = zip(self.elements, other.elements, strict=False)
         return all(is_variable(mine) or mine == theirs for mine, theirs in pairs)
+
+    def meet(self, other: Pattern) -> Pattern | None:
+        """The paths that both have; None if there are none."""
+        short, long = sorted((self, other), key=lambda pattern: len(pattern.elements))
+        if len(short.elements) < len(long.elements) and short.exact:
+            return None
+        elements = []
+        for one, two in zip(short.elements, long.elements, strict=False):
+            if one != two and not is_variable(one) and not is_variable(two):
+                return None
+            elements.append(two if is_variable(one) else one)
+        rest = long.elements[len(short.elements) :]
+        exact = long.exact or (short.exact and len(short.elements) == len(long.elements))
+        return Pattern((*elements, *rest), exact)
 
     @property
     def rank(self) -> tuple[int, ...]:
@@ -72,11 +89,36 @@ def pattern_of(route: RouteSpec) -> Pattern:
 
 def _places(host: str, routes: Sequence[RouteSpec]) -> Iterator[Place]:
     groups = _groups(host, routes)
-    patterns = dict.fromkeys(pattern_of(route) for group in groups for route in group)
-    for pattern in sorted(patterns, key=lambda pattern: pattern.rank):
-        chosen = tuple(_takers(pattern, groups))
-        if chosen:
-            yield Place(pattern, chosen)
+    declared = dict.fromkeys(pattern_of(route) for group in groups for route in group)
+    ordered = sorted(_closed(declared), key=lambda pattern: pattern.rank)
+    places = [Place(pattern, tuple(_takers(pattern, groups))) for pattern in ordered]
+    for index, place in enumerate(places):
+        after = next((later for later in places[index + 1 :] if later.pattern.covers(place.pattern)), None)
+        if place.pattern in declared or after is None or list(after.routes) != list(place.routes):
+            yield place
+
+
+def _closed(patterns: Iterable[Pattern]) -> list[Pattern]:
+    """The patterns, and what each two of them have in common.
+
+    Then the narrowest that a path matches lies within every other that it matches, so that this
+    one place can know all routes that might take a request there.
+    """
+    found: dict[Pattern, None] = {}
+    for pattern in patterns:
+        pending = [pattern]
+        while pending:
+            new = pending.pop()
+            if new in found:
+                continue
+            pending += [common for known in found if (common := known.meet(new)) is not None]
+            found[new] = None
+            if len(found) > MOST_PATTERNS:
+                raise ExportError(
+                    f"services: their routes overlap in more than {MOST_PATTERNS} ways.",
+                    hint="Use fewer routes with variables such as {id} in their paths.",
+                )
+    return list(found)
 
 
 def _groups(host: str, routes: Sequence[RouteSpec]) -> list[list[RouteSpec]]:
