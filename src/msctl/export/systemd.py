@@ -88,7 +88,8 @@ def _unit(
     after = ["network-online.target"]
     if broker_plan(project.broker).is_ours and not workload.is_gateway:
         after.append("rabbitmq-server.service")
-    wants, requires = ["network-online.target"], []
+    wants = ["network-online.target"]
+    requires: list[str] = []
     for dependency in spec.depends_on:
         if (unit := units.get(dependency.service)) is not None:
             after.append(unit)
