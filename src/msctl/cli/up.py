@@ -69,9 +69,9 @@ def up(
     if lock is None:
         _join(settings, project, paths, names)
     elif detach:
-        start_detached(project, paths, names, lock, wait=wait, timeout=timeout)
+        start_detached(settings, project, paths, names, lock, wait=wait, timeout=timeout)
     else:
-        _foreground(project, paths, names, abort_on_failure=abort_on_failure)
+        _foreground(settings, project, paths, names, abort_on_failure=abort_on_failure)
 
 
 def _join(settings: Settings, project: Project, paths: StackPaths, names: list[str]) -> None:
@@ -106,11 +106,13 @@ class _Terminal:
         return not self.aborted
 
 
-def _foreground(project: Project, paths: StackPaths, names: list[str], *, abort_on_failure: bool) -> None:
-    from msctl.stack import run
+def _foreground(
+    settings: Settings, project: Project, paths: StackPaths, names: list[str], *, abort_on_failure: bool
+) -> None:
+    from msctl.cli.launch import run_stack
 
     terminal = _Terminal(project, abort_on_failure=abort_on_failure)
-    run(project, paths, names, terminal)
+    run_stack(settings, project, paths, names, terminal)
     if terminal.aborted:
         raise MsctlError("not every service could be started", hint="the reasons are above")
 
