@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from msctl import __version__
 from msctl.broker.server import BrokerServer
@@ -104,6 +105,7 @@ class Stack:
         await self._broker.start()
         self._write_record()
         await self._supervisor.start(self._chosen)
+        self._write_record()
 
     def ask_to_end(self, timeout: float | None = None) -> None:
         """Let `ended` return; `timeout` is how many seconds the services may then take."""
@@ -150,7 +152,7 @@ class Stack:
     def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
         known = (*self._names, STACK, "broker")
         names = select(query.services, known) if query.services else ()
-        return self._logs.follow(LogQuery(tuple(names), query.tail, query.follow))
+        return self._logs.follow(replace(query, services=tuple(names)))
 
     async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         self._refuse_while_ending()
