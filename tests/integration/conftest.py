@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from tests.support.cli import Msctl
 from tests.support.ports import reserved_port
 

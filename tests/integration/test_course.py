@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from msctl.control.paths import stack_paths
-from msctl.control.record import read_record
 from tests.integration.conftest import Course
 from tests.support.http import request
+
+from msctl.control.paths import is_locked, stack_paths
+from msctl.control.record import read_record
 
 
 def test_up_in_the_background_serves_the_courses_urls(course: Course) -> None:
@@ -52,7 +52,10 @@ def test_up_in_the_foreground_stays_until_ctrl_c_and_ends_with_0(course: Course)
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(course: Course) -> None:
+    paths = stack_paths("course", None, course.msctl.env)
     with course.msctl.process("up") as up:
+        while not is_locked(paths):
+            assert up.child.poll() is None
         up.signal(signal.SIGINT)
         assert up.wait() in (0, 130)
     assert course.msctl.run("status").returncode == 3
@@ -246,18 +249,19 @@ from aiohttp import web
 async def fail(request):
     raise ValueError("in the handler")
 
+async def fine(request):
+    return web.Response(text="fine")
+
 def create_app():
     app = web.Application()
     app.router.add_get("/fail", fail)
-    app.router.add_get("/fail/not", lambda request: web.Response(text="fine"))
+    app.router.add_get("/fail/not", fine)
     return app
-""".replace('lambda request: web.Response(text="fine")', "fine").replace(
-            "def create_app",
-            "async def fine(request):\n    return web.Response(text='fine')\n\ndef create_app",
-        )
+"""
     )
     (folder / "msctl.toml").write_text(
-        f'[services.faulty]\napp = "faulty:create_app"\nroutes = ["/fail"]\n[gateway]\nport = {course.gateway}\n'
+        '[services.faulty]\napp = "faulty:create_app"\nroutes = ["/fail"]\n'
+        f"[gateway]\nport = {course.gateway}\n"
     )
     del course.msctl.env["MSCTL_HELLO_PORT"], course.msctl.env["MSCTL_USERS_PORT"]
     course.msctl.ok("up", "-d")
@@ -275,7 +279,7 @@ def test_wait_timeout_gives_up_with_124_and_leaves_nothing(course: Course) -> No
         '[services.slow]\napp = "slow:create_app"\n[gateway]\nenabled = false\n'
     )
     del course.msctl.env["MSCTL_HELLO_PORT"], course.msctl.env["MSCTL_USERS_PORT"]
-    late = course.msctl.run("up", "-d", "--wait-timeout", "200ms")
+    late = course.msctl.run("up", "-d", "--wait-timeout", "5s")
     assert late.returncode == 124, late.stderr
     assert "slow" in late.stderr
     assert course.msctl.run("status").returncode == 3

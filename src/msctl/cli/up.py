@@ -143,8 +143,8 @@ def stop_stack(settings: Settings, name: str, paths: StackPaths, seconds: float 
     """Ask the stack to end and wait for it; kill it if it does not. Raises TimedOutError."""
     try:
         settings.client().shutdown(seconds)
-    except NotRunningError:
-        # It holds the lock but does not answer: about to open its socket, or just gone from it.
+    except (NotRunningError, TimedOutError):
+        # It holds the lock but does not answer: about to open its socket, just gone from it, or stuck.
         _signal(paths, hard=False)
     if _wait_gone(paths, (STOP_TIMEOUT if seconds is None else seconds) + GRACE):
         return

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from msctl.control.paths import StackPaths
-from msctl.errors import ExitCode, MsctlError, NotRunningError
+from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model import Event, LogLine, LogQuery, Snapshot
 
 T = TypeVar("T")
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds within which a stack whose loop is not blocked has answered what needs no waiting."""
 
 
 class ControlClient:
@@ -29,10 +33,11 @@ class ControlClient:
         self._project = project
 
     def snapshot(self) -> Snapshot:
-        return self._call("GET", "/v1/snapshot", Snapshot)
+        return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
 
-    def events(self) -> Iterator[Event]:
-        return self._stream("/v1/events", Event)
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """As SystemView's; raises TimedOutError when `timeout` seconds are over."""
+        return self._stream("/v1/events", Event, timeout)
 
     def logs(self, query: LogQuery) -> Iterator[LogLine]:
         fields = [("service", name) for name in query.services]
@@ -51,11 +56,23 @@ class ControlClient:
     def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
 
-    def shutdown(self, timeout: float | None = None) -> None:
-        self._request("POST", "/v1/shutdown", {"timeout": timeout})[1].close()
+    def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})
 
-    def _call(self, method: str, target: str, kind: type[T], body: object = None) -> T:
-        response, connection = self._request(method, target, body)
+    def purge_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/purge", int, {"name": name})
+
+    def delete_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/delete", int, {"name": name})
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""
+        self._request("POST", "/v1/shutdown", {"timeout": timeout}, ANSWER_TIMEOUT)[1].close()
+
+    def _call(
+        self, method: str, target: str, kind: type[T], body: object = None, timeout: float | None = None
+    ) -> T:
+        response, connection = self._request(method, target, body, timeout)
         try:
             return msgspec.json.decode(response.read(), type=kind)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
@@ -63,29 +80,48 @@ class ControlClient:
         finally:
             connection.close()
 
-    def _stream(self, target: str, kind: type[T]) -> Iterator[T]:
+    def _stream(self, target: str, kind: type[T], timeout: float | None = None) -> Iterator[T]:
         response, connection = self._request("GET", target)
-        return self._lines(response, connection, msgspec.json.Decoder(kind))
+        return self._lines(response, connection, msgspec.json.Decoder(kind), timeout)
 
     def _lines(
-        self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection, decoder: Any
+        self,
+        response: http.client.HTTPResponse,
+        connection: http.client.HTTPConnection,
+        decoder: Any,
+        timeout: float | None,
     ) -> Iterator[Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while line := response.readline():
+            while True:
+                if deadline is not None:
+                    # Zero would mean "do not block" to the socket.
+                    connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
+                line = response.readline()
+                if not line:
+                    return
                 yield decoder.decode(line)
+        except TimeoutError as error:
+            raise TimedOutError(f"nothing more within {timeout:g} s") from error
         except (OSError, http.client.HTTPException, msgspec.DecodeError):
             return  # the stack went while we were reading: a stream has simply ended
         finally:
             connection.close()
 
     def _request(
-        self, method: str, target: str, body: object = None
+        self, method: str, target: str, body: object = None, timeout: float | None = None
     ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._path, timeout)
         payload = None if body is None else msgspec.json.encode(body)
         try:
             connection.request(method, target, body=payload)
             response = connection.getresponse()
+        except TimeoutError as error:
+            connection.close()
+            raise TimedOutError(
+                f"the stack of the project {self._project!r} runs but does not answer",
+                hint="a handler may block its event loop; end it with: msctl down",
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._not_running() from error
@@ -131,12 +167,13 @@ def _remote_error(raw: bytes) -> MsctlError:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP to a Unix socket; the host is only what the Host field says."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
         try:
             self.sock.connect(self._path)
         except OSError:

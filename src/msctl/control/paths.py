@@ -90,6 +90,15 @@ def _require_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
+def running_stacks(env: Mapping[str, str]) -> list[StackPaths]:
+    """Where the stacks of this user live that run now, in the order of their names."""
+    try:
+        folders = sorted(path for path in base_folder(env).iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [paths for paths in map(StackPaths, folders) if is_locked(paths)]
+
+
 class StackLock:
     """Held by a stack for as long as its process lives."""
 

@@ -1,0 +1,218 @@
+"""The client's side of an exchange: where an upstream's response goes.
+
+Heads are written as bytes, so that what an upstream said arrives as it was said. Knows aiohttp's
+public writer and nothing of upstreams.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+
+from msctl.gateway.headers import Fields
+from msctl.gateway.http1 import LAST_CHUNK, chunk, serialize_head
+
+_RESET = struct.pack("ii", 1, 0)
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class ClientGoneError(ConnectionError):
+    """The client closed its connection before it had its answer."""
+
+
+class Relayed(web.StreamResponse):
+    """Stands for a response that has been written already; aiohttp has nothing left to send."""
+
+    def __init__(self, status: int, *, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._stays = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        return None
+
+
+class Downstream:
+    """Writes one response to a client. `keep_alive` may be taken back until the head is out."""
+
+    def __init__(self, request: web.Request) -> None:
+        self.request = request
+        self.writer: AbstractStreamWriter = request.writer
+        self.keep_alive = request.keep_alive
+        self.started = False
+        self.status = 0
+        self._http11 = request.version >= (1, 1)
+        self._chunked = False
+        self._held = b""
+
+    async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        """A 1xx response; HTTP/1.0 clients do not know these (RFC 9110 §15.2)."""
+        if self._http11:
+            line = b"HTTP/1.1 %d %b" % (status, reason or _PHRASES.get(status, b""))
+            await self.writer.write(serialize_head(line, fields))
+
+    async def start(
+        self, status: int, reason: bytes, fields: Fields, *, length: int | None, bodiless: bool
+    ) -> None:
+        """Begin the response. `fields` have no framing in them but the Content-Length of a response
+        without a body, whose length is `length` or, where None, told by chunks or the end."""
+        self.started = True
+        self.status = status
+        if not bodiless and length is None:
+            if self._http11:
+                self._chunked = True
+                fields.append((b"Transfer-Encoding", b"chunked"))
+            else:
+                self.keep_alive = False
+        if status != 101:
+            if not self.keep_alive:
+                if self._http11:
+                    fields.append((b"Connection", b"close"))
+            elif not self._http11:
+                fields.append((b"Connection", b"keep-alive"))
+        line = b"HTTP/1.%d %d %b" % (self._http11, status, reason)
+        self._held = serialize_head(line, fields)
+
+    async def flush(self) -> None:
+        """Send the head now, before there is any body to go with it."""
+        if self._held:
+            held, self._held = self._held, b""
+            await self.writer.write(held)
+
+    async def write(self, data: bytes) -> None:
+        if self._chunked:
+            data = chunk(data)
+        if self._held:
+            data, self._held = self._held + data, b""
+        await self.writer.write(data)
+
+    async def finish(self, data: bytes = b"") -> web.StreamResponse:
+        """End the response, with its last piece if there is one."""
+        if self._chunked:
+            data = (chunk(data) if data else b"") + LAST_CHUNK
+        if self._held:
+            data, self._held = self._held + data, b""
+        if data:
+            await self.writer.write(data)
+        return Relayed(self.status, keep_alive=self.keep_alive)
+
+    def abort(self) -> web.StreamResponse:
+        """The response cannot be completed: the client must not take what it has for the whole."""
+        abort(self.request)
+        return Relayed(self.status, keep_alive=False)
+
+
+class Collector(AbstractStreamWriter):
+    """Keeps a hosted application's response in memory, at most `limit` bytes of it."""
+
+    def __init__(self, limit: int) -> None:
+        self.data = bytearray()
+        self.length: int | None = None
+        self._limit = limit
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        self.output_size += len(chunk)
+        if self.output_size > self._limit:
+            raise CollectedTooMuchError(self._limit)
+        self.data += chunk
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        if chunk:
+            await self.write(chunk)
+
+    async def drain(self) -> None:
+        return None
+
+    def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:  # noqa: ARG002
+        # The gateway asks branches for no content coding, and takes none.
+        return None
+
+    def enable_chunking(self) -> None:
+        return None
+
+    async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:  # noqa: ARG002
+        return None
+
+
+class CollectedTooMuchError(Exception):
+    """A response that was to be kept in memory is longer than allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the response is longer than {limit} bytes")
+
+
+class MemoryDownstream(Downstream):
+    """Keeps a response instead of sending it: a branch of a composed document."""
+
+    def __init__(self, request: web.Request, limit: int) -> None:
+        super().__init__(request)
+        self._collector = Collector(limit)
+        self.writer = self._collector
+        self.fields: Fields = []
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self._collector.data)
+
+    async def interim(self, status: int, reason: bytes, fields: Fields) -> None:  # noqa: ARG002
+        return None
+
+    async def start(
+        self,
+        status: int,
+        reason: bytes,  # noqa: ARG002
+        fields: Fields,
+        *,
+        length: int | None,  # noqa: ARG002
+        bodiless: bool,  # noqa: ARG002
+    ) -> None:
+        self.started = True
+        self.status = status
+        self.fields = fields
+
+    def abort(self) -> web.StreamResponse:
+        return Relayed(self.status, keep_alive=False)
+
+
+def abort(request: web.BaseRequest) -> None:
+    """Reset the client's connection, so that no end of the body can be read into it."""
+    transport = request.transport
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass  # already gone, which is what was wanted
+    transport.abort()
+
+
+class HttpDate:
+    """The Date field's value, made once a second (RFC 9110 §6.6.1)."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._value = b""
+
+    def __call__(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._value = second, formatdate(second, usegmt=True).encode()
+        return self._value
+
+
+http_date = HttpDate()

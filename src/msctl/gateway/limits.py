@@ -1,0 +1,102 @@
+"""Limits on how much: the token buckets of rate limiting and the budget of retries.
+
+Pure: each takes a Clock. The table of buckets is bounded; the client that was seen longest ago is
+forgotten first, which gives it a full bucket again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from msctl.clock import Clock
+from msctl.model import RateLimitSpec
+
+MAX_CLIENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`remaining` requests may follow at once; `reset` seconds until the bucket is full again;
+    `retry_after` seconds until the next request is let through (0 when this one was)."""
+
+    allowed: bool
+    remaining: int
+    reset: float
+    retry_after: float
+
+
+class RateLimiter:
+    """Token buckets of one route, one for each client key."""
+
+    def __init__(self, spec: RateLimitSpec, clock: Clock, *, clients: int = MAX_CLIENTS) -> None:
+        self.spec = spec
+        self._clock = clock
+        self._clients = clients
+        self._rate = spec.requests / spec.period
+        self._burst = float(spec.requests if spec.burst is None else spec.burst)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: str) -> Verdict:
+        """Take one token from the bucket of `key`."""
+        now = self._clock.monotonic()
+        tokens, since = self._buckets.pop(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        allowed = tokens >= 1.0
+        if allowed:
+            tokens -= 1.0
+        self._buckets[key] = (tokens, now)
+        if len(self._buckets) > self._clients:
+            self._buckets.popitem(last=False)
+        wait = 0.0 if allowed else (1.0 - tokens) / self._rate
+        return Verdict(allowed, int(tokens), (self._burst - tokens) / self._rate, wait)
+
+    def fields(self, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
+        """RateLimit and RateLimit-Policy, as the IETF's httpapi draft writes them."""
+        policy = f'"default";q={int(self._burst)};w={math.ceil(self._burst / self._rate)}'
+        state = f'"default";r={verdict.remaining};t={math.ceil(verdict.reset)}'
+        return ((b"RateLimit-Policy", policy.encode()), (b"RateLimit", state.encode()))
+
+
+class RetryBudget:
+    """Keeps retries from multiplying an outage: at most `ratio` of the requests of the last
+    `window` seconds, plus `floor` a second."""
+
+    def __init__(
+        self, clock: Clock, *, ratio: float = 0.2, floor: float = 10.0, window: float = 10.0
+    ) -> None:
+        self._clock = clock
+        self._ratio = ratio
+        self._floor = floor
+        self._window = window
+        # (second, requests, retries): one entry a second, so the window costs a few entries.
+        self._seconds: deque[list[int]] = deque()
+        self._requests = 0
+        self._retries = 0
+
+    def request(self) -> None:
+        self._now()[1] += 1
+        self._requests += 1
+
+    def retry(self) -> bool:
+        """Whether one more retry is allowed; it is counted if so."""
+        second = self._now()
+        if self._retries >= self._ratio * self._requests + self._floor * self._window:
+            return False
+        second[2] += 1
+        self._retries += 1
+        return True
+
+    def _now(self) -> list[int]:
+        now = int(self._clock.monotonic())
+        while self._seconds and self._seconds[0][0] <= now - self._window:
+            _, requests, retries = self._seconds.popleft()
+            self._requests -= requests
+            self._retries -= retries
+        if not self._seconds or self._seconds[-1][0] != now:
+            self._seconds.append([now, 0, 0])
+        return self._seconds[-1]

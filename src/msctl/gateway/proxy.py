@@ -1,0 +1,120 @@
+"""One request, from its route to its response: attempts, retries and what each of them means.
+
+Thin: which instance, whether again, how long to wait and what to say are decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+from aiohttp import web
+
+from msctl.clock import AsyncClock
+from msctl.gateway.limits import RetryBudget
+from msctl.gateway.observe import Observer
+from msctl.gateway.problems import ProblemError
+from msctl.gateway.remote import IDEMPOTENT
+from msctl.gateway.targets import Instance, Targets
+from msctl.gateway.upstream import AttemptError, BrokenResponseError, Outgoing
+from msctl.model import Balance, GatewaySpec
+
+FAILURE = 500
+"""From this status on a response counts as the instance's failure."""
+
+
+class Proxy:
+    """Carries requests to a service's instances."""
+
+    def __init__(
+        self,
+        spec: GatewaySpec,
+        targets: Targets,
+        clock: AsyncClock,
+        observer: Observer,
+        log: logging.Logger,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._spec = spec
+        self._targets = targets
+        self._clock = clock
+        self._observer = observer
+        self._log = log
+        self._jitter = jitter
+        self._budgets: dict[str, RetryBudget] = {}
+
+    async def forward(self, out: Outgoing, balance: Balance) -> web.StreamResponse:
+        """The response that `out` got; raises ProblemError, BrokenResponseError or ClientGoneError."""
+        budget = self._budget(out.service)
+        budget.request()
+        tried: list[Instance] = []
+        fresh = False
+        while True:
+            instance = self._targets.choose(out.service, balance, tried)
+            try:
+                return await self._attempt(instance, out, fresh=fresh)
+            except AttemptError as error:
+                attempts = len(tried) + 1
+                if attempts > out.limits.retries or not _repeatable(out, error) or not budget.retry():
+                    raise ProblemError(error.problem.at(attempts)) from error
+                self._observer.retried(out.service, error.problem.error or "error")
+                tried.append(instance)
+                fresh = error.stale
+                if not error.stale:
+                    await self._clock.sleep(self._pause(attempts))
+
+    async def _attempt(self, instance: Instance, out: Outgoing, *, fresh: bool) -> web.StreamResponse:
+        breaker = instance.breaker
+        started = self._clock.monotonic()
+        status: int | None = None
+        verdict = breaker.cancelled
+        instance.enter()
+        try:
+            response = await instance.upstream.send(out, fresh=fresh)
+            status = out.down.status
+            verdict = breaker.failed if status >= FAILURE else breaker.succeeded
+            return response
+        except AttemptError as error:
+            if not error.stale:
+                verdict = breaker.failed
+            raise
+        except BrokenResponseError:
+            status = out.down.status
+            verdict = breaker.failed
+            raise
+        finally:
+            instance.leave(verdict)
+            self._observer.attempt_finished(
+                out.service, instance.name, status, self._clock.monotonic() - started
+            )
+
+    def _pause(self, attempt: int) -> float:
+        """Between tries: twice as long each time, jittered so that clients do not come back together."""
+        ceiling = min(self._spec.backoff_max, self._spec.backoff_min * 2**attempt)
+        return self._jitter(self._spec.backoff_min, max(self._spec.backoff_min, ceiling))
+
+    def _budget(self, service: str) -> RetryBudget:
+        budget = self._budgets.get(service)
+        if budget is None:
+            budget = self._budgets[service] = RetryBudget(
+                self._clock, ratio=self._spec.retry_budget, floor=self._spec.retry_floor
+            )
+        return budget
+
+
+def _repeatable(out: Outgoing, error: AttemptError) -> bool:
+    """Whether asking again cannot do twice what was to be done once.
+
+    An instance that never got the request (it refused the connection) changes nothing for any
+    method; otherwise only idempotent requests are repeated, none after a byte of an answer, and none
+    whose body is gone.
+    """
+    if (
+        out.down.started
+        or error.answered
+        or not out.body.replayable
+        or (error.problem.status == 504 and not error.unsent)
+    ):
+        return False
+    return error.unsent or out.method in IDEMPOTENT

@@ -1,0 +1,114 @@
+"""The request target (RFC 9112 §3.2): what a client asked for, byte for byte, and whether it can be routed.
+
+Pure: no I/O. Paths stay as they were sent; only the copy that routes are matched against is decoded,
+and of that only what RFC 3986 §6.2.2.2 calls equivalent (unreserved characters).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f#]")
+_AUTHORITY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[\w\-.~!$&'()*+,;=:]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?",
+    re.ASCII,
+)
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SEPARATORS = re.compile(r"[/\\]|%2[Ff]|%5[Cc]")
+_DOTS = re.compile(r"\.|%2[Ee]")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class BadTargetError(Exception):
+    """A target or a Host that cannot be forwarded; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A parsed target. `path` and `query` are as sent; `query` is None where there is no `?`.
+
+    `authority` is that of an absolute-form target, which then overrides Host. `asterisk` is the
+    `*` of an OPTIONS request about the server itself.
+    """
+
+    path: str
+    query: str | None = None
+    authority: str | None = None
+    asterisk: bool = False
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """What routes are matched against: the path's elements, unreserved characters decoded."""
+        return path_elements(self.path)
+
+    def origin_form(self) -> str:
+        return self.path if self.query is None else f"{self.path}?{self.query}"
+
+
+def parse_target(raw: str) -> Target:
+    """`raw` as it stood in the request line; raises BadTargetError.
+
+    Refused besides bad syntax: a fragment (an upstream might cut it off), user information, schemes
+    other than http and https, and dot segments however they are written, because an upstream that
+    resolves them would serve a path that was never routed.
+    """
+    if _FORBIDDEN.search(raw):
+        raise BadTargetError("the request target has a fragment, a space or a control character")
+    if raw.startswith("/"):
+        return _origin(raw, None)
+    if raw == "*":
+        return Target("*", asterisk=True)
+    scheme, mark, rest = raw.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        raise BadTargetError("the request target is neither a path nor an http URL")
+    end = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    authority, origin = rest[:end], rest[end:]
+    if not is_authority(authority):
+        raise BadTargetError("the request target's host is not valid")
+    return _origin(origin if origin.startswith("/") else f"/{origin}", authority)
+
+
+def _origin(raw: str, authority: str | None) -> Target:
+    path, mark, query = raw.partition("?")
+    if "." in path or "%" in path:
+        check_path(path)
+    return Target(path, query if mark else None, authority)
+
+
+def check_path(path: str) -> None:
+    """Raises BadTargetError where a path could leave the prefix that it begins with."""
+    if "%" in path:
+        if _BAD_ESCAPE.search(path):
+            raise BadTargetError("the path has a percent sign that is not followed by two hex digits")
+        if "%00" in path:
+            raise BadTargetError("the path has an encoded NUL")
+    for element in _SEPARATORS.split(path):
+        # Some servers cut a parameter (";…") off an element before they resolve dots.
+        name = _DOTS.sub(".", re.split(";|%3[Bb]", element, maxsplit=1)[0])
+        if name in (".", ".."):
+            raise BadTargetError("the path has dot segments")
+
+
+def path_elements(path: str) -> tuple[str, ...]:
+    if "%" in path:
+        path = _ESCAPE.sub(_decode_unreserved, path)
+    return tuple(path[1:].split("/"))
+
+
+def _decode_unreserved(match: re.Match[str]) -> str:
+    char = chr(int(match[1], 16))
+    return char if char in _UNRESERVED else match[0].upper()
+
+
+def is_authority(value: str) -> bool:
+    """Whether `value` is `host` or `host:port` (RFC 3986 §3.2.2, §3.2.3), without user information."""
+    return _AUTHORITY.fullmatch(value) is not None
+
+
+def host_name(authority: str) -> str:
+    """The host of an authority, in lower case and without its port."""
+    if authority.startswith("["):
+        return authority[: authority.find("]") + 1].lower()
+    return authority.partition(":")[0].lower()

@@ -1,0 +1,67 @@
+"""WebSocket frames (RFC 6455 §5.2), as much of them as a relay has to know: where each one ends.
+
+Pure. A relay passes frames on as bytes; only to say goodbye does it need to find the gap between two.
+"""
+
+from __future__ import annotations
+
+import struct
+
+
+class FrameTracker:
+    """Follows a stream of frames without keeping or changing any of it."""
+
+    __slots__ = ("_head", "_left")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+
+    @property
+    def at_boundary(self) -> bool:
+        return not self._left and not self._head
+
+    def advance(self, data: bytes, *, stop: bool = False) -> int:
+        """Follow `data`; with `stop`, only up to the first end of a frame. Returns the bytes followed."""
+        position, size = 0, len(data)
+        while position < size:
+            if self._left:
+                step = min(self._left, size - position)
+                self._left -= step
+                position += step
+            else:
+                need = _head_size(self._head) - len(self._head)
+                self._head += data[position : position + need]
+                position += min(need, size - position)
+                if len(self._head) == _head_size(self._head):
+                    self._left = _payload_size(self._head)
+                    self._head = b""
+            if stop and self.at_boundary:
+                break
+        return position
+
+
+def _head_size(head: bytes) -> int:
+    """Bytes of a head that begins like this; the first two tell."""
+    if len(head) < 2:
+        return 2
+    length = head[1] & 0x7F
+    return 2 + (8 if length == 127 else 2 if length == 126 else 0) + (4 if head[1] & 0x80 else 0)
+
+
+def _payload_size(head: bytes) -> int:
+    length = head[1] & 0x7F
+    if length == 127:
+        return int(struct.unpack_from("!Q", head, 2)[0])
+    if length == 126:
+        return int(struct.unpack_from("!H", head, 2)[0])
+    return length
+
+
+def close_frame(code: int, reason: str = "", *, mask: bytes | None = None) -> bytes:
+    """A close frame; clients' frames are masked, with four bytes of `mask` (§5.3)."""
+    payload = struct.pack("!H", code) + reason.encode()[:123]
+    if mask is None:
+        return struct.pack("!BB", 0x88, len(payload)) + payload
+    masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    return struct.pack("!BB", 0x88, 0x80 | len(payload)) + mask + masked

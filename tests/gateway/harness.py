@@ -1,0 +1,236 @@
+"""A gateway on a real socket, its upstreams of either kind, and clients that speak raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from msctl.clock import SystemClock
+from msctl.discovery.registry import Endpoint, Registry
+from msctl.gateway.app import Gateway
+from msctl.model import GatewaySpec, RouteSpec, UpstreamPolicy
+
+HOSTED = "hosted"
+REMOTE = "remote"
+KINDS = (HOSTED, REMOTE)
+PATIENCE = 10.0
+"""Seconds after which a test is failed for waiting; never what is being tested."""
+
+
+@dataclass
+class Reply:
+    """A response as it stood on the wire."""
+
+    status: int
+    reason: str
+    fields: list[tuple[str, str]]
+    body: bytes
+    version: str = "HTTP/1.1"
+
+    def get(self, name: str) -> str | None:
+        found = self.all(name)
+        return found[0] if found else None
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.fields if key.lower() == name.lower()]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class TruncatedError(Exception):
+    """The connection ended before the response did."""
+
+
+class Client:
+    """One connection to the gateway."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        fields: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        *,
+        host: str | None = "gateway.test",
+        version: str = "HTTP/1.1",
+    ) -> Reply:
+        lines = [f"{method} {target} {version}"]
+        if host is not None:
+            lines.append(f"Host: {host}")
+        lines += [f"{name}: {value}" for name, value in fields]
+        if body is not None and not any(name.lower() == "transfer-encoding" for name, _ in fields):
+            lines.append(f"Content-Length: {len(body)}")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        await self.send(head + (body or b""))
+        return await self.reply(method)
+
+    async def head(self) -> Reply:
+        async with asyncio.timeout(PATIENCE):
+            try:
+                raw = await self.reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError as error:
+                raise TruncatedError(error.partial) from error
+        lines = raw[:-4].decode("latin-1").split("\r\n")
+        version, status, reason = lines[0].split(" ", 2)
+        fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+        return Reply(int(status), reason, fields, b"", version)
+
+    async def reply(self, method: str = "GET") -> Reply:
+        """The next final response, whole; raises TruncatedError or ConnectionError where it is not."""
+        while (reply := await self.head()).status < 200 and reply.status != 101:
+            pass
+        if method == "HEAD" or reply.status in (101, 204, 304):
+            return reply
+        async with asyncio.timeout(PATIENCE):
+            try:
+                if reply.get("Transfer-Encoding"):
+                    reply.body = b"".join([piece async for piece in self.chunks()])
+                elif (length := reply.get("Content-Length")) is not None:
+                    reply.body = await self.reader.readexactly(int(length))
+                else:
+                    reply.body = await self.reader.read()
+            except asyncio.IncompleteReadError as error:
+                raise TruncatedError(error.partial) from error
+        return reply
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while size := int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            data = await self.reader.readexactly(size + 2)
+            yield data[:-2]
+        await self.reader.readexactly(2)
+
+    async def closed(self) -> bool:
+        """Whether the gateway ends the connection without another byte."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def reset(self) -> None:
+        self.writer.transport.abort()
+
+
+@dataclass
+class Harness:
+    """A running gateway; `announce` and `serve` give it upstreams."""
+
+    gateway: Gateway
+    registry: Registry
+    server: web.Server
+    port: int
+    runners: list[web.AppRunner] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+
+    async def client(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**20))
+        self.clients.append(client)
+        return client
+
+    async def get(self, target: str, *fields: tuple[str, str]) -> Reply:
+        return await self.ask("GET", target, *fields)
+
+    async def ask(
+        self, method: str, target: str, *fields: tuple[str, str], body: bytes | None = None
+    ) -> Reply:
+        client = await self.client()
+        try:
+            return await client.request(method, target, fields, body)
+        finally:
+            client.close()
+
+    def announce(self, service: str, url: str, instance: str | None = None) -> None:
+        self.registry.announce(Endpoint(service, instance or f"{service}-1", base_url=url))
+
+    async def serve(self, service: str, app: web.Application, kind: str, instance: str | None = None) -> None:
+        """Run `app` as an instance of `service`, in this process or behind a socket."""
+        name = instance or f"{service}-1"
+        runner = web.AppRunner(
+            app, access_log=None, auto_decompress=False, handler_cancellation=True, shutdown_timeout=1
+        )
+        await runner.setup()
+        self.runners.append(runner)
+        if kind == HOSTED:
+            assert runner.server is not None
+            handler: Any = runner.server.request_handler
+            self.registry.announce(Endpoint(service, name, handler=handler))
+        else:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            host, port = runner.addresses[0][:2]
+            self.registry.announce(Endpoint(service, name, base_url=f"http://{host}:{port}"))
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *routes: RouteSpec,
+    spec: GatewaySpec | None = None,
+    services: Mapping[str, UpstreamPolicy] | None = None,
+    **options: Any,
+) -> AsyncIterator[Harness]:
+    """A gateway that listens; afterwards no task and no descriptor of it may be left."""
+    loop = asyncio.get_running_loop()
+    tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
+    registry = Registry()
+    options.setdefault("clock", SystemClock(asyncio.sleep))
+    gateway = Gateway(spec or GatewaySpec(), routes, registry, services=services, **options)
+    await gateway.startup()
+
+    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
+        return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
+
+    server = web.Server(
+        gateway.handle,  # type: ignore[arg-type] # its requests are web.Request, by the factory
+        request_factory=make,
+        auto_decompress=False,
+        access_log=None,
+        handler_cancellation=True,
+        lingering_time=0.2,
+    )
+    listener = await loop.create_server(server, "127.0.0.1", 0)
+    harness = Harness(gateway, registry, server, listener.sockets[0].getsockname()[1])
+    try:
+        yield harness
+    finally:
+        listener.close()
+        for client in harness.clients:
+            client.close()
+        await gateway.drain(2)
+        await server.shutdown(1)
+        await gateway.cleanup()
+        for runner in harness.runners:
+            await runner.cleanup()
+        for client in harness.clients:
+            with contextlib.suppress(ConnectionError):
+                await client.writer.wait_closed()
+    await settled(tasks, descriptors)
+
+
+async def settled(tasks: int, descriptors: int) -> None:
+    """Fail if tasks or descriptors are left once everything has had the chance to end."""
+    async with asyncio.timeout(PATIENCE):
+        while len(asyncio.all_tasks()) > tasks or open_descriptors() > descriptors:
+            await asyncio.sleep(0.01)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
