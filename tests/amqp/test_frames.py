@@ -26,7 +26,7 @@ def make(properties: Basic.Properties, frame_max: int = FRAME_MAX) -> PublishTem
 
 def by_library(properties: Basic.Properties, body: bytes) -> bytes:
     room = FRAME_MAX - 8
-    frames = [
+    frames: list[Basic.Publish | ContentHeader | ContentBody] = [
         Basic.Publish(exchange="ex", routing_key="key", mandatory=True),
         ContentHeader(body_size=len(body), properties=properties),
         *(ContentBody(body[start : start + room]) for start in range(0, len(body), room)),

@@ -101,7 +101,8 @@ def test_count_repeats_and_rate_is_obeyed(msctl: Msctl) -> None:
 def test_properties_and_headers_arrive_with_their_types(msctl: Msctl) -> None:
     msctl.ok(
         "send", "x", "--header", "k=v=w", "--header", "é=ü", "--persistent",
-        "--property", "priority=7", "--property", "correlation_id=c", "--property", "timestamp=2026-01-02T03:04:05Z",
+        "--property", "priority=7", "--property", "correlation_id=c",
+        "--property", "timestamp=2026-01-02T03:04:05Z",
         "--property", "message-id=m", "--property", "type=t", "--property", "expiration=60000",
         "--content-type", "application/json",
     )  # fmt: skip
@@ -345,7 +346,8 @@ asyncio.run(main())
 def test_importing_the_verbs_imports_no_event_loop_and_no_amqp() -> None:
     code = (
         "import sys, msctl.cli.messaging\n"
-        "print([m for m in ('asyncio', 'aiohttp', 'aio_pika', 'aiormq', 'pamqp', 'uvloop') if m in sys.modules])"
+        "heavy = ('asyncio', 'aiohttp', 'aio_pika', 'aiormq', 'pamqp', 'uvloop')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from msctl.amqp.consumer import Consumer
@@ -17,6 +18,8 @@ from msctl.model import ServiceContext
 from msctl.services import producer
 from tests.support.ports import reserved_port
 from tests.support.rabbitmq import unique
+
+Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
@@ -31,15 +34,13 @@ def context(url: str) -> ServiceContext:
 
 
 @pytest.fixture
-async def connected(
-    rabbitmq: str, queue: str
-) -> AsyncIterator[TestClient[aiohttp.web.Request, aiohttp.web.Application]]:
+async def connected(rabbitmq: str, queue: str) -> AsyncIterator[Client]:
     async with TestClient(TestServer(producer.create_app(context(rabbitmq)))) as client:
         yield client
 
 
 async def post(
-    client: TestClient[aiohttp.web.Request, aiohttp.web.Application],
+    client: Client,
     body: bytes,
     content_type: str | None = None,
 ) -> aiohttp.ClientResponse:
@@ -54,7 +55,7 @@ async def post(
 
 
 async def test_a_posted_message_is_in_the_queue_when_202_is_answered(
-    connected: TestClient[aiohttp.web.Request, aiohttp.web.Application], rabbitmq: str, queue: str
+    connected: Client, rabbitmq: str, queue: str
 ) -> None:
     answer = await post(connected, b"Hello \xff", "application/x-thing")
     assert answer.status == 202
@@ -93,7 +94,7 @@ async def test_a_body_over_the_limit_is_413(monkeypatch: pytest.MonkeyPatch, rab
 
 
 async def test_a_content_type_too_long_for_amqp_is_the_clients_fault(
-    connected: TestClient[aiohttp.web.Request, aiohttp.web.Application],
+    connected: Client,
 ) -> None:
     answer = await post(connected, b"x", "text/" + "x" * 300)
     assert answer.status == 400

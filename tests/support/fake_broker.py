@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pamqp.frame
 from pamqp import base, body, commands, header
+from pamqp.common import FieldTable
 
 TRANSIENT_REFUSED = (
     "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated. By default, this feature is not "
@@ -70,7 +71,7 @@ class FakeBroker:
             writer.write(pamqp.frame.marshal(frame, channel))
 
         await reader.readexactly(8)
-        capabilities = {"publisher_confirms": True, "basic.nack": True, "connection.blocked": True}
+        capabilities: FieldTable = {"publisher_confirms": True, "basic.nack": True, "connection.blocked": True}
         send(commands.Connection.Start(server_properties={"capabilities": capabilities}), 0)
         tag, size, missing = 0, 0, 0
         while True:

@@ -23,7 +23,7 @@ from pamqp.commands import Basic
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.frames import PublishTemplate
 from msctl.amqp.link import Link, end_of
-from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
+from msctl.errors import MsctlError, TimedOutError, UsageError
 
 WINDOW = 1000
 """Messages under way at most."""
