@@ -304,7 +304,7 @@ class BrokerMode(StrEnum):
 class BrokerSpec:
     """The broker's mode and the URL at which the stack and the CLI reach it."""
 
-    mode: BrokerMode = BrokerMode.EXTERNAL
+    mode: BrokerMode = BrokerMode.AUTO
     url: str = "amqp://guest:guest@localhost:5672/"
 
 
@@ -534,6 +534,18 @@ class SystemView(Protocol):
         ...
 
     async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot: ...
+
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        """Run so many instances of each of these; return when the new ones are ready or have failed."""
+        ...
+
+    async def purge_queue(self, name: str) -> int:
+        """Drop what is ready in a queue of the embedded broker; returns how many messages."""
+        ...
+
+    async def delete_queue(self, name: str) -> int:
+        """Delete a queue of the embedded broker; returns how many messages were ready."""
+        ...
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Stop everything and end the stack; returns when the stop has begun to be carried out."""

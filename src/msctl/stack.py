@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from msctl import __version__
+from msctl.broker.server import BrokerServer
 from msctl.clock import AsyncClock, SystemClock
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
@@ -61,7 +62,8 @@ class Stack:
             project.broker,
             paths.folder,
             clock=clock,
-            log=lambda level, text: logs.append("broker", text, level),
+            log=self._log_broker,
+            embedded=self._make_server,
         )
         self._supervisor = Supervisor(
             project,
@@ -82,7 +84,7 @@ class Stack:
         Raises UnknownServiceError, PortTakenError or MsctlError; `end` is owed either way.
         """
         self._supervisor.reserve(self._select(services))
-        StackRecord(self._project.name, self._root, os.getpid()).write(self._paths)
+        self._write_record()
         await self._control.start()
 
     async def up(self, services: Sequence[str]) -> None:
@@ -91,6 +93,7 @@ class Stack:
         Raises BrokerError where the stack runs the broker itself and it does not come up.
         """
         await self._broker.start()
+        self._write_record()
         await self._supervisor.start(self._select(services))
 
     def ask_to_end(self, timeout: float | None = None) -> None:
@@ -154,6 +157,18 @@ class Stack:
         await self._supervisor.restart(self._select(services), deps=deps)
         return await self.snapshot()
 
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        self._refuse_while_ending()
+        select(list(counts), self._names)
+        await self._supervisor.scale(counts)
+        return await self.snapshot()
+
+    async def purge_queue(self, name: str) -> int:
+        return self._broker.purge(name)
+
+    async def delete_queue(self, name: str) -> int:
+        return self._broker.delete(name)
+
     async def shutdown(self, timeout: float | None = None) -> None:
         self.ask_to_end(timeout)
 
@@ -180,6 +195,16 @@ class Stack:
                 hint="wait for it to end, then start it again with: msctl up",
             )
 
+    def _write_record(self) -> None:
+        addresses = [address for service in self._supervisor.snapshot() for address in service.addresses]
+        StackRecord(
+            self._project.name,
+            self._root,
+            os.getpid(),
+            tuple(dict.fromkeys(addresses)),
+            broker_url=self._broker.url,
+        ).write(self._paths)
+
     def _record(self, event: Event) -> None:
         self._seq = event.seq
         self._events.publish(event)
@@ -192,6 +217,12 @@ class Stack:
             for service in self._supervisor.snapshot()
             for instance in service.instances
         ]
+
+    def _log_broker(self, level: str, text: str) -> None:
+        self._logs.append("broker", text, level)
+
+    def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
+        return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         spec = self._project.gateway

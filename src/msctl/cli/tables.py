@@ -14,7 +14,7 @@ from rich.text import Text
 
 from msctl.cli.render import links
 from msctl.control.record import StackRecord
-from msctl.model import BrokerSnapshot, ServiceSnapshot, Snapshot, State
+from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
@@ -59,10 +59,15 @@ def status_view(snapshot: Snapshot) -> Group:
     table.add_row(*_broker_row(snapshot.broker))
     if not snapshot.broker.queues:
         return Group(Text(title), table)
-    queues = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
-    for queue in snapshot.broker.queues:
-        queues.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
-    return Group(Text(title), table, Text(), queues)
+    return Group(Text(title), table, Text(), queues_view(snapshot.broker.queues))
+
+
+def queues_view(queues: Sequence[QueueSnapshot]) -> Table:
+    """Each queue with its messages and consumers."""
+    table = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
+    for queue in queues:
+        table.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
+    return table
 
 
 def stacks_view(records: Sequence[StackRecord]) -> Table:
