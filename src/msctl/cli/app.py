@@ -44,6 +44,7 @@ VERBS = {
     "ls": "inspecting:ls",
     "queues": "queues:queues",
     "serve": "serve:serve",
+    "init": "init:init",
     "scale": "lifecycle:scale",
     "doctor": "doctor:doctor",
 }
