@@ -43,6 +43,7 @@ VERBS = {
     "graph": "inspecting:graph",
     "ls": "inspecting:ls",
     "queues": "queues:queues",
+    "serve": "serve:serve",
     "scale": "lifecycle:scale",
     "doctor": "doctor:doctor",
 }
