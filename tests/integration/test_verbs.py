@@ -226,11 +226,12 @@ def test_an_isolated_service_is_scaled_over_processes_that_share_its_route(own: 
     (own.msctl.folder / "app.py").write_text(
         "import os\nfrom aiohttp import web\n"
         "async def pid(request):\n    return web.Response(text=str(os.getpid()))\n"
-        "def create_app():\n    app = web.Application()\n    app.router.add_get('/pid', pid)\n    return app\n"
+        "def create_app():\n    app = web.Application()\n"
+        "    app.router.add_get('/pid', pid)\n    return app\n"
     )
     write(
         own,
-        f'[services.pid]\napp = "app:create_app"\nisolation = "process"\nroutes = ["/pid"]\n'
+        '[services.pid]\napp = "app:create_app"\nisolation = "process"\nroutes = ["/pid"]\n'
         f"[gateway]\nport = {own.gateway}\n",
     )
     own.msctl.ok("up", "-d")
