@@ -502,11 +502,17 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """Which lines: of these services (none named means all), the last `tail`, and those to come."""
+    """Which lines: of these services (none named means all), the last `tail`, and those to come.
+
+    `since` is epoch seconds; `grep` a regular expression that the text must contain. `tail` counts
+    what is left after both.
+    """
 
     services: tuple[str, ...] = ()
     tail: int | None = None
     follow: bool = False
+    since: float | None = None
+    grep: str | None = None
 
 
 class SystemView(Protocol):

@@ -71,7 +71,11 @@ class FakeBroker:
             writer.write(pamqp.frame.marshal(frame, channel))
 
         await reader.readexactly(8)
-        capabilities: FieldTable = {"publisher_confirms": True, "basic.nack": True, "connection.blocked": True}
+        capabilities: FieldTable = {
+            "publisher_confirms": True,
+            "basic.nack": True,
+            "connection.blocked": True,
+        }
         send(commands.Connection.Start(server_properties={"capabilities": capabilities}), 0)
         tag, size, missing = 0, 0, 0
         while True:

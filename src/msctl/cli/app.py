@@ -43,6 +43,8 @@ VERBS = {
     "graph": "inspecting:graph",
     "ls": "inspecting:ls",
     "queues": "queues:queues",
+    "serve": "serve:serve",
+    "init": "init:init",
     "scale": "lifecycle:scale",
     "doctor": "doctor:doctor",
 }

@@ -18,6 +18,7 @@ from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
+    from msctl.config import Explained
 
 _STYLES = {
     State.READY: "green",
@@ -88,6 +89,14 @@ def findings_view(findings: Sequence[Finding]) -> Table:
         detail = f"{finding.detail}\n  {finding.advice}" if finding.advice else finding.detail
         verdict = Text(finding.verdict.value, style=styles[finding.verdict.value])
         table.add_row(Text(finding.check), verdict, Text(detail))
+    return table
+
+
+def explained_view(found: Sequence[Explained]) -> Table:
+    """Each key with its value and where that came from."""
+    table = _table("KEY", "VALUE", "FROM")
+    for one in found:
+        table.add_row(Text(one.key), Text(str(one.value)), Text(str(one.origin)))
     return table
 
 

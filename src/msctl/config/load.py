@@ -136,8 +136,11 @@ def _name(raw: sources.Tree, top: Place) -> str:
     if "name" in found:
         return str(found["name"])
     root = top.origins.root
-    if root is None:
-        return COURSE
+    return COURSE if root is None else project_name(root)
+
+
+def project_name(root: Path) -> str:
+    """What a project in this folder is called that does not say."""
     return re.sub(_UNFIT, "-", root.name).strip("-.")[:63] or "project"
 
 

@@ -43,6 +43,10 @@ class ControlClient:
         fields = [("service", name) for name in query.services]
         if query.tail is not None:
             fields.append(("tail", str(query.tail)))
+        if query.since is not None:
+            fields.append(("since", repr(query.since)))
+        if query.grep is not None:
+            fields.append(("grep", query.grep))
         if query.follow:
             fields.append(("follow", "1"))
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)

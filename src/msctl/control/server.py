@@ -101,6 +101,8 @@ class ControlServer:
             services=tuple(request.query.getall("service", [])),
             tail=int(request.query["tail"]) if "tail" in request.query else None,
             follow=request.query.get("follow") == "1",
+            since=float(request.query["since"]) if "since" in request.query else None,
+            grep=request.query.get("grep"),
         )
         return await _stream(request, self._view.logs(query))
 
