@@ -6,34 +6,20 @@ attempt ended in terms that the proxy can decide on: before or after a byte went
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDict
+from yarl import URL
 
 from msctl.gateway.deadline import Deadline
 from msctl.gateway.downstream import Downstream
-from msctl.gateway.headers import Fields
+from msctl.gateway.headers import Fields, text
+from msctl.gateway.http1 import serialize_head
 from msctl.gateway.problems import Problem, ProblemError
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What holds for one route to one service, all levels of configuration resolved."""
-
-    connect_timeout: float
-    response_timeout: float
-    idle_timeout: float
-    max_body: int
-    retries: int
-    pool_size: int
-
-
-Respond = Callable[[int, Fields], Fields]
-"""What the gateway does to a response's fields: given the status and the upstream's fields, those to send."""
+from msctl.gateway.respond import Edits
+from msctl.gateway.settings import Limits
 
 
 class Body:
@@ -50,7 +36,7 @@ class Body:
         self.length = length
         self.chunked = chunked
         self.limit = limit
-        self.kept: bytes | None = None if length or chunked else b""
+        self.kept: bytes | None = None if chunked or length else b""
         self.sent = False
 
     @property
@@ -87,33 +73,112 @@ def too_large(limit: int) -> Problem:
     )
 
 
-@dataclass(slots=True)
-class Outgoing:
-    """One request as it goes to an instance.
+class RequestHead:
+    """A request's head as it is forwarded, but for what is new with every request.
 
-    `target` is in origin form; `fields` are without Host and framing; `host` is the client's Host.
-    `upgrade` is the protocol asked for ("websocket"), or None. `expects_continue` says that the
-    client waits for a 100 before it sends its body.
+    Made once for all requests that begin with the same head. `target` is in origin form; `fields` are
+    without Host and framing; `host` is the client's Host, empty where it sent none (HTTP/1.0).
     """
 
-    service: str
-    method: str
-    target: str
-    host: str
-    fields: Fields
-    body: Body
-    limits: Limits
-    down: Downstream
-    deadline: Deadline
-    respond: Respond
-    upgrade: str | None = None
-    expects_continue: bool = False
+    __slots__ = (
+        "_headers",
+        "chunked",
+        "fields",
+        "host",
+        "length",
+        "method",
+        "prefix",
+        "target",
+        "upgrade",
+        "url",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        host: str,
+        fields: Fields,
+        *,
+        length: int | None,
+        chunked: bool,
+        upgrade: str | None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.host = host
+        self.length = length
+        self.chunked = chunked
+        self.upgrade = upgrade
+        path, mark, query = target.partition("?")
+        self.url = URL.build(path=path, query_string=query if mark else "", encoded=True)
+        whole: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
+        if chunked:
+            whole.append((b"Transfer-Encoding", b"chunked"))
+        elif length is not None:
+            whole.append((b"Content-Length", b"%d" % length))
+        if upgrade is not None:
+            whole += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
+        self.fields = whole
+        line = f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape")
+        self.prefix = serialize_head(line, whole)[:-2]
+        self._headers: CIMultiDict[str] | None = None
+
+    def headers(self, request_id: str, traceparent: str) -> CIMultiDict[str]:
+        """The whole head as aiohttp would have parsed it."""
+        template = self._headers
+        if template is None:
+            template = self._headers = CIMultiDict([(text(name), text(value)) for name, value in self.fields])
+        headers = template.copy()
+        headers["X-Request-Id"] = request_id
+        headers["traceparent"] = traceparent
+        return headers
+
+
+class Outgoing:
+    """One request as it goes to an instance."""
+
+    __slots__ = (
+        "body",
+        "deadline",
+        "down",
+        "edits",
+        "expects_continue",
+        "head",
+        "limits",
+        "request_id",
+        "service",
+        "traceparent",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        head: RequestHead,
+        body: Body,
+        limits: Limits,
+        down: Downstream,
+        deadline: Deadline,
+        edits: Edits,
+        traceparent: str,
+        *,
+        expects_continue: bool = False,
+    ) -> None:
+        self.service = service
+        self.head = head
+        self.body = body
+        self.limits = limits
+        self.down = down
+        self.deadline = deadline
+        self.edits = edits
+        self.request_id = edits.request_id
+        self.traceparent = traceparent
+        self.expects_continue = expects_continue
 
     async def invite(self) -> None:
         """Tell a client that waits to be told that its body is wanted (RFC 9110 §10.1.1)."""
-        if self.expects_continue:
-            self.expects_continue = False
-            await self.down.interim(100, b"Continue", [])
+        self.expects_continue = False
+        await self.down.interim(100, b"Continue", [])
 
 
 class AttemptError(Exception):
@@ -168,6 +233,3 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """Give up every connection."""
         ...
-
-
-Loop = asyncio.AbstractEventLoop
