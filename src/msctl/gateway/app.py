@@ -20,9 +20,9 @@ from msctl.discovery.registry import Registry
 from msctl.gateway.balancer import Balancer
 from msctl.gateway.composition import Composer
 from msctl.gateway.deadline import Deadline, Watch
-from msctl.gateway.downstream import ClientGoneError, Downstream, http_date
+from msctl.gateway.downstream import ClientGoneError, Downstream
 from msctl.gateway.explain import explain
-from msctl.gateway.guard import Answer, Passage, guard
+from msctl.gateway.guard import Answer, guard
 from msctl.gateway.headers import Field, Fields, Trust
 from msctl.gateway.observe import Observer, method_label
 from msctl.gateway.planning import Planner
@@ -33,7 +33,7 @@ from msctl.gateway.routes import RouteTable
 from msctl.gateway.settings import first, settings
 from msctl.gateway.targets import Targets
 from msctl.gateway.tracecontext import begin, traceparent
-from msctl.gateway.upstream import Body, BrokenResponseError, Outgoing, too_large
+from msctl.gateway.upstream import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
 from msctl.model import GatewaySpec, RouteExplanation, RouteSpec, TargetSnapshot, UpstreamPolicy
 
 CLIENT_GONE = 499
@@ -66,6 +66,7 @@ class Gateway:
         self._now = clock.monotonic
         self._log = log or logging.getLogger("msctl.gateway")
         self._observer = observer
+        self._sample = spec.access_log_sample
         policies = services or {}
         environ = os.environ if environ is None else environ
         self._table = RouteTable(routes)
@@ -136,16 +137,15 @@ class Gateway:
         down = Downstream(request)
         if self._draining:
             down.keep_alive = False
-        seen = Passage()
         self._active += 1
         observer = self._observer
         if observer is not None:
             observer.request_started()
         try:
             try:
-                return await self._serve(request, down, seen)
+                return await self._serve(request, down)
             except ProblemError as error:
-                return await self._refuse(request, down, seen, error.problem)
+                return await self._refuse(request, down, error.problem)
         except BrokenResponseError as error:
             self._log.warning(
                 "%s %s: %s; the client's connection was aborted", request.method, request.path, error
@@ -165,24 +165,24 @@ class Gateway:
             problem = Problem(
                 500, "The gateway failed; its log has the traceback.", error="proxy_internal_error"
             )
-            return await self._refuse(request, down, seen, problem)
+            return await self._refuse(request, down, problem)
         finally:
             self._active -= 1
             if not self._active and self._idle is not None:
                 self._idle.set()
-            seconds = self._now() - started
-            plan = seen.plan
-            service, route = (
-                ("", "") if plan is None else (plan.settings.route.service, plan.settings.route.path)
-            )
-            if observer is not None:
-                observer.request_finished(service, route, method_label(request.method), down.status, seconds)
-            if self.spec.access_log_sample and random.random() < self.spec.access_log_sample:  # noqa: S311
-                self._log.info(
-                    "%d %s %s %.1f ms %s", down.status, request.method, request.path, seconds * 1000, service
-                )
+            if observer is not None or self._sample:
+                self._report(request, down, self._now() - started)
 
-    async def _serve(self, request: web.Request, down: Downstream, seen: Passage) -> web.StreamResponse:
+    def _report(self, request: web.Request, down: Downstream, seconds: float) -> None:
+        route = None if down.plan is None else down.plan.settings.route
+        service, path = ("", "") if route is None else (route.service, route.path)
+        if self._observer is not None:
+            self._observer.request_finished(service, path, method_label(request.method), down.status, seconds)
+        if self._sample and random.random() < self._sample:  # noqa: S311 - chance, no secret
+            line = "%d %s %s %s %.1f ms"
+            self._log.info(line, down.status, request.method, request.path, service or "-", seconds * 1000)
+
+    async def _serve(self, request: web.Request, down: Downstream) -> web.StreamResponse:
         raw_target = request.raw_path
         if raw_target == self.spec.ready_path:
             return await self._readiness(down)
@@ -196,14 +196,14 @@ class Gateway:
             str(peer[0]) if isinstance(peer, (tuple, list)) and peer else "",
             request.protocol.ssl_context is not None,
         )
-        seen.plan = plan
+        down.plan = plan
         trace = plan.trace or begin()
         known = plan.settings
-        edits = seen.edits = Edits(plan.request_id or trace.trace_id, known.route.response_headers)
+        edits = down.edits = Edits(plan.request_id or trace.trace_id, known.route.response_headers)
         if known.guarded:
-            verdict = guard(plan, request.raw_headers, edits, seen, self._observer)
+            verdict = guard(plan, request.raw_headers, edits, down, self._observer)
             if isinstance(verdict, Answer):
-                fields = [*verdict.fields, (b"Date", http_date())]
+                fields = list(verdict.fields)
                 return await down.answer(verdict.status, verdict.reason, edits.sign(fields), b"")
             edits = verdict
             if known.route.compose is not None:
@@ -216,11 +216,13 @@ class Gateway:
         out = Outgoing(
             known.route.service,
             plan.head,
-            Body(request.content, length=plan.length, chunked=plan.chunked, limit=limit),
+            Body(request.content, length=plan.length, chunked=plan.chunked, limit=limit)
+            if plan.length or plan.chunked
+            else NO_BODY,
             known.limits,
             down,
             Deadline(self._watch),
-            edits,
+            edits.request_id,
             traceparent(trace),
             expects_continue=plan.expects_continue,
         )
@@ -234,22 +236,20 @@ class Gateway:
     async def _readiness(self, down: Downstream) -> web.StreamResponse:
         if not self.ready:
             raise ProblemError(Problem(503, "The gateway is stopping.", retry_after=1.0))
-        fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Date", http_date())]
+        fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8")]
         return await down.answer(200, b"OK", Edits(begin().trace_id).sign(fields), b"ready\n")
 
-    async def _refuse(
-        self, request: web.Request, down: Downstream, seen: Passage, problem: Problem
-    ) -> web.StreamResponse:
+    async def _refuse(self, request: web.Request, down: Downstream, problem: Problem) -> web.StreamResponse:
         """Answer for an upstream, or because of the request itself."""
         if down.started:
             return down.abort()
         # A client that waits for a 100 may or may not send its body now: nothing after it can be told apart.
-        if problem.close or (seen.plan is not None and seen.plan.expects_continue):
+        if problem.close or (down.plan is not None and down.plan.expects_continue):
             down.keep_alive = False
         if problem.status >= 500:
             self._log.warning("%d %s %s: %s", problem.status, request.method, request.path, problem.detail)
-        edits = seen.edits or Edits(begin().trace_id)
-        fields: list[Field] = [*problem.headers(self.pseudonym), (b"Date", http_date())]
+        edits = down.edits or Edits(begin().trace_id)
+        fields: list[Field] = problem.headers(self.pseudonym)
         body = problem.body(self.pseudonym, edits.request_id)
         return await down.answer(problem.status, problem.title.encode(), edits.sign(fields), body)
 

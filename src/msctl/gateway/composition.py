@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from aiohttp.streams import EMPTY_PAYLOAD
 
 from msctl.gateway.compose import MAX_BRANCH, Branch, branch_fields, branch_result, branch_targets, document
 from msctl.gateway.deadline import Deadline, Watch
-from msctl.gateway.downstream import ClientGoneError, Downstream, MemoryDownstream, http_date
+from msctl.gateway.downstream import ClientGoneError, Downstream, MemoryDownstream
 from msctl.gateway.headers import Fields
 from msctl.gateway.planning import Plan, Planner
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.respond import Edits
 from msctl.gateway.tracecontext import Trace, traceparent
-from msctl.gateway.upstream import Body, BrokenResponseError, Outgoing
+from msctl.gateway.upstream import NO_BODY, BrokenResponseError, Outgoing
 from msctl.model import ComposeSpec
 
 
@@ -50,7 +49,7 @@ class Composer:
                 for name, target in targets.items()
             ]
         body, partial = document([task.result() for task in tasks])
-        own: Fields = [(b"Content-Type", b"application/json"), (b"Date", http_date()), *partial]
+        own: Fields = [(b"Content-Type", b"application/json"), *partial]
         return await down.answer(200, b"OK", edits.apply(own), body)
 
     async def _branch(
@@ -65,17 +64,18 @@ class Composer:
         trace: Trace,
     ) -> Branch:
         memory = MemoryDownstream(request, MAX_BRANCH)
+        memory.edits = Edits(edits.request_id)
         try:
             inner = self._planner.branch(target, plan, fields)
             known = inner.settings
             out = Outgoing(
                 known.route.service,
                 inner.head,
-                Body(EMPTY_PAYLOAD, length=None, chunked=False, limit=0),
+                NO_BODY,
                 known.limits,
                 memory,
                 Deadline(self._watch),
-                Edits(edits.request_id),
+                edits.request_id,
                 traceparent(trace),
             )
             async with asyncio.timeout(timeout):

@@ -7,8 +7,8 @@ its own; it fires up to TICK seconds late. Knows asyncio and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 TICK = 0.05
 _NEVER = float("inf")
@@ -20,6 +20,14 @@ class DeadlineError(Exception):
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
         self.stage = stage
+
+
+class Moving(Protocol):
+    """Something that makes progress, or does not."""
+
+    def moved(self) -> int:
+        """A number that changes as long as it does."""
+        ...
 
 
 class Watch:
@@ -52,12 +60,12 @@ class Watch:
 class Deadline:
     """A context manager that turns the cancellation it causes into DeadlineError.
 
-    `stage` is what the request waits for at present. `progress`, where set, is asked when the time
-    is over: as long as what it returns has changed since last time, the deadline moves on by
+    `stage` is what the request waits for at present. `watched`, where set, is asked when the time is
+    over: as long as what it has moved has changed since last time, the deadline moves on by
     `allowance` seconds. An allowance of 0 waits for ever.
     """
 
-    __slots__ = ("_cancelling", "_seen", "_task", "_watch", "allowance", "at", "expired", "progress", "stage")
+    __slots__ = ("_cancelling", "_seen", "_task", "_watch", "allowance", "at", "expired", "stage", "watched")
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -65,7 +73,7 @@ class Deadline:
         self._seen = 0
         self.at = _NEVER
         self.allowance = 0.0
-        self.progress: Callable[[], int] | None = None
+        self.watched: Moving | None = None
         self.stage = ""
         self.expired = False
 
@@ -80,7 +88,7 @@ class Deadline:
     ) -> None:
         self._watch.active.discard(self)
         task, self._task = self._task, None
-        self.progress = None
+        self.watched = None
         if not self.expired or task is None:
             return
         self.expired = False
@@ -102,8 +110,8 @@ class Deadline:
         """The time is over: is it really?"""
         if self._task is None or self.expired:
             return
-        if self.progress is not None:
-            seen = self.progress()
+        if self.watched is not None:
+            seen = self.watched.moved()
             if seen != self._seen:
                 self._seen = seen
                 self.move(self.allowance)

@@ -17,8 +17,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict
 
-from msctl.gateway.headers import Fields
+from msctl.gateway.headers import Fields, end_to_end
 from msctl.gateway.http1 import LAST_CHUNK, chunk, serialize_head
+from msctl.gateway.planning import Plan
+from msctl.gateway.respond import Edits
 
 _RESET = struct.pack("ii", 1, 0)
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -47,13 +49,18 @@ class Relayed(web.StreamResponse):
 
 
 class Downstream:
-    """Writes one response to a client. `keep_alive` may be taken back until the head is out."""
+    """Writes one response to a client. `keep_alive` may be taken back until the head is out.
+
+    `plan` and `edits` are what has become known of the request so far.
+    """
 
     __slots__ = (
         "_chunked",
         "_held",
+        "edits",
         "http11",
         "keep_alive",
+        "plan",
         "request",
         "started",
         "status",
@@ -71,6 +78,8 @@ class Downstream:
         self.http11 = self.version >= (1, 1)
         self._chunked = False
         self._held = b""
+        self.plan: Plan | None = None
+        self.edits: Edits | None = None
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         """A 1xx response; HTTP/1.0 clients do not know these (RFC 9110 §15.2)."""
@@ -125,6 +134,7 @@ class Downstream:
 
     async def answer(self, status: int, reason: bytes, fields: Fields, body: bytes) -> web.StreamResponse:
         """A whole response of the gateway's own."""
+        fields.append((b"Date", http_date()))
         bodiless = self.request.method == "HEAD" or status == 204
         if status != 204:
             fields.append((b"Content-Length", b"%d" % len(body)))
@@ -135,6 +145,11 @@ class Downstream:
         """The response cannot be completed: the client must not take what it has for the whole."""
         abort(self.request)
         return Relayed(self.status, keep_alive=False)
+
+
+def edited(down: Downstream, fields: Fields) -> Fields:
+    """An upstream's fields as they go to the client."""
+    return end_to_end(fields) if down.edits is None else down.edits.apply(fields)
 
 
 class Collector(AbstractStreamWriter):

@@ -6,7 +6,7 @@ Pure: a plan and fields in; out come the edits of the response, or the answer it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msctl.gateway import cors
 from msctl.gateway.headers import Field, Fields, first, text
@@ -30,18 +30,14 @@ class Answer(NamedTuple):
     fields: Fields
 
 
-class Passage:
-    """One request's way past its guards: what has become known of it so far.
+class Passage(Protocol):
+    """One request's way past its guards.
 
     `edits` grow as guards are passed, so that an answer in between carries what it should (a browser
     can read a 401 only with the fields of CORS on it).
     """
 
-    __slots__ = ("edits", "plan")
-
-    def __init__(self) -> None:
-        self.plan: Plan | None = None
-        self.edits: Edits | None = None
+    edits: Edits | None
 
 
 def guard(

@@ -21,16 +21,19 @@ from msctl.gateway.deadline import DeadlineError
 from msctl.gateway.downstream import (
     ClientGoneError,
     CollectedTooMuchError,
-    Downstream,
     MemoryDownstream,
     Relayed,
 )
-from msctl.gateway.headers import HOP_BY_HOP, Fields, text
+from msctl.gateway.headers import Fields, text
 from msctl.gateway.problems import Problem, ProblemError
+from msctl.gateway.respond import Edits
 from msctl.gateway.upstream import AttemptError, Body, BrokenResponseError, Outgoing, too_large
 from msctl.telemetry.logs import current_service
 
-HOP_NAMES = frozenset(name.decode() for name in HOP_BY_HOP)
+_PLAIN_NAMES = frozenset(
+    {"Content-Type", "Content-Length", "Date", "Server", "Last-Modified", "ETag", "Cache-Control"}
+)
+"""Names, as aiohttp writes them, of fields that pass as they are: the usual head needs no second look."""
 
 
 class HostedRequest(web.Request):
@@ -52,9 +55,10 @@ class HostedRequest(web.Request):
         down.started = True
         down.status = response.status
         out.deadline.move(out.limits.idle_timeout, "body")
-        if isinstance(response, web.WebSocketResponse):
+        # Asking one of aiohttp's responses for its class is slow: they are abstract mappings.
+        if type(response) is not web.Response and isinstance(response, web.WebSocketResponse):
             self.gateway_sockets.add(response)
-            for name, value in out.edits.sign([]):
+            for name, value in (down.edits or Edits(out.request_id)).sign([]):
                 response.headers.add(text(name), text(value))
         else:
             _edit_head(response, out)
@@ -62,15 +66,16 @@ class HostedRequest(web.Request):
 
 def _edit_head(response: web.StreamResponse, out: Outgoing) -> None:
     """Called with the final head, just before it is written."""
-    down, edits, headers = out.down, out.edits, response.headers
-    if edits.plain and HOP_NAMES.isdisjoint([name.lower() for name in headers]):
+    down, headers = out.down, response.headers
+    edits = down.edits or Edits(out.request_id)
+    if edits.plain and _PLAIN_NAMES.issuperset(headers):
         headers["X-Request-Id"] = edits.request_id
     else:
         chunked = "Transfer-Encoding" in headers and bool(getattr(down.writer, "chunked", False))
         fields: Fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in headers.items()]
-        edited = edits.apply(fields)
+        fields = edits.apply(fields)
         headers.clear()
-        headers.extend([(text(name), text(value)) for name, value in edited])
+        headers.extend([(text(name), text(value)) for name, value in fields])
         if chunked:
             headers["Transfer-Encoding"] = "chunked"
     if down.http11:
@@ -81,7 +86,7 @@ def _edit_head(response: web.StreamResponse, out: Outgoing) -> None:
         response.force_close()
     else:
         headers["Connection"] = "keep-alive"
-    if isinstance(down, MemoryDownstream):
+    if type(down) is MemoryDownstream:
         down.fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in headers.items()]
 
 
@@ -109,11 +114,11 @@ class HostedUpstream:
         return 0
 
     async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:  # noqa: ARG002 - no connection
-        down, deadline = out.down, out.deadline
+        deadline = out.deadline
         if out.expects_continue:
             await out.invite()
         request = self._request(out)
-        deadline.progress = _Progress(down, out.body)
+        deadline.watched = out
         deadline.move(out.limits.response_timeout, "response")
         token = current_service.set(self._service)
         try:
@@ -132,7 +137,7 @@ class HostedUpstream:
         finally:
             current_service.reset(token)
             request._finish()
-        if isinstance(response, web.HTTPException):
+        if type(response) is not web.Response and isinstance(response, web.HTTPException):
             # aiohttp warns about an exception that is returned; what is left of it is only its status.
             return Relayed(response.status, keep_alive=bool(response.keep_alive))
         return response
@@ -230,7 +235,7 @@ class HostedUpstream:
 async def _complete(response: object, request: HostedRequest) -> None:
     """Send what of the response has not been sent."""
     down = request.gateway_out.down
-    if not isinstance(response, web.StreamResponse):
+    if type(response) is not web.Response and not isinstance(response, web.StreamResponse):
         raise TypeError(f"the handler returned {type(response).__name__}, not a response")
     if down.started:
         missing = down.writer.length
@@ -242,20 +247,6 @@ async def _complete(response: object, request: HostedRequest) -> None:
     await response.write_eof()
     if not down.started:
         raise TypeError("the handler returned a response that had been sent before")
-
-
-class _Progress:
-    """Bytes that have moved, as far as they can be seen: what keeps a deadline from firing."""
-
-    __slots__ = ("_body", "_down")
-
-    def __init__(self, down: Downstream, body: Body) -> None:
-        self._down = down
-        self._body = body
-
-    def __call__(self) -> int:
-        received: int = getattr(self._down.request.protocol, "received", 0)
-        return self._down.writer.output_size + self._body.content.total_bytes + received
 
 
 class _ShortBodyError(Exception):

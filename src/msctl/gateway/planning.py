@@ -1,7 +1,8 @@
 """From a request's head to a plan: admitted, routed, its fields made ready.
 
-Pure, and therefore remembered: clients send the same head again and again, and the plan for it is the
-same each time. What differs with every request (ids, guards, the instance) is not in a plan.
+Pure (it makes aiohttp's kind of headers and URL, and knows no more of it), and therefore remembered:
+clients send the same head again and again, and the plan for it is the same each time. What differs
+with every request (ids, guards, the instance) is not in a plan.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from multidict import CIMultiDict
+from yarl import URL
+
 from msctl.gateway.admission import Admitted, admit
-from msctl.gateway.headers import Field, Fields, Hop, Trust, edit, request_fields, values
+from msctl.gateway.headers import Field, Fields, Hop, Trust, edit, request_fields, text, values
+from msctl.gateway.http1 import serialize_head
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.routes import Match, RouteTable, upstream_path
 from msctl.gateway.settings import Settings
 from msctl.gateway.target import Target, host_name
 from msctl.gateway.tracecontext import Trace
-from msctl.gateway.upstream import RequestHead
 from msctl.model import Balance, GatewaySpec
 
 MEMORY = 1024
@@ -24,6 +28,68 @@ MEMORY = 1024
 
 MAX_REMEMBERED = 4096
 """Bytes of a head that is worth remembering."""
+
+
+class RequestHead:
+    """A request's head as it is forwarded, but for what is new with every request.
+
+    Made once for all requests that begin with the same head. `target` is in origin form; `fields` are
+    without Host and framing; `host` is the client's Host, empty where it sent none (HTTP/1.0).
+    """
+
+    __slots__ = (
+        "_headers",
+        "chunked",
+        "fields",
+        "host",
+        "length",
+        "method",
+        "prefix",
+        "target",
+        "upgrade",
+        "url",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        host: str,
+        fields: Fields,
+        *,
+        length: int | None,
+        chunked: bool,
+        upgrade: str | None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.host = host
+        self.length = length
+        self.chunked = chunked
+        self.upgrade = upgrade
+        path, mark, query = target.partition("?")
+        self.url = URL.build(path=path, query_string=query if mark else "", encoded=True)
+        whole: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
+        if chunked:
+            whole.append((b"Transfer-Encoding", b"chunked"))
+        elif length is not None:
+            whole.append((b"Content-Length", b"%d" % length))
+        if upgrade is not None:
+            whole += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
+        self.fields = whole
+        line = f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape")
+        self.prefix = serialize_head(line, whole)[:-2]
+        self._headers: CIMultiDict[str] | None = None
+
+    def headers(self, request_id: str, traceparent: str) -> CIMultiDict[str]:
+        """The whole head as aiohttp would have parsed it."""
+        template = self._headers
+        if template is None:
+            template = self._headers = CIMultiDict([(text(name), text(value)) for name, value in self.fields])
+        headers = template.copy()
+        headers["X-Request-Id"] = request_id
+        headers["traceparent"] = traceparent
+        return headers
 
 
 class Plan(NamedTuple):

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from msctl.gateway.connection import Connection, Pool, PoolFullError, UpstreamClosedError
 from msctl.gateway.deadline import Deadline, DeadlineError
-from msctl.gateway.downstream import ClientGoneError, MemoryDownstream, http_date
+from msctl.gateway.downstream import ClientGoneError, MemoryDownstream, edited, http_date
+from msctl.gateway.headers import end_to_end
 from msctl.gateway.http1 import (
     LAST_CHUNK,
     IncompleteResponseError,
@@ -108,7 +109,7 @@ class RemoteUpstream:
             while (answer := await connection.head()).status < 200 and answer.status != 101:
                 if answer.status != 100:
                     # We never ask for a 100, so nobody waits for one.
-                    await out.down.interim(answer.status, answer.reason, out.edits.apply(answer.fields))
+                    await out.down.interim(answer.status, answer.reason, end_to_end(answer.fields))
             if answer.status == 101:
                 return await self._switch(connection, out, answer, deadline)
             return await self._relay(connection, out, answer, deadline)
@@ -155,7 +156,7 @@ class RemoteUpstream:
     ) -> web.StreamResponse:
         down, idle = out.down, out.limits.idle_timeout
         deadline.move(idle, "response body")
-        fields = out.edits.apply(answer.fields)
+        fields = edited(down, answer.fields)
         if answer.status == 204:
             fields = [field for field in fields if field[0].lower() != b"content-length"]
         if not any(name.lower() == b"date" for name, _ in fields):
@@ -178,7 +179,7 @@ class RemoteUpstream:
         down = out.down
         if out.head.upgrade is None or isinstance(down, MemoryDownstream):
             raise MalformedResponseError("it switched protocols without having been asked to")
-        fields = out.edits.apply(answer.fields)
+        fields = edited(down, answer.fields)
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.head.upgrade.encode())]
         await down.start(101, answer.reason, fields, length=0, bodiless=True)
         await down.flush()

@@ -9,16 +9,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.streams import StreamReader
-from multidict import CIMultiDict
-from yarl import URL
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from msctl.gateway.deadline import Deadline
 from msctl.gateway.downstream import Downstream
-from msctl.gateway.headers import Fields, text
-from msctl.gateway.http1 import serialize_head
+from msctl.gateway.planning import RequestHead
 from msctl.gateway.problems import Problem, ProblemError
-from msctl.gateway.respond import Edits
 from msctl.gateway.settings import Limits
 
 
@@ -67,72 +63,14 @@ class Body:
         self.kept = b"".join(pieces)
 
 
+NO_BODY = Body(EMPTY_PAYLOAD, length=None, chunked=False, limit=0)
+"""The body of the many requests that have none."""
+
+
 def too_large(limit: int) -> Problem:
     return Problem(
         413, f"The request's body is longer than the {limit} bytes that are allowed here.", close=True
     )
-
-
-class RequestHead:
-    """A request's head as it is forwarded, but for what is new with every request.
-
-    Made once for all requests that begin with the same head. `target` is in origin form; `fields` are
-    without Host and framing; `host` is the client's Host, empty where it sent none (HTTP/1.0).
-    """
-
-    __slots__ = (
-        "_headers",
-        "chunked",
-        "fields",
-        "host",
-        "length",
-        "method",
-        "prefix",
-        "target",
-        "upgrade",
-        "url",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        host: str,
-        fields: Fields,
-        *,
-        length: int | None,
-        chunked: bool,
-        upgrade: str | None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.host = host
-        self.length = length
-        self.chunked = chunked
-        self.upgrade = upgrade
-        path, mark, query = target.partition("?")
-        self.url = URL.build(path=path, query_string=query if mark else "", encoded=True)
-        whole: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
-        if chunked:
-            whole.append((b"Transfer-Encoding", b"chunked"))
-        elif length is not None:
-            whole.append((b"Content-Length", b"%d" % length))
-        if upgrade is not None:
-            whole += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
-        self.fields = whole
-        line = f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape")
-        self.prefix = serialize_head(line, whole)[:-2]
-        self._headers: CIMultiDict[str] | None = None
-
-    def headers(self, request_id: str, traceparent: str) -> CIMultiDict[str]:
-        """The whole head as aiohttp would have parsed it."""
-        template = self._headers
-        if template is None:
-            template = self._headers = CIMultiDict([(text(name), text(value)) for name, value in self.fields])
-        headers = template.copy()
-        headers["X-Request-Id"] = request_id
-        headers["traceparent"] = traceparent
-        return headers
 
 
 class Outgoing:
@@ -142,7 +80,6 @@ class Outgoing:
         "body",
         "deadline",
         "down",
-        "edits",
         "expects_continue",
         "head",
         "limits",
@@ -159,7 +96,7 @@ class Outgoing:
         limits: Limits,
         down: Downstream,
         deadline: Deadline,
-        edits: Edits,
+        request_id: str,
         traceparent: str,
         *,
         expects_continue: bool = False,
@@ -170,10 +107,14 @@ class Outgoing:
         self.limits = limits
         self.down = down
         self.deadline = deadline
-        self.edits = edits
-        self.request_id = edits.request_id
+        self.request_id = request_id
         self.traceparent = traceparent
         self.expects_continue = expects_continue
+
+    def moved(self) -> int:
+        """Bytes that have moved so far, as far as they can be seen."""
+        received: int = getattr(self.down.request.protocol, "received", 0)
+        return self.down.writer.output_size + self.body.content.total_bytes + received
 
     async def invite(self) -> None:
         """Tell a client that waits to be told that its body is wanted (RFC 9110 §10.1.1)."""
