@@ -19,7 +19,8 @@ class Admitted(NamedTuple):
     """A request that can be routed. `host` is what it was sent to, by its target or its Host field.
 
     `length` is None where there is no Content-Length. `upgrade` is "websocket" where the client asks
-    for that, and None for every other protocol, which is then simply not switched to.
+    for that, and None for every other protocol, which is then simply not switched to; `close`
+    is true then, because aiohttp's parser loses what follows such a request on its connection.
     """
 
     target: Target
@@ -30,6 +31,7 @@ class Admitted(NamedTuple):
     upgrade: str | None
     request_id: str | None
     trace: Trace | None
+    close: bool
 
 
 def admit(
@@ -79,15 +81,17 @@ def admit(
         raise ProblemError(
             Problem(508, "The request has been through this gateway already.", error="proxy_loop_detected")
         )
+    upgrade = _upgrade(method, upgrades, fields, version) if upgrades else None
     return Admitted(
         target,
         host,
         length,
         chunked,
         bool(expectations) and _expects_continue(expectations, version) and (chunked or bool(length)),
-        _upgrade(method, upgrades, fields, version) if upgrades else None,
+        upgrade,
         request_ids[0].decode() if len(request_ids) == 1 and valid_request_id(request_ids[0]) else None,
         continued(traceparents) if traceparents else None,
+        bool(upgrades) and upgrade is None,
     )
 
 

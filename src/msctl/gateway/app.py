@@ -197,6 +197,8 @@ class Gateway:
             request.protocol.ssl_context is not None,
         )
         down.plan = plan
+        if plan.close:
+            down.keep_alive = False
         trace = plan.trace or begin()
         known = plan.settings
         edits = down.edits = Edits(plan.request_id or trace.trace_id, known.route.response_headers)

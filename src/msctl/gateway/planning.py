@@ -111,6 +111,7 @@ class Plan(NamedTuple):
     trace: Trace | None
     client: str
     forwarded: Fields
+    close: bool
 
 
 class Planner:
@@ -249,6 +250,7 @@ class Planner:
             admitted.trace,
             client,
             fields,
+            admitted.close,
         )
 
 
