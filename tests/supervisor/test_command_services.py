@@ -399,6 +399,7 @@ async def test_a_stopped_process_can_be_stopped(rig: MakeRig) -> None:
 
 
 FORKS = {
+    "with a wiped environment": "env -i sleep 1000 & echo pid $!; {end}",
     "in the group": "sleep 1000 & echo pid $!; {end}",
     "ignoring SIGTERM": "sh -c 'trap \"\" TERM; echo pid $$; sleep 99; sleep 99' & sleep 0.2; {end}",
     "in a session of its own": "setsid sh -c 'echo pid $$; exec sleep 1000' & sleep 0.2; {end}",
@@ -428,13 +429,14 @@ async def test_what_a_command_forks_is_gone_after_a_stop(rig: MakeRig, script: s
 async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
     rig: MakeRig, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.command._SWEEP_S", 0.3)
+    monkeypatch.setattr("msctl.supervisor.instance.SWEEP_S", 0.3)
     one = rig(ServiceSpec("parent", command=sh(script.format(end="exit 0")), oneshot=True))
     await one.supervisor.start()
     assert not alive(forked(one, "parent"))
     assert one.service("parent").state is State.EXITED
-    assert one.service("parent").reason.startswith("exit 0, and ")
-    assert one.service("parent").reason.endswith("that it left behind had to be ended")
+    assert one.service("parent").reason.startswith("exit 0, leaving ")
+    assert one.service("parent").reason.endswith(" behind")
+    assert State.STOPPING in one.states("parent")
 
 
 @pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())

@@ -20,6 +20,9 @@ from msctl.telemetry.logs import STACK, LogHub
 Gate = Callable[["Instance"], Awaitable[str | None]]
 """Waits for what an instance needs; returns None to proceed, or why it is to be skipped."""
 
+SWEEP_S = 2.0
+"""How long what a worker left behind, when it ended by itself, may take to end."""
+
 _ABANDON_S = 5.0
 
 
@@ -184,7 +187,11 @@ class Instance:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() or checking is None:
-                return await ended
+                outcome = await ended
+                if outcome.untidy:
+                    self._move(Step.STOP, outcome.reason)
+                    await worker.stop(SWEEP_S)
+                return outcome
             why = checking.result()
             self._move(Step.STOP, why)
             await worker.stop(self.spec.stop_timeout)

@@ -66,6 +66,7 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
         },
         State.STOPPING: {
             Step.GONE: State.STOPPED,
+            Step.DONE: State.EXITED,
             Step.RETRY: State.BACKOFF,
             Step.FAIL: State.FATAL,
         },
