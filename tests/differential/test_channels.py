@@ -114,9 +114,7 @@ async def test_unacked_messages_of_a_closed_channel_come_back_in_place_and_redel
 ) -> None:
     first, second = await connection.channel(), await connection.channel()
     queue = await first.queue()
-    for body in (b"1", b"2", b"3"):
-        first.publish(body, queue)
-    await first.settled(queue)
+    await first.put(queue, b"1", b"2", b"3")
     assert (await first.get(queue)) and (await first.get(queue))
     await first.close()
     taken = [await second.take(queue) for _ in range(3)]
@@ -181,15 +179,16 @@ async def test_contents_on_two_channels_may_interleave(connection: Probe) -> Non
     first, second = await connection.channel(), await connection.channel()
     queue = await first.queue()
     for channel in (first, second):
+        await channel.confirms()
         channel.send(commands.Basic.Publish(0, "", queue))
     for channel in (second, first):
         connection.send_raw(HEADER, channel.number, content_header(2))
     connection.send_raw(BODY, 1, b"a")
     connection.send_raw(BODY, 2, b"b")
     connection.send_raw(BODY, 2, b"b")
-    await second.settled(queue)
+    assert await second.outcomes(1) == {1: "ack"}
     connection.send_raw(BODY, 1, b"a")
-    await first.settled(queue)
+    assert await first.outcomes(1) == {1: "ack"}
     assert await first.bodies(queue) == [b"bb", b"aa"]
 
 

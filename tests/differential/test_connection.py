@@ -179,7 +179,7 @@ async def test_unacked_messages_of_a_dropped_socket_come_back_redelivered(connec
     watcher = await (await connect()).channel()
     name = unique()
     await watcher.declare(name)
-    watcher.publish(b"once", name)
+    await watcher.put(name, b"once")
     probe = await connect()
     channel = await probe.channel()
     message = await channel.get(name)

@@ -188,20 +188,16 @@ def _declare_with(name: str, table: bytes) -> bytes:
 
 async def test_max_length_drops_the_oldest(channel: Channel) -> None:
     name = await channel.queue(x_max_length=2)
-    for body in (b"1", b"2", b"3", b"4"):
-        channel.publish(body, name)
-    await channel.settled(name)
+    await channel.put(name, b"1", b"2", b"3", b"4")
     assert await channel.bodies(name) == [b"3", b"4"]
 
 
 async def test_max_length_does_not_count_unacked_messages(channel: Channel) -> None:
     name = await channel.queue(x_max_length=1)
-    channel.publish(b"1", name)
-    await channel.settled(name)
+    await channel.put(name, b"1")
     first = await channel.get(name)
     assert first is not None
-    channel.publish(b"2", name)
-    await channel.settled(name)
+    await channel.put(name, b"2")
     assert await channel.counts(name) == (1, 0)
     channel.nack(first.tag)
     await channel.settled(name)
@@ -210,19 +206,15 @@ async def test_max_length_does_not_count_unacked_messages(channel: Channel) -> N
 
 async def test_max_length_bytes_counts_bodies(channel: Channel) -> None:
     name = await channel.queue(x_max_length_bytes=10)
-    for body in (b"aaaa", b"bbbb", b"cccc"):
-        channel.publish(body, name)
-    await channel.settled(name)
+    await channel.put(name, b"aaaa", b"bbbb", b"cccc")
     assert await channel.bodies(name) == [b"bbbb", b"cccc"]
-    channel.publish(b"x" * 11, name)
-    await channel.settled(name)
+    await channel.put(name, b"x" * 11)
     assert await channel.bodies(name) == []
 
 
 async def test_max_length_zero_keeps_nothing_but_still_delivers(channel: Channel) -> None:
     name = await channel.queue(x_max_length=0)
-    channel.publish(b"nobody there", name)
-    await channel.settled(name)
+    await channel.put(name, b"nobody there")
     assert await channel.counts(name) == (0, 0)
     await channel.consume(name, no_ack=True)
     channel.publish(b"somebody there", name)
@@ -262,6 +254,5 @@ async def test_one_full_queue_among_several_is_a_nack(channel: Channel) -> None:
 async def test_reject_publish_without_confirms_is_silent(channel: Channel) -> None:
     name = await channel.queue(x_max_length=1, x_overflow="reject-publish")
     channel.publish(b"1", name)
-    channel.publish(b"2", name)
-    await channel.settled(name)
+    await channel.put(name, b"2")
     assert await channel.bodies(name) == [b"1"]

@@ -88,8 +88,7 @@ async def test_declare_ok_tells_name_messages_and_consumers(channel: Channel) ->
     name = unique()
     ok = await channel.declare(name, exclusive=True)
     assert (ok.queue, ok.message_count, ok.consumer_count) == (name, 0, 0)
-    channel.publish(b"1", name)
-    channel.publish(b"2", name)
+    await channel.put(name, b"1", b"2")
     ok = await channel.declare(name, exclusive=True)
     assert (ok.queue, ok.message_count, ok.consumer_count) == (name, 2, 0)
     await channel.get(name)
@@ -209,8 +208,7 @@ async def test_another_channel_of_the_owner_may_use_its_exclusive_queue(connecti
 async def test_deleting_tells_how_many_messages_went(channel: Channel) -> None:
     name = await channel.queue()
     for _ in range(3):
-        channel.publish(b"x", name)
-    await channel.settled(name)
+        await channel.put(name, b"x")
     await channel.get(name)
     assert await channel.delete(name) == 2
 
@@ -243,9 +241,7 @@ async def test_if_unused_and_if_empty_let_an_idle_queue_go(channel: Channel) -> 
 
 async def test_purge_takes_ready_messages_and_leaves_unacked_ones(channel: Channel) -> None:
     name = await channel.queue()
-    for body in (b"1", b"2", b"3"):
-        channel.publish(body, name)
-    await channel.settled(name)
+    await channel.put(name, b"1", b"2", b"3")
     first = await channel.get(name)
     assert first is not None
     ok = await channel.rpc(commands.Queue.Purge(0, name), commands.Queue.PurgeOk)
@@ -289,8 +285,7 @@ async def test_non_exclusive_queue_outlives_its_connection(connect: Connect) -> 
     name = unique()
     channel = await probe.channel()
     await channel.declare(name)
-    channel.publish(b"kept", name)
-    await channel.settled(name)
+    await channel.put(name, b"kept")
     await probe.close()
     other = await (await connect()).channel()
     assert (await other.take(name)).body == b"kept"

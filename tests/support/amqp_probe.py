@@ -114,6 +114,8 @@ class Probe:
         self._task = asyncio.create_task(self._read(), name="amqp-probe")
         self._next_channel = 1
         self.largest_frame = 0
+        self.confirmed = 0
+        self._confirming: Channel | None = None
         self.leftover = b""
         """The protocol header, where the server answered with one."""
 
@@ -191,6 +193,13 @@ class Probe:
         channel = Channel(self, number)
         await channel.rpc(commands.Channel.Open(), commands.Channel.OpenOk)
         return channel
+
+    async def confirming(self) -> Channel:
+        """A channel in confirm mode, kept for `put`."""
+        if self._confirming is None:
+            self._confirming = await self.channel(2000)
+            await self._confirming.confirms()
+        return self._confirming
 
     # --- out ---
 
@@ -345,9 +354,10 @@ class Channel:
         await self.rpc(commands.Channel.Close(200, "bye", 0, 0), commands.Channel.CloseOk)
 
     async def settled(self, queue: str) -> None:
-        """Return when the queue has done all that was asked before, and sent us nothing for it.
+        """The queue answers, and has sent this channel nothing before.
 
-        The reply of a passive declaration comes from the queue itself, after what it has sent.
+        The answer comes after whatever the queue sent, but RabbitMQ's queues answer questions
+        before they take in messages: `put` those whose absence is to be seen.
         """
         await self.declare(queue, passive=True)
 
@@ -413,6 +423,26 @@ class Channel:
         """basic.publish with its content; `properties` are those of Basic.Properties."""
         self.send(commands.Basic.Publish(0, exchange, key, mandatory, immediate))
         self.content(body, commands.Basic.Properties(headers=headers, **properties))
+
+    async def put(
+        self,
+        key: str,
+        *bodies: bytes,
+        exchange: str = "",
+        headers: Table | None = None,
+        **properties: Any,
+    ) -> None:
+        """Publish these on another channel of the connection; return when every queue has taken them in."""
+        channel = await self.probe.confirming()
+        pending = set()
+        for body in bodies:
+            channel.publish(body, key, exchange=exchange, headers=headers, **properties)
+            self.probe.confirmed += 1
+            pending.add(self.probe.confirmed)
+        while pending:
+            ack = await channel.expect(commands.Basic.Ack)
+            tag = ack.delivery_tag or 0
+            pending -= set(range(1, tag + 1)) if ack.multiple else {tag}
 
     def content(self, body: bytes, properties: commands.Basic.Properties | None = None) -> None:
         """A content header and as many body frames as it takes."""
