@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from tests.support.amqp_probe import Channel, ChannelClosed, Message, Probe, declare
+from tests.support.amqp_probe import Channel, ChannelClosed, Message, Probe, declare, declare_bytes
 from tests.support.broker import Connect
 from tests.support.rabbitmq import unique
 
@@ -312,9 +312,7 @@ async def test_no_wait_is_answered_by_nothing(channel: Channel) -> None:
 @pytest.mark.parametrize("prefix", ["with space ", "ünïcode-", "a/b?c#d*", "\x01\t"])
 async def test_names_may_be_any_text(channel: Channel, prefix: str) -> None:
     name = (prefix + unique()).encode()
-    exclusive = 0b00100
-    arguments = b"\x00\x00" + bytes([len(name)]) + name + bytes([exclusive]) + b"\x00\x00\x00\x00"
-    channel.probe.send_method(channel.number, 50, 10, arguments)
+    channel.probe.send_method(channel.number, 50, 10, declare_bytes(name))
     ok = await channel.next()
     assert isinstance(ok, commands.Queue.DeclareOk)
     assert (ok.queue or "").encode() == name

@@ -432,7 +432,7 @@ class Channel:
         headers: Table | None = None,
         **properties: Any,
     ) -> None:
-        """Publish these on another channel of the connection; return when every queue has taken them in."""
+        """Publish on another channel of the connection; return when every queue took or refused them."""
         channel = await self.probe.confirming()
         pending = set()
         for body in bodies:
@@ -440,9 +440,11 @@ class Channel:
             self.probe.confirmed += 1
             pending.add(self.probe.confirmed)
         while pending:
-            ack = await channel.expect(commands.Basic.Ack)
-            tag = ack.delivery_tag or 0
-            pending -= set(range(1, tag + 1)) if ack.multiple else {tag}
+            event = await channel.next()
+            self.probe._raise_if_closed(channel.number, event)
+            assert isinstance(event, commands.Basic.Ack | commands.Basic.Nack), show(event)
+            tag = event.delivery_tag or 0
+            pending -= set(range(1, tag + 1)) if event.multiple else {tag}
 
     def content(self, body: bytes, properties: commands.Basic.Properties | None = None) -> None:
         """A content header and as many body frames as it takes."""
@@ -542,7 +544,12 @@ class _Content:
     def message(self) -> Message | None:
         if self._head is None or sum(map(len, self.bodies)) < self._head.body_size:
             return None
-        properties: Any = {name: value for name, value in self._head.properties if value is not None}
+        # The codec sends an empty cluster-id (reserved since 0-9) with every message.
+        properties: Any = {
+            name: value
+            for name, value in self._head.properties
+            if value is not None and (name, value) != ("cluster_id", "")
+        }
         return Message(self._method, properties, b"".join(self.bodies), self._raw)
 
 
@@ -560,6 +567,11 @@ def declare(
     return commands.Queue.Declare(
         0, name, passive, durable, exclusive, auto_delete, nowait, cast(Any, arguments or {})
     )
+
+
+def declare_bytes(name: bytes, *, passive: bool = False) -> bytes:
+    """The arguments of a queue.declare (exclusive, or passive), for names that the codec refuses."""
+    return b"\x00\x00" + bytes([len(name)]) + name + (b"\x01" if passive else b"\x04") + bytes(4)
 
 
 def declare_exchange(
