@@ -36,6 +36,7 @@ def content_header(size: int, *, class_id: int = 60) -> bytes:
         (declare("q", passive=True), (50, 10)),
         (commands.Basic.Ack(1), (60, 80)),
         (commands.Channel.Close(200, "", 0, 0), (20, 40)),
+        (commands.Channel.CloseOk(), (20, 41)),
     ],
 )
 async def test_channel_that_is_not_open_is_a_channel_error(
@@ -43,11 +44,6 @@ async def test_channel_that_is_not_open_is_a_channel_error(
 ) -> None:
     connection.send(method, 7)
     assert await connection.closed() == ConnectionClosed(504, NOT_OPEN, *ids)
-
-
-async def test_close_ok_for_a_channel_that_is_not_open_is_ignored(connection: Probe) -> None:
-    connection.send(commands.Channel.CloseOk(), 7)
-    await connection.channel()
 
 
 async def test_second_open_is_a_channel_error(channel: Channel) -> None:

@@ -94,7 +94,7 @@ def check_tuning(frame_max: int, channel_max: int) -> None:
 
 def _check_limit(name: str, value: int, least: int, most: int) -> None:
     if value != 0 and value < least:
-        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({most})")
+        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({least})")
     if value == 0 or value > most:
         detail = " (no limit)" if value == 0 else ""
         raise not_allowed(

@@ -107,6 +107,15 @@ class Publisher:
 
     # --- content ---
 
+    def interrupted(self) -> AmqpError:
+        """What a frame is that comes where the rest of a message is due."""
+        if self._header is None:
+            return unexpected_frame(
+                f"expected content header for class {BASIC_CLASS}, got non content header frame instead",
+                BASIC_PUBLISH,
+            )
+        return unexpected_frame("expected content body, got non content body frame instead", BASIC_PUBLISH)
+
     @property
     def idle(self) -> bool:
         """Whether a method may come now, rather than the rest of a message."""
@@ -129,7 +138,7 @@ class Publisher:
         if self._call is None:
             raise unexpected_frame("expected method frame, got non method frame instead")
         if self._header is not None:
-            raise unexpected_frame("expected content body, got non content body frame instead", BASIC_PUBLISH)
+            raise self.interrupted()
         if len(payload) < CONTENT.size:
             raise MalformedError("a content header is too short")
         class_id, weight, size = CONTENT.unpack_from(payload)
@@ -148,10 +157,7 @@ class Publisher:
         if self._call is None:
             raise unexpected_frame("expected method frame, got non method frame instead")
         if self._header is None:
-            raise unexpected_frame(
-                f"expected content header for class {BASIC_CLASS}, got non content header frame instead",
-                BASIC_PUBLISH,
-            )
+            raise self.interrupted()
         self._awaited -= len(payload)
         if self._awaited < 0:
             raise unexpected_frame("the content body is longer than its header says", BASIC_PUBLISH)

@@ -91,6 +91,7 @@ class Session:
         self._data = b""
         self._position = 0
         self._out: list[bytes] = []
+        self._late: list[bytes] = []
         self._out_size = 0
         self._writable = True
         self._template: Template | None = None
@@ -261,6 +262,8 @@ class Session:
         if kind != wire.METHOD:
             raise unexpected_frame("expected method frame, got non method frame instead")
         method = self._method(payload)
+        if method is commands.Channel.CloseOk:
+            return
         if method is not commands.Channel.Open or self._vhost is None:
             raise AmqpError(
                 ReplyCode.CHANNEL_ERROR, "expected 'channel.open'", method=self._method_id(kind, payload)
@@ -273,7 +276,7 @@ class Session:
     def _method(payload: bytes) -> wire.MethodType:
         method = wire.method_of(int.from_bytes(payload[:4], "big"))
         if method is None:
-            raise AmqpError(ReplyCode.COMMAND_INVALID, "unknown method", method=0)
+            raise wire.undecodable(payload)
         return method
 
     def _handle_channel_frame(self, channel: Channel, kind: int, payload: bytes, start: int) -> None:
@@ -282,16 +285,16 @@ class Session:
             self._handle_closing(channel, kind, payload)
         elif kind == wire.METHOD:
             if not publisher.idle:
-                raise unexpected_frame(
-                    "expected content header for class 60, got non content header frame instead",
-                    wire.BASIC_PUBLISH,
-                )
+                raise publisher.interrupted()
             if payload.startswith(_PUBLISH):
                 publisher.begin(payload)
                 self._publish_start = start
                 return
             if publisher.unconfirmed:
                 publisher.confirm()
+            if payload.startswith(_ACCESS_REQUEST):
+                self.send(wire.write_frame(wire.METHOD, channel.number, _ACCESS_GRANTED))
+                return
             method = self._method(payload)
             if method is commands.Channel.Close:
                 self._close_channel(channel)
@@ -527,10 +530,16 @@ class Session:
         if self._out_size > OUTPUT_HIGH:
             self.congested = True
 
+    def send_late(self, data: bytes) -> None:
+        """Send behind the replies that are about to be written."""
+        self._late.append(data)
+        self.broker.dirty[self] = None
+
     def take_output(self) -> bytes:
         """All there is to send. `written` says that the socket has taken it."""
-        data = b"".join(self._out)
+        data = b"".join((*self._out, *self._late))
         self._out = []
+        self._late = []
         if data:
             self._last_sent = self.broker.clock.monotonic()
         return data
@@ -590,6 +599,9 @@ class Session:
                 self.send(wire.HEARTBEAT_FRAME)
 
 
+# The access class is gone from the specification; old clients still ask, and are told yes.
+_ACCESS_REQUEST = b"\x00\x1e\x00\x0a"
+_ACCESS_GRANTED = b"\x00\x1e\x00\x0b\x00\x01"
 _PUBLISH = wire.METHOD_ID.pack(wire.BASIC_PUBLISH)
 
 

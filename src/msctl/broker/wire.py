@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pamqp import base, commands
 
-from msctl.broker.replies import erlang_binary, frame_error
+from msctl.broker.replies import AmqpError, ReplyCode, erlang_binary, frame_error
 from msctl.broker.tables import MalformedError, Table, decode_table, encode_table
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -105,8 +105,7 @@ def method_of(method_id: int) -> MethodType | None:
 def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
     """The arguments in their order; `payload` begins with the method's id.
 
-    Short strings are str, long strings bytes, tables `tables.Table`. Raises MalformedError, and
-    AmqpError 501 for a short string that is not UTF-8.
+    Short strings are str, long strings bytes, tables `tables.Table`. Raises AmqpError 501.
     """
     position = METHOD_ID.size
     arguments: list[Any] = []
@@ -126,11 +125,18 @@ def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
                 continue
             value, position = _decode_variable(kind, payload, position)
             arguments.append(value)
-    except (error, IndexError) as exc:
-        raise MalformedError(f"{method.name} ends too soon") from exc
+    except (error, IndexError, MalformedError):
+        raise undecodable(payload) from None
     if position != len(payload):
-        raise MalformedError(f"{method.name} is not of its length")
+        raise undecodable(payload)
     return arguments
+
+
+def undecodable(payload: bytes) -> AmqpError:
+    """The error for a method that does not exist or whose arguments are none."""
+    shown = ",".join(map(str, payload[METHOD_ID.size :]))
+    (method_id,) = METHOD_ID.unpack_from(payload)
+    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=method_id)
 
 
 def _decode_variable(kind: str, payload: bytes, position: int) -> tuple[str | bytes | Table, int]:
