@@ -16,6 +16,7 @@ from msctl.supervisor.listener import Listener, Tenant
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, StartError, within
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.traceback import user_traceback
 
 CLEANUP_S = 5.0
 
@@ -75,7 +76,7 @@ class HostedWorker:
             raise StartError(Outcome(False, error.message, final=True)) from error
         except (Exception, SystemExit) as error:
             # Whatever a user's code raises is the reason why this service, and no other, is not there.
-            self._logs.append(name, shorten(traceback.format_exc()), "error")
+            self._logs.append(name, shorten(user_traceback(error)), "error")
             await self._clean(app)
             raise StartError(Outcome(False, describe(error), final=True)) from error
         except BaseException:
