@@ -39,7 +39,7 @@ class Settings(NamedTuple):
     def guarded(self) -> bool:
         """Whether anything is to be done before the request is forwarded."""
         route = self.route
-        return bool(self.guards or self.limiter or route.cors or route.redirect or route.compose)
+        return bool(self.guards or route.cors or route.redirect or route.compose) or self.limiter is not None
 
 
 def settings(
