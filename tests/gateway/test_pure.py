@@ -16,7 +16,7 @@ from msctl.gateway.limits import RateLimiter, RetryBudget
 from msctl.gateway.problems import Problem
 from msctl.gateway.routes import RouteTable
 from msctl.gateway.target import BadTargetError, host_name, is_authority, parse_target
-from msctl.gateway.tracecontext import begin, continued, traceparent
+from msctl.gateway.tracecontext import continued, new_id, trace_id, traceparent
 from msctl.gateway.wsframes import FrameTracker, close_frame
 from msctl.model import Balance, BreakerState, RateLimitSpec, RouteSpec
 from tests.support.clock import FakeClock
@@ -208,7 +208,10 @@ def test_a_later_version_is_continued_as_ours() -> None:
     assert trace == (TRACE, "01")
     assert traceparent(trace, lambda bits: 0) == f"00-{TRACE}-0000000000000001-01"
     assert continued([b"x", b"y"]) is None
-    assert begin(lambda bits: 0).trace_id == "0" * 31 + "1"
+    fresh = traceparent(None, lambda bits: (5 << 64) + 7)
+    assert fresh == f"00-{'0' * 31}5-{'0' * 15}7-01"
+    assert trace_id(fresh) == "0" * 31 + "5"
+    assert len(new_id()) == 32
 
 
 # --- balancer --------------------------------------------------------------------------------------------
