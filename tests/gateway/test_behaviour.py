@@ -246,7 +246,7 @@ async def test_every_request_has_its_own_ids(kind: str) -> None:
         assert len({request.headers[name] for request in seen.requests}) == 3
 
 
-# --- targets ---------------------------------------------------------------------------------------
+# --- targets --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ async def test_headers_are_edited_as_configured(kind: str) -> None:
     assert reply.get("X-Frame-Options") == "DENY"
 
 
-# --- responses ---------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
 async def test_redirects_pass_untouched(kind: str) -> None:
@@ -403,7 +403,7 @@ async def test_http_1_0_without_a_host_is_served(kind: str) -> None:
     assert reply.body == b"ok"
 
 
-# --- streams, sizes, expectations -----------------------------------------------------------------------
+# --- streams, sizes, expectations -----------------------------------------------------------------
 
 
 async def test_the_first_event_goes_out_when_it_arrives(kind: str) -> None:
@@ -521,7 +521,7 @@ async def test_an_unknown_expectation_is_417(kind: str) -> None:
     assert reply.status == 417
 
 
-# --- failures ---------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 async def test_a_service_that_does_not_answer_in_time_is_504(kind: str) -> None:

@@ -42,7 +42,7 @@ def answering(data: bytes, *, then: str = "close") -> Script:
     return script
 
 
-# --- before a response has begun ------------------------------------------------------------------------
+# --- before a response has begun ------------------------------------------------------------------
 
 SILENT = {
     "accepts and is silent": b"",
@@ -148,7 +148,7 @@ async def test_a_pool_that_is_full_is_503() -> None:
     await upstream.stop()
 
 
-# --- after a response has begun -------------------------------------------------------------------------
+# --- after a response has begun -------------------------------------------------------------------
 
 BROKEN = {
     "half a body, then closes": (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "close"),
@@ -267,7 +267,7 @@ async def test_field_bytes_pass_unchanged() -> None:
     assert b"\r\nx-weird-CASE: caf\xe9\r\n" in upstream.received
 
 
-# --- retries ----------------------------------------------------------------------------------------------
+# --- retries --------------------------------------------------------------------------------------
 
 
 class Failing:
@@ -374,7 +374,7 @@ async def test_connections_are_reused() -> None:
     assert len(upstream.exchanges) == 1
 
 
-# --- clients ------------------------------------------------------------------------------------------------
+# --- clients --------------------------------------------------------------------------------------
 
 
 async def test_a_client_that_leaves_before_the_answer_cancels_the_upstream() -> None:

@@ -33,6 +33,10 @@ class Exchange:
         """Read all there is and answer nothing."""
         await self.eof()
 
+    async def until_seen_or_end(self, marker: bytes) -> None:
+        while marker not in self.received and await self._read():
+            pass
+
     async def until_seen(self, marker: bytes) -> None:
         """Wait, while the script reads, until `marker` has come."""
         async with self.changed:

@@ -27,12 +27,13 @@ from msctl.gateway.headers import Field, Fields, Trust
 from msctl.gateway.observe import Observer, method_label
 from msctl.gateway.planning import Planner
 from msctl.gateway.problems import Problem, ProblemError
+from msctl.gateway.protocol import GatewayProtocol, origin
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.respond import Edits
 from msctl.gateway.routes import RouteTable
 from msctl.gateway.settings import first, settings
 from msctl.gateway.targets import Targets
-from msctl.gateway.tracecontext import begin, traceparent
+from msctl.gateway.tracecontext import new_id, trace_id, traceparent
 from msctl.gateway.upstream import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
 from msctl.model import GatewaySpec, RouteExplanation, RouteSpec, TargetSnapshot, UpstreamPolicy
 
@@ -186,22 +187,21 @@ class Gateway:
         raw_target = request.raw_path
         if raw_target == self.spec.ready_path:
             return await self._readiness(down)
-        version = request.version
-        peer = request.protocol.peername
+        protocol = request.protocol
         plan = self._planner.plan(
             request.method,
             raw_target,
-            (version.major, version.minor),
+            request.version,
             request.raw_headers,
-            str(peer[0]) if isinstance(peer, (tuple, list)) and peer else "",
-            request.protocol.ssl_context is not None,
+            protocol.origin if type(protocol) is GatewayProtocol else origin(protocol),
         )
         down.plan = plan
         if plan.close:
             down.keep_alive = False
-        trace = plan.trace or begin()
         known = plan.settings
-        edits = down.edits = Edits(plan.request_id or trace.trace_id, known.route.response_headers)
+        parent = traceparent(plan.trace)
+        request_id = plan.request_id or trace_id(parent)
+        edits = down.edits = Edits(request_id, known.route.response_headers)
         if known.guarded:
             verdict = guard(plan, request.raw_headers, edits, down, self._observer)
             if isinstance(verdict, Answer):
@@ -209,7 +209,7 @@ class Gateway:
                 return await down.answer(verdict.status, verdict.reason, edits.sign(fields), b"")
             edits = verdict
             if known.route.compose is not None:
-                return await self._composer().answer(known.route.compose, plan, down, edits, trace)
+                return await self._composer().answer(known.route.compose, plan, down, edits)
         limit = known.limits.max_body
         if limit and plan.length is not None and plan.length > limit:
             raise ProblemError(too_large(limit))
@@ -224,8 +224,8 @@ class Gateway:
             known.limits,
             down,
             Deadline(self._watch),
-            edits.request_id,
-            traceparent(trace),
+            request_id,
+            parent,
             expects_continue=plan.expects_continue,
         )
         return await self._proxy.forward(out, known.balance)
@@ -239,7 +239,7 @@ class Gateway:
         if not self.ready:
             raise ProblemError(Problem(503, "The gateway is stopping.", retry_after=1.0))
         fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8")]
-        return await down.answer(200, b"OK", Edits(begin().trace_id).sign(fields), b"ready\n")
+        return await down.answer(200, b"OK", Edits(new_id()).sign(fields), b"ready\n")
 
     async def _refuse(self, request: web.Request, down: Downstream, problem: Problem) -> web.StreamResponse:
         """Answer for an upstream, or because of the request itself."""
@@ -250,7 +250,7 @@ class Gateway:
             down.keep_alive = False
         if problem.status >= 500:
             self._log.warning("%d %s %s: %s", problem.status, request.method, request.path, problem.detail)
-        edits = down.edits or Edits(begin().trace_id)
+        edits = down.edits or Edits(new_id())
         fields: list[Field] = problem.headers(self.pseudonym)
         body = problem.body(self.pseudonym, edits.request_id)
         return await down.answer(problem.status, problem.title.encode(), edits.sign(fields), body)

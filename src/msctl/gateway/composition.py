@@ -14,7 +14,7 @@ from msctl.gateway.planning import Plan, Planner
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.respond import Edits
-from msctl.gateway.tracecontext import Trace, traceparent
+from msctl.gateway.tracecontext import traceparent
 from msctl.gateway.upstream import NO_BODY, BrokenResponseError, Outgoing
 from msctl.model import ComposeSpec
 
@@ -32,7 +32,7 @@ class Composer:
         self._watch = watch
 
     async def answer(
-        self, spec: ComposeSpec, plan: Plan, down: Downstream, edits: Edits, trace: Trace
+        self, spec: ComposeSpec, plan: Plan, down: Downstream, edits: Edits
     ) -> web.StreamResponse:
         """Raises ProblemError: 405 for what is not a read, 502 where every branch failed."""
         if plan.head.method not in ("GET", "HEAD"):
@@ -43,9 +43,7 @@ class Composer:
         targets = branch_targets(spec, plan.match.variables)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(
-                    self._branch(name, target, spec.timeout, plan, fields, down.request, edits, trace)
-                )
+                group.create_task(self._branch(name, target, spec.timeout, plan, fields, down.request, edits))
                 for name, target in targets.items()
             ]
         body, partial = document([task.result() for task in tasks])
@@ -61,7 +59,6 @@ class Composer:
         fields: Fields,
         request: web.Request,
         edits: Edits,
-        trace: Trace,
     ) -> Branch:
         memory = MemoryDownstream(request, MAX_BRANCH)
         memory.edits = Edits(edits.request_id)
@@ -76,7 +73,7 @@ class Composer:
                 memory,
                 Deadline(self._watch),
                 edits.request_id,
-                traceparent(trace),
+                traceparent(plan.trace),
             )
             async with asyncio.timeout(timeout):
                 await self._proxy.forward(out, known.balance)

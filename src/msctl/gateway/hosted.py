@@ -127,7 +127,13 @@ class HostedUpstream:
                     response = await self._handler(request)
                 except web.HTTPException as answer:
                     response = answer
-                await _complete(response, request)
+                started = out.down.started
+                _check(response, request, started=started)
+                if not started:
+                    await response.prepare(request)
+                await response.write_eof()
+                if not out.down.started:
+                    raise TypeError("the handler returned a response that had been sent before")
         except DeadlineError as error:
             raise self._late(out) from error
         except ProblemError:
@@ -232,21 +238,17 @@ class HostedUpstream:
         return None
 
 
-async def _complete(response: object, request: HostedRequest) -> None:
-    """Send what of the response has not been sent."""
-    down = request.gateway_out.down
-    if type(response) is not web.Response and not isinstance(response, web.StreamResponse):
+def _check(response: object, request: HostedRequest, *, started: bool) -> None:
+    """Raises for what is no response, or one that was begun and has not been written to its end."""
+    if type(response) is web.Response:
+        return
+    if not isinstance(response, web.StreamResponse):
         raise TypeError(f"the handler returned {type(response).__name__}, not a response")
-    if down.started:
-        missing = down.writer.length
-        # Response and FileResponse keep their own account of what they send.
-        if missing and type(response) is web.StreamResponse and request.method != "HEAD":
+    # Response and FileResponse keep their own account of what they send.
+    if started and type(response) is web.StreamResponse and request.method != "HEAD":
+        missing = request.gateway_out.down.writer.length
+        if missing:
             raise _ShortBodyError(missing)
-    else:
-        await response.prepare(request)
-    await response.write_eof()
-    if not down.started:
-        raise TypeError("the handler returned a response that had been sent before")
 
 
 class _ShortBodyError(Exception):

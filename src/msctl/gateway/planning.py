@@ -92,6 +92,10 @@ class RequestHead:
         return headers
 
 
+Origin = tuple[str, str]
+"""The address of a connection's other end (empty for a Unix socket), and the scheme spoken on it."""
+
+
 class Plan(NamedTuple):
     """What the gateway does with a request that begins like this.
 
@@ -133,14 +137,13 @@ class Planner:
         raw_target: str,
         version: tuple[int, int],
         fields: Sequence[Field],
-        peer: str,
-        secure: bool,
+        origin: Origin,
     ) -> Plan:
         """Raises ProblemError for a request that is refused or that no route takes."""
-        key = (method, raw_target, version, fields, peer, secure)
+        key = (method, raw_target, version, fields, origin)
         plan = self._memory.get(key)
         if plan is None:
-            plan = self._make(method, raw_target, version, fields, peer, secure)
+            plan = self._make(method, raw_target, version, fields, origin)
             if len(raw_target) + sum(len(name) + len(value) for name, value in fields) <= MAX_REMEMBERED:
                 if len(self._memory) >= MEMORY:
                     self._memory.clear()
@@ -153,13 +156,12 @@ class Planner:
         raw_target: str,
         version: tuple[int, int],
         fields: Sequence[Field],
-        peer: str,
-        secure: bool,
+        origin: Origin,
     ) -> Plan:
         admitted = admit(method, raw_target, version, fields, self._pseudonym)
         match = self.route(method, admitted, fields)
         known = self._known[match.rule.order]
-        scheme = "https" if secure else "http"
+        peer, scheme = origin
         hop = Hop(
             peer,
             scheme,

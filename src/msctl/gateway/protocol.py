@@ -7,27 +7,41 @@ instead of a traceback, and the end of the connection.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 
+from msctl.gateway.planning import Origin
 from msctl.gateway.problems import Problem
-from msctl.gateway.tracecontext import begin
+from msctl.gateway.tracecontext import new_id
 
 KEEP_ALIVE = 75.0
 """Seconds that a client's connection may be idle, or take to send a whole head."""
 
 
-class GatewayProtocol(web.RequestHandler):
-    """One client's connection. `received` counts its packets: a sign of life for idle deadlines."""
+def origin(protocol: web.RequestHandler) -> Origin:
+    """Where a connection comes from."""
+    peer = protocol.peername
+    address = str(peer[0]) if isinstance(peer, (tuple, list)) and peer else ""
+    return address, "https" if protocol.ssl_context is not None else "http"
 
-    __slots__ = ("received",)
+
+class GatewayProtocol(web.RequestHandler):
+    """One client's connection: its `origin`, and the packets `received`, a sign of life for deadlines."""
+
+    __slots__ = ("origin", "received")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.received = 0
+        self.origin: Origin = ("", "http")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.origin = origin(self)
 
     def data_received(self, data: bytes) -> None:
         self.received += 1
@@ -49,9 +63,9 @@ class GatewayProtocol(web.RequestHandler):
             return super().handle_error(request, status, exc, message)
         problem = refusal(exc)
         log = logging.getLogger("msctl.gateway")
-        peer = self.peername[0] if isinstance(self.peername, tuple) else "a local client"
+        peer = self.origin[0] or "a local client"
         log.info("%d for a malformed request from %s: %s", problem.status, peer, problem.detail)
-        request_id = begin().trace_id
+        request_id = new_id()
         response = web.Response(
             status=problem.status,
             reason=problem.title,

@@ -57,7 +57,9 @@ class Proxy:
             breaker = instance.breaker
             verdict = breaker.cancelled
             status: int | None = None
-            instance.enter()
+            instance.in_flight += 1
+            if not breaker.pristine:
+                breaker.enter()
             try:
                 response = await instance.upstream.send(out, fresh=fresh)
                 status = out.down.status
@@ -72,7 +74,9 @@ class Proxy:
                 verdict = breaker.failed
                 raise
             finally:
-                instance.leave(verdict)
+                instance.in_flight -= 1
+                if not breaker.pristine or verdict != breaker.succeeded:
+                    instance.judge(verdict)
                 if self._observer is not None:
                     now = self._now()
                     self._observer.attempt_finished(out.service, instance.name, status, now - started)

@@ -192,7 +192,7 @@ class RemoteUpstream:
         down.keep_alive = False
         return await down.finish()
 
-    # --- failures, in words -----------------------------------------------------------------------
+    # --- failures, in words ---------------------------------------------------------------------------
 
     def _unreachable(self, error: Exception, out: Outgoing) -> AttemptError:
         if isinstance(error, PoolFullError):

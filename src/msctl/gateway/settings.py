@@ -34,12 +34,8 @@ class Settings(NamedTuple):
     balance: Balance
     guards: tuple[Guard, ...]
     limiter: RateLimiter | None
-
-    @property
-    def guarded(self) -> bool:
-        """Whether anything is to be done before the request is forwarded."""
-        route = self.route
-        return bool(self.guards or self.limiter or route.cors or route.redirect or route.compose)
+    guarded: bool
+    """Whether anything is to be done before a request is forwarded."""
 
 
 def settings(
@@ -60,7 +56,9 @@ def settings(
     if route.jwt is not None:
         guards.append(bearer_token(route.jwt, environ))
     limiter = None if route.rate_limit is None else RateLimiter(route.rate_limit, clock)
-    return Settings(route, limits, first(own.balance, service.balance, spec.balance), tuple(guards), limiter)
+    guarded = bool(guards or limiter is not None or route.cors or route.redirect or route.compose)
+    balance = first(own.balance, service.balance, spec.balance)
+    return Settings(route, limits, balance, tuple(guards), limiter, guarded)
 
 
 def first(*values: T | None) -> T:

@@ -10,10 +10,8 @@ import re
 from typing import NamedTuple
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f#]")
-_AUTHORITY = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[\w\-.~!$&'()*+,;=:]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?",
-    re.ASCII,
-)
+# Narrower than RFC 3986's reg-name: its sub-delims have no place in a host, and a comma makes a list.
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?", re.ASCII)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SEPARATORS = re.compile(r"[/\\]|%2[Ff]|%5[Cc]")

@@ -43,13 +43,8 @@ class Instance:
     def name(self) -> str:
         return self.endpoint.instance
 
-    def enter(self) -> None:
-        self.in_flight += 1
-        self.breaker.enter()
-
-    def leave(self, verdict: Callable[[], None]) -> None:
-        """The attempt is over; `verdict` is what to tell the breaker."""
-        self.in_flight -= 1
+    def judge(self, verdict: Callable[[], None]) -> None:
+        """An attempt is over; `verdict` is what to tell the breaker."""
         verdict()
         if self._observer is not None and (state := self.breaker.state) is not self._reported:
             self._reported = state
@@ -106,7 +101,7 @@ class Targets:
         Raises ProblemError (503) where the service has none, or where every breaker is open.
         """
         instances = self.instances(service)
-        if len(instances) == 1 and instances[0].breaker.admits:
+        if len(instances) == 1 and (instances[0].breaker.pristine or instances[0].breaker.admits):
             return instances[0]
         if not instances:
             why = self._registry.absence(service)

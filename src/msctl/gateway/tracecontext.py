@@ -42,11 +42,23 @@ def continued(traceparents: Sequence[bytes]) -> Trace | None:
     return Trace(trace_id.decode(), flags.decode())
 
 
-def begin(random_bits: Random = random.getrandbits) -> Trace:
-    """A new trace, marked as sampled: the tracers behind us record it unless they decide otherwise."""
-    return Trace(f"{random_bits(128) or 1:032x}", "01")
+def traceparent(trace: Trace | None, random_bits: Random = random.getrandbits) -> str:
+    """The field's value, with a new parent id: that of the gateway's own span.
+
+    Without a trace to go on with it begins one, marked as sampled: the tracers behind us record it
+    unless they decide otherwise.
+    """
+    if trace is not None:
+        return f"00-{trace.trace_id}-{random_bits(64) or 1:016x}-{trace.flags}"
+    digits = f"{random_bits(192):048x}"
+    return f"00-{digits[:32]}-{digits[32:]}-01"
 
 
-def traceparent(trace: Trace, random_bits: Random = random.getrandbits) -> str:
-    """The field's value, with a new parent id: that of the gateway's own span."""
-    return f"00-{trace.trace_id}-{random_bits(64) or 1:016x}-{trace.flags}"
+def trace_id(value: str) -> str:
+    """The trace's id within a traceparent of our own."""
+    return value[3:35]
+
+
+def new_id(random_bits: Random = random.getrandbits) -> str:
+    """An id for a request that has no trace."""
+    return f"{random_bits(128):032x}"
