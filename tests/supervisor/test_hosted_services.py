@@ -246,8 +246,17 @@ async def test_the_applications_own_404_and_its_prepare_signal_apply(faulty: Rig
 
 
 async def test_an_answer_that_breaks_off_is_never_ended_cleanly(faulty: Rig) -> None:
-    with pytest.raises(aiohttp.ClientPayloadError):
+    with pytest.raises(aiohttp.ClientError):
         await get(url(faulty, "faulty", "/half"))
+    # Without a length or chunks, only a reset tells the client.
+    host, _, port = faulty.service("faulty").addresses[0].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /half HTTP/1.0\r\n\r\n")
+    try:
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+    finally:
+        writer.close()
     assert "broke off" in faulty.text("faulty")
 
 
