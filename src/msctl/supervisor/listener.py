@@ -121,21 +121,24 @@ class Listener:
             keepalive_timeout=KEEPALIVE_S,
             logger=_logger,
         )
-        sockets, self._sockets = self._sockets, []
         try:
-            while sockets:
-                server = await loop.create_server(http, sock=sockets[0], backlog=BACKLOG)
-                self._accepting.append(server)
-                sockets.pop(0)
+            for sock in self._sockets:
+                sock.listen(BACKLOG)  # uvloop does not tell when its own call fails
         except OSError as error:
-            for server in self._accepting:
-                server.close()
-            for sock in sockets:
-                sock.close()
-            self._accepting = []
+            self.release()
             # Between bind and listen another program may have come first.
             raise ports.taken(self._address, service) from error
-        self._http = http
+        accepting: list[SocketServer] = []
+        try:
+            while self._sockets:
+                accepting.append(await loop.create_server(http, sock=self._sockets[0], backlog=BACKLOG))
+                self._sockets.pop(0)
+        except BaseException:
+            for server in accepting:
+                server.close()
+            self.release()
+            raise
+        self._http, self._accepting = http, accepting
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         tenant = self._choose(request.path)
