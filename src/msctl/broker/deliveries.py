@@ -135,7 +135,9 @@ class Deliveries:
         self.consumers.pop(consumer.tag, None)
         self._unpark(consumer)
         if self._notify_cancel:
-            self._connection.send(encode_method(self._number, commands.Basic.Cancel, consumer.tag, True))
+            self._connection.send_late(
+                encode_method(self._number, commands.Basic.Cancel, consumer.tag, True)
+            )
 
     # --- consumers ---
 

@@ -7,7 +7,7 @@ and of that only what RFC 3986 §6.2.2.2 calls equivalent (unreserved characters
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f#]")
 _AUTHORITY = re.compile(
@@ -25,8 +25,7 @@ class BadTargetError(Exception):
     """A target or a Host that cannot be forwarded; the text says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A parsed target. `path` and `query` are as sent; `query` is None where there is no `?`.
 
     `authority` is that of an absolute-form target, which then overrides Host. `asterisk` is the

@@ -29,7 +29,9 @@ class Instance:
 
     __slots__ = ("_observer", "_reported", "breaker", "endpoint", "in_flight", "upstream")
 
-    def __init__(self, endpoint: Endpoint, upstream: Upstream, breaker: Breaker, observer: Observer) -> None:
+    def __init__(
+        self, endpoint: Endpoint, upstream: Upstream, breaker: Breaker, observer: Observer | None
+    ) -> None:
         self.endpoint = endpoint
         self.upstream = upstream
         self.breaker = breaker
@@ -49,7 +51,7 @@ class Instance:
         """The attempt is over; `verdict` is what to tell the breaker."""
         self.in_flight -= 1
         verdict()
-        if (state := self.breaker.state) is not self._reported:
+        if self._observer is not None and (state := self.breaker.state) is not self._reported:
             self._reported = state
             self._observer.breaker_changed(self.endpoint.service, self.name, state)
 
@@ -77,7 +79,7 @@ class Targets:
         clock: Clock,
         *,
         balancer: Balancer,
-        observer: Observer,
+        observer: Observer | None,
         log: logging.Logger,
         pool_size: Callable[[str], int],
     ) -> None:
@@ -161,17 +163,21 @@ class Targets:
             instance = kept.pop(endpoint, None)
             if instance is None:
                 instance = self._build(endpoint)
-                self._observer.target_ready(service, endpoint.instance, True)
+                self._tell(service, endpoint.instance, ready=True)
             instances.append(instance)
         current = {instance.name for instance in instances}
         for instance in kept.values():
             if instance.name not in current:
-                self._observer.target_ready(service, instance.name, False)
+                self._tell(service, instance.name, ready=False)
             task = asyncio.get_running_loop().create_task(instance.upstream.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         self._known[service] = (endpoints, tuple(instances))
         return self._known[service][1]
+
+    def _tell(self, service: str, instance: str, *, ready: bool) -> None:
+        if self._observer is not None:
+            self._observer.target_ready(service, instance, ready)
 
     def _build(self, endpoint: Endpoint) -> Instance:
         spec = self._spec
