@@ -333,6 +333,29 @@ async def test_a_sick_service_is_not_offered_until_it_is_well(
     assert one.service("web").restarts == 0
 
 
+async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.health.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.supervisor.health.FAILING_EVERY", 0.01)
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+    await one.supervisor.start()
+    (tmp_path / "sick").touch()
+    await one.until_state("web", State.UNHEALTHY)
+    await asyncio.wait_for(one.supervisor.start(["web"]), 10)
+    assert one.service("web").state is State.UNHEALTHY
+
+
+async def test_a_host_that_is_not_this_machines_is_the_reason(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    one = rig(ServiceSpec("web", command=py(SERVER), host="192.0.2.1", health="/"))
+    await one.supervisor.start()
+    assert one.service("web").state is State.FATAL
+    assert "cannot listen on 192.0.2.1:" in one.service("web").reason
+
+
 async def test_a_failing_liveness_probe_restarts(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

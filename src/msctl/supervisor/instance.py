@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError
 from msctl.model import InstanceSnapshot, RestartPolicy, ServiceSpec, State
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
 from msctl.supervisor.policy import Done, Outcome, Restarts, Retry
@@ -167,6 +168,8 @@ class Instance:
             await worker.start()
         except StartError as error:
             return error.outcome
+        except MsctlError as error:  # no port is free, its host is not ours: another try may find otherwise
+            return Outcome(False, error.message)
         except Exception as error:  # noqa: BLE001 - a defect of ours ends in one service's state, not in a hang
             self._logs.append(STACK, traceback.format_exc(), "error")
             return Outcome(False, f"internal error: {error!r}", final=True)
