@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from pamqp.heartbeat import Heartbeat
 
 from tests.support.broker import Connect
 
 
-async def test_server_sends_heartbeats_at_the_clients_interval_and_drops_a_silent_client(
-    connect: Connect,
-) -> None:
-    loop = asyncio.get_running_loop()
+async def test_server_sends_heartbeats_and_drops_a_client_that_sends_none(connect: Connect) -> None:
     probe = await connect(heartbeat=1)
-    began = loop.time()
-    assert isinstance(await probe.next(0), Heartbeat)
-    assert loop.time() - began < 1.5, "half of the interval, with time for a busy machine"
-    await probe.eof()  # silence of two to three intervals
-    assert loop.time() - began > 1.5
+    await probe.eof()  # silence of two to three intervals, with a heartbeat each half of one
+    for _ in range(3):
+        assert isinstance(await probe.next(0), Heartbeat)
 
 
 async def test_client_that_sends_heartbeats_is_kept(connect: Connect) -> None:

@@ -110,6 +110,7 @@ class Probe:
         self._events: list[tuple[int, Event]] = []
         self._arrived = asyncio.Event()
         self._ended = False
+        self._refused = False
         self._content: dict[int, _Content] = {}
         self._task = asyncio.create_task(self._read(), name="amqp-probe")
         self._next_channel = 1
@@ -168,8 +169,8 @@ class Probe:
         return probe
 
     async def close(self) -> None:
-        """Close in order, unless the server has gone already."""
-        if not self._ended:
+        """Close in order, unless the server has gone already or said that it will."""
+        if not (self._ended or self._refused):
             with contextlib.suppress(EOFError, ConnectionClosed):
                 self.send(commands.Connection.Close(200, "bye", 0, 0))
                 await self._take(lambda number, event: isinstance(event, commands.Connection.CloseOk))
@@ -250,6 +251,7 @@ class Probe:
 
     def _raise_if_closed(self, channel: int, event: Event) -> None:
         if isinstance(event, commands.Connection.Close):
+            self._refused = True
             self.send(commands.Connection.CloseOk())
             raise ConnectionClosed(*_fields(event))
         if isinstance(event, commands.Channel.Close):
