@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from msctl import __version__
 from msctl.broker.replies import AmqpError, ReplyCode, not_allowed
 from msctl.broker.tables import MalformedError, Table, decode_table, text_field
+from msctl.broker.wire import FRAME_MIN
 
 CHANNEL_MAX = 2047
 FRAME_MAX = 131_072
-FRAME_MIN = 4096
 HEARTBEAT = 60
 MECHANISMS = b"PLAIN AMQPLAIN"
 LOCALES = b"en_US"
@@ -94,7 +94,7 @@ def check_tuning(frame_max: int, channel_max: int) -> None:
 
 def _check_limit(name: str, value: int, least: int, most: int) -> None:
     if value != 0 and value < least:
-        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({most})")
+        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({least})")
     if value == 0 or value > most:
         detail = " (no limit)" if value == 0 else ""
         raise not_allowed(

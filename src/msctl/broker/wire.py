@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pamqp import base, commands
 
-from msctl.broker.replies import erlang_binary, frame_error
+from msctl.broker.replies import AmqpError, ReplyCode, erlang_binary, frame_error
 from msctl.broker.tables import MalformedError, Table, decode_table, encode_table
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -21,6 +21,8 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 FRAME_END_BYTE = b"\xce"
 FRAME_OVERHEAD = 8
+FRAME_MIN = 4096
+"""The frame size that every peer must take, and the most before one has been agreed on."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 BASIC_CLASS = 60
 
@@ -98,15 +100,24 @@ _TYPES: dict[MethodType, tuple[str, ...]] = {
 }
 
 
-def method_of(method_id: int) -> MethodType | None:
-    return _METHODS.get(method_id)
+def id_of(payload: bytes) -> int:
+    """The id (class << 16 | method) with which a method's payload begins."""
+    method_id: int = METHOD_ID.unpack_from(payload)[0]
+    return method_id
+
+
+def method_of(payload: bytes) -> MethodType:
+    """Raises AmqpError 501 for a method that does not exist."""
+    method = _METHODS.get(id_of(payload))
+    if method is None:
+        raise undecodable(payload)
+    return method
 
 
 def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
     """The arguments in their order; `payload` begins with the method's id.
 
-    Short strings are str, long strings bytes, tables `tables.Table`. Raises MalformedError, and
-    AmqpError 501 for a short string that is not UTF-8.
+    Short strings are str, long strings bytes, tables `tables.Table`. Raises AmqpError 501.
     """
     position = METHOD_ID.size
     arguments: list[Any] = []
@@ -126,11 +137,17 @@ def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
                 continue
             value, position = _decode_variable(kind, payload, position)
             arguments.append(value)
-    except (error, IndexError) as exc:
-        raise MalformedError(f"{method.name} ends too soon") from exc
+    except (error, IndexError, MalformedError):
+        raise undecodable(payload) from None
     if position != len(payload):
-        raise MalformedError(f"{method.name} is not of its length")
+        raise undecodable(payload)
     return arguments
+
+
+def undecodable(payload: bytes) -> AmqpError:
+    """The error for a method that does not exist or whose arguments are none."""
+    shown = ",".join(map(str, payload[METHOD_ID.size :]))
+    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=id_of(payload))
 
 
 def _decode_variable(kind: str, payload: bytes, position: int) -> tuple[str | bytes | Table, int]:

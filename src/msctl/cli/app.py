@@ -42,6 +42,10 @@ VERBS = {
     "config": "configuration:config",
     "graph": "inspecting:graph",
     "ls": "inspecting:ls",
+    "queues": "queues:queues",
+    "serve": "serve:serve",
+    "init": "init:init",
+    "scale": "lifecycle:scale",
     "doctor": "doctor:doctor",
     "export": "export:export",
 }
@@ -60,10 +64,14 @@ class Boundary(TyperGroup):
         if cmd_name not in VERBS:
             return None
         module, _, function = VERBS[cmd_name].partition(":")
-        single = typer.Typer(add_completion=False, context_settings=CONTEXT, rich_markup_mode="markdown")
         verb = getattr(importlib.import_module(f"msctl.cli.{module}"), function)
-        single.command(cmd_name)(verb)
-        return typer.main.get_command(single)
+        if not isinstance(verb, typer.Typer):
+            single = typer.Typer(add_completion=False, context_settings=CONTEXT, rich_markup_mode="markdown")
+            single.command(cmd_name)(verb)
+            verb = single
+        command = typer.main.get_command(verb)
+        command.name = cmd_name
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in VERBS and not args[0].startswith("-"):

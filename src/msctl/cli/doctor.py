@@ -102,7 +102,8 @@ def _ports(project: Project, paths: StackPaths) -> Iterator[Finding]:
 
 
 def _broker(project: Project) -> Finding:
-    from msctl.supervisor.brokers import redact, speaks_amqp
+    from msctl.amqp.probe import speaks_amqp
+    from msctl.amqp.url import redact
 
     spec = project.broker
     url = redact(spec.url)

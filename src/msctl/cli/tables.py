@@ -14,10 +14,11 @@ from rich.text import Text
 
 from msctl.cli.render import links
 from msctl.control.record import StackRecord
-from msctl.model import BrokerSnapshot, ServiceSnapshot, Snapshot, State
+from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
+    from msctl.config import Explained
 
 _STYLES = {
     State.READY: "green",
@@ -59,10 +60,15 @@ def status_view(snapshot: Snapshot) -> Group:
     table.add_row(*_broker_row(snapshot.broker))
     if not snapshot.broker.queues:
         return Group(Text(title), table)
-    queues = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
-    for queue in snapshot.broker.queues:
-        queues.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
-    return Group(Text(title), table, Text(), queues)
+    return Group(Text(title), table, Text(), queues_view(snapshot.broker.queues))
+
+
+def queues_view(queues: Sequence[QueueSnapshot]) -> Table:
+    """Each queue with its messages and consumers."""
+    table = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
+    for queue in queues:
+        table.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
+    return table
 
 
 def stacks_view(records: Sequence[StackRecord]) -> Table:
@@ -83,6 +89,14 @@ def findings_view(findings: Sequence[Finding]) -> Table:
         detail = f"{finding.detail}\n  {finding.advice}" if finding.advice else finding.detail
         verdict = Text(finding.verdict.value, style=styles[finding.verdict.value])
         table.add_row(Text(finding.check), verdict, Text(detail))
+    return table
+
+
+def explained_view(found: Sequence[Explained]) -> Table:
+    """Each key with its value and where that came from."""
+    table = _table("KEY", "VALUE", "FROM")
+    for one in found:
+        table.add_row(Text(one.key), Text(str(one.value)), Text(str(one.origin)))
     return table
 
 

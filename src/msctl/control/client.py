@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -43,6 +43,10 @@ class ControlClient:
         fields = [("service", name) for name in query.services]
         if query.tail is not None:
             fields.append(("tail", str(query.tail)))
+        if query.since is not None:
+            fields.append(("since", repr(query.since)))
+        if query.grep is not None:
+            fields.append(("grep", query.grep))
         if query.follow:
             fields.append(("follow", "1"))
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)
@@ -55,6 +59,15 @@ class ControlClient:
 
     def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
+
+    def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})
+
+    def purge_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/purge", int, {"name": name})
+
+    def delete_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/delete", int, {"name": name})
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""

@@ -44,6 +44,11 @@ class StackPaths:
     def log(self) -> Path:
         return self.folder / "stack.log"
 
+    @property
+    def children(self) -> Path:
+        """Which child processes there are, for the next stack to find what a crash left behind."""
+        return self.folder / "children.json"
+
     def prepare(self) -> None:
         """Make the folder, private to this user. Raises MsctlError where that cannot be had."""
         try:
