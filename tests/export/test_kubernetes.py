@@ -11,6 +11,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate.utils import ValidationError, validate
 
 from msctl.export import ExportError, Options, export
 from msctl.model import Project, RestartPolicy, ServiceSpec
@@ -56,7 +57,7 @@ def test_kubectl_builds_it_and_every_object_is_valid(project: Project, tmp_path:
     assert len(newest_versions()) == NEWEST
     for version in newest_versions():
         for document in documents:
-            kubernetes_validate.validate(document, version, strict=True)
+            validate(document, version, strict=True)
     namespaces = {
         document["metadata"].get("namespace") for document in documents if document["kind"] != "Namespace"
     }
@@ -67,8 +68,8 @@ def test_the_schemas_would_refuse_a_mistake(tmp_path: Path) -> None:
     write(tmp_path, projects.course())
     deployment = next(document for document in built(tmp_path) if document["kind"] == "Deployment")
     deployment["spec"]["replica"] = 1
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(deployment, newest_versions()[-1], strict=True)
+    with pytest.raises(ValidationError):
+        validate(deployment, newest_versions()[-1], strict=True)
 
 
 def test_the_image_and_the_configuration_are_tied_in_by_kustomize(tmp_path: Path) -> None:

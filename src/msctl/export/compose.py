@@ -153,7 +153,6 @@ def _dockerfile_path(options: Options) -> str:
 def _environment(workload: Workload, broker: BrokerPlan) -> dict[str, object]:
     found: dict[str, object] = {name: _literal(value) for name, value in workload.variables.items()}
     if not workload.is_gateway:
-        found["MSCTL_BROKER_MODE"] = "external"
         found[AMQP_URL] = _amqp_url(broker)
     for name in workload.secrets:
         found[name] = f"${{{name}:?a secret of {workload.name}}}"

@@ -63,8 +63,7 @@ def dockerfile(project: Project, options: Options) -> str:
     ]
     if first is not None and first.address is not None:
         port = first.address.port
-        serve = " ".join(first.serve(EVERYWHERE))
-        lines += [f"#   docker run --rm -p 127.0.0.1:{port}:{port} {image} {serve}"]
+        lines += [f"#   docker run --rm -p 127.0.0.1:{port}:{port} {image} serve {first.name}"]
     lines += [
         "#",
         "# msctl comes from a wheel in the build context, not from a package index:",
@@ -91,12 +90,11 @@ def dockerfile(project: Project, options: Options) -> str:
     lines += [f"USER {USER}:{USER}"]
     if first is not None and first.address is not None:
         check = (
-            'import os, socket; socket.create_connection(("127.0.0.1", int(os.environ["HEALTH_PORT"])), '
+            'import os, socket; socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), '
             f"{HEALTH_TIMEOUT_S}).close()"
         )
         lines += [
-            "# A service on another port needs HEALTH_PORT too.",
-            f"ENV HEALTH_PORT={first.address.port}",
+            f"ENV HOST={EVERYWHERE} PORT={first.address.port}",
             f"EXPOSE {' '.join(str(port) for port in _ports(found))}",
             f"HEALTHCHECK --interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S + 1}s"
             f" --start-period=60s --retries={HEALTH_RETRIES} \\",
@@ -104,7 +102,7 @@ def dockerfile(project: Project, options: Options) -> str:
         ]
     lines += ['ENTRYPOINT ["msctl"]']
     if first is not None:
-        lines += [f"CMD {json.dumps(list(first.serve(EVERYWHERE)))}"]
+        lines += [f"CMD {json.dumps(['serve', first.name])}"]
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from msctl.export.kind import File, Item, Kind, Notice, Options
 from msctl.export.names import labels
-from msctl.export.workloads import local_services, machine_addresses, secret_notices, workloads
+from msctl.export.workloads import (
+    local_services,
+    machine_addresses,
+    program_broker,
+    secret_notices,
+    workloads,
+)
 from msctl.model import BrokerMode, Project
 
 
@@ -28,9 +34,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG00
         if not spec.autostart:
             yield Notice(f"{key}.autostart", "left out: what a Procfile names is started")
             continue
-        variables = dict(workload.variables)
-        if not workload.is_gateway:
-            variables["MSCTL_BROKER_MODE"] = "external"
+        variables = {**workload.variables, **program_broker(workload, project)}
         words = ["msctl", *workload.serve(spec.host)]
         if variables:
             words = ["env", *(f"{name}={value}" for name, value in variables.items()), *words]

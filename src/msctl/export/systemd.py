@@ -13,6 +13,7 @@ from msctl.export.workloads import (
     broker_plan,
     local_services,
     machine_addresses,
+    program_broker,
     secret_notices,
     workloads,
 )
@@ -96,9 +97,7 @@ def _unit(
             # What depends on a service runs on without it; only a job must have succeeded.
             (requires if dependency.condition is Condition.COMPLETED else wants).append(unit)
     command = [options.executable or EXECUTABLE, *workload.serve(spec.host)]
-    variables = dict(workload.variables)
-    if not workload.is_gateway:
-        variables["MSCTL_BROKER_MODE"] = "external"
+    variables = {**workload.variables, **program_broker(workload, project)}
     lines = [
         "[Unit]",
         f"Description={_escaped(project.name)}: {_escaped(workload.name)}",

@@ -144,12 +144,24 @@ def _variables(
 ) -> Iterator[tuple[str, str]]:
     for name in _reaches(spec, project):
         other = project.service(name)
-        if other is None or other.url is not None or name not in addresses:
+        if other is None:
             continue
-        if name == GATEWAY:  # no key of the configuration holds its URL, so its dependents get that itself
-            yield "GATEWAY_URL", addresses[name].url
-        else:
-            yield f"MSCTL_{env_name(name)}_URL", addresses[name].url
+        if other.url is not None:
+            # The configuration has it, which is there for hosted services alone to read.
+            if spec.kind is Kind.COMMAND and not _URL_WITH_PASSWORD.match(other.url):
+                yield _url_variable(spec, name), other.url
+        elif name in addresses:
+            yield _url_variable(spec, name), addresses[name].url
+
+
+def _url_variable(spec: ServiceSpec, other: str) -> str:
+    """The variable by which a service finds another.
+
+    A hosted service's is part of its configuration. A program reads its environment itself, and no
+    key of the configuration holds the gateway's URL.
+    """
+    plain = f"{env_name(other)}_URL"
+    return plain if spec.kind is Kind.COMMAND or other == GATEWAY else f"MSCTL_{plain}"
 
 
 def _reaches(spec: ServiceSpec, project: Project) -> Sequence[str]:
@@ -168,7 +180,7 @@ def _secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
     for name in _reaches(spec, project):
         other = project.service(name)
         if other is not None and other.url is not None and _URL_WITH_PASSWORD.match(other.url):
-            names.append(f"MSCTL_{env_name(name)}_URL")
+            names.append(_url_variable(spec, name))
     if spec.name == GATEWAY:
         for route in (route for other in project.services for route in other.routes):
             if route.api_key is not None:
@@ -234,6 +246,14 @@ def broker_plan(broker: BrokerSpec) -> BrokerPlan:
         parts.path.removeprefix("/"),
         (user, password) != ("guest", "guest"),
     )
+
+
+def program_broker(workload: Workload, project: Project) -> dict[str, str]:
+    """$AMQP_URL of a program that runs beside the project's own configuration, unless it is a secret."""
+    broker = project.broker
+    if workload.spec.kind is not Kind.COMMAND or broker_plan(broker).has_secret:
+        return {}
+    return {AMQP_URL: broker.url}
 
 
 # --- the configuration that goes along ----------------------------------------------------------

@@ -153,7 +153,6 @@ def _environment(workload: Workload, broker: BrokerPlan) -> list[dict[str, objec
         {"name": name, "value": _literal(value)} for name, value in workload.variables.items()
     ]
     if not workload.is_gateway:
-        found.append({"name": "MSCTL_BROKER_MODE", "value": "external"})
         found += broker_environment(broker)
     found += [_from_secret(name, f"{workload.label}-secrets", name) for name in workload.secrets]
     return found
