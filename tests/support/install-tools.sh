@@ -13,6 +13,7 @@ nginx nginx
 promtool prometheus
 kubectl kubernetes-client
 systemd-analyze systemd
+buildah buildah
 LIST
 [ -n "$missing" ] || exit 0
 

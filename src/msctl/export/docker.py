@@ -101,8 +101,8 @@ def dockerfile(project: Project, options: Options) -> str:
             f"    CMD {json.dumps(['python', '-c', check])}",
         ]
     lines += ['ENTRYPOINT ["msctl"]']
-    if first is not None:
-        lines += [f"CMD {json.dumps(['serve', first.name])}"]
+    if found:
+        lines += [f"CMD {json.dumps(['serve', (first or found[0]).name])}"]
     return "\n".join(lines) + "\n"
 
 
