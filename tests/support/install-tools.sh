@@ -14,6 +14,7 @@ promtool prometheus
 kubectl kubernetes-client
 systemd-analyze systemd
 buildah buildah
+strip binutils
 LIST
 [ -n "$missing" ] || exit 0
 
