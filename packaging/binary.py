@@ -47,7 +47,7 @@ LEFT_OUT = {
 }  # fmt: skip
 LEFT_OUT_PATTERN = re.compile(r"config-\d.*|_tkinter\..*|_test.*\.so|_ctypes_test.*|xxlimited.*|.*\.a")
 # What every Linux with the same C library has, and what must be its own.
-OF_THE_SYSTEM = re.compile(r"(linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|util|resolv|nsl|anl)\.so)")
+OF_THE_SYSTEM = re.compile(r"(linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|util|resolv|anl)\.so|libnsl\.so\.1)")
 TESTS_OF_PACKAGES = {"tests", "test"}
 
 
