@@ -55,12 +55,12 @@ class Single:
         self._clock = clock
         self._began = clock.monotonic()
         self._ending = asyncio.Event()
+        self._lost: str | None = None
         self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
         self._registry = Registry()
         for endpoint in remote_endpoints(project):
             self._registry.announce(endpoint)
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
-        self._instance = instance
         self._supervisor = Supervisor(
             self._project,
             clock=clock,
@@ -69,6 +69,7 @@ class Single:
             builtin={GATEWAY: self._make_gateway},
             amqp_url=lambda: self._broker.url,
             on_event=self._watch,
+            instance_name=lambda _service, _number: instance,
         )
 
     async def open(self) -> None:
@@ -76,11 +77,17 @@ class Single:
         self._supervisor.reserve([self._name])
 
     async def up(self) -> None:
-        """Start the service; returns when it is ready or has failed."""
+        """Start the service. Raises MsctlError where it does not become ready."""
         await self._supervisor.start([self._name])
+        service = self._supervisor.snapshot()[0]
+        if service.state is not State.READY:
+            raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
 
     async def ended(self) -> None:
+        """Wait until somebody asks it to end. Raises MsctlError where the service ends by itself."""
         await self._ending.wait()
+        if self._lost is not None:
+            raise MsctlError(self._lost)
 
     def ask_to_end(self, timeout: float | None = None) -> None:
         if timeout is not None:
@@ -107,6 +114,7 @@ class Single:
     def _watch(self, event: Event) -> None:
         """A service that has ended for good ends its container, whose engine decides what then."""
         if event.state is State.FATAL:
+            self._lost = f"{event.service} is {event.state.value}: {event.reason}"
             self._ending.set()
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:

@@ -29,6 +29,7 @@ from msctl.model import (
     Snapshot,
 )
 from msctl.supervisor.brokers import make_broker
+from msctl.supervisor.leftovers import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
@@ -93,6 +94,8 @@ class Stack:
 
         Raises PortTakenError or MsctlError; `end` is owed either way.
         """
+        for said in end_leftovers(self._paths.children):
+            self._logs.append(STACK, said, "warning")
         self._supervisor.reserve(self._chosen)
         self._write_record()
         await self._control.start()

@@ -7,12 +7,16 @@ from dataclasses import fields
 import pytest
 
 from msctl.config.reference import KeyDoc, reference, to_markdown
-from msctl.config.schema import BROKER, GATEWAY, ROUTE, SERVICE, Section
+from msctl.config.route_keys import HEADER_EDIT, INNER_TABLES, POLICY, ROUTE
+from msctl.config.schema import BROKER, GATEWAY, SERVICE
+from msctl.config.section import Section
 
-DERIVED = {SERVICE.spec: {"name"}, ROUTE.spec: {"service"}}  # not written by the user as a key
+SECTIONS = [SERVICE, ROUTE, GATEWAY, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
+# Not written as a key: the name of a table, and what keys of the same table make up.
+DERIVED = {SERVICE.spec: {"name", "policy"}, ROUTE.spec: {"service", "policy"}}
 
 
-@pytest.mark.parametrize("section", [SERVICE, ROUTE, GATEWAY, BROKER], ids=lambda section: section.title)
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 def test_every_field_of_the_model_has_a_key(section: Section) -> None:
     assert {field.name for field in fields(section.spec)} <= set(section.names()) | DERIVED.get(
         section.spec, set()

@@ -15,6 +15,7 @@ from aiohttp import web
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.gateway.app import Gateway
+from msctl.gateway.protocol import KEEP_ALIVE, GatewayServer
 from msctl.model import GatewaySpec, RouteSpec, UpstreamPolicy
 
 HOSTED = "hosted"
@@ -198,12 +199,13 @@ async def running(
     def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
         return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
 
-    server = web.Server(
+    server = GatewayServer(
         gateway.handle,  # type: ignore[arg-type] # its requests are web.Request, by the factory
         request_factory=make,
         auto_decompress=False,
         access_log=None,
         handler_cancellation=True,
+        keepalive_timeout=KEEP_ALIVE,
         lingering_time=0.2,
     )
     listener = await loop.create_server(server, "127.0.0.1", 0)

@@ -333,6 +333,29 @@ async def test_a_sick_service_is_not_offered_until_it_is_well(
     assert one.service("web").restarts == 0
 
 
+async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.health.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.supervisor.health.FAILING_EVERY", 0.01)
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+    await one.supervisor.start()
+    (tmp_path / "sick").touch()
+    await one.until_state("web", State.UNHEALTHY)
+    await asyncio.wait_for(one.supervisor.start(["web"]), 10)
+    assert one.service("web").state is State.UNHEALTHY
+
+
+async def test_a_host_that_is_not_this_machines_is_the_reason(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    one = rig(ServiceSpec("web", command=py(SERVER), host="192.0.2.1", health="/"))
+    await one.supervisor.start()
+    assert one.service("web").state is State.FATAL
+    assert "cannot listen on 192.0.2.1:" in one.service("web").reason
+
+
 async def test_a_failing_liveness_probe_restarts(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +422,7 @@ async def test_a_stopped_process_can_be_stopped(rig: MakeRig) -> None:
 
 
 FORKS = {
+    "with a wiped environment": "env -i sleep 1000 & echo pid $!; {end}",
     "in the group": "sleep 1000 & echo pid $!; {end}",
     "ignoring SIGTERM": "sh -c 'trap \"\" TERM; echo pid $$; sleep 99; sleep 99' & sleep 0.2; {end}",
     "in a session of its own": "setsid sh -c 'echo pid $$; exec sleep 1000' & sleep 0.2; {end}",
@@ -428,13 +452,14 @@ async def test_what_a_command_forks_is_gone_after_a_stop(rig: MakeRig, script: s
 async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
     rig: MakeRig, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.command._SWEEP_S", 0.3)
+    monkeypatch.setattr("msctl.supervisor.instance.SWEEP_S", 0.3)
     one = rig(ServiceSpec("parent", command=sh(script.format(end="exit 0")), oneshot=True))
     await one.supervisor.start()
     assert not alive(forked(one, "parent"))
     assert one.service("parent").state is State.EXITED
-    assert one.service("parent").reason.startswith("exit 0, and ")
-    assert one.service("parent").reason.endswith("that it left behind had to be ended")
+    assert one.service("parent").reason.startswith("exit 0, leaving ")
+    assert one.service("parent").reason.endswith(" behind")
+    assert State.STOPPING in one.states("parent")
 
 
 @pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())

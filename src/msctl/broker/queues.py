@@ -12,6 +12,7 @@ from msctl.broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
 from msctl.broker.consumers import Consumer, ConsumerRing
 from msctl.broker.messages import MESSAGE_COST, Message, ReadyMessages, cost_of
 from msctl.broker.properties import PRIORITY, split
+from msctl.broker.replies import AmqpError, ReplyCode, resource
 from msctl.broker.tables import Table
 from msctl.clock import Clock
 
@@ -39,6 +40,7 @@ class Ledger:
 class QueueHost(Protocol):
     """What a queue asks of the virtual host it lives in."""
 
+    name: str
     clock: Clock
     ledger: Ledger
 
@@ -111,6 +113,17 @@ class Queue:
         self._plain = not self._limited and options.message_ttl is None
         self._reminded: float | None = None
         self._remind_unused()
+
+    def check_access(self, owner: object | None, *, strict: bool = False) -> None:
+        """Raises AmqpError 405 where the queue is another connection's; `strict` as declare asks it."""
+        if self.owner is owner or (self.owner is None and not strict):
+            return
+        raise AmqpError(
+            ReplyCode.RESOURCE_LOCKED,
+            f"cannot obtain exclusive access to locked {resource('queue', self.name, self.host.name)}. "
+            "It could be originally declared on another connection or the exclusive property value "
+            "does not match that of the original declaration.",
+        )
 
     # --- messages in ---
 

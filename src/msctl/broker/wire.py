@@ -21,6 +21,8 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 FRAME_END_BYTE = b"\xce"
 FRAME_OVERHEAD = 8
+FRAME_MIN = 4096
+"""The frame size that every peer must take, and the most before one has been agreed on."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 BASIC_CLASS = 60
 
@@ -98,8 +100,18 @@ _TYPES: dict[MethodType, tuple[str, ...]] = {
 }
 
 
-def method_of(method_id: int) -> MethodType | None:
-    return _METHODS.get(method_id)
+def id_of(payload: bytes) -> int:
+    """The id (class << 16 | method) with which a method's payload begins."""
+    method_id: int = METHOD_ID.unpack_from(payload)[0]
+    return method_id
+
+
+def method_of(payload: bytes) -> MethodType:
+    """Raises AmqpError 501 for a method that does not exist."""
+    method = _METHODS.get(id_of(payload))
+    if method is None:
+        raise undecodable(payload)
+    return method
 
 
 def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
@@ -135,8 +147,7 @@ def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
 def undecodable(payload: bytes) -> AmqpError:
     """The error for a method that does not exist or whose arguments are none."""
     shown = ",".join(map(str, payload[METHOD_ID.size :]))
-    (method_id,) = METHOD_ID.unpack_from(payload)
-    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=method_id)
+    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=id_of(payload))
 
 
 def _decode_variable(kind: str, payload: bytes, position: int) -> tuple[str | bytes | Table, int]:

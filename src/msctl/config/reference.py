@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from msctl.config.render import toml_value
-from msctl.config.schema import BROKER, GATEWAY, PROJECT, ROUTE, SERVICE, Key, Section
+from msctl.config.route_keys import INNER_TABLES, ROUTE
+from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE
+from msctl.config.section import Key, Section
 from msctl.config.sources import variable
 
 
@@ -23,7 +25,7 @@ class KeyDoc(NamedTuple):
 
 def reference() -> list[KeyDoc]:
     """Every key, in the order of the file format."""
-    return [_key_doc(section, key) for section in _sections() for key in section.keys]
+    return [_key_doc(section, key) for section in _sections() for key in section.all_keys()]
 
 
 def to_markdown() -> str:
@@ -33,12 +35,15 @@ def to_markdown() -> str:
 
 def _table(section: Section) -> str:
     header = f"[[{section.title}]]" if section is ROUTE else f"[{section.title}]"
-    rows = "\n".join(_row(_key_doc(section, key)) for key in section.keys)
+    rows = "\n".join(_row(_key_doc(section, key)) for key in section.all_keys())
     return f"### `{header}`\n\n| key | takes | default | variable | |\n|---|---|---|---|---|\n{rows}\n"
 
 
 def _sections() -> Iterator[Section]:
-    yield from (PROJECT, SERVICE, ROUTE, GATEWAY, BROKER)
+    yield from (PROJECT, SERVICE, ROUTE)
+    for table in INNER_TABLES:
+        yield table._replace(title=f"{ROUTE.title}.{table.title}")
+    yield from (GATEWAY, BROKER)
 
 
 def _key_doc(section: Section, key: Key) -> KeyDoc:
@@ -50,7 +55,7 @@ def _key_doc(section: Section, key: Key) -> KeyDoc:
     else:
         shown = toml_value(key.type.show(default))
     owner = section.title.removeprefix("services.")
-    has_variable = section is not ROUTE and not key.type.is_table
+    has_variable = not section.title.startswith(ROUTE.title) and not key.type.is_table
     return KeyDoc(
         section=section.title,
         name=key.name,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place, did_you_mean, nearest
-from msctl.config.schema import SERVICE, SINGLE, TABLES, Section
+from msctl.config.schema import SERVICE, SINGLE, TABLES
+from msctl.config.section import Section
 from msctl.config.values import describe
 from msctl.errors import ConfigError
 
@@ -186,7 +187,7 @@ def key_variables(raw: Tree) -> dict[str, tuple[str, ...]]:
     return {
         variable(path[-1], key.name): (*path, key.name)
         for path, section in sections
-        for key in section.keys
+        for key in section.all_keys()
         if not key.type.is_table
     }
 

@@ -23,9 +23,6 @@ from msctl.supervisor.process import Child, Ending, SpawnError, describe_exit
 from msctl.supervisor.worker import Checks, StartError
 from msctl.telemetry.logs import LogHub
 
-_SWEEP_S = 2.0
-"""How long the processes that a command left behind, when it ended by itself, may take to end."""
-
 
 @dataclass(frozen=True, slots=True)
 class Nursery:
@@ -118,13 +115,15 @@ class CommandWorker:
 
     async def wait(self) -> Outcome:
         child = self._require()
-        await child.exited()
-        ending = await child.end(_SWEEP_S)
-        self._forget(child)
-        text = describe_exit(ending.code)
-        if ending.left_behind:
-            text += f", and {_processes(ending.left_behind)} that it left behind had to be ended"
-        return Outcome(ending.code == 0 or ending.code in self._spec.success_exit_codes, text)
+        code = await child.exited()
+        text = describe_exit(code)
+        behind = await child.left_behind()
+        if behind:
+            text += f", leaving {_processes(behind)} behind"
+        else:
+            self._forget(child)
+        success = code == 0 or code in self._spec.success_exit_codes
+        return Outcome(success, text, untidy=behind > 0)
 
     async def stop(self, timeout: float) -> str | None:
         child = self._child

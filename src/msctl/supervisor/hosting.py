@@ -11,13 +11,15 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
 from msctl.model import ServiceContext
-from msctl.supervisor.hosted import HostedApp, HostedFactory, describe, shorten, speaking_as
+from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, describe, shorten, speaking_as
 from msctl.supervisor.listener import Listener, Tenant
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, StartError, within
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.traceback import user_traceback
 
 CLEANUP_S = 5.0
+_DEFAULT_MAX_BODY = 1024**2
 
 
 class HostedWorker:
@@ -54,7 +56,9 @@ class HostedWorker:
     def endpoint(self) -> Endpoint | None:
         if self._app is None:
             return None
-        return Endpoint(self._context.name, self._context.instance, handler=self._app.handle)
+        app = self._app
+        limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
+        return Endpoint(self._context.name, self._context.instance, handler=app.handle, client_max_size=limit)
 
     @property
     def checks(self) -> Checks | None:
@@ -75,7 +79,7 @@ class HostedWorker:
             raise StartError(Outcome(False, error.message, final=True)) from error
         except (Exception, SystemExit) as error:
             # Whatever a user's code raises is the reason why this service, and no other, is not there.
-            self._logs.append(name, shorten(traceback.format_exc()), "error")
+            self._logs.append(name, shorten(user_traceback(error)), "error")
             await self._clean(app)
             raise StartError(Outcome(False, describe(error), final=True)) from error
         except BaseException:

@@ -41,6 +41,7 @@ class Supervisor:
         on_event: Callable[[Event], None],
         serve_argv: Callable[[str, str], Sequence[str]] | None = None,
         ledger: Path | None = None,
+        instance_name: Callable[[str, int], str] = "{}-{}".format,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
 
@@ -55,6 +56,7 @@ class Supervisor:
         self._logs = logs
         self._registry = registry
         self._on_event = on_event
+        self._instance_name = instance_name
         self._workers = Workers(
             project,
             clock=clock,
@@ -266,7 +268,7 @@ class Supervisor:
     # --- one instance -------------------------------------------------------------------------
 
     def _instance(self, spec: ServiceSpec, number: int) -> Instance:
-        name = f"{spec.name}-{number}"
+        name = self._instance_name(spec.name, number)
         return Instance(
             spec,
             name,
