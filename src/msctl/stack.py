@@ -19,15 +19,8 @@ from msctl.control.server import ControlServer
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    Event,
-    LogLine,
-    LogQuery,
-    Project,
-    ServiceContext,
-    Snapshot,
-)
+from msctl.model import GATEWAY, Event, LogLine, LogQuery, Snapshot
+from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.leftovers import end_leftovers
 from msctl.supervisor.names import select

@@ -14,16 +14,8 @@ import psutil
 import pytest
 
 from msctl.errors import ConfigError, PortTakenError, UsageError
-from msctl.model import (
-    Condition,
-    Dependency,
-    GatewaySpec,
-    Isolation,
-    RestartPolicy,
-    RouteSpec,
-    ServiceSpec,
-    State,
-)
+from msctl.model import State
+from msctl.specs import Condition, Dependency, GatewaySpec, Isolation, RestartPolicy, RouteSpec, ServiceSpec
 from tests.supervisor.conftest import MakeRig, Rig, alive, free_port
 
 Write = Callable[[str, str], Path]

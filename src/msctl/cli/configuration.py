@@ -20,7 +20,7 @@ def config(
     ] = False,
 ) -> None:
     """Print the resolved configuration, passwords left out."""
-    from msctl.config import explain, to_document, to_toml
+    from msctl.config.render import explain, to_document, to_toml
 
     settings: Settings = ctx.obj
     resolved = settings.load()

@@ -19,7 +19,8 @@ from msctl.cli.render import write_document
 from msctl.cli.session import Settings
 from msctl.control.paths import StackPaths, base_folder, is_locked
 from msctl.errors import ExitCode, MsctlError
-from msctl.model import BrokerMode, Project
+from msctl.model import BrokerMode
+from msctl.specs import Project
 
 FEW_FILES = 1024
 ENGINE_TIMEOUT = 10.0

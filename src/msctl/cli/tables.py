@@ -18,7 +18,7 @@ from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
-    from msctl.config import Explained
+    from msctl.config.render import Explained
 
 _STYLES = {
     State.READY: "green",
