@@ -27,9 +27,9 @@ def config(
     if explained and as_json:
         write_document("config", explain(resolved))
     elif explained:
-        from msctl.cli.tables import explained_view, show
+        from msctl.cli.tables import explained_lines, show
 
-        show(explained_view(explain(resolved)))
+        show(explained_lines(explain(resolved)))
     elif as_json:
         write_document("config", to_document(resolved.project))
     else:

@@ -56,9 +56,9 @@ def doctor(
     if as_json:
         write_document("doctor", found)
     else:
-        from msctl.cli.tables import findings_view, show
+        from msctl.cli.tables import finding_lines, show
 
-        show(findings_view(found))
+        show(finding_lines(found))
     if any(finding.verdict is Verdict.FAIL for finding in found):
         raise typer.Exit(int(ExitCode.FAILED))
 
