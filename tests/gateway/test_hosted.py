@@ -243,7 +243,7 @@ async def test_the_application_s_own_limit_holds() -> None:
     await runner.setup()
     assert runner.server is not None
     async with running(RouteSpec("/x", "x")) as gateway:
-        endpoint = Endpoint("x", "x-1", handler=runner.server.request_handler, client_max_size=10)  # type: ignore[arg-type] # of the application's own kind
+        endpoint = Endpoint("x", "x-1", handler=runner.server.request_handler, client_max_size=10)
         gateway.registry.announce(endpoint)
         assert (await gateway.ask("POST", "/x", body=b"x" * 10)).status == 200
         assert (await gateway.ask("POST", "/x", body=b"x" * 11)).status == 413
