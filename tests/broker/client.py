@@ -49,7 +49,8 @@ class Client:
         self.feed(b"AMQP\x00\x00\x09\x01")
         wanted = ("consumer_cancel_notify", "connection.blocked", "authentication_failure_close")
         given = dict.fromkeys(wanted, True) if capabilities is None else capabilities
-        self.send(commands.Connection.StartOk({"capabilities": given}, "PLAIN", f"\0guest\0{password}"), 0)
+        properties: dict[str, Any] = {"capabilities": given}
+        self.send(commands.Connection.StartOk(properties, "PLAIN", f"\0guest\0{password}"), 0)
         self.send(commands.Connection.TuneOk(channel_max, frame_max, heartbeat), 0)
         self.send(commands.Connection.Open(vhost), 0)
         assert [type(event) for _, event in self.events] == [

@@ -33,6 +33,7 @@ class Model(RuleBasedStateMachine):
         self.settled: set[bytes] = set()
         self.out: dict[bytes, Delivery] = {}
         self.seen: set[bytes] = set()
+        self.rejected: set[bytes] = set()
         self.clients: list[Client] = []
 
     deliveries: Bundle[bytes] = Bundle("deliveries")
@@ -79,14 +80,9 @@ class Model(RuleBasedStateMachine):
             for tag, body, redelivered in client.messages():
                 assert body not in self.settled, "a settled message came back"
                 assert body not in self.out, "a message is out twice"
-                assert redelivered or body not in self.seen or self.was_rejected(body)
+                assert redelivered or body not in self.seen or body in self.rejected
                 self.seen.add(body)
                 self.out[body] = Delivery(number, tag, body)
-
-    def was_rejected(self, body: bytes) -> bool:
-        return body in self.rejected
-
-    rejected: set[bytes] = set()
 
     @rule(body=consumes(deliveries))
     def ack(self, body: bytes) -> None:
@@ -123,7 +119,7 @@ class Model(RuleBasedStateMachine):
         if delivery is not None:
             if body in self.rejected:
                 self.settled.add(body)
-            self.rejected = self.rejected | {body}
+            self.rejected.add(body)
             self.clients[delivery.consumer].send(commands.Basic.Reject(delivery.tag, requeue=False))
 
     @rule(who=st.integers(0, 1))

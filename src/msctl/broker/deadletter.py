@@ -15,7 +15,7 @@ from msctl.broker.tables import Field, Table, text_field, texts
 from msctl.broker.wire import split_route
 
 X_DEATH = b"x-death"
-MAX_DEATHS = 256
+MAX_DEATHS = 64
 """Queues that a message may die in: a longer way could not be told from a circle, nor its header sent."""
 
 
