@@ -188,7 +188,7 @@ def test_a_rejected_message_may_come_back_and_its_deaths_are_counted(host: Host)
 
 
 def test_a_dead_letter_storm_does_not_nest(host: Host) -> None:
-    count = 200
+    count = 60
     for number in range(count):
         host.queue(
             f"q{number}",
