@@ -17,7 +17,8 @@ from msctl.export.workloads import (
     portable_toml,
     workloads,
 )
-from msctl.model import BrokerMode, BrokerSpec, Dependency, Project, ServiceSpec
+from msctl.model import BrokerMode
+from msctl.specs import BrokerSpec, Dependency, Project, ServiceSpec
 from tests.export import projects
 
 
