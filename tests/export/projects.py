@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msctl.config import load
+from msctl.config.load import load
 from msctl.model import GATEWAY, BrokerMode
 from msctl.specs import (
     ApiKeySpec,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config import load
+from msctl.config.load import load
 from msctl.export.workloads import (
     Address,
     broker_plan,
