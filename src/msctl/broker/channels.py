@@ -137,8 +137,6 @@ class Channels:
         if kind != wire.METHOD:
             raise unexpected_frame("expected method frame, got non method frame instead")
         method = wire.method_of(payload)
-        if method is commands.Channel.CloseOk:
-            return
         wire.decode_arguments(method, payload)
         if method is not commands.Channel.Open:
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'", method=wire.id_of(payload))
