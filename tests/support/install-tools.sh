@@ -1,5 +1,6 @@
 #!/bin/sh
 # Install the programs that tests ask, where that is possible, without starting any of the system's services.
+# With the argument `bench`, also what the benchmarks ask.
 # Never fails: tests that need one are skipped (on CI: fail) where it is missing.
 set -u
 
@@ -15,6 +16,12 @@ kubectl kubernetes-client
 systemd-analyze systemd
 buildah buildah
 LIST
+if [ "${1:-}" = bench ]; then
+    command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
+    command -v go >/dev/null 2>&1 || missing="$missing golang-go"
+    library=golang-github-rabbitmq-amqp091-go-dev
+    [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] || missing="$missing $library"
+fi
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
