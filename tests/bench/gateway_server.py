@@ -17,7 +17,7 @@ from msctl.clock import SystemClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import KEEP_ALIVE, GatewayServer
-from msctl.model import GatewaySpec, RouteSpec
+from msctl.specs import GatewaySpec, RouteSpec
 
 USERS = b'[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"}]\n'
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from msctl.model import GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
+from msctl.specs import GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
 from tests.gateway.harness import KINDS, Reply, TruncatedError, running
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from msctl.discovery.registry import Endpoint
-from msctl.model import GatewaySpec, HeaderEdit, RouteSpec
+from msctl.specs import GatewaySpec, HeaderEdit, RouteSpec
 from msctl.telemetry.logs import current_service
 from tests.gateway.harness import HOSTED, KINDS, Harness, Reply, running
 

@@ -18,7 +18,8 @@ from msctl.gateway.routes import RouteTable
 from msctl.gateway.target import BadTargetError, host_name, is_authority, parse_target
 from msctl.gateway.tracecontext import Identifiers, continued, new_id, trace_id, traceparent
 from msctl.gateway.wsframes import FrameTracker, close_frame
-from msctl.model import Balance, BreakerState, RateLimitSpec, RouteSpec
+from msctl.model import BreakerState
+from msctl.specs import Balance, RateLimitSpec, RouteSpec
 from tests.support.clock import FakeClock
 
 # --- routes ----------------------------------------------------------------------------------------

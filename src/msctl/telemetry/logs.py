@@ -6,16 +6,18 @@ Lines are attributed by name: a hosted service's records carry the name that was
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import logging
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import ContextVar
 from operator import attrgetter
 
 from msctl.clock import Clock
+from msctl.errors import UsageError
 from msctl.model import LogLine, LogQuery
+from msctl.telemetry.broadcast import Broadcast
 
 STACK = "msctl"
 MAX_LINE = 16 * 1024
@@ -34,9 +36,8 @@ class LogHub:
     def __init__(self, clock: Clock, *, capacity: int = 2000, backlog: int = 10_000) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._backlog = backlog
         self._rings: dict[str, deque[LogLine]] = {}
-        self._followers: set[_Follower] = set()
+        self._followers: Broadcast[LogLine] = Broadcast(backlog=backlog)
         self._listeners: list[Callable[[LogLine], None]] = []
         self._seq = 0
 
@@ -56,8 +57,7 @@ class LogHub:
         ring.append(line)
         for listener in self._listeners:
             listener(line)
-        for follower in self._followers:
-            follower.offer(line)
+        self._followers.publish(line)
 
     def listen(self, listener: Callable[[LogLine], None]) -> None:
         """Call `listener` with each line from now on, at once and in order; it must not block."""
@@ -70,48 +70,44 @@ class LogHub:
         lines = list(heapq.merge(*rings, key=attrgetter("seq")))
         return lines if count is None else lines[max(0, len(lines) - count) :]
 
-    async def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        """The lines that `query` asks for; with `follow`, those to come until the caller stops."""
-        follower = _Follower(frozenset(query.services), self._backlog)
-        if query.follow:
-            self._followers.add(follower)
-        try:
-            for line in self.tail(query.services, query.tail):
+    def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """The lines that `query` asks for; with `follow`, those to come until the caller stops.
+
+        Raises UsageError, at once, for an expression in `grep` that is none.
+        """
+        return self._follow(query, _filter(query))
+
+    async def _follow(self, query: LogQuery, wanted: Callable[[LogLine], bool]) -> AsyncIterator[LogLine]:
+        with self._followers.subscribe(wanted) as feed:
+            lines = [line for line in self.tail(query.services) if wanted(line)]
+            for line in lines if query.tail is None else lines[max(0, len(lines) - query.tail) :]:
                 yield line
             while query.follow:
-                for line in await follower.take():
+                lines, missed = await feed.take()
+                if missed:
+                    note = f"({missed} lines were skipped: this reader was too slow)"
+                    yield LogLine(lines[0].seq, lines[0].time, STACK, "warning", note)
+                for line in lines:
                     yield line
-        finally:
-            self._followers.discard(follower)
 
 
-class _Follower:
-    """A bounded queue of lines for one reader."""
+def _filter(query: LogQuery) -> Callable[[LogLine], bool]:
+    """Whether a line is asked for; raises UsageError for an expression that is none."""
+    services = frozenset(query.services)
+    since = query.since
+    try:
+        pattern = None if query.grep is None else re.compile(query.grep)
+    except re.error as error:
+        raise UsageError(f"--grep: {query.grep!r} is not a regular expression: {error}") from error
 
-    def __init__(self, services: frozenset[str], backlog: int) -> None:
-        self._services = services
-        self._lines: deque[LogLine] = deque(maxlen=backlog)
-        self._missed = 0
-        self._wake = asyncio.Event()
+    def wanted(line: LogLine) -> bool:
+        if services and line.service not in services:
+            return False
+        if since is not None and line.time < since:
+            return False
+        return pattern is None or pattern.search(line.text) is not None
 
-    def offer(self, line: LogLine) -> None:
-        if self._services and line.service not in self._services:
-            return
-        if len(self._lines) == self._lines.maxlen:
-            self._missed += 1
-        self._lines.append(line)
-        self._wake.set()
-
-    async def take(self) -> list[LogLine]:
-        await self._wake.wait()
-        self._wake.clear()
-        lines = list(self._lines)
-        self._lines.clear()
-        if self._missed and lines:
-            note = f"({self._missed} lines were skipped: this reader was too slow)"
-            lines.insert(0, LogLine(lines[0].seq, lines[0].time, STACK, "warning", note))
-            self._missed = 0
-        return lines
+    return wanted
 
 
 class HubHandler(logging.Handler):

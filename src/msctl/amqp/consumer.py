@@ -1,0 +1,208 @@
+"""Taking messages from a queue, in order, and never more than was asked for.
+
+Messages are always acknowledged by hand, in batches, after they were dealt with; whatever was not
+goes back to the queue. A limit of N holds even for an instant: acknowledging lets the broker send
+more, so the last `prefetch` messages before the limit are settled only when the consumer has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from msctl.amqp.errors import BrokerRefusedError
+from msctl.amqp.link import Link, end_of
+from msctl.errors import BrokerError, MsctlError
+
+MAX_PREFETCH = 65535
+"""What AMQP's field for it holds."""
+PREFETCH = 1000
+_END_TIMEOUT = 2.0
+"""Seconds that each step of an orderly end may take; the connection's end does the same in the end."""
+_PART = 4
+"""A batch is at most this part of what may be on its way, so that the broker never has to pause."""
+
+
+class Settlement(StrEnum):
+    """What happens to a message once it was dealt with."""
+
+    ACK = "ack"
+    REJECT = "reject"
+    REQUEUE = "requeue"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message, and how it came."""
+
+    body: bytes
+    properties: Basic.Properties
+    exchange: str
+    routing_key: str
+    redelivered: bool
+
+
+class Consumer:
+    """Takes up to `limit` messages (None: all that come) from one queue over a channel of its own."""
+
+    def __init__(
+        self, link: Link, channel: Channel, queue: str, *, prefetch: int, limit: int | None, how: Settlement
+    ) -> None:
+        self._link = link
+        self._channel = channel
+        self._queue = queue
+        self._limit = limit
+        self._prefetch = prefetch
+        self._how = how
+        self._tag: str | None = None
+        self._arrived: deque[DeliveredMessage] = deque()
+        self._wake = asyncio.Event()
+        self._ended: MsctlError | None = None
+        self._done = 0
+        self._settled = 0
+        self._watch = asyncio.create_task(self._watch_channel())
+
+    @classmethod
+    async def open(
+        cls,
+        link: Link,
+        queue: str,
+        *,
+        prefetch: int = PREFETCH,
+        limit: int | None = None,
+        how: Settlement = Settlement.ACK,
+    ) -> Consumer:
+        """Start consuming. Raises BrokerRefusedError (404: no such queue), BrokerAwayError."""
+        prefetch = min(prefetch, MAX_PREFETCH if limit is None else limit)
+        channel = await link.channel()
+        consumer = cls(link, channel, queue, prefetch=prefetch, limit=limit, how=how)
+        try:
+            channel.on_consumer_cancel_callbacks.add(consumer._on_cancel)
+            await link.ask(channel.basic_qos(prefetch_count=prefetch))
+            started = await link.ask(channel.basic_consume(queue, consumer._on_message))
+        except BaseException:
+            consumer._watch.cancel()
+            raise
+        consumer._tag = started.consumer_tag
+        return consumer
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that were dealt with and are not settled yet."""
+        return self._done - self._settled
+
+    @property
+    def at_hand(self) -> int:
+        """Messages that `take` would return at once."""
+        return len(self._arrived)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the broker sends nothing more before something is settled."""
+        return self.unsettled >= self._prefetch
+
+    async def take(self) -> list[Delivery]:
+        """Wait until there is a message; return all that are at hand. Raises what ended the consumer."""
+        while not self._arrived:
+            if self._ended is not None:
+                raise self._ended
+            self._wake.clear()
+            await self._wake.wait()
+        known = 0
+        while known < len(self._arrived) < self._prefetch // _PART:
+            # aiormq hands over a few messages per turn of the loop; those that are in the socket
+            # already are worth the turns, as printing and acknowledging cost more.
+            known = len(self._arrived)
+            await asyncio.sleep(0)
+        taken = [_delivery(message) for message in self._arrived]
+        self._arrived.clear()
+        return taken
+
+    async def settle(self, count: int) -> None:
+        """The next `count` messages that were taken are dealt with: tell the broker, where the limit
+        lets us. Raises what ended the consumer."""
+        self._done += count
+        if self._how is Settlement.REQUEUE:
+            return
+        ceiling = self._done if self._limit is None else min(self._done, self._limit - self._prefetch)
+        await self._settle_up_to(ceiling)
+
+    async def is_empty(self) -> bool:
+        """Whether the queue has nothing for us: no message ready, none on its way, none at hand."""
+        for _ in range(2):
+            # Twice, as what was on its way when the broker counted can come after its answer.
+            answer = await self._link.ask(self._channel.queue_declare(self._queue, passive=True))
+            await asyncio.sleep(0)
+            if self._arrived or answer.message_count:
+                return False
+        return True
+
+    async def finish(self) -> None:
+        """End: settle what was dealt with, give back the rest. Quiet where the link is lost already."""
+        try:
+            with contextlib.suppress(MsctlError):
+                if self._ended is None and self._tag is not None:
+                    await self._link.ask(self._channel.basic_cancel(self._tag), _END_TIMEOUT)
+                await self._settle_up_to(self._done)
+        finally:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        if self._link.is_open and not self._channel.is_closed:
+            with contextlib.suppress(MsctlError):
+                await self._link.ask(self._channel.close(), _END_TIMEOUT)
+
+    async def _settle_up_to(self, tag: int) -> None:
+        """Delivery tags count from 1 on each channel, and this one has no other consumer."""
+        if tag <= self._settled:
+            return
+        match self._how:
+            case Settlement.ACK:
+                await self._link.ask(self._channel.basic_ack(tag, multiple=True))
+            case Settlement.REJECT:
+                await self._link.ask(self._channel.basic_nack(tag, multiple=True, requeue=False))
+            case Settlement.REQUEUE:
+                await self._link.ask(self._channel.basic_nack(tag, multiple=True, requeue=True))
+        self._settled = tag
+
+    async def _on_message(self, message: DeliveredMessage) -> None:
+        # aiormq runs one task per delivery, started in the order of arrival: nothing may be awaited
+        # before the message is in its place.
+        self._arrived.append(message)
+        self._wake.set()
+
+    def _on_cancel(self, _frame: Basic.Cancel) -> None:
+        self._end(
+            BrokerRefusedError(
+                f"the broker ended this consumer: queue '{self._queue}' was deleted or has moved",
+                code=0,
+                text="consumer cancelled",
+            )
+        )
+
+    async def _watch_channel(self) -> None:
+        self._end(await self._link.reason(await end_of(self._channel)))
+
+    def _end(self, error: BrokerError) -> None:
+        # What came and was not taken will be delivered again: the channel that could settle it is gone.
+        if self._channel.is_closed:
+            self._arrived.clear()
+        if self._ended is None:
+            self._ended = error
+        self._wake.set()
+
+
+def _delivery(message: DeliveredMessage) -> Delivery:
+    return Delivery(
+        body=message.body,
+        properties=message.header.properties,
+        exchange=message.exchange or "",
+        routing_key=message.routing_key or "",
+        redelivered=bool(message.redelivered),
+    )

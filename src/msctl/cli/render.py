@@ -1,0 +1,172 @@
+"""What verbs found, as text for people or as a versioned JSON document; decides nothing.
+
+Colour only on a terminal, and never with NO_COLOR. Text that was asked for goes to standard
+output; what accompanies it (reasons, hints) to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from msctl.model import Event, LogLine, LogQuery, ServiceSnapshot, Snapshot, State
+
+if TYPE_CHECKING:
+    from msctl.control.client import ControlClient
+
+SCHEMA = 1
+LAST_LINES = 10
+"""How much of a failed service's log is shown with its reason."""
+
+_PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+GREEN, YELLOW, RED, GREY, BOLD = 32, 33, 31, 90, 1
+STATE_COLOURS = {
+    State.READY: GREEN,
+    State.RUNNING: GREEN,
+    State.EXITED: GREEN,
+    State.WAITING: YELLOW,
+    State.STARTING: YELLOW,
+    State.STOPPING: YELLOW,
+    State.BACKOFF: YELLOW,
+    State.UNHEALTHY: RED,
+    State.FATAL: RED,
+    State.SKIPPED: RED,
+    State.STOPPED: GREY,
+}
+"""SGR colours (ECMA-48)."""
+
+_CONTROL = re.compile(r"(?!\x1b\[[0-9;]*m)[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_SETTLED = (State.READY, State.RUNNING, State.EXITED, State.STOPPED)
+
+
+def colours(stream: TextIO) -> bool:
+    """Whether to colour what is written to `stream` (no-color.org: any value but an empty one)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def write_document(kind: str, value: object) -> None:
+    """One JSON document on standard output: `{"schema": 1, "kind": …, "data": …}`."""
+    import msgspec
+
+    document = msgspec.json.encode({"schema": SCHEMA, "kind": kind, "data": value})
+    sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
+
+
+def write_record(kind: str, value: object) -> None:
+    """One JSON document on one line of standard output, flushed: for streams."""
+    import msgspec
+
+    document = msgspec.json.encode({"schema": SCHEMA, "kind": kind, "data": value})
+    sys.stdout.write(document.decode() + "\n")
+    sys.stdout.flush()
+
+
+def event_text(event: Event) -> str:
+    """`12:30:01 users-1 ready`, with the reason where there is one."""
+    when = time.strftime("%H:%M:%S", time.localtime(event.time))
+    reason = f": {printable(event.reason)}" if event.reason else ""
+    return f"{when} {event.instance} {_state(event.state, colours(sys.stdout)).rstrip()}{reason}\n"
+
+
+class LinePrinter:
+    """Writes log lines as `service | text`, the names padded to one width and each in its colour."""
+
+    def __init__(self, services: Sequence[str], stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._width = max(map(len, (*services, "msctl", "broker")))
+        self._order = list(services)
+        self._colours = colours(self._stream)
+
+    def print(self, line: LogLine) -> None:
+        prefix = f"{line.service:<{self._width}} |"
+        if self._colours:
+            prefix = paint(prefix, self._colour_of(line.service))
+        self._stream.write(f"{prefix} {printable(line.text)}\n")
+        self._stream.flush()
+
+    def _colour_of(self, service: str) -> int:
+        if service not in self._order:
+            return 90
+        return _PREFIX_COLOURS[self._order.index(service) % len(_PREFIX_COLOURS)]
+
+
+def print_status(snapshot: Snapshot) -> None:
+    """The table of `status`, and the broker's queues below it."""
+    from msctl.cli.tables import show, status_lines
+
+    show(status_lines(snapshot))
+
+
+def print_states(snapshot: Snapshot, names: Sequence[str]) -> None:
+    """One line for each service that was named (all, if none was)."""
+    from fnmatch import fnmatchcase
+
+    for service in snapshot.services:
+        if not names or any(fnmatchcase(service.name, name) for name in names):
+            sys.stdout.write(f"{service.name}: {_state(service.state, colours(sys.stdout))}\n")
+
+
+def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
+    """What runs where, after a start."""
+    stream = sys.stdout if stream is None else stream
+    width = max(len(service.name) for service in snapshot.services)
+    for service in snapshot.services:
+        where = ", ".join(links(service)) or ", ".join(service.routes)
+        state = _state(service.state, colours(stream))
+        stream.write(f"{service.name:<{width}}  {state:<9}  {where}".rstrip() + "\n")
+    broker = snapshot.broker
+    stream.write(
+        f"{'broker':<{width}}  {_state(broker.state, colours(stream)):<9}  {broker.url} ({broker.mode.value})"
+    )
+    stream.write(f": {broker.reason}\n" if broker.reason else "\n")
+    stream.flush()
+
+
+def failures(snapshot: Snapshot, names: Sequence[str] = ()) -> list[ServiceSnapshot]:
+    """The services (of these, if any are named) that should run and do not."""
+    from fnmatch import fnmatchcase
+
+    return [
+        service
+        for service in snapshot.services
+        if service.state not in _SETTLED
+        and (not names or any(fnmatchcase(service.name, name) for name in names))
+    ]
+
+
+def print_failures(snapshot: Snapshot, client: ControlClient, names: Sequence[str] = ()) -> bool:
+    """Why services are not up, each with its last log lines, on standard error; whether any is."""
+    failed = failures(snapshot, names)
+    for service in failed:
+        reason = f": {service.reason}" if service.reason else ""
+        sys.stderr.write(f"{service.name} is {service.state.value}{reason}\n")
+        for line in client.logs(LogQuery((service.name,), LAST_LINES)):
+            sys.stderr.write(f"    {printable(line.text)}\n")
+    return bool(failed)
+
+
+def links(service: ServiceSnapshot) -> list[str]:
+    """Where the service answers, as something to click on."""
+    return [f"http://{address}" for address in service.addresses]
+
+
+def _state(state: State, coloured: bool) -> str:
+    text = f"{state.value:<9}"
+    return paint(text, STATE_COLOURS[state]) if coloured else text.rstrip()
+
+
+def paint(text: str, colour: int) -> str:
+    """`text` in an SGR colour (ECMA-48)."""
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def printable(text: str) -> str:
+    """Without control characters, but for the sequences that only colour: a log must not move the
+    reader's cursor."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)

@@ -1,0 +1,227 @@
+"""What `send` does once its command line is understood: read, publish, and account for every message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pamqp.commands import Basic
+
+from msctl.amqp.link import Link, closing
+from msctl.amqp.publisher import MAX_BODY, Account, Publisher
+from msctl.amqp.queues import open_with_queue, require_exchange
+from msctl.amqp.url import parse_url
+from msctl.cli.message_options import MessageProperties
+from msctl.cli.streams import calm, lines, read_all, unreadable
+from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
+
+STDIN = 0
+_LAST_CONFIRMS = 1.0
+"""Seconds that Ctrl-C leaves to the confirms that are still on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """One run of `send`. The source is `text`, else `file`, else standard input.
+
+    `queue` is declared first (None: nothing is); times are in seconds, `rate` in messages per second.
+    """
+
+    url: str = field(repr=False)
+    queue: str | None
+    exchange: str
+    key: str
+    properties: MessageProperties
+    text: bytes | None
+    file: Path | None
+    by_line: bool
+    count: int
+    rate: float | None
+    confirm: bool
+    timeout: float
+
+    @property
+    def many(self) -> bool:
+        return self.by_line or self.count > 1
+
+    @property
+    def noun(self) -> str:
+        return "line" if self.by_line else "message"
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What became of the messages; `body` where there was one; whether Ctrl-C cut it short."""
+
+    account: Account
+    body: bytes | None
+    interrupted: bool
+
+
+async def send_messages(request: SendRequest) -> SendResult:
+    """Send everything. Raises MsctlError whose message accounts for what was sent and what was not."""
+    url = parse_url(request.url)
+    with _source(request) as fd:
+        body = None if request.by_line else await _one_body(request, fd)
+        link = await open_with_queue(url, request.queue, name="msctl send", say=note, timeout=request.timeout)
+        async with closing(link):
+            if request.exchange:
+                await require_exchange(link, request.exchange)
+            bodies = _lines(request, fd) if body is None else _copies(body, request.count)
+            account, interrupted = await _publish_all(request, link, bodies)
+            return SendResult(account, None if request.many else body, interrupted)
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not the verb's output."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+async def _publish_all(
+    request: SendRequest, link: Link, bodies: AsyncIterator[bytes]
+) -> tuple[Account, bool]:
+    publisher = await Publisher.open(link, confirms=request.confirm, timeout=request.timeout)
+    interrupted = False
+    error: MsctlError | None = None
+    try:
+        await _unless_failed(_feed(request, publisher, bodies), publisher)
+    except asyncio.CancelledError:
+        calm()
+        interrupted = True
+        with contextlib.suppress(MsctlError, TimeoutError):
+            async with asyncio.timeout(_LAST_CONFIRMS):
+                await publisher.drain()
+    except MsctlError as exc:
+        error = exc
+    finally:
+        await publisher.close()
+    account = publisher.account()
+    if error is not None or account.refused:
+        raise failure(request, account, error) from error
+    return account, interrupted
+
+
+async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterator[bytes]) -> None:
+    """Publish each body in order, at the rate that was asked for, until one is refused."""
+    properties = Basic.Properties()
+    for name, value in request.properties.values.items():
+        setattr(properties, name, value)
+    if request.properties.headers:
+        properties.headers = dict(request.properties.headers)
+    template = publisher.template(properties, exchange=request.exchange, routing_key=request.key)
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    async for body in bodies:
+        if request.rate is not None:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            due += 1 / request.rate
+        if publisher.refused:
+            break
+        await publisher.put(template, body)
+    await publisher.drain()
+
+
+async def _unless_failed(work: Coroutine[None, None, None], publisher: Publisher) -> None:
+    """Do `work`, but not a moment longer than the publisher can publish: it may be waiting for input."""
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(publisher.failed())
+    try:
+        await asyncio.wait([task, watch], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise watch.result()
+    finally:
+        for each in (task, watch):
+            each.cancel()
+        await asyncio.wait([task, watch])
+    task.result()
+
+
+def failure(request: SendRequest, account: Account, error: MsctlError | None) -> MsctlError:
+    """The error that says what went wrong and what became of every message that was sent."""
+    noun = request.noun
+    parts = []
+    if account.refusals:
+        first = account.refusals[0]
+        where = f"{noun} {first.number}" if request.many else "the message"
+        parts.append(f"{where} was refused: {first.reason}")
+        if account.refused > 1:
+            parts.append(f"{account.refused - 1} more were refused")
+    elif error is not None:
+        parts.append(error.message)
+    if request.many and request.confirm:
+        parts.append(f"{_count(account.confirmed, noun)} confirmed")
+    if account.unconfirmed:
+        numbers = f" ({_ranges(account.unconfirmed, noun)})" if request.many else ""
+        were = _count(len(account.unconfirmed), noun)
+        parts.append(f"{were} sent but not confirmed{numbers}, and may or may not have arrived")
+    if request.many and account.sent:
+        parts.append(f"nothing after {noun} {account.sent} was sent")
+    kind = BrokerError if account.refusals or error is None else _kind(error)
+    return kind("; ".join(parts), hint=error.hint if error is not None else None)
+
+
+def _kind(error: MsctlError) -> type[MsctlError]:
+    """The kind that decides the exit code, without what a subclass adds to it."""
+    for kind in (TimedOutError, UsageError):
+        if isinstance(error, kind):
+            return kind
+    return BrokerError
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun} was" if number == 1 else f"{number} {noun}s were"
+
+
+def _ranges(numbers: tuple[int, ...], noun: str) -> str:
+    """`line 5`, `lines 5 to 9`; or with gaps `between line 5 and line 9`."""
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    if numbers[-1] - numbers[0] >= len(numbers):
+        return f"between {noun} {numbers[0]} and {noun} {numbers[-1]}"
+    return f"{noun}s {numbers[0]} to {numbers[-1]}"
+
+
+@contextlib.contextmanager
+def _source(request: SendRequest) -> Iterator[int]:
+    """The descriptor to read from; standard input is left open."""
+    if request.file is None:
+        yield STDIN
+        return
+    try:
+        fd = os.open(request.file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise unreadable(str(request.file), exc) from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _name(request: SendRequest) -> str:
+    return "standard input" if request.file is None else str(request.file)
+
+
+async def _one_body(request: SendRequest, fd: int) -> bytes:
+    if request.text is not None:
+        return request.text
+    return await read_all(fd, limit=MAX_BODY, name=_name(request))
+
+
+async def _lines(request: SendRequest, fd: int) -> AsyncIterator[bytes]:
+    if request.text is not None:
+        for line in request.text.splitlines():
+            yield line
+        return
+    async for line in lines(fd, limit=MAX_BODY, name=_name(request)):
+        yield line
+
+
+async def _copies(body: bytes, count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield body

@@ -1,0 +1,69 @@
+"""From the global options to the project and its running stack."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msctl.config.identity import FILE_NAME, identify
+from msctl.control.paths import StackPaths, stack_paths
+
+if TYPE_CHECKING:
+    from msctl.config.load import Resolved
+    from msctl.control.client import ControlClient
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that every verb shares."""
+
+    file: Path | None = None
+    project: str | None = None
+    env_file: Path | None = None
+
+    @property
+    def _overrides(self) -> dict[str, str]:
+        return {} if self.project is None else {"project.name": self.project}
+
+    def arguments(self, root: Path | None) -> list[str]:
+        """The same options for another msctl, which may run in another folder than `root`."""
+        file = self.file if self.file is not None or root is None else root / FILE_NAME
+        given = (("--file", file), ("--project", self.project), ("--env-file", self.env_file))
+        return [
+            part
+            for option, value in given
+            if value is not None
+            for part in (option, str(value.absolute() if isinstance(value, Path) else value))
+        ]
+
+    def load(self) -> Resolved:
+        """The whole configuration. Raises ConfigError."""
+        from msctl.config.load import load
+
+        return load(
+            file=self.file,
+            cwd=Path.cwd(),
+            env=os.environ,
+            env_file=self.env_file,
+            overrides=self._overrides,
+        )
+
+    def identify(self) -> tuple[str, StackPaths]:
+        """The project's name and where its stack keeps its files, without reading all of it."""
+        identity = identify(
+            file=self.file,
+            cwd=Path.cwd(),
+            env=os.environ,
+            env_file=self.env_file,
+            overrides=self._overrides,
+        )
+        return identity.name, stack_paths(identity.name, identity.root, os.environ)
+
+    def client(self) -> ControlClient:
+        """The running stack of the project; its verbs raise NotRunningError where there is none."""
+        from msctl.control.client import ControlClient
+
+        name, paths = self.identify()
+        return ControlClient(paths, name)

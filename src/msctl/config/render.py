@@ -1,0 +1,124 @@
+"""A resolved project as `msctl config` shows it: as TOML that msctl reads again, as a document, explained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from msctl.config.load import Resolved
+from msctl.config.origin import Origin
+from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE
+from msctl.config.values import without_password
+from msctl.model import GATEWAY as GATEWAY_NAME
+from msctl.specs import Project
+
+_BARE_KEY = r"[A-Za-z0-9_-]+"
+_CONTROL = r"[\x00-\x1f\x7f]"
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+class Explained(NamedTuple):
+    """One key: its value as one would write it in TOML (empty if it has none), and its origin."""
+
+    key: str
+    value: str
+    origin: Origin
+
+
+def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, object]:
+    """Every key of every part, in the spelling of the file; null for one without a value."""
+    project = project if show_secrets else redacted(project)
+    return {
+        "schema": 1,
+        "source": project.source,
+        "root": None if project.root is None else str(project.root),
+        "project": PROJECT.show(project),
+        "services": {spec.name: SERVICE.show(spec) for spec in project.services if spec.name != GATEWAY_NAME},
+        "gateway": None if project.gateway is None else GATEWAY.show(project.gateway),
+        "broker": BROKER.show(project.broker),
+    }
+
+
+def to_toml(project: Project, *, show_secrets: bool = False) -> str:
+    """A `msctl.toml` that means this project; of services and the gateway what is not at its default."""
+    project = project if show_secrets else redacted(project)
+    tables = {"project": PROJECT.show(project)}
+    tables |= {
+        f"services.{spec.name}": SERVICE.show_set(spec)
+        for spec in project.services
+        if spec.name != GATEWAY_NAME
+    }
+    tables["gateway"] = {"enabled": False}
+    if project.gateway is not None:
+        tables["gateway"] = {"port": project.gateway.port, **GATEWAY.show_set(project.gateway)}
+    tables["broker"] = BROKER.show(project.broker)
+    return "\n".join(_table(name, table) for name, table in tables.items())
+
+
+def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained]:
+    """Every key with its value and where that came from, in the order of the file format."""
+    document = to_document(resolved.project, show_secrets=show_secrets)
+    document["gateway"] = document["gateway"] or {}
+    rows = []
+    for key, origin in resolved.origins.items():
+        value: object = document
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if key == "gateway.enabled":
+            value = resolved.project.gateway is not None
+        rows.append(Explained(key, "" if value is None else toml_value(value), origin))
+    return rows
+
+
+def redacted(project: Project) -> Project:
+    """The project with `***` for each password within a URL."""
+    return replace(
+        project,
+        broker=replace(project.broker, url=without_password(project.broker.url)),
+        services=tuple(
+            spec if spec.url is None else replace(spec, url=without_password(spec.url))
+            for spec in project.services
+        ),
+    )
+
+
+def toml_value(value: object) -> str:
+    """A value on one line of TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, Mapping):
+        pairs = ", ".join(
+            f"{_key(name)} = {toml_value(item)}" for name, item in value.items() if item is not None
+        )
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    return _string(str(value))
+
+
+def _table(name: str, table: Mapping[str, object]) -> str:
+    lines = [f"{_key(key)} = {_literal(value)}\n" for key, value in table.items() if value is not None]
+    return f"[{name}]\n{''.join(lines)}"
+
+
+def _literal(value: object) -> str:
+    """A value that means itself when it is read again: what looks like `${` must not be replaced."""
+    text = toml_value(value)
+    return text.replace("$", "$$") if "${" in text or "$$" in text else text
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(_BARE_KEY, name) else _string(name)
+
+
+def _string(text: str) -> str:
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{re.sub(_CONTROL, lambda match: _escape(match.group()), text)}"'
+
+
+def _escape(character: str) -> str:
+    return _ESCAPES.get(character, f"\\u{ord(character):04x}")

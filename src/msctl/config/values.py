@@ -1,0 +1,413 @@
+"""The types of configuration values: how each is read, what is expected, how it is written back.
+
+A value comes as TOML gives it, or as a string from a variable or a flag: every type takes both.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from msctl.config.origin import Place, did_you_mean
+
+_LONGEST_SHOWN = 60
+# Patterns are compiled where they are used first: importing this module is part of every start.
+_DURATION = r"(?:(?P<value>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?)"
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_SIZE = r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)"
+_BYTES = {
+    "": 1,
+    "b": 1,
+    **{
+        unit: 1024**power
+        for power, units in enumerate(("k kib", "m mib", "g gib"), 1)
+        for unit in units.split()
+    },
+    **{unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb"), 1)},
+}
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0"}
+_APP = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_HOST = r"[A-Za-z0-9._:%-]+"
+_HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
+_ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
+_HTTP_URL = r"https?://[^\s/?#]+(?:/[^\s?#]*)?"
+_AMQP_URL = r"amqps?://[^\s/?#]*(?:/\S*)?"
+_METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PROJECT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+
+HIGHEST_PORT = 65535
+MOST_REPLICAS = 1000
+
+
+class MismatchError(Exception):
+    """A value is not of its type; `note` replaces the type's own words where they would not help."""
+
+    def __init__(self, note: str | None = None, *, hint: str | None = None) -> None:
+        super().__init__(note)
+        self.note = note
+        self.hint = hint
+
+
+class Type(NamedTuple):
+    """One type of value.
+
+    `expected` is the phrase after "expected" in a message. `parse` takes the raw value and its
+    place; it raises MismatchError, or ConfigError for a part of it. `show` makes of the parsed
+    value what one would write in TOML. A table cannot be given as a string, so no variable sets it.
+    """
+
+    expected: str
+    parse: Callable[[object, Place], Any]
+    show: Callable[[Any], object] = lambda value: value
+    is_table: bool = False
+
+    def read(self, raw: object, place: Place) -> Any:
+        """The parsed value. Raises ConfigError that names the place, what was expected and found."""
+        try:
+            return self.parse(raw, place)
+        except MismatchError as error:
+            message = error.note or f"expected {self.expected}, found {describe(raw)}"
+            raise place.error(message, hint=error.hint) from None
+
+
+def describe(raw: object) -> str:
+    """A raw value as a message shows it, cut short."""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, str):
+        if len(raw) > _LONGEST_SHOWN:
+            return f'"{raw[:_LONGEST_SHOWN]}…"'
+        return f'"{raw}"'
+    if isinstance(raw, dict):
+        return "a table"
+    if isinstance(raw, list):
+        return "an empty list" if not raw else "a list"
+    return str(raw)
+
+
+def text(raw: object, _place: Place) -> str:
+    if not isinstance(raw, str) or not raw.strip() or "\0" in raw:
+        raise MismatchError
+    return raw
+
+
+def matching(regex: str) -> Callable[[object, Place], str]:
+    def parse(raw: object, place: Place) -> str:
+        value = text(raw, place)
+        if not re.fullmatch(regex, value):
+            raise MismatchError
+        return value
+
+    return parse
+
+
+def boolean(raw: object, _place: Place) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in _TRUE | _FALSE:
+        return raw.lower() in _TRUE
+    raise MismatchError
+
+
+def integer(low: int, high: int) -> Callable[[object, Place], int]:
+    def parse(raw: object, _place: Place) -> int:
+        if isinstance(raw, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", raw):
+            raw = int(raw)
+        if not isinstance(raw, int) or isinstance(raw, bool) or not low <= raw <= high:
+            raise MismatchError
+        return raw
+
+    return parse
+
+
+def duration(raw: object, _place: Place) -> float:
+    return seconds_of(raw)
+
+
+def seconds_of(raw: object) -> float:
+    """Seconds, of a number or of `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1m30s"`."""
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        if not math.isfinite(raw) or raw < 0:
+            raise MismatchError
+        return float(raw)
+    if not isinstance(raw, str):
+        raise MismatchError
+    seconds, pos, value = 0.0, 0, raw.strip()
+    while pos < len(value) or not value:
+        match = re.compile(_DURATION).match(value, pos)
+        if match is None or (match["unit"] is None and match.group() != value):
+            raise MismatchError
+        seconds += float(match["value"]) * _SECONDS[match["unit"]]
+        pos = match.end()
+    if not math.isfinite(seconds):
+        raise MismatchError
+    return seconds
+
+
+def show_duration(seconds: float) -> str:
+    """The shortest exact spelling: 10.0 → `10s`, 0.5 → `500ms`, 120.0 → `2m`."""
+    if seconds >= 60 and seconds % 60 == 0:
+        return f"{int(seconds) // 60}m"
+    if seconds == int(seconds):
+        return f"{int(seconds)}s"
+    millis = round(seconds * 1000)
+    return f"{millis}ms" if millis / 1000 == seconds else f"{seconds:.12f}".rstrip("0") + "s"
+
+
+def size(raw: object, _place: Place) -> int:
+    """Bytes, of a number or of `"64KiB"`, `"16MiB"`, `"1GB"`; `K`, `M`, `G` alone are powers of 1024."""
+    if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
+        return raw
+    if not isinstance(raw, str):
+        raise MismatchError
+    match = re.fullmatch(_SIZE, raw.strip())
+    if match is None or match["unit"].lower() not in _BYTES:
+        raise MismatchError
+    value = float(match["value"]) * _BYTES[match["unit"].lower()]
+    if not math.isfinite(value) or value != int(value):
+        raise MismatchError
+    return int(value)
+
+
+def show_size(value: int) -> object:
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if value and value % factor == 0:
+            return f"{value // factor}{unit}"
+    return value
+
+
+def choice(options: type[StrEnum]) -> Type:
+    names = [option.value for option in options]
+    expected = ", ".join(f'"{name}"' for name in names[:-1]) + f' or "{names[-1]}"'
+
+    def parse(raw: object, _place: Place) -> StrEnum:
+        if not isinstance(raw, str):
+            raise MismatchError
+        try:
+            return options(raw.lower())
+        except ValueError:
+            note = f"expected {expected}, found {describe(raw)}"
+            raise MismatchError(note, hint=did_you_mean(raw, names)) from None
+
+    return Type(expected, parse, show=lambda value: value.value)
+
+
+def items_of(raw: object) -> list[object]:
+    """The elements of a list; one string is a list of what its commas part, as variables need."""
+    if isinstance(raw, str):
+        return [part.strip() for part in raw.split(",") if part.strip()]
+    if isinstance(raw, list):
+        return raw
+    raise MismatchError
+
+
+def list_of(element: Type) -> Callable[[object, Place], tuple[Any, ...]]:
+    def parse(raw: object, place: Place) -> tuple[Any, ...]:
+        return tuple(element.read(item, place / index) for index, item in enumerate(items_of(raw)))
+
+    return parse
+
+
+def command(raw: object, place: Place) -> tuple[str, ...]:
+    """argv: of a list, or of a string split as a shell splits words (no shell runs it)."""
+    if isinstance(raw, list):
+        argv = [_word(item, place / index) for index, item in enumerate(raw)]
+    elif isinstance(raw, str):
+        import shlex
+
+        try:
+            argv = shlex.split(raw)
+        except ValueError as error:
+            reason = str(error).lower()
+            raise MismatchError(f"cannot be split into words: {reason} in {describe(raw)}") from None
+    else:
+        raise MismatchError
+    if not argv or not argv[0] or any("\0" in word for word in argv):
+        raise MismatchError
+    return tuple(argv)
+
+
+def _word(raw: object, place: Place) -> str:
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        return str(raw)
+    if not isinstance(raw, str):
+        raise place.error(f"expected a string, found {describe(raw)}")
+    return raw
+
+
+def environment(raw: object, place: Place) -> dict[str, str]:
+    if not isinstance(raw, dict):
+        raise MismatchError
+    found = {}
+    for name, value in raw.items():
+        if not re.fullmatch(_VARIABLE, name):
+            raise (place / name).error("expected the name of a variable: letters, digits and underscores")
+        found[name] = describe(value) if isinstance(value, bool) else _word(value, place / name)
+        if "\0" in found[name]:
+            raise (place / name).error("a variable cannot hold a NUL character")
+    return found
+
+
+def headers(raw: object, place: Place) -> dict[str, str]:
+    if not isinstance(raw, dict):
+        raise MismatchError
+    for name in raw:
+        if not re.fullmatch(_METHOD, name):
+            raise (place / name).error("expected the name of a header")
+    return {name: _word(value, place / name) for name, value in raw.items()}
+
+
+def pattern(raw: object, place: Place) -> str:
+    value = text(raw, place)
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise MismatchError(f"not a regular expression: {error}, in {describe(raw)}") from None
+    return value
+
+
+def url_path(raw: object, place: Place) -> str:
+    value = text(raw, place)
+    if not value.startswith("/"):
+        hint = f'Write "/{value}".' if re.fullmatch(r"[\w.~/-]+", value) else None
+        raise MismatchError(f'expected a path that starts with "/", found {describe(raw)}', hint=hint)
+    if re.search(r"[\s?#\x00-\x1f]", value):
+        raise MismatchError(f"a path holds no space, query or fragment, found {describe(raw)}")
+    if {".", ".."} & set(value.split("/")):
+        raise MismatchError(f'a path holds no "." or ".." element, found {describe(raw)}')
+    return value
+
+
+def folder(raw: object, place: Place) -> Path:
+    """An existing folder, from the project's own."""
+    path = Path(text(raw, place)).expanduser()
+    if place.origins.root is not None:
+        path = place.origins.root / path
+    if not path.is_dir():
+        raise MismatchError(f"there is no folder {path}")
+    return path
+
+
+def amqp_url(raw: object, place: Place) -> str:
+    import urllib.parse
+
+    value = text(raw, place)
+    if not re.fullmatch(_AMQP_URL, value):
+        raise MismatchError(
+            f'expected "amqp://user:password@host:port/vhost", found "{without_password(value)}"'
+        )
+    try:
+        port = urllib.parse.urlsplit(value).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise MismatchError(f'the port is not one from 1 to {HIGHEST_PORT} in "{without_password(value)}"')
+    return value
+
+
+def number(low: float, high: float) -> Callable[[object, Place], float]:
+    def parse(raw: object, _place: Place) -> float:
+        if isinstance(raw, str):
+            try:
+                raw = float(raw)
+            except ValueError:
+                raise MismatchError from None
+        if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not low <= raw <= high:
+            raise MismatchError
+        return float(raw)
+
+    return parse
+
+
+def one_of(*options: str | int) -> Type:
+    """A type of a few values that are no enumeration of the model."""
+    expected = ", ".join(describe(option) for option in options[:-1]) + f" or {describe(options[-1])}"
+
+    def parse(raw: object, _place: Place) -> str | int:
+        for option in options:
+            if str(raw) == str(option) and not isinstance(raw, bool):
+                return option
+        raise MismatchError
+
+    return Type(expected, parse)
+
+
+def whole_seconds(raw: object, place: Place) -> int:
+    seconds = duration(raw, place)
+    if seconds != int(seconds):
+        raise MismatchError
+    return int(seconds)
+
+
+def optional_path(raw: object, place: Place) -> str | None:
+    return None if raw == "" else url_path(raw, place)
+
+
+def network(raw: object, place: Place) -> str:
+    import ipaddress
+
+    value = text(raw, place)
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise MismatchError from None
+    return value
+
+
+def without_password(url: str) -> str:
+    """`url` with `***` for its password; what has none is unchanged."""
+    return re.sub(r"(?<=://)([^\s/?#]*?):[^\s/?#]*@", r"\1:***@", url, count=1)
+
+
+TEXT = Type("a string that is not empty", text)
+NAME = Type("up to 63 letters, digits, dots, dashes and underscores", matching(_PROJECT))
+BOOLEAN = Type("true or false", boolean)
+PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
+REPLICAS = Type(f"a whole number from 1 to {MOST_REPLICAS}", integer(1, MOST_REPLICAS))
+DURATION = Type('a duration such as "10s", "500ms" or a number of seconds', duration, show_duration)
+SIZE = Type('a size such as "16MiB" or a number of bytes', size, show_size)
+HOST = Type("a host name or an IP address", matching(_HOST))
+APP = Type('an import path such as "shop.orders:create_app"', matching(_APP))
+COMMAND = Type("a command as one string, or a list of its words", command, list)
+ENVIRONMENT = Type("a table of variables", environment, dict, is_table=True)
+HEADERS = Type("a table of header names and values", headers, dict, is_table=True)
+PATTERN = Type("a regular expression", pattern)
+URL_PATH = Type('a path that starts with "/"', url_path)
+HTTP_URL = Type('a URL such as "http://127.0.0.1:8081"', matching(_HTTP_URL))
+AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
+FOLDER = Type("a folder", folder, str)
+POSITIVE = Type("a whole number from 1", integer(1, 10**9))
+SHARE = Type("a number from 0 to 1", number(0, 1))
+RATE = Type("a number from 0", number(0, 1e9))
+OPTIONAL_PATH = Type(
+    'a path that starts with "/", or an empty string', optional_path, lambda value: value or ""
+)
+VARIABLE_NAME = Type("the name of a variable", matching(_VARIABLE))
+HEADER_NAME = Type("the name of a header", matching(_METHOD))
+HEADER_NAMES = Type("a list of header names", list_of(HEADER_NAME), list)
+NETWORKS = Type(
+    "a list of addresses or networks",
+    list_of(Type('an address or a network such as "10.0.0.0/8"', network)),
+    list,
+)
+ORIGINS = Type(
+    "a list of origins",
+    list_of(Type('an origin such as "https://app.example", or "*"', matching(_ORIGIN))),
+    list,
+)
+METHODS = Type(
+    'a list of methods such as ["GET", "POST"]',
+    list_of(Type("the name of a method", lambda raw, place: matching(_METHOD)(raw, place).upper())),
+    list,
+)
+HOST_PATTERN = Type('a host name, which may begin with "*."', matching(_HOST_PATTERN))
+HOST_PATTERNS = Type("a list of host names", list_of(HOST_PATTERN), list)
+EXIT_CODES = Type(
+    "a list of exit codes from 0 to 255", list_of(Type("an exit code from 0 to 255", integer(0, 255))), list
+)

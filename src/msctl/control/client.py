@@ -1,0 +1,150 @@
+"""The CLI's end of the control socket: SystemView's verbs, blocking, on the standard library.
+
+`status` and `down` must not pay for importing aiohttp, nor for what http.client brings with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from msctl.control.http import Answer, exchange
+from msctl.control.paths import StackPaths
+from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
+from msctl.model import Event, LogLine, LogQuery, Snapshot
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds within which a stack whose loop is not blocked has answered what needs no waiting."""
+
+
+class ControlClient:
+    """A running stack, seen through its control socket. Every verb raises NotRunningError where
+    no stack answers, and whatever MsctlError the stack itself raised."""
+
+    def __init__(self, paths: StackPaths, project: str) -> None:
+        self._path = str(paths.socket)
+        self._project = project
+
+    def snapshot(self) -> Snapshot:
+        return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """As SystemView's; raises TimedOutError when `timeout` seconds are over."""
+        return self._stream("/v1/events", Event, timeout)
+
+    def logs(self, query: LogQuery) -> Iterator[LogLine]:
+        fields = [("service", name) for name in query.services]
+        if query.tail is not None:
+            fields.append(("tail", str(query.tail)))
+        if query.since is not None:
+            fields.append(("since", repr(query.since)))
+        if query.grep is not None:
+            fields.append(("grep", query.grep))
+        if query.follow:
+            fields.append(("follow", "1"))
+        return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)
+
+    def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        return self._call("POST", "/v1/start", Snapshot, {"services": services, "deps": deps})
+
+    def stop(self, services: Sequence[str]) -> Snapshot:
+        return self._call("POST", "/v1/stop", Snapshot, {"services": services})
+
+    def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
+
+    def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})
+
+    def purge_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/purge", int, {"name": name})
+
+    def delete_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/delete", int, {"name": name})
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""
+        self._request("POST", "/v1/shutdown", {"timeout": timeout}, ANSWER_TIMEOUT).close()
+
+    def _call(
+        self, method: str, target: str, kind: type[T], body: object = None, timeout: float | None = None
+    ) -> T:
+        with self._request(method, target, body, timeout) as answer:
+            try:
+                return msgspec.json.decode(answer.body.read(), type=kind)
+            except (OSError, msgspec.DecodeError) as error:
+                raise self._ended() from error
+
+    def _stream(self, target: str, kind: type[T], timeout: float | None = None) -> Iterator[T]:
+        return self._lines(self._request("GET", target), msgspec.json.Decoder(kind), timeout)
+
+    def _lines(self, answer: Answer, decoder: Any, timeout: float | None) -> Iterator[Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with answer:
+            try:
+                while True:
+                    if deadline is not None:
+                        # Zero would mean "do not block" to the socket.
+                        answer.socket.settimeout(max(0.001, deadline - time.monotonic()))
+                    line = answer.body.readline()
+                    if not line:
+                        return
+                    yield decoder.decode(line)
+            except TimeoutError as error:
+                raise TimedOutError(f"nothing more within {timeout:g} s") from error
+            except (OSError, msgspec.DecodeError):
+                return  # the stack went while we were reading: a stream has simply ended
+
+    def _request(self, method: str, target: str, body: object = None, timeout: float | None = None) -> Answer:
+        payload = b"" if body is None else msgspec.json.encode(body)
+        try:
+            answer = exchange(self._path, method, target, payload, timeout)
+        except TimeoutError as error:
+            raise TimedOutError(
+                f"the stack of the project {self._project!r} runs but does not answer",
+                hint="a handler may block its event loop; end it with: msctl down",
+            ) from error
+        except (OSError, ValueError) as error:
+            raise self._not_running() from error
+        if answer.status >= 400:
+            with answer:
+                raise _remote_error(answer.body.read())
+        return answer
+
+    def _not_running(self) -> NotRunningError:
+        return NotRunningError(
+            f"no stack is running for the project {self._project!r}", hint="start it with: msctl up"
+        )
+
+    def _ended(self) -> NotRunningError:
+        return NotRunningError(
+            f"the stack of the project {self._project!r} ended before it answered",
+            hint="see what it said last with: msctl logs",
+        )
+
+
+class RemoteError(MsctlError):
+    """An error that the stack raised, with the exit code that it had there."""
+
+    def __init__(self, message: str, *, hint: str | None, exit_code: ExitCode) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
+def _remote_error(raw: bytes) -> MsctlError:
+    try:
+        document = msgspec.json.decode(raw)
+        return RemoteError(
+            document["message"], hint=document["hint"], exit_code=ExitCode(document["exit_code"])
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return MsctlError(
+            "the running stack does not understand this msctl",
+            hint="it may be of another version: msctl down, then msctl up",
+        )

@@ -1,0 +1,174 @@
+"""SystemView served over HTTP on the control socket.
+
+Knows SystemView and nothing else of the stack. Answers are JSON; a stream is one JSON document a
+line. An MsctlError travels as its parts, and the client raises it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from msctl.errors import ExitCode, MsctlError, UsageError
+from msctl.model import LogQuery, SystemView
+
+log = logging.getLogger("msctl.control")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Names(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of start, stop and restart."""
+
+    services: tuple[str, ...] = ()
+    deps: bool = True
+
+
+class Counts(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of scale: how many instances of each service."""
+
+    counts: dict[str, int]
+
+
+class Queue(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of the queue verbs."""
+
+    name: str
+
+
+class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of shutdown; `timeout` in seconds."""
+
+    timeout: float | None = None
+
+
+class ControlServer:
+    """Listens on `path` (mode 0600) from `start` to `stop`."""
+
+    def __init__(self, view: SystemView, path: Path) -> None:
+        self._view = view
+        self._path = path
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
+        )
+
+    async def start(self) -> None:
+        """Take over the socket; the caller holds the stack's lock, so what is there is stale."""
+        await self._runner.setup()
+        self._path.unlink(missing_ok=True)
+        old = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, self._path).start()
+        finally:
+            os.umask(old)
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[_errors_as_json])
+        app.add_routes(
+            [
+                web.get("/v1/snapshot", self._snapshot),
+                web.get("/v1/events", self._events),
+                web.get("/v1/logs", self._logs),
+                web.post("/v1/start", self._start),
+                web.post("/v1/stop", self._stop),
+                web.post("/v1/restart", self._restart),
+                web.post("/v1/scale", self._scale),
+                web.post("/v1/queues/purge", self._purge_queue),
+                web.post("/v1/queues/delete", self._delete_queue),
+                web.post("/v1/shutdown", self._shutdown),
+            ]
+        )
+        return app
+
+    async def _snapshot(self, _request: web.Request) -> web.StreamResponse:
+        return _json(await self._view.snapshot())
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await _stream(request, self._view.events())
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        query = LogQuery(
+            services=tuple(request.query.getall("service", [])),
+            tail=int(request.query["tail"]) if "tail" in request.query else None,
+            follow=request.query.get("follow") == "1",
+            since=float(request.query["since"]) if "since" in request.query else None,
+            grep=request.query.get("grep"),
+        )
+        return await _stream(request, self._view.logs(query))
+
+    async def _start(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Names)
+        return _json(await self._view.start(body.services, deps=body.deps))
+
+    async def _stop(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Names)
+        return _json(await self._view.stop(body.services))
+
+    async def _restart(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Names)
+        return _json(await self._view.restart(body.services, deps=body.deps))
+
+    async def _scale(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Counts)
+        return _json(await self._view.scale(body.counts))
+
+    async def _purge_queue(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Queue)
+        return _json(await self._view.purge_queue(body.name))
+
+    async def _delete_queue(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Queue)
+        return _json(await self._view.delete_queue(body.name))
+
+    async def _shutdown(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Shutdown)
+        await self._view.shutdown(body.timeout)
+        return web.Response(status=204)
+
+
+async def _body(request: web.Request, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(await request.read() or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"the request to {request.path} is malformed: {error}") from error
+
+
+def _json(value: object, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+async def _stream(request: web.Request, items: AsyncIterator[object]) -> web.StreamResponse:
+    """One line a document, until the items end or the reader goes (which cancels the handler)."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionResetError):
+        async for item in items:
+            await response.write(msgspec.json.encode(item) + b"\n")
+    return response
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except MsctlError as error:
+        return _json(_error_document(error), status=409)
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        log.exception("the control request %s %s failed", request.method, request.path)
+        return _json(_error_document(MsctlError(f"msctl failed inside: {error!r}")), status=500)
+
+
+def _error_document(error: MsctlError) -> dict[str, object]:
+    return {"message": error.message, "hint": error.hint, "exit_code": int(ExitCode(error.exit_code))}

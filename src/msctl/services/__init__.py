@@ -1,0 +1,1 @@
+"""The course's services: small hosted applications, made to be copied."""

@@ -1,0 +1,31 @@
+"""The course's consumer as a service: it takes each message of queue `hello` and logs it."""
+
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from msctl.amqp.consumer import Delivery
+from msctl.amqp.standing import StandingConsumer, running
+from msctl.specs import ServiceContext
+
+QUEUE = "hello"
+
+log = logging.getLogger(__name__)
+
+
+async def log_message(delivery: Delivery) -> None:
+    """Acknowledged when this returns; where it raises, the message goes back to the queue."""
+    log.info("Received a message: %s", delivery.body.decode(errors="backslashreplace"))
+
+
+def create_app(context: ServiceContext) -> web.Application:
+    async def consuming(_app: web.Application) -> AsyncIterator[None]:
+        name = f"msctl {context.instance}"
+        consumer = StandingConsumer(context.amqp_url, QUEUE, log_message, name=name, say=log.info)
+        async with running(consumer):
+            yield
+
+    app = web.Application()
+    app.cleanup_ctx.append(consuming)
+    return app

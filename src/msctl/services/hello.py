@@ -1,0 +1,13 @@
+"""Chapter 3 of the course: one handler that says hello."""
+
+from aiohttp import web
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="Hello, World!")
+
+
+def create_app() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/hello", hello)
+    return app

@@ -1,0 +1,61 @@
+"""The course's producer as a service: `POST /messages` publishes the body to queue `hello`.
+
+It answers 202 only when the broker has confirmed the message, and 503 while there is no broker;
+it is ready before there is one.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from pamqp.commands import Basic
+
+from msctl.amqp.standing import StandingPublisher, running
+from msctl.errors import MsctlError, UsageError
+from msctl.specs import ServiceContext
+
+QUEUE = "hello"
+MAX_BODY = 16 * 1024 * 1024
+RETRY_AFTER = "2"
+
+log = logging.getLogger(__name__)
+PUBLISHER: web.AppKey[StandingPublisher] = web.AppKey("publisher", StandingPublisher)
+
+
+async def post_message(request: web.Request) -> web.Response:
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return problem(413, "Content Too Large", f"a message may have {MAX_BODY} bytes")
+    properties = Basic.Properties(content_type=request.headers.get("Content-Type", "text/plain"))
+    try:
+        await request.app[PUBLISHER].publish(body, properties)
+    except UsageError as error:
+        return problem(400, "Bad Request", error.message)
+    except MsctlError as error:
+        log.warning("a message was not published: %s", error.message)
+        return problem(503, "Service Unavailable", error.message)
+    return web.json_response({"status": "confirmed", "queue": QUEUE}, status=202)
+
+
+def problem(status: int, title: str, detail: str) -> web.Response:
+    """An error as RFC 9457 describes it."""
+    return web.json_response(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail},
+        status=status,
+        content_type="application/problem+json",
+        headers={"Retry-After": RETRY_AFTER} if status == 503 else None,
+    )
+
+
+def create_app(context: ServiceContext) -> web.Application:
+    async def publisher(app: web.Application) -> AsyncIterator[None]:
+        name = f"msctl {context.instance}"
+        app[PUBLISHER] = StandingPublisher(context.amqp_url, QUEUE, name=name, say=log.info)
+        async with running(app[PUBLISHER]):
+            yield
+
+    app = web.Application(client_max_size=MAX_BODY)
+    app.cleanup_ctx.append(publisher)
+    app.router.add_post("/messages", post_message)
+    return app

@@ -1,0 +1,241 @@
+"""The composition root: the one place that builds the parts of a stack and connects them.
+
+`Stack` is a running project as SystemView shows it; life.py runs it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from msctl import __version__
+from msctl.broker.server import BrokerServer
+from msctl.clock import AsyncClock
+from msctl.control.paths import StackPaths
+from msctl.control.record import StackRecord, clear_record
+from msctl.control.server import ControlServer
+from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError, NotRunningError
+from msctl.gateway.app import Gateway
+from msctl.model import GATEWAY, Event, LogLine, LogQuery, Snapshot
+from msctl.specs import Project, ServiceContext
+from msctl.supervisor.brokers import make_broker
+from msctl.supervisor.ledger import end_leftovers
+from msctl.supervisor.names import select
+from msctl.supervisor.runner import Supervisor
+from msctl.telemetry.broadcast import Broadcast
+from msctl.telemetry.logs import STACK, LogHub
+
+STOP_TIMEOUT = 30.0
+"""Seconds within which the whole stack stops, unless `down -t` says otherwise."""
+
+
+class Stack:
+    """A project's services, gateway and broker in this process. Implements model.SystemView."""
+
+    def __init__(
+        self,
+        project: Project,
+        paths: StackPaths,
+        services: Sequence[str],
+        *,
+        clock: AsyncClock,
+        logs: LogHub,
+        serve_argv: Callable[[str, str], Sequence[str]],
+    ) -> None:
+        """`services` are names or globs of what `up` starts; none means all that start by themselves.
+
+        Raises ConfigError and UnknownServiceError.
+        """
+        self._project = project
+        self._chosen = self._select(services)
+        self._paths = paths
+        self._clock = clock
+        self._logs = logs
+        self._began = clock.monotonic()
+        self._events: Broadcast[Event] = Broadcast()
+        self._seq = 0
+        self._ending = asyncio.Event()
+        self._stop_timeout = STOP_TIMEOUT
+        self._registry = Registry()
+        self._broker = make_broker(
+            project.broker,
+            paths.folder,
+            clock=clock,
+            log=self._log_broker,
+            embedded=self._make_server,
+        )
+        self._supervisor = Supervisor(
+            project,
+            clock=clock,
+            logs=logs,
+            registry=self._registry,
+            builtin={GATEWAY: self._make_gateway},
+            amqp_url=lambda: self._broker.url,
+            on_event=self._record,
+            serve_argv=serve_argv,
+            ledger=paths.children,
+        )
+        self._control = ControlServer(self, paths.socket)
+
+    # --- its life ---------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Bind what the services listen on, and open the control socket.
+
+        Raises PortTakenError or MsctlError; `end` is owed either way.
+        """
+        for left in end_leftovers(self._paths.children):
+            pids = ", ".join(map(str, left.pids))
+            text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
+            self._logs.append(STACK, text, "warning")
+        self._supervisor.reserve(self._chosen)
+        self._write_record()
+        await self._control.start()
+
+    async def up(self) -> None:
+        """Start the broker and then the services; returns when each is ready or has failed.
+
+        Raises BrokerError where the stack runs the broker itself and it does not come up.
+        """
+        await self._broker.start()
+        self._write_record()
+        await self._supervisor.start(self._chosen)
+        self._write_record()
+
+    def ask_to_end(self, timeout: float | None = None) -> None:
+        """Let `ended` return; `timeout` is how many seconds the services may then take."""
+        if timeout is not None:
+            self._stop_timeout = timeout
+        self._ending.set()
+
+    async def ended(self) -> None:
+        """Wait until somebody asks the stack to end."""
+        await self._ending.wait()
+
+    async def end(self) -> None:
+        """Stop everything, in order; the control socket goes last but for the lock."""
+        await self._supervisor.shutdown(self._stop_timeout)
+        await self._broker.stop()
+        await self._control.stop()
+        clear_record(self._paths)
+
+    def kill(self) -> None:
+        """End every child at once, without asking it."""
+        self._supervisor.kill()
+
+    # --- SystemView -------------------------------------------------------------------------------
+
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(
+            project=self._project.name,
+            root=self._root,
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=self._clock.monotonic() - self._began,
+            services=self._supervisor.snapshot(),
+            broker=await self._broker.snapshot(),
+        )
+
+    async def events(self) -> AsyncIterator[Event]:
+        with self._events.subscribe() as feed:
+            for event in self._present():
+                yield event
+            while True:
+                for event in (await feed.take())[0]:
+                    yield event
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        known = (*self._names, STACK, "broker")
+        names = select(query.services, known) if query.services else ()
+        return self._logs.follow(replace(query, services=tuple(names)))
+
+    async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        self._refuse_while_ending()
+        await self._supervisor.start(self._select(services), deps=deps)
+        return await self.snapshot()
+
+    async def stop(self, services: Sequence[str]) -> Snapshot:
+        await self._supervisor.stop(self._select(services, everything=True))
+        return await self.snapshot()
+
+    async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        self._refuse_while_ending()
+        await self._supervisor.restart(self._select(services), deps=deps)
+        return await self.snapshot()
+
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        self._refuse_while_ending()
+        select(list(counts), self._names)
+        await self._supervisor.scale(counts)
+        return await self.snapshot()
+
+    async def purge_queue(self, name: str) -> int:
+        return self._broker.purge(name)
+
+    async def delete_queue(self, name: str) -> int:
+        return self._broker.delete(name)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        self.ask_to_end(timeout)
+
+    # --- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self._project.services)
+
+    @property
+    def _root(self) -> str | None:
+        return None if self._project.root is None else str(self._project.root)
+
+    def _select(self, patterns: Sequence[str], *, everything: bool = False) -> list[str]:
+        """Names for the patterns; for none, all services (or all that start by themselves)."""
+        if patterns:
+            return select(patterns, self._names)
+        return [spec.name for spec in self._project.services if everything or spec.autostart]
+
+    def _refuse_while_ending(self) -> None:
+        if self._ending.is_set():
+            raise NotRunningError(
+                f"the stack of the project {self._project.name!r} is stopping",
+                hint="wait for it to end, then start it again with: msctl up",
+            )
+
+    def _write_record(self) -> None:
+        addresses = [address for service in self._supervisor.snapshot() for address in service.addresses]
+        StackRecord(
+            self._project.name,
+            self._root,
+            os.getpid(),
+            tuple(dict.fromkeys(addresses)),
+            broker_url=self._broker.url,
+        ).write(self._paths)
+
+    def _record(self, event: Event) -> None:
+        self._seq = event.seq
+        self._events.publish(event)
+
+    def _present(self) -> list[Event]:
+        """The state of every instance now, as if it had just come to be."""
+        now = self._clock.time()
+        return [
+            Event(self._seq, now, service.name, instance.name, instance.state, instance.reason)
+            for service in self._supervisor.snapshot()
+            for instance in service.instances
+        ]
+
+    def _log_broker(self, level: str, text: str) -> None:
+        self._logs.append("broker", text, level)
+
+    def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
+        return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
+
+    def _make_gateway(self, _context: ServiceContext) -> Gateway:
+        spec = self._project.gateway
+        if spec is None:
+            raise MsctlError("the gateway is switched off in the configuration")
+        routes = [route for service in self._project.services for route in service.routes]
+        return Gateway(spec, routes, self._registry, clock=self._clock)

@@ -1,0 +1,269 @@
+"""The life of one instance: carries out what the policy decides, one step of the table at a time.
+
+Knows one instance and its worker; what it waits for, and who is told, is handed in by the runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+
+from msctl.clock import AsyncClock
+from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError
+from msctl.model import InstanceSnapshot, State
+from msctl.specs import RestartPolicy, ServiceSpec
+from msctl.supervisor.lifecycle import AT_REST, Step, advance
+from msctl.supervisor.policy import Done, Outcome, Restarts, Retry
+from msctl.supervisor.worker import StartError, Worker
+from msctl.telemetry.logs import STACK, LogHub
+
+Gate = Callable[["Instance"], Awaitable[str | None]]
+"""Waits for what an instance needs; returns None to proceed, or why it is to be skipped."""
+
+SWEEP_S = 2.0
+"""How long what a worker left behind, when it ended by itself, may take to end."""
+
+_ABANDON_S = 5.0
+
+
+class Instance:
+    """One running copy of a service, or one that could run."""
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        name: str,
+        make: Callable[[], Worker],
+        *,
+        clock: AsyncClock,
+        registry: Registry,
+        logs: LogHub,
+        chance: Callable[[], float],
+        changed: Callable[[Instance], None],
+    ) -> None:
+        """`make` gives a worker for each start; `changed` is told of each new state or reason."""
+        self.spec = spec
+        self.name = name
+        self.state = State.STOPPED
+        self.reason = ""
+        self.worker: Worker | None = None
+        self._make = make
+        self._clock = clock
+        self._registry = registry
+        self._logs = logs
+        self._chance = chance
+        self._changed = changed
+        self._life: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._restarts = self._fresh_restarts()
+        self._restart_count = 0
+        self._since = clock.monotonic()
+        self._started_at: float | None = None
+        self._ready_at: float | None = None
+        self._retry_at: float | None = None
+        self._exit: str | None = None
+
+    def begin(self, gate: Gate) -> None:
+        """Start it, from rest; from backoff, start it at once with a clean slate."""
+        if self.state is State.BACKOFF:
+            self._restarts = self._fresh_restarts()
+            self._wake.set()
+        elif self.state in AT_REST:
+            self._restarts = self._fresh_restarts()
+            self._restart_count = 0
+            self._exit = None
+            self._move(Step.START)
+            self._life = asyncio.create_task(self._live(gate), name=f"life of {self.name}")
+
+    async def stop(self, timeout: float) -> None:
+        """End it, whatever it is doing; never called twice at once."""
+        await self._end_life()
+        if self.state in (State.WAITING, State.BACKOFF, State.EXITED, State.FATAL, State.SKIPPED):
+            self._move(Step.STOP)
+            return
+        if self.state is State.STOPPED:
+            return
+        if self.state is not State.STOPPING:
+            self._move(Step.STOP)
+        if self.worker is not None:
+            self._exit = await self.worker.stop(timeout) or self._exit
+            self.worker = None
+        self._move(Step.GONE)
+
+    def kill(self) -> None:
+        """End its worker now; a `stop` under way returns soon after."""
+        if self.worker is not None:
+            self.worker.kill()
+
+    def wait_for(self, what: str) -> None:
+        """Say what the start is waiting for."""
+        if self.reason != what:
+            self.reason = what
+            self._tell()
+
+    def passed(self) -> None:
+        """A probe passed (see worker.Report)."""
+        if self.state is not State.READY:
+            self._be_ready()
+
+    def failed(self, reason: str, *, sick: bool) -> None:
+        """A probe failed (see worker.Report)."""
+        if sick and self.state is State.READY:
+            self._move(Step.SICK, reason)
+        else:
+            self.reason = reason
+
+    def snapshot(self) -> InstanceSnapshot:
+        """As `status` shows it, without what the process uses."""
+        now = self._clock.monotonic()
+        worker = self.worker
+        alive = worker is not None and self._started_at is not None
+        return InstanceSnapshot(
+            name=self.name,
+            state=self.state,
+            reason=self._reason_at(now),
+            address=worker.address if worker else None,
+            pid=worker.pid if worker else None,
+            uptime_s=now - self._started_at if alive and self._started_at is not None else None,
+            restarts=self._restart_count,
+            exit=self._exit,
+        )
+
+    def _reason_at(self, now: float) -> str:
+        if self.state is State.BACKOFF and self._retry_at is not None:
+            return f"{self.reason}, retry in {max(0.0, self._retry_at - now):.1f} s"
+        if self.state in (State.WAITING, State.STARTING, State.RUNNING, State.STOPPING) and self.reason:
+            return f"{self.reason} ({now - self._since:.1f} s)"
+        return self.reason
+
+    async def _live(self, gate: Gate) -> None:
+        refusal = await gate(self)
+        if refusal is not None:
+            self._move(Step.SKIP, refusal)
+            return
+        while True:
+            self._move(Step.PROCEED)
+            outcome = await self._run()
+            self.worker = None
+            now = self._clock.monotonic()
+            verdict = self._restarts.decide(outcome, 0.0 if self._ready_at is None else now - self._ready_at)
+            self._exit = outcome.reason
+            if isinstance(verdict, Done):
+                self._move(Step.DONE, verdict.reason)
+                return
+            if not isinstance(verdict, Retry):
+                self._move(Step.FAIL, verdict.reason)
+                return
+            self._retry_at = now + verdict.delay
+            self._move(Step.RETRY, verdict.reason)
+            await self._back_off(verdict.delay)
+            self._restart_count += 1
+
+    async def _run(self) -> Outcome:
+        """One start of the worker, until it has ended."""
+        self._started_at = self._ready_at = None
+        try:
+            worker = self.worker = self._make()
+            await worker.start()
+        except StartError as error:
+            return error.outcome
+        except MsctlError as error:  # no port is free, its host is not ours: another try may find otherwise
+            return Outcome(False, error.message)
+        except Exception as error:  # noqa: BLE001 - a defect of ours ends in one service's state, not in a hang
+            self._logs.append(STACK, traceback.format_exc(), "error")
+            return Outcome(False, f"internal error: {error!r}", final=True)
+        self._started_at = self._clock.monotonic()
+        self._move(Step.UP)
+        return await self._attend(worker)
+
+    async def _attend(self, worker: Worker) -> Outcome:
+        ended = asyncio.ensure_future(worker.wait())
+        tasks: set[asyncio.Future[Outcome] | asyncio.Future[str]] = {ended}
+        checking: asyncio.Future[str] | None = None
+        if worker.checks is None:
+            if not self.spec.oneshot:
+                self._be_ready()
+        else:
+            checking = asyncio.ensure_future(worker.checks.run(self))
+            tasks.add(checking)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done() or checking is None:
+                outcome = await ended
+                if outcome.untidy:
+                    self._move(Step.STOP, outcome.reason)
+                    await worker.stop(SWEEP_S)
+                return outcome
+            why = checking.result()
+            self._move(Step.STOP, why)
+            await worker.stop(self.spec.stop_timeout)
+            return Outcome(False, why)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _back_off(self, delay: float) -> None:
+        self._wake.clear()
+        tasks = {asyncio.ensure_future(self._clock.sleep(delay)), asyncio.ensure_future(self._wake.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_life(self) -> None:
+        life, self._life = self._life, None
+        if life is None or life.done():
+            return
+        life.cancel()
+        # Code of the user's that swallows its cancellation is left behind rather than waited for.
+        await asyncio.wait({life}, timeout=_ABANDON_S)
+
+    def _be_ready(self) -> None:
+        if self._ready_at is None:
+            self._ready_at = self._clock.monotonic()
+        self._move(Step.PASS)
+
+    def _move(self, step: Step, reason: str = "") -> None:
+        self.state = advance(self.state, step)
+        self.reason = reason
+        self._since = self._clock.monotonic()
+        endpoint = self.worker.endpoint if self.worker else None
+        if self.state is State.READY and endpoint is not None:
+            self._registry.announce(endpoint)
+        else:
+            self._registry.withdraw(self.spec.name, self.name, absence(self.state, reason))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed(self)
+
+    def _fresh_restarts(self) -> Restarts:
+        policy = self.spec.restart
+        if self.spec.oneshot and policy is RestartPolicy.ALWAYS:
+            policy = RestartPolicy.ON_FAILURE
+        return Restarts(policy, self._chance)
+
+
+_ABSENCES = {
+    State.STOPPED: "is stopped",
+    State.WAITING: "is waiting for what it depends on",
+    State.STARTING: "is starting",
+    State.RUNNING: "is starting",
+    State.READY: "takes no requests",
+    State.UNHEALTHY: "is unhealthy",
+    State.BACKOFF: "has failed and will be started again",
+    State.STOPPING: "is stopping",
+    State.EXITED: "has ended",
+    State.FATAL: "has failed",
+    State.SKIPPED: "was not started",
+}
+
+
+def absence(state: State, reason: str) -> str:
+    """Why an instance takes no requests, as the end of a sentence that names its service."""
+    return f"{_ABSENCES[state]}: {reason}" if reason else _ABSENCES[state]

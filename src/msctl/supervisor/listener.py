@@ -1,0 +1,227 @@
+"""Listeners: the host:port on which the stack accepts, and the hosted services behind each.
+
+A service with a port has a listener of its own. Those with the gateway's port share the gateway's:
+it takes every request while it runs, and else the service does whose route fits. A listener's
+socket is open while at least one service is behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from asyncio import Server as SocketServer
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from msctl.errors import PortTakenError
+from msctl.model import GATEWAY
+from msctl.specs import Project
+from msctl.supervisor import ports
+from msctl.supervisor.ports import Address
+from msctl.supervisor.specs import address_of, runs_here
+
+BACKLOG = 1024
+KEEPALIVE_S = 75.0
+_logger = logging.getLogger("msctl.http")
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A service behind a listener, and which paths are its own where it shares one."""
+
+    service: str
+    handle: Handle
+    prefixes: tuple[str, ...] = ()
+
+
+class Listener:
+    """One host:port and the services behind it."""
+
+    def __init__(self, address: Address) -> None:
+        self._wanted = address
+        self._address = address
+        self._sockets: list[socket.socket] = []
+        self._tenants: dict[str, Tenant] = {}
+        self._lock = asyncio.Lock()
+        self._http: web.Server | None = None
+        self._accepting: list[SocketServer] = []
+        self._closing: dict[str, web.Server] = {}
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; the port is the one that was chosen, once a port of 0 has been bound."""
+        return self._address
+
+    @property
+    def bound(self) -> bool:
+        return bool(self._sockets or self._accepting)
+
+    def reserve(self, service: str) -> None:
+        """Bind for `service`, if nothing is bound yet; raises PortTakenError."""
+        if self.bound:
+            return
+        try:
+            self._sockets = ports.bind(self._address, service)
+        except PortTakenError:
+            if self._wanted.port:
+                raise
+            self._sockets = ports.bind(self._wanted, service)
+        self._address = Address(self._wanted.host, self._sockets[0].getsockname()[1])
+
+    def release(self) -> None:
+        """Undo `reserve`, where no service has come."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets = []
+
+    async def admit(self, tenant: Tenant) -> None:
+        """Serve `tenant` from now on, opening the socket if it is the first; raises PortTakenError."""
+        async with self._lock:
+            if self._http is None:
+                self.reserve(tenant.service)
+                await self._open(tenant.service)
+            self._tenants[tenant.service] = tenant
+
+    def dismiss(self, service: str) -> None:
+        """Give `service` no more requests. After the last one, accept no more connections, close the
+        idle ones, and the busy ones after their answer."""
+        if self._tenants.pop(service, None) is None or self._tenants or self._http is None:
+            return
+        for server in self._accepting:
+            server.close()
+        self._accepting = []
+        self._http.pre_shutdown()
+        self._closing[service] = self._http
+        self._http = None
+
+    async def finish(self, service: str, timeout: float) -> None:
+        """After `dismiss`, wait up to `timeout` seconds for its connections, then cut them."""
+        http = self._closing.pop(service, None)
+        if http is not None:
+            await http.shutdown(timeout)
+
+    async def _open(self, service: str) -> None:
+        loop = asyncio.get_running_loop()
+        http = web.Server(
+            self._dispatch,  # type: ignore[arg-type]  # our factory makes web.Request
+            request_factory=_make_request,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_S,
+            logger=_logger,
+        )
+        try:
+            for sock in self._sockets:
+                sock.listen(BACKLOG)  # uvloop does not tell when its own call fails
+        except OSError as error:
+            self.release()
+            # Between bind and listen another program may have come first.
+            raise ports.taken(self._address, service) from error
+        accepting: list[SocketServer] = []
+        try:
+            while self._sockets:
+                accepting.append(await loop.create_server(http, sock=self._sockets[0], backlog=BACKLOG))
+                self._sockets.pop(0)
+        except BaseException:
+            for server in accepting:
+                server.close()
+            self.release()
+            raise
+        self._http, self._accepting = http, accepting
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        tenant = self._choose(request.path)
+        if tenant is None:
+            known = ", ".join(prefix for t in self._tenants.values() for prefix in t.prefixes)
+            return web.Response(status=404, text=f"404 nothing here serves {request.path}; try {known}\n")
+        try:
+            return await tenant.handle(request)
+        except ConnectionError:
+            # The answer broke off. A clean end would let a body without a length pass for whole.
+            _reset(request.transport)
+            raise
+
+    def _choose(self, path: str) -> Tenant | None:
+        if GATEWAY in self._tenants:
+            return self._tenants[GATEWAY]
+        if len(self._tenants) == 1:
+            return next(iter(self._tenants.values()))
+        fitting = [
+            (len(prefix), tenant)
+            for tenant in self._tenants.values()
+            for prefix in tenant.prefixes
+            if path == prefix or path.startswith(prefix.rstrip("/") + "/")
+        ]
+        return max(fitting, key=lambda found: found[0])[1] if fitting else None
+
+
+class Listeners:
+    """The listeners of a project's hosted services."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._by_service: dict[str, Listener] = {}
+        shared: Listener | None = None
+        for spec in project.services:
+            address = address_of(spec, project)
+            if address is None or not runs_here(spec):
+                continue
+            if project.gateway and address.port and address.port == project.gateway.port:
+                shared = shared or Listener(address)
+                self._by_service[spec.name] = shared
+            else:
+                self._by_service[spec.name] = Listener(address)
+
+    def get(self, service: str) -> Listener | None:
+        return self._by_service.get(service)
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """Bind what these services listen on; nothing stays bound if one is taken (PortTakenError)."""
+        fresh: list[Listener] = []
+        try:
+            for name in names:
+                listener = self._by_service.get(name)
+                if listener is not None and not listener.bound:
+                    listener.reserve(name)
+                    fresh.append(listener)
+        except BaseException:
+            for listener in fresh:
+                listener.release()
+            raise
+
+    def release(self) -> None:
+        """Let go of everything that is reserved and not in use."""
+        for listener in self._by_service.values():
+            listener.release()
+
+
+def _reset(transport: asyncio.Transport | None) -> None:
+    """Cut a connection such that its client sees a reset, not an end."""
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it may have gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.Request:
+    return web.Request(message, payload, protocol, writer, task, asyncio.get_running_loop())

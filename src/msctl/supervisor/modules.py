@@ -1,0 +1,96 @@
+"""Import of a project's own modules from its root folder, and again after they were edited.
+
+Two services of one project share its modules. Once a source file has changed, the next load
+forgets all modules below the root; what runs keeps the objects that it has.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from threading import Lock
+
+_FOREIGN = ("site-packages", "dist-packages")
+
+
+class ImportPathError(Exception):
+    """An import path that is not `module:attribute`, or whose module has no such attribute."""
+
+
+class Loader:
+    """Loads `module:attribute` targets for one project; `root` None means the installed packages only."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = None if root is None else root.resolve()
+        self._seen: dict[Path, tuple[int, int]] = {}
+        # Imports run in threads, one at a time: two services may import the same package.
+        self._lock = Lock()
+
+    def load(self, target: str) -> object:
+        """The object that `target` names; raises whatever its import raises, or ImportPathError."""
+        module_name, separator, attribute = target.partition(":")
+        if not (module_name and separator and attribute):
+            raise ImportPathError(f"{target!r} is not of the form 'package.module:attribute'")
+        with self._lock:
+            if self._root is not None:
+                self._prepare(self._root)
+            try:
+                found: object = importlib.import_module(module_name)
+            finally:
+                if self._root is not None:
+                    self._remember(self._root)
+        for part in attribute.split("."):
+            try:
+                found = getattr(found, part)
+            except AttributeError:
+                raise ImportPathError(f"module {module_name!r} has no attribute {attribute!r}") from None
+        return found
+
+    def close(self) -> None:
+        """Forget the project's modules and folder, so that another one in this process finds its own."""
+        if self._root is None:
+            return
+        for name in _own_modules(self._root):
+            del sys.modules[name]
+        if str(self._root) in sys.path:
+            sys.path.remove(str(self._root))
+        self._seen.clear()
+
+    def _prepare(self, root: Path) -> None:
+        folder = str(root)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+        if any(_stamp(file) != stamp for file, stamp in self._seen.items()):
+            for name, file in _own_modules(root).items():
+                del sys.modules[name]
+                # Python trusts a cached file of the same second and size; an editor can be that quick.
+                Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+            self._seen.clear()
+
+    def _remember(self, root: Path) -> None:
+        for file in _own_modules(root).values():
+            self._seen.setdefault(file, _stamp(file))
+
+
+def _own_modules(root: Path) -> dict[str, Path]:
+    """The loaded modules whose source lies below `root`, other than packages installed there."""
+    own: dict[str, Path] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not file or name == "__main__" or name.partition(".")[0] == "msctl" or not file.endswith(".py"):
+            continue
+        path = Path(file)
+        if path.is_relative_to(root) and not any(part in _FOREIGN for part in path.parts):
+            own[name] = path
+    return own
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)

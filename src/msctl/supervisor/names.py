@@ -1,0 +1,38 @@
+"""From the names and globs that a user types to services of the project; pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from msctl.errors import UnknownServiceError
+
+_GLOB = frozenset("*?[")
+
+
+def select(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The services that `names` mean (shell globs allowed), in the order of `known`, each once.
+
+    No name gives no service. Raises UnknownServiceError, with the nearest name, for the first
+    that means none.
+    """
+    chosen: set[str] = set()
+    for name in names:
+        matches = [other for other in known if other == name]
+        if not matches and _GLOB.intersection(name):
+            matches = [other for other in known if fnmatchcase(other, name)]
+        if not matches:
+            raise unknown(name, known)
+        chosen.update(matches)
+    return [name for name in known if name in chosen]
+
+
+def unknown(name: str, known: Sequence[str]) -> UnknownServiceError:
+    """The error for a name that the project does not have."""
+    near = difflib.get_close_matches(name, known, n=1)
+    has = f"The project has: {', '.join(known)}." if known else "The project has no services."
+    return UnknownServiceError(
+        f"There is no service {name!r}." if not _GLOB.intersection(name) else f"No service matches {name!r}.",
+        hint=f"Did you mean {near[0]!r}? {has}" if near else has,
+    )

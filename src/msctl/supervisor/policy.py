@@ -1,0 +1,86 @@
+"""Whether and when an instance that ended is started again; pure, its randomness is handed in.
+
+The numbers are those of the documentation: 0.5 s doubling to 30 s, a fifth of it random, five
+failures in a row are enough, and half a minute of readiness clears the count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msctl.specs import RestartPolicy
+
+FIRST_DELAY = 0.5
+MAX_DELAY = 30.0
+JITTER = 0.2
+MAX_FAILURES = 5
+STABLE_AFTER = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an instance ended: `reason` as a person reads it ("exit 1", "killed by SIGSEGV").
+
+    `final` says that another try cannot help: the command does not exist, the import fails.
+    `untidy` says that it has left something behind which is still to be ended.
+    """
+
+    success: bool
+    reason: str
+    final: bool = False
+    untidy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Start again after `delay` seconds."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Leave it: it ended as it should."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Leave it: it failed for good."""
+
+    reason: str
+
+
+Verdict = Retry | Done | GiveUp
+
+
+class Restarts:
+    """The restart decisions for one instance since somebody last asked for it."""
+
+    def __init__(self, policy: RestartPolicy, random: Callable[[], float]) -> None:
+        """`random` gives numbers from 0 up to 1."""
+        self._policy = policy
+        self._random = random
+        self.in_a_row = 0
+
+    def decide(self, outcome: Outcome, ready_for: float = 0.0) -> Verdict:
+        """What to do after `outcome`, when the instance had been ready for `ready_for` seconds."""
+        if outcome.success and self._policy is not RestartPolicy.ALWAYS:
+            return Done(outcome.reason)
+        if outcome.final or self._policy is RestartPolicy.NO:
+            return GiveUp(outcome.reason)
+        if ready_for >= STABLE_AFTER:
+            self.in_a_row = 0
+        self.in_a_row += 1
+        if self.in_a_row >= MAX_FAILURES:
+            return GiveUp(f"{outcome.reason}, {MAX_FAILURES} times in a row")
+        return Retry(backoff(self.in_a_row, self._random()), outcome.reason)
+
+
+def backoff(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row; `chance` from 0 to 1 spreads it by ±20 %."""
+    delay = min(MAX_DELAY, FIRST_DELAY * 2.0 ** (failures - 1))
+    return delay * (1.0 - JITTER + 2.0 * JITTER * chance)

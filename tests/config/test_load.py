@@ -1,0 +1,678 @@
+"""From files, variables and flags to a project: what is found, what wins, and what the errors say."""
+
+# ruff: noqa: E501 - a message stands on one line here, as it does for its reader
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from msctl.config.identity import ProjectIdentity, find_file, identify
+from msctl.config.load import Resolved, load
+from msctl.errors import ConfigError, ExitCode
+from msctl.model import BrokerMode, Kind
+from msctl.specs import Condition, Dependency, Isolation, RestartPolicy, RouteSpec, ServiceSpec
+
+APP = 'app = "shop:app"\n'
+Load = Callable[..., Resolved]
+
+
+@pytest.fixture
+def resolve(tmp_path: Path) -> Load:
+    def resolve(
+        text: str,
+        env: Mapping[str, str] | None = None,
+        *,
+        dotenv: str | None = None,
+        overrides: Mapping[str, str] | None = None,
+    ) -> Resolved:
+        (tmp_path / "msctl.toml").write_text(text, encoding="utf-8")
+        if dotenv is not None:
+            (tmp_path / ".env").write_text(dotenv, encoding="utf-8")
+        return load(cwd=tmp_path, env=env or {}, overrides=overrides)
+
+    return resolve
+
+
+@pytest.fixture
+def service(resolve: Load) -> Callable[[str], ServiceSpec]:
+    """The service `one` of a file that sets these keys beside its app."""
+
+    def service(keys: str) -> ServiceSpec:
+        app = "" if "command" in keys else APP
+        found = resolve(f"[services.one]\n{app}{keys}\n[services.two]\n{APP}oneshot = true").project.service(
+            "one"
+        )
+        assert found is not None
+        return found
+
+    return service
+
+
+@pytest.fixture
+def complaint(resolve: Load) -> Callable[..., ConfigError]:
+    def complaint(text: str, **given: object) -> ConfigError:
+        with pytest.raises(ConfigError) as caught:
+            resolve(text, **given)
+        assert caught.value.exit_code is ExitCode.USAGE
+        return caught.value
+
+    return complaint
+
+
+# --- the built-in system ----------------------------------------------------------------------
+
+
+def test_without_a_file_the_course_system_runs(tmp_path: Path) -> None:
+    project = load(cwd=tmp_path, env={}).project
+    assert (project.name, project.root, project.source) == ("course", None, "built-in course.toml")
+    assert [spec.name for spec in project.services] == ["hello", "users", "producer", "consumer", "gateway"]
+    assert [spec.port for spec in project.services] == [8080, 8081, None, None, 8080]
+    routes = [route for spec in project.services for route in spec.routes]
+    assert routes == [
+        RouteSpec("/hello", "hello"),
+        RouteSpec("/users", "users"),
+        RouteSpec("/messages", "producer"),
+    ]
+    assert [spec.name for spec in project.services if not spec.autostart] == ["consumer"]
+    assert project.gateway is not None
+    assert project.broker.url == "amqp://guest:guest@localhost:5672/"
+
+
+def test_every_app_of_the_course_system_is_hosted(tmp_path: Path) -> None:
+    assert {spec.kind for spec in load(cwd=tmp_path, env={}).project.services} == {Kind.HOSTED}
+
+
+# --- finding the file, and who the project is -------------------------------------------------
+
+
+def test_the_file_of_a_folder_above_is_found(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text("")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert find_file(below) == tmp_path / "msctl.toml"
+    assert load(cwd=below, env={}).project.root == tmp_path
+
+
+def test_the_nearest_file_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text("")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "msctl.toml").write_text("")
+    assert find_file(tmp_path / "inner") == tmp_path / "inner" / "msctl.toml"
+
+
+@pytest.mark.parametrize("given", ["other/my.toml", "other"])
+def test_a_file_or_its_folder_can_be_given(tmp_path: Path, given: str) -> None:
+    (tmp_path / "other").mkdir()
+    for name in ("my.toml", "msctl.toml"):
+        (tmp_path / "other" / name).write_text("")
+    project = load(file=Path(given), cwd=tmp_path, env={}).project
+    assert (project.root, project.name) == (tmp_path / "other", "other")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("shop", "shop"), ("My Shop!", "My-Shop"), ("..x", "x"), ("日本", "project"), ("a" * 80, "a" * 63)],
+)
+def test_the_name_is_the_folders_made_fit(tmp_path: Path, folder: str, name: str) -> None:
+    root = tmp_path / folder
+    root.mkdir()
+    (root / "msctl.toml").write_text("")
+    assert load(cwd=root, env={}).project.name == name
+
+
+IDENTITIES: list[tuple[str | None, dict[str, str], dict[str, str]]] = [
+    (None, {}, {}),
+    (None, {"MSCTL_PROJECT_NAME": "other"}, {}),
+    ("", {}, {}),
+    ('[project]\nname = "shop"', {}, {}),
+    ('[project]\nname = "${NAME}"', {"NAME": "shop"}, {}),
+    ('[project]\nname = "shop"', {"MSCTL_PROJECT_NAME": "other"}, {"project.name": "third"}),
+]
+
+
+@pytest.mark.parametrize(("text", "env", "overrides"), IDENTITIES)
+def test_identify_agrees_with_load(
+    tmp_path: Path, text: str | None, env: dict[str, str], overrides: dict[str, str]
+) -> None:
+    if text is not None:
+        (tmp_path / "msctl.toml").write_text(text)
+    project = load(cwd=tmp_path, env=env, overrides=overrides).project
+    identity = identify(cwd=tmp_path, env=env, overrides={**overrides, "services.x.port": "1"})
+    assert identity == ProjectIdentity(project.name, project.root)
+
+
+def test_a_project_with_a_mistake_still_has_a_name(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text(
+        '[project]\nname = "shop"\n[services.x]\nprot = "${NOWHERE}"\n[what]\n'
+    )
+    assert identify(cwd=tmp_path, env={}).name == "shop"
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+def test_a_service_takes_the_defaults_of_the_model(service: Callable[[str], ServiceSpec]) -> None:
+    assert service("") == ServiceSpec(name="one", app="shop:app")
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "value"),
+    [
+        ("command = \"node 'a b.js' --port $PORT\"", "command", ("node", "a b.js", "--port", "$PORT")),
+        ('command = ["node", "x y", 1]', "command", ("node", "x y", "1")),
+        ("port = 8082", "port", 8082),
+        ('port = "8082"', "port", 8082),
+        ('host = "0.0.0.0"', "host", "0.0.0.0"),
+        ('routes = ["/a", "/b/"]', "routes", (RouteSpec("/a", "one"), RouteSpec("/b/", "one"))),
+        ('routes = "/a"', "routes", (RouteSpec("/a", "one"),)),
+        (
+            'routes = [{ path = "/a", exact = true, methods = ["get"], headers = { X = "1" }, hosts = ["h"] }, "/b"]',
+            "routes",
+            (
+                RouteSpec("/a", "one", exact=True, methods=("GET",), headers={"X": "1"}, hosts=("h",)),
+                RouteSpec("/b", "one"),
+            ),
+        ),
+        ('depends_on = ["two"]', "depends_on", (Dependency("two"),)),
+        ('depends_on = ["two", "two"]', "depends_on", (Dependency("two"),)),
+        ('depends_on = "two"', "depends_on", (Dependency("two"),)),
+        ('depends_on = { two = "completed" }', "depends_on", (Dependency("two", Condition.COMPLETED),)),
+        ('depends_on = ["gateway"]', "depends_on", (Dependency("gateway"),)),
+        ("autostart = false", "autostart", False),
+        ('autostart = "no"', "autostart", False),
+        ('autostart = "TRUE"', "autostart", True),
+        ('replicas = 3\nisolation = "process"', "replicas", 3),
+        ('isolation = "process"', "isolation", Isolation.PROCESS),
+        ('health = "/healthz"', "health", "/healthz"),
+        ('ready_log = "^up on \\\\d+$"', "ready_log", r"^up on \d+$"),
+        ('restart = "always"', "restart", RestartPolicy.ALWAYS),
+        ('stop_timeout = "500ms"', "stop_timeout", 0.5),
+        ('stop_timeout = "10s"', "stop_timeout", 10.0),
+        ('stop_timeout = "2m"', "stop_timeout", 120.0),
+        ('stop_timeout = "1m30s"', "stop_timeout", 90.0),
+        ('stop_timeout = "1.5"', "stop_timeout", 1.5),
+        ("stop_timeout = 3", "stop_timeout", 3.0),
+        ("stop_timeout = 0.25", "stop_timeout", 0.25),
+        ("success_exit_codes = [3, 143]", "success_exit_codes", (3, 143)),
+        ('env = { A = "x", N = 1, F = 1.5, B = true }', "env", {"A": "x", "N": "1", "F": "1.5", "B": "true"}),
+        ('url = "https://host:1/base"', "url", "https://host:1/base"),
+        ("oneshot = true", "oneshot", True),
+        ("liveness = true", "liveness", True),
+        ('start_timeout = "1h"', "start_timeout", 3600.0),
+    ],
+)
+def test_a_key_is_read(service: Callable[[str], ServiceSpec], keys: str, field: str, value: object) -> None:
+    assert getattr(service(keys), field) == value
+
+
+def test_a_folder_is_taken_from_the_projects_own(
+    service: Callable[[str], ServiceSpec], tmp_path: Path
+) -> None:
+    (tmp_path / "sub").mkdir()
+    assert service('cwd = "sub"').cwd == tmp_path / "sub"
+
+
+def test_the_gateway_is_the_last_service(resolve: Load) -> None:
+    project = resolve(f'[gateway]\nport = 9000\nmax_body = "1KiB"\n[services.one]\n{APP}').project
+    assert project.gateway is not None
+    assert (project.gateway.port, project.gateway.max_body) == (9000, 1024)
+    assert [(spec.name, spec.port) for spec in project.services] == [("one", None), ("gateway", 9000)]
+
+
+def test_the_gateway_can_be_switched_off(resolve: Load) -> None:
+    project = resolve("[gateway]\nenabled = false").project
+    assert (project.gateway, project.services) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("size", "value"),
+    [
+        ("0", 0),
+        ("16MiB", 16 * 2**20),
+        ("1k", 1024),
+        ("2 KB", 2000),
+        ("1.5KiB", 1536),
+        ("1G", 2**30),
+        ("7b", 7),
+    ],
+)
+def test_sizes(resolve: Load, size: str, value: int) -> None:
+    gateway = resolve(f'[gateway]\nmax_body = "{size}"').project.gateway
+    assert gateway is not None
+    assert gateway.max_body == value
+
+
+def test_a_variable_stands_in_any_string(resolve: Load) -> None:
+    text = '[services.one]\ncommand = ["run", "${WORD} $PORT"]\nport = "${PORT:-81}"\n[services.one.env]\nA = "$${B}"'
+    (one, _) = resolve(text, {"WORD": "two words"}).project.services
+    assert one.command == ("run", "two words $PORT")
+    assert one.port == 81
+    assert one.env == {"A": "${B}"}
+
+
+# --- layers -----------------------------------------------------------------------------------
+
+FILE = f'[services.user-api]\n{APP}port = 1000\n[broker]\nurl = "amqp://file/"\n'
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "env", "overrides", "port", "origin"),
+    [
+        (None, {}, {}, 1000, "msctl.toml:3"),
+        ("MSCTL_USER_API_PORT=1001", {}, {}, 1001, ".env:1: MSCTL_USER_API_PORT"),
+        (
+            "MSCTL_USER_API_PORT=1001",
+            {"MSCTL_USER_API_PORT": "1002"},
+            {},
+            1002,
+            "variable MSCTL_USER_API_PORT",
+        ),
+        (None, {"MSCTL_USER_API_PORT": "1002"}, {"services.user-api.port": "1003"}, 1003, "command line"),
+        (None, {"MSCTL_USER_API_PORT": ""}, {}, 1000, "msctl.toml:3"),
+    ],
+)
+def test_a_later_layer_wins(
+    resolve: Load, dotenv: str | None, env: dict[str, str], overrides: dict[str, str], port: int, origin: str
+) -> None:
+    resolved = resolve(FILE, env, dotenv=dotenv, overrides=overrides)
+    assert resolved.project.services[0].port == port
+    assert str(resolved.origins["services.user-api.port"]) == origin
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "env", "url"),
+    [
+        ("", {"AMQP_URL": "amqp://one/"}, "amqp://one/"),
+        ("", {"AMQP_URL": "amqp://one/", "MSCTL_BROKER_URL": "amqp://two/"}, "amqp://two/"),
+        ("MSCTL_BROKER_URL=amqp://two/", {"AMQP_URL": "amqp://one/"}, "amqp://one/"),
+        ("AMQP_URL=amqp://three/", {}, "amqp://three/"),
+    ],
+)
+def test_the_brokers_url_has_a_second_variable(
+    resolve: Load, dotenv: str, env: dict[str, str], url: str
+) -> None:
+    assert resolve(FILE, env, dotenv=dotenv).project.broker.url == url
+
+
+def test_variables_reach_every_section(resolve: Load) -> None:
+    env = {
+        "MSCTL_GATEWAY_PORT": "9090",
+        "MSCTL_BROKER_MODE": "local",
+        "MSCTL_PROJECT_NAME": "else",
+        "MSCTL_USER_API_REPLICAS": "2",
+        "MSCTL_USER_API_ISOLATION": "process",
+        "MSCTL_USER_API_URL": "http://far:1",
+        "MSCTL_USER_API_ROUTES": "/a, /b",
+        "MSCTL_USER_API_SUCCESS_EXIT_CODES": "3,4",
+    }
+    project = resolve(FILE, env).project
+    one = project.services[0]
+    assert project.gateway is not None
+    assert (project.gateway.port, project.broker.mode, project.name) == (9090, BrokerMode.LOCAL, "else")
+    assert (one.replicas, one.isolation, one.url) == (2, Isolation.PROCESS, "http://far:1")
+    assert [route.path for route in one.routes] == ["/a", "/b"]
+    assert one.success_exit_codes == (3, 4)
+
+
+def test_variables_of_others_are_left_alone(resolve: Load) -> None:
+    env = {"MSCTL_SEND_QUEUE": "x", "MSCTL_LOG_FORMAT": "json", "MSCTL_WHATEVER": "y", "MSCTL_GATEWAY_X": "z"}
+    assert resolve(FILE, env) == resolve(FILE)
+
+
+def test_a_variable_that_nearly_names_a_key_is_told(resolve: Load) -> None:
+    resolved = resolve(FILE, {"MSCTL_USER_API_PROT": "1", "MSCTL_SEND_QUEUE": "x"})
+    assert resolved.stray == (("MSCTL_USER_API_PROT", "MSCTL_USER_API_PORT"),)
+
+
+def test_an_env_file_can_be_given_instead(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MSCTL_GATEWAY_PORT=1")
+    (tmp_path / "other.env").write_text("MSCTL_GATEWAY_PORT=2")
+    (tmp_path / "msctl.toml").write_text("")
+    gateway = load(cwd=tmp_path, env={}, env_file=Path("other.env")).project.gateway
+    assert gateway is not None
+    assert gateway.port == 2
+
+
+def test_the_built_in_system_reads_no_env_file_of_where_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("not an env file")
+    assert load(cwd=tmp_path, env={}).project.name == "course"
+
+
+def test_the_origin_of_a_default(resolve: Load) -> None:
+    assert str(resolve(FILE).origins["gateway.port"]) == "default"
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+BAD_KEYS = [
+    ("port = 70000", "port: expected a port from 0 to 65535, found 70000"),
+    ("port = -1", "port: expected a port from 0 to 65535, found -1"),
+    ("port = true", "port: expected a port from 0 to 65535, found true"),
+    ('port = "http"', 'port: expected a port from 0 to 65535, found "http"'),
+    ("replicas = 0", "replicas: expected a whole number from 1 to 1000, found 0"),
+    ('autostart = "maybe"', 'autostart: expected true or false, found "maybe"'),
+    ('host = ""', 'host: expected a host name or an IP address, found ""'),
+    ("host = 1", "host: expected a host name or an IP address, found 1"),
+    ('health = "healthz"', 'health: expected a path that starts with "/", found "healthz"'),
+    ('health = "/a b"', 'health: a path holds no space, query or fragment, found "/a b"'),
+    ('routes = ["/a", "b"]', 'routes[1]: expected a path that starts with "/", found "b"'),
+    ('routes = ["/a/../b"]', 'routes[0]: a path holds no "." or ".." element, found "/a/../b"'),
+    (
+        "routes = 1",
+        'routes: expected a list of paths such as ["/orders"], or of tables with a "path", found 1',
+    ),
+    ("routes = [1]", "routes[0]: expected a table, found 1"),
+    ("routes = [{ exact = true }]", 'routes[0]: expected the key "path", a path that starts with "/"'),
+    (
+        'routes = [{ path = "/a", methods = ["G T"] }]',
+        'routes[0].methods[0]: expected the name of a method, found "G T"',
+    ),
+    (
+        'routes = [{ path = "/a", headers = [] }]',
+        "routes[0].headers: expected a table of header names and values, found an empty list",
+    ),
+    (
+        'routes = [{ path = "/a", headers = { "X Y" = "1" } }]',
+        "routes[0].headers.X Y: expected the name of a header",
+    ),
+    (
+        'routes = [{ path = "/a", headers = { X = [] } }]',
+        "routes[0].headers.X: expected a string, found an empty list",
+    ),
+    (
+        'routes = ["/a", "/a/"]',
+        "routes[1]: the route '/a/' takes the same requests as the route '/a' of 'one'",
+    ),
+    ('depends_on = ["tow"]', 'depends_on[0]: there is no service "tow"'),
+    ('depends_on = { tow = "ready" }', 'depends_on.tow: there is no service "tow"'),
+    ('depends_on = ["broker"]', 'depends_on[0]: the broker is no service: leave "broker" out'),
+    ("depends_on = [1]", "depends_on[0]: expected the name of a service, found 1"),
+    (
+        "depends_on = 1",
+        "depends_on: expected a list of services, or a table from service to condition, found 1",
+    ),
+    (
+        'depends_on = { two = "healthy" }',
+        'depends_on.two: expected "started", "ready" or "completed", found "healthy"',
+    ),
+    ("depends_on = { two = 1 }", 'depends_on.two: expected "started", "ready" or "completed", found 1'),
+    (
+        'depends_on = { three = "completed" }',
+        "depends_on.three: three never completes, for it is no one-shot",
+    ),
+    ('depends_on = ["one"]', "depends_on: the services wait for each other: one → one"),
+    ('restart = "on_failure"', 'restart: expected "always", "on-failure" or "no", found "on_failure"'),
+    (
+        'ready_log = "("',
+        'ready_log: not a regular expression: missing ), unterminated subpattern at position 0, in "("',
+    ),
+    (
+        'stop_timeout = "ten"',
+        'stop_timeout: expected a duration such as "10s", "500ms" or a number of seconds, found "ten"',
+    ),
+    (
+        'stop_timeout = "10s5"',
+        'stop_timeout: expected a duration such as "10s", "500ms" or a number of seconds, found "10s5"',
+    ),
+    (
+        'stop_timeout = ""',
+        'stop_timeout: expected a duration such as "10s", "500ms" or a number of seconds, found ""',
+    ),
+    (
+        "stop_timeout = -1",
+        'stop_timeout: expected a duration such as "10s", "500ms" or a number of seconds, found -1',
+    ),
+    (
+        "stop_timeout = nan",
+        'stop_timeout: expected a duration such as "10s", "500ms" or a number of seconds, found nan',
+    ),
+    (
+        "stop_timeout = []",
+        'stop_timeout: expected a duration such as "10s", "500ms" or a number of seconds, found an empty list',
+    ),
+    ("success_exit_codes = [256]", "success_exit_codes[0]: expected an exit code from 0 to 255, found 256"),
+    (
+        "success_exit_codes = {}",
+        "success_exit_codes: expected a list of exit codes from 0 to 255, found a table",
+    ),
+    ('env = ["A=1"]', "env: expected a table of variables, found a list"),
+    ('env = { "A B" = "1" }', "env.A B: expected the name of a variable: letters, digits and underscores"),
+    ("env = { A = [1] }", "env.A: expected a string, found a list"),
+    ('env = { A = "\\u0000" }', "env.A: a variable cannot hold a NUL character"),
+    ('url = "far:1"', 'url: expected a URL such as "http://127.0.0.1:8081", found "far:1"'),
+    ('app = "shop"', 'app: expected an import path such as "shop.orders:create_app", found "shop"'),
+    ("replicas = 2", "replicas: 2 instances of a hosted service would share one process"),
+    ('health = "${NOWHERE}"', "health: the variable NOWHERE is not set"),
+    ('health = "${"', 'health: "${" must be followed by the name of a variable'),
+    ("prot = 1", "prot: this key is not known"),
+    (f'health = "{"x" * 100}"', f'health: expected a path that starts with "/", found "{"x" * 60}…"'),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), BAD_KEYS)
+def test_a_bad_value_is_named_with_its_line(
+    complaint: Callable[..., ConfigError], keys: str, message: str
+) -> None:
+    app = "" if keys.startswith("app") else APP
+    text = f"[services.three]\n{APP}[services.two]\n{APP}\n[services.one]\n{app}{keys}"
+    line = text.count("\n") + 1
+    assert complaint(text).message == f"msctl.toml:{line}: services.one.{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[services.one]", "msctl.toml:1: services.one: a service needs what it runs"),
+        (
+            f'[services.one]\n{APP}command = "x"',
+            "msctl.toml:3: services.one.command: a service has either app or command, not both",
+        ),
+        (
+            '[services.one]\ncommand = ""',
+            'msctl.toml:2: services.one.command: expected a command as one string, or a list of its words, found ""',
+        ),
+        (
+            "[services.one]\ncommand = [[]]",
+            "msctl.toml:2: services.one.command[0]: expected a string, found an empty list",
+        ),
+        (
+            "[services.one]\ncommand = 1",
+            "msctl.toml:2: services.one.command: expected a command as one string, or a list of its words, found 1",
+        ),
+        (
+            '[services.one]\ncommand = "a \'b"',
+            'msctl.toml:2: services.one.command: cannot be split into words: no closing quotation in "a \'b"',
+        ),
+        (
+            '[services.one]\ncommand = "x"\nliveness = true',
+            "msctl.toml:3: services.one.liveness: there is no probe to go by",
+        ),
+        (
+            f'[services.one]\n{APP}cwd = "nowhere/"',
+            "msctl.toml:3: services.one.cwd: there is no folder {root}/nowhere",
+        ),
+        ("[services.gateway]", 'msctl.toml:1: services.gateway: the name "gateway" is taken by msctl'),
+        ("[services.msctl]", 'msctl.toml:1: services.msctl: the name "msctl" is taken by msctl'),
+        (
+            "[services.Users]",
+            "msctl.toml:1: services.Users: a service's name begins with a small letter, and goes on with small letters, digits, - and _ (63 at most)",
+        ),
+        (
+            f"[services.a-b]\n{APP}[services.a_b]\n{APP}",
+            'msctl.toml:3: services.a_b: "a-b" and "a_b" would share their variables (A_B_URL)',
+        ),
+        ("[service.one]", "msctl.toml:1: service: this table is not known"),
+        ("services = 1", "msctl.toml:1: services: expected a table, found 1"),
+        ("[services]\none = 1", "msctl.toml:2: services.one: expected a table, found 1"),
+        ("[[gateway]]", "msctl.toml:1: gateway: expected a table, found a list"),
+        ("\n[gateway]\nprt = 1", "msctl.toml:3: gateway.prt: this key is not known"),
+        (
+            '[gateway]\nmax_body = "1XB"',
+            'msctl.toml:2: gateway.max_body: expected a size such as "16MiB" or a number of bytes, found "1XB"',
+        ),
+        (
+            "[gateway]\nmax_body = -1",
+            'msctl.toml:2: gateway.max_body: expected a size such as "16MiB" or a number of bytes, found -1',
+        ),
+        (
+            '[gateway]\nmax_body = "0.3"',
+            'msctl.toml:2: gateway.max_body: expected a size such as "16MiB" or a number of bytes, found "0.3"',
+        ),
+        (
+            '[broker]\nmode = "embeded"',
+            'msctl.toml:2: broker.mode: expected "auto", "embedded", "external", "local" or "docker", found "embeded"',
+        ),
+        (
+            '[broker]\nurl = "http://x"',
+            'msctl.toml:2: broker.url: expected "amqp://user:password@host:port/vhost", found "http://x"',
+        ),
+        (
+            '[broker]\nurl = "http://u:secret@x"',
+            'msctl.toml:2: broker.url: expected "amqp://user:password@host:port/vhost", found "http://u:***@x"',
+        ),
+        (
+            '[broker]\nurl = "amqp://u:secret@h:99999/"',
+            'msctl.toml:2: broker.url: the port is not one from 1 to 65535 in "amqp://u:***@h:99999/"',
+        ),
+        (
+            '[project]\nname = "a b"',
+            'msctl.toml:2: project.name: expected up to 63 letters, digits, dots, dashes and underscores, found "a b"',
+        ),
+        ("a = ", "msctl.toml:1:5: this is not TOML: invalid value"),
+        ('a = """\n', "msctl.toml:2:1: this is not TOML: unterminated string"),
+        (
+            f"[services.one]\n{APP}port = 1\n[services.two]\n{APP}port = 1",
+            "msctl.toml:6: services.two.port: port 1 is already that of one",
+        ),
+        (
+            f'[services.one]\n{APP}port = 1\n[services.two]\n{APP}port = 1\nhost = "0.0.0.0"',
+            "msctl.toml:6: services.two.port: port 1 is already that of one",
+        ),
+        (
+            f"[services.one]\n{APP}port = 5672",
+            "msctl.toml:3: services.one.port: port 5672 is already that of the broker",
+        ),
+        ("[gateway]\nport = 5672", "msctl.toml:2: gateway.port: port 5672 is already that of the broker"),
+        (
+            f'[services.one]\n{APP}routes = ["/a"]\n[services.two]\n{APP}routes = ["/a"]',
+            "msctl.toml:6: services.two.routes[0]: the route '/a' takes the same requests as the route '/a' of 'one'",
+        ),
+        (
+            f'[services.a]\n{APP}depends_on = ["b"]\n[services.b]\n{APP}depends_on = ["c"]\n[services.c]\n{APP}depends_on = ["b"]',
+            "msctl.toml:6: services.b.depends_on: the services wait for each other: b → c → b",
+        ),
+    ],
+)
+def test_a_bad_file_is_told_with_its_line(
+    complaint: Callable[..., ConfigError], tmp_path: Path, text: str, message: str
+) -> None:
+    assert complaint(text).message == message.replace("{root}", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[services.one]\n{APP}port = 8080",  # shares the gateway's
+        f'[services.one]\n{APP}port = 1\nhost = "127.0.0.2"\n[services.two]\n{APP}port = 1',
+        f"[services.one]\n{APP}port = 0\n[services.two]\n{APP}port = 0",
+        f'[services.one]\n{APP}port = 1\nurl = "http://far:1"\n[services.two]\n{APP}port = 1',
+        f'[services.one]\n{APP}port = 5672\n[broker]\nurl = "amqp://far/"',
+        f'[services.one]\n{APP}routes = ["/a", {{ path = "/a", methods = ["POST"] }}]',
+        f'[services.one]\n{APP}routes = ["/a", {{ path = "/a", exact = true }}]',
+        f'[services.one]\n{APP}routes = ["/a", {{ path = "/a", hosts = ["h"] }}]',
+    ],
+)
+def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> None:
+    assert resolve(text).project.services
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (f"[services.one]\n{APP}prot = 1", 'Did you mean "port"?'),
+        ("[service.one]", 'Did you mean "services"?'),
+        ("[broker]\nhost = 1", "Known here: mode, url."),
+        (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'Did you mean "two"?'),
+        (f'[services.one]\n{APP}restart = "onfailure"', 'Did you mean "on-failure"?'),
+        (f'[services.one]\n{APP}routes = ["orders"]', 'Write "/orders".'),
+        ("[services.gateway]", "Put the gateway's settings under [gateway]."),
+    ],
+)
+def test_a_hint_says_what_to_do(complaint: Callable[..., ConfigError], text: str, hint: str) -> None:
+    assert complaint(text).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"env": {"MSCTL_USER_API_PORT": "x"}},
+            'variable MSCTL_USER_API_PORT: services.user-api.port: expected a port from 0 to 65535, found "x"',
+        ),
+        (
+            {"dotenv": "\nMSCTL_USER_API_PORT=x"},
+            '.env:2: MSCTL_USER_API_PORT: services.user-api.port: expected a port from 0 to 65535, found "x"',
+        ),
+        ({"dotenv": "A=1\n=what"}, ".env:2: expected NAME=value"),
+        (
+            {"overrides": {"services.user-api.port": "x"}},
+            'command line: services.user-api.port: expected a port from 0 to 65535, found "x"',
+        ),
+        (
+            {"overrides": {"services.user-ap.port": "1"}},
+            "command line: services.user-ap.port: this key is not known",
+        ),
+    ],
+)
+def test_a_bad_variable_or_flag_is_named(
+    resolve: Load, given: dict[str, object], message: str | None
+) -> None:
+    if message is None:
+        assert resolve(FILE, **given).project.services
+        return
+    with pytest.raises(ConfigError) as caught:
+        resolve(FILE, **given)
+    assert caught.value.message == message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^none.toml: there is no such file$"):
+        load(file=Path("none.toml"), cwd=tmp_path, env={})
+
+
+def test_an_env_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^none.env: there is no such file$"):
+        load(cwd=tmp_path, env={}, env_file=Path("none.env"))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"^msctl.toml: cannot be read: is a directory$"):
+        load(file=tmp_path, cwd=tmp_path, env={})
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_bytes(b"# one\n\xff = 1")
+    with pytest.raises(ConfigError, match=r"^msctl.toml:2: is not UTF-8$"):
+        load(cwd=tmp_path, env={})
+
+
+def test_a_file_that_is_far_too_large(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_bytes(b"#" * (4 * 1024 * 1024 + 1))
+    with pytest.raises(ConfigError, match="larger than 4 MiB"):
+        load(cwd=tmp_path, env={})
+
+
+def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_bytes(b'\xef\xbb\xbf[project]\r\nname = "shop"\r\n')
+    assert load(cwd=tmp_path, env={}).project.name == "shop"
+
+
+def test_a_file_elsewhere_is_named_in_full(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "msctl.toml").write_text("[what]")
+    with pytest.raises(ConfigError, match=rf"^{tmp_path}/msctl\.toml:1: what: "):
+        load(cwd=tmp_path / "below", env={})

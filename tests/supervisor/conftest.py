@@ -1,0 +1,167 @@
+"""A supervisor over a project made in the test, and checks that nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+import uvloop
+
+from msctl.clock import AsyncClock, SystemClock
+from msctl.discovery.registry import Registry
+from msctl.model import Event, ServiceSnapshot, State
+from msctl.specs import BrokerSpec, GatewaySpec, Project, ServiceSpec
+from msctl.supervisor.hosted import HostedFactory
+from msctl.supervisor.runner import Supervisor
+from msctl.telemetry.logs import LogHub
+
+AMQP = "amqp://guest:guest@127.0.0.1:5672/"
+
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """Sockets, pipes and children pass through the loop: those tests run on the one that the stack
+    uses, and on asyncio's own, which it uses where that is absent."""
+    loops: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in ("test_hosted_services.py", "test_command_services.py"):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
+
+
+@dataclass
+class Rig:
+    """A supervisor and everything that it tells."""
+
+    supervisor: Supervisor
+    registry: Registry
+    logs: LogHub
+    events: list[Event] = field(default_factory=list)
+    waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = field(default_factory=list)
+
+    def heard(self, event: Event) -> None:
+        self.events.append(event)
+        self._look()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until an event or a log line makes this true; fails after 20 s."""
+        if condition():
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append((condition, future))
+        await asyncio.wait_for(future, 20)
+
+    async def until_state(self, service: str, state: State) -> None:
+        await self.until(lambda: self.service(service).state is state)
+
+    def service(self, name: str) -> ServiceSnapshot:
+        return next(s for s in self.supervisor.snapshot() if s.name == name)
+
+    def states(self, service: str) -> list[State]:
+        """The states that its instances went through, repeats left out."""
+        seen: list[State] = []
+        for event in self.events:
+            if event.service == service and (not seen or seen[-1] is not event.state):
+                seen.append(event.state)
+        return seen
+
+    def text(self, service: str) -> str:
+        return "\n".join(line.text for line in self.logs.tail([service]))
+
+    def _look(self, _line: object = None) -> None:
+        for entry in list(self.waiting):
+            condition, future = entry
+            if future.done() or condition():
+                self.waiting.remove(entry)
+                if not future.done():
+                    future.set_result(None)
+
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[MakeRig]:
+    """`rig(*services, gateway=…)` gives a Rig, which is shut down after the test."""
+    made: list[Rig] = []
+
+    def make(
+        *services: ServiceSpec,
+        root: Path | None = tmp_path,
+        gateway: GatewaySpec | None = None,
+        builtin: Mapping[str, HostedFactory] | None = None,
+        clock: AsyncClock | None = None,
+        serve_argv: Callable[[str, str], Sequence[str]] | None = None,
+    ) -> Rig:
+        clock = clock or SystemClock(asyncio.sleep)
+        logs = LogHub(clock)
+        registry = Registry()
+        heard: list[Rig] = []
+        supervisor = Supervisor(
+            Project("test", root, "msctl.toml", services, gateway, BrokerSpec()),
+            clock=clock,
+            logs=logs,
+            registry=registry,
+            builtin=builtin or {},
+            amqp_url=lambda: AMQP,
+            on_event=lambda event: heard[0].heard(event),  # noqa: PLW0108 - it is not there yet
+            serve_argv=serve_argv,
+        )
+        rig = Rig(supervisor, registry, logs)
+        heard.append(rig)
+        logs.listen(rig._look)
+        made.append(rig)
+        return rig
+
+    yield make
+    for one in made:
+        await asyncio.wait_for(one.supervisor.shutdown(5), 20)
+        assert {s.state for s in one.supervisor.snapshot()} <= {State.STOPPED}
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left() -> AsyncIterator[None]:
+    """No task, process or listening socket of a test outlives it."""
+    me = psutil.Process()
+    tasks = asyncio.all_tasks()
+    children = set(me.children(recursive=True))
+    yield
+    left = asyncio.all_tasks() - tasks
+    assert not [t for t in left if t is not asyncio.current_task() and not t.done()]
+    assert set(me.children(recursive=True)) <= children
+    assert [c for c in me.net_connections() if c.status == psutil.CONN_LISTEN] == []
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+    """`write("shop/app.py", source)` puts a file below the project's root."""
+
+    def put(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield put
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for tests of declared ports."""
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

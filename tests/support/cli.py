@@ -1,0 +1,120 @@
+"""The real command line, in processes of its own, with a runtime folder that belongs to one test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).parents[2] / "src"
+PATIENCE = 60.0
+"""Seconds after which a command that has not ended fails its test; no test waits for it to pass."""
+
+
+class Msctl:
+    """Runs `msctl` in `folder` with only the MSCTL_* variables of `env`."""
+
+    def __init__(self, folder: Path, runtime: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.runtime = runtime
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("MSCTL_") and k != "AMQP_URL"}
+        self.env = {
+            **clean,
+            "MSCTL_RUNTIME_DIR": str(runtime),
+            "PYTHONPATH": str(SOURCE),
+            "PYTHONWARNINGS": "error",
+            "COLUMNS": "200",
+            **env,
+        }
+
+    def command(self, *args: str) -> list[str]:
+        return [sys.executable, "-m", "msctl", *args]
+
+    def run(
+        self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to its end; output is decoded with replacement, so binary never fails a test itself."""
+        done = subprocess.run(
+            self.command(*args),
+            cwd=self.folder,
+            env={**self.env, **(env or {})},
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        return subprocess.CompletedProcess(
+            done.args,
+            done.returncode,
+            done.stdout.decode(errors="replace"),
+            done.stderr.decode(errors="replace"),
+        )
+
+    def ok(self, *args: str, stdin: bytes | None = None) -> str:
+        """Run, expect exit code 0, and return standard output."""
+        done = self.run(*args, stdin=stdin)
+        assert done.returncode == 0, (
+            f"msctl {' '.join(args)} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.ok("status", "--json"))["data"]
+        return document
+
+    def states(self) -> dict[str, str]:
+        return {service["name"]: service["state"] for service in self.status()["services"]}
+
+    @contextmanager
+    def process(self, *args: str) -> Iterator[Process]:
+        """The command, running; killed at the end if it still does."""
+        child = subprocess.Popen(
+            self.command(*args),
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        process = Process(child)
+        try:
+            yield process
+        finally:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()
+
+
+class Process:
+    """A command that runs; both of its outputs can be read line by line."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self.child = child
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def line(self, stream: str, containing: str) -> str:
+        """Read until a line contains this; fails the test if the output ends first."""
+        pipe = self.child.stdout if stream == "stdout" else self.child.stderr
+        assert pipe is not None
+        seen = []
+        while line := pipe.readline().decode(errors="replace"):
+            seen.append(line)
+            if containing in line:
+                return line
+        raise AssertionError(f"no line with {containing!r} in:\n{''.join(seen)}")
+
+    def signal(self, number: signal.Signals = signal.SIGINT) -> None:
+        self.child.send_signal(number)
+
+    def wait(self) -> int:
+        self.child.communicate(timeout=PATIENCE)
+        return self.child.returncode

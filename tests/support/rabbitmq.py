@@ -1,0 +1,57 @@
+"""One private RabbitMQ node for a whole test session, in a thread with a loop of its own.
+
+Tests share the node and its vhost `/`, because making a vhost takes `rabbitmqctl` (a second each,
+and the node has no distribution for it to talk to). What keeps them apart is names: a test uses
+exclusive queues, or names that nobody else has (`unique`), and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from msctl.errors import BrokerError
+from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings, find_binary
+
+
+def unique(prefix: str = "q") -> str:
+    """A name that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def require_binary() -> None:
+    """Skip the test where there is no RabbitMQ; on CI, which installs it, fail instead."""
+    try:
+        find_binary()
+    except BrokerError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have RabbitMQ: {error.message}", pytrace=False)
+        pytest.skip(f"{error.message} {error.hint}")
+
+
+@contextmanager
+def running_node() -> Iterator[str]:
+    """A node of its own while the block runs; yields its AMQP URL."""
+    folder = Path(tempfile.mkdtemp(prefix="msctl-rabbitmq-"))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="rabbitmq-node", daemon=True)
+    thread.start()
+    node = RabbitNode(RabbitSettings("127.0.0.1", 0, folder), log=lambda level, text: None)
+    try:
+        url = asyncio.run_coroutine_threadsafe(node.start(), loop).result(90)
+        yield url
+    finally:
+        asyncio.run_coroutine_threadsafe(node.stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+        shutil.rmtree(folder, ignore_errors=True)

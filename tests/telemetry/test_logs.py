@@ -1,0 +1,99 @@
+"""The log hub keeps the last lines of each service apart, and followers see all that comes."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+from tests.support.clock import FakeClock
+
+from msctl.model import LogLine, LogQuery
+from msctl.telemetry.logs import MAX_LINE, HubHandler, LogHub, current_service
+
+
+def texts(lines: list[LogLine]) -> list[str]:
+    return [line.text for line in lines]
+
+
+def test_a_chatty_service_never_evicts_another() -> None:
+    hub = LogHub(FakeClock(), capacity=5)
+    hub.append("quiet", "the only line")
+    for number in range(100):
+        hub.append("chatty", str(number))
+    assert texts(hub.tail(["quiet"])) == ["the only line"]
+    assert texts(hub.tail(["chatty"])) == ["95", "96", "97", "98", "99"]
+
+
+def test_lines_of_several_services_come_in_the_order_they_were_written() -> None:
+    hub = LogHub(FakeClock())
+    for number in range(6):
+        hub.append("even" if number % 2 == 0 else "odd", str(number))
+    assert texts(hub.tail()) == ["0", "1", "2", "3", "4", "5"]
+    assert texts(hub.tail(count=2)) == ["4", "5"]
+    assert texts(hub.tail(count=0)) == []
+
+
+def test_each_line_of_a_text_is_a_line_of_its_own() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "Traceback:\n  file\nValueError", "error")
+    assert texts(hub.tail()) == ["Traceback:", "  file", "ValueError"]
+    assert {line.level for line in hub.tail()} == {"error"}
+
+
+def test_an_endless_line_is_cut_and_says_so() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "x" * (MAX_LINE + 7))
+    assert hub.tail()[0].text.endswith("… (7 more characters cut)")
+
+
+async def test_a_follower_gets_the_tail_and_then_what_comes() -> None:
+    hub = LogHub(FakeClock())
+    for number in range(5):
+        hub.append("users", str(number))
+    async with aclosing(hub.follow(LogQuery(("users",), tail=2, follow=True))) as lines:  # type: ignore[type-var]  # a generator behind AsyncIterator
+        assert [(await anext(lines)).text, (await anext(lines)).text] == ["3", "4"]
+        hub.append("hello", "not asked for")
+        hub.append("users", "5")
+        assert (await anext(lines)).text == "5"
+
+
+async def test_without_follow_the_lines_end_with_the_last_one() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "one")
+    assert [line.text async for line in hub.follow(LogQuery())] == ["one"]
+
+
+async def test_a_follower_that_is_too_slow_is_told_how_many_lines_it_missed() -> None:
+    hub = LogHub(FakeClock(), backlog=2)
+    lines = hub.follow(LogQuery(tail=0, follow=True))
+    hub.append("users", "before")
+    async with aclosing(lines):  # type: ignore[type-var]  # a generator behind AsyncIterator
+        waiting = hub.follow(LogQuery(tail=1, follow=True))
+        async with aclosing(waiting):  # type: ignore[type-var]  # a generator behind AsyncIterator
+            assert (await anext(waiting)).text == "before"
+            for number in range(5):
+                hub.append("users", str(number))
+            assert (await anext(waiting)).text == "(3 lines were skipped: this reader was too slow)"
+            assert (await anext(waiting)).text == "3"
+
+
+def test_a_listener_is_called_with_each_line_at_once() -> None:
+    hub = LogHub(FakeClock())
+    seen: list[str] = []
+    hub.listen(lambda line: seen.append(f"{line.service}: {line.text}"))
+    hub.append("users", "one")
+    assert seen == ["users: one"]
+
+
+def test_records_of_logging_belong_to_the_service_whose_task_wrote_them() -> None:
+    hub = LogHub(FakeClock())
+    logger = logging.Logger("some.library")
+    logger.addHandler(HubHandler(hub))
+    token = current_service.set("users")
+    logger.warning("careful with %s", "that")
+    current_service.reset(token)
+    logger.error("of the stack")
+    assert [(line.service, line.level, line.text) for line in hub.tail()] == [
+        ("users", "warning", "careful with that"),
+        ("msctl", "error", "of the stack"),
+    ]
