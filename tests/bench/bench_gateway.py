@@ -216,13 +216,16 @@ async def _p99s(url: str) -> tuple[float, float]:
             return statistics.quantiles(times, n=100)[98]
 
         await timed()
-        alone = await timed()
-        hanging = [asyncio.create_task(session.get(f"{url}/hang").__aenter__()) for _ in range(200)]
-        await asyncio.sleep(0.5)
-        beside = await timed()
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
+        rounds: list[tuple[float, float]] = []
+        for _ in range(3):
+            alone = await timed()
+            hanging = [asyncio.create_task(session.get(f"{url}/hang").__aenter__()) for _ in range(200)]
+            await asyncio.sleep(0.5)
+            rounds.append((alone, await timed()))
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+        alone, beside = sorted(rounds, key=lambda pair: pair[0] / pair[1])[1]
         return alone, beside
 
 

@@ -589,6 +589,28 @@ async def test_a_handler_that_fails_in_mid_body_never_ends_cleanly(kind: str, le
         await ask(kind, handler)
 
 
+async def test_a_body_that_only_the_end_marks_is_reset_and_never_closed(kind: str) -> None:
+    """To an HTTP/1.0 client a closed connection is a whole body: only a reset says that it is not."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"some")
+        await go_on.wait()
+        raise RuntimeError("in the middle")
+
+    go_on = asyncio.Event()
+    async with running(RouteSpec("/x", "x")) as gateway:
+        await gateway.serve("x", application(handler), kind)
+        client = await gateway.client()
+        await client.send(b"GET /x HTTP/1.0\r\nHost: x\r\n\r\n")
+        assert (await client.head()).status == 200
+        assert await client.reader.readexactly(4) == b"some"
+        go_on.set()
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+
 async def test_a_body_shorter_than_promised_never_ends_cleanly(kind: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
