@@ -15,6 +15,7 @@ promtool prometheus
 kubectl kubernetes-client
 systemd-analyze systemd
 buildah buildah
+strip binutils
 LIST
 if [ "${1:-}" = bench ]; then
     command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
