@@ -1,0 +1,261 @@
+"""What the stack measures: OpenTelemetry's names in Prometheus form, in a registry of its own.
+
+Fed through observers by the gateway, by the services' own listeners and by messaging. Series do not
+grow with what clients send: labels come from the configuration or from closed sets, and past
+`MAX_SERIES` a new combination is counted under `_OTHER`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from msctl.model import GATEWAY, BreakerState, MessageFlow, ServiceSnapshot
+from msctl.telemetry.windows import Window
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds."""
+MAX_SERIES = 4096
+"""Combinations of labels kept of one metric."""
+OTHER = "_OTHER"
+
+_BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+_FAILURE = 500
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Metrics:
+    """The measures of one stack. Its methods are called on the event loop and never block or raise."""
+
+    def __init__(
+        self,
+        *,
+        loop_lag: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`loop_lag` tells how late the event loop ran, in seconds."""
+        self._monotonic = monotonic
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._served = _Children(
+            Histogram(
+                "http_server_request_duration_seconds",
+                "Requests that a service answered, through the gateway or on its own listener.",
+                ("service", "http_request_method", "http_route", "http_response_status_code"),
+                buckets=BUCKETS,
+                registry=registry,
+            )
+        )
+        self._active = _Children(
+            Gauge(
+                "http_server_active_requests",
+                "Requests under way, by who took them from the client.",
+                ("service",),
+                registry=registry,
+            )
+        )
+        self._attempts = _Children(
+            Histogram(
+                "http_client_request_duration_seconds",
+                "Attempts of the gateway at a service's instances.",
+                ("server_address", "http_response_status_code", "error_type"),
+                buckets=BUCKETS,
+                registry=registry,
+            )
+        )
+        self._retries = _Children(
+            Counter(
+                "msctl_gateway_retries",
+                "Requests that the gateway sent again.",
+                ("upstream", "reason"),
+                registry=registry,
+            )
+        )
+        self._breaker = _Children(
+            Gauge(
+                "msctl_gateway_breaker_state",
+                "The worst of its instances' circuit breakers: 0 closed, 1 half-open, 2 open.",
+                ("upstream",),
+                registry=registry,
+            )
+        )
+        self._ready = _Children(
+            Gauge(
+                "msctl_gateway_target_ready",
+                "Whether the gateway sends requests to an instance.",
+                ("upstream", "instance"),
+                registry=registry,
+            )
+        )
+        self._limited = _Children(
+            Counter(
+                "msctl_gateway_ratelimited",
+                "Requests that were answered 429.",
+                ("http_route",),
+                registry=registry,
+            )
+        )
+        self._sent = _Children(
+            Counter(
+                "messaging_client_sent_messages",
+                "Messages that a service published.",
+                ("service", "messaging_destination_name", "error_type"),
+                registry=registry,
+            )
+        )
+        self._consumed = _Children(
+            Counter(
+                "messaging_client_consumed_messages",
+                "Messages that were delivered to a service.",
+                ("service", "messaging_destination_name"),
+                registry=registry,
+            )
+        )
+        self._processed = _Children(
+            Histogram(
+                "messaging_process_duration_seconds",
+                "How long services took for a message.",
+                ("service", "messaging_destination_name", "error_type"),
+                buckets=BUCKETS,
+                registry=registry,
+            )
+        )
+        lag = Gauge(
+            "msctl_event_loop_lag_seconds",
+            "How late the event loop ran at its worst within the last seconds.",
+            registry=registry,
+        )
+        if loop_lag is not None:
+            lag.set_function(loop_lag)
+        self._in_gateway = self._active.get((GATEWAY,))
+        self._breakers: dict[str, dict[str, int]] = {}
+        self._requests: dict[str, Window] = {}
+        self._flows: dict[tuple[str, str, bool], Window] = {}
+
+    # --- requests on a service's own listener -----------------------------------------------------
+
+    def service_started(self, service: str) -> None:
+        self._active.get((service,)).inc()
+
+    def service_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+        """`route` is the pattern that matched, empty for none; never the path."""
+        self._active.get((service,)).dec()
+        self._observe(service, route, method, status, seconds)
+
+    # --- the gateway's Observer -------------------------------------------------------------------
+
+    def request_started(self) -> None:
+        self._in_gateway.inc()
+
+    def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+        self._in_gateway.dec()
+        self._observe(service or GATEWAY, route, method, status, seconds)
+
+    def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
+        labels = (service, "", "no_response") if status is None else (service, str(status), "")
+        self._attempts.get(labels).observe(seconds)
+
+    def retried(self, service: str, reason: str) -> None:
+        self._retries.get((service, reason)).inc()
+
+    def breaker_changed(self, service: str, instance: str, state: BreakerState) -> None:
+        states = self._breakers.setdefault(service, {})
+        states[instance] = _BREAKER[state]
+        self._breaker.get((service,)).set(max(states.values()))
+
+    def target_ready(self, service: str, instance: str, ready: bool) -> None:
+        self._ready.get((service, instance)).set(ready)
+        states = self._breakers.setdefault(service, {})
+        if ready:
+            states[instance] = _BREAKER[BreakerState.CLOSED]
+        else:
+            states.pop(instance, None)
+        self._breaker.get((service,)).set(max(states.values(), default=0))
+
+    def rate_limited(self, route: str) -> None:
+        self._limited.get((route,)).inc()
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def message_sent(self, service: str, destination: str, error: str) -> None:
+        """`error` is the kind of what went wrong, empty for a message that the broker has."""
+        self._sent.get((service, destination, error)).inc()
+        self._flow(service, destination, sends=True)
+
+    def message_processed(self, service: str, destination: str, error: str, seconds: float) -> None:
+        self._consumed.get((service, destination)).inc()
+        self._processed.get((service, destination, error)).observe(seconds)
+        self._flow(service, destination, sends=False)
+
+    # --- for people -------------------------------------------------------------------------------
+
+    def annotate(self, services: Sequence[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
+        """The services with how many requests they get, how fast they are, and their messages."""
+        now = self._monotonic()
+        flows: dict[str, list[MessageFlow]] = {}
+        for (service, queue, sends), window in self._flows.items():
+            if rate := window.rate(now):
+                flows.setdefault(service, []).append(MessageFlow(queue, sends, rate))
+        return tuple(self._annotated(service, flows.get(service.name, []), now) for service in services)
+
+    def _annotated(self, service: ServiceSnapshot, flows: list[MessageFlow], now: float) -> ServiceSnapshot:
+        window = self._requests.get(service.name)
+        if window is None:
+            return replace(service, messages=tuple(flows)) if flows else service
+        return replace(
+            service,
+            requests_per_s=window.rate(now),
+            errors_per_s=window.error_rate(now),
+            p95_s=window.quantile(now, 0.95),
+            recent=window.recent(now),
+            messages=tuple(flows),
+        )
+
+    def _observe(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+        self._served.get((service, method, route, status)).observe(seconds)
+        window = self._requests.get(service)
+        now = self._monotonic()
+        if window is None:
+            window = self._requests[service] = Window(now)
+        window.record(now, seconds, error=status >= _FAILURE)
+
+    def _flow(self, service: str, destination: str, *, sends: bool) -> None:
+        now = self._monotonic()
+        key = (service, destination, sends)
+        window = self._flows.get(key)
+        if window is None:
+            if len(self._flows) >= MAX_SERIES:
+                return
+            window = self._flows[key] = Window(now)
+        window.record(now, 0.0)
+
+
+class _Children(Generic[M]):
+    """The label children of one metric: looking one up here costs a tenth of `labels()`."""
+
+    __slots__ = ("_known", "_metric")
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._known: dict[tuple[str | int, ...], M] = {}
+
+    def get(self, labels: tuple[str | int, ...]) -> M:
+        child = self._known.get(labels)
+        if child is None:
+            if len(self._known) >= MAX_SERIES:
+                # The first label is the service or route, which the configuration bounds.
+                labels = (labels[0], *(OTHER for _ in labels[1:]))
+                if labels in self._known:
+                    return self._known[labels]
+            child = self._known[labels] = self._metric.labels(*labels)
+        return child
