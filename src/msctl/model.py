@@ -305,7 +305,7 @@ class BrokerMode(StrEnum):
 class BrokerSpec:
     """The broker's mode and the URL at which the stack and the CLI reach it."""
 
-    mode: BrokerMode = BrokerMode.EXTERNAL
+    mode: BrokerMode = BrokerMode.AUTO
     url: str = "amqp://guest:guest@localhost:5672/"
 
 
@@ -567,11 +567,17 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """Which lines: of these services (none named means all), the last `tail`, and those to come."""
+    """Which lines: of these services (none named means all), the last `tail`, and those to come.
+
+    `since` is epoch seconds; `grep` a regular expression that the text must contain. `tail` counts
+    what is left after both.
+    """
 
     services: tuple[str, ...] = ()
     tail: int | None = None
     follow: bool = False
+    since: float | None = None
+    grep: str | None = None
 
 
 class SpanKind(StrEnum):
@@ -700,6 +706,18 @@ class SystemView(Protocol):
         ...
 
     async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot: ...
+
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        """Run so many instances of each of these; return when the new ones are ready or have failed."""
+        ...
+
+    async def purge_queue(self, name: str) -> int:
+        """Drop what is ready in a queue of the embedded broker; returns how many messages."""
+        ...
+
+    async def delete_queue(self, name: str) -> int:
+        """Delete a queue of the embedded broker; returns how many messages were ready."""
+        ...
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Stop everything and end the stack; returns when the stop has begun to be carried out."""

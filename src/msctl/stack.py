@@ -1,21 +1,18 @@
 """The composition root: the one place that builds the parts of a stack and connects them.
 
-`Stack` is a running project as SystemView shows it; `run` is its whole life, from the first bound
-port to the last closed one.
+`Stack` is a running project as SystemView shows it; life.py runs it in a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from msctl import __version__
-from msctl.clock import AsyncClock, SystemClock
+from msctl.broker.server import BrokerServer
+from msctl.clock import AsyncClock
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
@@ -35,9 +32,7 @@ from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
-from msctl.telemetry.logs import STACK, HubHandler, LogHub
-
-log = logging.getLogger("msctl.stack")
+from msctl.telemetry.logs import STACK, LogHub
 
 STOP_TIMEOUT = 30.0
 """Seconds within which the whole stack stops, unless `down -t` says otherwise."""
@@ -46,14 +41,28 @@ STOP_TIMEOUT = 30.0
 class Stack:
     """A project's services, gateway and broker in this process. Implements model.SystemView."""
 
-    def __init__(self, project: Project, paths: StackPaths, *, clock: AsyncClock, logs: LogHub) -> None:
+    def __init__(
+        self,
+        project: Project,
+        paths: StackPaths,
+        services: Sequence[str],
+        *,
+        clock: AsyncClock,
+        logs: LogHub,
+        serve_argv: Callable[[str, str], Sequence[str]],
+    ) -> None:
+        """`services` are names or globs of what `up` starts; none means all that start by themselves.
+
+        Raises ConfigError and UnknownServiceError.
+        """
         self._project = project
+        self._chosen = self._select(services)
         self._paths = paths
         self._clock = clock
         self._logs = logs
         self._began = clock.monotonic()
         self._events: Broadcast[Event] = Broadcast()
-        self._current: dict[tuple[str, str], Event] = {}
+        self._seq = 0
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
@@ -61,7 +70,8 @@ class Stack:
             project.broker,
             paths.folder,
             clock=clock,
-            log=lambda level, text: logs.append("broker", text, level),
+            log=self._log_broker,
+            embedded=self._make_server,
         )
         self._supervisor = Supervisor(
             project,
@@ -71,27 +81,31 @@ class Stack:
             builtin={GATEWAY: self._make_gateway},
             amqp_url=lambda: self._broker.url,
             on_event=self._record,
+            serve_argv=serve_argv,
+            ledger=paths.children,
         )
         self._control = ControlServer(self, paths.socket)
 
     # --- its life ---------------------------------------------------------------------------------
 
-    async def open(self, services: Sequence[str]) -> None:
-        """Bind what these services listen on, and open the control socket.
+    async def open(self) -> None:
+        """Bind what the services listen on, and open the control socket.
 
-        Raises UnknownServiceError, PortTakenError or MsctlError; `end` is owed either way.
+        Raises PortTakenError or MsctlError; `end` is owed either way.
         """
-        self._supervisor.reserve(self._select(services))
-        StackRecord(self._project.name, self._root, os.getpid()).write(self._paths)
+        self._supervisor.reserve(self._chosen)
+        self._write_record()
         await self._control.start()
 
-    async def up(self, services: Sequence[str]) -> None:
-        """Start the broker and then these services; returns when each is ready or has failed.
+    async def up(self) -> None:
+        """Start the broker and then the services; returns when each is ready or has failed.
 
         Raises BrokerError where the stack runs the broker itself and it does not come up.
         """
         await self._broker.start()
-        await self._supervisor.start(self._select(services))
+        self._write_record()
+        await self._supervisor.start(self._chosen)
+        self._write_record()
 
     def ask_to_end(self, timeout: float | None = None) -> None:
         """Let `ended` return; `timeout` is how many seconds the services may then take."""
@@ -129,7 +143,7 @@ class Stack:
 
     async def events(self) -> AsyncIterator[Event]:
         with self._events.subscribe() as feed:
-            for event in sorted(self._current.values(), key=lambda event: event.seq):
+            for event in self._present():
                 yield event
             while True:
                 for event in (await feed.take())[0]:
@@ -138,7 +152,7 @@ class Stack:
     def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
         known = (*self._names, STACK, "broker")
         names = select(query.services, known) if query.services else ()
-        return self._logs.follow(LogQuery(tuple(names), query.tail, query.follow))
+        return self._logs.follow(replace(query, services=tuple(names)))
 
     async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         self._refuse_while_ending()
@@ -153,6 +167,18 @@ class Stack:
         self._refuse_while_ending()
         await self._supervisor.restart(self._select(services), deps=deps)
         return await self.snapshot()
+
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        self._refuse_while_ending()
+        select(list(counts), self._names)
+        await self._supervisor.scale(counts)
+        return await self.snapshot()
+
+    async def purge_queue(self, name: str) -> int:
+        return self._broker.purge(name)
+
+    async def delete_queue(self, name: str) -> int:
+        return self._broker.delete(name)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         self.ask_to_end(timeout)
@@ -180,9 +206,34 @@ class Stack:
                 hint="wait for it to end, then start it again with: msctl up",
             )
 
+    def _write_record(self) -> None:
+        addresses = [address for service in self._supervisor.snapshot() for address in service.addresses]
+        StackRecord(
+            self._project.name,
+            self._root,
+            os.getpid(),
+            tuple(dict.fromkeys(addresses)),
+            broker_url=self._broker.url,
+        ).write(self._paths)
+
     def _record(self, event: Event) -> None:
-        self._current[event.service, event.instance] = event
+        self._seq = event.seq
         self._events.publish(event)
+
+    def _present(self) -> list[Event]:
+        """The state of every instance now, as if it had just come to be."""
+        now = self._clock.time()
+        return [
+            Event(self._seq, now, service.name, instance.name, instance.state, instance.reason)
+            for service in self._supervisor.snapshot()
+            for instance in service.instances
+        ]
+
+    def _log_broker(self, level: str, text: str) -> None:
+        self._logs.append("broker", text, level)
+
+    def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
+        return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         spec = self._project.gateway
@@ -190,103 +241,3 @@ class Stack:
             raise MsctlError("the gateway is switched off in the configuration")
         routes = [route for service in self._project.services for route in service.routes]
         return Gateway(spec, routes, self._registry, clock=self._clock)
-
-
-class Audience(Protocol):
-    """Who started the stack, and what it is told."""
-
-    def line(self, line: LogLine) -> None:
-        """A line of the log; called in the stack's loop, so it must not block for long."""
-        ...
-
-    def open(self) -> None:
-        """The control socket answers."""
-        ...
-
-    def up(self, snapshot: Snapshot) -> bool:
-        """The start is over, with what came of it; whether to go on."""
-        ...
-
-
-def run(project: Project, paths: StackPaths, services: Sequence[str], audience: Audience) -> None:
-    """Run a stack until it is asked to end: by the control socket, SIGINT, SIGTERM or SIGHUP.
-
-    The caller holds the project's lock. A second signal ends the stack at once. Raises what kept
-    it from coming up, after everything has been undone.
-    """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(project, paths, services, audience))
-
-
-async def _run(project: Project, paths: StackPaths, services: Sequence[str], audience: Audience) -> None:
-    clock = SystemClock(asyncio.sleep)
-    logs = LogHub(clock)
-    logs.listen(audience.line)
-    with _logging_to(logs):
-        stack = Stack(project, paths, clock=clock, logs=logs)
-        _on_signals(stack)
-        ending = asyncio.ensure_future(stack.ended())
-        try:
-            if await _unless(ending, _start(stack, services, audience)):
-                await ending
-        finally:
-            ending.cancel()
-            await stack.end()
-
-
-async def _start(stack: Stack, services: Sequence[str], audience: Audience) -> bool:
-    await stack.open(services)
-    audience.open()
-    await stack.up(services)
-    return audience.up(await stack.snapshot())
-
-
-async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool]) -> bool:
-    """What `work` returns, or False if `ending` comes first, which cancels it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
-        return task.done() and await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@contextmanager
-def _logging_to(logs: LogHub) -> Iterator[None]:
-    """Send the standard `logging` of this process to the hub."""
-    handler = HubHandler(logs)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-
-
-def _on_signals(stack: Stack) -> None:
-    """The first signal asks the stack to end, a second one ends it at once."""
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def signalled(number: signal.Signals) -> None:
-        nonlocal asked
-        if asked:
-            stack.kill()
-            os._exit(128 + number)
-        asked = True
-        log.info("stopping (%s; once more to stop at once)", number.name)
-        stack.ask_to_end()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, signalled, number)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop where it is installed, asyncio's own elsewhere."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

@@ -372,7 +372,7 @@ BAD_KEYS = [
         'routes: expected a list of paths such as ["/orders"], or of tables with a "path", found 1',
     ),
     ("routes = [1]", "routes[0]: expected a table, found 1"),
-    ("routes = [{ exact = true }]", 'routes[0]: expected the key "path", the path that the route takes'),
+    ("routes = [{ exact = true }]", 'routes[0]: expected the key "path", a path that starts with "/"'),
     (
         'routes = [{ path = "/a", methods = ["G T"] }]',
         'routes[0].methods[0]: expected the name of a method, found "G T"',
@@ -389,7 +389,10 @@ BAD_KEYS = [
         'routes = [{ path = "/a", headers = { X = [] } }]',
         "routes[0].headers.X: expected a string, found an empty list",
     ),
-    ('routes = ["/a", "/a/"]', "routes[1]: the route /a/ is given twice"),
+    (
+        'routes = ["/a", "/a/"]',
+        "routes[1]: the route '/a/' takes the same requests as the route '/a' of 'one'",
+    ),
     ('depends_on = ["tow"]', 'depends_on[0]: there is no service "tow"'),
     ('depends_on = { tow = "ready" }', 'depends_on.tow: there is no service "tow"'),
     ('depends_on = ["broker"]', 'depends_on[0]: the broker is no service: leave "broker" out'),
@@ -562,7 +565,7 @@ def test_a_bad_value_is_named_with_its_line(
         ("[gateway]\nport = 5672", "msctl.toml:2: gateway.port: port 5672 is already that of the broker"),
         (
             f'[services.one]\n{APP}routes = ["/a"]\n[services.two]\n{APP}routes = ["/a"]',
-            "msctl.toml:6: services.two.routes[0]: the route /a is already that of one",
+            "msctl.toml:6: services.two.routes[0]: the route '/a' takes the same requests as the route '/a' of 'one'",
         ),
         (
             f'[services.a]\n{APP}depends_on = ["b"]\n[services.b]\n{APP}depends_on = ["c"]\n[services.c]\n{APP}depends_on = ["b"]',

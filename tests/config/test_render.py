@@ -40,7 +40,14 @@ ready_log = '^"up"\d\$'
 [services.three]
 command = "sleep 1"
 url = "http://u:secret@far:1"
+[[services.three.routes]]
+path = "/{id}"
+rewrite = "/there"
+retries = 0
 [gateway]
+ready_path = ""
+trusted_peers = ["10.0.0.0/8"]
+retry_budget = 0.5
 max_body = "1KiB"
 response_timeout = 0.0015
 [broker]
@@ -95,9 +102,9 @@ def test_explain_tells_each_value_and_its_origin(full: Resolved) -> None:
     assert rows["services.one.stop_timeout"] == ('"90s"', "msctl.toml:16")
     assert rows["services.one.depends_on"] == ('{ two = "completed", three = "ready" }', "msctl.toml:9")
     assert rows["services.two.app"] == ("", "default")
-    assert rows["gateway.response_timeout"] == ('"0.0015s"', "msctl.toml:30")
+    assert rows["gateway.response_timeout"] == ('"0.0015s"', "msctl.toml:37")
     assert rows["gateway.enabled"] == ("true", "default")
-    assert rows["broker.url"] == ('"amqp://u:***@h/v"', "msctl.toml:33")
+    assert rows["broker.url"] == ('"amqp://u:***@h/v"', "msctl.toml:40")
     assert next(iter(rows)) == "project.name"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,6 +75,18 @@ class View:
         self.asked.append(("restart", tuple(services), deps))
         return await self.snapshot()
 
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        self.asked.append(("scale", dict(counts)))
+        return await self.snapshot()
+
+    async def purge_queue(self, name: str) -> int:
+        self.asked.append(("purge_queue", name))
+        return 3
+
+    async def delete_queue(self, name: str) -> int:
+        self.asked.append(("delete_queue", name))
+        return 4
+
     async def shutdown(self, timeout: float | None = None) -> None:
         self.asked.append(("shutdown", timeout))
 
@@ -110,11 +122,17 @@ async def test_verbs_arrive_with_their_arguments(client: ControlClient, view: Vi
     await far(lambda: client.start(["users"], deps=False))
     await far(lambda: client.stop(["users", "hello"]))
     await far(lambda: client.restart([]))
+    await far(lambda: client.scale({"users": 3}))
+    assert await far(lambda: client.purge_queue("hello")) == 3
+    assert await far(lambda: client.delete_queue("hello")) == 4
     await far(lambda: client.shutdown(2.5))
     assert view.asked == [
         ("start", ("users",), False),
         ("stop", ("users", "hello")),
         ("restart", (), True),
+        ("scale", {"users": 3}),
+        ("purge_queue", "hello"),
+        ("delete_queue", "hello"),
         ("shutdown", 2.5),
     ]
 

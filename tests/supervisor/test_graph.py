@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import itertools
 
 import pytest
 from hypothesis import given
@@ -96,7 +96,7 @@ def test_either_there_is_a_cycle_or_every_service_starts_after_what_it_needs(
     if cycle:
         assert cycle[0] == cycle[-1]
         by_name = {s.name: {d.service for d in s.depends_on} for s in services}
-        assert all(after in by_name[before] for before, after in pairwise(cycle))
+        assert all(after in by_name[before] for before, after in itertools.pairwise(cycle))
         return
     order = graph.waves(services, [s.name for s in services])
     position = {name: i for i, wave in enumerate(order) for name in wave}

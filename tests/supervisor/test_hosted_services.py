@@ -75,8 +75,7 @@ async def test_a_hosted_service_is_ready_serves_and_stops(rig: MakeRig, write: W
         "from aiohttp import web\napp = web.Application()\n",
         "from aiohttp import web\ndef app():\n    return web.Application()\n",
         "from aiohttp import web\nasync def app():\n    return web.Application()\n",
-        "from aiohttp import web\ndef app(argv=None):\n    assert argv is None\n"
-        "    return web.Application()\n",
+        "from aiohttp import web\ndef app(a=None):\n    assert a is None\n    return web.Application()\n",
         "from aiohttp import web\nasync def app(context):\n    assert context.env['WHO'] == 'me'\n"
         "    assert context.amqp_url.startswith('amqp:')\n    return web.Application()\n",
     ],

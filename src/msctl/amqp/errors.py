@@ -35,6 +35,8 @@ _CODES: dict[type[BaseException], int] = {
     amqp.ConnectionNotImplemented: 540,
     amqp.ConnectionInternalError: 541,
 }
+NO_ROUTE = 312
+"""The code with which a broker returns a message that no queue takes."""
 _FORCED = 320
 """The code with which a broker that shuts down, or its operator, closes a connection."""
 
@@ -109,7 +111,7 @@ def _socket_error(exc: BaseException, url: BrokerUrl, timeout: float) -> BrokerE
             return BrokerAwayError(
                 f"the broker's host '{url.host}' is not known: {_text(cause)}", hint=_WHERE
             )
-        if "unexpectedly closed" in str(cause):
+        if isinstance(cause, ConnectionResetError | BrokenPipeError) or "unexpectedly closed" in str(cause):
             return BrokerAwayError(
                 f"what listens at {at} closed the connection before it answered as a broker", hint=_WHERE
             )

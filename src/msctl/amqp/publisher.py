@@ -20,10 +20,10 @@ from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
+from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.frames import PublishTemplate
 from msctl.amqp.link import Link, end_of
-from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
+from msctl.errors import MsctlError, TimedOutError, UsageError
 
 WINDOW = 1000
 """Messages under way at most."""
@@ -327,10 +327,10 @@ def _why(error: BaseException) -> str:
         return "no queue takes it"
     if isinstance(error, aiormq.exceptions.DeliveryError):
         return "the broker did not take it (nack): the queue is full or has failed"
-    if isinstance(error, BrokerError):
-        return error.message
+    if isinstance(error, BrokerRefusedError):
+        return error.text
     return str(error)
 
 
 def _code(error: BaseException) -> int:
-    return 312 if isinstance(error, aiormq.exceptions.PublishError) else 0
+    return NO_ROUTE if isinstance(error, aiormq.exceptions.PublishError) else 0

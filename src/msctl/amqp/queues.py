@@ -101,3 +101,10 @@ async def count(link: Link, queue: str) -> QueueCount:
     answer = await link.ask(channel.queue_declare(queue, passive=True))
     await link.ask(channel.close())
     return QueueCount(queue, answer.message_count or 0, answer.consumer_count or 0)
+
+
+async def require_exchange(link: Link, exchange: str) -> None:
+    """Return if `exchange` is there. Raises BrokerRefusedError (404) before anything was sent to it."""
+    channel = await link.channel()
+    await link.ask(channel.exchange_declare(exchange, passive=True))
+    await link.ask(channel.close())

@@ -14,10 +14,10 @@ from pamqp.commands import Basic
 
 from msctl.amqp.backoff import Backoff
 from msctl.amqp.consumer import Consumer, Delivery
-from msctl.amqp.errors import BrokerAwayError
+from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.link import Link, closing
 from msctl.amqp.publisher import Publisher
-from msctl.amqp.queues import Once, Say, open_with_queue
+from msctl.amqp.queues import Once, Say, declare, open_with_queue
 from msctl.amqp.url import parse_url
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
@@ -78,7 +78,7 @@ class StandingPublisher:
         self._name = name
         self._say = say
         self._clock = clock or SystemClock(asyncio.sleep)
-        self._publisher: Publisher | None = None
+        self._session_now: tuple[Link, Publisher] | None = None
         self._why = f"still connecting to the broker at {self._url.address}"
 
     async def run(self) -> None:
@@ -97,20 +97,27 @@ class StandingPublisher:
         Raises BrokerAwayError while there is no broker, BrokerRefusedError, TimedOutError, and
         UsageError for a message that does not fit AMQP.
         """
-        publisher = self._publisher
-        if publisher is None:
+        if self._session_now is None:
             raise BrokerAwayError(self._why)
+        link, publisher = self._session_now
         template = publisher.template(properties, exchange="", routing_key=self._queue)
-        await publisher.publish(template, body)
+        try:
+            await publisher.publish(template, body)
+        except BrokerRefusedError as refusal:
+            if refusal.code != NO_ROUTE:
+                raise
+            self._say(f"queue '{self._queue}' was deleted: declaring it again")
+            await declare(link, self._queue, say=self._say)
+            await publisher.publish(template, body)
 
     async def _session(self, link: Link) -> None:
         publisher = await Publisher.open(link, timeout=PUBLISH_TIMEOUT)
         try:
-            self._publisher = publisher
+            self._session_now = (link, publisher)
             self._say(f"connected to the broker at {link.url.address}")
             raise await publisher.failed()
         finally:
-            self._publisher = None
+            self._session_now = None
             await publisher.close()
 
     def _report(self, text: str) -> None:

@@ -63,3 +63,8 @@ def _shown(parts: SplitResult) -> str:
     user, at, host = parts.netloc.rpartition("@")
     name = user.partition(":")[0]
     return f"{parts.scheme}://{name}{at}{host}{parts.path}"
+
+
+def redact(text: str) -> str:
+    """A URL that has been read before, for people to see."""
+    return _shown(urlsplit(text))

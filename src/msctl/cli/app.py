@@ -5,6 +5,7 @@ Everywhere else errors are raised; here alone they are printed and become an exi
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,19 +15,71 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from msctl.cli import configuration, lifecycle, messaging, status, up
 from msctl.cli.session import Settings
-from msctl.errors import ExitCode, MsctlError
+from msctl.errors import ExitCode, MsctlError, UsageError
 
-EXIT_CODES = """
-Exit codes: 0 done, also after Ctrl-C where that is the way to end; 1 failed; 2 usage or configuration;
-3 not running or not ready; 4 unknown service; 5 port taken; 6 broker unreachable or refused; 124 timed
-out; 130 interrupted before it was done.
-"""
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+EXIT_CODES = (
+    "Exit codes: 0 done, also after Ctrl-C where that is the way to end; 1 failed; 2 usage or configuration; "
+    "3 not running or not ready; 4 unknown service; 5 port taken; 6 broker unreachable or refused; "
+    "124 timed out; 130 interrupted before it was done."
+)
+
+
+VERBS = {
+    "up": "up:up",
+    "down": "up:down",
+    "status": "status:status",
+    "ps": "status:status",
+    "logs": "status:logs",
+    "start": "lifecycle:start",
+    "stop": "lifecycle:stop",
+    "restart": "lifecycle:restart",
+    "wait": "watching:wait",
+    "events": "watching:events",
+    "send": "messaging:send",
+    "consume": "messaging:consume",
+    "config": "configuration:config",
+    "graph": "inspecting:graph",
+    "ls": "inspecting:ls",
+    "queues": "queues:queues",
+    "serve": "serve:serve",
+    "init": "init:init",
+    "scale": "lifecycle:scale",
+    "doctor": "doctor:doctor",
+}
+"""Each verb and where it is; a module is imported when its verb is used, or its help is shown."""
+
+ALIASES = frozenset({"ps"})
 
 
 class Boundary(TyperGroup):
     """The group of all verbs, which turns what a verb raises into a message and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
+        return [name for name in VERBS if name not in ALIASES]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
+        if cmd_name not in VERBS:
+            return None
+        module, _, function = VERBS[cmd_name].partition(":")
+        verb = getattr(importlib.import_module(f"msctl.cli.{module}"), function)
+        if not isinstance(verb, typer.Typer):
+            single = typer.Typer(add_completion=False, context_settings=CONTEXT, rich_markup_mode="markdown")
+            single.command(cmd_name)(verb)
+            verb = single
+        command = typer.main.get_command(verb)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches  # only this error needs it
+
+            near = get_close_matches(args[0], VERBS, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"there is no verb {args[0]!r}", hint=f"{meant}msctl --help lists them")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -50,8 +103,8 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+    context_settings=CONTEXT,
 )
 
 
@@ -97,19 +150,6 @@ def options(
     if no_color:
         os.environ["NO_COLOR"] = "1"
     ctx.obj = Settings(file=file, project=project, env_file=env_file)
-
-
-app.command("up")(up.up)
-app.command("down")(up.down)
-app.command("status")(status.status)
-app.command("ps", hidden=True)(status.status)
-app.command("logs")(status.logs)
-app.command("start")(lifecycle.start)
-app.command("stop")(lifecycle.stop)
-app.command("restart")(lifecycle.restart)
-app.command("send")(messaging.send)
-app.command("consume")(messaging.consume)
-app.command("config")(configuration.config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,13 +14,23 @@ from msctl.cli.session import Settings
 def config(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", envvar="MSCTL_CONFIG_JSON", help="As JSON.")] = False,
+    explained: Annotated[
+        bool,
+        typer.Option("--explain", envvar="MSCTL_CONFIG_EXPLAIN", help="Show where each value came from."),
+    ] = False,
 ) -> None:
-    """Print the resolved configuration."""
-    from msctl.config import to_document, to_toml
+    """Print the resolved configuration, passwords left out."""
+    from msctl.config import explain, to_document, to_toml
 
     settings: Settings = ctx.obj
-    project = settings.load().project
-    if as_json:
-        write_document("config", to_document(project))
+    resolved = settings.load()
+    if explained and as_json:
+        write_document("config", explain(resolved))
+    elif explained:
+        from msctl.cli.tables import explained_view, show
+
+        show(explained_view(explain(resolved)))
+    elif as_json:
+        write_document("config", to_document(resolved.project))
     else:
-        sys.stdout.write(to_toml(project))
+        sys.stdout.write(to_toml(resolved.project))

@@ -18,6 +18,7 @@ import traceback
 import typer
 
 from msctl.cli.render import print_failures, print_started
+from msctl.cli.session import Settings
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
@@ -28,6 +29,7 @@ OPEN, UP, FAILED = b"open", b"up", b"failed"
 
 
 def start_detached(
+    settings: Settings,
     project: Project,
     paths: StackPaths,
     names: list[str],
@@ -47,7 +49,7 @@ def start_detached(
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _child(project, paths, names, writing)
+        _child(settings, project, paths, names, writing)
     os.close(writing)
     lock.forget()
     try:
@@ -141,7 +143,7 @@ class _Audience:
             os.write(self._writing, stage + b"\n")
 
 
-def _child(project: Project, paths: StackPaths, names: list[str], writing: int) -> None:
+def _child(settings: Settings, project: Project, paths: StackPaths, names: list[str], writing: int) -> None:
     """Become the stack; never returns."""
     code = int(ExitCode.FAILED)
     try:
@@ -149,9 +151,9 @@ def _child(project: Project, paths: StackPaths, names: list[str], writing: int) 
         _redirect(paths)
         audience = _Audience(writing, paths)
         try:
-            from msctl.stack import run
+            from msctl.cli.launch import run_stack
 
-            run(project, paths, names, audience)
+            run_stack(settings, project, paths, names, audience)
             code = int(ExitCode.OK)
         except MsctlError as error:
             document = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}

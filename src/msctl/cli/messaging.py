@@ -16,6 +16,8 @@ from msctl.cli.durations import parse_duration
 from msctl.cli.message_options import parse_properties, parse_rate, queue_name, short_string
 from msctl.cli.message_text import Form, shown
 from msctl.cli.session import Settings
+from msctl.control.paths import is_locked
+from msctl.control.record import read_record
 from msctl.errors import UsageError
 
 QUEUE = "hello"
@@ -232,8 +234,15 @@ def consume(
 
 
 def resolve_url(url: str | None, settings: Settings) -> str:
-    """The broker to use: the one that was named, else the project's. Raises ConfigError."""
-    return url if url is not None else settings.load().project.broker.url
+    """The broker to use: the one that was named, else that of the project's running stack, else
+    the configured one. Raises ConfigError."""
+    if url is not None:
+        return url
+    _, paths = settings.identify()
+    record = read_record(paths) if is_locked(paths) else None
+    if record is not None and record.broker_url is not None:
+        return record.broker_url
+    return settings.load().project.broker.url
 
 
 def _check_source(text: str | None, file: Path | None, *, by_line: bool, count: int) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from msctl.model import LogLine, LogQuery, ServiceSnapshot, Snapshot, State
+from msctl.model import Event, LogLine, LogQuery, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
@@ -50,6 +51,22 @@ def write_document(kind: str, value: object) -> None:
 
     document = msgspec.json.encode({"schema": SCHEMA, "kind": kind, "data": value})
     sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
+
+
+def write_record(kind: str, value: object) -> None:
+    """One JSON document on one line of standard output, flushed: for streams."""
+    import msgspec
+
+    document = msgspec.json.encode({"schema": SCHEMA, "kind": kind, "data": value})
+    sys.stdout.write(document.decode() + "\n")
+    sys.stdout.flush()
+
+
+def event_text(event: Event) -> str:
+    """`12:30:01 users-1 ready`, with the reason where there is one."""
+    when = time.strftime("%H:%M:%S", time.localtime(event.time))
+    reason = f": {printable(event.reason)}" if event.reason else ""
+    return f"{when} {event.instance} {_state(event.state, colours(sys.stdout)).rstrip()}{reason}\n"
 
 
 class LinePrinter:

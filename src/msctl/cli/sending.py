@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 
 from msctl.amqp.link import Link, closing
 from msctl.amqp.publisher import MAX_BODY, Account, Publisher
-from msctl.amqp.queues import open_with_queue
+from msctl.amqp.queues import open_with_queue, require_exchange
 from msctl.amqp.url import parse_url
 from msctl.cli.message_options import MessageProperties
 from msctl.cli.streams import calm, lines, read_all, unreadable
@@ -70,6 +70,8 @@ async def send_messages(request: SendRequest) -> SendResult:
         body = None if request.by_line else await _one_body(request, fd)
         link = await open_with_queue(url, request.queue, name="msctl send", say=note, timeout=request.timeout)
         async with closing(link):
+            if request.exchange:
+                await require_exchange(link, request.exchange)
             bodies = _lines(request, fd) if body is None else _copies(body, request.count)
             account, interrupted = await _publish_all(request, link, bodies)
             return SendResult(account, None if request.many else body, interrupted)
@@ -155,7 +157,7 @@ def failure(request: SendRequest, account: Account, error: MsctlError | None) ->
     if request.many and request.confirm:
         parts.append(f"{_count(account.confirmed, noun)} confirmed")
     if account.unconfirmed:
-        numbers = f" ({noun} {_ranges(account.unconfirmed)})" if request.many else ""
+        numbers = f" ({_ranges(account.unconfirmed, noun)})" if request.many else ""
         were = _count(len(account.unconfirmed), noun)
         parts.append(f"{were} sent but not confirmed{numbers}, and may or may not have arrived")
     if request.many and account.sent:
@@ -176,9 +178,13 @@ def _count(number: int, noun: str) -> str:
     return f"1 {noun} was" if number == 1 else f"{number} {noun}s were"
 
 
-def _ranges(numbers: tuple[int, ...]) -> str:
-    """`5`, or `5 to 9`; with gaps the first and the last."""
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+def _ranges(numbers: tuple[int, ...], noun: str) -> str:
+    """`line 5`, `lines 5 to 9`; or with gaps `between line 5 and line 9`."""
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    if numbers[-1] - numbers[0] >= len(numbers):
+        return f"between {noun} {numbers[0]} and {noun} {numbers[-1]}"
+    return f"{noun}s {numbers[0]} to {numbers[-1]}"
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msctl.config.sources import FILE_NAME
 from msctl.control.paths import StackPaths, stack_paths
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ class Settings:
     @property
     def _overrides(self) -> dict[str, str]:
         return {} if self.project is None else {"project.name": self.project}
+
+    def arguments(self, root: Path | None) -> list[str]:
+        """The same options for another msctl, which may run in another folder than `root`."""
+        file = self.file if self.file is not None or root is None else root / FILE_NAME
+        given = (("--file", file), ("--project", self.project), ("--env-file", self.env_file))
+        return [
+            part
+            for option, value in given
+            if value is not None
+            for part in (option, str(value.absolute() if isinstance(value, Path) else value))
+        ]
 
     def load(self) -> Resolved:
         """The whole configuration. Raises ConfigError."""

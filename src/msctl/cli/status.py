@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Annotated
 
 import typer
 
-from msctl.cli.render import LinePrinter, print_status, write_document
+from msctl.cli.completion import ServiceNames
+from msctl.cli.durations import parse_duration
+from msctl.cli.render import LinePrinter, print_status, write_document, write_record
 from msctl.errors import UsageError
 from msctl.model import LogQuery
 
@@ -18,9 +21,19 @@ def status(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", envvar="MSCTL_STATUS_QUIET", help="Only the services' names.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", envvar="MSCTL_STATUS_WATCH", help="Keep it up to date until Ctrl-C."),
+    ] = False,
 ) -> None:
     """Show every service, where it answers, and the broker. Exit code 3 if no stack is running."""
-    snapshot = ctx.obj.client().snapshot()
+    client = ctx.obj.client()
+    if watch:
+        from msctl.cli.live import watch_status
+
+        watch_status(client)
+        return
+    snapshot = client.snapshot()
     if as_json:
         write_document("status", snapshot)
     elif quiet:
@@ -31,7 +44,7 @@ def status(
 
 def logs(
     ctx: typer.Context,
-    services: Annotated[list[str] | None, typer.Argument(help="Names or globs. Default: all.")] = None,
+    services: ServiceNames = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", envvar="MSCTL_LOGS_FOLLOW", help="Show new lines as they come.")
     ] = False,
@@ -39,14 +52,37 @@ def logs(
         int | None,
         typer.Option("--tail", "-n", envvar="MSCTL_LOGS_TAIL", metavar="N", help="Only the last N lines."),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            envvar="MSCTL_LOGS_SINCE",
+            metavar="DURATION",
+            help="Only lines of the last 10s, 5m, 2h.",
+        ),
+    ] = None,
+    grep: Annotated[
+        str | None,
+        typer.Option(
+            "--grep", envvar="MSCTL_LOGS_GREP", metavar="REGEX", help="Only lines in which this is found."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="MSCTL_LOGS_JSON", help="One JSON document a line.")
+    ] = False,
 ) -> None:
     """Show what services have written (Ctrl-C ends --follow)."""
+    start = None if since is None else time.time() - parse_duration(since, "--since")
     if tail is not None and tail < 0:
         raise UsageError(f"--tail: {tail} lines cannot be shown", hint="give a number from 0 up")
     client = ctx.obj.client()
     printer = LinePrinter([service.name for service in client.snapshot().services])
+    query = LogQuery(tuple(services or ()), tail, follow, since=start, grep=grep)
     try:
-        for line in client.logs(LogQuery(tuple(services or ()), tail, follow)):
-            printer.print(line)
+        for line in client.logs(query):
+            if as_json:
+                write_record("log", line)
+            else:
+                printer.print(line)
     except KeyboardInterrupt:
         return

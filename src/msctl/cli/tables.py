@@ -5,13 +5,20 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from msctl.cli.render import links
-from msctl.model import BrokerSnapshot, ServiceSnapshot, Snapshot, State
+from msctl.control.record import StackRecord
+from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot, State
+
+if TYPE_CHECKING:
+    from msctl.cli.doctor import Finding
+    from msctl.config import Explained
 
 _STYLES = {
     State.READY: "green",
@@ -53,10 +60,44 @@ def status_view(snapshot: Snapshot) -> Group:
     table.add_row(*_broker_row(snapshot.broker))
     if not snapshot.broker.queues:
         return Group(Text(title), table)
-    queues = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
-    for queue in snapshot.broker.queues:
-        queues.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
-    return Group(Text(title), table, Text(), queues)
+    return Group(Text(title), table, Text(), queues_view(snapshot.broker.queues))
+
+
+def queues_view(queues: Sequence[QueueSnapshot]) -> Table:
+    """Each queue with its messages and consumers."""
+    table = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
+    for queue in queues:
+        table.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
+    return table
+
+
+def stacks_view(records: Sequence[StackRecord]) -> Table:
+    """Each stack with its folder, process and addresses."""
+    table = _table("PROJECT", "PID", "ADDRESSES", "FOLDER")
+    for record in records:
+        where = " ".join(f"http://{address}" for address in record.addresses) or "-"
+        folder = "-" if record.root is None else record.root
+        table.add_row(*map(Text, (record.project, str(record.pid), where, folder)))
+    return table
+
+
+def findings_view(findings: Sequence[Finding]) -> Table:
+    """What the doctor found, the advice below what it is for."""
+    table = _table("CHECK", "", "FOUND")
+    styles = {"ok": "green", "note": "yellow", "fail": "bold red"}
+    for finding in findings:
+        detail = f"{finding.detail}\n  {finding.advice}" if finding.advice else finding.detail
+        verdict = Text(finding.verdict.value, style=styles[finding.verdict.value])
+        table.add_row(Text(finding.check), verdict, Text(detail))
+    return table
+
+
+def explained_view(found: Sequence[Explained]) -> Table:
+    """Each key with its value and where that came from."""
+    table = _table("KEY", "VALUE", "FROM")
+    for one in found:
+        table.add_row(Text(one.key), Text(str(one.value)), Text(str(one.origin)))
+    return table
 
 
 def _table(*columns: str) -> Table:

@@ -51,6 +51,14 @@ def up(
             envvar="MSCTL_UP_ABORT_ON_FAILURE", help="End, with exit code 1, if a service does not start."
         ),
     ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            envvar="MSCTL_UP_ISOLATED",
+            help="A second copy, on free ports, under a name of its own.",
+        ),
+    ] = False,
 ) -> None:
     """Start the project's services, and stay to show their logs (Ctrl-C stops them).
 
@@ -62,6 +70,8 @@ def up(
     settings: Settings = ctx.obj
     timeout = None if wait_timeout is None else parse_duration(wait_timeout, "--wait-timeout")
     project = settings.load().project
+    if isolate:
+        project = _isolated(project)
     paths = stack_paths(project.name, project.root, os.environ)
     names = services or []
     paths.prepare()
@@ -69,9 +79,21 @@ def up(
     if lock is None:
         _join(settings, project, paths, names)
     elif detach:
-        start_detached(project, paths, names, lock, wait=wait, timeout=timeout)
+        start_detached(settings, project, paths, names, lock, wait=wait, timeout=timeout)
     else:
-        _foreground(project, paths, names, abort_on_failure=abort_on_failure)
+        _foreground(settings, project, paths, names, abort_on_failure=abort_on_failure)
+
+
+def _isolated(project: Project) -> Project:
+    from secrets import token_hex
+
+    from msctl.config.isolate import isolated
+
+    project = isolated(project, token_hex(2))
+    sys.stderr.write(
+        f"this copy is the project {project.name!r}; reach it with: msctl --project {project.name} status\n"
+    )
+    return project
 
 
 def _join(settings: Settings, project: Project, paths: StackPaths, names: list[str]) -> None:
@@ -106,11 +128,13 @@ class _Terminal:
         return not self.aborted
 
 
-def _foreground(project: Project, paths: StackPaths, names: list[str], *, abort_on_failure: bool) -> None:
-    from msctl.stack import run
+def _foreground(
+    settings: Settings, project: Project, paths: StackPaths, names: list[str], *, abort_on_failure: bool
+) -> None:
+    from msctl.cli.launch import run_stack
 
     terminal = _Terminal(project, abort_on_failure=abort_on_failure)
-    run(project, paths, names, terminal)
+    run_stack(settings, project, paths, names, terminal)
     if terminal.aborted:
         raise MsctlError("not every service could be started", hint="the reasons are above")
 

@@ -16,7 +16,6 @@ from msctl.model import (
     Isolation,
     Kind,
     Project,
-    RouteSpec,
     ServiceSpec,
 )
 
@@ -119,19 +118,14 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _check_routes(services: Sequence[ServiceSpec], place: Place) -> None:
-    seen: dict[object, list[tuple[RouteSpec, str]]] = {}
-    for spec in services:
-        for index, route in enumerate(spec.routes):
-            key = (route.path.rstrip("/"), route.exact, _lower(route.headers), frozenset(route.hosts))
-            for other, owner in seen.setdefault(key, []):
-                if set(other.methods) == set(route.methods) or set(other.methods) & set(route.methods):
-                    whose = "given twice" if owner == spec.name else f"already that of {owner}"
-                    raise (place / spec.name / "routes" / index).error(f"the route {route.path} is {whose}")
-            seen[key].append((route, spec.name))
+    from msctl.routing import conflicts  # a project's name is read without it
 
-
-def _lower(headers: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset((name.lower(), value) for name, value in headers.items())
+    at = [(spec.name, index) for spec in services for index in range(len(spec.routes))]
+    for conflict in conflicts([route for spec in services for route in spec.routes]):
+        name, index = at[conflict.later]
+        raise (place / name / "routes" / index).error(
+            conflict.reason, hint="Take one of them out, or tell them apart."
+        )
 
 
 def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from msctl.config import sources
 from msctl.config.check import check_name, check_project
 from msctl.config.origin import DEFAULT, KeyPath, Origin, Origins, Place
-from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE, SINGLE, Section
+from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE, SINGLE
+from msctl.config.section import Section
 from msctl.model import GATEWAY as GATEWAY_NAME
 from msctl.model import BrokerSpec, GatewaySpec, Project, ServiceSpec
 
@@ -136,8 +137,11 @@ def _name(raw: sources.Tree, top: Place) -> str:
     if "name" in found:
         return str(found["name"])
     root = top.origins.root
-    if root is None:
-        return COURSE
+    return COURSE if root is None else project_name(root)
+
+
+def project_name(root: Path) -> str:
+    """What a project in this folder is called that does not say."""
     return re.sub(_UNFIT, "-", root.name).strip("-.")[:63] or "project"
 
 
@@ -149,6 +153,6 @@ def _origins(raw: sources.Tree, project: Project, origins: Origins) -> Iterator[
         table = raw
         for part in path:
             table = table.get(part, {})
-        for key in section.keys:
+        for key in section.all_keys():
             at: KeyPath = (*path, key.name)
             yield ".".join((*path, key.name)), origins.of(at) if key.name in table else DEFAULT

@@ -42,7 +42,7 @@ def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, ob
 
 
 def to_toml(project: Project, *, show_secrets: bool = False) -> str:
-    """A `msctl.toml` that means this project; of a service only what is not at its default."""
+    """A `msctl.toml` that means this project; of services and the gateway what is not at its default."""
     project = project if show_secrets else redacted(project)
     tables = {"project": PROJECT.show(project)}
     tables |= {
@@ -50,7 +50,9 @@ def to_toml(project: Project, *, show_secrets: bool = False) -> str:
         for spec in project.services
         if spec.name != GATEWAY_NAME
     }
-    tables["gateway"] = {"enabled": False} if project.gateway is None else GATEWAY.show(project.gateway)
+    tables["gateway"] = {"enabled": False}
+    if project.gateway is not None:
+        tables["gateway"] = {"port": project.gateway.port, **GATEWAY.show_set(project.gateway)}
     tables["broker"] = BROKER.show(project.broker)
     return "\n".join(_table(name, table) for name, table in tables.items())
 

@@ -6,10 +6,9 @@ reference all go by these tables. To add a key: a field in the model, with its d
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-from typing import Any, NamedTuple
-
-from msctl.config.origin import Place, did_you_mean
+from msctl.config.origin import Place
+from msctl.config.route_keys import POLICY, POOL_SIZE, RETRIES, ROUTES
+from msctl.config.section import Key, Section
 from msctl.config.values import (
     AMQP_URL,
     APP,
@@ -19,15 +18,17 @@ from msctl.config.values import (
     ENVIRONMENT,
     EXIT_CODES,
     FOLDER,
-    HEADERS,
     HOST,
-    HOSTS,
     HTTP_URL,
-    METHODS,
     NAME,
+    NETWORKS,
+    OPTIONAL_PATH,
     PATTERN,
     PORT,
+    POSITIVE,
+    RATE,
     REPLICAS,
+    SHARE,
     SIZE,
     URL_PATH,
     Type,
@@ -35,8 +36,8 @@ from msctl.config.values import (
     describe,
     items_of,
 )
-from msctl.errors import ConfigError
 from msctl.model import (
+    Balance,
     BrokerMode,
     BrokerSpec,
     Condition,
@@ -45,101 +46,8 @@ from msctl.model import (
     Isolation,
     Project,
     RestartPolicy,
-    RouteSpec,
     ServiceSpec,
 )
-
-
-class Key(NamedTuple):
-    """One key: its name in the file (and of the field that takes it), its type, what it is for.
-
-    `default` is for a key that the model has no field or no fixed default for.
-    """
-
-    name: str
-    type: Type
-    doc: str
-    default: object = None
-
-
-class Section(NamedTuple):
-    """The keys of one table, and the dataclass whose fields they fill."""
-
-    title: str
-    spec: type[Any]
-    keys: tuple[Key, ...]
-
-    def names(self) -> list[str]:
-        return [key.name for key in self.keys]
-
-    def key(self, name: str) -> Key | None:
-        return next((key for key in self.keys if key.name == name), None)
-
-    def default(self, key: Key) -> object:
-        """What the key is when nobody sets it; None for one that then has no value."""
-        for field in fields(self.spec):
-            if field.name == key.name:
-                if field.default is not MISSING:
-                    return field.default
-                if field.default_factory is not MISSING:
-                    return field.default_factory()
-        return key.default
-
-    def read(self, raw: object, place: Place) -> dict[str, Any]:
-        """The fields that the table sets. Raises ConfigError, also for a key that is not known."""
-        if not isinstance(raw, dict):
-            raise place.error(f"expected a table, found {describe(raw)}")
-        for name in raw:
-            if self.key(name) is None:
-                raise unknown_key(place / name, self.names())
-        return {
-            key.name: key.type.read(raw[key.name], place / key.name) for key in self.keys if key.name in raw
-        }
-
-    def show(self, spec: object) -> dict[str, object]:
-        """Every key that the spec has, as one would write it; None for one without a value."""
-        shown = {}
-        for key in self.keys:
-            if hasattr(spec, key.name):
-                value = getattr(spec, key.name)
-                shown[key.name] = None if value is None else key.type.show(value)
-        return shown
-
-    def show_set(self, spec: object) -> dict[str, object]:
-        """The keys that are not at their default, as one would write them."""
-        return {
-            name: value
-            for name, value in self.show(spec).items()
-            if (key := self.key(name)) is not None and getattr(spec, name) != self.default(key)
-        }
-
-
-def unknown_key(place: Place, known: list[str]) -> ConfigError:
-    name = str(place.path[-1])
-    return place.error("this key is not known", hint=did_you_mean(name, known))
-
-
-def _routes(raw: object, place: Place) -> tuple[RouteSpec, ...]:
-    return tuple(_route(item, place / index) for index, item in enumerate(items_of(raw)))
-
-
-def _route(raw: object, place: Place) -> RouteSpec:
-    service = str(place.path[1])
-    if isinstance(raw, str):
-        return RouteSpec(path=URL_PATH.read(raw, place), service=service)
-    found = ROUTE.read(raw, place)
-    if "path" not in found:
-        raise place.error('expected the key "path", the path that the route takes')
-    return RouteSpec(service=service, **found)
-
-
-def _show_routes(routes: tuple[RouteSpec, ...]) -> object:
-    return [_show_route(route) for route in routes]
-
-
-def _show_route(route: RouteSpec) -> object:
-    table = ROUTE.show_set(route)
-    return route.path if list(table) == ["path"] else table
 
 
 def _depends_on(raw: object, place: Place) -> tuple[Dependency, ...]:
@@ -162,7 +70,6 @@ def _show_depends_on(dependencies: tuple[Dependency, ...]) -> object:
 
 
 CONDITION = choice(Condition)
-ROUTES = Type('a list of paths such as ["/orders"], or of tables with a "path"', _routes, _show_routes)
 DEPENDS_ON = Type("a list of services, or a table from service to condition", _depends_on, _show_depends_on)
 
 PROJECT = Section(
@@ -214,19 +121,7 @@ SERVICE = Section(
             "Where it runs instead of here: the gateway and its dependents go to this address.",
         ),
     ),
-)
-
-ROUTE = Section(
-    "services.NAME.routes",
-    RouteSpec,
-    (
-        Key("path", URL_PATH, "The path, and all below it: `/users` takes `/users/1`, not `/userspace`."),
-        Key("exact", BOOLEAN, "The path alone, and nothing below it."),
-        Key("methods", METHODS, "Only these methods."),
-        Key("headers", HEADERS, "Only requests that have these headers with these values."),
-        Key("hosts", HOSTS, "Only requests for these hosts."),
-        Key("strip_prefix", BOOLEAN, "Take the path away before the service sees the request."),
-    ),
+    inner=("policy", POLICY),
 )
 
 GATEWAY = Section(
@@ -241,6 +136,22 @@ GATEWAY = Section(
         Key("idle_timeout", DURATION, "Without a byte in either direction."),
         Key("max_body", SIZE, "The largest request body; 0 sets no limit."),
         Key("drain_timeout", DURATION, "For requests in flight when it stops."),
+        Key("trusted_peers", NETWORKS, "Addresses or networks whose `X-Forwarded-*` fields are believed."),
+        Key("forwarded", BOOLEAN, "Whether `Forwarded` (RFC 7239) is added too."),
+        Key("pool_size", POOL_SIZE, "The most connections to each instance."),
+        Key("pool_idle", DURATION, "How long an unused connection is kept."),
+        Key("retries", RETRIES, "How often an idempotent request is tried again."),
+        Key("retry_body", SIZE, "The largest body of a request that is tried again."),
+        Key("retry_budget", SHARE, "Retries are at most this share of the requests of the last 10 s, ..."),
+        Key("retry_floor", RATE, "... and this many a second besides."),
+        Key("backoff_min", DURATION, "The shortest pause before a retry."),
+        Key("backoff_max", DURATION, "The longest pause before a retry."),
+        Key("breaker_failures", POSITIVE, "Failures in a row that open an instance's circuit breaker."),
+        Key("breaker_open", DURATION, "How long it stays open, times its openings in a row, ..."),
+        Key("breaker_cap", DURATION, "... and at most."),
+        Key("balance", choice(Balance), "How one of several instances is chosen."),
+        Key("ready_path", OPTIONAL_PATH, 'Where the gateway tells its own readiness; "" is nowhere.'),
+        Key("access_log_sample", SHARE, "The share of successful requests that are logged."),
     ),
 )
 

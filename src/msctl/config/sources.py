@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place, did_you_mean, nearest
-from msctl.config.schema import SERVICE, SINGLE, TABLES, Section
+from msctl.config.schema import SERVICE, SINGLE, TABLES
+from msctl.config.section import Section
 from msctl.config.values import describe
 from msctl.errors import ConfigError
 
@@ -57,7 +58,7 @@ def choose(file: Path | None, cwd: Path) -> Path | None:
 def document(path: Path | None, cwd: Path) -> Document:
     """The file at `path`, or the built-in course system. Raises ConfigError where it cannot be read."""
     if path is None:
-        return Document(_built_in(), BUILT_IN, f"built-in {BUILT_IN}", None)
+        return Document(package_text(BUILT_IN), BUILT_IN, f"built-in {BUILT_IN}", None)
     display = _display(path, cwd)
     return Document(_read(path, display), display, str(path), path.parent)
 
@@ -186,7 +187,7 @@ def key_variables(raw: Tree) -> dict[str, tuple[str, ...]]:
     return {
         variable(path[-1], key.name): (*path, key.name)
         for path, section in sections
-        for key in section.keys
+        for key in section.all_keys()
         if not key.type.is_table
     }
 
@@ -230,6 +231,17 @@ def check_tables(raw: Tree, top: Place) -> None:
             raise (top / name).error(f"expected a table, found {describe(value)}")
 
 
+def package_text(path: str) -> str:
+    """A text file of the package, by its path below `msctl/`."""
+    # As importlib.resources would, which takes longer to import than all of this package; the loader
+    # reads from an archive too.
+    import msctl
+
+    loader: Any = msctl.__loader__
+    content: bytes = loader.get_data(str(Path(msctl.__path__[0]) / path))
+    return content.decode("utf-8")
+
+
 def _set(raw: Tree, path: KeyPath, value: str) -> None:
     table = raw
     for part in path[:-1]:
@@ -238,17 +250,6 @@ def _set(raw: Tree, path: KeyPath, value: str) -> None:
             return  # reading the file's own value will say what is wrong with it
         table = inner
     table[str(path[-1])] = value
-
-
-def _built_in() -> str:
-    # As importlib.resources would, which takes longer to import than all of this package; a loader
-    # reads it from an archive too.
-    import msctl
-
-    folder = Path(msctl.__path__[0])
-    loader: Any = msctl.__loader__
-    content: bytes = loader.get_data(str(folder / BUILT_IN))
-    return content.decode("utf-8")
 
 
 def _read(path: Path, display: str) -> str:

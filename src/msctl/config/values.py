@@ -34,6 +34,8 @@ _FALSE = {"false", "no", "off", "0"}
 _APP = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _HOST = r"[A-Za-z0-9._:%-]+"
+_HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
+_ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
 _HTTP_URL = r"https?://[^\s/?#]+(?:/[^\s?#]*)?"
 _AMQP_URL = r"amqps?://[^\s/?#]*(?:/\S*)?"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -309,6 +311,55 @@ def amqp_url(raw: object, place: Place) -> str:
     return value
 
 
+def number(low: float, high: float) -> Callable[[object, Place], float]:
+    def parse(raw: object, _place: Place) -> float:
+        if isinstance(raw, str):
+            try:
+                raw = float(raw)
+            except ValueError:
+                raise MismatchError from None
+        if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not low <= raw <= high:
+            raise MismatchError
+        return float(raw)
+
+    return parse
+
+
+def one_of(*options: str | int) -> Type:
+    """A type of a few values that are no enumeration of the model."""
+    expected = ", ".join(describe(option) for option in options[:-1]) + f" or {describe(options[-1])}"
+
+    def parse(raw: object, _place: Place) -> str | int:
+        for option in options:
+            if str(raw) == str(option) and not isinstance(raw, bool):
+                return option
+        raise MismatchError
+
+    return Type(expected, parse)
+
+
+def whole_seconds(raw: object, place: Place) -> int:
+    seconds = duration(raw, place)
+    if seconds != int(seconds):
+        raise MismatchError
+    return int(seconds)
+
+
+def optional_path(raw: object, place: Place) -> str | None:
+    return None if raw == "" else url_path(raw, place)
+
+
+def network(raw: object, place: Place) -> str:
+    import ipaddress
+
+    value = text(raw, place)
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise MismatchError from None
+    return value
+
+
 def without_password(url: str) -> str:
     """`url` with `***` for its password; what has none is unchanged."""
     return re.sub(r"(?<=://)([^\s/?#]*?):[^\s/?#]*@", r"\1:***@", url, count=1)
@@ -331,12 +382,32 @@ URL_PATH = Type('a path that starts with "/"', url_path)
 HTTP_URL = Type('a URL such as "http://127.0.0.1:8081"', matching(_HTTP_URL))
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
 FOLDER = Type("a folder", folder, str)
+POSITIVE = Type("a whole number from 1", integer(1, 10**9))
+SHARE = Type("a number from 0 to 1", number(0, 1))
+RATE = Type("a number from 0", number(0, 1e9))
+OPTIONAL_PATH = Type(
+    'a path that starts with "/", or an empty string', optional_path, lambda value: value or ""
+)
+VARIABLE_NAME = Type("the name of a variable", matching(_VARIABLE))
+HEADER_NAME = Type("the name of a header", matching(_METHOD))
+HEADER_NAMES = Type("a list of header names", list_of(HEADER_NAME), list)
+NETWORKS = Type(
+    "a list of addresses or networks",
+    list_of(Type('an address or a network such as "10.0.0.0/8"', network)),
+    list,
+)
+ORIGINS = Type(
+    "a list of origins",
+    list_of(Type('an origin such as "https://app.example", or "*"', matching(_ORIGIN))),
+    list,
+)
 METHODS = Type(
     'a list of methods such as ["GET", "POST"]',
     list_of(Type("the name of a method", lambda raw, place: matching(_METHOD)(raw, place).upper())),
     list,
 )
-HOSTS = Type("a list of host names", list_of(HOST), list)
+HOST_PATTERN = Type('a host name, which may begin with "*."', matching(_HOST_PATTERN))
+HOST_PATTERNS = Type("a list of host names", list_of(HOST_PATTERN), list)
 EXIT_CODES = Type(
     "a list of exit codes from 0 to 255", list_of(Type("an exit code from 0 to 255", integer(0, 255))), list
 )

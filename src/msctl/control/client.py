@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -34,13 +35,18 @@ class ControlClient:
     def snapshot(self) -> Snapshot:
         return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
 
-    def events(self) -> Iterator[Event]:
-        return self._stream("/v1/events", Event)
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """As SystemView's; raises TimedOutError when `timeout` seconds are over."""
+        return self._stream("/v1/events", Event, timeout)
 
     def logs(self, query: LogQuery) -> Iterator[LogLine]:
         fields = [("service", name) for name in query.services]
         if query.tail is not None:
             fields.append(("tail", str(query.tail)))
+        if query.since is not None:
+            fields.append(("since", repr(query.since)))
+        if query.grep is not None:
+            fields.append(("grep", query.grep))
         if query.follow:
             fields.append(("follow", "1"))
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)
@@ -53,6 +59,15 @@ class ControlClient:
 
     def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
+
+    def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})
+
+    def purge_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/purge", int, {"name": name})
+
+    def delete_queue(self, name: str) -> int:
+        return self._call("POST", "/v1/queues/delete", int, {"name": name})
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""
@@ -69,16 +84,29 @@ class ControlClient:
         finally:
             connection.close()
 
-    def _stream(self, target: str, kind: type[T]) -> Iterator[T]:
+    def _stream(self, target: str, kind: type[T], timeout: float | None = None) -> Iterator[T]:
         response, connection = self._request("GET", target)
-        return self._lines(response, connection, msgspec.json.Decoder(kind))
+        return self._lines(response, connection, msgspec.json.Decoder(kind), timeout)
 
     def _lines(
-        self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection, decoder: Any
+        self,
+        response: http.client.HTTPResponse,
+        connection: http.client.HTTPConnection,
+        decoder: Any,
+        timeout: float | None,
     ) -> Iterator[Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while line := response.readline():
+            while True:
+                if deadline is not None:
+                    # Zero would mean "do not block" to the socket.
+                    connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
+                line = response.readline()
+                if not line:
+                    return
                 yield decoder.decode(line)
+        except TimeoutError as error:
+            raise TimedOutError(f"nothing more within {timeout:g} s") from error
         except (OSError, http.client.HTTPException, msgspec.DecodeError):
             return  # the stack went while we were reading: a stream has simply ended
         finally:

@@ -44,6 +44,11 @@ class StackPaths:
     def log(self) -> Path:
         return self.folder / "stack.log"
 
+    @property
+    def children(self) -> Path:
+        """Which child processes there are, for the next stack to find what a crash left behind."""
+        return self.folder / "children.json"
+
     def prepare(self) -> None:
         """Make the folder, private to this user. Raises MsctlError where that cannot be had."""
         try:
@@ -88,6 +93,15 @@ def _require_private(folder: Path) -> None:
         )
     if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
+
+
+def running_stacks(env: Mapping[str, str]) -> list[StackPaths]:
+    """Where the stacks of this user live that run now, in the order of their names."""
+    try:
+        folders = sorted(path for path in base_folder(env).iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [paths for paths in map(StackPaths, folders) if is_locked(paths)]
 
 
 class StackLock:

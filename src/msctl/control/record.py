@@ -13,16 +13,21 @@ from msctl.control.paths import StackPaths
 
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """`pid` of the stack of `project`, whose folder is `root` (None: the built-in system)."""
+    """`pid` of the stack of `project`, whose folder is `root` (None: the built-in system).
+
+    `broker_url` is where its broker is, with the password; the file is its owner's alone.
+    """
 
     project: str
     root: str | None
     pid: int
     addresses: tuple[str, ...] = ()
+    broker_url: str | None = None
 
     def write(self, paths: StackPaths) -> None:
         """Replace the record at once, so that a reader never sees half of it."""
         draft = paths.record.with_suffix(".new")
+        draft.touch(mode=0o600)
         draft.write_text(json.dumps(asdict(self)))
         draft.replace(paths.record)
 
@@ -32,7 +37,11 @@ def read_record(paths: StackPaths) -> StackRecord | None:
     try:
         document = json.loads(paths.record.read_text())
         return StackRecord(
-            document["project"], document["root"], int(document["pid"]), tuple(document["addresses"])
+            document["project"],
+            document["root"],
+            int(document["pid"]),
+            tuple(document["addresses"]),
+            document["broker_url"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -30,6 +30,18 @@ class Names(msgspec.Struct, forbid_unknown_fields=True):
     deps: bool = True
 
 
+class Counts(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of scale: how many instances of each service."""
+
+    counts: dict[str, int]
+
+
+class Queue(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of the queue verbs."""
+
+    name: str
+
+
 class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
     """The body of shutdown; `timeout` in seconds."""
 
@@ -70,6 +82,9 @@ class ControlServer:
                 web.post("/v1/start", self._start),
                 web.post("/v1/stop", self._stop),
                 web.post("/v1/restart", self._restart),
+                web.post("/v1/scale", self._scale),
+                web.post("/v1/queues/purge", self._purge_queue),
+                web.post("/v1/queues/delete", self._delete_queue),
                 web.post("/v1/shutdown", self._shutdown),
             ]
         )
@@ -86,6 +101,8 @@ class ControlServer:
             services=tuple(request.query.getall("service", [])),
             tail=int(request.query["tail"]) if "tail" in request.query else None,
             follow=request.query.get("follow") == "1",
+            since=float(request.query["since"]) if "since" in request.query else None,
+            grep=request.query.get("grep"),
         )
         return await _stream(request, self._view.logs(query))
 
@@ -100,6 +117,18 @@ class ControlServer:
     async def _restart(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, Names)
         return _json(await self._view.restart(body.services, deps=body.deps))
+
+    async def _scale(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Counts)
+        return _json(await self._view.scale(body.counts))
+
+    async def _purge_queue(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Queue)
+        return _json(await self._view.purge_queue(body.name))
+
+    async def _delete_queue(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Queue)
+        return _json(await self._view.delete_queue(body.name))
 
     async def _shutdown(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, Shutdown)

@@ -11,7 +11,7 @@ from aiohttp import web
 from pamqp.commands import Basic
 
 from msctl.amqp.standing import StandingPublisher, running
-from msctl.errors import MsctlError
+from msctl.errors import MsctlError, UsageError
 from msctl.model import ServiceContext
 
 QUEUE = "hello"
@@ -30,6 +30,8 @@ async def post_message(request: web.Request) -> web.Response:
     properties = Basic.Properties(content_type=request.headers.get("Content-Type", "text/plain"))
     try:
         await request.app[PUBLISHER].publish(body, properties)
+    except UsageError as error:
+        return problem(400, "Bad Request", error.message)
     except MsctlError as error:
         log.warning("a message was not published: %s", error.message)
         return problem(503, "Service Unavailable", error.message)

@@ -1,27 +1,32 @@
-"""The broker that a stack uses, by mode: one that is there already, or a RabbitMQ of its own.
+"""The broker that a stack uses, by mode: one that is there already, one in this process, a RabbitMQ
+of its own, or the course's container.
 
 Services reach it through its URL alone; what differs by mode is who starts and stops it, and how
-much `status` can tell.
+much `status` can tell. The embedded server is handed in by the composition root.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
+from msctl.amqp.probe import speaks_amqp
+from msctl.amqp.url import redact
 from msctl.clock import Clock
-from msctl.errors import ConfigError
-from msctl.model import BrokerMode, BrokerSnapshot, BrokerSpec, State
+from msctl.errors import BrokerError, ConfigError, MsctlError
+from msctl.model import BrokerMode, BrokerSnapshot, BrokerSpec, QueueSnapshot, State
+from msctl.supervisor import ports
+from msctl.supervisor.docker import DockerBroker
 from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings
 
-PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-PROBE_TIMEOUT = 1.0
+AMQP_PORT = 5672
 PROBE_EVERY = 2.0
 """Seconds for which an answer is kept, so that a watched status does not knock at every frame."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Log = Callable[[str, str], None]
 
@@ -40,19 +45,76 @@ class Broker(Protocol):
 
     async def snapshot(self) -> BrokerSnapshot: ...
 
+    def purge(self, queue: str) -> int:
+        """Drop what is ready in a queue of the embedded broker; returns how many."""
+        ...
 
-def make_broker(spec: BrokerSpec, folder: Path, *, clock: Clock, log: Log) -> Broker:
-    """The broker that `spec` asks for; a private node keeps its files below `folder`."""
-    if spec.mode is BrokerMode.EXTERNAL:
-        return ExternalBroker(spec, clock=clock)
-    if spec.mode is BrokerMode.LOCAL:
-        return LocalBroker(spec, folder / "rabbitmq", log=log)
-    raise ConfigError(
-        f"broker.mode: {spec.mode.value!r} is not available", hint="use one of: external, local"
+    def delete(self, queue: str) -> int:
+        """Delete a queue of the embedded broker; returns how many messages were ready."""
+        ...
+
+
+class Figures(Protocol):
+    """What an embedded server tells of itself."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def queues(self) -> tuple[QueueSnapshot, ...]: ...
+
+
+class EmbeddedServer(Protocol):
+    """The AMQP server in this process, as broker/server.py has it."""
+
+    async def start(self, host: str, port: int) -> tuple[str, int]: ...
+
+    async def stop(self) -> None: ...
+
+    def snapshot(self) -> Figures: ...
+
+    def purge(self, queue: str) -> int: ...
+
+    def delete(self, queue: str) -> int: ...
+
+
+ServerFactory = Callable[[Mapping[str, str], str], EmbeddedServer]
+"""Makes an embedded server for these users (name to password) and this virtual host."""
+
+
+def make_broker(spec: BrokerSpec, folder: Path, *, clock: Clock, log: Log, embedded: ServerFactory) -> Broker:
+    """The broker that `spec` asks for; a private RabbitMQ keeps its files below `folder`."""
+    match spec.mode:
+        case BrokerMode.EXTERNAL:
+            return ExternalBroker(spec, clock=clock)
+        case BrokerMode.LOCAL:
+            return LocalBroker(spec, folder / "rabbitmq", log=log)
+        case BrokerMode.EMBEDDED:
+            return EmbeddedBroker(spec, embedded)
+        case BrokerMode.DOCKER:
+            return DockerBroker(spec, log=log)
+        case BrokerMode.AUTO:
+            return AutoBroker(spec, clock=clock, log=log, embedded=embedded)
+
+
+class _NoQueues:
+    """The queue verbs of every broker whose queues are not ours to handle."""
+
+    def purge(self, queue: str) -> int:
+        raise _not_embedded(queue)
+
+    def delete(self, queue: str) -> int:
+        raise _not_embedded(queue)
+
+
+def _not_embedded(queue: str) -> MsctlError:
+    return MsctlError(
+        f"the queue {queue!r} is not in an embedded broker, so msctl cannot change it",
+        hint="use the broker's own tools: rabbitmqctl purge_queue, or its management page",
     )
 
 
-class ExternalBroker:
+class ExternalBroker(_NoQueues):
     """A broker that somebody else runs; we only look whether it answers."""
 
     def __init__(self, spec: BrokerSpec, *, clock: Clock) -> None:
@@ -86,7 +148,118 @@ class ExternalBroker:
         return self._answer[1]
 
 
-class LocalBroker:
+class EmbeddedBroker:
+    """An AMQP server in the stack's own process; its queues are in memory and end with it."""
+
+    def __init__(self, spec: BrokerSpec, factory: ServerFactory) -> None:
+        parts = urlsplit(spec.url)
+        self._parts = parts
+        self._host = parts.hostname or "localhost"
+        self._port = AMQP_PORT if parts.port is None else parts.port
+        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+        if self._host not in _LOOPBACK and (user, password) == ("guest", "guest"):
+            raise ConfigError(
+                f"broker.url: an embedded broker on {self._host} would let anybody in as guest",
+                hint="put a user and a password of your own into broker.url, or use localhost",
+            )
+        if parts.scheme == "amqps":
+            raise ConfigError(
+                "broker.url: the embedded broker does not speak TLS", hint="write amqp:// instead of amqps://"
+            )
+        self._server = factory({user: password}, _virtual_host(parts))
+        self._state = State.STOPPED
+        self._bound = (self._host, self._port)
+
+    @property
+    def url(self) -> str:
+        return self._parts._replace(
+            netloc=self._parts.netloc.removesuffix(f":{self._parts.port}") + f":{self._bound[1]}"
+        ).geturl()
+
+    async def start(self) -> None:
+        host = "127.0.0.1" if self._host == "localhost" else self._host
+        try:
+            self._bound = await self._server.start(host, self._port)
+        except OSError as error:
+            self._state = State.FATAL
+            if error.errno == errno.EADDRINUSE:
+                raise ports.taken(ports.Address(host, self._port), "broker") from error
+            raise BrokerError(
+                f"the embedded broker cannot listen on {host}:{self._port}: {error.strerror or error}",
+                hint="put another address into broker.url",
+            ) from error
+        self._state = State.READY
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        self._state = State.STOPPED
+
+    async def snapshot(self) -> BrokerSnapshot:
+        figures = self._server.snapshot()
+        return BrokerSnapshot(
+            mode=BrokerMode.EMBEDDED,
+            state=self._state,
+            url=redact(self.url),
+            connections=figures.connections,
+            queues=figures.queues,
+        )
+
+    def purge(self, queue: str) -> int:
+        return self._server.purge(queue)
+
+    def delete(self, queue: str) -> int:
+        return self._server.delete(queue)
+
+
+class AutoBroker:
+    """What is there, if something that speaks AMQP answers at the URL; else one of our own there.
+
+    Decided anew at each start; before the first one it counts as external.
+    """
+
+    def __init__(self, spec: BrokerSpec, *, clock: Clock, log: Log, embedded: ServerFactory) -> None:
+        self._spec = spec
+        self._log = log
+        self._embedded = embedded
+        self._external = ExternalBroker(spec, clock=clock)
+        self._chosen: Broker = self._external
+
+    @property
+    def url(self) -> str:
+        return self._chosen.url
+
+    async def start(self) -> None:
+        """Raises PortTakenError for a local port that something else holds, and BrokerError for
+        an address elsewhere where no broker answers."""
+        where = redact(self._spec.url)
+        if await speaks_amqp(self._spec.url):
+            self._log("info", f"using the broker that answers at {where}")
+            self._chosen = self._external
+            return
+        host = urlsplit(self._spec.url).hostname or "localhost"
+        if host not in _LOOPBACK:
+            raise BrokerError(
+                f"no broker answers at {where}, and that is not this machine, so none can be embedded there",
+                hint='start it, or set [broker] mode = "external" to go on without it',
+            )
+        self._chosen = EmbeddedBroker(self._spec, self._embedded)
+        await self._chosen.start()
+        self._log("info", f"no broker answered at {where}: serving AMQP there from this process, in memory")
+
+    async def stop(self) -> None:
+        await self._chosen.stop()
+
+    async def snapshot(self) -> BrokerSnapshot:
+        return await self._chosen.snapshot()
+
+    def purge(self, queue: str) -> int:
+        return self._chosen.purge(queue)
+
+    def delete(self, queue: str) -> int:
+        return self._chosen.delete(queue)
+
+
+class LocalBroker(_NoQueues):
     """A private `rabbitmq-server` node, a child of the stack."""
 
     def __init__(self, spec: BrokerSpec, folder: Path, *, log: Log) -> None:
@@ -94,10 +267,10 @@ class LocalBroker:
         self._node = RabbitNode(
             RabbitSettings(
                 host=parts.hostname or "127.0.0.1",
-                port=parts.port or 5672,
+                port=AMQP_PORT if parts.port is None else parts.port,
                 folder=folder,
-                user=parts.username or "guest",
-                password=parts.password or "guest",
+                user=unquote(parts.username or "guest"),
+                password=unquote(parts.password or "guest"),
             ),
             log=log,
         )
@@ -133,29 +306,6 @@ class LocalBroker:
         )
 
 
-def redact(url: str) -> str:
-    """`url` without its password, for people to see."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
-
-
-async def speaks_amqp(url: str, timeout: float = PROBE_TIMEOUT) -> bool:
-    """Whether the server at `url` answers the AMQP 0-9-1 header with a method frame on channel 0."""
-    parts = urlsplit(url)
-    tls = parts.scheme == "amqps"
-    try:
-        async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(
-                parts.hostname or "localhost", parts.port or (5671 if tls else 5672), ssl=tls or None
-            )
-            try:
-                writer.write(PROTOCOL_HEADER)
-                return await reader.readexactly(3) == b"\x01\x00\x00"
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-        return False
+def _virtual_host(parts: SplitResult) -> str:
+    """`/` for no path or an empty one, else what is behind the first slash, unquoted (AMQP URI rules)."""
+    return unquote(parts.path[1:]) or "/"

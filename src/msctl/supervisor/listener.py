@@ -20,10 +20,11 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from msctl.errors import ConfigError, PortTakenError
-from msctl.model import GATEWAY, Isolation, Kind, Project, ServiceSpec
+from msctl.errors import PortTakenError
+from msctl.model import GATEWAY, Project
 from msctl.supervisor import ports
 from msctl.supervisor.ports import Address
+from msctl.supervisor.specs import address_of, runs_here
 
 BACKLOG = 1024
 KEEPALIVE_S = 75.0
@@ -193,41 +194,6 @@ class Listeners:
         """Let go of everything that is reserved and not in use."""
         for listener in self._by_service.values():
             listener.release()
-
-
-def runs_here(spec: ServiceSpec) -> bool:
-    """Whether the service lives in the stack's own process."""
-    return spec.kind is Kind.HOSTED and spec.isolation is Isolation.NONE
-
-
-def address_of(spec: ServiceSpec, project: Project) -> Address | None:
-    """Where a service is declared to listen; on the gateway's port, that is where the gateway does."""
-    gateway = project.gateway
-    if gateway is not None and (spec.name == GATEWAY or (spec.port and spec.port == gateway.port)):
-        return Address(gateway.host, gateway.port)
-    return None if spec.port is None else Address(spec.host, spec.port)
-
-
-def check_clashes(project: Project) -> None:
-    """Raise ConfigError if two services want one address, other than hosted ones the gateway's."""
-    seen: list[tuple[Address, ServiceSpec]] = []
-    for spec in project.services:
-        address = address_of(spec, project)
-        if address is None:
-            continue
-        for other_address, other in seen:
-            on_purpose = (
-                project.gateway is not None
-                and address.port == project.gateway.port
-                and runs_here(spec)
-                and runs_here(other)
-            )
-            if address.overlaps(other_address) and not on_purpose:
-                raise ConfigError(
-                    f"{project.source}: services {other.name!r} and {spec.name!r} both listen on {address}.",
-                    hint="Give one of them another port; only hosted services may share one, the gateway's.",
-                )
-        seen.append((address, spec))
 
 
 def _make_request(

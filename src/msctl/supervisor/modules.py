@@ -48,6 +48,16 @@ class Loader:
                 raise ImportPathError(f"module {module_name!r} has no attribute {attribute!r}") from None
         return found
 
+    def close(self) -> None:
+        """Forget the project's modules and folder, so that another one in this process finds its own."""
+        if self._root is None:
+            return
+        for name in _own_modules(self._root):
+            del sys.modules[name]
+        if str(self._root) in sys.path:
+            sys.path.remove(str(self._root))
+        self._seen.clear()
+
     def _prepare(self, root: Path) -> None:
         folder = str(root)
         if folder not in sys.path:

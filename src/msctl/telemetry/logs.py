@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 import logging
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from operator import attrgetter
 
 from msctl.clock import Clock
+from msctl.errors import UsageError
 from msctl.model import LogLine, LogQuery
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.context import current_trace
@@ -91,11 +93,17 @@ class LogHub:
         lines = list(heapq.merge(*rings, key=attrgetter("seq")))
         return lines if count is None else lines[max(0, len(lines) - count) :]
 
-    async def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        """The lines that `query` asks for; with `follow`, those to come until the caller stops."""
-        wanted = frozenset(query.services)
-        with self._followers.subscribe(lambda line: not wanted or line.service in wanted) as feed:
-            for line in self.tail(query.services, query.tail):
+    def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """The lines that `query` asks for; with `follow`, those to come until the caller stops.
+
+        Raises UsageError, at once, for an expression in `grep` that is none.
+        """
+        return self._follow(query, _filter(query))
+
+    async def _follow(self, query: LogQuery, wanted: Callable[[LogLine], bool]) -> AsyncIterator[LogLine]:
+        with self._followers.subscribe(wanted) as feed:
+            lines = [line for line in self.tail(query.services) if wanted(line)]
+            for line in lines if query.tail is None else lines[max(0, len(lines) - query.tail) :]:
                 yield line
             while query.follow:
                 lines, missed = await feed.take()
@@ -104,6 +112,25 @@ class LogHub:
                     yield LogLine(lines[0].seq, lines[0].time, STACK, "warning", note)
                 for line in lines:
                     yield line
+
+
+def _filter(query: LogQuery) -> Callable[[LogLine], bool]:
+    """Whether a line is asked for; raises UsageError for an expression that is none."""
+    services = frozenset(query.services)
+    since = query.since
+    try:
+        pattern = None if query.grep is None else re.compile(query.grep)
+    except re.error as error:
+        raise UsageError(f"--grep: {query.grep!r} is not a regular expression: {error}") from error
+
+    def wanted(line: LogLine) -> bool:
+        if services and line.service not in services:
+            return False
+        if since is not None and line.time < since:
+            return False
+        return pattern is None or pattern.search(line.text) is not None
+
+    return wanted
 
 
 class HubHandler(logging.Handler):

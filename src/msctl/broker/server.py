@@ -1,0 +1,316 @@
+"""The broker's sockets: feeds sessions, writes what they have to say, keeps its hands off the loop.
+
+The only module here that knows asyncio. All is done in small portions, each in its own turn of the
+event loop, so that whatever else lives on the loop is served in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from msctl.broker.broker import Broker
+from msctl.broker.session import Session
+from msctl.clock import Clock
+from msctl.errors import BrokerError
+from msctl.model import LOOPBACK, QueueSnapshot
+
+MEMORY_LIMIT = 512 * 1024 * 1024
+MAX_MESSAGE = 16 * 1024 * 1024
+
+FRAMES_PER_TURN = 600
+MESSAGES_PER_TURN = 500
+READ_HIGH = 256 * 1024
+WRITE_HIGH = 256 * 1024
+TICK_SECONDS = 0.25
+STOPPING = "broker forced connection closure with reason 'shutdown'"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFigures:
+    """The broker at one moment; the counters count since it was built, `bytes` are those queued."""
+
+    connections: int
+    channels: int
+    queues: tuple[QueueSnapshot, ...]
+    messages: int
+    bytes: int
+    published: int
+    delivered: int
+    acked: int
+    blocked: bool
+
+
+class BrokerServer:
+    """An AMQP 0-9-1 server on this event loop. Everything it holds is in memory and ends with it.
+
+    `log` is called with a level and a text. `memory_limit` is in bytes of queued messages: above it
+    publishers wait. Queues of the first virtual host are those that `purge` and `delete` name.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: Callable[[str, str], None],
+        users: Mapping[str, str] | None = None,
+        vhosts: Sequence[str] = ("/",),
+        memory_limit: int = MEMORY_LIMIT,
+        max_message_size: int = MAX_MESSAGE,
+    ) -> None:
+        self._broker = Broker(
+            clock=clock,
+            log=log,
+            users={"guest": "guest"} if users is None else users,
+            vhosts=vhosts,
+            memory_limit=memory_limit,
+            max_message_size=max_message_size,
+        )
+        self._clock = clock
+        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._protocols: dict[Session, _Connection] = {}
+        self._turn: asyncio.Handle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._reminder: asyncio.TimerHandle | None = None
+        self._reminder_at = 0.0
+        self._waiting: dict[_Connection, None] = {}
+        self._ended: asyncio.Event | None = None
+
+    async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
+        """Listen; returns the address bound (port 0 asks for a free one). OSError is the caller's."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=512)
+        self._loop = loop
+        self._ended = asyncio.Event()
+        self._ticker = loop.call_later(TICK_SECONDS, self._tick)
+        bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
+        return bound
+
+    async def stop(self, timeout: float = 5.0) -> None:
+        """Close every connection with 320, wait up to `timeout` seconds for clients to agree, stop."""
+        server, self._server = self._server, None
+        if server is None or self._loop is None or self._ended is None:
+            return
+        server.close()
+        for handle in (self._turn, self._ticker, self._reminder):
+            if handle is not None:
+                handle.cancel()
+        self._turn = self._ticker = self._reminder = None
+        for session in list(self._protocols):
+            session.force_close(STOPPING)
+        self.flush()
+        if self._protocols:
+            try:
+                await asyncio.wait_for(self._ended.wait(), timeout)
+            except TimeoutError:
+                pass
+        for protocol in list(self._protocols.values()):
+            protocol.abort()
+        await asyncio.sleep(0)
+
+    # --- figures ---
+
+    def snapshot(self) -> BrokerFigures:
+        broker = self._broker
+        ledger = broker.ledger
+        return BrokerFigures(
+            connections=sum(session.open for session in self._protocols),
+            channels=sum(session.channel_count for session in self._protocols),
+            queues=tuple(
+                QueueSnapshot(queue.name, queue.ready.count, queue.unacked, len(queue.consumers))
+                for vhost in broker.vhosts.values()
+                for _, queue in sorted(vhost.queues.items())
+            ),
+            messages=ledger.messages,
+            bytes=ledger.used,
+            published=ledger.published,
+            delivered=ledger.delivered,
+            acked=ledger.acked,
+            blocked=broker.blocked,
+        )
+
+    def purge(self, queue: str) -> int:
+        """Drop what is ready in a queue; returns how many. Raises BrokerError if there is none."""
+        vhost = next(iter(self._broker.vhosts.values()))
+        if queue not in vhost.queues:
+            raise _no_queue(queue)
+        count = vhost.queues[queue].purge()
+        self._broker.check_memory()
+        self.work()
+        return count
+
+    def delete(self, queue: str) -> int:
+        """Delete a queue whoever uses it; returns how many messages were ready. Raises BrokerError."""
+        vhost = next(iter(self._broker.vhosts.values()))
+        if queue not in vhost.queues:
+            raise _no_queue(queue)
+        count = vhost.delete_queue(vhost.queues[queue])
+        self._broker.check_memory()
+        self.work()
+        return count
+
+    # --- turns of the loop ---
+
+    def connected(self, protocol: _Connection) -> Session:
+        session = Session(self._broker, protocol.peer)
+        self._protocols[session] = protocol
+        return session
+
+    def disconnected(self, session: Session) -> None:
+        self._protocols.pop(session, None)
+        session.lost()
+        self._broker.check_memory()
+        if self._server is None:
+            if self._ended is not None and not self._protocols:
+                self._ended.set()
+            return
+        self.work()
+
+    def more_to_read(self, protocol: _Connection) -> None:
+        """A connection has input left for the next turn."""
+        self._waiting[protocol] = None
+        self._next_turn()
+
+    def work(self) -> None:
+        """Hand out what waits for consumers, write, and come back if there is more."""
+        if self._server is None:
+            self.flush()
+            return
+        self._broker.pump(MESSAGES_PER_TURN)
+        self.flush()
+        self._arm()
+        if self._waiting or self._broker.busy:
+            self._next_turn()
+
+    def _next_turn(self) -> None:
+        if self._turn is None and self._loop is not None and self._server is not None:
+            self._turn = self._loop.call_soon(self._run_turn)
+
+    def _run_turn(self) -> None:
+        self._turn = None
+        waiting, self._waiting = self._waiting, {}
+        for protocol in waiting:
+            protocol.process()
+        self.work()
+
+    def flush(self) -> None:
+        """Write what sessions have to send; each once, so that nobody's output holds up the loop."""
+        dirty, self._broker.dirty = self._broker.dirty, {}
+        for session in dirty:
+            protocol = self._protocols.get(session)
+            if protocol is not None:
+                protocol.write()
+
+    def _arm(self) -> None:
+        """Have the clock looked at when the first message or queue expires."""
+        when = self._broker.next_reminder()
+        if when is None or self._loop is None:
+            return
+        if self._reminder is not None:
+            if self._reminder_at <= when:
+                return
+            self._reminder.cancel()
+        self._reminder_at = when
+        delay = max(0.0, when - self._clock.monotonic())
+        self._reminder = self._loop.call_later(delay, self._remind)
+
+    def _remind(self) -> None:
+        self._reminder = None
+        self._broker.tick()
+        self._broker.check_memory()
+        self.work()
+
+    def _tick(self) -> None:
+        now = self._clock.monotonic()
+        for session in list(self._protocols):
+            session.tick(now)
+        self.work()
+        if self._loop is not None and self._server is not None:
+            self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+
+class _Connection(asyncio.Protocol):
+    """One socket: between the event loop and its session."""
+
+    def __init__(self, server: BrokerServer) -> None:
+        self._server = server
+        self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._writable = True
+        self.peer = "a client"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        address = transport.get_extra_info("peername")
+        if address:
+            self.peer = f"AMQP client {address[0]}:{address[1]}"
+        self._session = self._server.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._session is not None:
+            self._session.receive(data)
+            self.process()
+            self._server.work()
+
+    def process(self) -> None:
+        """Carry out a portion of the input; read no more while there is some left."""
+        session = self._session
+        if session is None or self._transport is None:
+            return
+        more = session.process(FRAMES_PER_TURN)
+        if more:
+            self._server.more_to_read(self)
+        self._read(not more and not session.blocked)
+
+    def _read(self, wanted: bool) -> None:
+        if self._transport is None or wanted is self._reading or self._transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def write(self) -> None:
+        """Write what the session has to send, and close behind it if that was the last."""
+        session, transport = self._session, self._transport
+        if session is None or transport is None or transport.is_closing():
+            return
+        data = session.take_output()
+        if data:
+            transport.write(data)
+        session.written(writable=self._writable)
+        if session.finished:
+            transport.close()
+        elif not self._reading and not session.blocked:
+            self._server.more_to_read(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._session is not None:
+            self._session.written(writable=True)
+            self._server.work()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._server.disconnected(session)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _no_queue(name: str) -> BrokerError:
+    return BrokerError(f"The broker has no queue {name!r}.", hint="`msctl queues` lists those it has.")

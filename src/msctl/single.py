@@ -1,0 +1,164 @@
+"""One service of a project, alone in this process: what a container runs, or an isolated instance.
+
+It has no control socket and no broker of its own: it finds both its broker and its neighbours by
+their URLs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from msctl import __version__
+from msctl.clock import AsyncClock
+from msctl.discovery.registry import Endpoint, Registry
+from msctl.errors import MsctlError, UnknownServiceError
+from msctl.gateway.app import Gateway
+from msctl.model import (
+    GATEWAY,
+    BrokerMode,
+    Event,
+    GatewaySpec,
+    Isolation,
+    Project,
+    ServiceContext,
+    Snapshot,
+    State,
+)
+from msctl.supervisor.brokers import ExternalBroker
+from msctl.supervisor.names import unknown
+from msctl.supervisor.runner import Supervisor
+from msctl.telemetry.logs import LogHub
+
+
+class Single:
+    """The service `name` of `project` on host:port, from `open` to `end`."""
+
+    def __init__(
+        self,
+        project: Project,
+        name: str,
+        *,
+        instance: str,
+        host: str,
+        port: int,
+        clock: AsyncClock,
+        logs: LogHub,
+    ) -> None:
+        """Raises UnknownServiceError, and MsctlError for a command, which runs without msctl."""
+        self._name = name
+        self._project = _alone(project, name, host, port)
+        self._routes = [route for spec in project.services for route in spec.routes]
+        self._policies = {spec.name: spec.policy for spec in project.services}
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._ending = asyncio.Event()
+        self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
+        self._registry = Registry()
+        for endpoint in remote_endpoints(project):
+            self._registry.announce(endpoint)
+        self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
+        self._instance = instance
+        self._supervisor = Supervisor(
+            self._project,
+            clock=clock,
+            logs=logs,
+            registry=self._registry,
+            builtin={GATEWAY: self._make_gateway},
+            amqp_url=lambda: self._broker.url,
+            on_event=self._watch,
+        )
+
+    async def open(self) -> None:
+        """Bind. Raises PortTakenError."""
+        self._supervisor.reserve([self._name])
+
+    async def up(self) -> None:
+        """Start the service; returns when it is ready or has failed."""
+        await self._supervisor.start([self._name])
+
+    async def ended(self) -> None:
+        await self._ending.wait()
+
+    def ask_to_end(self, timeout: float | None = None) -> None:
+        if timeout is not None:
+            self._stop_timeout = timeout
+        self._ending.set()
+
+    async def end(self) -> None:
+        await self._supervisor.shutdown(self._stop_timeout)
+
+    def kill(self) -> None:
+        self._supervisor.kill()
+
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(
+            project=self._project.name,
+            root=None if self._project.root is None else str(self._project.root),
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=self._clock.monotonic() - self._began,
+            services=self._supervisor.snapshot(),
+            broker=await self._broker.snapshot(),
+        )
+
+    def _watch(self, event: Event) -> None:
+        """A service that has ended for good ends its container, whose engine decides what then."""
+        if event.state is State.FATAL:
+            self._ending.set()
+
+    def _make_gateway(self, _context: ServiceContext) -> Gateway:
+        spec = self._project.gateway
+        if spec is None:
+            raise MsctlError("the gateway is switched off in the configuration")
+        return Gateway(spec, self._routes, self._registry, clock=self._clock, services=self._policies)
+
+
+def remote_endpoints(project: Project) -> list[Endpoint]:
+    """Where the services are that run elsewhere, by their `url`."""
+    return [
+        Endpoint(spec.name, f"{spec.name}-1", base_url=spec.url.rstrip("/"))
+        for spec in project.services
+        if spec.url is not None
+    ]
+
+
+def _alone(project: Project, name: str, host: str, port: int) -> Project:
+    """The project with this one service, in this process, needing nothing that it would have to wait for."""
+    spec = project.service(name)
+    if spec is None:
+        raise unknown(name, [service.name for service in project.services])
+    if spec.command is not None:
+        raise MsctlError(f"the service {name!r} is a command: run it as it is, without msctl")
+    only = replace(
+        spec,
+        host=host,
+        port=port,
+        depends_on=(),
+        replicas=1,
+        isolation=Isolation.NONE,
+        url=None,
+        env={**_neighbours(project, spec.name), **spec.env},
+    )
+    gateway = None
+    if name == GATEWAY:
+        gateway = replace(project.gateway or GatewaySpec(), host=host, port=port)
+    return replace(project, services=(only,), gateway=gateway)
+
+
+def _neighbours(project: Project, name: str) -> Mapping[str, str]:
+    """The $<NAME>_URL of what the service depends on, as far as they are known here."""
+    spec = project.service(name)
+    if spec is None:
+        raise UnknownServiceError(f"no service is called {name!r}")
+    found: dict[str, str] = {}
+    for dependency in spec.depends_on:
+        other = project.service(dependency.service)
+        variable = dependency.service.upper().replace("-", "_") + "_URL"
+        if variable in os.environ:
+            found[variable] = os.environ[variable]
+        elif other is not None and other.url is not None:
+            found[variable] = other.url
+    return found

@@ -1,0 +1,181 @@
+"""A command service at work: its child process, its probes, and its place in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msctl.clock import AsyncClock
+from msctl.discovery.registry import Endpoint
+from msctl.errors import MsctlError
+from msctl.model import ServiceSpec
+from msctl.supervisor import ledger, ports
+from msctl.supervisor.census import Censuses
+from msctl.supervisor.guard import Guard
+from msctl.supervisor.health import Probe, ProcessChecks, Settling, http_probe, tcp_probe
+from msctl.supervisor.ledger import Ledger
+from msctl.supervisor.policy import Outcome
+from msctl.supervisor.ports import Address
+from msctl.supervisor.process import Child, Ending, SpawnError, describe_exit
+from msctl.supervisor.worker import Checks, StartError
+from msctl.telemetry.logs import LogHub
+
+_SWEEP_S = 2.0
+"""How long the processes that a command left behind, when it ended by itself, may take to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nursery:
+    """What all children of one supervisor share."""
+
+    clock: AsyncClock
+    logs: LogHub
+    censuses: Censuses
+    guard: Guard
+    ledger: Ledger
+
+
+class CommandWorker:
+    """Runs one child process."""
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        instance: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None,
+        mark: str,
+        listens: Address | None,
+        url: str | None,
+        nursery: Nursery,
+    ) -> None:
+        """`listens` is where it is expected to accept connections, None if nowhere; `url` is where the
+        gateway sends its requests."""
+        self._spec = spec
+        self._instance = instance
+        self._argv = argv
+        self._env = env
+        self._cwd = cwd
+        self._mark = mark
+        self._listens = listens
+        self._url = url
+        self._nursery = nursery
+        self._child: Child | None = None
+        self._checks: Checks | None = None
+        self._printed = asyncio.Event() if spec.ready_log else None
+        self._ready_line = re.compile(spec.ready_log) if spec.ready_log else None
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    @property
+    def address(self) -> str | None:
+        return None if self._listens is None else str(self._listens)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        if self._child is None or self._url is None:
+            return None
+        return Endpoint(self._spec.name, self._instance, base_url=self._url)
+
+    @property
+    def checks(self) -> Checks | None:
+        return self._checks
+
+    async def start(self) -> None:
+        nursery = self._nursery
+        try:
+            if self._listens is not None:
+                # Else its own complaint would be all there is, or a probe would find the other program.
+                ports.probe_free(self._listens, self._spec.name)
+            child = Child(
+                self._argv,
+                env=self._env,
+                cwd=self._cwd,
+                mark=self._mark,
+                line=self._take_line,
+                clock=nursery.clock,
+                censuses=nursery.censuses,
+            )
+        except SpawnError as error:
+            nursery.logs.append(self._spec.name, str(error), "error")
+            raise StartError(Outcome(False, str(error), final=True)) from error
+        except MsctlError as error:
+            nursery.logs.append(self._spec.name, error.message, "error")
+            raise StartError(Outcome(False, error.message)) from error
+        self._child = child
+        nursery.guard.add(child.pid)
+        nursery.ledger.add(
+            ledger.Entry(child.pid, ledger.created(child.pid), self._spec.name, self._instance, self._mark)
+        )
+        self._checks = self._make_checks()
+
+    async def wait(self) -> Outcome:
+        child = self._require()
+        await child.exited()
+        ending = await child.end(_SWEEP_S)
+        self._forget(child)
+        text = describe_exit(ending.code)
+        if ending.left_behind:
+            text += f", and {_processes(ending.left_behind)} that it left behind had to be ended"
+        return Outcome(ending.code == 0 or ending.code in self._spec.success_exit_codes, text)
+
+    async def stop(self, timeout: float) -> str | None:
+        child = self._child
+        if child is None:
+            return None
+        ending = await child.end(timeout)
+        self._forget(child)
+        if ending.killed:
+            text = f"it did not end within {timeout:g} s of SIGTERM and was killed"
+            self._nursery.logs.append(self._spec.name, text, "warning")
+        return describe_stop(ending)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    def _make_checks(self) -> Checks | None:
+        spec = self._spec
+        probe: Probe | None = None
+        if self._listens is not None:
+            probe = http_probe(self._listens, spec.health) if spec.health else tcp_probe(self._listens)
+        clock = self._nursery.clock
+        if spec.oneshot:
+            return None
+        if probe is None and self._printed is None:
+            return Settling(clock)
+        return ProcessChecks(
+            clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness
+        )
+
+    def _take_line(self, text: str) -> None:
+        self._nursery.logs.append(self._spec.name, text)
+        if self._ready_line is not None and self._printed is not None and self._ready_line.search(text):
+            self._printed.set()
+
+    def _require(self) -> Child:
+        if self._child is None:
+            raise RuntimeError(f"{self._instance} has not been started")
+        return self._child
+
+    def _forget(self, child: Child) -> None:
+        self._nursery.guard.remove(child.pid)
+        self._nursery.ledger.remove(child.pid)
+
+
+def describe_stop(ending: Ending) -> str:
+    """How a process ended that was told to: by our own signal is as it should be."""
+    if ending.killed:
+        return "killed by SIGKILL: it did not stop in time"
+    return describe_exit(ending.code)
+
+
+def _processes(count: int) -> str:
+    return "a process" if count == 1 else f"{count} processes"

@@ -1,0 +1,104 @@
+"""A service and the instances of it that there are: its standing for others, and how it is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from msctl.model import Condition, InstanceSnapshot, ServiceSnapshot, ServiceSpec, State
+from msctl.supervisor import usage
+from msctl.supervisor.instance import Instance
+from msctl.supervisor.lifecycle import SETTLED, together
+from msctl.supervisor.specs import probed, runs_here
+
+
+@dataclass(eq=False, slots=True)
+class Service:
+    """A service of the project."""
+
+    spec: ServiceSpec
+    instances: list[Instance] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while instances are begun or stopped, so that a start waits for a stop under way."""
+    wanted: bool = False
+    """Somebody asked for it and nobody has stopped it since."""
+    _meters: dict[str, usage.Meter] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State:
+        return together(tuple(i.state for i in self.instances))
+
+    def settled(self) -> bool:
+        """Whether a start of it has its answer: it is ready, has completed, or will not be."""
+        return all(
+            i.state in SETTLED and not (i.state is State.STOPPED and self.wanted) for i in self.instances
+        )
+
+    def satisfies(self, condition: Condition) -> bool:
+        """Whether what depends on it in this way may start.
+
+        A completed one-shot counts as ready, and so does one that runs where nothing else can be
+        known of it: a chain of those must not add up the time for which each is looked at.
+        """
+        states = {i.state for i in self.instances}
+        if not states:
+            return False
+        completed = states == {State.EXITED}
+        if condition is Condition.COMPLETED:
+            return completed
+        if condition is Condition.READY and (self.spec.oneshot or probed(self.spec)):
+            return states == {State.READY} or (self.spec.oneshot and completed)
+        return states <= {State.RUNNING, State.READY, State.UNHEALTHY, State.EXITED}
+
+    def hopeless(self) -> str | None:
+        """Why waiting for it is in vain, or None."""
+        name, state = self.spec.name, self.state
+        if not self.instances:
+            return f"{name} is scaled to 0"
+        if state in _ENDED:
+            reason = next((i.reason for i in self.instances if i.state is state and i.reason), "")
+            return f"{name} {_ENDED[state]}: {reason}" if reason else f"{name} {_ENDED[state]}"
+        if state is State.STOPPED and not self.wanted:
+            return f"{name} is stopped"
+        return None
+
+    def snapshot(self, now: float, sessions: Mapping[int, set[int]]) -> ServiceSnapshot:
+        """As `status` shows it; `sessions` are process ids by session, `now` is monotonic."""
+        instances = tuple(self._measure(i.snapshot(), now, sessions) for i in self.instances)
+        state = self.state
+        culprit = next((i for i in instances if i.state is state), None)
+        reason = culprit.reason if culprit else ""
+        if culprit and len(instances) > 1 and state is not State.READY:
+            ready = sum(i.state is State.READY for i in instances)
+            reason = f"{ready} of {len(instances)} ready; {culprit.name}: {culprit.reason or culprit.state}"
+        cpu = [i.cpu_percent for i in instances if i.cpu_percent is not None]
+        memory = [i.memory_bytes for i in instances if i.memory_bytes is not None]
+        return ServiceSnapshot(
+            name=self.spec.name,
+            kind=self.spec.kind,
+            state=state,
+            reason=reason,
+            addresses=tuple(i.address for i in instances if i.address),
+            routes=tuple(route.path for route in self.spec.routes),
+            pid=instances[0].pid if len(instances) == 1 else None,
+            uptime_s=max((i.uptime_s for i in instances if i.uptime_s is not None), default=None),
+            restarts=sum(i.restarts for i in instances),
+            cpu_percent=sum(cpu) if cpu else None,
+            memory_bytes=sum(memory) if memory else None,
+            instances=instances,
+        )
+
+    def _measure(
+        self, instance: InstanceSnapshot, now: float, sessions: Mapping[int, set[int]]
+    ) -> InstanceSnapshot:
+        if instance.pid is None or instance.pid not in sessions or runs_here(self.spec):
+            self._meters.pop(instance.name, None)
+            return instance
+        cpu_s, memory = usage.measure(sessions[instance.pid])
+        meter = self._meters.setdefault(instance.name, usage.Meter())
+        percent = meter.take(now, instance.uptime_s or 0.0, cpu_s)
+        return replace(instance, cpu_percent=percent, memory_bytes=memory)
+
+
+_ENDED = {State.FATAL: "failed", State.SKIPPED: "was skipped", State.EXITED: "has ended"}

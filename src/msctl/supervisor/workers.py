@@ -1,0 +1,155 @@
+"""Makes what an instance runs, from its spec: where it listens, its environment, its program."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from msctl.clock import AsyncClock
+from msctl.errors import MsctlError
+from msctl.model import Project, ServiceContext, ServiceSpec
+from msctl.supervisor import ports, specs
+from msctl.supervisor.census import Censuses
+from msctl.supervisor.command import CommandWorker, Nursery
+from msctl.supervisor.environment import environment
+from msctl.supervisor.guard import Guard
+from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory
+from msctl.supervisor.hosting import HostedWorker
+from msctl.supervisor.ledger import Ledger
+from msctl.supervisor.listener import Listeners
+from msctl.supervisor.modules import Loader
+from msctl.supervisor.ports import Address
+from msctl.supervisor.specs import runs_here
+from msctl.supervisor.worker import Worker
+from msctl.telemetry.logs import LogHub
+
+
+class Workers:
+    """The workers of one project, and what they share."""
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        clock: AsyncClock,
+        logs: LogHub,
+        builtin: Mapping[str, HostedFactory],
+        amqp_url: Callable[[], str],
+        serve_argv: Callable[[str, str], Sequence[str]] | None,
+        ledger: Path | None,
+    ) -> None:
+        """The parameters are those of runner.Supervisor."""
+        self.listeners = Listeners(project)
+        self.token = secrets.token_hex(8)
+        self.guard = Guard(self.token)
+        self._project = project
+        self._clock = clock
+        self._logs = logs
+        self._builtin = builtin
+        self._amqp_url = amqp_url
+        self._serve_argv = serve_argv
+        self._loader = Loader(project.root)
+        self._nursery = Nursery(clock, logs, Censuses(), self.guard, Ledger(ledger))
+        self._ports: dict[str, int] = {}
+        self._starts = 0
+
+    def make(self, spec: ServiceSpec, instance: str) -> Worker:
+        """A worker for one start of `instance`."""
+        return self._hosted(spec, instance) if runs_here(spec) else self._child(spec, instance)
+
+    async def close(self) -> None:
+        """Let go of what is reserved and shared; no worker is left."""
+        self.listeners.release()
+        self._loader.close()
+        await self.guard.close()
+
+    def forget(self, instance: str) -> None:
+        """The instance will not be started again."""
+        self._ports.pop(instance, None)
+
+    def reserve(self, services: Sequence[ServiceSpec]) -> None:
+        """Bind the listeners of these, and see that the ports declared for children are free."""
+        for spec in services:
+            if spec.port and not runs_here(spec):
+                ports.probe_free(Address(spec.host, spec.port), spec.name)
+        self.listeners.reserve([spec.name for spec in services])
+
+    def _hosted(self, spec: ServiceSpec, instance: str) -> HostedWorker:
+        address = self._locate(spec.name)
+        env = self._environment(spec, address)
+        context = ServiceContext(
+            name=spec.name,
+            instance=instance,
+            host=address.host if address else spec.host,
+            port=address.port if address else None,
+            amqp_url=env["AMQP_URL"],
+            env=env,
+        )
+        return HostedWorker(
+            self._builtin.get(spec.name, self._application(spec)),
+            context,
+            listener=self.listeners.get(spec.name),
+            prefixes=tuple(route.path for route in spec.routes),
+            logs=self._logs,
+            clock=self._clock,
+        )
+
+    def _child(self, spec: ServiceSpec, instance: str) -> CommandWorker:
+        # Chosen afresh for each start: somebody may have taken the former one.
+        self.forget(instance)
+        address = self._port(spec, instance)
+        listens = specs.listens(spec)
+        self._starts += 1
+        return CommandWorker(
+            spec,
+            instance,
+            self._argv(spec, instance),
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment(spec, address)},
+            cwd=spec.cwd or self._project.root,
+            mark=f"{self.token}:{instance}:{self._starts}",
+            listens=address if listens else None,
+            url=(spec.url or address.url) if listens else None,
+            nursery=self._nursery,
+        )
+
+    def _argv(self, spec: ServiceSpec, instance: str) -> Sequence[str]:
+        if spec.command is not None:
+            return spec.command
+        if self._serve_argv is None:
+            raise RuntimeError("services in processes of their own need a serve_argv")
+        return self._serve_argv(spec.name, instance)
+
+    def _environment(self, spec: ServiceSpec, address: Address | None) -> Mapping[str, str]:
+        return environment(
+            spec, self._project, address=address, amqp_url=self._amqp_url(), locate=self._locate
+        )
+
+    def _application(self, spec: ServiceSpec) -> HostedFactory:
+        def make(context: ServiceContext) -> HostedApp:
+            if spec.app is None:
+                raise MsctlError(f"Service {spec.name!r} has neither an app nor a command.")
+            return AiohttpApp(spec.app, context, loader=self._loader, logs=self._logs, clock=self._clock)
+
+        return make
+
+    def _locate(self, name: str) -> Address | None:
+        """Where a service is reached directly: its listener, or its first instance."""
+        spec = self._project.service(name)
+        if spec is None:
+            return None
+        if not runs_here(spec):
+            return self._port(spec, f"{name}-1")
+        found = self.listeners.get(name)
+        return None if found is None else found.address
+
+    def _port(self, spec: ServiceSpec, instance: str) -> Address:
+        """Where a child is to listen: the first on the declared port, the others where it is free."""
+        if spec.port and instance == f"{spec.name}-1":
+            return Address(spec.host, spec.port)
+        if instance not in self._ports:
+            declared = {other.port for other in self._project.services if other.port}
+            avoid = frozenset(declared | set(self._ports.values()))
+            self._ports[instance] = ports.choose(spec.host, f"{self._project.name}/{instance}", avoid)
+        return Address(spec.host, self._ports[instance])

@@ -1,0 +1,238 @@
+"""Whoever outlives a connection comes back, says so, waits in between, and stops when told to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pamqp.commands import Basic
+
+from msctl.amqp.backoff import Backoff
+from msctl.amqp.consumer import Consumer, Delivery
+from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
+from msctl.amqp.link import Link
+from msctl.amqp.publisher import Publisher
+from msctl.amqp.queues import count
+from msctl.amqp.standing import StandingConsumer, StandingPublisher, running, stay_connected
+from msctl.amqp.url import BrokerUrl
+from msctl.errors import BrokerError, ConfigError
+from tests.support.clock import FakeClock, settle
+from tests.support.proxy import Proxy, proxy
+
+
+class Heard:
+    """What was said, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, text: str) -> None:
+        self.lines.append(text)
+        self._news.set()
+
+    async def until(self, part: str, times: int = 1) -> str:
+        while True:
+            found = [line for line in self.lines if part in line]
+            if len(found) >= times:
+                return found[-1]
+            self._news.clear()
+            async with asyncio.timeout(30):
+                await self._news.wait()
+
+
+def through(between: Proxy) -> str:
+    return f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"
+
+
+async def never() -> Link:
+    raise BrokerAwayError("no broker listens there")
+
+
+async def unused(_link: Link) -> None:
+    raise AssertionError("there is no connection to use")
+
+
+async def test_attempts_are_spaced_by_the_backoff_and_each_is_said() -> None:
+    clock, heard = FakeClock(), Heard()
+    task = asyncio.create_task(
+        stay_connected(never, unused, say=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
+    )
+    await clock.advance(3.4)
+    assert heard.lines == [
+        f"no broker listens there; trying again in {wait:.1f} s" for wait in (0.5, 1.0, 2.0)
+    ]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_time_limit_ends_it_with_the_last_reason() -> None:
+    clock = FakeClock()
+    task = asyncio.create_task(
+        stay_connected(
+            never, unused, say=Heard(), clock=clock, give_up_after=10, backoff=Backoff(rand=lambda: 0.5)
+        )
+    )
+    await clock.advance(9)
+    assert not task.done()
+    await clock.advance(10)
+    with pytest.raises(BrokerAwayError, match="no broker listens there"):
+        await task
+
+
+async def test_with_a_time_limit_a_refusal_ends_it_at_once() -> None:
+    async def refused() -> Link:
+        raise BrokerRefusedError("wrong password", code=403, text="no")
+
+    with pytest.raises(BrokerRefusedError):
+        await stay_connected(refused, unused, say=Heard(), clock=FakeClock(), give_up_after=10)
+
+
+async def test_without_one_even_a_refusal_is_waited_out() -> None:
+    clock, heard = FakeClock(), Heard()
+
+    async def refused() -> Link:
+        raise BrokerRefusedError("wrong password", code=403, text="no")
+
+    task = asyncio.create_task(stay_connected(refused, unused, say=heard, clock=clock))
+    await clock.advance(60)
+    assert len(heard.lines) > 4
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_connection_that_lived_long_starts_again_with_the_shortest_wait(url: BrokerUrl) -> None:
+    clock, heard = FakeClock(), Heard()
+    attempts = 0
+
+    async def connect() -> Link:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 4:
+            return await Link.open(url, name="test")
+        raise BrokerAwayError("away")
+
+    async def session(_link: Link) -> None:
+        clock.set(clock.monotonic() + 60)
+        raise BrokerAwayError("lost")
+
+    task = asyncio.create_task(
+        stay_connected(connect, session, say=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
+    )
+    await clock.advance(3.5)
+    line = await heard.until("lost")
+    assert line == "lost; trying again in 0.5 s"
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_publisher_starts_without_a_broker_and_says_why_it_cannot_publish() -> None:
+    heard = Heard()
+    async with proxy("127.0.0.1", 1) as between:
+        await between.cut()
+        publisher = StandingPublisher(through(between), "hello", name="test", say=heard)
+        with pytest.raises(BrokerAwayError, match="still connecting"):
+            await publisher.publish(b"x", Basic.Properties())
+        async with running(publisher):
+            await heard.until("connection refused; trying again in")
+            with pytest.raises(BrokerAwayError, match="connection refused"):
+                await publisher.publish(b"x", Basic.Properties())
+
+
+async def test_a_publisher_comes_back_when_the_broker_does(url: BrokerUrl, link: Link, queue: str) -> None:
+    heard = Heard()
+    async with proxy(url.host, url.port) as between:
+        publisher = StandingPublisher(through(between), queue, name="test", say=heard)
+        async with running(publisher):
+            await heard.until("connected to the broker")
+            await publisher.publish(b"1", Basic.Properties())
+            await between.cut()
+            await heard.until("trying again in")
+            with pytest.raises(BrokerError):
+                await publisher.publish(b"lost", Basic.Properties())
+            await between.listen()
+            await heard.until("connected to the broker", times=2)
+            await publisher.publish(b"2", Basic.Properties())
+    assert (await count(link, queue)).ready == 2
+
+
+async def test_a_publisher_declares_its_queue_again_when_it_was_deleted(
+    url: BrokerUrl, link: Link, queue: str
+) -> None:
+    heard = Heard()
+    publisher = StandingPublisher(url.text, queue, name="test", say=heard)
+    async with running(publisher):
+        await heard.until("connected to the broker")
+        channel = await link.channel()
+        await link.ask(channel.queue_delete(queue))
+        await publisher.publish(b"x", Basic.Properties())
+    assert heard.lines[-1] == f"queue '{queue}' was deleted: declaring it again"
+    assert (await count(link, queue)).ready == 1
+
+
+async def test_a_consumer_handles_in_order_and_comes_back_after_a_loss(
+    url: BrokerUrl, link: Link, queue: str
+) -> None:
+    heard, seen = Heard(), Heard()
+
+    async def handle(delivery: Delivery) -> None:
+        seen(delivery.body.decode())
+
+    publisher = await Publisher.open(link)
+    template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
+    async with proxy(url.host, url.port) as between:
+        consumer = StandingConsumer(through(between), queue, handle, name="test", say=heard)
+        async with running(consumer):
+            await heard.until("consuming queue")
+            for body in (b"a", b"b"):
+                await publisher.publish(template, body)
+            await seen.until("b")
+            await between.cut()
+            await heard.until("trying again in")
+            await publisher.publish(template, b"c")
+            await between.listen()
+            await seen.until("c")
+    assert list(dict.fromkeys(seen.lines)) == ["a", "b", "c"]
+    await publisher.close()
+
+
+async def test_a_handler_that_fails_gets_the_message_again(url: BrokerUrl, link: Link, queue: str) -> None:
+    heard = Heard()
+    seen: list[Delivery] = []
+
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery)
+        if len(seen) == 1:
+            raise ValueError("not today")
+
+    publisher = await Publisher.open(link)
+    template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
+    await publisher.publish(template, b"x")
+    await publisher.close()
+    async with running(StandingConsumer(url.text, queue, handle, name="test", say=heard)):
+        await heard.until("a message could not be handled: ValueError('not today')")
+        await heard.until("consuming queue", times=2)
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+    assert [delivery.redelivered for delivery in seen] == [False, True]
+    assert (await count(link, queue)).ready == 0
+
+
+async def test_stopping_closes_the_connection_promptly(url: BrokerUrl, link: Link, queue: str) -> None:
+    heard = Heard()
+
+    async def handle(_delivery: Delivery) -> None: ...
+
+    async with running(StandingConsumer(url.text, queue, handle, name="test", say=heard)):
+        await heard.until("consuming queue")
+        assert (await count(link, queue)).consumers == 1
+    assert (await count(link, queue)).consumers == 0
+    consumer = await Consumer.open(link, queue)
+    await consumer.finish()
+    await settle()
+
+
+def test_a_url_that_cannot_be_read_fails_at_once() -> None:
+    with pytest.raises(ConfigError):
+        StandingPublisher("http://x/", "q", name="test", say=lambda _: None)

@@ -1,0 +1,106 @@
+"""What an edit changes: which services restart, which only go by new rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from msctl.config.diff import Changes, diff
+from msctl.model import (
+    BrokerMode,
+    BrokerSpec,
+    Dependency,
+    GatewaySpec,
+    Isolation,
+    Project,
+    RestartPolicy,
+    RouteSpec,
+    ServiceSpec,
+)
+
+USERS = ServiceSpec("users", app="a:b", port=1, routes=(RouteSpec("/users", "users"),))
+ORDERS = ServiceSpec("orders", app="a:b", depends_on=(Dependency("users"),), isolation=Isolation.PROCESS)
+PROJECT = Project("shop", None, "msctl.toml", (USERS, ORDERS), GatewaySpec(), BrokerSpec())
+
+
+def with_services(*services: ServiceSpec, gateway: GatewaySpec | None = PROJECT.gateway) -> Project:
+    return replace(PROJECT, services=services, gateway=gateway)
+
+
+def test_nothing_changes_where_nothing_was_edited() -> None:
+    changes = diff(PROJECT, with_services(USERS, ORDERS))
+    assert changes == Changes()
+    assert not changes
+
+
+def test_services_come_and_go() -> None:
+    new = ServiceSpec("new", command=("x",))
+    changes = diff(PROJECT, with_services(USERS, new))
+    assert changes == Changes(added=("new",), removed=("orders",))
+    assert changes
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        replace(USERS, app="a:c"),
+        replace(USERS, app=None, command=("x",)),
+        replace(USERS, env={"A": "1"}),
+        replace(USERS, health="/healthz"),
+        replace(USERS, isolation=Isolation.PROCESS),
+    ],
+)
+def test_what_an_instance_was_started_with_restarts_it(edited: ServiceSpec) -> None:
+    assert diff(PROJECT, with_services(edited, ORDERS)) == Changes(restarted=("users",))
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        replace(USERS, routes=()),
+        replace(USERS, restart=RestartPolicy.NO),
+        replace(USERS, stop_timeout=1.0),
+        replace(USERS, autostart=False),
+        replace(USERS, success_exit_codes=(3,)),
+    ],
+)
+def test_rules_change_while_it_runs_on(edited: ServiceSpec) -> None:
+    assert diff(PROJECT, with_services(edited, ORDERS)) == Changes(updated=("users",))
+
+
+def test_more_replicas_only_scale() -> None:
+    edited = replace(ORDERS, replicas=3, stop_timeout=1.0)
+    assert diff(PROJECT, with_services(USERS, edited)) == Changes(scaled=("orders",))
+
+
+@pytest.mark.parametrize("edited", [replace(USERS, port=2), replace(USERS, url="http://far:1")])
+def test_who_depends_on_a_moved_service_restarts_too(edited: ServiceSpec) -> None:
+    assert diff(PROJECT, with_services(edited, ORDERS)) == Changes(restarted=("users", "orders"))
+
+
+def test_a_new_dependency_restarts_for_it_is_told_an_address() -> None:
+    assert diff(PROJECT, with_services(USERS, replace(ORDERS, depends_on=()))) == Changes(
+        restarted=("orders",)
+    )
+
+
+def test_who_reaches_a_dependency_through_the_gateway_restarts_when_that_moves() -> None:
+    users = replace(USERS, port=None)
+    before = with_services(users, ORDERS)
+    after = with_services(users, ORDERS, gateway=GatewaySpec(port=9090))
+    assert diff(before, after) == Changes(restarted=("orders",), gateway=True)
+
+
+def test_the_gateways_own_settings_restart_no_service() -> None:
+    assert diff(PROJECT, replace(PROJECT, gateway=None)) == Changes(gateway=True)
+
+
+def test_another_broker_restarts_everything() -> None:
+    changes = diff(PROJECT, replace(PROJECT, broker=BrokerSpec(url="amqp://far/")))
+    assert changes == Changes(restarted=("users", "orders"), broker=True)
+
+
+def test_another_mode_at_the_same_url_restarts_no_service() -> None:
+    changes = diff(PROJECT, replace(PROJECT, broker=replace(PROJECT.broker, mode=BrokerMode.LOCAL)))
+    assert changes == Changes(broker=True)

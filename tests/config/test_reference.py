@@ -1,0 +1,47 @@
+"""The reference tells every key that the model has."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from msctl.config.reference import KeyDoc, reference, to_markdown
+from msctl.config.route_keys import HEADER_EDIT, INNER_TABLES, POLICY, ROUTE
+from msctl.config.schema import BROKER, GATEWAY, SERVICE
+from msctl.config.section import Section
+
+SECTIONS = [SERVICE, ROUTE, GATEWAY, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
+# Not written as a key: the name of a table, and what keys of the same table make up.
+DERIVED = {SERVICE.spec: {"name", "policy"}, ROUTE.spec: {"service", "policy"}}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_every_field_of_the_model_has_a_key(section: Section) -> None:
+    assert {field.name for field in fields(section.spec)} <= set(section.names()) | DERIVED.get(
+        section.spec, set()
+    )
+
+
+def test_a_key_is_told_in_full() -> None:
+    docs = {(doc.section, doc.name): doc for doc in reference()}
+    assert docs["gateway", "max_body"] == KeyDoc(
+        "gateway",
+        "max_body",
+        'a size such as "16MiB" or a number of bytes',
+        '"16MiB"',
+        "MSCTL_GATEWAY_MAX_BODY",
+        "The largest request body; 0 sets no limit.",
+    )
+    assert docs["services.NAME", "port"].variable == "MSCTL_NAME_PORT"
+    assert docs["services.NAME", "env"].variable == ""
+    assert docs["services.NAME.routes", "exact"].variable == ""
+    assert docs["project", "name"].default == "the folder's name"
+    assert docs["gateway", "enabled"].default == "true"
+    assert docs["services.NAME", "app"].default == ""
+
+
+def test_the_tables_have_a_row_for_each_key() -> None:
+    text = to_markdown()
+    assert all(f"| `{doc.name}` |" in text for doc in reference())
+    assert "### `[services.NAME]`" in text

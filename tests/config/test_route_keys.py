@@ -1,0 +1,185 @@
+"""The tables of a route: what they become, what they refuse, and that they are written back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msctl.config import load, to_toml
+from msctl.errors import ConfigError
+from msctl.model import (
+    ApiKeySpec,
+    Balance,
+    ComposeSpec,
+    CorsSpec,
+    HeaderEdit,
+    JwtSpec,
+    Project,
+    RateLimitKey,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+    UpstreamPolicy,
+)
+
+
+def resolve(folder: Path, keys: str) -> Project:
+    text = f'[services.one]\napp = "a:b"\n[[services.one.routes]]\npath = "/a/{{id}}"\n{keys}\n'
+    (folder / "msctl.toml").write_text(text)
+    return load(cwd=folder, env={}).project
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "value"),
+    [
+        ('hosts = ["*.example.com"]', "hosts", ("*.example.com",)),
+        ('rewrite = "/b"', "rewrite", "/b"),
+        ('redirect = { scheme = "https", status = 308 }', "redirect", RedirectSpec(308, "https")),
+        (
+            'redirect = { status = "301", host = "h", port = 81, prefix = "/b" }',
+            "redirect",
+            RedirectSpec(301, None, "h", 81, None, "/b"),
+        ),
+        ('compose = { user = "/users/{id}" }', "compose", ComposeSpec({"user": "/users/{id}"})),
+        ('compose = { timeout = "/t?x=1" }', "compose", ComposeSpec({"timeout": "/t?x=1"})),
+        (
+            'compose = { branches = { a = "/a" }, timeout = "1s" }',
+            "compose",
+            ComposeSpec({"a": "/a"}, 1.0),
+        ),
+        (
+            'request_headers = { remove = ["A"], set = { B = "1" }, add = { C = "2" } }',
+            "request_headers",
+            HeaderEdit(("A",), {"B": "1"}, {"C": "2"}),
+        ),
+        ('response_headers.remove = "A, B"', "response_headers", HeaderEdit(("A", "B"))),
+        ('cors.origins = ["*"]', "cors", CorsSpec(("*",))),
+        (
+            'cors = { origins = ["https://a.b:1"], credentials = true, max_age = "10m", expose = ["X"] }',
+            "cors",
+            CorsSpec(("https://a.b:1",), credentials=True, max_age=600, expose=("X",)),
+        ),
+        ('api_key = { env = "KEYS" }', "api_key", ApiKeySpec("KEYS")),
+        (
+            'jwt = { key_env = "K", algorithms = ["RS256", "EdDSA"], leeway = "5s" }',
+            "jwt",
+            JwtSpec("K", ("RS256", "EdDSA"), leeway=5.0),
+        ),
+        (
+            'rate_limit = { requests = 10, period = "1m", key = "header", header = "X-Client" }',
+            "rate_limit",
+            RateLimitSpec(10, 60.0, None, RateLimitKey.HEADER, "X-Client"),
+        ),
+        (
+            'response_timeout = "1s"\nbalance = "round-robin"',
+            "policy",
+            UpstreamPolicy(response_timeout=1.0, balance=Balance.ROUND_ROBIN),
+        ),
+    ],
+)
+def test_a_routes_key_is_read_and_written_back(tmp_path: Path, keys: str, field: str, value: object) -> None:
+    project = resolve(tmp_path, keys)
+    (route,) = project.services[0].routes
+    assert route == RouteSpec("/a/{id}", "one", **{field: value})  # type: ignore[arg-type]  # one of many
+    (tmp_path / "msctl.toml").write_text(to_toml(project))
+    assert load(cwd=tmp_path, env={}).project.services == project.services
+
+
+def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text('[services.one]\napp = "a:b"\nconnect_timeout = "1s"\n')
+    resolved = load(cwd=tmp_path, env={"MSCTL_ONE_RETRIES": "3"})
+    assert resolved.project.services[0].policy == UpstreamPolicy(connect_timeout=1.0, retries=3)
+    assert str(resolved.origins["services.one.connect_timeout"]) == "msctl.toml:3"
+    assert str(resolved.origins["services.one.retries"]) == "variable MSCTL_ONE_RETRIES"
+    assert str(resolved.origins["services.one.pool_size"]) == "default"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("redirect = 1", "redirect: expected a table of status, scheme, host, port, path, prefix, found 1"),
+        ("redirect = {}", "redirect: a redirect needs where it goes: scheme, host, port, path or prefix"),
+        (
+            "redirect = { status = 200 }",
+            "redirect.status: expected 301, 302, 303, 307 or 308, found 200",
+        ),
+        (
+            'redirect = { path = "/a", prefix = "/b" }',
+            "redirect: a redirect has either path or prefix, not both",
+        ),
+        (
+            'rewrite = "/b"\nstrip_prefix = true',
+            "rewrite: a route has either strip_prefix or rewrite, not both",
+        ),
+        ("compose = {}", "compose: expected a table from member to path, found a table"),
+        ('compose = { a = "b" }', 'compose.a: expected a path that starts with "/", found "b"'),
+        (
+            'compose = { branches = { a = "b" } }',
+            'compose.branches.a: expected a path that starts with "/", found "b"',
+        ),
+        ("cors = {}", 'cors: expected the key "origins", a list of origins'),
+        ("cors = { origins = [] }", "cors: origins cannot be empty"),
+        (
+            'cors = { origins = ["*"], credentials = true }',
+            'cors: credentials need origins by name, not "*"',
+        ),
+        (
+            'cors = { origins = ["a"] }',
+            'cors.origins[0]: expected an origin such as "https://app.example", or "*", found "a"',
+        ),
+        (
+            'cors = { origins = ["*"], max_age = 0.5 }',
+            'cors.max_age: expected a duration in whole seconds such as "10m", found 0.5',
+        ),
+        ('api_key = { env = "A B" }', 'api_key.env: expected the name of a variable, found "A B"'),
+        ("api_key = { key = 1 }", "api_key.key: this key is not known"),
+        ("rate_limit = { requests = 0 }", "rate_limit.requests: expected a whole number from 1, found 0"),
+        ("rate_limit = { requests = 1, period = 0 }", "rate_limit: the period cannot be 0"),
+        (
+            'rate_limit = { requests = 1, key = "header" }',
+            'rate_limit: key = "header" and header = "NAME" go together',
+        ),
+        ('hosts = ["*"]', 'hosts[0]: expected a host name, which may begin with "*.", found "*"'),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path: Path, keys: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(tmp_path, keys)
+    assert caught.value.message == f"msctl.toml:5: services.one.routes[0].{message}"
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS255"])
+def test_a_token_needs_a_real_algorithm(tmp_path: Path, algorithm: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf'jwt\.algorithms\[0\]: expected "HS256", .*, found "{algorithm}"'
+    ):
+        resolve(tmp_path, f'jwt = {{ key_env = "K", algorithms = ["{algorithm}"] }}')
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("retry_budget = 2", "retry_budget: expected a number from 0 to 1, found 2"),
+        ("retry_budget = true", "retry_budget: expected a number from 0 to 1, found true"),
+        ('retry_budget = "half"', 'retry_budget: expected a number from 0 to 1, found "half"'),
+        (
+            'trusted_peers = ["10.0.0.0/33"]',
+            'trusted_peers[0]: expected an address or a network such as "10.0.0.0/8", found "10.0.0.0/33"',
+        ),
+        ('ready_path = "x"', 'ready_path: expected a path that starts with "/", found "x"'),
+    ],
+)
+def test_a_bad_gateway_key_is_named(tmp_path: Path, keys: str, message: str) -> None:
+    (tmp_path / "msctl.toml").write_text(f"[gateway]\n{keys}")
+    with pytest.raises(ConfigError) as caught:
+        load(cwd=tmp_path, env={})
+    assert caught.value.message == f"msctl.toml:2: gateway.{message}"
+
+
+def test_numbers_come_from_variables_too(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text("")
+    env = {"MSCTL_GATEWAY_RETRY_BUDGET": "0.5", "MSCTL_GATEWAY_TRUSTED_PEERS": "10.0.0.0/8,::1"}
+    gateway = load(cwd=tmp_path, env=env).project.gateway
+    assert gateway is not None
+    assert (gateway.retry_budget, gateway.trusted_peers) == (0.5, ("10.0.0.0/8", "::1"))

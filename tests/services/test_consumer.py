@@ -1,0 +1,66 @@
+"""The consumer logs each message once, in order, and the queue is empty afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from aiohttp.test_utils import TestServer
+from pamqp.commands import Basic
+
+from msctl.amqp.link import Link
+from msctl.amqp.publisher import Publisher
+from msctl.amqp.queues import count, open_with_queue
+from msctl.amqp.url import parse_url
+from msctl.model import ServiceContext
+from msctl.services import consumer
+from tests.support.rabbitmq import unique
+
+
+class Heard(logging.Handler):
+    """Records what was logged, and wakes who waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._news = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self._news.set()
+
+    async def until(self, text: str) -> None:
+        async with asyncio.timeout(30):
+            while text not in self.lines:
+                self._news.clear()
+                await self._news.wait()
+
+
+async def test_messages_are_logged_in_order_and_acknowledged(
+    rabbitmq: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = unique()
+    monkeypatch.setattr(consumer, "QUEUE", queue)
+    heard = Heard()
+    logger = logging.getLogger("msctl.services.consumer")
+    logger.addHandler(heard)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    link: Link = await open_with_queue(parse_url(rabbitmq), queue, name="test", say=lambda _: None)
+    publisher = await Publisher.open(link)
+    template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
+    for body in (b"Hello World!", b"\xff\n", b"last"):
+        await publisher.publish(template, body)
+    app = consumer.create_app(ServiceContext("consumer", "consumer-1", "127.0.0.1", None, rabbitmq, {}))
+    async with TestServer(app):
+        await heard.until("Received a message: last")
+    logger.removeHandler(heard)
+    received = [line for line in heard.lines if line.startswith("Received")]
+    assert received == [
+        "Received a message: Hello World!",
+        "Received a message: \\xff\n",
+        "Received a message: last",
+    ]
+    assert (await count(link, queue)).ready == 0
+    await publisher.close()
+    await link.close()

@@ -1,0 +1,76 @@
+"""Restart decisions, by table and by property."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msctl.model import RestartPolicy
+from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, Outcome, Restarts, Retry, Verdict, backoff
+
+OK = Outcome(True, "exit 0")
+BAD = Outcome(False, "exit 1")
+HOPELESS = Outcome(False, "command not found: x", final=True)
+
+
+def restarts(policy: RestartPolicy) -> Restarts:
+    return Restarts(policy, lambda: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome", "verdict"),
+    [
+        (RestartPolicy.ON_FAILURE, OK, Done("exit 0")),
+        (RestartPolicy.ON_FAILURE, BAD, Retry(0.5, "exit 1")),
+        (RestartPolicy.ON_FAILURE, HOPELESS, GiveUp("command not found: x")),
+        (RestartPolicy.ALWAYS, OK, Retry(0.5, "exit 0")),
+        (RestartPolicy.ALWAYS, BAD, Retry(0.5, "exit 1")),
+        (RestartPolicy.ALWAYS, HOPELESS, GiveUp("command not found: x")),
+        (RestartPolicy.NO, OK, Done("exit 0")),
+        (RestartPolicy.NO, BAD, GiveUp("exit 1")),
+    ],
+)
+def test_what_each_policy_does(policy: RestartPolicy, outcome: Outcome, verdict: Verdict) -> None:
+    assert restarts(policy).decide(outcome) == verdict
+
+
+def test_the_pauses_double_and_the_fifth_failure_in_a_row_is_the_last() -> None:
+    one = restarts(RestartPolicy.ON_FAILURE)
+    verdicts = [one.decide(BAD) for _ in range(5)]
+    assert verdicts[:4] == [Retry(d, "exit 1") for d in (0.5, 1.0, 2.0, 4.0)]
+    assert verdicts[4] == GiveUp("exit 1, 5 times in a row")
+
+
+def test_half_a_minute_of_readiness_clears_the_count_and_less_does_not() -> None:
+    one = restarts(RestartPolicy.ON_FAILURE)
+    for _ in range(3):
+        one.decide(BAD)
+    assert one.decide(BAD, ready_for=29.9) == Retry(4.0, "exit 1")
+    assert one.decide(BAD, ready_for=30.0) == Retry(0.5, "exit 1")
+
+
+def test_the_pause_is_capped() -> None:
+    assert backoff(7, 0.5) == 30.0
+    assert backoff(60, 0.5) == 30.0
+
+
+@given(st.integers(1, 200), st.floats(0, 1))
+def test_a_fifth_of_the_pause_is_random(failures: int, chance: float) -> None:
+    middle = backoff(failures, 0.5)
+    assert 0.8 * middle - 1e-9 <= backoff(failures, chance) <= 1.2 * middle + 1e-9
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=30))
+def test_never_more_than_so_many_failures_in_a_row_without_stability(
+    history: list[tuple[bool, float]],
+) -> None:
+    one = restarts(RestartPolicy.ALWAYS)
+    in_a_row = 0
+    for success, ready_for in history:
+        verdict = one.decide(OK if success else BAD, ready_for)
+        in_a_row = 1 if ready_for >= 30 else in_a_row + 1
+        if in_a_row >= MAX_FAILURES:
+            assert isinstance(verdict, GiveUp)
+            return
+        assert isinstance(verdict, Retry)

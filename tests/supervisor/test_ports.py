@@ -1,0 +1,86 @@
+"""Addresses, sockets, and who holds a port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from msctl.errors import MsctlError, PortTakenError
+from msctl.supervisor import ports
+from msctl.supervisor.ports import Address
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "url"),
+    [
+        (Address("127.0.0.1", 80), "127.0.0.1:80", "http://127.0.0.1:80"),
+        (Address("0.0.0.0", 80), "0.0.0.0:80", "http://127.0.0.1:80"),
+        (Address("::", 80), "[::]:80", "http://[::1]:80"),
+        (Address("localhost", 80), "localhost:80", "http://localhost:80"),
+    ],
+)
+def test_how_an_address_is_written(address: Address, text: str, url: str) -> None:
+    assert (str(address), address.url) == (text, url)
+
+
+def test_a_port_of_zero_is_chosen_once_for_all_addresses_of_a_name() -> None:
+    bound = ports.bind(Address("localhost", 0), "a")
+    assert len({sock.getsockname()[1] for sock in bound}) == 1
+    for sock in bound:
+        sock.close()
+
+
+def test_the_holder_of_a_port_is_named() -> None:
+    code = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        port = int(holder.stdout.readline())
+        with pytest.raises(PortTakenError) as caught:
+            ports.bind(Address("127.0.0.1", port), "web")
+        holder.communicate()
+    assert caught.value.message.startswith(
+        f"127.0.0.1:{port} is taken by pid {holder.pid} ({sys.executable} -c "
+    )
+    assert caught.value.message.endswith("service 'web' needs it.")
+    assert len(caught.value.message) < 200
+    assert "another port" in (caught.value.hint or "")
+
+
+def test_a_holder_that_does_not_listen_is_not_invented() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        assert ports.describe_holder(port) == "another program (it holds the port without listening)"
+
+
+def test_a_chosen_port_is_free_the_same_for_a_key_and_not_one_to_avoid() -> None:
+    first = ports.choose("127.0.0.1", "shop/web-2")
+    assert ports.choose("127.0.0.1", "shop/web-2") == first
+    assert ports.choose("127.0.0.1", "shop/web-2", frozenset({first})) != first
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", first))
+        sock.listen()
+        assert ports.choose("127.0.0.1", "shop/web-2") != first
+
+
+def test_no_free_port_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_DYNAMIC", range(20_000, 20_001))
+    with pytest.raises(MsctlError, match="No port from 20000 to 20000 is free"):
+        ports.choose("127.0.0.1", "x", frozenset({20_000}))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may bind any port")
+def test_a_port_that_needs_privileges_is_said() -> None:
+    with pytest.raises(MsctlError) as caught:
+        ports.bind(Address("127.0.0.1", 1), "web")
+    assert "privileges" in (caught.value.hint or "")
