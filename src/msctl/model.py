@@ -673,14 +673,6 @@ class QueueView(Protocol):
         ...
 
 
-class Scaler(Protocol):
-    """Changes how many instances services have."""
-
-    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
-        """Return when the new instances are ready or have failed; raises UsageError where it cannot be."""
-        ...
-
-
 class SystemView(Protocol):
     """A running stack as the CLI and the dashboard see it.
 

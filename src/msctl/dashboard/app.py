@@ -27,7 +27,6 @@ from msctl.model import (
     DashboardSpec,
     PeekedMessage,
     QueueView,
-    Scaler,
     SystemView,
     TraceQuery,
     TraceView,
@@ -80,7 +79,6 @@ class Parts:
     metrics: MetricsPage
     traces: TraceView | None = None
     queues: QueueView | None = None
-    scaler: Scaler | None = None
 
 
 class Dashboard:
@@ -193,7 +191,6 @@ class Dashboard:
                 "session": self._session,
                 "traces": parts.traces is not None,
                 "queues": parts.queues is not None,
-                "scale": parts.scaler is not None,
             }
         )
 
@@ -314,11 +311,9 @@ class Dashboard:
     async def _scale(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         await self._require(name)
-        if self._parts.scaler is None:
-            raise UsageError("this stack cannot be scaled")
         count = (await _body(request, Scale)).count
         log.info("scale %s=%d, asked for by the dashboard", name, count)
-        await self._parts.scaler.scale({name: count})
+        await self._view.scale({name: count})
         return _json({})
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:

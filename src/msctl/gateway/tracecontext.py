@@ -1,6 +1,7 @@
 """W3C Trace Context at a gateway: keep the caller's trace, put our own span in its line.
 
-Pure but for the random bits of new ids.
+The span is the one that whoever observes us has begun for this request; without an observer, ids
+are random. Pure but for that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from msctl.gateway.headers import Field, Fields
+from msctl.telemetry.context import current_trace
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\s]*)?")
 _SAMPLED = b"01"
@@ -28,6 +30,10 @@ def continue_trace(fields: Sequence[Field], random_bits: Random = random.getrand
     kept = _valid(given[0]) if len(given) == 1 else None
     drop = {b"traceparent"} if kept else {b"traceparent", b"tracestate"}
     out = [field for field in fields if field[0].lower() not in drop] if given or not kept else list(fields)
+    context = current_trace.get()
+    if context is not None:
+        out.append((b"traceparent", context.traceparent.encode()))
+        return out
     trace_id, flags = kept or (_identifier(random_bits, 128), _SAMPLED)
     out.append((b"traceparent", b"-".join((b"00", trace_id, _identifier(random_bits, 64), flags))))
     return out

@@ -17,9 +17,10 @@ from typing import Protocol
 from aiohttp import web
 
 from msctl.clock import AsyncClock
-from msctl.model import ServiceContext
+from msctl.model import MessagingObserver, ServiceContext
 from msctl.supervisor.modules import Loader
 from msctl.telemetry.logs import LogHub, current_service
+from msctl.telemetry.requests import ROUTE
 
 _TRACEBACK_LINES = 40
 
@@ -43,6 +44,42 @@ class HostedApp(Protocol):
 
 
 HostedFactory = Callable[[ServiceContext], HostedApp | Awaitable[HostedApp]]
+
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Instrument(Protocol):
+    """Puts itself around what handles requests and messages, to see them pass."""
+
+    def direct(self, service: str, instance: str, handle: Handle) -> Handle:
+        """The handler behind a service's own listener."""
+        ...
+
+    def gateway(self, handle: Handle) -> Handle:
+        """The gateway's handler."""
+        ...
+
+    def dispatched(self, service: str, instance: str, handle: Handle) -> Handle:
+        """A service's handler as the gateway calls it in this process."""
+        ...
+
+    def messages(self, service: str) -> MessagingObserver | None: ...
+
+
+class NoInstrument:
+    """Sees nothing."""
+
+    def direct(self, service: str, instance: str, handle: Handle) -> Handle:  # noqa: ARG002 - as above
+        return handle
+
+    def gateway(self, handle: Handle) -> Handle:
+        return handle
+
+    dispatched = direct
+
+    def messages(self, service: str) -> MessagingObserver | None:  # noqa: ARG002 - as above
+        return None
 
 
 class NotAnApplicationError(Exception):
@@ -119,6 +156,7 @@ class AiohttpApp:
         except (Exception, SystemExit):  # noqa: BLE001 - a user's handler may raise anything
             return self._failed(request)
         finally:
+            request[ROUTE] = _route_of(inner)
             self._calls.discard(call)
             if not self._calls:
                 self._idle.set()
@@ -215,6 +253,14 @@ async def _signal_prepare(request: web.Request, response: web.StreamResponse) ->
     for app in request.match_info.apps:
         if app.on_response_prepare:
             await app.on_response_prepare.send(request, response)
+
+
+def _route_of(request: web.Request) -> str:
+    """The pattern that took the request, such as /users/{id}; empty for none."""
+    # aiohttp's own name for what is not there before a route was looked for.
+    found = request._match_info
+    resource = None if found is None else found.route.resource
+    return "" if resource is None else resource.canonical
 
 
 def _plain(error: web.HTTPException) -> web.Response:

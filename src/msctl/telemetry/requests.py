@@ -17,6 +17,7 @@ from aiohttp import web
 from msctl.model import GATEWAY, BreakerState, SpanKind
 from msctl.telemetry.context import TraceContext, begin, current_trace, new_id
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.messaging import Messages
 from msctl.telemetry.metrics import OTHER, Metrics
 from msctl.telemetry.tracing import Ended, Tracer
 
@@ -135,6 +136,10 @@ class Requests:
 
         _SERVING.add(observed.__code__)
         return observed
+
+    def messages(self, service: str) -> Messages:
+        """What a service's messages are observed with."""
+        return Messages(service, self._metrics, self._tracer)
 
     # --- the gateway's Observer, where it is more than measures -----------------------------------
 

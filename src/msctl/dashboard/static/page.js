@@ -325,7 +325,7 @@ const overview = {
     put(row.restart, busy === 'restart' ? '…' : 'Restart');
     const count = service.instances.length;
     put(row.count, String(count));
-    row.scaler.hidden = !(service.scalable && page.can.scale);
+    row.scaler.hidden = !service.scalable;
     const off = !page.alive || Boolean(busy);
     // aria-disabled, not disabled: a button that loses its place while it works would lose the focus.
     for (const button of [row.toggle, row.restart, row.less, row.more]) {
