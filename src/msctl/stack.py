@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from msctl import __version__
+from msctl.amqp.desk import Desk
 from msctl.broker.server import BrokerServer
 from msctl.clock import AsyncClock
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
+from msctl.dashboard.app import Dashboard, Parts
 from msctl.discovery.registry import Registry
-from msctl.errors import MsctlError, NotRunningError
+from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.model import (
     GATEWAY,
@@ -27,12 +31,23 @@ from msctl.model import (
     Project,
     ServiceContext,
     Snapshot,
+    Trace,
+    TraceQuery,
+    TraceSummary,
 )
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
+from msctl.telemetry import exposition
 from msctl.telemetry.broadcast import Broadcast
+from msctl.telemetry.lag import Block, LoopWatch
 from msctl.telemetry.logs import STACK, LogHub
+from msctl.telemetry.metrics import Metrics
+from msctl.telemetry.otlp import Exporter
+from msctl.telemetry.requests import Requests, service_of
+from msctl.telemetry.tracing import Tracer
+
+log = logging.getLogger("msctl.stack")
 
 STOP_TIMEOUT = 30.0
 """Seconds within which the whole stack stops, unless `down -t` says otherwise."""
@@ -66,6 +81,24 @@ class Stack:
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
+        self._watch = LoopWatch(
+            self._report_block,
+            stuck=_shout,
+            service_of=service_of,
+            modules={spec.app.partition(":")[0]: spec.name for spec in project.services if spec.app},
+        )
+        self._exporter = Exporter.of(os.environ, project.name)
+        self._tracer = Tracer(export=None if self._exporter is None else self._exporter.take)
+        self._metrics = Metrics(loop_lag=self._watch.lag)
+        self._requests = Requests(
+            self._metrics,
+            self._tracer,
+            logs,
+            sample=0.0 if project.gateway is None else project.gateway.access_log_sample,
+            page=self._service_metrics,
+        )
+        self._gateway: Gateway | None = None
+        self._page: str | None = None
         self._broker = make_broker(
             project.broker,
             paths.folder,
@@ -83,8 +116,18 @@ class Stack:
             on_event=self._record,
             serve_argv=serve_argv,
             ledger=paths.children,
+            instrument=self._requests,
         )
-        self._control = ControlServer(self, paths.socket)
+        self._dashboard = (
+            Dashboard(
+                project.dashboard,
+                self,
+                Parts(self._all_metrics, traces=self._tracer, queues=Desk(lambda: self._broker.url)),
+            )
+            if project.dashboard.enabled
+            else None
+        )
+        self._control = ControlServer(self, paths.socket, traces=self)
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -95,7 +138,11 @@ class Stack:
         """
         self._supervisor.reserve(self._chosen)
         self._write_record()
+        self._watch.start()
+        if self._exporter is not None:
+            self._exporter.start()
         await self._control.start()
+        await self._open_dashboard()
 
     async def up(self) -> None:
         """Start the broker and then the services; returns when each is ready or has failed.
@@ -121,6 +168,11 @@ class Stack:
         """Stop everything, in order; the control socket goes last but for the lock."""
         await self._supervisor.shutdown(self._stop_timeout)
         await self._broker.stop()
+        if self._dashboard is not None:
+            await self._dashboard.stop()
+        if self._exporter is not None:
+            await self._exporter.stop()
+        self._watch.stop()
         await self._control.stop()
         clear_record(self._paths)
 
@@ -137,8 +189,9 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._supervisor.snapshot(),
+            services=self._metrics.annotate(self._supervisor.snapshot()),
             broker=await self._broker.snapshot(),
+            dashboard=self._page,
         )
 
     async def events(self) -> AsyncIterator[Event]:
@@ -182,6 +235,14 @@ class Stack:
 
     async def shutdown(self, timeout: float | None = None) -> None:
         self.ask_to_end(timeout)
+
+    # --- TraceView --------------------------------------------------------------------------------
+
+    async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
+        return await self._tracer.traces(query)
+
+    async def trace(self, trace_id: str) -> Trace:
+        return await self._tracer.trace(trace_id)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -240,4 +301,49 @@ class Stack:
         if spec is None:
             raise MsctlError("the gateway is switched off in the configuration")
         routes = [route for service in self._project.services for route in service.routes]
-        return Gateway(spec, routes, self._registry, clock=self._clock)
+        self._gateway = Gateway(spec, routes, self._registry, clock=self._clock, observer=self._requests)
+        return self._gateway
+
+    # --- what can be seen of it -------------------------------------------------------------------
+
+    async def _open_dashboard(self) -> None:
+        """Serve the page; a port that is taken costs the page, not the stack."""
+        if self._dashboard is None:
+            return
+        try:
+            self._page = await self._dashboard.start()
+        except PortTakenError as error:
+            log.warning("%s; %s", error.message, error.hint)
+        else:
+            log.info("the dashboard is at %s", self._page)
+
+    async def _all_metrics(self, accept: str) -> tuple[bytes, str]:
+        return await self._render(None, accept)
+
+    async def _service_metrics(self, service: str, accept: str) -> tuple[bytes, str]:
+        return await self._render(service, accept)
+
+    async def _render(self, service: str | None, accept: str) -> tuple[bytes, str]:
+        """In a thread, as it takes a while for a large stack."""
+        snapshot = await self.snapshot()
+        targets = self._gateway.targets() if self._gateway is not None else ()
+        return await asyncio.to_thread(
+            exposition.render,
+            self._metrics.registry,
+            snapshot,
+            targets=targets,
+            service=service,
+            accept=accept,
+        )
+
+    def _report_block(self, block: Block) -> None:
+        if block.place is None:
+            log.debug("%s", block)
+        else:
+            self._logs.append(block.place.service or STACK, str(block), "warning")
+
+
+def _shout(block: Block) -> None:
+    """The loop that would log this does not run, so it is said where it can be."""
+    sys.stderr.write(f"msctl: {block}, and it goes on\n")
+    sys.stderr.flush()

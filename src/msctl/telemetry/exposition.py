@@ -56,11 +56,12 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families: Iterable[Metric] = self._all()
-        if self._service is None:
-            yield from families
-            return
         for family in families:
-            if mine := _of(family, self._service):
+            # The moments at which series began are as many lines again as there are counters.
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            if self._service is None:
+                yield family
+            elif mine := _of(family, self._service):
                 yield mine
 
     def _all(self) -> Iterator[Metric]:

@@ -160,6 +160,8 @@ class Metrics:
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         self._in_gateway.dec()
         self._observe(service or GATEWAY, route, method, status, seconds)
+        if service:
+            self._remember(GATEWAY, status, seconds)
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
         labels = (service, "", "no_response") if status is None else (service, str(status), "")
@@ -223,6 +225,10 @@ class Metrics:
 
     def _observe(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         self._served.get((service, method, route, status)).observe(seconds)
+        self._remember(service, status, seconds)
+
+    def _remember(self, service: str, status: int, seconds: float) -> None:
+        """For people, who want to see all requests of the gateway as its own."""
         window = self._requests.get(service)
         now = self._monotonic()
         if window is None:

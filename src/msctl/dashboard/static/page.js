@@ -220,10 +220,12 @@ const overview = {
   },
 
   figures(snapshot) {
-    const all = snapshot.services, sum = (f) => all.reduce((n, s) => n + (f(s) || 0), 0);
+    const all = snapshot.services, own = all.filter((s) => s.name !== 'gateway'), gateway = all.find((s) => s.name === 'gateway');
+    // What the gateway passes on is also its services' own; what it answers by itself is not.
+    const sum = (f) => Math.max(own.reduce((n, s) => n + (f(s) || 0), 0), gateway ? f(gateway) || 0 : 0);
     const up = all.filter((s) => GOOD.has(s.state)).length, bad = all.filter((s) => BAD.has(s.state)).length;
     const busy = all.filter((s) => health(s.state) === 'warn').length, off = all.filter((s) => s.state === 'stopped').length;
-    const measured = all.filter((s) => s.name !== 'gateway' && s.p95_s !== null);
+    const measured = own.filter((s) => s.p95_s !== null);
     const slowest = measured.reduce((worst, s) => !worst || s.p95_s > worst.p95_s ? s : worst, null);
     const errors = sum((s) => s.errors_per_s), broker = snapshot.broker;
     const waiting = broker.queues ? broker.queues.reduce((n, q) => n + q.ready, 0) : null;
@@ -248,6 +250,7 @@ const overview = {
 
   table(snapshot) {
     const body = $('services'), wanted = $('find').value.trim().toLowerCase(), problems = $('problems').checked;
+    $('services').parentNode.classList.toggle('unmeasured', snapshot.services.every((s) => s.memory_bytes === null));
     let shown = 0, previous = null;
     for (const service of snapshot.services) {
       let row = this.rows.get(service.name);
@@ -451,8 +454,8 @@ const topology = {
     const placed = new Map(g.services.map((s, i) => [s.name, top(g.services.length) + i * (H + gap)]));
     const x1 = columns[0] + w[0], x2 = columns[1];
     if (g.gateway) {
-      const y = middle - H / 2, total = g.services.filter((s) => s.routes.length).reduce((n, s) => n + (s.requests_per_s || 0), 0);
-      nodes.push(this.node(columns[0], y, w[0], H, health(g.gateway.state), 'gateway', g.gateway.addresses[0] || g.gateway.state));
+      const y = middle - H / 2, total = g.gateway.requests_per_s;
+      nodes.push(this.node(columns[0], y, w[0], H, health(g.gateway.state), 'gateway', g.gateway.addresses[0] || g.gateway.state, g.gateway.p95_s !== null ? took(g.gateway.p95_s) : ''));
       if (total > 0) { const t = svg('text', { class: 'lbl', x: columns[0] + w[0] / 2, y: y - 9, 'text-anchor': 'middle' }); t.textContent = `${rate(total)} requests/s`; nodes.push(t); }
       for (const s of g.services.filter((s) => s.routes.length)) {
         const to = placed.get(s.name) + H / 2, bend = (x2 - x1) * 0.5;
@@ -477,7 +480,7 @@ const topology = {
     }
     for (const f of g.flows) {
       const y1 = placed.get(f.service) + H / 2 + (f.sends ? -5 : 5), y2 = spots.get(f.queue) + H / 2 + (f.sends ? -5 : 5), xa = x2 + w[1] + 2, bend = (xq - xa) / 2;
-      edges.push(...this.edge(`M${xa},${y1}C${xa + bend},${y1} ${xq - bend},${y2} ${xq - 2},${y2}`, { per_s: f.per_s, arrow: f.sends ? 'end' : 'start', label: [(xa + xq) / 2, (y1 + y2) / 2 + (f.sends ? -7 : 14)] }));
+      edges.push(...this.edge(`M${xa},${y1}C${xa + bend},${y1} ${xq - bend},${y2} ${xq - 2},${y2}`, { per_s: f.per_s, arrow: f.sends ? 'end' : 'start', label: [(xa + xq) / 2, (y1 + y2) / 2 + (f.sends ? -8 : 18)] }));
     }
     nodes.push(...g.services.map((s) => this.serviceNode(s, x2, placed.get(s.name), w[1], H)));
     return this.frame(W, height, this.words(g), group, ...edges, ...nodes, ...g.queues.map((q) => this.queueNode(q, xq, spots.get(q.name), w[2] - 16 + pad, H)));
