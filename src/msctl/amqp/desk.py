@@ -22,7 +22,7 @@ from msctl.model import PeekedMessage
 
 CONNECT_TIMEOUT = 5.0
 LOOK_EVERY = 0.5
-MOST_LOOKED_AT = 50
+MOST_LOOKED_AT = 200
 """Messages at the head of a queue that are looked at, and are away from it for a moment."""
 MOST_SHOWN = 16 * 1024
 """Bytes of a body that are shown."""
@@ -49,9 +49,13 @@ class Desk:
     async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
         """What waits in the queue and what stays in it long enough to be seen, each once."""
         seen: dict[bytes, int] = {}
+        counted = 0
         async with closing(await self._open()) as link:
             while True:
-                if (await count(link, queue)).ready:
+                before, counted = counted, (await count(link, queue)).ready
+                if counted == before:
+                    pass  # most likely nothing has changed, and what is not touched stays as it is
+                elif counted:
                     found = await _look(link, queue)
                     now: dict[bytes, int] = {}
                     for message in found:

@@ -44,7 +44,9 @@ class Feed:
         """Keep the state coming while the block runs."""
         self._pages += 1
         if self._pages == 1:
-            self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._listen())]
+            self._tasks = [
+                asyncio.create_task(work, name="dashboard-feed") for work in (self._tick(), self._listen())
+            ]
         try:
             yield
         finally:

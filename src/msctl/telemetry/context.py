@@ -20,10 +20,11 @@ class TraceContext:
     """One span at work.
 
     `client_id` is the id under which it calls others: the span of a call and what the callee makes
-    of it then have the same parent, without the caller's client knowing of spans.
+    of it then have the same parent, without the caller's client knowing of spans. `answered`
+    says that somebody else has answered what the span was asked.
     """
 
-    __slots__ = ("client_id", "flags", "parent_id", "span_id", "trace_id")
+    __slots__ = ("answered", "client_id", "flags", "parent_id", "span_id", "trace_id")
 
     def __init__(self, trace_id: str, parent_id: str | None, flags: str) -> None:
         self.trace_id = trace_id
@@ -31,6 +32,7 @@ class TraceContext:
         self.flags = flags
         self.span_id = new_id(64)
         self.client_id = new_id(64)
+        self.answered = False
 
     @property
     def traceparent(self) -> str:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from msctl.model import GATEWAY, BreakerState, SpanKind
 from msctl.telemetry.context import TraceContext, begin, current_trace, new_id
-from msctl.telemetry.logs import LogHub
+from msctl.telemetry.logs import LogHub, current_service
 from msctl.telemetry.messaging import Messages
 from msctl.telemetry.metrics import OTHER, Metrics
 from msctl.telemetry.tracing import Ended, Tracer
@@ -97,6 +97,7 @@ class Requests:
         async def observed(request: web.Request) -> web.StreamResponse:
             context = begin(request.headers.getall("traceparent", _NONE))
             token = current_trace.set(context)
+            speaker = current_service.set(GATEWAY)
             began = time.perf_counter()
             status = CLIENT_GONE
             try:
@@ -104,8 +105,13 @@ class Requests:
                 status = response.status
                 return response
             finally:
+                seconds = time.perf_counter() - began
                 method = request.method if request.method in _KNOWN_METHODS else OTHER
-                self._end(context, GATEWAY, "", request, method, status, time.perf_counter() - began)
+                self._record(context, GATEWAY, "", request, method, status, seconds)
+                # Why it failed a request itself, the gateway has logged already.
+                if status < 500 or context.answered:
+                    self._access.request(GATEWAY, method, request.rel_url.raw_path, status, seconds)
+                current_service.reset(speaker)
                 current_trace.reset(token)
 
         return observed
@@ -150,6 +156,7 @@ class Requests:
             return
         # An attempt without an answer has nothing below it; the one with an answer has, by its id.
         span_id = new_id(64) if status is None else context.client_id
+        context.answered = status is not None
         attributes: dict[str, str | int | float | bool] = {"server.address": instance}
         if status is not None:
             attributes["http.response.status_code"] = status

@@ -287,7 +287,7 @@ const overview = {
     row.more = el('button', { type: 'button', 'aria-label': `One instance of ${name} more`, onclick: () => this.scale(row, 1) }, '+');
     row.scaler = el('span', { className: 'scale', role: 'group', 'aria-label': `Instances of ${name}` }, row.less, row.count, row.more);
     row.node = el('tr', { role: 'row', 'data-service': name },
-      cell({}, row.title, row.under), cell({}, row.dot, row.word, row.reason), ...row.cells, row.spark, row.cpu, row.memory,
+      cell({}, row.title, row.under), cell({}, el('span', { className: 'nowrap' }, row.dot, row.word), row.reason), ...row.cells, row.spark, row.cpu, row.memory,
       cell({}, el('div', { className: 'acts' }, row.scaler, row.toggle, row.restart)));
     return row;
   },
@@ -401,9 +401,10 @@ const topology = {
   node(x, y, w, h, tone, title, sub, right = '') {
     const lines = [svg('rect', { class: 'box', x, y, width: w, height: h, rx: 7 }), svg('circle', { class: 'lamp', cx: x + 14, cy: y + h / 2 - (sub ? 8 : 0), r: 4 })];
     const text = (cls, tx, ty, value, anchor = 'start') => { const node = svg('text', { class: cls, x: tx, y: ty, 'text-anchor': anchor }); node.textContent = value; return node; };
+    if (w < 170 && title.length + right.length > 14) right = '';
     const room = Math.floor((w - 30 - right.length * 7) / 7.6);
     lines.push(text('t', x + 25, y + (sub ? h / 2 - 3.5 : h / 2 + 4.5), clip(title, Math.max(6, room))));
-    if (sub) lines.push(text('s', x + 25, y + h / 2 + 13, clip(sub, Math.floor((w - 32) / 6.2))));
+    if (sub) lines.push(text('s', x + 25, y + h / 2 + 13, clip(sub, Math.floor((w - 34) / 6.6))));
     if (right) lines.push(text('s', x + w - 10, y + h / 2 - 3.5, right, 'end'));
     return svg('g', { class: tone }, ...lines);
   },
@@ -621,8 +622,9 @@ const logs = {
   move(by) {
     const n = this.shown.length;
     if (!n) return;
-    const at = this.chosen ? this.shown.indexOf(this.chosen) : -1;
-    const to = at < 0 ? (by < 0 ? n - 1 : 0) : Math.min(n - 1, Math.max(0, at + by));
+    let at = this.chosen ? this.shown.indexOf(this.chosen) : -1;
+    if (at < 0) at = this.follow ? n : Math.floor($('lines').scrollTop / this.height);
+    const to = Math.min(n - 1, Math.max(0, at + by));
     this.setFollow(false);
     const box = $('lines'), top = to * this.height;
     if (top < box.scrollTop) box.scrollTop = top;
@@ -704,6 +706,7 @@ const traces = {
     const answer = await fetch(`/api/traces/${encodeURIComponent(id)}`, { cache: 'no-store' }).catch(() => null);
     if (this.chosen !== id) return;
     side.hidden = false;
+    side.parentNode.classList.add('open');
     const close = el('button', { type: 'button', className: 'quiet close', 'aria-label': 'Close', onclick: () => this.close() }, '✕');
     if (!answer || !answer.ok) {
       const problem = answer ? await answer.json().catch(() => ({})) : {};
@@ -740,6 +743,7 @@ const traces = {
     const id = this.chosen;
     this.chosen = null;
     $('trace').hidden = true;
+    $('trace').parentNode.classList.remove('open');
     for (const row of $('trace-rows').children) mark(row, '');
     const back = id && document.querySelector(`[data-trace="${CSS.escape(id)}"]`);
     if (back) back.focus();
