@@ -97,6 +97,9 @@ class Stack:
             sample=0.0 if project.gateway is None else project.gateway.access_log_sample,
             page=self._service_metrics,
         )
+        self._metrics.expect_limits(
+            route.path for service in project.services for route in service.routes if route.rate_limit
+        )
         self._gateway: Gateway | None = None
         self._page: str | None = None
         self._broker = make_broker(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +12,14 @@ import pytest
 from tests.support.browser import Browser, running_browser
 from tests.support.cli import Msctl
 from tests.support.ports import reserved_port
+
+BROKEN = """
+import os, socket
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))) as server:
+    while True:
+        server.accept()[0].close()
+"""
+"""A service that accepts every connection and answers none."""
 
 PROJECT = """
 [project]
@@ -22,16 +32,24 @@ routes = ["/hello"]
 [services.users]
 app = "msctl.services.users:create_app"
 port = {users}
-routes = ["/users"]
+routes = [{{ path = "/users", rate_limit = {{ requests = 1000000 }} }}]
 depends_on = ["hello"]
 
 [services.producer]
 app = "msctl.services.producer:create_app"
 routes = ["/messages"]
 
+[services.consumer]
+app = "msctl.services.consumer:create_app"
+autostart = false
+
 [services.worker]
 command = "sleep 100000"
 restart = "no"
+
+[services.broken]
+command = {broken}
+routes = ["/broken"]
 
 [gateway]
 port = {gateway}
@@ -62,7 +80,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         ports = {
             name: stack.enter_context(reserved_port()) for name in ("users", "gateway", "broker", "dashboard")
         }
-        (folder / "msctl.toml").write_text(PROJECT.format(**ports))
+        (folder / "msctl.toml").write_text(
+            PROJECT.format(**ports, broken=json.dumps([sys.executable, "-c", BROKEN]))
+        )
         msctl = Msctl(folder, tmp_path_factory.mktemp("run"), {})
         url = "http://127.0.0.1:{}".format
         try:

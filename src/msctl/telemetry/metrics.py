@@ -8,7 +8,7 @@ grow with what clients send: labels come from the configuration or from closed s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -186,6 +186,11 @@ class Metrics:
 
     def rate_limited(self, route: str) -> None:
         self._limited.get((route,)).inc()
+
+    def expect_limits(self, routes: Iterable[str]) -> None:
+        """These routes limit requests: their counters begin at zero, not with the first refusal."""
+        for route in routes:
+            self._limited.get((route,))
 
     # --- messages ---------------------------------------------------------------------------------
 

@@ -228,6 +228,7 @@ class Requests:
         """A service's metrics where it has no page of that name itself."""
         if self._page is None or request.method not in ("GET", "HEAD") or otherwise.prepared:
             return otherwise
+        request[ROUTE] = METRICS_PATH
         body, content_type = await self._page(service, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
