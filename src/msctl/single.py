@@ -31,6 +31,7 @@ from msctl.supervisor.brokers import ExternalBroker
 from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.observation import Observation
 
 
 class Single:
@@ -61,6 +62,14 @@ class Single:
             self._registry.announce(endpoint)
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
         self._instance = instance
+        self._gateway: Gateway | None = None
+        self._observation = Observation(
+            self._project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+        )
         self._supervisor = Supervisor(
             self._project,
             clock=clock,
@@ -69,11 +78,13 @@ class Single:
             builtin={GATEWAY: self._make_gateway},
             amqp_url=lambda: self._broker.url,
             on_event=self._watch,
+            instrument=self._observation.requests,
         )
 
     async def open(self) -> None:
         """Bind. Raises PortTakenError."""
         self._supervisor.reserve([self._name])
+        self._observation.start()
 
     async def up(self) -> None:
         """Start the service; returns when it is ready or has failed."""
@@ -89,6 +100,7 @@ class Single:
 
     async def end(self) -> None:
         await self._supervisor.shutdown(self._stop_timeout)
+        await self._observation.stop()
 
     def kill(self) -> None:
         self._supervisor.kill()
@@ -113,7 +125,15 @@ class Single:
         spec = self._project.gateway
         if spec is None:
             raise MsctlError("the gateway is switched off in the configuration")
-        return Gateway(spec, self._routes, self._registry, clock=self._clock, services=self._policies)
+        self._gateway = Gateway(
+            spec,
+            self._routes,
+            self._registry,
+            clock=self._clock,
+            services=self._policies,
+            observer=self._observation.requests,
+        )
+        return self._gateway
 
 
 def remote_endpoints(project: Project) -> list[Endpoint]:

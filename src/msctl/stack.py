@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -31,21 +30,13 @@ from msctl.model import (
     Project,
     ServiceContext,
     Snapshot,
-    Trace,
-    TraceQuery,
-    TraceSummary,
 )
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
-from msctl.telemetry import exposition
 from msctl.telemetry.broadcast import Broadcast
-from msctl.telemetry.lag import Block, LoopWatch
 from msctl.telemetry.logs import STACK, LogHub
-from msctl.telemetry.metrics import Metrics
-from msctl.telemetry.otlp import Exporter
-from msctl.telemetry.requests import Requests, service_of
-from msctl.telemetry.tracing import Tracer
+from msctl.telemetry.observation import Observation
 
 log = logging.getLogger("msctl.stack")
 
@@ -81,24 +72,12 @@ class Stack:
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
-        self._watch = LoopWatch(
-            self._report_block,
-            stuck=_shout,
-            service_of=service_of,
-            modules={spec.app.partition(":")[0]: spec.name for spec in project.services if spec.app},
-        )
-        self._exporter = Exporter.of(os.environ, project.name)
-        self._tracer = Tracer(export=None if self._exporter is None else self._exporter.take)
-        self._metrics = Metrics(loop_lag=self._watch.lag)
-        self._requests = Requests(
-            self._metrics,
-            self._tracer,
+        self._observation = Observation(
+            project,
             logs,
-            sample=0.0 if project.gateway is None else project.gateway.access_log_sample,
-            page=self._service_metrics,
-        )
-        self._metrics.expect_limits(
-            route.path for service in project.services for route in service.routes if route.rate_limit
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
         )
         self._gateway: Gateway | None = None
         self._page: str | None = None
@@ -119,18 +98,22 @@ class Stack:
             on_event=self._record,
             serve_argv=serve_argv,
             ledger=paths.children,
-            instrument=self._requests,
+            instrument=self._observation.requests,
         )
         self._dashboard = (
             Dashboard(
                 project.dashboard,
                 self,
-                Parts(self._all_metrics, traces=self._tracer, queues=Desk(lambda: self._broker.url)),
+                Parts(
+                    self._observation.page,
+                    traces=self._observation.tracer,
+                    queues=Desk(lambda: self._broker.url),
+                ),
             )
             if project.dashboard.enabled
             else None
         )
-        self._control = ControlServer(self, paths.socket, traces=self)
+        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer)
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -141,9 +124,7 @@ class Stack:
         """
         self._supervisor.reserve(self._chosen)
         self._write_record()
-        self._watch.start()
-        if self._exporter is not None:
-            self._exporter.start()
+        self._observation.start()
         await self._control.start()
         await self._open_dashboard()
 
@@ -173,9 +154,7 @@ class Stack:
         await self._broker.stop()
         if self._dashboard is not None:
             await self._dashboard.stop()
-        if self._exporter is not None:
-            await self._exporter.stop()
-        self._watch.stop()
+        await self._observation.stop()
         await self._control.stop()
         clear_record(self._paths)
 
@@ -192,7 +171,7 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._metrics.annotate(self._supervisor.snapshot()),
+            services=self._observation.metrics.annotate(self._supervisor.snapshot()),
             broker=await self._broker.snapshot(),
             dashboard=self._page,
         )
@@ -238,14 +217,6 @@ class Stack:
 
     async def shutdown(self, timeout: float | None = None) -> None:
         self.ask_to_end(timeout)
-
-    # --- TraceView --------------------------------------------------------------------------------
-
-    async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
-        return await self._tracer.traces(query)
-
-    async def trace(self, trace_id: str) -> Trace:
-        return await self._tracer.trace(trace_id)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -304,10 +275,10 @@ class Stack:
         if spec is None:
             raise MsctlError("the gateway is switched off in the configuration")
         routes = [route for service in self._project.services for route in service.routes]
-        self._gateway = Gateway(spec, routes, self._registry, clock=self._clock, observer=self._requests)
+        self._gateway = Gateway(
+            spec, routes, self._registry, clock=self._clock, observer=self._observation.requests
+        )
         return self._gateway
-
-    # --- what can be seen of it -------------------------------------------------------------------
 
     async def _open_dashboard(self) -> None:
         """Serve the page; a port that is taken costs the page, not the stack."""
@@ -319,34 +290,3 @@ class Stack:
             log.warning("%s; %s", error.message, error.hint)
         else:
             log.info("the dashboard is at %s", self._page)
-
-    async def _all_metrics(self, accept: str) -> tuple[bytes, str]:
-        return await self._render(None, accept)
-
-    async def _service_metrics(self, service: str, accept: str) -> tuple[bytes, str]:
-        return await self._render(service, accept)
-
-    async def _render(self, service: str | None, accept: str) -> tuple[bytes, str]:
-        """In a thread, as it takes a while for a large stack."""
-        snapshot = await self.snapshot()
-        targets = self._gateway.targets() if self._gateway is not None else ()
-        return await asyncio.to_thread(
-            exposition.render,
-            self._metrics.registry,
-            snapshot,
-            targets=targets,
-            service=service,
-            accept=accept,
-        )
-
-    def _report_block(self, block: Block) -> None:
-        if block.place is None:
-            log.debug("%s", block)
-        else:
-            self._logs.append(block.place.service or STACK, str(block), "warning")
-
-
-def _shout(block: Block) -> None:
-    """The loop that would log this does not run, so it is said where it can be."""
-    sys.stderr.write(f"msctl: {block}, and it goes on\n")
-    sys.stderr.flush()
