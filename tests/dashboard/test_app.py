@@ -170,18 +170,7 @@ async def running(system: System, spec: DashboardSpec | None = None, **parts: An
     tracer = Tracer()
     for number in range(3):
         tracer.record(
-            Ended(
-                f"{number:032x}",
-                "a",
-                None,
-                f"GET /{number}",
-                "users",
-                SpanKind.SERVER,
-                number,
-                0.1,
-                False,
-                {},
-            )
+            Ended(f"{number:032x}", "a", None, f"GET /{number}", "users", SpanKind.SERVER, number, 0.1, False)
         )
     given = {"traces": tracer, "queues": system, **parts}
     dashboard = Dashboard(spec or DashboardSpec(port=0), system, Parts(metrics, **given))

@@ -16,9 +16,9 @@ VALID = f"00-{TRACE}-{SPAN}-01"
 def test_a_valid_trace_goes_on_under_a_new_span() -> None:
     context = begin([VALID])
     assert (context.trace_id, context.parent_id) == (TRACE, SPAN)
-    assert context.span_id != SPAN
-    assert context.traceparent == f"00-{TRACE}-{context.client_id}-01"
-    assert context.client_id not in {SPAN, context.span_id}
+    assert context.span_id != int(SPAN, 16)
+    assert context.traceparent == f"00-{TRACE}-{context.client_id:016x}-01"
+    assert context.client_id not in {int(SPAN, 16), context.span_id}
 
 
 def test_the_decision_not_to_sample_is_passed_on() -> None:

@@ -20,9 +20,17 @@ def span(
     error: bool = False,
     name: str = "GET /users",
 ) -> Ended:
-    attributes = {"http.response.status_code": 500 if error else 200}
     return Ended(
-        f"{trace:032x}", span_id, parent, name, service, SpanKind.SERVER, start, seconds, error, attributes
+        f"{trace:032x}",
+        span_id,
+        parent,
+        name,
+        service,
+        SpanKind.SERVER,
+        start,
+        seconds,
+        error,
+        500 if error else 200,
     )
 
 

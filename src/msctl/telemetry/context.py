@@ -6,10 +6,10 @@ Pure but for the random bits of new ids.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from contextvars import ContextVar
+from random import getrandbits
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-\S*)?", re.ASCII)
 _MAX = 512
@@ -17,27 +17,37 @@ _MAX = 512
 
 
 class TraceContext:
-    """One span at work.
+    """One span at work. Its own ids are numbers, which become text where somebody looks.
 
     `client_id` is the id under which it calls others: the span of a call and what the callee makes
-    of it then have the same parent, without the caller's client knowing of spans. `answered`
-    says that somebody else has answered what the span was asked.
+    of it then have the same parent, without the caller's client knowing of spans. `answered` says
+    that somebody else has answered what the span was asked.
     """
 
-    __slots__ = ("answered", "client_id", "flags", "parent_id", "span_id", "trace_id")
+    __slots__ = ("_client_id", "answered", "flags", "parent_id", "span_id", "trace_id")
 
-    def __init__(self, trace_id: str, parent_id: str | None, flags: str) -> None:
+    def __init__(self, trace_id: str, parent_id: str | int | None, flags: str) -> None:
         self.trace_id = trace_id
         self.parent_id = parent_id
         self.flags = flags
-        self.span_id = new_id(64)
-        self.client_id = new_id(64)
+        self.span_id = getrandbits(64) or 1
+        self._client_id = 0
         self.answered = False
+
+    @property
+    def client_id(self) -> int:
+        if not self._client_id:
+            self._client_id = getrandbits(64) or 1
+        return self._client_id
 
     @property
     def traceparent(self) -> str:
         """What to send along with a call that is made for this span."""
-        return f"00-{self.trace_id}-{self.client_id}-{self.flags}"
+        return f"00-{self.trace_id}-{self.client_id:016x}-{self.flags}"
+
+    def callee(self) -> TraceContext:
+        """The span of what is called for this one, within this process."""
+        return TraceContext(self.trace_id, self.client_id, self.flags)
 
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("msctl_current_trace", default=None)
@@ -50,7 +60,7 @@ def begin(traceparents: Sequence[str]) -> TraceContext:
     """
     given = parse(traceparents[0]) if len(traceparents) == 1 else None
     if given is None:
-        return TraceContext(new_id(128), None, "01")
+        return TraceContext(f"{getrandbits(128) or 1:032x}", None, "01")
     return TraceContext(*given)
 
 
@@ -67,6 +77,11 @@ def parse(value: str) -> tuple[str, str, str] | None:
     return trace_id, parent_id, flags
 
 
-def new_id(bits: int) -> str:
-    """A random id, never all zeros."""
-    return f"{random.getrandbits(bits) or 1:0{bits // 4}x}"
+def new_id() -> int:
+    """A span's id, never zero."""
+    return getrandbits(64) or 1
+
+
+def shown_id(number: str | int) -> str:
+    """A span's id as it is written down."""
+    return number if isinstance(number, str) else f"{number:016x}"

@@ -90,6 +90,6 @@ class Messages:
                 time.time() - seconds,
                 seconds,
                 bool(error),
-                attributes,
+                attributes=attributes,
             )
         )

@@ -12,24 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from msctl.model import GATEWAY, BreakerState, MessageFlow, ServiceSnapshot
-from msctl.telemetry.windows import Window
-
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds."""
-MAX_SERIES = 4096
-"""Combinations of labels kept of one metric."""
-OTHER = "_OTHER"
+from msctl.telemetry.durations import MAX_SERIES, Active, Durations, bounded
+from msctl.telemetry.windows import Window, quantile
 
 _BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _FAILURE = 500
 
-M = TypeVar("M", Counter, Gauge, Histogram)
+M = TypeVar("M", Counter, Gauge)
 
 
 class Metrics:
@@ -47,32 +42,25 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self._served = _Children(
-            Histogram(
-                "http_server_request_duration_seconds",
-                "Requests that a service answered, through the gateway or on its own listener.",
-                ("service", "http_request_method", "http_route", "http_response_status_code"),
-                buckets=BUCKETS,
-                registry=registry,
-            )
+        self._served = Durations(
+            "http_server_request_duration_seconds",
+            "Requests that a service answered, through the gateway or on its own listener.",
+            ("service", "http_request_method", "http_route", "http_response_status_code"),
+            registry,
         )
-        self._active = _Children(
-            Gauge(
-                "http_server_active_requests",
-                "Requests under way, by who took them from the client.",
-                ("service",),
-                registry=registry,
-            )
+        self._attempts = Durations(
+            "http_client_request_duration_seconds",
+            "Attempts of the gateway at a service's instances.",
+            ("server_address", "http_response_status_code", "error_type"),
+            registry,
         )
-        self._attempts = _Children(
-            Histogram(
-                "http_client_request_duration_seconds",
-                "Attempts of the gateway at a service's instances.",
-                ("server_address", "http_response_status_code", "error_type"),
-                buckets=BUCKETS,
-                registry=registry,
-            )
+        self._processed = Durations(
+            "messaging_process_duration_seconds",
+            "How long services took for a message.",
+            ("service", "messaging_destination_name", "error_type"),
+            registry,
         )
+        self._active = Active(registry)
         self._retries = _Children(
             Counter(
                 "msctl_gateway_retries",
@@ -121,15 +109,6 @@ class Metrics:
                 registry=registry,
             )
         )
-        self._processed = _Children(
-            Histogram(
-                "messaging_process_duration_seconds",
-                "How long services took for a message.",
-                ("service", "messaging_destination_name", "error_type"),
-                buckets=BUCKETS,
-                registry=registry,
-            )
-        )
         lag = Gauge(
             "msctl_event_loop_lag_seconds",
             "How late the event loop ran at its worst within the last seconds.",
@@ -137,35 +116,35 @@ class Metrics:
         )
         if loop_lag is not None:
             lag.set_function(loop_lag)
-        self._in_gateway = self._active.get((GATEWAY,))
         self._breakers: dict[str, dict[str, int]] = {}
-        self._requests: dict[str, Window] = {}
+        self._requests: dict[tuple[str, bool], Window] = {}
         self._flows: dict[tuple[str, str, bool], Window] = {}
 
     # --- requests on a service's own listener -----------------------------------------------------
 
     def service_started(self, service: str) -> None:
-        self._active.get((service,)).inc()
+        self._active.change(service, 1)
 
     def service_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         """`route` is the pattern that matched, empty for none; never the path."""
-        self._active.get((service,)).dec()
-        self._observe(service, route, method, status, seconds)
+        self._active.change(service, -1)
+        self._served.observe((service, method, route, status), seconds)
+        self._remember((service, False), status, seconds)
 
     # --- the gateway's Observer -------------------------------------------------------------------
 
     def request_started(self) -> None:
-        self._in_gateway.inc()
+        self._active.change(GATEWAY, 1)
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self._in_gateway.dec()
-        self._observe(service or GATEWAY, route, method, status, seconds)
-        if service:
-            self._remember(GATEWAY, status, seconds)
+        self._active.change(GATEWAY, -1)
+        service = service or GATEWAY
+        self._served.observe((service, method, route, status), seconds)
+        self._remember((service, True), status, seconds)
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
-        labels = (service, "", "no_response") if status is None else (service, str(status), "")
-        self._attempts.get(labels).observe(seconds)
+        labels = (service, "", "no_response") if status is None else (service, status, "")
+        self._attempts.observe(labels, seconds)
 
     def retried(self, service: str, reason: str) -> None:
         self._retries.get((service, reason)).inc()
@@ -201,7 +180,7 @@ class Metrics:
 
     def message_processed(self, service: str, destination: str, error: str, seconds: float) -> None:
         self._consumed.get((service, destination)).inc()
-        self._processed.get((service, destination, error)).observe(seconds)
+        self._processed.observe((service, destination, error), seconds)
         self._flow(service, destination, sends=False)
 
     # --- for people -------------------------------------------------------------------------------
@@ -216,28 +195,28 @@ class Metrics:
         return tuple(self._annotated(service, flows.get(service.name, []), now) for service in services)
 
     def _annotated(self, service: ServiceSnapshot, flows: list[MessageFlow], now: float) -> ServiceSnapshot:
-        window = self._requests.get(service.name)
-        if window is None:
+        windows = [
+            window
+            for (name, through_gateway), window in self._requests.items()
+            if name == service.name or (through_gateway and service.name == GATEWAY)
+        ]
+        if not windows:
             return replace(service, messages=tuple(flows)) if flows else service
         return replace(
             service,
-            requests_per_s=window.rate(now),
-            errors_per_s=window.error_rate(now),
-            p95_s=window.quantile(now, 0.95),
-            recent=window.recent(now),
+            requests_per_s=sum(window.rate(now) for window in windows),
+            errors_per_s=sum(window.error_rate(now) for window in windows),
+            p95_s=quantile(windows, now, 0.95),
+            recent=tuple(map(sum, zip(*(window.recent(now) for window in windows), strict=True))),
             messages=tuple(flows),
         )
 
-    def _observe(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self._served.get((service, method, route, status)).observe(seconds)
-        self._remember(service, status, seconds)
-
-    def _remember(self, service: str, status: int, seconds: float) -> None:
-        """For people, who want to see all requests of the gateway as its own."""
-        window = self._requests.get(service)
+    def _remember(self, key: tuple[str, bool], status: int, seconds: float) -> None:
+        """For people: by service, and whether it came through the gateway, whose own it is too."""
         now = self._monotonic()
+        window = self._requests.get(key)
         if window is None:
-            window = self._requests[service] = Window(now)
+            window = self._requests[key] = Window(now)
         window.record(now, seconds, error=status >= _FAILURE)
 
     def _flow(self, service: str, destination: str, *, sends: bool) -> None:
@@ -263,10 +242,8 @@ class _Children(Generic[M]):
     def get(self, labels: tuple[str | int, ...]) -> M:
         child = self._known.get(labels)
         if child is None:
-            if len(self._known) >= MAX_SERIES:
-                # The first label is the service or route, which the configuration bounds.
-                labels = (labels[0], *(OTHER for _ in labels[1:]))
-                if labels in self._known:
-                    return self._known[labels]
+            labels = bounded(labels, self._known)
+            child = self._known.get(labels)
+        if child is None:
             child = self._known[labels] = self._metric.labels(*labels)
         return child

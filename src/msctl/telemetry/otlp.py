@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 
 from msctl import __version__
-from msctl.model import SpanKind
+from msctl.model import Span, SpanKind
 from msctl.telemetry.tracing import Ended
 
 log = logging.getLogger("msctl.otlp")
@@ -130,7 +130,7 @@ def document(spans: Iterable[Ended], namespace: str) -> dict[str, object]:
     """An ExportTraceServiceRequest in OTLP's JSON form: ids in hex, 64-bit numbers as strings."""
     by_service: dict[str, list[dict[str, object]]] = {}
     for span in spans:
-        by_service.setdefault(span.service, []).append(_span(span))
+        by_service.setdefault(span.service, []).append(_span(span.shown()))
     return {
         "resourceSpans": [
             {
@@ -144,7 +144,7 @@ def document(spans: Iterable[Ended], namespace: str) -> dict[str, object]:
     }
 
 
-def _span(span: Ended) -> dict[str, object]:
+def _span(span: Span) -> dict[str, object]:
     shown: dict[str, object] = {
         "traceId": span.trace_id,
         "spanId": span.span_id,

@@ -16,10 +16,11 @@ from aiohttp import web
 
 from msctl.model import GATEWAY, BreakerState, SpanKind
 from msctl.telemetry.context import TraceContext, begin, current_trace, new_id
+from msctl.telemetry.durations import OTHER
 from msctl.telemetry.logs import LogHub, current_service
 from msctl.telemetry.messaging import Messages
-from msctl.telemetry.metrics import OTHER, Metrics
-from msctl.telemetry.tracing import Ended, Tracer
+from msctl.telemetry.metrics import Metrics
+from msctl.telemetry.tracing import LONGEST_PATH, Ended, Tracer
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Page = Callable[[str, str], Awaitable[tuple[bytes, str]]]
@@ -110,7 +111,7 @@ class Requests:
                 self._record(context, GATEWAY, "", request, method, status, seconds)
                 # Why it failed a request itself, the gateway has logged already.
                 if status < 500 or context.answered:
-                    self._access.request(GATEWAY, method, request.rel_url.raw_path, status, seconds)
+                    self._access.request(GATEWAY, method, request.raw_path, status, seconds)
                 current_service.reset(speaker)
                 current_trace.reset(token)
 
@@ -121,7 +122,11 @@ class Requests:
 
         async def observed(request: web.Request) -> web.StreamResponse:
             msctl_service = service
-            context = begin(request.headers.getall("traceparent", _NONE))
+            caller = current_trace.get()
+            if caller is None:
+                context = begin(request.headers.getall("traceparent", _NONE))
+            else:
+                context = caller.callee()
             token = current_trace.set(context)
             began = time.perf_counter()
             status = CLIENT_GONE
@@ -155,11 +160,8 @@ class Requests:
         if context is None:
             return
         # An attempt without an answer has nothing below it; the one with an answer has, by its id.
-        span_id = new_id(64) if status is None else context.client_id
+        span_id = new_id() if status is None else context.client_id
         context.answered = status is not None
-        attributes: dict[str, str | int | float | bool] = {"server.address": instance}
-        if status is not None:
-            attributes["http.response.status_code"] = status
         self._tracer.record(
             Ended(
                 context.trace_id,
@@ -171,7 +173,8 @@ class Requests:
                 time.time() - seconds,
                 seconds,
                 status is None or status >= 500,
-                attributes,
+                status,
+                instance,
             )
         )
 
@@ -194,7 +197,7 @@ class Requests:
         seconds: float,
     ) -> None:
         self._record(context, service, instance, request, method, status, seconds)
-        self._access.request(service, method, request.rel_url.raw_path, status, seconds)
+        self._access.request(service, method, request.raw_path, status, seconds)
 
     def _record(
         self,
@@ -206,19 +209,19 @@ class Requests:
         status: int,
         seconds: float,
     ) -> None:
-        path = request.rel_url.raw_path
         self._tracer.record(
             Ended(
                 context.trace_id,
                 context.span_id,
                 context.parent_id,
-                f"{method} {path[:_LONGEST_PATH]}",
+                (method, request.raw_path),
                 service,
                 SpanKind.SERVER,
                 time.time() - seconds,
                 seconds,
                 status >= 500,
-                {"http.response.status_code": status, "service.instance.id": instance},
+                status,
+                instance,
             )
         )
 
@@ -256,7 +259,8 @@ class AccessLog:
                 return
         elif not self._sample or self._chance() >= self._sample:
             return
-        text = f"{method} {path[:_LONGEST_PATH]} {status} in {seconds * 1000:.1f} ms"
+        path = path.partition("?")[0][:LONGEST_PATH]
+        text = f"{method} {path} {status} in {seconds * 1000:.1f} ms"
         if left_out:
             text += f" ({left_out} failed requests before it are not listed)"
         self._logs.append(
@@ -275,4 +279,3 @@ def service_of(frame: FrameType) -> str | None:
 _NONE: Sequence[str] = ()
 _SERVING: set[object] = set()
 """The code of the wrappers above: one object for each place where one is written, however many are made."""
-_LONGEST_PATH = 200

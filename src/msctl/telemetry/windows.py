@@ -5,6 +5,7 @@ Pure but for the injected time: whoever records says what second it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import log2
 
 SECONDS = 60
@@ -55,20 +56,14 @@ class Window:
         self._move(int(now))
         return tuple(self._counts[second % SECONDS] for second in range(int(now) - seconds, int(now)))
 
-    def quantile(self, now: float, q: float) -> float | None:
-        """The duration in seconds that the part `q` of the last minute's did not exceed; None for none."""
+    def durations(self, now: float) -> dict[int, int]:
+        """How many fell into each bucket within the last minute."""
         self._move(int(now))
         merged: dict[int, int] = {}
         for buckets in self._buckets:
             for bucket, count in buckets.items():
                 merged[bucket] = merged.get(bucket, 0) + count
-        wanted = q * sum(merged.values())
-        reached = 0
-        for bucket in sorted(merged):
-            reached += merged[bucket]
-            if reached >= wanted:
-                return float(2 ** ((bucket + 0.5) / _PER_DOUBLING))
-        return None
+        return merged
 
     def _per_second(self, now: float, counts: list[int]) -> float:
         second = int(now)
@@ -85,3 +80,18 @@ class Window:
             self._counts[slot] = self._errors[slot] = 0
             self._buckets[slot] = {}
         self._second = max(self._second, second)
+
+
+def quantile(windows: Iterable[Window], now: float, q: float) -> float | None:
+    """The duration in seconds that the part `q` of the last minute's did not exceed; None for none."""
+    merged: dict[int, int] = {}
+    for window in windows:
+        for bucket, count in window.durations(now).items():
+            merged[bucket] = merged.get(bucket, 0) + count
+    wanted = q * sum(merged.values())
+    reached = 0
+    for bucket in sorted(merged):
+        reached += merged[bucket]
+        if reached >= wanted:
+            return float(2 ** ((bucket + 0.5) / _PER_DOUBLING))
+    return None
