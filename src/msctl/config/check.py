@@ -13,6 +13,7 @@ from msctl.specs import BrokerSpec, Condition, GatewaySpec, Isolation, Project, 
 RESERVED = {
     GATEWAY: "put the gateway's settings under [gateway]",
     "broker": "put the broker's settings under [broker]",
+    "dashboard": "put the dashboard's settings under [dashboard]",
     "msctl": "choose another name",
 }
 _NAME = r"[a-z][a-z0-9_-]*"
