@@ -1,22 +1,21 @@
-"""What the parts of msctl tell each other: specs, states, snapshots, events, and the SystemView seam.
+"""What the parts of msctl tell each other of a running stack: states, snapshots, events, and the
+SystemView seam. What a user declares is in specs.py.
 
-Frozen plain data and protocols only. Imports nothing of msctl but errors and clock, and no
-third-party package, so that every module and every CLI verb can afford to import it.
+Frozen plain data and protocols only. Imports nothing of msctl, and no third-party package, so that
+every module and every CLI verb can afford to import it. Only what there are many of has slots: they
+double what a class costs at start-up.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 LOOPBACK = "127.0.0.1"
 GATEWAY = "gateway"
-
-
-# --- what the user declares -------------------------------------------------------------------
 
 
 class Kind(StrEnum):
@@ -24,270 +23,6 @@ class Kind(StrEnum):
 
     HOSTED = "hosted"
     COMMAND = "command"
-
-
-class Isolation(StrEnum):
-    """Where a hosted service's application lives."""
-
-    NONE = "none"
-    PROCESS = "process"
-
-
-class RestartPolicy(StrEnum):
-    """When an instance that ended is started again."""
-
-    ALWAYS = "always"
-    ON_FAILURE = "on-failure"
-    NO = "no"
-
-
-class Condition(StrEnum):
-    """What a dependency must have reached before its dependent starts."""
-
-    STARTED = "started"
-    READY = "ready"
-    COMPLETED = "completed"
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """`service` must have reached `condition` first."""
-
-    service: str
-    condition: Condition = Condition.READY
-
-
-class Balance(StrEnum):
-    """How a request chooses among the ready instances of its service."""
-
-    LEAST_LOADED = "least-loaded"
-    ROUND_ROBIN = "round-robin"
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamPolicy:
-    """How the gateway talks to a service; None leaves the decision to the level above.
-
-    A route's policy comes before its service's, and that before the gateway's own values.
-    Times are in seconds, sizes in bytes (0 = no limit).
-    """
-
-    connect_timeout: float | None = None
-    response_timeout: float | None = None
-    idle_timeout: float | None = None
-    max_body: int | None = None
-    retries: int | None = None
-    pool_size: int | None = None
-    balance: Balance | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderEdit:
-    """Changes to a message's fields, done in this order: remove, set (replaces), add (appends)."""
-
-    remove: tuple[str, ...] = ()
-    set: Mapping[str, str] = field(default_factory=dict)
-    add: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RedirectSpec:
-    """Answer with a redirect; what is None stays as the request has it.
-
-    `path` replaces the whole path, `prefix` only what the route matched; the query is kept.
-    """
-
-    status: int = 302
-    scheme: str | None = None
-    host: str | None = None
-    port: int | None = None
-    path: str | None = None
-    prefix: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CorsSpec:
-    """Which foreign origins a browser may let call a route (the Fetch standard's CORS protocol).
-
-    `origins` are exact ("https://app.example") or "*"; `max_age` is how long, in seconds, a
-    browser may keep a preflight's answer. Empty `headers` allow what the preflight asks for.
-    """
-
-    origins: tuple[str, ...]
-    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-    headers: tuple[str, ...] = ()
-    expose: tuple[str, ...] = ()
-    credentials: bool = False
-    max_age: int = 600
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeySpec:
-    """A route that wants a key; the keys are in the environment, never in the file.
-
-    `env` names a variable that holds `name=key` pairs (or bare keys) parted by commas; the key
-    comes in the field `header`.
-    """
-
-    env: str
-    header: str = "X-API-Key"
-
-
-@dataclass(frozen=True, slots=True)
-class JwtSpec:
-    """A route that wants a signed bearer token (RFC 7519).
-
-    `key_env` names the variable with the secret (HS*) or the public key in PEM (RS*, ES*, PS*,
-    EdDSA). `leeway` is the clock difference, in seconds, that is forgiven.
-    """
-
-    key_env: str
-    algorithms: tuple[str, ...] = ("HS256",)
-    audience: str | None = None
-    issuer: str | None = None
-    leeway: float = 0.0
-
-
-class RateLimitKey(StrEnum):
-    """Whose requests share a bucket."""
-
-    CLIENT = "client"
-    CREDENTIAL = "credential"
-    HEADER = "header"
-    ROUTE = "route"
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimitSpec:
-    """A token bucket for each client of a route: `requests` in `period` seconds, at most `burst` at once.
-
-    `burst` None is as many as `requests`. With `key = header`, `header` names the field whose
-    value tells the clients apart.
-    """
-
-    requests: int
-    period: float = 1.0
-    burst: int | None = None
-    key: RateLimitKey = RateLimitKey.CLIENT
-    header: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ComposeSpec:
-    """One JSON document made of several services' answers, fetched side by side.
-
-    `branches` maps each member of the document to the path (and query) it is fetched from, as
-    routed by this gateway; `{name}` in it is a variable of the route's path. `timeout` is each
-    branch's own, in seconds.
-    """
-
-    branches: Mapping[str, str]
-    timeout: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class RouteSpec:
-    """One route at the gateway: which requests it takes, and the service they go to.
-
-    `path` is matched by whole path elements (`/users` takes `/users` and `/users/1`, not
-    `/userspace`) unless `exact`. Empty `methods`, `headers` and `hosts` match everything; a host
-    may begin with `*.`. An element `{name}` matches any one element. `service` is empty for a
-    route that answers by itself (`redirect`, `compose`). `strip_prefix` takes the matched prefix
-    off the path that is forwarded; `rewrite` puts another in its place.
-    """
-
-    path: str
-    service: str
-    exact: bool = False
-    methods: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    hosts: tuple[str, ...] = ()
-    strip_prefix: bool = False
-    rewrite: str | None = None
-    redirect: RedirectSpec | None = None
-    compose: ComposeSpec | None = None
-    request_headers: HeaderEdit | None = None
-    response_headers: HeaderEdit | None = None
-    cors: CorsSpec | None = None
-    api_key: ApiKeySpec | None = None
-    jwt: JwtSpec | None = None
-    rate_limit: RateLimitSpec | None = None
-    policy: UpstreamPolicy = UpstreamPolicy()
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSpec:
-    """A service as the configuration declares it; times are in seconds.
-
-    Exactly one of `app` (an import path `module:attribute`) and `command` (argv) is set, but for
-    the gateway, which the stack builds itself and which has neither.
-    """
-
-    name: str
-    app: str | None = None
-    command: tuple[str, ...] | None = None
-    host: str = LOOPBACK
-    port: int | None = None
-    routes: tuple[RouteSpec, ...] = ()
-    depends_on: tuple[Dependency, ...] = ()
-    autostart: bool = True
-    replicas: int = 1
-    isolation: Isolation = Isolation.NONE
-    health: str | None = None
-    ready_log: str | None = None
-    liveness: bool = False
-    oneshot: bool = False
-    restart: RestartPolicy = RestartPolicy.ON_FAILURE
-    stop_timeout: float = 10.0
-    start_timeout: float = 60.0
-    success_exit_codes: tuple[int, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: Path | None = None
-    url: str | None = None
-    policy: UpstreamPolicy = UpstreamPolicy()
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.COMMAND if self.command is not None else Kind.HOSTED
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySpec:
-    """The gateway's listener and limits; times are in seconds, sizes in bytes (0 = no limit).
-
-    `trusted_peers` are addresses or networks (CIDR) whose X-Forwarded-* fields are believed and
-    appended to. `pool_size` connections are kept to each instance, `pool_idle` seconds unused.
-    A request is tried again at most `retries` times, after a pause drawn between `backoff_min`
-    and `backoff_max`, with a body of at most `retry_body` bytes, while retries are no more than
-    `retry_budget` of the requests of the last 10 s plus `retry_floor` a second. A breaker opens
-    after `breaker_failures` failures in a row, for `breaker_open` seconds times its openings in a
-    row, at most `breaker_cap`. `ready_path` is where the gateway tells its own readiness (None:
-    nowhere). `access_log_sample` is the share of the successful requests that are logged.
-    """
-
-    host: str = LOOPBACK
-    port: int = 8080
-    connect_timeout: float = 3.0
-    response_timeout: float = 15.0
-    idle_timeout: float = 60.0
-    max_body: int = 16 * 1024 * 1024
-    drain_timeout: float = 10.0
-    trusted_peers: tuple[str, ...] = ()
-    forwarded: bool = False
-    pool_size: int = 256
-    pool_idle: float = 4.0
-    retries: int = 1
-    retry_body: int = 64 * 1024
-    retry_budget: float = 0.2
-    retry_floor: float = 10.0
-    backoff_min: float = 0.025
-    backoff_max: float = 0.25
-    breaker_failures: int = 5
-    breaker_open: float = 5.0
-    breaker_cap: float = 60.0
-    balance: Balance = Balance.LEAST_LOADED
-    ready_path: str | None = "/-/ready"
-    access_log_sample: float = 0.0
 
 
 class BrokerMode(StrEnum):
@@ -300,51 +35,19 @@ class BrokerMode(StrEnum):
     DOCKER = "docker"
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerSpec:
-    """The broker's mode and the URL at which the stack and the CLI reach it."""
+class MessagingObserver(Protocol):
+    """What a service tells of the messages that it sends and takes, so that they can be measured and
+    a trace goes on from one service through a queue to the next."""
 
-    mode: BrokerMode = BrokerMode.AUTO
-    url: str = "amqp://guest:guest@localhost:5672/"
+    def publishing(self, destination: str) -> AbstractContextManager[Mapping[str, str]]:
+        """Around one publish, until it is confirmed; gives the headers to add to the message."""
+        ...
 
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A resolved configuration: everything that a stack needs to know before it starts.
-
-    `root` is the folder of `msctl.toml`, or None for the built-in course system; `source` names
-    the file that was read. Services are in the order of declaration; the gateway is one of them
-    (named "gateway", at the end) unless the project has switched it off.
-    """
-
-    name: str
-    root: Path | None
-    source: str
-    services: tuple[ServiceSpec, ...]
-    gateway: GatewaySpec | None
-    broker: BrokerSpec
-
-    def service(self, name: str) -> ServiceSpec | None:
-        return next((spec for spec in self.services if spec.name == name), None)
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceContext:
-    """What a hosted application may ask to be given: its factory takes one argument, this.
-
-    `env` holds what a command service would find in its environment ($PORT, $HOST, $AMQP_URL and
-    $<NAME>_URL of its dependencies), on top of the stack's own environment.
-    """
-
-    name: str
-    instance: str
-    host: str
-    port: int | None
-    amqp_url: str
-    env: Mapping[str, str]
-
-
-# --- what the stack reports -------------------------------------------------------------------
+    def processing(
+        self, destination: str, headers: Mapping[str, object] | None
+    ) -> AbstractContextManager[None]:
+        """Around the handling of one message, which came with `headers`."""
+        ...
 
 
 class State(StrEnum):
@@ -363,7 +66,7 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InstanceSnapshot:
     """One running copy. `uptime_s` counts from its last start; `reason` says why it is not ready."""
 
@@ -379,9 +82,23 @@ class InstanceSnapshot:
     memory_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class MessageFlow:
+    """Messages between a service and a queue, one way, within the last seconds."""
+
+    queue: str
+    sends: bool
+    per_s: float
+
+
+@dataclass(frozen=True)
 class ServiceSnapshot:
-    """A service and its instances; the service's own figures are those of its instances together."""
+    """A service and its instances; the service's own figures are those of its instances together.
+
+    `requests_per_s` and `errors_per_s` (5xx) are of the last ten seconds, `p95_s` of the last minute;
+    None where nobody measures them. `recent` are the requests of each of the last seconds, oldest
+    first. `scalable` says whether it can have another number of instances.
+    """
 
     name: str
     kind: Kind
@@ -397,6 +114,11 @@ class ServiceSnapshot:
     requests_per_s: float | None = None
     p95_s: float | None = None
     instances: tuple[InstanceSnapshot, ...] = ()
+    errors_per_s: float | None = None
+    recent: tuple[int, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    messages: tuple[MessageFlow, ...] = ()
+    scalable: bool = False
 
 
 class BreakerState(StrEnum):
@@ -407,7 +129,7 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half-open"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TargetSnapshot:
     """One instance as the gateway sees it; `retry_in_s` is when an open breaker next tries."""
 
@@ -421,36 +143,22 @@ class TargetSnapshot:
     retry_in_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RouteExplanation:
-    """Which route, service and instance a request would take, and why.
-
-    `route` is None for a request that no route takes; `status` is what the gateway would then
-    answer by itself, and None where an upstream would answer. `steps` are sentences, in the order
-    in which they were decided.
-    """
-
-    method: str
-    target: str
-    route: RouteSpec | None
-    service: str | None
-    instance: str | None
-    upstream_path: str | None
-    status: int | None
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QueueSnapshot:
-    """A queue of the broker, as far as the mode in use lets us see it."""
+    """A queue of the broker, as far as the mode in use lets us see it.
+
+    `published` and `delivered` count its messages since the broker started.
+    """
 
     name: str
     ready: int
     unacked: int
     consumers: int
+    published: int | None = None
+    delivered: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BrokerSnapshot:
     """The broker; `url` never holds a password. `queues` is None where the mode does not tell."""
 
@@ -463,7 +171,7 @@ class BrokerSnapshot:
     queues: tuple[QueueSnapshot, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """All that `status` shows, at one moment."""
 
@@ -475,6 +183,7 @@ class Snapshot:
     services: tuple[ServiceSnapshot, ...]
     broker: BrokerSnapshot
     schema: int = 1
+    dashboard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,16 +200,23 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that a service or the stack itself (service "msctl") wrote."""
+    """One line that a service or the stack itself (service "msctl") wrote.
+
+    `trace` is the id of the trace of the request or message that it was written for, if any;
+    `fields` are what its writer attached to it.
+    """
 
     seq: int
     time: float
     service: str
     level: str
     text: str
+    instance: str = ""
+    trace: str | None = None
+    fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogQuery:
     """Which lines: of these services (none named means all), the last `tail`, and those to come.
 
@@ -513,6 +229,99 @@ class LogQuery:
     follow: bool = False
     since: float | None = None
     grep: str | None = None
+
+
+class SpanKind(StrEnum):
+    """Which side of a call a span is (OpenTelemetry's kinds)."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One piece of work for a request: who did what, when (epoch seconds) and for how long."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    service: str
+    kind: SpanKind
+    start: float
+    duration_s: float
+    error: bool = False
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """One trace in a list; its name and status are those of its first span."""
+
+    trace_id: str
+    name: str
+    services: tuple[str, ...]
+    start: float
+    duration_s: float
+    spans: int
+    error: bool
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All that is kept of one trace: its spans, by their beginning."""
+
+    trace_id: str
+    spans: tuple[Span, ...]
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TraceQuery:
+    """Which traces: those that touched one of these services (none named means all), newest first."""
+
+    services: tuple[str, ...] = ()
+    errors: bool = False
+    min_duration_s: float = 0.0
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PeekedMessage:
+    """A message as a queue holds it. `body` is text, cut where `size` (in bytes) says that there is more."""
+
+    body: str
+    size: int
+    exchange: str = ""
+    routing_key: str = ""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    redelivered: bool = False
+
+
+class TraceView(Protocol):
+    """The traces that a running stack keeps."""
+
+    async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]: ...
+
+    async def trace(self, trace_id: str) -> Trace:
+        """A trace by its id or an unambiguous beginning of it; raises UsageError where there is none."""
+        ...
+
+
+class QueueView(Protocol):
+    """The broker's queues at the hands of a person."""
+
+    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
+        """Return when the broker has confirmed it; raises BrokerError, also where there is no such queue."""
+        ...
+
+    def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
+        """What waits in the queue and what comes to it, each once; nothing is taken out of it."""
+        ...
 
 
 class SystemView(Protocol):

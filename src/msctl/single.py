@@ -16,21 +16,13 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.errors import MsctlError, UnknownServiceError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    BrokerMode,
-    Event,
-    GatewaySpec,
-    Isolation,
-    Project,
-    ServiceContext,
-    Snapshot,
-    State,
-)
+from msctl.model import GATEWAY, BrokerMode, Event, Snapshot, State
+from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.supervisor.brokers import ExternalBroker
 from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.observation import Observation
 
 
 class Single:
@@ -61,6 +53,14 @@ class Single:
         for endpoint in remote_endpoints(project):
             self._registry.announce(endpoint)
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
+        self._gateway: Gateway | None = None
+        self._observation = Observation(
+            self._project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+        )
         self._supervisor = Supervisor(
             self._project,
             clock=clock,
@@ -70,11 +70,13 @@ class Single:
             amqp_url=lambda: self._broker.url,
             on_event=self._watch,
             instance_name=lambda _service, _number: instance,
+            instrument=self._observation.requests,
         )
 
     async def open(self) -> None:
         """Bind. Raises PortTakenError."""
         self._supervisor.reserve([self._name])
+        self._observation.start()
 
     async def up(self) -> None:
         """Start the service. Raises MsctlError where it does not become ready."""
@@ -96,6 +98,7 @@ class Single:
 
     async def end(self) -> None:
         await self._supervisor.shutdown(self._stop_timeout)
+        await self._observation.stop()
 
     def kill(self) -> None:
         self._supervisor.kill()
@@ -121,7 +124,15 @@ class Single:
         spec = self._project.gateway
         if spec is None:
             raise MsctlError("the gateway is switched off in the configuration")
-        return Gateway(spec, self._routes, self._registry, clock=self._clock, services=self._policies)
+        self._gateway = Gateway(
+            spec,
+            self._routes,
+            self._registry,
+            clock=self._clock,
+            services=self._policies,
+            observer=self._observation.requests,
+        )
+        return self._gateway
 
 
 def remote_endpoints(project: Project) -> list[Endpoint]:

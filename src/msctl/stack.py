@@ -6,34 +6,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from msctl import __version__
+from msctl.amqp.desk import Desk
 from msctl.broker.server import BrokerServer
 from msctl.clock import AsyncClock
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
+from msctl.dashboard.app import Dashboard, Parts
 from msctl.discovery.registry import Registry
-from msctl.errors import MsctlError, NotRunningError
+from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    Event,
-    LogLine,
-    LogQuery,
-    Project,
-    ServiceContext,
-    Snapshot,
-)
+from msctl.model import GATEWAY, Event, LogLine, LogQuery, Snapshot
+from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
-from msctl.supervisor.leftovers import end_leftovers
+from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, LogHub
+from msctl.telemetry.observation import Observation
+
+log = logging.getLogger("msctl.stack")
 
 STOP_TIMEOUT = 30.0
 """Seconds within which the whole stack stops, unless `down -t` says otherwise."""
@@ -67,6 +66,15 @@ class Stack:
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
+        self._observation = Observation(
+            project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+        )
+        self._gateway: Gateway | None = None
+        self._page: str | None = None
         self._broker = make_broker(
             project.broker,
             paths.folder,
@@ -84,8 +92,22 @@ class Stack:
             on_event=self._record,
             serve_argv=serve_argv,
             ledger=paths.children,
+            instrument=self._observation.requests,
         )
-        self._control = ControlServer(self, paths.socket)
+        self._dashboard = (
+            Dashboard(
+                project.dashboard,
+                self,
+                Parts(
+                    self._observation.page,
+                    traces=self._observation.tracer,
+                    queues=Desk(lambda: self._broker.url),
+                ),
+            )
+            if project.dashboard.enabled
+            else None
+        )
+        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer)
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -94,11 +116,15 @@ class Stack:
 
         Raises PortTakenError or MsctlError; `end` is owed either way.
         """
-        for said in end_leftovers(self._paths.children):
-            self._logs.append(STACK, said, "warning")
+        for left in end_leftovers(self._paths.children):
+            pids = ", ".join(map(str, left.pids))
+            text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
+            self._logs.append(STACK, text, "warning")
         self._supervisor.reserve(self._chosen)
         self._write_record()
+        self._observation.start()
         await self._control.start()
+        await self._open_dashboard()
 
     async def up(self) -> None:
         """Start the broker and then the services; returns when each is ready or has failed.
@@ -124,6 +150,9 @@ class Stack:
         """Stop everything, in order; the control socket goes last but for the lock."""
         await self._supervisor.shutdown(self._stop_timeout)
         await self._broker.stop()
+        if self._dashboard is not None:
+            await self._dashboard.stop()
+        await self._observation.stop()
         await self._control.stop()
         clear_record(self._paths)
 
@@ -140,8 +169,9 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._supervisor.snapshot(),
+            services=self._observation.metrics.annotate(self._supervisor.snapshot()),
             broker=await self._broker.snapshot(),
+            dashboard=self._page,
         )
 
     async def events(self) -> AsyncIterator[Event]:
@@ -243,4 +273,23 @@ class Stack:
         if spec is None:
             raise MsctlError("the gateway is switched off in the configuration")
         routes = [route for service in self._project.services for route in service.routes]
-        return Gateway(spec, routes, self._registry, clock=self._clock)
+        self._gateway = Gateway(
+            spec,
+            routes,
+            self._registry,
+            clock=self._clock,
+            services={service.name: service.policy for service in self._project.services},
+            observer=self._observation.requests,
+        )
+        return self._gateway
+
+    async def _open_dashboard(self) -> None:
+        """Serve the page; a port that is taken costs the page, not the stack."""
+        if self._dashboard is None:
+            return
+        try:
+            self._page = await self._dashboard.start()
+        except PortTakenError as error:
+            log.warning("%s; %s", error.message, error.hint)
+        else:
+            log.info("the dashboard is at %s", self._page)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msctl.config import load
-from msctl.model import (
-    GATEWAY,
+from msctl.config.load import load
+from msctl.model import GATEWAY, BrokerMode
+from msctl.specs import (
     ApiKeySpec,
-    BrokerMode,
     BrokerSpec,
     Condition,
     Dependency,

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from msctl.export import Options, export
-from msctl.model import BrokerMode, Project
+from msctl.model import BrokerMode
+from msctl.specs import Project
 from tests.export import golden, projects
 
 SCHEMA = json.loads(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from msctl.export import ExportError, Options, export, grafana
-from msctl.model import Project
+from msctl.specs import Project
 from tests.export import projects
 from tests.support import tools
 

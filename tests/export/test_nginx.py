@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from msctl.export import ExportError, Options, export
-from msctl.model import (
-    GATEWAY,
+from msctl.model import GATEWAY
+from msctl.specs import (
     Balance,
     BrokerSpec,
     CorsSpec,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from msctl.export import Options, export
-from msctl.model import Project
+from msctl.specs import Project
 from tests.export import projects
 
 SCHEMA = json.loads(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from msctl.export.precedence import Pattern, plan
 from msctl.gateway.routes import RouteTable
-from msctl.model import RouteSpec
 from msctl.routing import is_variable
+from msctl.specs import RouteSpec
 
 ELEMENTS = st.sampled_from(["a", "b", "{x}"])
 PATHS = st.lists(ELEMENTS, max_size=3).map(lambda elements: "/" + "/".join(elements))

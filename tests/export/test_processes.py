@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from msctl.export import Options, export
-from msctl.model import Project, ServiceSpec
+from msctl.specs import Project, ServiceSpec
 from tests.export import projects
 from tests.support import tools
 from tests.support.cli import Msctl

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config import load
+from msctl.config.load import load
 from msctl.export.workloads import (
     Address,
     broker_plan,
@@ -17,7 +17,8 @@ from msctl.export.workloads import (
     portable_toml,
     workloads,
 )
-from msctl.model import BrokerMode, BrokerSpec, Dependency, Project, ServiceSpec
+from msctl.model import BrokerMode
+from msctl.specs import BrokerSpec, Dependency, Project, ServiceSpec
 from tests.export import projects
 
 

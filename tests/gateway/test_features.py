@@ -13,9 +13,9 @@ from aiohttp import web
 from msctl.discovery.registry import Registry
 from msctl.errors import ConfigError
 from msctl.gateway.app import Gateway
-from msctl.model import (
+from msctl.model import BreakerState
+from msctl.specs import (
     ApiKeySpec,
-    BreakerState,
     ComposeSpec,
     CorsSpec,
     GatewaySpec,
@@ -155,6 +155,13 @@ async def test_a_signed_token_opens_its_route() -> None:
 def test_a_missing_key_is_a_configuration_error(route: RouteSpec) -> None:
     with pytest.raises(ConfigError, match="NO"):
         Gateway(GatewaySpec(), [route], Registry(), clock=FakeClock(), environ={})
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS1"])
+def test_a_signature_that_cannot_be_checked_is_a_configuration_error(algorithm: str) -> None:
+    route = RouteSpec("/x", "x", jwt=JwtSpec("KEY", algorithms=(algorithm,)))
+    with pytest.raises(ConfigError, match=algorithm):
+        Gateway(GatewaySpec(), [route], Registry(), clock=FakeClock(), environ={"KEY": SECRET})
 
 
 # --- rate limits ----------------------------------------------------------------------------------

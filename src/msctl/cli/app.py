@@ -32,6 +32,7 @@ VERBS = {
     "status": "status:status",
     "ps": "status:status",
     "logs": "status:logs",
+    "traces": "traces:traces",
     "start": "lifecycle:start",
     "stop": "lifecycle:stop",
     "restart": "lifecycle:restart",

@@ -7,21 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from msctl.config.origin import Place, did_you_mean
 from msctl.config.sources import env_name
-from msctl.model import (
-    GATEWAY,
-    BrokerMode,
-    BrokerSpec,
-    Condition,
-    GatewaySpec,
-    Isolation,
-    Kind,
-    Project,
-    ServiceSpec,
-)
+from msctl.model import GATEWAY, BrokerMode, Kind
+from msctl.specs import BrokerSpec, Condition, GatewaySpec, Isolation, Project, ServiceSpec
 
 RESERVED = {
     GATEWAY: "put the gateway's settings under [gateway]",
     "broker": "put the broker's settings under [broker]",
+    "dashboard": "put the dashboard's settings under [dashboard]",
     "msctl": "choose another name",
 }
 _NAME = r"[a-z][a-z0-9_-]*"

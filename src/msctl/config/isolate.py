@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from msctl.model import BrokerMode, BrokerSpec, Project, ServiceSpec
+from msctl.model import BrokerMode
+from msctl.specs import BrokerSpec, Project, ServiceSpec
 
 _OWN = frozenset({BrokerMode.AUTO, BrokerMode.EMBEDDED, BrokerMode.LOCAL})
 
@@ -22,6 +23,7 @@ def isolated(project: Project, tag: str) -> Project:
         services=tuple(_moved(spec, project) for spec in project.services),
         gateway=None if project.gateway is None else replace(project.gateway, port=0),
         broker=_own_broker(project.broker),
+        dashboard=replace(project.dashboard, port=0),
     )
 
 

@@ -16,7 +16,7 @@ from msctl.export.workloads import (
     local_services,
     workloads,
 )
-from msctl.model import Project
+from msctl.specs import Project
 
 PYTHON = "3.13"
 USER = 10001

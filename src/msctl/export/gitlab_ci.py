@@ -8,7 +8,7 @@ from msctl.export import pipeline
 from msctl.export.kind import File, Item, Kind, Options
 from msctl.export.names import label
 from msctl.export.yaml import dump
-from msctl.model import Project
+from msctl.specs import Project
 
 DOCKER = "28"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from msctl.errors import ConfigError, UsageError
-from msctl.model import Project
+from msctl.specs import Project
 
 
 @dataclass(frozen=True, slots=True)

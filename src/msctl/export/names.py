@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from msctl.export.kind import ExportError, Notice
-from msctl.model import Project
+from msctl.specs import Project
 
 LONGEST_LABEL = 63
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msctl.export.kind import ExportError
-from msctl.model import RouteSpec
 from msctl.routing import is_variable, route_elements
+from msctl.specs import RouteSpec
 
 MOST_PATTERNS = 1000
 

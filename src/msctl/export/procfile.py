@@ -14,7 +14,8 @@ from msctl.export.workloads import (
     secret_notices,
     workloads,
 )
-from msctl.model import BrokerMode, Project
+from msctl.model import BrokerMode
+from msctl.specs import Project
 
 
 def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
 from msctl.export.yaml import dump
 from msctl.model import Kind as ServiceKind
-from msctl.model import Project
+from msctl.specs import Project
 
 DASHBOARD = "127.0.0.1:8090"
 """Where a stack on this machine shows the metrics of all that it runs."""

@@ -17,7 +17,8 @@ from msctl.export.workloads import (
     secret_notices,
     workloads,
 )
-from msctl.model import BrokerMode, Condition, Project, RestartPolicy
+from msctl.model import BrokerMode
+from msctl.specs import Condition, Project, RestartPolicy
 
 EXECUTABLE = "/usr/local/bin/msctl"
 _RESTART = {

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import Address
-from msctl.model import GATEWAY, LOOPBACK, Project, RouteSpec, ServiceSpec
+from msctl.model import GATEWAY, LOOPBACK
+from msctl.specs import Project, RouteSpec, ServiceSpec
 
 _ANYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}
 _AT_THE_GATEWAY = ("compose", "api_key", "jwt", "cors", "request_headers", "response_headers")

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from msctl.config import to_toml
+from msctl.config.render import to_toml
 from msctl.config.sources import env_name
 from msctl.config.values import without_password
 from msctl.export.kind import Notice
-from msctl.model import GATEWAY, BrokerMode, BrokerSpec, Kind, Project, ServiceSpec
+from msctl.model import GATEWAY, BrokerMode, Kind
+from msctl.specs import BrokerSpec, Project, ServiceSpec
 
 CONTAINER_PORT = 8080
 """Where a service listens in a container if the project gives it no port of its own."""

@@ -35,7 +35,9 @@ from msctl.gateway.settings import first, settings
 from msctl.gateway.targets import Targets
 from msctl.gateway.tracecontext import new_id, trace_id, traceparent
 from msctl.gateway.upstream import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
-from msctl.model import GatewaySpec, RouteExplanation, RouteSpec, TargetSnapshot, UpstreamPolicy
+from msctl.model import TargetSnapshot
+from msctl.routing import RouteExplanation
+from msctl.specs import GatewaySpec, RouteSpec, UpstreamPolicy
 
 CLIENT_GONE = 499
 """What is logged and counted where a client did not wait for its answer; it is never sent."""

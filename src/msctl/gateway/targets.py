@@ -18,7 +18,8 @@ from msctl.gateway.observe import Observer
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.remote import RemoteUpstream
 from msctl.gateway.upstream import Upstream
-from msctl.model import Balance, BreakerState, GatewaySpec, TargetSnapshot
+from msctl.model import BreakerState, TargetSnapshot
+from msctl.specs import Balance, GatewaySpec
 
 NO_INSTANCE_RETRY = 1.0
 """Seconds that a client is told to wait when a service has no instance at all."""

@@ -10,8 +10,19 @@ import traceback
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
-from msctl.model import ServiceContext
-from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, describe, shorten, speaking_as
+from msctl.model import GATEWAY
+from msctl.specs import ServiceContext
+from msctl.supervisor.hosted import (
+    AiohttpApp,
+    Handle,
+    HostedApp,
+    HostedFactory,
+    Instrument,
+    NoInstrument,
+    describe,
+    shorten,
+    speaking_as,
+)
 from msctl.supervisor.listener import Listener, Tenant
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, StartError, within
@@ -34,6 +45,7 @@ class HostedWorker:
         prefixes: tuple[str, ...],
         logs: LogHub,
         clock: AsyncClock,
+        instrument: Instrument | None = None,
     ) -> None:
         self._factory = factory
         self._context = context
@@ -41,7 +53,9 @@ class HostedWorker:
         self._prefixes = prefixes
         self._logs = logs
         self._clock = clock
+        self._instrument = instrument or NoInstrument()
         self._app: HostedApp | None = None
+        self._dispatched: Handle | None = None
         self._hurry = asyncio.Event()
 
     @property
@@ -58,7 +72,9 @@ class HostedWorker:
             return None
         app = self._app
         limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
-        return Endpoint(self._context.name, self._context.instance, handler=app.handle, client_max_size=limit)
+        return Endpoint(
+            self._context.name, self._context.instance, handler=self._dispatched, client_max_size=limit
+        )
 
     @property
     def checks(self) -> Checks | None:
@@ -73,7 +89,7 @@ class HostedWorker:
                 app = await made if inspect.isawaitable(made) else made
                 await app.startup()
             if self._listener is not None:
-                await self._listener.admit(Tenant(name, app.handle, self._prefixes))
+                await self._listener.admit(Tenant(name, self._direct(app), self._prefixes))
         except MsctlError as error:
             await self._clean(app)
             raise StartError(Outcome(False, error.message, final=True)) from error
@@ -85,7 +101,15 @@ class HostedWorker:
         except BaseException:
             await self._clean(app)
             raise
+        self._dispatched = self._instrument.dispatched(name, self._context.instance, app.handle)
         self._app = app
+
+    def _direct(self, app: HostedApp) -> Handle:
+        """What its own listener calls."""
+        name = self._context.name
+        if name == GATEWAY:
+            return self._instrument.gateway(app.handle)
+        return self._instrument.direct(name, self._context.instance, app.handle)
 
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()

@@ -15,9 +15,10 @@ from pathlib import Path
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
-from msctl.model import GATEWAY, Condition, Event, Project, ServiceSnapshot, ServiceSpec, State
+from msctl.model import GATEWAY, Event, ServiceSnapshot, State
+from msctl.specs import Condition, Project, ServiceSpec
 from msctl.supervisor import census, graph, specs
-from msctl.supervisor.hosted import HostedFactory
+from msctl.supervisor.hosted import HostedFactory, Instrument
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import AT_REST
 from msctl.supervisor.service import Service
@@ -42,11 +43,13 @@ class Supervisor:
         serve_argv: Callable[[str, str], Sequence[str]] | None = None,
         ledger: Path | None = None,
         instance_name: Callable[[str, int], str] = "{}-{}".format,
+        instrument: Instrument | None = None,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
 
         `serve_argv(service, instance)` is the command that runs one hosted service in a process of
-        its own; `ledger` is the file in which children are recorded (see ledger.leftovers). Raises
+        its own; `ledger` is the file in which children are recorded (see ledger.leftovers);
+        `instrument` sees the requests and messages of hosted services. Raises
         ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
         """
         graph.check(project.services, project.source)
@@ -65,6 +68,7 @@ class Supervisor:
             amqp_url=amqp_url,
             serve_argv=serve_argv,
             ledger=ledger,
+            instrument=instrument,
         )
         self._dependents = graph.dependents(project.services)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}

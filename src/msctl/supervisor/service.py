@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from msctl.model import Condition, InstanceSnapshot, ServiceSnapshot, ServiceSpec, State
+from msctl.model import InstanceSnapshot, ServiceSnapshot, State
+from msctl.specs import Condition, ServiceSpec
 from msctl.supervisor import usage
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import SETTLED, together
@@ -87,6 +88,8 @@ class Service:
             cpu_percent=sum(cpu) if cpu else None,
             memory_bytes=sum(memory) if memory else None,
             instances=instances,
+            depends_on=tuple(dependency.service for dependency in self.spec.depends_on),
+            scalable=not runs_here(self.spec),
         )
 
     def _measure(
