@@ -92,9 +92,10 @@ def gather(folder: Path) -> None:
     shutil.copytree(sysconfig.get_path("stdlib"), target, symlinks=False, ignore=_left_out)
     # Beside the standard library, and not in a folder of their own: one place less to look in.
     shutil.copytree(ROOT / "src" / "msctl", target / "msctl", ignore=shutil.ignore_patterns("__pycache__"))
-    if commit := run(
-        "git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"
-    ):
+    if (ROOT / ".git").exists() and find_tool("git"):  # for --version (msctl/cli/version.py)
+        commit = run(
+            "git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"
+        )
         (target / "msctl" / "COMMIT").write_text(commit)
     for distribution in requirements():
         copy_distribution(distribution, target)
