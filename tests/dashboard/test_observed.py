@@ -125,8 +125,9 @@ def test_a_dashboard_whose_port_is_taken_does_not_keep_the_stack_down(project: M
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
         (project.folder / "msctl.toml").write_text(
             f'[services.orders]\napp = "shop:create_app"\nport = {port}\n[gateway]\nport = {gateway}\n'
-            f'[dashboard]\nport = {taken}\n[broker]\nmode = "external"\n'
+            '[broker]\nmode = "external"\n'
         )
+        project.env["MSCTL_DASHBOARD_PORT"] = str(taken)
         project.ok("up", "-d")
         try:
             assert project.status()["dashboard"] is None
@@ -138,7 +139,7 @@ def test_a_dashboard_whose_port_is_taken_does_not_keep_the_stack_down(project: M
 @pytest.mark.parametrize("variable", ["MSCTL_ORDERS_PORT", "MSCTL_GATEWAY_PORT"])
 def test_a_service_on_the_dashboards_port_is_a_mistake(project: Msctl, variable: str) -> None:
     (project.folder / "msctl.toml").write_text('[services.orders]\napp = "shop:create_app"\nport = 0\n')
-    done = project.run("up", "-d", env={variable: "8090"})
+    done = project.run("up", "-d", env={variable: "8090", "MSCTL_DASHBOARD_PORT": "8090"})
     assert done.returncode == 2
     assert "port 8090 is already that of the dashboard" in done.stderr
 
