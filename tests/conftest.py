@@ -8,6 +8,8 @@ import pytest
 
 from tests.support import rabbitmq as support
 
+pytest_plugins = ["msctl.testing"]
+
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[str]:

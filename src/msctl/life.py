@@ -70,7 +70,7 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], audience: Audience)
         _on_signals(system)
         ending = asyncio.ensure_future(system.ended())
         try:
-            if await _unless(ending, _start(system, audience)):
+            if await _unless(ending, _start(system, audience)) or ending.done():
                 await ending
         finally:
             ending.cancel()

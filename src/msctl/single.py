@@ -16,17 +16,8 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.errors import MsctlError, UnknownServiceError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    BrokerMode,
-    Event,
-    GatewaySpec,
-    Isolation,
-    Project,
-    ServiceContext,
-    Snapshot,
-    State,
-)
+from msctl.model import GATEWAY, BrokerMode, Event, Snapshot, State
+from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.supervisor.brokers import ExternalBroker
 from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor
@@ -56,12 +47,12 @@ class Single:
         self._clock = clock
         self._began = clock.monotonic()
         self._ending = asyncio.Event()
+        self._lost: str | None = None
         self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
         self._registry = Registry()
         for endpoint in remote_endpoints(project):
             self._registry.announce(endpoint)
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
-        self._instance = instance
         self._gateway: Gateway | None = None
         self._observation = Observation(
             self._project,
@@ -78,6 +69,7 @@ class Single:
             builtin={GATEWAY: self._make_gateway},
             amqp_url=lambda: self._broker.url,
             on_event=self._watch,
+            instance_name=lambda _service, _number: instance,
             instrument=self._observation.requests,
         )
 
@@ -87,11 +79,17 @@ class Single:
         self._observation.start()
 
     async def up(self) -> None:
-        """Start the service; returns when it is ready or has failed."""
+        """Start the service. Raises MsctlError where it does not become ready."""
         await self._supervisor.start([self._name])
+        service = self._supervisor.snapshot()[0]
+        if service.state is not State.READY:
+            raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
 
     async def ended(self) -> None:
+        """Wait until somebody asks it to end. Raises MsctlError where the service ends by itself."""
         await self._ending.wait()
+        if self._lost is not None:
+            raise MsctlError(self._lost)
 
     def ask_to_end(self, timeout: float | None = None) -> None:
         if timeout is not None:
@@ -119,6 +117,7 @@ class Single:
     def _watch(self, event: Event) -> None:
         """A service that has ended for good ends its container, whose engine decides what then."""
         if event.state is State.FATAL:
+            self._lost = f"{event.service} is {event.state.value}: {event.reason}"
             self._ending.set()
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:

@@ -22,16 +22,10 @@ from msctl.dashboard.app import Dashboard, Parts
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    Event,
-    LogLine,
-    LogQuery,
-    Project,
-    ServiceContext,
-    Snapshot,
-)
+from msctl.model import GATEWAY, Event, LogLine, LogQuery, Snapshot
+from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
+from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
@@ -122,6 +116,10 @@ class Stack:
 
         Raises PortTakenError or MsctlError; `end` is owed either way.
         """
+        for left in end_leftovers(self._paths.children):
+            pids = ", ".join(map(str, left.pids))
+            text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
+            self._logs.append(STACK, text, "warning")
         self._supervisor.reserve(self._chosen)
         self._write_record()
         self._observation.start()
@@ -276,7 +274,12 @@ class Stack:
             raise MsctlError("the gateway is switched off in the configuration")
         routes = [route for service in self._project.services for route in service.routes]
         self._gateway = Gateway(
-            spec, routes, self._registry, clock=self._clock, observer=self._observation.requests
+            spec,
+            routes,
+            self._registry,
+            clock=self._clock,
+            services={service.name: service.policy for service in self._project.services},
+            observer=self._observation.requests,
         )
         return self._gateway
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import uvloop
 
 from msctl.clock import SystemClock
-from msctl.config import load
+from msctl.config.load import load
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.model import GATEWAY, ServiceContext, Snapshot
+from msctl.model import GATEWAY, Snapshot
+from msctl.specs import ServiceContext
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
 from msctl.telemetry.observation import Observation

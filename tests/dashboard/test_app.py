@@ -19,7 +19,6 @@ from msctl.errors import BrokerError, ConfigError, MsctlError, PortTakenError, U
 from msctl.model import (
     BrokerMode,
     BrokerSnapshot,
-    DashboardSpec,
     Event,
     InstanceSnapshot,
     Kind,
@@ -31,6 +30,7 @@ from msctl.model import (
     SpanKind,
     State,
 )
+from msctl.specs import DashboardSpec
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import LogHub
 from msctl.telemetry.tracing import Ended, Tracer

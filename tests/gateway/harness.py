@@ -15,7 +15,8 @@ from aiohttp import web
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.gateway.app import Gateway
-from msctl.model import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.gateway.protocol import KEEP_ALIVE, GatewayServer
+from msctl.specs import GatewaySpec, RouteSpec, UpstreamPolicy
 
 HOSTED = "hosted"
 REMOTE = "remote"
@@ -189,6 +190,7 @@ async def running(
 ) -> AsyncIterator[Harness]:
     """A gateway that listens; afterwards no task and no descriptor of it may be left."""
     loop = asyncio.get_running_loop()
+    await _warm(loop)
     tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
     registry = Registry()
     options.setdefault("clock", SystemClock(asyncio.sleep))
@@ -198,12 +200,13 @@ async def running(
     def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
         return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
 
-    server = web.Server(
+    server = GatewayServer(
         gateway.handle,  # type: ignore[arg-type] # its requests are web.Request, by the factory
         request_factory=make,
         auto_decompress=False,
         access_log=None,
         handler_cancellation=True,
+        keepalive_timeout=KEEP_ALIVE,
         lingering_time=0.2,
     )
     listener = await loop.create_server(server, "127.0.0.1", 0)
@@ -223,6 +226,18 @@ async def running(
             with contextlib.suppress(ConnectionError):
                 await client.writer.wait_closed()
     await settled(tasks, descriptors)
+
+
+async def _warm(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the loop open the descriptors that it keeps for itself (uvloop does so with its first server)."""
+    listener = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    writer.close()
+    await writer.wait_closed()
+    listener.close()
+    await listener.wait_closed()
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def settled(tasks: int, descriptors: int) -> None:

@@ -14,16 +14,8 @@ import psutil
 import pytest
 
 from msctl.errors import ConfigError, PortTakenError, UsageError
-from msctl.model import (
-    Condition,
-    Dependency,
-    GatewaySpec,
-    Isolation,
-    RestartPolicy,
-    RouteSpec,
-    ServiceSpec,
-    State,
-)
+from msctl.model import LogLine, State
+from msctl.specs import Condition, Dependency, GatewaySpec, Isolation, RestartPolicy, RouteSpec, ServiceSpec
 from tests.supervisor.conftest import MakeRig, Rig, alive, free_port
 
 Write = Callable[[str, str], Path]
@@ -196,7 +188,10 @@ async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, wr
         ("exit 200", "exit 200"),
     ],
 )
-async def test_an_exit_is_reported_as_a_person_reads_it(rig: MakeRig, script: str, reason: str) -> None:
+async def test_an_exit_is_reported_as_a_person_reads_it(
+    rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.health.SETTLE_S", 60.0)  # however slow the machine is
     one = rig(ServiceSpec("x", command=sh(script), restart=RestartPolicy.NO))
     await one.supervisor.start()
     assert (one.service("x").state, one.service("x").reason) == (State.FATAL, reason)
@@ -207,6 +202,7 @@ async def test_a_crash_is_restarted_after_a_pause_and_five_in_a_row_are_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("msctl.supervisor.health.SETTLE_S", 60.0)
     one = rig(
         ServiceSpec("crash", command=sh("exit 1")),
         ServiceSpec("after", command=("sleep", "9"), depends_on=(Dependency("crash", Condition.COMPLETED),)),
@@ -333,6 +329,29 @@ async def test_a_sick_service_is_not_offered_until_it_is_well(
     assert one.service("web").restarts == 0
 
 
+async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.health.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.supervisor.health.FAILING_EVERY", 0.01)
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+    await one.supervisor.start()
+    (tmp_path / "sick").touch()
+    await one.until_state("web", State.UNHEALTHY)
+    await asyncio.wait_for(one.supervisor.start(["web"]), 10)
+    assert one.service("web").state is State.UNHEALTHY
+
+
+async def test_a_host_that_is_not_this_machines_is_the_reason(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    one = rig(ServiceSpec("web", command=py(SERVER), host="192.0.2.1", health="/"))
+    await one.supervisor.start()
+    assert one.service("web").state is State.FATAL
+    assert "cannot listen on 192.0.2.1:" in one.service("web").reason
+
+
 async def test_a_failing_liveness_probe_restarts(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +418,7 @@ async def test_a_stopped_process_can_be_stopped(rig: MakeRig) -> None:
 
 
 FORKS = {
+    "with a wiped environment": "env -i sleep 1000 & echo pid $!; {end}",
     "in the group": "sleep 1000 & echo pid $!; {end}",
     "ignoring SIGTERM": "sh -c 'trap \"\" TERM; echo pid $$; sleep 99; sleep 99' & sleep 0.2; {end}",
     "in a session of its own": "setsid sh -c 'echo pid $$; exec sleep 1000' & sleep 0.2; {end}",
@@ -428,13 +448,14 @@ async def test_what_a_command_forks_is_gone_after_a_stop(rig: MakeRig, script: s
 async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
     rig: MakeRig, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.command._SWEEP_S", 0.3)
+    monkeypatch.setattr("msctl.supervisor.instance.SWEEP_S", 0.3)
     one = rig(ServiceSpec("parent", command=sh(script.format(end="exit 0")), oneshot=True))
     await one.supervisor.start()
     assert not alive(forked(one, "parent"))
     assert one.service("parent").state is State.EXITED
-    assert one.service("parent").reason.startswith("exit 0, and ")
-    assert one.service("parent").reason.endswith("that it left behind had to be ended")
+    assert one.service("parent").reason.startswith("exit 0, leaving ")
+    assert one.service("parent").reason.endswith(" behind")
+    assert State.STOPPING in one.states("parent")
 
 
 @pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
@@ -479,8 +500,18 @@ async def test_a_flood_costs_neither_the_loop_nor_memory(rig: MakeRig) -> None:
         ServiceSpec("flood", command=("yes", "a line of a flood")),
         ServiceSpec("calm", command=py(SERVER), port=0),
     )
+    lines = 0
+    flooded = asyncio.Event()
+
+    def count(line: LogLine) -> None:
+        nonlocal lines
+        lines += line.service == "flood"
+        if lines == 5000:
+            flooded.set()
+
+    one.logs.listen(count)
     await one.supervisor.start()
-    await one.until(lambda: len(one.logs.tail(["flood"])) == 2000)
+    await flooded.wait()
     lags = []
     loop = asyncio.get_running_loop()
     for _ in range(50):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,8 @@ import pytest
 from aiohttp import web
 
 from msctl.errors import ConfigError, MsctlError, PortTakenError
-from msctl.model import (
-    Dependency,
-    GatewaySpec,
-    RouteSpec,
-    ServiceContext,
-    ServiceSpec,
-    State,
-)
+from msctl.model import State
+from msctl.specs import Dependency, GatewaySpec, RouteSpec, ServiceContext, ServiceSpec
 from msctl.telemetry.logs import HubHandler
 from tests.supervisor.conftest import MakeRig, Rig, free_port
 
@@ -246,8 +241,17 @@ async def test_the_applications_own_404_and_its_prepare_signal_apply(faulty: Rig
 
 
 async def test_an_answer_that_breaks_off_is_never_ended_cleanly(faulty: Rig) -> None:
-    with pytest.raises(aiohttp.ClientPayloadError):
+    with pytest.raises(aiohttp.ClientError):
         await get(url(faulty, "faulty", "/half"))
+    # Without a length or chunks, only a reset tells the client.
+    host, _, port = faulty.service("faulty").addresses[0].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /half HTTP/1.0\r\n\r\n")
+    try:
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+    finally:
+        writer.close()
     assert "broke off" in faulty.text("faulty")
 
 
@@ -307,6 +311,22 @@ async def test_a_service_on_the_gateways_port_serves_while_the_gateway_is_not_ru
         await one.supervisor.stop(["gateway", "hello"])
         with pytest.raises(aiohttp.ClientConnectorError):
             await fetch("/hello")
+
+
+async def test_the_last_may_leave_a_shared_port_while_another_comes(rig: MakeRig, write: Write) -> None:
+    write("hosted_f.py", HELLO)
+    port = free_port()
+    one = rig(
+        ServiceSpec("hello", app="hosted_f:create_app", port=port, routes=(RouteSpec("/hello", "hello"),)),
+        ServiceSpec("gateway", port=port),
+        gateway=GatewaySpec(port=port),
+        builtin={"gateway": lambda context: StubGateway()},
+    )
+    await one.supervisor.start(["hello"])
+    for going, coming in (("hello", "gateway"), ("gateway", "hello")) * 3:
+        await asyncio.gather(one.supervisor.stop([going]), one.supervisor.start([coming]))
+        assert one.service(coming).state is State.READY, one.service(coming).reason
+        assert (await get(f"http://127.0.0.1:{port}/hello"))[0] == 200
 
 
 def test_two_services_on_one_address_are_refused(rig: MakeRig) -> None:
@@ -559,3 +579,117 @@ async def test_a_service_with_no_application_is_fatal(rig: MakeRig) -> None:
     one = rig(ServiceSpec("void"))
     await one.supervisor.start()
     assert one.service("void").reason == "Service 'void' has neither an app nor a command."
+
+
+async def test_a_port_that_is_taken_between_reservation_and_start_is_that_services_failure(
+    rig: MakeRig, write: Write
+) -> None:
+    write("hosted_e.py", HELLO)
+    port = free_port()
+    one = rig(ServiceSpec("hello", app="hosted_e:create_app", port=port))
+    one.supervisor.reserve(["hello"])
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        await one.supervisor.start()
+    assert one.service("hello").state is State.FATAL
+    assert one.service("hello").reason.startswith(f"127.0.0.1:{port} is taken by pid {os.getpid()} (")
+
+
+UNCLEAN = """
+from aiohttp import web
+async def boom(app):
+    raise RuntimeError("at " + app["when"])
+def create_app():
+    app = web.Application()
+    app["when"] = "the end"
+    app.on_shutdown.append(boom)
+    app.on_cleanup.append(boom)
+    return app
+"""
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use web.AppKey")
+async def test_an_application_that_fails_to_clean_up_is_stopped_all_the_same(
+    rig: MakeRig, write: Write
+) -> None:
+    write("unclean.py", UNCLEAN)
+    one = rig(ServiceSpec("a", app="unclean:create_app", port=0))
+    await one.supervisor.start()
+    assert one.service("a").state is State.READY
+    await one.supervisor.stop()
+    assert one.service("a").state is State.STOPPED
+    assert one.text("a").count("RuntimeError: at the end") == 2
+
+
+async def test_what_a_built_in_service_raises_at_its_end_is_logged(rig: MakeRig) -> None:
+    class Faulty(StubGateway):
+        async def drain(self, timeout: float) -> None:
+            raise RuntimeError("no drain")
+
+        async def cleanup(self) -> None:
+            raise RuntimeError("no cleanup")
+
+    one = rig(ServiceSpec("a", app="-"), builtin={"a": lambda c: Faulty()})
+    await one.supervisor.start()
+    await one.supervisor.stop()
+    assert "no drain" in one.text("a")
+    assert "no cleanup" in one.text("a")
+
+
+async def test_a_cleanup_without_end_is_cut_short(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msctl.supervisor.hosting.CLEANUP_S", 0.01)
+
+    class Endless(StubGateway):
+        async def cleanup(self) -> None:
+            await asyncio.Event().wait()
+
+    one = rig(ServiceSpec("a", app="-"), builtin={"a": lambda c: Endless()})
+    await one.supervisor.start()
+    await one.supervisor.stop()
+    assert one.text("a") == "its cleanup was cut short: it took too long"
+
+
+async def test_a_long_traceback_keeps_its_end(rig: MakeRig, write: Write) -> None:
+    calls = "".join(f"def f{n}(): return f{n + 1}()\n" for n in range(60))
+    write("deep.py", f"{calls}def f60(): raise ValueError('deep')\nf0()\n")
+    one = rig(ServiceSpec("a", app="deep:app"))
+    await one.supervisor.start()
+    lines = one.text("a").splitlines()
+    assert lines[0].endswith("lines left out)")
+    assert lines[-1] == "ValueError: deep"
+    assert len(lines) < 60
+
+
+async def test_a_start_that_comes_while_it_stops_begins_when_that_is_over(rig: MakeRig) -> None:
+    release = asyncio.Event()
+
+    class Slow(StubGateway):
+        async def drain(self, timeout: float) -> None:
+            await release.wait()
+
+    one = rig(ServiceSpec("a", app="-", stop_timeout=60), builtin={"a": lambda c: Slow()})
+    await one.supervisor.start()
+    stopping = asyncio.create_task(one.supervisor.stop(["a"]))
+    await one.until_state("a", State.STOPPING)
+    starting = asyncio.create_task(one.supervisor.start(["a"]))
+    await asyncio.sleep(0)
+    assert one.service("a").state is State.STOPPING
+    release.set()
+    await asyncio.gather(stopping, starting)
+    assert one.service("a").state is State.READY
+
+
+async def test_restarting_nothing_in_particular_restarts_what_was_started(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec("a", app="-"),
+        ServiceSpec("b", app="-"),
+        builtin={n: lambda c: StubGateway() for n in "ab"},
+    )
+    await one.supervisor.restart()
+    assert one.events == []
+    await one.supervisor.start(["a"])
+    await one.supervisor.restart()
+    assert one.states("a").count(State.READY) == 2
+    assert one.service("b").state is State.STOPPED

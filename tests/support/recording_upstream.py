@@ -16,6 +16,7 @@ class Exchange:
         self._writer = writer
         self.received = b""
         self.closed = asyncio.Event()
+        self.changed = asyncio.Condition()
 
     async def until(self, marker: bytes, *, after: int = 0) -> bytes:
         """Read until `marker` has come after position `after`; returns all that came on this connection."""
@@ -23,6 +24,23 @@ class Exchange:
             if not await self._read():
                 raise EOFError(f"the gateway closed before it sent {marker!r}; it sent {self.received!r}")
         return self.received
+
+    async def more(self) -> bool:
+        """Read once more; False at the end."""
+        return bool(await self._read())
+
+    async def wait_for_end(self) -> None:
+        """Read all there is and answer nothing."""
+        await self.eof()
+
+    async def until_seen_or_end(self, marker: bytes) -> None:
+        while marker not in self.received and await self._read():
+            pass
+
+    async def until_seen(self, marker: bytes) -> None:
+        """Wait, while the script reads, until `marker` has come."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: marker in self.received)
 
     async def head(self) -> bytes:
         return await self.until(b"\r\n\r\n")
@@ -57,6 +75,8 @@ class Exchange:
         if not data:
             self.closed.set()
         self.received += data
+        async with self.changed:
+            self.changed.notify_all()
         return data
 
 

@@ -15,7 +15,7 @@ from pamqp.commands import Basic
 from msctl.amqp.backoff import Backoff
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
-from msctl.amqp.link import Link, closing
+from msctl.amqp.link import Link, cancellations, closing, raise_if_cancelled
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import Once, Say, declare, open_with_queue
 from msctl.amqp.url import parse_url
@@ -47,6 +47,7 @@ async def stay_connected(
     since whoever runs the broker can mend it.
     """
     backoff = backoff or Backoff()
+    before = cancellations()
     away_since = clock.monotonic()
     while True:
         try:
@@ -60,6 +61,7 @@ async def stay_connected(
                     if away_since - since >= STEADY:
                         backoff.reset()
         except (BrokerError, TimedOutError) as error:
+            raise_if_cancelled(before)
             if give_up_after is not None:
                 gone = clock.monotonic() - away_since
                 if gone >= give_up_after or not isinstance(error, BrokerAwayError):

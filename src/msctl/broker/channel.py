@@ -13,8 +13,9 @@ from pamqp import commands
 
 from msctl.broker.arguments import read_consumer_priority
 from msctl.broker.broker import Broker
+from msctl.broker.buffers import Outbox
 from msctl.broker.consumers import Consumer
-from msctl.broker.deliveries import Connection, Deliveries, ReplyConsumer, Unacked
+from msctl.broker.deliveries import Deliveries, ReplyConsumer, Unacked
 from msctl.broker.publisher import REPLY_PREFIX, Publisher
 from msctl.broker.replies import (
     AmqpError,
@@ -34,11 +35,12 @@ from msctl.broker.wire import MethodType, content_frames, decode_arguments, enco
 Records = list[tuple[int, Unacked]]
 
 
-class Owner(Connection, Protocol):
+class Owner(Protocol):
     """The connection of a channel, which owns its exclusive queues."""
 
     broker: Broker
     user: str
+    outbox: Outbox
 
     @property
     def notify_cancel(self) -> bool: ...
@@ -50,10 +52,11 @@ class Channel:
     def __init__(self, number: int, connection: Owner, vhost: VirtualHost) -> None:
         self.number = number
         self.closing = False
-        self.publisher = Publisher(number, connection.broker, vhost, connection.user, connection.send)
-        self.publisher.frame_max = connection.frame_max
-        self.deliveries = Deliveries(number, connection, notify_cancel=connection.notify_cancel)
+        outbox = connection.outbox
+        self.publisher = Publisher(number, connection.broker, vhost, connection.user, outbox)
+        self.deliveries = Deliveries(number, outbox, notify_cancel=connection.notify_cancel)
         self._connection = connection
+        self._outbox = outbox
         self._vhost = vhost
         self._last_queue = ""
         self._reply_consumer: ReplyConsumer | None = None
@@ -68,7 +71,7 @@ class Channel:
 
     def close(self) -> None:
         """Give everything back: messages to their queues, consumers and reply address to nobody."""
-        self.publisher.transaction = None
+        self.publisher.close()
         self._forget_reply_consumer()
         for _, records in self._settled:
             self.deliveries.put_back(records)
@@ -77,7 +80,7 @@ class Channel:
 
     def _reply(self, nowait: bool, method: MethodType, *arguments: Any) -> None:
         if not nowait:
-            self._connection.send(encode_method(self.number, method, *arguments))
+            self._outbox.send(encode_method(self.number, method, *arguments))
 
     def _queue_name(self, name: str) -> str:
         """An empty name means the queue declared last. Raises AmqpError 404."""
@@ -109,7 +112,7 @@ class Channel:
         nowait: bool,
         arguments: Table,
     ) -> None:
-        self._vhost.declare_exchange(
+        self._vhost.routing.declare(
             exchange,
             kind,
             passive=passive,
@@ -121,19 +124,19 @@ class Channel:
         self._reply(nowait, commands.Exchange.DeclareOk)
 
     def exchange_delete(self, _ticket: int, exchange: str, if_unused: bool, nowait: bool) -> None:
-        self._vhost.delete_exchange(exchange, if_unused=if_unused)
+        self._vhost.routing.delete(exchange, if_unused=if_unused)
         self._reply(nowait, commands.Exchange.DeleteOk)
 
     def exchange_bind(
         self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
     ) -> None:
-        self._vhost.bind(source, destination, "exchange", key, arguments, self._connection)
+        self._vhost.routing.bind(source, destination, "exchange", key, arguments, self._connection)
         self._reply(nowait, commands.Exchange.BindOk)
 
     def exchange_unbind(
         self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
     ) -> None:
-        self._vhost.unbind(source, destination, "exchange", key, arguments, self._connection)
+        self._vhost.routing.unbind(source, destination, "exchange", key, arguments, self._connection)
         self._reply(nowait, commands.Exchange.UnbindOk)
 
     # --- queues ---
@@ -178,13 +181,13 @@ class Channel:
     ) -> None:
         name = self._queue_name(queue)
         key = name if not queue and not key else key
-        self._vhost.bind(exchange, name, "queue", key, arguments, self._connection)
+        self._vhost.routing.bind(exchange, name, "queue", key, arguments, self._connection)
         self._reply(nowait, commands.Queue.BindOk)
 
     def queue_unbind(self, _ticket: int, queue: str, exchange: str, key: str, arguments: Table) -> None:
         name = self._queue_name(queue)
         key = name if not queue and not key else key
-        self._vhost.unbind(exchange, name, "queue", key, arguments, self._connection)
+        self._vhost.routing.unbind(exchange, name, "queue", key, arguments, self._connection)
         self._reply(False, commands.Queue.UnbindOk)
 
     def queue_purge(self, _ticket: int, queue: str, nowait: bool) -> None:
@@ -281,8 +284,8 @@ class Channel:
         method = encode_method(
             self.number, commands.Basic.GetOk, tag, redelivered, exchange, key, found.ready.count
         )
-        content = content_frames(self.number, message[1], message[2], self._connection.frame_max)
-        self._connection.send(method + content)
+        content = content_frames(self.number, message[1], message[2], self._outbox.frame_max)
+        self._outbox.send(method + content)
 
     # --- settling ---
 
@@ -332,8 +335,8 @@ class Channel:
         self._reply(False, commands.Tx.SelectOk)
 
     def tx_commit(self) -> None:
-        published = self._transaction()
-        self.publisher.transaction = []
+        self._check_transactional()
+        published = self.publisher.take_transaction()
         settled, self._settled = self._settled, []
         accepted = [self.publisher.deliver(prepared, body) for prepared, body in published]
         for how, records in settled:
@@ -343,17 +346,16 @@ class Channel:
         self._reply(False, commands.Tx.CommitOk)
 
     def tx_rollback(self) -> None:
-        self._transaction()
-        self.publisher.transaction = []
+        self._check_transactional()
+        self.publisher.take_transaction()
         for _, records in self._settled:
             self.deliveries.put_back(records)
         self._settled = []
         self._reply(False, commands.Tx.RollbackOk)
 
-    def _transaction(self) -> list[Any]:
+    def _check_transactional(self) -> None:
         if self.publisher.transaction is None:
             raise precondition_failed("channel is not transactional")
-        return self.publisher.transaction
 
 
 def _handler_name(method: MethodType) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from pamqp import commands
 
+from msctl.broker.buffers import Outbox
 from msctl.broker.consumers import UNLIMITED, Consumer
 from msctl.broker.messages import Message
 from msctl.broker.queues import Queue, Taken
@@ -35,20 +35,6 @@ _DELIVER = METHOD_ID.pack(commands.Basic.Deliver.index)
 _DELIVER_FIXED = len(_DELIVER) + DELIVERY.size
 
 
-class Connection(Protocol):
-    """What a channel needs of its connection to send what consumers are due."""
-
-    congested: bool
-    frame_max: int
-    parked: set[Consumer]
-
-    def send(self, data: bytes) -> None: ...
-
-    def send_late(self, data: bytes) -> None: ...
-
-    def send_parts(self, parts: tuple[bytes, ...], size: int) -> None: ...
-
-
 class Deliveries:
     """Consumers and outstanding messages of a channel. It is the sink of its consumers.
 
@@ -56,12 +42,12 @@ class Deliveries:
     0 for none.
     """
 
-    def __init__(self, number: int, connection: Connection, *, notify_cancel: bool) -> None:
+    def __init__(self, number: int, outbox: Outbox, *, notify_cancel: bool) -> None:
         self.consumers: dict[str, Consumer] = {}
         self.unacked: dict[int, Unacked] = {}
         self.prefetch = 0
         self._number = number
-        self._connection = connection
+        self._outbox = outbox
         self._notify_cancel = notify_cancel
         self._limit = 0
         self._outstanding = 0
@@ -72,9 +58,9 @@ class Deliveries:
     # --- sink ---
 
     def accepts(self, consumer: Consumer) -> bool:
-        connection = self._connection
-        if connection.congested:
-            connection.parked.add(consumer)
+        outbox = self._outbox
+        if outbox.congested:
+            outbox.parked.add(consumer)
             return False
         if self._limit and self._outstanding >= self._limit:
             self._parked.add(consumer)
@@ -86,16 +72,16 @@ class Deliveries:
         if not consumer.no_ack:
             self.unacked[tag] = (consumer.queue, consumer, number, message)
             self._outstanding += 1
-        connection = self._connection
+        outbox = self._outbox
         body = message[2]
         size = len(body)
-        if not size or 0 < connection.frame_max - FRAME_OVERHEAD < size:
+        if not size or 0 < outbox.frame_max - FRAME_OVERHEAD < size:
             self._send_whole(consumer.tag, tag, message, redelivered=redelivered)
             return
         if not consumer.fits(message):
             self._prepare(consumer, message)
         head, tail = consumer.head, consumer.tail
-        connection.send_parts(
+        outbox.send_parts(
             (head, DELIVERY.pack(tag, redelivered), tail, body, FRAME_END_BYTE),
             len(head) + len(tail) + size + 10,
         )
@@ -104,8 +90,8 @@ class Deliveries:
         number = self._number
         exchange, key = split_route(message[0])
         method = encode_method(number, commands.Basic.Deliver, consumer_tag, tag, redelivered, exchange, key)
-        content = content_frames(number, message[1], message[2], self._connection.frame_max)
-        self._connection.send(method + content)
+        content = content_frames(number, message[1], message[2], self._outbox.frame_max)
+        self._outbox.send(method + content)
 
     def send_reply(self, consumer_tag: str, message: Message) -> None:
         """A direct reply: it has the next delivery tag, but does not use it up."""
@@ -135,7 +121,7 @@ class Deliveries:
         self.consumers.pop(consumer.tag, None)
         self._unpark(consumer)
         if self._notify_cancel:
-            self._connection.send(encode_method(self._number, commands.Basic.Cancel, consumer.tag, True))
+            self._outbox.send_late(encode_method(self._number, commands.Basic.Cancel, consumer.tag, True))
 
     # --- consumers ---
 
@@ -151,7 +137,7 @@ class Deliveries:
 
     def _unpark(self, consumer: Consumer) -> None:
         self._parked.discard(consumer)
-        self._connection.parked.discard(consumer)
+        self._outbox.parked.discard(consumer)
 
     def limit(self, count: int) -> None:
         """Set the channel's own limit, 0 for none."""

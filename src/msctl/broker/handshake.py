@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from msctl import __version__
 from msctl.broker.replies import AmqpError, ReplyCode, not_allowed
 from msctl.broker.tables import MalformedError, Table, decode_table, text_field
+from msctl.broker.wire import FRAME_MIN
 
 CHANNEL_MAX = 2047
 FRAME_MAX = 131_072
-FRAME_MIN = 4096
 HEARTBEAT = 60
 MECHANISMS = b"PLAIN AMQPLAIN"
 LOCALES = b"en_US"

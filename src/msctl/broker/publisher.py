@@ -7,13 +7,14 @@ nothing of them is read again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from pamqp import commands
 
 from msctl.broker.broker import Broker
+from msctl.broker.buffers import Outbox
 from msctl.broker.deadletter import carbon_copies
+from msctl.broker.messages import MESSAGE_COST
 from msctl.broker.properties import HEADERS, REPLY_TO, Properties, join, read_properties, split, with_headers
 from msctl.broker.queues import Queue
 from msctl.broker.replies import (
@@ -34,8 +35,11 @@ from msctl.broker.wire import (
     BASIC_NACK,
     BASIC_PUBLISH,
     CONTENT,
+    FRAME,
     FRAME_END,
+    FRAME_OVERHEAD,
     METHOD,
+    Content,
     content_frames,
     decode_arguments,
     encode_method,
@@ -68,38 +72,42 @@ class Prepared(NamedTuple):
 
 
 class Template:
-    """A publish that may come again: `prefix` are its bytes up to the body, `length` all its bytes."""
+    """A publish that may come again: `prefix` are its bytes up to the body, `length` all its bytes.
 
-    __slots__ = ("length", "prefix", "prefix_length", "prepared", "publisher")
+    `method` is its first frame alone, which comes again oftener than the properties do.
+    """
+
+    __slots__ = ("channel", "length", "method", "prefix", "prepared", "publisher")
 
     def __init__(self, prefix: bytes, length: int, publisher: Publisher, prepared: Prepared) -> None:
         self.prefix = prefix
-        self.prefix_length = len(prefix)
+        self.method = prefix[: FRAME_OVERHEAD + FRAME.unpack_from(prefix)[2]]
+        self.channel: int = FRAME.unpack_from(prefix)[1]
         self.length = length
         self.publisher = publisher
         self.prepared = prepared
 
 
 class Publisher:
-    """Puts content together and sends it on its way. `send` writes to the connection."""
+    """Puts content together and sends it on its way."""
 
-    def __init__(
-        self, number: int, broker: Broker, vhost: VirtualHost, user: str, send: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, number: int, broker: Broker, vhost: VirtualHost, user: str, outbox: Outbox) -> None:
         self.confirming = False
         self.reply_address: str | None = None
         self.transaction: list[tuple[Prepared, bytes]] | None = None
-        self.frame_max = 0
         self._number = number
         self._broker = broker
-        self._vhost = vhost
+        self._vhost = vhost.name
+        self._routing = vhost.routing
         self._user = user.encode()
-        self._send = send
+        self._outbox = outbox
         self._calls: dict[bytes, Call] = {}
         self._call: Call | None = None
         self._header: bytes | None = None
         self._awaited = 0
         self._size = 0
+        self._assembled = 0
+        self._buffered = 0
         self._body: list[bytes] = []
         self._last: Prepared | None = None
         self._published = 0
@@ -163,24 +171,34 @@ class Publisher:
             raise unexpected_frame("the content body is longer than its header says", BASIC_PUBLISH)
         if self._size <= self._broker.max_message_size:
             self._body.append(payload)
-        if not self._awaited:
+        if self._awaited:
+            self._assembled = self._hold(self._assembled, len(payload))
+        else:
             self._complete(self._body[0] if len(self._body) == 1 else b"".join(self._body))
+
+    def _hold(self, held: int, size: int) -> int:
+        """Count bytes that are not in a queue yet against the broker's memory too."""
+        self._broker.ledger.used += size
+        return held + size
+
+    def _forget_content(self) -> None:
+        self._call = self._header = None
+        self._body = []
+        self._broker.ledger.used -= self._assembled
+        self._assembled = 0
 
     def _complete(self, body: bytes) -> None:
         call, raw, size = self._call, self._header, self._size
-        self._call = self._header = None
-        self._body = []
+        self._forget_content()
         if call is None or raw is None:
             return
         if call.immediate:
             raise not_implemented("immediate=true")
-        limit = self._broker.max_message_size
-        if size > limit:
-            raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
+        self._check_size(size)
         prepared = self._last
         if (
             prepared is None
-            or prepared.generation != self._vhost.generation
+            or prepared.generation != self._routing.generation
             or prepared.call is not call
             or prepared.properties.raw != raw
         ):
@@ -191,9 +209,9 @@ class Publisher:
 
     def _prepare(self, call: Call, raw: bytes) -> Prepared:
         """All checks of a publish, and where it leads. Raises AmqpError 403, 404, 406."""
-        exchange = self._vhost.exchange(call.exchange)
+        exchange = self._routing.exchange(call.exchange)
         if exchange.internal:
-            shown = resource("exchange", exchange.name, self._vhost.name)
+            shown = resource("exchange", exchange.name, self._vhost)
             raise access_refused(f"cannot publish to internal {shown}")
         try:
             properties = read_properties(raw)
@@ -207,17 +225,17 @@ class Publisher:
         relayed = self._with_reply_address(raw) if properties.reply_to == REPLY_QUEUE.encode() else raw
         headers = properties.headers
         if headers is None:
-            targets = self._vhost.route_key(exchange, call.key)
+            targets = self._routing.route_key(exchange, call.key)
         else:
             for name in (b"CC", b"BCC"):
                 if name in headers and headers[name][0] != "A":
                     raise _bad_copies(name, headers[name][0])
-            targets = self._vhost.route(exchange, (call.key, *carbon_copies(headers)), headers)
+            targets = self._routing.route(exchange, (call.key, *carbon_copies(headers)), headers)
             if b"BCC" in headers:
                 parts = split(relayed)
                 shown_headers = {name: field for name, field in headers.items() if name != b"BCC"}
                 relayed = join(with_headers(parts, shown_headers) if HEADERS in parts else parts)
-        return Prepared(call, properties, relayed, targets, self._vhost.generation)
+        return Prepared(call, properties, relayed, targets, self._routing.generation)
 
     def _with_reply_address(self, raw: bytes) -> bytes:
         if self.reply_address is None:
@@ -236,14 +254,39 @@ class Publisher:
     def repeat(self, template: Template, body: bytes) -> None:
         """Publish again with another body."""
         prepared = template.prepared
-        if prepared.generation != self._vhost.generation:
+        if prepared.generation != self._routing.generation:
             prepared = self._prepare(prepared.call, prepared.properties.raw)
             template.prepared = self._last = prepared
         self._dispatch(prepared, body)
 
+    def vary(self, template: Template, content: Content, prefix: bytes) -> None:
+        """Publish as the template does but for the properties, or a body of another size.
+
+        What is sent with the same properties as the last is the better template: `prefix` is its own.
+        """
+        call, last = template.prepared.call, template.prepared
+        if content.properties == last.properties.raw and last.generation == self._routing.generation:
+            prepared = last
+            template.prefix = prefix
+            template.length = len(prefix) + len(content.body) + 1
+        else:
+            self._check_size(len(content.body))
+            prepared = self._last = self._prepare(call, content.properties)
+            if prepared.raw is prepared.properties.raw:
+                template.prepared = prepared
+                template.prefix = prefix
+                template.length = len(prefix) + len(content.body) + 1
+        self._dispatch(prepared, content.body)
+
+    def _check_size(self, size: int) -> None:
+        limit = self._broker.max_message_size
+        if size > limit:
+            raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
+
     def _dispatch(self, prepared: Prepared, body: bytes) -> None:
         if self.transaction is not None:
             self.transaction.append((prepared, body))
+            self._buffered = self._hold(self._buffered, MESSAGE_COST + len(body))
         elif self.confirming:
             self._published += 1
             if not self.deliver(prepared, body):
@@ -264,6 +307,18 @@ class Publisher:
             self._unroutable(call, raw, body)
         return accepted
 
+    def take_transaction(self) -> list[tuple[Prepared, bytes]]:
+        """What has been published since the transaction began; a new one begins."""
+        published, self.transaction = self.transaction or [], []
+        self._broker.ledger.used -= self._buffered
+        self._buffered = 0
+        return published
+
+    def close(self) -> None:
+        """The channel ends: half a message and an uncommitted transaction are lost."""
+        self._forget_content()
+        self.take_transaction()
+
     def _unroutable(self, call: Call, raw: bytes, body: bytes) -> None:
         if not call.exchange and call.key.startswith(REPLY_PREFIX):
             consumer = self._broker.reply_consumers.get(call.key[len(REPLY_PREFIX) :])
@@ -278,7 +333,7 @@ class Publisher:
                 call.exchange,
                 call.key,
             )
-            self._send(returned + content_frames(self._number, raw, body, self.frame_max))
+            self._outbox.send(returned + content_frames(self._number, raw, body, self._outbox.frame_max))
 
     # --- confirms ---
 
@@ -302,7 +357,7 @@ class Publisher:
         self._settle(BASIC_NACK, multiple=False)
 
     def _settle(self, method: int, *, multiple: bool) -> None:
-        self._send(
+        self._outbox.send(
             ACK_FRAME.pack(METHOD, self._number, _ACK_SIZE, method, self._published, multiple, FRAME_END)
         )
 

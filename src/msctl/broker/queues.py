@@ -11,7 +11,8 @@ from typing import Protocol
 from msctl.broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
 from msctl.broker.consumers import Consumer, ConsumerRing
 from msctl.broker.messages import MESSAGE_COST, Message, ReadyMessages, cost_of
-from msctl.broker.properties import PRIORITY, split
+from msctl.broker.properties import priority_of
+from msctl.broker.replies import AmqpError, ReplyCode, resource
 from msctl.broker.tables import Table
 from msctl.clock import Clock
 
@@ -39,6 +40,7 @@ class Ledger:
 class QueueHost(Protocol):
     """What a queue asks of the virtual host it lives in."""
 
+    name: str
     clock: Clock
     ledger: Ledger
 
@@ -111,6 +113,17 @@ class Queue:
         self._plain = not self._limited and options.message_ttl is None
         self._reminded: float | None = None
         self._remind_unused()
+
+    def check_access(self, owner: object | None, *, strict: bool = False) -> None:
+        """Raises AmqpError 405 where the queue is another connection's; `strict` as declare asks it."""
+        if self.owner is owner or (self.owner is None and not strict):
+            return
+        raise AmqpError(
+            ReplyCode.RESOURCE_LOCKED,
+            f"cannot obtain exclusive access to locked {resource('queue', self.name, self.host.name)}. "
+            "It could be originally declared on another connection or the exclusive property value "
+            "does not match that of the original declaration.",
+        )
 
     # --- messages in ---
 
@@ -251,7 +264,7 @@ class Queue:
                 continue
             if message[3] is not None:
                 self._timed = True
-            self.ready.give_back(number, message, _priority(message) if many_levels else 0)
+            self.ready.give_back(number, message, priority_of(message[1]) if many_levels else 0)
         if self._limited and self.options.overflow == DROP_HEAD:
             self._drop_overflow()
         if self._timed:
@@ -376,8 +389,3 @@ def _least(first: int | None, second: int | None) -> int | None:
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
-
-
-def _priority(message: Message) -> int:
-    raw = split(message[1]).get(PRIORITY)
-    return raw[0] if raw else 0

@@ -60,6 +60,9 @@ class AmqpError(Exception):
         self.detail = detail
         self.method = method
 
+    def __str__(self) -> str:
+        return f"{self.code.value} {self.text.decode(errors='replace')}"
+
     @property
     def closes_channel(self) -> bool:
         """Whether only the channel is lost; on channel 0 the connection is lost all the same."""

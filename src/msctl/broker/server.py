@@ -265,7 +265,7 @@ class _Connection(asyncio.Protocol):
         more = session.process(FRAMES_PER_TURN)
         if more:
             self._server.more_to_read(self)
-        self._read(not more and not session.blocked)
+        self._read(not more and session.reads)
 
     def _read(self, wanted: bool) -> None:
         if self._transport is None or wanted is self._reading or self._transport.is_closing():
@@ -284,10 +284,10 @@ class _Connection(asyncio.Protocol):
         data = session.take_output()
         if data:
             transport.write(data)
-        session.written(writable=self._writable)
+        session.outbox.written(writable=self._writable)
         if session.finished:
             transport.close()
-        elif not self._reading and not session.blocked:
+        elif not self._reading and session.reads:
             self._server.more_to_read(self)
 
     def pause_writing(self) -> None:
@@ -296,7 +296,9 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable = True
         if self._session is not None:
-            self._session.written(writable=True)
+            self._session.outbox.written(writable=True)
+            if not self._reading:
+                self._server.more_to_read(self)
             self._server.work()
 
     def eof_received(self) -> bool:

@@ -1,6 +1,7 @@
-"""A virtual host: its exchanges, queues and bindings, and the way of a message through them. Pure.
+"""A virtual host: its queues, and what they need of each other: dead-lettering, and the time. Pure.
 
-Every rule about declaring, deleting and binding is here, with RabbitMQ's texts; sessions only ask.
+Declaring and deleting follow RabbitMQ's rules and texts; sessions only ask. Exchanges and bindings
+are in `routing`.
 """
 
 from __future__ import annotations
@@ -9,47 +10,26 @@ import heapq
 import secrets
 from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
 
-from msctl.broker.arguments import (
-    QUEUE_ARGUMENTS,
-    QueueOptions,
-    check_equivalent,
-    check_same,
-    read_queue_arguments,
-)
+from msctl.broker.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
 from msctl.broker.deadletter import bury, goes_in_circles
-from msctl.broker.exchanges import (
-    Binding,
-    Exchange,
-    ExchangeType,
-    binding_identity,
-    check_headers_binding,
-    resolve,
-)
 from msctl.broker.messages import Message
-from msctl.broker.properties import read_properties
+from msctl.broker.properties import priority_of
 from msctl.broker.queues import Ledger, Queue
-from msctl.broker.replies import (
-    AmqpError,
-    ReplyCode,
-    access_refused,
-    not_found,
-    precondition_failed,
-    resource,
-)
-from msctl.broker.tables import TYPE_NAMES, Table
+from msctl.broker.replies import not_found, precondition_failed, resource
+from msctl.broker.routing import Routing, refuse_reserved, strip_name
+from msctl.broker.tables import Table
 from msctl.broker.wire import route_of
 from msctl.clock import Clock
 
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
-_DEFAULT_EXCHANGE = "operation not permitted on the default exchange"
-_ROUTES_KEPT = 4096
+_CIRCLES_KEPT = 1000
 
 
 class VirtualHost:
-    """One virtual host. `generation` changes with everything that can change where messages go."""
+    """One virtual host. `pump_later` is told of queues that have something to hand out."""
 
     def __init__(
         self,
@@ -63,197 +43,15 @@ class VirtualHost:
         self.name = name
         self.clock = clock
         self.ledger = ledger
-        self.generation = 0
         self.queues: dict[str, Queue] = {}
-        self.exchanges: dict[str, Exchange] = {}
+        self.routing = Routing(name, self.queues)
         self._pump_later = pump_later
         self._log = log
-        self._routes: dict[tuple[str, str], tuple[Queue, ...]] = {}
-        self._inbound: dict[Exchange | Queue, dict[tuple[object, ...], Exchange]] = {}
         self._reminders: list[tuple[float, int, Queue]] = []
         self._numbers = count()
         self._dead: deque[tuple[Queue, Message, str]] = deque()
         self._burying = False
         self._circles: set[tuple[str, str]] = set()
-        for exchange in ExchangeType:
-            self._create_exchange(Exchange(f"amq.{exchange}", exchange))
-        self._create_exchange(Exchange("amq.match", ExchangeType.HEADERS))
-        self._create_exchange(Exchange("", ExchangeType.DIRECT))
-
-    # --- routing ---
-
-    def exchange(self, name: str) -> Exchange:
-        """Raises AmqpError 404."""
-        exchange = self.exchanges.get(name)
-        if exchange is None:
-            raise not_found("exchange", name, self.name)
-        return exchange
-
-    def route(self, exchange: Exchange, keys: Iterable[str], headers: Table) -> tuple[Queue, ...]:
-        """The queues that a message goes to, each once."""
-        if exchange.name == "":
-            found = {self.queues[key]: None for key in keys if key in self.queues}
-        else:
-            found = resolve(exchange, keys, headers, self.exchanges.get)
-        return tuple(found)
-
-    def route_key(self, exchange: Exchange, key: str) -> tuple[Queue, ...]:
-        """`route` for a message with one key and no headers: remembered until something changes."""
-        found = self._routes.get((exchange.name, key))
-        if found is None:
-            if len(self._routes) >= _ROUTES_KEPT:
-                self._routes.clear()
-            found = self._routes[exchange.name, key] = self.route(exchange, (key,), {})
-        return found
-
-    def _changed(self) -> None:
-        self.generation += 1
-        self._routes.clear()
-
-    # --- exchanges ---
-
-    def declare_exchange(
-        self,
-        name: str,
-        kind: str,
-        *,
-        passive: bool,
-        durable: bool,
-        auto_delete: bool,
-        internal: bool,
-        arguments: Table,
-    ) -> None:
-        """Raises AmqpError 403, 404, 406, or 503 for a type that does not exist."""
-        name = _strip(name)
-        if passive:
-            self._refuse_default(name)
-            self.exchange(name)
-            return
-        if kind not in tuple(ExchangeType):
-            raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{kind}'")
-        self._refuse_default(name)
-        found = self.exchanges.get(name)
-        if found is None:
-            _refuse_reserved("exchange", name)
-            alternate = arguments.get(b"alternate-exchange")
-            if alternate is not None and alternate[0] != "S":
-                raise precondition_failed(
-                    f"invalid type '{TYPE_NAMES[alternate[0]]}' for arg 'alternate-exchange' "
-                    f"in {resource('exchange', name, self.name)}"
-                )
-            self._create_exchange(
-                Exchange(
-                    name,
-                    ExchangeType(kind),
-                    durable=durable,
-                    auto_delete=auto_delete,
-                    internal=internal,
-                    arguments=arguments,
-                )
-            )
-            return
-        shown = resource("exchange", name, self.name)
-        check_same("type", shown, found.type.value, kind)
-        check_same("durable", shown, found.durable, durable)
-        check_same("auto_delete", shown, found.auto_delete, auto_delete)
-        check_same("internal", shown, found.internal, internal)
-        check_equivalent(found.arguments, arguments, (b"alternate-exchange",), shown)
-
-    def _create_exchange(self, exchange: Exchange) -> None:
-        self.exchanges[exchange.name] = exchange
-        self._changed()
-
-    def delete_exchange(self, name: str, *, if_unused: bool) -> None:
-        """Deleting what is not there is no error. Raises AmqpError 403, 406."""
-        name = _strip(name)
-        self._refuse_default(name)
-        shown = resource("exchange", name, self.name)
-        if name.startswith("amq."):
-            raise access_refused(f"deletion of system {shown} not allowed")
-        exchange = self.exchanges.get(name)
-        if exchange is None:
-            return
-        if if_unused and exchange.bindings:
-            raise precondition_failed(f"{shown} in use")
-        self._remove_exchange(exchange)
-
-    def _remove_exchange(self, exchange: Exchange) -> None:
-        if self.exchanges.pop(exchange.name, None) is None:
-            return
-        self._changed()
-        for identity, binding in list(exchange.bindings.items()):
-            exchange.unbind(identity)
-            self._forget_inbound(binding.destination, exchange, identity)
-        self._unbind_destination(exchange)
-
-    # --- bindings ---
-
-    def bind(
-        self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
-    ) -> None:
-        """Bind a queue or an exchange (`kind`). Raises AmqpError 403, 404, 405, 406."""
-        source, destination = _strip(source), _strip(destination)
-        self._refuse_default(source)
-        if kind == "exchange":
-            self._refuse_default(destination)
-        exchange = self.exchange(source)
-        target = self._destination(kind, destination)
-        if target is None:
-            raise not_found(kind, destination, self.name)
-        if exchange.type is ExchangeType.HEADERS:
-            check_headers_binding(arguments)
-        if isinstance(target, Queue):
-            self.check_access(target, owner)
-        binding = Binding(exchange, target, key, arguments)
-        if exchange.bind(binding):
-            identity = binding.identity
-            self._inbound.setdefault(target, {})[exchange.name, *identity] = exchange
-            self._changed()
-
-    def unbind(
-        self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
-    ) -> None:
-        """Removing what is not there is no error. Raises AmqpError 403, 405."""
-        source, destination = _strip(source), _strip(destination)
-        self._refuse_default(source)
-        if kind == "exchange":
-            self._refuse_default(destination)
-        exchange = self.exchanges.get(source)
-        target = self._destination(kind, destination)
-        if exchange is None or target is None:
-            return
-        identity = binding_identity(target, key, arguments)
-        if identity not in exchange.bindings:
-            return
-        if isinstance(target, Queue):
-            self.check_access(target, owner)
-        exchange.unbind(identity)
-        self._forget_inbound(target, exchange, identity)
-        self._changed()
-        self._auto_delete(exchange)
-
-    def _destination(self, kind: str, name: str) -> Exchange | Queue | None:
-        return self.queues.get(name) if kind == "queue" else self.exchanges.get(name)
-
-    def _forget_inbound(
-        self, target: Exchange | Queue, exchange: Exchange, identity: tuple[object, ...]
-    ) -> None:
-        known = self._inbound.get(target)
-        if known is not None:
-            known.pop((exchange.name, *identity), None)
-            if not known:
-                del self._inbound[target]
-
-    def _unbind_destination(self, target: Exchange | Queue) -> None:
-        sources = self._inbound.pop(target, {})
-        for (_, *identity), exchange in sources.items():
-            exchange.unbind(tuple(identity))
-        for exchange in {exchange.name: exchange for exchange in sources.values()}.values():
-            self._auto_delete(exchange)
-
-    def _auto_delete(self, exchange: Exchange) -> None:
-        if exchange.auto_delete and not exchange.bindings:
-            self._remove_exchange(exchange)
 
     # --- queues ---
 
@@ -267,19 +65,8 @@ class VirtualHost:
     def queue_for(self, name: str, owner: object) -> Queue:
         """A queue that this connection may use. Raises AmqpError 404, 405."""
         queue = self.queue(name)
-        self.check_access(queue, owner)
+        queue.check_access(owner)
         return queue
-
-    def check_access(self, queue: Queue, owner: object, *, strict: bool = False) -> None:
-        """Raises AmqpError 405 where the queue is another connection's; `strict` as declare asks it."""
-        if queue.owner is owner or (queue.owner is None and not strict):
-            return
-        raise AmqpError(
-            ReplyCode.RESOURCE_LOCKED,
-            f"cannot obtain exclusive access to locked {resource('queue', queue.name, self.name)}. "
-            "It could be originally declared on another connection or the exclusive property value "
-            "does not match that of the original declaration.",
-        )
 
     def declare_queue(
         self,
@@ -295,60 +82,39 @@ class VirtualHost:
 
         Raises AmqpError 403, 405, 406.
         """
-        name = _strip(name)
+        name = strip_name(name)
         if name:
-            _refuse_reserved("queue", name)
+            refuse_reserved("queue", name)
         else:
             name = made_up_name("amq.gen")
         durable = durable and not exclusive
         shown = resource("queue", name, self.name)
         queue = self.queues.get(name)
         if queue is None:
-            options = read_queue_arguments(arguments, shown)
-            return self._create_queue(
+            queue = self.queues[name] = Queue(
                 name,
-                options,
+                self,
+                read_queue_arguments(arguments, shown),
                 durable=durable,
                 auto_delete=auto_delete,
                 owner=owner if exclusive else None,
                 arguments=arguments,
             )
-        self.check_access(queue, owner if exclusive else None, strict=True)
+            self.routing.changed()
+            return queue
+        queue.check_access(owner if exclusive else None, strict=True)
         check_same("durable", shown, queue.durable, durable)
         check_same("auto_delete", shown, queue.auto_delete, auto_delete)
         check_equivalent(queue.arguments, arguments, QUEUE_ARGUMENTS, shown, absent_type=True)
         queue.touch()
         return queue
 
-    def _create_queue(
-        self,
-        name: str,
-        options: QueueOptions,
-        *,
-        durable: bool,
-        auto_delete: bool,
-        owner: object | None,
-        arguments: Table,
-    ) -> Queue:
-        queue = Queue(
-            name,
-            self,
-            options,
-            durable=durable,
-            auto_delete=auto_delete,
-            owner=owner,
-            arguments=arguments,
-        )
-        self.queues[name] = queue
-        self._changed()
-        return queue
-
     def delete_queue_named(self, name: str, owner: object, *, if_unused: bool, if_empty: bool) -> int:
         """How many messages were ready; 0 for a queue that is not there. Raises AmqpError 405, 406."""
-        queue = self.queues.get(_strip(name))
+        queue = self.queues.get(strip_name(name))
         if queue is None:
             return 0
-        self.check_access(queue, owner)
+        queue.check_access(owner)
         shown = resource("queue", queue.name, self.name)
         if if_empty and queue.ready.count:
             raise precondition_failed(f"{shown} not empty")
@@ -360,8 +126,8 @@ class VirtualHost:
         if self.queues.get(queue.name) is not queue:
             return 0
         del self.queues[queue.name]
-        self._changed()
-        self._unbind_destination(queue)
+        self.routing.changed()
+        self.routing.unbind_destination(queue)
         return queue.close()
 
     def delete_exclusive(self, owner: object) -> None:
@@ -395,7 +161,7 @@ class VirtualHost:
 
         What this leads to may dead-letter in turn: all is done one after the other, not nested.
         """
-        if queue.options.dead_letter_exchange not in self.exchanges:
+        if queue.options.dead_letter_exchange not in self.routing.exchanges:
             return
         self._dead.append((queue, message, reason))
         if self._burying:
@@ -408,22 +174,22 @@ class VirtualHost:
             self._burying = False
 
     def _bury(self, queue: Queue, message: Message, reason: str) -> None:
-        exchange = self.exchanges.get(queue.options.dead_letter_exchange or "")
+        exchange = self.routing.exchanges.get(queue.options.dead_letter_exchange or "")
         if exchange is None:
             return
         keys, raw, headers = bury(
             message, reason, queue.name, self.clock.time(), queue.options.dead_letter_key
         )
-        priority = read_properties(raw).priority
+        priority = priority_of(raw)
         route = route_of(exchange.name, keys[0])
-        for target in self.route(exchange, keys, headers):
+        for target in self.routing.route(exchange, keys, headers):
             if goes_in_circles(target.name, reason, headers):
                 self._report_circle(queue.name, target.name)
             else:
                 target.publish(route, raw, message[2], None, priority)
 
     def _report_circle(self, source: str, target: str) -> None:
-        if (source, target) not in self._circles and len(self._circles) < _ROUTES_KEPT:
+        if (source, target) not in self._circles and len(self._circles) < _CIRCLES_KEPT:
             self._circles.add((source, target))
             self._log(
                 "warning",
@@ -431,20 +197,7 @@ class VirtualHost:
                 "they are dropped. This circle will not be reported again.",
             )
 
-    def _refuse_default(self, name: str) -> None:
-        if name == "":
-            raise access_refused(_DEFAULT_EXCHANGE)
-
 
 def made_up_name(prefix: str) -> str:
     """A name that nobody else has, as `amq.gen-…` and `amq.ctag-…`."""
     return f"{prefix}-{urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"
-
-
-def _refuse_reserved(kind: str, name: str) -> None:
-    if name.startswith("amq."):
-        raise access_refused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
-
-
-def _strip(name: str) -> str:
-    return name.replace("\r", "").replace("\n", "")

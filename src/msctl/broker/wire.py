@@ -21,6 +21,8 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 FRAME_END_BYTE = b"\xce"
 FRAME_OVERHEAD = 8
+FRAME_MIN = 4096
+"""The frame size that every peer must take, and the most before one has been agreed on."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 BASIC_CLASS = 60
 
@@ -38,6 +40,15 @@ BASIC_ACK = commands.Basic.Ack.index
 BASIC_NACK = commands.Basic.Nack.index
 
 MethodType = type[base.Frame]
+
+
+class Content(NamedTuple):
+    """A message without its method: where its body begins, and where the next frame does."""
+
+    properties: bytes
+    body: bytes
+    body_at: int
+    end: int
 
 
 class Frame(NamedTuple):
@@ -98,8 +109,18 @@ _TYPES: dict[MethodType, tuple[str, ...]] = {
 }
 
 
-def method_of(method_id: int) -> MethodType | None:
-    return _METHODS.get(method_id)
+def id_of(payload: bytes) -> int:
+    """The id (class << 16 | method) with which a method's payload begins."""
+    method_id: int = METHOD_ID.unpack_from(payload)[0]
+    return method_id
+
+
+def method_of(payload: bytes) -> MethodType:
+    """Raises AmqpError 501 for a method that does not exist."""
+    method = _METHODS.get(id_of(payload))
+    if method is None:
+        raise undecodable(payload)
+    return method
 
 
 def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
@@ -135,8 +156,7 @@ def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
 def undecodable(payload: bytes) -> AmqpError:
     """The error for a method that does not exist or whose arguments are none."""
     shown = ",".join(map(str, payload[METHOD_ID.size :]))
-    (method_id,) = METHOD_ID.unpack_from(payload)
-    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=method_id)
+    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=id_of(payload))
 
 
 def _decode_variable(kind: str, payload: bytes, position: int) -> tuple[str | bytes | Table, int]:
@@ -202,6 +222,30 @@ def split_route(route: bytes) -> tuple[str, str]:
     cut = 1 + route[0]
     exchange, routing_key = route[1:cut], route[cut + 1 :]
     return exchange.decode(errors="surrogateescape"), routing_key.decode(errors="surrogateescape")
+
+
+def read_content(data: bytes, position: int, channel: int, frame_max: int) -> Content | None:
+    """A content that begins at `position` in its usual shape: a header and one body frame, both whole.
+
+    None for all else, which is for `read_frame` to judge.
+    """
+    start = position + FRAME.size + CONTENT.size
+    if len(data) < start:
+        return None
+    kind, number, size = FRAME.unpack_from(data, position)
+    end = position + FRAME.size + size
+    body_at = end + 1 + FRAME.size
+    if kind != HEADER or number != channel or size < CONTENT.size or len(data) <= body_at:
+        return None
+    class_id, weight, body_size = CONTENT.unpack_from(data, position + FRAME.size)
+    stop = body_at + body_size
+    if class_id != BASIC_CLASS or weight or len(data) <= stop or (frame_max and body_size > frame_max):
+        return None
+    if data[end] != FRAME_END or data[stop] != FRAME_END:
+        return None
+    if FRAME.unpack_from(data, end + 1) != (BODY, channel, body_size):
+        return None
+    return Content(data[start:end], data[body_at:stop], body_at, stop + 1)
 
 
 def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:

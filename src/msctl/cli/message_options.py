@@ -77,7 +77,7 @@ def _headers(pairs: Sequence[str]) -> dict[str, str]:
 def parse_rate(text: str) -> float:
     """Messages per second, of `100`, `0.5` or `100/s`, `30/m`. Raises UsageError."""
     number, slash, unit = text.strip().partition("/")
-    seconds = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}.get(unit if slash else "")
+    seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit if slash else "s")
     try:
         rate = float(number) / (seconds or 0.0)
     except (ValueError, ZeroDivisionError):

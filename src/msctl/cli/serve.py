@@ -10,8 +10,9 @@ import typer
 
 from msctl.cli.completion import OneService
 from msctl.cli.session import Settings
-from msctl.errors import ExitCode, UsageError
-from msctl.model import LOOPBACK, LogLine, ServiceSpec, Snapshot, State
+from msctl.errors import UsageError
+from msctl.model import LOOPBACK, LogLine, Snapshot
+from msctl.specs import ServiceSpec
 
 
 def serve(
@@ -44,7 +45,6 @@ def serve(
     chosen = port if port is not None else (spec.port if spec is not None else None)
     if chosen is None:
         raise UsageError(f"the service {service!r} has no port of its own", hint="give one: --port 8080")
-    audience = _Audience()
     run(
         lambda clock, logs: Single(
             project,
@@ -55,17 +55,12 @@ def serve(
             clock=clock,
             logs=logs,
         ),
-        audience,
+        _Audience(),
     )
-    if audience.failed:
-        raise typer.Exit(int(ExitCode.FAILED))
 
 
 class _Audience:
     """Shows the lines as they are: whoever runs us knows whose they are."""
-
-    def __init__(self) -> None:
-        self.failed = False
 
     def line(self, line: LogLine) -> None:
         sys.stdout.write(f"{line.text}\n")
@@ -74,12 +69,8 @@ class _Audience:
     def open(self) -> None:
         """Nothing to say: whoever runs us sees the port."""
 
-    def up(self, snapshot: Snapshot) -> bool:
-        service = snapshot.services[0]
-        self.failed = service.state is not State.READY
-        if self.failed:
-            sys.stderr.write(f"error: {service.name} is {service.state.value}: {service.reason}\n")
-        return not self.failed
+    def up(self, _snapshot: Snapshot) -> bool:
+        return True
 
 
 def _become(spec: ServiceSpec, host: str | None, port: int | None) -> None:

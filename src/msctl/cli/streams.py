@@ -63,13 +63,19 @@ def calm() -> None:
 
 
 async def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`. Raises BrokenPipeError where the reader has gone."""
+    """Write all of `data`. Raises BrokenPipeError where the reader has gone, MsctlError for the rest
+    (a full disk, say)."""
     view = memoryview(data)
     waits = True
     while view:
         if waits:
             waits = await _ready(fd, write=True)
-        view = view[os.write(fd, view[:PIPE_CHUNK] if waits else view) :]
+        try:
+            view = view[os.write(fd, view[:PIPE_CHUNK] if waits else view) :]
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise MsctlError(f"the output cannot be written: {exc.strerror or exc}") from exc
 
 
 async def chunks(fd: int) -> AsyncIterator[bytes]:
@@ -100,25 +106,28 @@ async def read_all(fd: int, *, limit: int, name: str) -> bytes:
 
 async def lines(fd: int, *, limit: int, name: str) -> AsyncIterator[bytes]:
     """Each line of `fd` without its line end, the last also without one. Raises as read_all does."""
-    rest: list[bytes] = []
+    parts: list[bytes] = []
     size = 0
     try:
         async for chunk in chunks(fd):
-            first, *others = chunk.split(b"\n")
-            rest.append(first)
-            size += len(first)
-            if size > limit:
-                raise UsageError(f"a line of {name} has more than the {limit} bytes that a message may have")
-            if not others:
-                continue
-            yield b"".join(rest)
-            for line in others[:-1]:
-                yield line
-            rest, size = [others[-1]], len(others[-1])
+            *ended, rest = chunk.split(b"\n")
+            for end in ended:
+                size += len(end)
+                _check_line(size, limit, name)
+                yield b"".join((*parts, end))
+                parts, size = [], 0
+            parts.append(rest)
+            size += len(rest)
+            _check_line(size, limit, name)
     except OSError as exc:
         raise unreadable(name, exc) from exc
     if size:
-        yield b"".join(rest)
+        yield b"".join(parts)
+
+
+def _check_line(size: int, limit: int, name: str) -> None:
+    if size > limit:
+        raise UsageError(f"a line of {name} has more than the {limit} bytes that a message may have")
 
 
 def unreadable(name: str, exc: OSError) -> MsctlError:

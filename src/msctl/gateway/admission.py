@@ -7,19 +7,20 @@ readers could read differently is refused here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from msctl.gateway.headers import Field, connection_options, loops, valid_request_id
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.target import BadTargetError, Target, is_authority, parse_target
+from msctl.gateway.tracecontext import Trace, continued
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A request that can be routed. `host` is what it was sent to, by its target or its Host field.
 
     `length` is None where there is no Content-Length. `upgrade` is "websocket" where the client asks
-    for that, and None for every other protocol, which is then simply not switched to.
+    for that, and None for every other protocol, which is then simply not switched to; `close`
+    is true then, because aiohttp's parser loses what follows such a request on its connection.
     """
 
     target: Target
@@ -28,7 +29,9 @@ class Admitted:
     chunked: bool
     expects_continue: bool
     upgrade: str | None
-    request_id: bytes | None
+    request_id: str | None
+    trace: Trace | None
+    close: bool
 
 
 def admit(
@@ -45,6 +48,7 @@ def admit(
     expectations: list[bytes] = []
     upgrades: list[bytes] = []
     request_ids: list[bytes] = []
+    traceparents: list[bytes] = []
     has_via = False
     for name, value in fields:
         collected = None
@@ -61,6 +65,8 @@ def admit(
             collected = upgrades
         elif lower == b"x-request-id":
             collected = request_ids
+        elif lower == b"traceparent":
+            collected = traceparents
         elif lower == b"via":
             has_via = True
         if collected is not None:
@@ -75,14 +81,17 @@ def admit(
         raise ProblemError(
             Problem(508, "The request has been through this gateway already.", error="proxy_loop_detected")
         )
+    upgrade = _upgrade(method, upgrades, fields, version) if upgrades else None
     return Admitted(
         target,
         host,
         length,
         chunked,
         bool(expectations) and _expects_continue(expectations, version) and (chunked or bool(length)),
-        _upgrade(method, upgrades, fields, version) if upgrades else None,
-        request_ids[0] if len(request_ids) == 1 and valid_request_id(request_ids[0]) else None,
+        upgrade,
+        request_ids[0].decode() if len(request_ids) == 1 and valid_request_id(request_ids[0]) else None,
+        continued(traceparents) if traceparents else None,
+        bool(upgrades) and upgrade is None,
     )
 
 

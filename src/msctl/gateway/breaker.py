@@ -17,7 +17,17 @@ class Breaker:
     `failures` in a row open it for `open_for` seconds times the openings in a row, at most `cap`.
     """
 
-    __slots__ = ("_cap", "_clock", "_ejections", "_failures", "_in_row", "_open_for", "_probing", "_until")
+    __slots__ = (
+        "_cap",
+        "_clock",
+        "_ejections",
+        "_failures",
+        "_in_row",
+        "_open_for",
+        "_probing",
+        "_until",
+        "pristine",
+    )
 
     def __init__(self, clock: Clock, *, failures: int = 5, open_for: float = 5.0, cap: float = 60.0) -> None:
         self._clock = clock
@@ -28,6 +38,8 @@ class Breaker:
         self._ejections = 0
         self._until: float | None = None
         self._probing = False
+        self.pristine = True
+        """Whether there is nothing to remember: closed, and no failure since the last success."""
 
     @property
     def state(self) -> BreakerState:
@@ -58,8 +70,10 @@ class Breaker:
             self._until = None
             self._ejections = 0
             self._probing = False
+        self.pristine = self._until is None
 
     def failed(self) -> None:
+        self.pristine = False
         if self._until is not None:
             if self._probing:
                 self._open()

@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
         self.exchanges = 0
         self.idle_since = 0.0
 
-    # --- what the pool and the upstream ask ---------------------------------------------------
+    # --- what the pool and the upstream ask -----------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._waiter = None
 
-    # --- what the event loop tells --------------------------------------------------------------
+    # --- what the event loop tells --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

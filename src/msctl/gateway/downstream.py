@@ -14,13 +14,20 @@ from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict
 
-from msctl.gateway.headers import Fields
+from msctl.gateway.headers import Fields, end_to_end
 from msctl.gateway.http1 import LAST_CHUNK, chunk, serialize_head
+from msctl.gateway.planning import Plan
+from msctl.gateway.respond import Edits
 
 _RESET = struct.pack("ii", 1, 0)
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+SMALL = 64 * 1024
+"""Bytes up to which a body is put behind its head and both sent at once."""
 
 
 class ClientGoneError(ConnectionError):
@@ -28,10 +35,13 @@ class ClientGoneError(ConnectionError):
 
 
 class Relayed(web.StreamResponse):
-    """Stands for a response that has been written already; aiohttp has nothing left to send."""
+    """Stands for a response that has been written already; aiohttp has nothing left to send.
 
-    def __init__(self, status: int, *, keep_alive: bool) -> None:
-        super().__init__(status=status)
+    It tells aiohttp whether the connection stays, and nothing else, so two of them serve for all.
+    """
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
         self._stays = keep_alive
 
     @property
@@ -45,8 +55,29 @@ class Relayed(web.StreamResponse):
         return None
 
 
+STAYS = Relayed(keep_alive=True)
+CLOSES = Relayed(keep_alive=False)
+
+
 class Downstream:
-    """Writes one response to a client. `keep_alive` may be taken back until the head is out."""
+    """Writes one response to a client. `keep_alive` may be taken back until the head is out.
+
+    `plan` and `edits` are what has become known of the request so far.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_held",
+        "edits",
+        "http11",
+        "keep_alive",
+        "plan",
+        "request",
+        "started",
+        "status",
+        "version",
+        "writer",
+    )
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
@@ -54,13 +85,16 @@ class Downstream:
         self.keep_alive = request.keep_alive
         self.started = False
         self.status = 0
-        self._http11 = request.version >= (1, 1)
+        self.version = request.version
+        self.http11 = self.version >= (1, 1)
         self._chunked = False
         self._held = b""
+        self.plan: Plan | None = None
+        self.edits: Edits | None = None
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         """A 1xx response; HTTP/1.0 clients do not know these (RFC 9110 §15.2)."""
-        if self._http11:
+        if self.http11:
             line = b"HTTP/1.1 %d %b" % (status, reason or _PHRASES.get(status, b""))
             await self.writer.write(serialize_head(line, fields))
 
@@ -72,18 +106,18 @@ class Downstream:
         self.started = True
         self.status = status
         if not bodiless and length is None:
-            if self._http11:
+            if self.http11:
                 self._chunked = True
                 fields.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self.keep_alive = False
         if status != 101:
             if not self.keep_alive:
-                if self._http11:
+                if self.http11:
                     fields.append((b"Connection", b"close"))
-            elif not self._http11:
+            elif not self.http11:
                 fields.append((b"Connection", b"keep-alive"))
-        line = b"HTTP/1.%d %d %b" % (self._http11, status, reason)
+        line = b"HTTP/1.%d %d %b" % (self.http11, status, reason)
         self._held = serialize_head(line, fields)
 
     async def flush(self) -> None:
@@ -104,19 +138,38 @@ class Downstream:
         if self._chunked:
             data = (chunk(data) if data else b"") + LAST_CHUNK
         if self._held:
-            data, self._held = self._held + data, b""
+            if len(data) > SMALL:
+                await self.flush()
+            else:
+                data, self._held = self._held + data, b""
         if data:
             await self.writer.write(data)
-        return Relayed(self.status, keep_alive=self.keep_alive)
+        return STAYS if self.keep_alive else CLOSES
+
+    async def answer(self, status: int, reason: bytes, fields: Fields, body: bytes) -> web.StreamResponse:
+        """A whole response of the gateway's own."""
+        fields.append((b"Date", http_date()))
+        bodiless = self.request.method == "HEAD" or status == 204
+        if status != 204:
+            fields.append((b"Content-Length", b"%d" % len(body)))
+        await self.start(status, reason, fields, length=len(body), bodiless=bodiless)
+        return await self.finish(b"" if bodiless else body)
 
     def abort(self) -> web.StreamResponse:
         """The response cannot be completed: the client must not take what it has for the whole."""
         abort(self.request)
-        return Relayed(self.status, keep_alive=False)
+        return CLOSES
+
+
+def edited(down: Downstream, fields: Fields) -> Fields:
+    """An upstream's fields as they go to the client."""
+    return end_to_end(fields) if down.edits is None else down.edits.apply(fields)
 
 
 class Collector(AbstractStreamWriter):
     """Keeps a hosted application's response in memory, at most `limit` bytes of it."""
+
+    chunked = False
 
     def __init__(self, limit: int) -> None:
         self.data = bytearray()
@@ -159,6 +212,8 @@ class MemoryDownstream(Downstream):
 
     def __init__(self, request: web.Request, limit: int) -> None:
         super().__init__(request)
+        self.version = HttpVersion11
+        self.http11 = True
         self._collector = Collector(limit)
         self.writer = self._collector
         self.fields: Fields = []
@@ -184,7 +239,7 @@ class MemoryDownstream(Downstream):
         self.fields = fields
 
     def abort(self) -> web.StreamResponse:
-        return Relayed(self.status, keep_alive=False)
+        return CLOSES
 
 
 def abort(request: web.BaseRequest) -> None:

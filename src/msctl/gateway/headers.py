@@ -9,8 +9,9 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from msctl.model import HeaderEdit
+from msctl.specs import HeaderEdit
 
 Field = tuple[bytes, bytes]
 Fields = list[Field]
@@ -38,7 +39,7 @@ FORWARDING = frozenset(
 )
 """What a peer says about who it asks for: believed only from peers that the user trusts."""
 
-_REBUILT = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"via", b"x-request-id"}
+_REBUILT = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"traceparent"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@\-]{1,128}")
 _FORWARDED_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 
@@ -55,12 +56,19 @@ def connection_options(fields: Iterable[Field]) -> frozenset[bytes]:
     )
 
 
-def end_to_end(fields: Iterable[Field], drop: frozenset[bytes] = HOP_BY_HOP) -> Fields:
-    """`fields` without those in `drop` (lower case) and those that Connection names."""
-    kept = [(name, value, name.lower()) for name, value in fields]
-    if any(lower == b"connection" for _, _, lower in kept):
-        drop = drop | (connection_options((n, v) for n, v, _ in kept) - _KEPT)
-    return [(name, value) for name, value, lower in kept if lower not in drop]
+def end_to_end(fields: Sequence[Field]) -> Fields:
+    """`fields` without the hop-by-hop ones and those that Connection names."""
+    out: Fields = []
+    has_connection = False
+    for field in fields:
+        lower = field[0].lower()
+        if lower not in HOP_BY_HOP:
+            out.append(field)
+        elif lower == b"connection":
+            has_connection = True
+    if has_connection and (named := connection_options(fields) - _KEPT - HOP_BY_HOP):
+        return [field for field in out if field[0].lower() not in named]
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,7 @@ class Trust:
         return any(address in network for network in self.networks)
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """The connection that a request came in on, and who we are on its way.
 
     `peer` is the address of the socket's other end, `scheme` what the listener speaks, `host` the
@@ -102,27 +109,30 @@ class Hop:
     forwarded: bool = False
 
 
-def request_fields(fields: Sequence[Field], hop: Hop, request_id: bytes) -> Fields:
-    """The fields to forward, without Host and framing, which belong to the connection they go out on."""
+def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fields:
+    """The fields to forward: end to end, with what this hop has to say of itself.
+
+    Without Host and framing, which belong to the connection they go out on, and X-Request-Id and
+    traceparent, which are new with every request. `keep_trace` keeps tracestate.
+    """
     out: Fields = []
     via: list[bytes] = []
     seen: dict[bytes, list[bytes]] = {}
-    named = connection_options(fields)
-    drop = _REBUILT | (named - _KEPT) if named else _REBUILT
+    named = connection_options(fields) - _KEPT
     for name, value in fields:
         lower = name.lower()
-        if lower in FORWARDING:
-            if hop.trusted and lower not in drop:
-                seen.setdefault(lower, []).append(value)
-        elif lower not in drop:
-            out.append((name, value))
-        elif lower == b"via":
+        if lower == b"via":
             via.append(value)
+        elif lower in _REBUILT or lower in named:
+            continue
+        elif lower in FORWARDING:
+            if hop.trusted:
+                seen.setdefault(lower, []).append(value)
+        elif lower != b"tracestate" or keep_trace:
+            out.append((name, value))
     host, peer = hop.host.encode("latin-1", "replace"), hop.peer.encode("ascii", "replace")
     out.append((b"Via", b", ".join([*via, f"{hop.version} {hop.pseudonym}".encode()])))
-    out.append(
-        (b"X-Forwarded-For", b", ".join([*seen.get(b"x-forwarded-for", ()), peer]) if peer else b"unknown")
-    )
+    out.append((b"X-Forwarded-For", b", ".join([*seen.get(b"x-forwarded-for", ()), peer or b"unknown"])))
     out.append((b"X-Forwarded-Proto", seen.get(b"x-forwarded-proto", [hop.scheme.encode()])[0]))
     if host or b"x-forwarded-host" in seen:
         out.append((b"X-Forwarded-Host", seen.get(b"x-forwarded-host", [host])[0]))
@@ -134,7 +144,6 @@ def request_fields(fields: Sequence[Field], hop: Hop, request_id: bytes) -> Fiel
         )
     elif b"forwarded" in seen:
         out.append((b"Forwarded", b", ".join(seen[b"forwarded"])))
-    out.append((b"X-Request-Id", request_id))
     return out
 
 

@@ -8,44 +8,100 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import weakref
-from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import WSCloseCode, web
-from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
 from aiohttp.streams import StreamReader
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+from multidict import CIMultiDictProxy
 
 from msctl.discovery.registry import Handler
 from msctl.gateway.deadline import DeadlineError
-from msctl.gateway.downstream import ClientGoneError, CollectedTooMuchError, MemoryDownstream, Relayed
+from msctl.gateway.downstream import (
+    CLOSES,
+    SMALL,
+    STAYS,
+    ClientGoneError,
+    CollectedTooMuchError,
+    Downstream,
+    MemoryDownstream,
+    edited,
+    http_date,
+)
 from msctl.gateway.headers import Fields, text
 from msctl.gateway.problems import Problem, ProblemError
+from msctl.gateway.respond import Edits
 from msctl.gateway.upstream import AttemptError, Body, BrokenResponseError, Outgoing, too_large
 from msctl.telemetry.logs import current_service
 
-_HOP_NAMES = (
-    "Connection",
-    "Keep-Alive",
-    "Proxy-Connection",
-    "TE",
-    "Trailer",
-    "Upgrade",
-    "Proxy-Authenticate",
+_BODILESS = frozenset({100, 101, 102, 103, 204, 205, 304})
+_BODY_TYPES = (bytes, type(None), bytearray)
+_UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_clock_lines = (b"", "")
+_PASSING = frozenset(
+    {"Content-Type", "Last-Modified", "ETag", "Cache-Control", "Location", "Vary", "Expires"}
 )
+"""Names, as aiohttp writes them, of fields that pass as they are and that the gateway never adds."""
+_PLAIN_NAMES = frozenset(
+    {"Content-Type", "Content-Length", "Date", "Server", "Last-Modified", "ETag", "Cache-Control"}
+)
+"""Names, as aiohttp writes them, of fields that pass as they are: the usual head needs no second look."""
 
 
 class HostedRequest(web.Request):
     """The request as the application sees it; the gateway has the last word on the response's head."""
 
-    ATTRS = web.Request.ATTRS | frozenset({"gateway_hook"})
-    gateway_hook: Callable[[web.StreamResponse], None]
+    ATTRS = web.Request.ATTRS | frozenset({"gateway_out", "gateway_sockets"})
+    gateway_out: Outgoing
+    gateway_sockets: weakref.WeakSet[web.WebSocketResponse]
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        pairs = self.headers.items()
+        return tuple((name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in pairs)
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
-        self.gateway_hook(response)
+        out = self.gateway_out
+        down = out.down
+        down.started = True
+        down.status = response.status
+        out.deadline.move(out.limits.idle_timeout, "body")
+        # Asking one of aiohttp's responses for its class is slow: they are abstract mappings.
+        if type(response) is not web.Response and isinstance(response, web.WebSocketResponse):
+            self.gateway_sockets.add(response)
+            for name, value in (down.edits or Edits(out.request_id)).sign([]):
+                response.headers.add(text(name), text(value))
+        else:
+            _edit_head(response, out)
+
+
+def _edit_head(response: web.StreamResponse, out: Outgoing) -> None:
+    """Called with the final head, just before it is written."""
+    down, headers = out.down, response.headers
+    edits = down.edits or Edits(out.request_id)
+    if edits.plain and _PLAIN_NAMES.issuperset(headers):
+        headers["X-Request-Id"] = edits.request_id
+    else:
+        chunked = "Transfer-Encoding" in headers and bool(getattr(down.writer, "chunked", False))
+        fields: Fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in headers.items()]
+        fields = edits.apply(fields)
+        headers.clear()
+        headers.extend([(text(name), text(value)) for name, value in fields])
+        if chunked:
+            headers["Transfer-Encoding"] = "chunked"
+    if down.http11:
+        if not (down.keep_alive and response.keep_alive):
+            response.force_close()
+            headers["Connection"] = "close"
+    elif not down.keep_alive or "Content-Length" not in headers:
+        response.force_close()
+    else:
+        headers["Connection"] = "keep-alive"
+    if type(down) is MemoryDownstream:
+        down.fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in headers.items()]
 
 
 class HostedUpstream:
@@ -60,6 +116,7 @@ class HostedUpstream:
         self._handler = handler
         self._client_max_size = client_max_size
         self._log = log
+        self._loop = asyncio.get_running_loop()
         self._sockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
 
     @property
@@ -71,86 +128,66 @@ class HostedUpstream:
         return 0
 
     async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:  # noqa: ARG002 - no connection
-        down = out.down
-        await out.invite()
-        request = self._request(out)
         deadline = out.deadline
-        writer, content = down.writer, out.body.content
-        traffic = getattr(down.request.protocol, "received", None)
-        deadline.progress = (
-            (lambda: writer.output_size + content.total_bytes)
-            if traffic is None
-            else (lambda: writer.output_size + down.request.protocol.received)  # type: ignore[attr-defined] # of ours
-        )
+        if out.expects_continue:
+            await out.invite()
+        request = self._request(out)
+        deadline.watched = out
         deadline.move(out.limits.response_timeout, "response")
         token = current_service.set(self._service)
         try:
-            try:
-                with deadline:
-                    response = await self._answer(request, out)
-            finally:
-                current_service.reset(token)
-                request._finish()
+            with deadline:
+                try:
+                    response = await self._handler(request)
+                except web.HTTPException as answer:
+                    response = answer
+                if _is_whole(response, request):
+                    return await _write(response, out)
+                started = out.down.started
+                _check(response, request, started=started)
+                if not started:
+                    await response.prepare(request)
+                await response.write_eof()
+                if not out.down.started:
+                    raise TypeError("the handler returned a response that had been sent before")
         except DeadlineError as error:
             raise self._late(out) from error
-        if isinstance(response, web.HTTPException):
+        except ProblemError:
+            raise
+        except Exception as error:
+            raise self._failed(error, out) from error
+        finally:
+            current_service.reset(token)
+            request._finish()
+        if type(response) is not web.Response and isinstance(response, web.HTTPException):
             # aiohttp warns about an exception that is returned; what is left of it is only its status.
-            return Relayed(response.status, keep_alive=bool(response.keep_alive))
+            return STAYS if response.keep_alive else CLOSES
         return response
 
-    async def _answer(self, request: HostedRequest, out: Outgoing) -> web.StreamResponse:
-        down = out.down
-        try:
-            try:
-                response = await self._handler(request)
-            except web.HTTPException as answer:
-                response = answer
-            if not isinstance(response, web.StreamResponse):
-                raise TypeError(f"the handler returned {type(response).__name__}, not a response")
-            if down.started:
-                missing = down.writer.length
-                # Response and FileResponse keep their own account of what they send.
-                if missing and type(response) is web.StreamResponse and request.method != "HEAD":
-                    raise _ShortBodyError(missing)
-            else:
-                await response.prepare(request)
-            await response.write_eof()
-            if not down.started:
-                raise TypeError("the handler returned a response that was sent before")
-            return response
-        except (asyncio.CancelledError, ProblemError):
-            raise
-        except Exception as error:  # noqa: BLE001 - an application may raise anything
-            return self._failed(error, out)
-
-    def _failed(self, error: Exception, out: Outgoing) -> web.StreamResponse:
+    def _failed(self, error: Exception, out: Outgoing) -> Exception:
         """The application's error: nobody else's, and never a clean end of what had begun."""
-        down = out.down
+        down, head = out.down, out.head
         transport = down.request.transport
         if isinstance(error, ConnectionError) and (transport is None or transport.is_closing()):
-            raise ClientGoneError("the client closed the connection") from error
+            return ClientGoneError("the client closed the connection")
         if isinstance(error, CollectedTooMuchError):
-            raise AttemptError(
-                Problem(502, f"The answer of {self._service} is too long.", service=self._service),
-                answered=True,
-            ) from error
+            problem = Problem(502, f"The answer of {self._service} is too long.", service=self._service)
+            return AttemptError(problem, answered=True)
         if isinstance(error, _ShortBodyError):
             reason = f"{self._service} ended its response {error.missing} bytes before the end of the body"
             self._log.error("%s", reason)
-            raise BrokenResponseError(reason, down.abort()) from error
+            return BrokenResponseError(reason, down.abort())
         self._log.error(
             "%s %s: the handler of %s raised %s",
-            out.method,
-            out.target.partition("?")[0],
+            head.method,
+            head.target.partition("?")[0],
             self._service,
             type(error).__name__,
             exc_info=error,
         )
         if down.started:
-            raise BrokenResponseError(
-                f"{self._service} failed in the middle of its response", down.abort()
-            ) from error
-        raise AttemptError(
+            return BrokenResponseError(f"{self._service} failed in the middle of its response", down.abort())
+        return AttemptError(
             Problem(
                 500,
                 f"The service {self._service} failed to handle the request; its log has the traceback.",
@@ -159,7 +196,7 @@ class HostedUpstream:
                 instance=self._instance,
             ),
             answered=True,
-        ) from error
+        )
 
     def _late(self, out: Outgoing) -> Exception:
         if out.down.started:
@@ -176,35 +213,19 @@ class HostedUpstream:
         )
 
     def _request(self, out: Outgoing) -> HostedRequest:
-        given = out.down.request
-        body = out.body
-        fields: Fields = (
-            [(b"Host", out.host.encode("latin-1")), *out.fields] if out.host else list(out.fields)
-        )
-        if body.chunked:
-            fields.append((b"Transfer-Encoding", b"chunked"))
-        elif body.length is not None:
-            fields.append((b"Content-Length", b"%d" % body.length))
-        if out.upgrade is not None:
-            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.upgrade.encode())]
-        headers = CIMultiDict([(text(name), text(value)) for name, value in fields])
-        path, mark, query = out.target.partition("?")
-        url = (
-            URL.build(path=path, query_string=query, encoded=True)
-            if mark
-            else URL.build(path=path, encoded=True)
-        )
+        head, body, down = out.head, out.body, out.down
+        given = down.request
         message = RawRequestMessage(
-            out.method,
-            out.target,
-            HttpVersion11 if isinstance(out.down, MemoryDownstream) else given.version,
-            CIMultiDictProxy(headers),
-            tuple(fields),
-            not out.down.keep_alive,
+            head.method,
+            head.target,
+            down.version,
+            CIMultiDictProxy(head.headers(out.request_id, out.traceparent)),
+            (),
+            not down.keep_alive,
             None,
-            out.upgrade is not None,
+            head.upgrade is not None,
             body.chunked,
-            url,
+            head.url,
         )
         content = body.content
         if body.kept:
@@ -215,49 +236,14 @@ class HostedUpstream:
             message,
             content,
             given.protocol,
-            out.down.writer,
+            down.writer,
             given.task,
-            asyncio.get_running_loop(),
+            self._loop,
             client_max_size=self._client_max_size,
         )
-        request.gateway_hook = lambda response: self._edit(response, out)
+        request.gateway_out = out
+        request.gateway_sockets = self._sockets
         return request
-
-    def _edit(self, response: web.StreamResponse, out: Outgoing) -> None:
-        """Called with the final head, just before it is written."""
-        down = out.down
-        down.started = True
-        down.status = response.status
-        out.deadline.move(out.limits.idle_timeout, "body")
-        headers = response.headers
-        if isinstance(response, web.WebSocketResponse):
-            self._sockets.add(response)
-            for name, value in out.respond(101, []):
-                headers.add(text(name), text(value))
-            return
-        if not down.keep_alive:
-            response.force_close()
-        chunked = headers.get("Transfer-Encoding")
-        fields: Fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in headers.items()]
-        edited = out.respond(response.status, fields)
-        if edited is not fields:
-            headers.clear()
-            headers.extend([(text(name), text(value)) for name, value in edited])
-        else:
-            headers.clear()
-            headers.extend([(text(name), text(value)) for name, value in fields])
-        if chunked is not None and getattr(out.down.writer, "chunked", False):
-            headers["Transfer-Encoding"] = "chunked"
-        if isinstance(down, MemoryDownstream):
-            down.fields = edited
-        http11 = down.request.version >= (1, 1)
-        if not http11 and "Content-Length" not in headers:
-            response.force_close()
-        if not response.keep_alive:
-            if http11:
-                headers["Connection"] = "close"
-        elif not http11:
-            headers["Connection"] = "keep-alive"
 
     async def drain(self) -> None:
         for socket in list(self._sockets):
@@ -266,6 +252,117 @@ class HostedUpstream:
 
     async def close(self) -> None:
         return None
+
+
+def _is_whole(response: web.StreamResponse, request: HostedRequest) -> bool:
+    """Whether a response is of the usual kind: all of it at hand, nothing to be done to it on the way.
+
+    Such a response is written as one from a socket would be, at a fraction of what its general way
+    through aiohttp costs. Whatever else a response may be goes that general way.
+    """
+    if (
+        type(response) is not web.Response
+        or response.prepared
+        or response.compression
+        or response.chunked
+        or response._cookies
+        or request.method == "HEAD"
+        or response.status in _BODILESS
+        or type(response.body) not in _BODY_TYPES
+    ):
+        return False
+    match = request._match_info
+    if match is not None:
+        for app in match.apps:
+            if app.on_response_prepare:
+                return False
+    return True
+
+
+async def _write(response: web.StreamResponse, out: Outgoing) -> web.StreamResponse:
+    """Write a whole response; the fields that aiohttp would add are added."""
+    down, headers = out.down, response.headers
+    body: bytes = response.body or b""  # type: ignore[attr-defined] # a web.Response has one
+    if response.keep_alive is False:
+        down.keep_alive = False
+    edits = down.edits
+    if (
+        edits is not None
+        and edits.plain
+        and type(down) is Downstream
+        and down.http11
+        and _PASSING.issuperset(headers)
+        and ("Content-Type" in headers or not body)
+    ):
+        theirs = response.reason
+        for name, value in headers.items():
+            theirs = f"{theirs}\r\n{name}: {value}"
+        _refuse_control_characters(theirs, len(headers))
+        close = "" if down.keep_alive else "Connection: close\r\n"
+        head = (
+            f"HTTP/1.1 {response.status} {theirs}\r\nContent-Length: {len(body)}\r\n"
+            f"{_date_and_server()}X-Request-Id: {edits.request_id}\r\n{close}\r\n"
+        )
+        down.started = True
+        down.status = response.status
+        data = head.encode("utf-8", "surrogateescape")
+        if len(body) <= SMALL:
+            await down.writer.write(data + body)
+        else:
+            out.deadline.move(out.limits.idle_timeout, "body")
+            await down.writer.write(data)
+            await down.writer.write(body)
+        return STAYS if down.keep_alive else CLOSES
+    return await _write_edited(response, body, out)
+
+
+async def _write_edited(response: web.StreamResponse, body: bytes, out: Outgoing) -> web.StreamResponse:
+    """The same, where the head has more to it than usual."""
+    down, headers = out.down, response.headers
+    out.deadline.move(out.limits.idle_timeout, "body")
+    theirs = "\r\n".join([response.reason, *(f"{name}: {value}" for name, value in headers.items())])
+    _refuse_control_characters(theirs, len(headers))
+    fields: Fields = [
+        (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()
+    ]
+    if "Content-Length" not in headers:
+        fields.append((b"Content-Length", b"%d" % len(body)))
+    if body and "Content-Type" not in headers:
+        fields.append((b"Content-Type", b"application/octet-stream"))
+    if "Date" not in headers:
+        fields.append((b"Date", http_date()))
+    if "Server" not in headers:
+        fields.append((b"Server", SERVER_SOFTWARE.encode()))
+    reason = response.reason.encode()
+    await down.start(response.status, reason, edited(down, fields), length=len(body), bodiless=False)
+    return await down.finish(bytes(body))
+
+
+def _date_and_server() -> str:
+    global _clock_lines
+    date = http_date()
+    if _clock_lines[0] is not date:
+        _clock_lines = (date, f"Date: {date.decode()}\r\nServer: {SERVER_SOFTWARE}\r\n")
+    return _clock_lines[1]
+
+
+def _refuse_control_characters(head: str, ends: int) -> None:
+    """A head with so many line ends must have no other ones in it, nor anything else that is unprintable."""
+    if head.count("\n") != ends or head.count("\r") != ends or _UNSAFE.search(head):
+        raise ValueError("a header field of the response has a control character in it")
+
+
+def _check(response: object, request: HostedRequest, *, started: bool) -> None:
+    """Raises for what is no response, or one that was begun and has not been written to its end."""
+    if type(response) is web.Response:
+        return
+    if not isinstance(response, web.StreamResponse):
+        raise TypeError(f"the handler returned {type(response).__name__}, not a response")
+    # Response and FileResponse keep their own account of what they send.
+    if started and type(response) is web.StreamResponse and request.method != "HEAD":
+        missing = request.gateway_out.down.writer.length
+        if missing:
+            raise _ShortBodyError(missing)
 
 
 class _ShortBodyError(Exception):

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from msctl.clock import Clock
-from msctl.model import RateLimitSpec
+from msctl.specs import RateLimitSpec
 
 MAX_CLIENTS = 10_000
 
@@ -78,25 +78,26 @@ class RetryBudget:
         self._requests = 0
         self._retries = 0
 
-    def request(self) -> None:
-        self._now()[1] += 1
+    def request(self, now: float) -> None:
+        """A request is made at `now` (the clock's monotonic time, which the caller has at hand)."""
+        self._second(int(now))[1] += 1
         self._requests += 1
 
     def retry(self) -> bool:
         """Whether one more retry is allowed; it is counted if so."""
-        second = self._now()
+        second = self._second(int(self._clock.monotonic()))
         if self._retries >= self._ratio * self._requests + self._floor * self._window:
             return False
         second[2] += 1
         self._retries += 1
         return True
 
-    def _now(self) -> list[int]:
-        now = int(self._clock.monotonic())
-        while self._seconds and self._seconds[0][0] <= now - self._window:
-            _, requests, retries = self._seconds.popleft()
-            self._requests -= requests
-            self._retries -= retries
-        if not self._seconds or self._seconds[-1][0] != now:
-            self._seconds.append([now, 0, 0])
-        return self._seconds[-1]
+    def _second(self, now: int) -> list[int]:
+        seconds = self._seconds
+        if not seconds or seconds[-1][0] != now:
+            while seconds and seconds[0][0] <= now - self._window:
+                _, requests, retries = seconds.popleft()
+                self._requests -= requests
+                self._retries -= retries
+            seconds.append([now, 0, 0])
+        return seconds[-1]

@@ -33,16 +33,6 @@ class Observer(Protocol):
     def rate_limited(self, route: str) -> None: ...
 
 
-class NoObserver:
-    """Measures nothing."""
-
-    def _ignore(self, *_: object, **__: object) -> None:
-        return None
-
-    request_started = request_finished = attempt_finished = retried = _ignore
-    breaker_changed = target_ready = rate_limited = _ignore
-
-
 KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
 )

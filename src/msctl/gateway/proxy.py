@@ -18,7 +18,7 @@ from msctl.gateway.problems import ProblemError
 from msctl.gateway.remote import IDEMPOTENT
 from msctl.gateway.targets import Instance, Targets
 from msctl.gateway.upstream import AttemptError, BrokenResponseError, Outgoing
-from msctl.model import Balance, GatewaySpec
+from msctl.specs import Balance, GatewaySpec
 
 FAILURE = 500
 """From this status on a response counts as the instance's failure."""
@@ -32,7 +32,7 @@ class Proxy:
         spec: GatewaySpec,
         targets: Targets,
         clock: AsyncClock,
-        observer: Observer,
+        observer: Observer | None,
         log: logging.Logger,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -40,54 +40,55 @@ class Proxy:
         self._targets = targets
         self._clock = clock
         self._observer = observer
+        self._now = clock.monotonic
         self._log = log
         self._jitter = jitter
         self._budgets: dict[str, RetryBudget] = {}
 
     async def forward(self, out: Outgoing, balance: Balance) -> web.StreamResponse:
         """The response that `out` got; raises ProblemError, BrokenResponseError or ClientGoneError."""
-        budget = self._budget(out.service)
-        budget.request()
+        started = self._now()
+        budget = self._budgets.get(out.service) or self._budget(out.service)
+        budget.request(started)
         tried: list[Instance] = []
         fresh = False
         while True:
             instance = self._targets.choose(out.service, balance, tried)
+            breaker = instance.breaker
+            verdict = breaker.cancelled
+            status: int | None = None
+            instance.in_flight += 1
+            if not breaker.pristine:
+                breaker.enter()
             try:
-                return await self._attempt(instance, out, fresh=fresh)
+                response = await instance.upstream.send(out, fresh=fresh)
+                status = out.down.status
+                verdict = breaker.failed if status >= FAILURE else breaker.succeeded
+                return response
             except AttemptError as error:
-                attempts = len(tried) + 1
-                if attempts > out.limits.retries or not _repeatable(out, error) or not budget.retry():
-                    raise ProblemError(error.problem.at(attempts)) from error
-                self._observer.retried(out.service, error.problem.error or "error")
-                tried.append(instance)
-                fresh = error.stale
                 if not error.stale:
-                    await self._clock.sleep(self._pause(attempts))
-
-    async def _attempt(self, instance: Instance, out: Outgoing, *, fresh: bool) -> web.StreamResponse:
-        breaker = instance.breaker
-        started = self._clock.monotonic()
-        status: int | None = None
-        verdict = breaker.cancelled
-        instance.enter()
-        try:
-            response = await instance.upstream.send(out, fresh=fresh)
-            status = out.down.status
-            verdict = breaker.failed if status >= FAILURE else breaker.succeeded
-            return response
-        except AttemptError as error:
-            if not error.stale:
+                    verdict = breaker.failed
+                failure = error
+            except BrokenResponseError:
+                status = out.down.status
                 verdict = breaker.failed
-            raise
-        except BrokenResponseError:
-            status = out.down.status
-            verdict = breaker.failed
-            raise
-        finally:
-            instance.leave(verdict)
-            self._observer.attempt_finished(
-                out.service, instance.name, status, self._clock.monotonic() - started
-            )
+                raise
+            finally:
+                instance.in_flight -= 1
+                if not breaker.pristine or verdict != breaker.succeeded:
+                    instance.judge(verdict)
+                if self._observer is not None:
+                    now = self._now()
+                    self._observer.attempt_finished(out.service, instance.name, status, now - started)
+                    started = now
+            tried.append(instance)
+            if len(tried) > out.limits.retries or not _repeatable(out, failure) or not budget.retry():
+                raise ProblemError(failure.problem.at(len(tried))) from failure
+            if self._observer is not None:
+                self._observer.retried(out.service, failure.problem.error or "error")
+            fresh = failure.stale
+            if not fresh:
+                await self._clock.sleep(self._pause(len(tried)))
 
     def _pause(self, attempt: int) -> float:
         """Between tries: twice as long each time, jittered so that clients do not come back together."""
@@ -117,4 +118,4 @@ def _repeatable(out: Outgoing, error: AttemptError) -> bool:
         or (error.problem.status == 504 and not error.unsent)
     ):
         return False
-    return error.unsent or out.method in IDEMPOTENT
+    return error.unsent or out.head.method in IDEMPOTENT

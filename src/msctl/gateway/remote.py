@@ -14,15 +14,14 @@ from aiohttp import web
 
 from msctl.gateway.connection import Connection, Pool, PoolFullError, UpstreamClosedError
 from msctl.gateway.deadline import Deadline, DeadlineError
-from msctl.gateway.downstream import ClientGoneError, MemoryDownstream, http_date
-from msctl.gateway.headers import Fields
+from msctl.gateway.downstream import ClientGoneError, MemoryDownstream, edited, http_date
+from msctl.gateway.headers import end_to_end
 from msctl.gateway.http1 import (
     LAST_CHUNK,
     IncompleteResponseError,
     MalformedResponseError,
     ResponseHead,
     chunk,
-    serialize_head,
 )
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.tunnel import GOING_AWAY, Tunnel
@@ -88,15 +87,19 @@ class RemoteUpstream:
         self, connection: Connection, out: Outgoing, deadline: Deadline, loop: asyncio.AbstractEventLoop
     ) -> web.StreamResponse:
         body, limits = out.body, out.limits
-        connection.begin(out.method)
+        connection.begin(out.head.method)
         uploader: asyncio.Task[None] | None = None
-        await out.invite()
+        if out.expects_continue:
+            await out.invite()
         if body.kept is None and (body.content.is_eof() or self._worth_keeping(out)):
             deadline.move(limits.idle_timeout, "request body")
             await body.keep()
         head = self._head(out)
         if body.kept is not None:
-            connection.send(head + body.kept if body.kept else head)
+            if not body.kept:
+                connection.send(head + LAST_CHUNK if body.chunked else head)
+            else:
+                connection.send(head + (chunk(body.kept) + LAST_CHUNK if body.chunked else body.kept))
             deadline.move(limits.response_timeout, "response")
         else:
             connection.send(head)
@@ -106,9 +109,7 @@ class RemoteUpstream:
             while (answer := await connection.head()).status < 200 and answer.status != 101:
                 if answer.status != 100:
                     # We never ask for a 100, so nobody waits for one.
-                    await out.down.interim(
-                        answer.status, answer.reason, out.respond(answer.status, answer.fields)
-                    )
+                    await out.down.interim(answer.status, answer.reason, end_to_end(answer.fields))
             if answer.status == 101:
                 return await self._switch(connection, out, answer, deadline)
             return await self._relay(connection, out, answer, deadline)
@@ -118,26 +119,16 @@ class RemoteUpstream:
                 await asyncio.gather(uploader, return_exceptions=True)
 
     def _head(self, out: Outgoing) -> bytes:
-        body = out.body
-        fields: Fields = [
-            (b"Host", out.host.encode("latin-1") if out.host else self._authority.encode()),
-            *out.fields,
-        ]
-        if body.chunked and body.kept is None:
-            fields.append((b"Transfer-Encoding", b"chunked"))
-        elif body.chunked:
-            fields.append((b"Content-Length", b"%d" % len(body.kept or b"")))
-        elif body.length is not None:
-            fields.append((b"Content-Length", b"%d" % body.length))
-        if out.upgrade is not None:
-            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.upgrade.encode())]
-        line = f"{out.method} {out.target} HTTP/1.1".encode("utf-8", "surrogateescape")
-        return serialize_head(line, fields)
+        head = out.head
+        own = f"X-Request-Id: {out.request_id}\r\ntraceparent: {out.traceparent}\r\n\r\n"
+        if not head.host:
+            own = f"Host: {self._authority}\r\n{own}"
+        return head.prefix + own.encode("latin-1")
 
     def _worth_keeping(self, out: Outgoing) -> bool:
         """Whether the body is small enough, and the method such, that it may have to be sent again."""
         length = out.body.length
-        return length is not None and length <= self._retry_body and out.method in IDEMPOTENT
+        return length is not None and length <= self._retry_body and out.head.method in IDEMPOTENT
 
     async def _upload(self, connection: Connection, out: Outgoing, deadline: Deadline) -> None:
         """Send the body as it comes; a body that fails ends the exchange, so the upstream never sees
@@ -165,7 +156,7 @@ class RemoteUpstream:
     ) -> web.StreamResponse:
         down, idle = out.down, out.limits.idle_timeout
         deadline.move(idle, "response body")
-        fields = out.respond(answer.status, answer.fields)
+        fields = edited(down, answer.fields)
         if answer.status == 204:
             fields = [field for field in fields if field[0].lower() != b"content-length"]
         if not any(name.lower() == b"date" for name, _ in fields):
@@ -186,10 +177,10 @@ class RemoteUpstream:
     ) -> web.StreamResponse:
         """The upstream changed the protocol: from now on bytes pass, both ways."""
         down = out.down
-        if out.upgrade is None or isinstance(down, MemoryDownstream):
+        if out.head.upgrade is None or isinstance(down, MemoryDownstream):
             raise MalformedResponseError("it switched protocols without having been asked to")
-        fields = out.respond(101, answer.fields)
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.upgrade.encode())]
+        fields = edited(down, answer.fields)
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.head.upgrade.encode())]
         await down.start(101, answer.reason, fields, length=0, bodiless=True)
         await down.flush()
         tunnel = Tunnel(connection, down.request, deadline, out.limits.idle_timeout)
@@ -201,7 +192,7 @@ class RemoteUpstream:
         down.keep_alive = False
         return await down.finish()
 
-    # --- failures, in words -----------------------------------------------------------------------
+    # --- failures, in words ---------------------------------------------------------------------------
 
     def _unreachable(self, error: Exception, out: Outgoing) -> AttemptError:
         if isinstance(error, PoolFullError):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msctl.gateway.headers import Field, text
-from msctl.gateway.target import path_elements
-from msctl.model import RouteSpec
 from msctl.routing import is_variable, route_elements
+from msctl.specs import RouteSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,11 @@ class Rule:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A route and what its path's variables stand for in this request."""
 
     rule: Rule
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -174,19 +173,16 @@ def _variables(rule: Rule, elements: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def upstream_path(rule: Rule, path: str) -> str:
-    """The path to forward: as sent, or with the matched prefix taken off or replaced.
-
-    The rest keeps its bytes. An empty rest becomes "/" where there is no replacement.
-    """
+    """The path to forward: as sent, or with the matched prefix taken off or replaced."""
     spec = rule.spec
-    if not spec.strip_prefix and spec.rewrite is None:
-        return path
-    replacement = "" if spec.rewrite is None else spec.rewrite.rstrip("/")
+    if spec.rewrite is not None:
+        return spec.rewrite if spec.exact else replace_prefix(rule, path, spec.rewrite)
+    return replace_prefix(rule, path, "/") if spec.strip_prefix else path
+
+
+def replace_prefix(rule: Rule, path: str, prefix: str) -> str:
+    """`path` with what the route matched replaced; the rest keeps its bytes."""
     rest = path[1:].split("/")[len(rule.elements) :]
     if not rest:
-        return (spec.rewrite if spec.rewrite else replacement) or "/"
-    return f"{replacement}/{'/'.join(rest)}"
-
-
-def elements_of(path: str) -> tuple[str, ...]:
-    return path_elements(path)
+        return prefix or "/"
+    return f"{prefix.rstrip('/')}/{'/'.join(rest)}"

@@ -7,13 +7,11 @@ and of that only what RFC 3986 §6.2.2.2 calls equivalent (unreserved characters
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f#]")
-_AUTHORITY = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[\w\-.~!$&'()*+,;=:]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?",
-    re.ASCII,
-)
+# Narrower than RFC 3986's reg-name: its sub-delims have no place in a host, and a comma makes a list.
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?", re.ASCII)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SEPARATORS = re.compile(r"[/\\]|%2[Ff]|%5[Cc]")
@@ -25,8 +23,7 @@ class BadTargetError(Exception):
     """A target or a Host that cannot be forwarded; the text says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A parsed target. `path` and `query` are as sent; `query` is None where there is no `?`.
 
     `authority` is that of an absolute-form target, which then overrides Host. `asterisk` is the

@@ -18,7 +18,8 @@ from msctl.gateway.observe import Observer
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.remote import RemoteUpstream
 from msctl.gateway.upstream import Upstream
-from msctl.model import Balance, BreakerState, GatewaySpec, TargetSnapshot
+from msctl.model import BreakerState, TargetSnapshot
+from msctl.specs import Balance, GatewaySpec
 
 NO_INSTANCE_RETRY = 1.0
 """Seconds that a client is told to wait when a service has no instance at all."""
@@ -29,7 +30,9 @@ class Instance:
 
     __slots__ = ("_observer", "_reported", "breaker", "endpoint", "in_flight", "upstream")
 
-    def __init__(self, endpoint: Endpoint, upstream: Upstream, breaker: Breaker, observer: Observer) -> None:
+    def __init__(
+        self, endpoint: Endpoint, upstream: Upstream, breaker: Breaker, observer: Observer | None
+    ) -> None:
         self.endpoint = endpoint
         self.upstream = upstream
         self.breaker = breaker
@@ -41,15 +44,10 @@ class Instance:
     def name(self) -> str:
         return self.endpoint.instance
 
-    def enter(self) -> None:
-        self.in_flight += 1
-        self.breaker.enter()
-
-    def leave(self, verdict: Callable[[], None]) -> None:
-        """The attempt is over; `verdict` is what to tell the breaker."""
-        self.in_flight -= 1
+    def judge(self, verdict: Callable[[], None]) -> None:
+        """An attempt is over; `verdict` is what to tell the breaker."""
         verdict()
-        if (state := self.breaker.state) is not self._reported:
+        if self._observer is not None and (state := self.breaker.state) is not self._reported:
             self._reported = state
             self._observer.breaker_changed(self.endpoint.service, self.name, state)
 
@@ -77,7 +75,7 @@ class Targets:
         clock: Clock,
         *,
         balancer: Balancer,
-        observer: Observer,
+        observer: Observer | None,
         log: logging.Logger,
         pool_size: Callable[[str], int],
     ) -> None:
@@ -104,7 +102,7 @@ class Targets:
         Raises ProblemError (503) where the service has none, or where every breaker is open.
         """
         instances = self.instances(service)
-        if len(instances) == 1 and instances[0].breaker.admits:
+        if len(instances) == 1 and (instances[0].breaker.pristine or instances[0].breaker.admits):
             return instances[0]
         if not instances:
             why = self._registry.absence(service)
@@ -161,17 +159,21 @@ class Targets:
             instance = kept.pop(endpoint, None)
             if instance is None:
                 instance = self._build(endpoint)
-                self._observer.target_ready(service, endpoint.instance, True)
+                self._tell(service, endpoint.instance, ready=True)
             instances.append(instance)
         current = {instance.name for instance in instances}
         for instance in kept.values():
             if instance.name not in current:
-                self._observer.target_ready(service, instance.name, False)
+                self._tell(service, instance.name, ready=False)
             task = asyncio.get_running_loop().create_task(instance.upstream.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         self._known[service] = (endpoints, tuple(instances))
         return self._known[service][1]
+
+    def _tell(self, service: str, instance: str, *, ready: bool) -> None:
+        if self._observer is not None:
+            self._observer.target_ready(service, instance, ready)
 
     def _build(self, endpoint: Endpoint) -> Instance:
         spec = self._spec

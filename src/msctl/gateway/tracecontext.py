@@ -6,41 +6,30 @@ are random. Pure but for that.
 
 from __future__ import annotations
 
-import random
+import os
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from msctl.gateway.headers import Field, Fields
 from msctl.telemetry.context import current_trace
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\s]*)?")
-_SAMPLED = b"01"
-
-Random = Callable[[int], int]
 
 
-def continue_trace(fields: Sequence[Field], random_bits: Random = random.getrandbits) -> Fields:
-    """`fields` with our own traceparent: the same trace id, a new parent id.
+class Trace(NamedTuple):
+    """A trace to go on with: its id and its flags, as they stand in traceparent."""
 
-    Without a valid traceparent a new trace begins and tracestate, which belonged to the old one, is
-    dropped (W3C Trace Context §4.3). A new trace is marked as sampled, so that the tracers behind us
-    record it unless they decide otherwise.
+    trace_id: str
+    flags: str
+
+
+def continued(traceparents: Sequence[bytes]) -> Trace | None:
+    """The caller's trace, None where it sent no traceparent, more than one, or an invalid one.
+
+    Without one a new trace begins, and tracestate, which belonged to the old one, must be dropped
+    (W3C Trace Context §4.3).
     """
-    given = [value for name, value in fields if name.lower() == b"traceparent"]
-    kept = _valid(given[0]) if len(given) == 1 else None
-    drop = {b"traceparent"} if kept else {b"traceparent", b"tracestate"}
-    out = [field for field in fields if field[0].lower() not in drop] if given or not kept else list(fields)
-    context = current_trace.get()
-    if context is not None:
-        out.append((b"traceparent", context.traceparent.encode()))
-        return out
-    trace_id, flags = kept or (_identifier(random_bits, 128), _SAMPLED)
-    out.append((b"traceparent", b"-".join((b"00", trace_id, _identifier(random_bits, 64), flags))))
-    return out
-
-
-def _valid(value: bytes) -> tuple[bytes, bytes] | None:
-    match = _TRACEPARENT.fullmatch(value)
+    match = _TRACEPARENT.fullmatch(traceparents[0]) if len(traceparents) == 1 else None
     if match is None:
         return None
     version, trace_id, parent_id, flags, rest = match.groups()
@@ -51,11 +40,55 @@ def _valid(value: bytes) -> tuple[bytes, bytes] | None:
         or not parent_id.strip(b"0")
     ):
         return None
-    return trace_id, flags
+    return Trace(trace_id.decode(), flags.decode())
 
 
-def _identifier(random_bits: Random, bits: int) -> bytes:
-    number = 0
-    while not number:
-        number = random_bits(bits)
-    return b"%0*x" % (bits // 4, number)
+class Identifiers:
+    """Random identifiers in hexadecimal digits, drawn many at a time because each request needs some."""
+
+    __slots__ = ("_digits", "_position", "_source")
+
+    def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
+        self._source = source
+        self._digits = ""
+        self._position = 0
+
+    def take(self, digits: int) -> str:
+        """So many fresh digits, never all zero in practice (W3C Trace Context forbids that)."""
+        start = self._position
+        self._position = end = start + digits
+        if end > len(self._digits):
+            self._digits = self._source(POOL).hex()
+            start, self._position = 0, digits
+            end = digits
+        return self._digits[start:end]
+
+
+POOL = 4096
+"""Random bytes drawn at a time."""
+
+_identifiers = Identifiers()
+
+
+def traceparent(trace: Trace | None, identifiers: Identifiers = _identifiers) -> str:
+    """The field's value, with a new parent id: that of the gateway's own span.
+
+    Without a trace to go on with it begins one, marked as sampled: the tracers behind us record it
+    unless they decide otherwise.
+    """
+    ours = current_trace.get()
+    if ours is not None:
+        return ours.traceparent
+    if trace is not None:
+        return f"00-{trace.trace_id}-{identifiers.take(16)}-{trace.flags}"
+    return f"00-{identifiers.take(32)}-{identifiers.take(16)}-01"
+
+
+def trace_id(value: str) -> str:
+    """The trace's id within a traceparent of our own."""
+    return value[3:35]
+
+
+def new_id(identifiers: Identifiers = _identifiers) -> str:
+    """An id for a request that has no trace."""
+    return identifiers.take(32)

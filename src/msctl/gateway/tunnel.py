@@ -57,7 +57,7 @@ class Tunnel:
                 self._pause.cancel()
                 await asyncio.gather(self._pause, return_exceptions=True)
 
-    # --- what aiohttp's protocol calls with the client's bytes ------------------------------------
+    # --- what aiohttp's protocol calls with the client's bytes ----------------------------------------
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._deadline.move(self._idle)
@@ -87,7 +87,7 @@ class Tunnel:
                 transport.resume_reading()
         self._pause = None
 
-    # --- ending it --------------------------------------------------------------------------------
+    # --- ending it ------------------------------------------------------------------------------------
 
     async def close(self, code: int) -> None:
         """Send both sides a close frame with `code`, each as soon as no frame is under way."""

@@ -6,34 +6,16 @@ attempt ended in terms that the proxy can decide on: before or after a byte went
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from msctl.gateway.deadline import Deadline
 from msctl.gateway.downstream import Downstream
-from msctl.gateway.headers import Fields
+from msctl.gateway.planning import RequestHead
 from msctl.gateway.problems import Problem, ProblemError
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What holds for one route to one service, all levels of configuration resolved."""
-
-    connect_timeout: float
-    response_timeout: float
-    idle_timeout: float
-    max_body: int
-    retries: int
-    pool_size: int
-
-
-Respond = Callable[[int, Fields], Fields]
-"""What the gateway does to a response's fields: given the status and the upstream's fields, those to send."""
+from msctl.gateway.settings import Limits
 
 
 class Body:
@@ -50,7 +32,7 @@ class Body:
         self.length = length
         self.chunked = chunked
         self.limit = limit
-        self.kept: bytes | None = None if length or chunked else b""
+        self.kept: bytes | None = None if chunked or length else b""
         self.sent = False
 
     @property
@@ -81,39 +63,63 @@ class Body:
         self.kept = b"".join(pieces)
 
 
+NO_BODY = Body(EMPTY_PAYLOAD, length=None, chunked=False, limit=0)
+"""The body of the many requests that have none."""
+
+
 def too_large(limit: int) -> Problem:
     return Problem(
         413, f"The request's body is longer than the {limit} bytes that are allowed here.", close=True
     )
 
 
-@dataclass(slots=True)
 class Outgoing:
-    """One request as it goes to an instance.
+    """One request as it goes to an instance."""
 
-    `target` is in origin form; `fields` are without Host and framing; `host` is the client's Host.
-    `upgrade` is the protocol asked for ("websocket"), or None. `expects_continue` says that the
-    client waits for a 100 before it sends its body.
-    """
+    __slots__ = (
+        "body",
+        "deadline",
+        "down",
+        "expects_continue",
+        "head",
+        "limits",
+        "request_id",
+        "service",
+        "traceparent",
+    )
 
-    service: str
-    method: str
-    target: str
-    host: str
-    fields: Fields
-    body: Body
-    limits: Limits
-    down: Downstream
-    deadline: Deadline
-    respond: Respond
-    upgrade: str | None = None
-    expects_continue: bool = False
+    def __init__(
+        self,
+        service: str,
+        head: RequestHead,
+        body: Body,
+        limits: Limits,
+        down: Downstream,
+        deadline: Deadline,
+        request_id: str,
+        traceparent: str,
+        *,
+        expects_continue: bool = False,
+    ) -> None:
+        self.service = service
+        self.head = head
+        self.body = body
+        self.limits = limits
+        self.down = down
+        self.deadline = deadline
+        self.request_id = request_id
+        self.traceparent = traceparent
+        self.expects_continue = expects_continue
+
+    def moved(self) -> int:
+        """Bytes that have moved so far, as far as they can be seen."""
+        received: int = getattr(self.down.request.protocol, "received", 0)
+        return self.down.writer.output_size + self.body.content.total_bytes + received
 
     async def invite(self) -> None:
         """Tell a client that waits to be told that its body is wanted (RFC 9110 §10.1.1)."""
-        if self.expects_continue:
-            self.expects_continue = False
-            await self.down.interim(100, b"Continue", [])
+        self.expects_continue = False
+        await self.down.interim(100, b"Continue", [])
 
 
 class AttemptError(Exception):
@@ -168,6 +174,3 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """Give up every connection."""
         ...
-
-
-Loop = asyncio.AbstractEventLoop

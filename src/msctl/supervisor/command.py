@@ -11,7 +11,7 @@ from pathlib import Path
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
-from msctl.model import ServiceSpec
+from msctl.specs import ServiceSpec
 from msctl.supervisor import ledger, ports
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.guard import Guard
@@ -22,9 +22,6 @@ from msctl.supervisor.ports import Address
 from msctl.supervisor.process import Child, Ending, SpawnError, describe_exit
 from msctl.supervisor.worker import Checks, StartError
 from msctl.telemetry.logs import LogHub
-
-_SWEEP_S = 2.0
-"""How long the processes that a command left behind, when it ended by itself, may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +115,15 @@ class CommandWorker:
 
     async def wait(self) -> Outcome:
         child = self._require()
-        await child.exited()
-        ending = await child.end(_SWEEP_S)
-        self._forget(child)
-        text = describe_exit(ending.code)
-        if ending.left_behind:
-            text += f", and {_processes(ending.left_behind)} that it left behind had to be ended"
-        return Outcome(ending.code == 0 or ending.code in self._spec.success_exit_codes, text)
+        code = await child.exited()
+        text = describe_exit(code)
+        behind = await child.left_behind()
+        if behind:
+            text += f", leaving {_processes(behind)} behind"
+        else:
+            self._forget(child)
+        success = code == 0 or code in self._spec.success_exit_codes
+        return Outcome(success, text, untidy=behind > 0)
 
     async def stop(self, timeout: float) -> str | None:
         child = self._child

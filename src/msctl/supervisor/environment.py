@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from msctl.model import Project, ServiceSpec
+from msctl.specs import Project, ServiceSpec
 from msctl.supervisor.ports import Address
 
 

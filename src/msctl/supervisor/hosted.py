@@ -17,7 +17,8 @@ from typing import Protocol
 from aiohttp import web
 
 from msctl.clock import AsyncClock
-from msctl.model import MessagingObserver, ServiceContext
+from msctl.model import MessagingObserver
+from msctl.specs import ServiceContext
 from msctl.supervisor.modules import Loader
 from msctl.telemetry.logs import LogHub, current_service
 from msctl.telemetry.requests import ROUTE
@@ -113,7 +114,8 @@ class AiohttpApp:
         self._calls: set[_Call] = set()
         self._draining = False
         self._idle = asyncio.Event()
-        self._max_body = 1024**2
+        self.max_body = 1024**2
+        """The limit on request bodies that the application sets itself."""
 
     async def startup(self) -> None:
         with speaking_as(self._context.name):
@@ -123,7 +125,7 @@ class AiohttpApp:
             self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
             await self._runner.setup()
             # aiohttp has no public name for the limit that an Application was given.
-            self._max_body = getattr(application, "_client_max_size", self._max_body)
+            self.max_body = getattr(application, "_client_max_size", self.max_body)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The application's answer. Its exceptions become a 500 and a traceback in its log; what is
@@ -133,17 +135,16 @@ class AiohttpApp:
             return _unavailable(self._context.name, "is stopping")
         call = _Call(asyncio.current_task())
         self._calls.add(call)
-        inner = request.clone(client_max_size=self._max_body)
+        # Not a clone: the caller may have hooks in its request, and a copy costs as much as routing.
+        request._client_max_size = self.max_body
         try:
             with speaking_as(self._context.name):
                 try:
-                    answer: object = await server.request_handler(inner)
+                    answer: object = await server.request_handler(request)
                 except web.HTTPException as raised:
                     answer = _plain(raised)
                 if not isinstance(answer, web.StreamResponse):
                     raise TypeError(f"the handler of {request.path} returned {answer!r}, not a response")
-                if not answer.prepared:
-                    await _signal_prepare(inner, answer)
                 return answer
         except asyncio.CancelledError:
             if call.expired and call.task and call.task.uncancel() == 0 and not _has_begun(request):
@@ -156,7 +157,7 @@ class AiohttpApp:
         except (Exception, SystemExit):  # noqa: BLE001 - a user's handler may raise anything
             return self._failed(request)
         finally:
-            request[ROUTE] = _route_of(inner)
+            request[ROUTE] = _route_of(request)
             self._calls.discard(call)
             if not self._calls:
                 self._idle.set()
@@ -191,7 +192,8 @@ class AiohttpApp:
         if _has_begun(request):
             # Ending the body here would pass a truncated answer off as whole.
             raise ConnectionResetError(f"{self._context.name} failed after it had begun to answer")
-        return web.Response(status=500, text="500 Internal Server Error\n")
+        # What aiohttp itself would answer, so that the service may as well live in its own process.
+        return web.Response(status=500, text="500 Internal Server Error\n\nServer got itself in trouble")
 
     async def _quietly(self, step: Awaitable[None]) -> None:
         try:
@@ -242,17 +244,6 @@ def _takes_argument(factory: Callable[..., object]) -> bool:
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(p.kind in positional and p.default is p.empty for p in parameters)
-
-
-async def _signal_prepare(request: web.Request, response: web.StreamResponse) -> None:
-    """Run the application's on_response_prepare handlers.
-
-    The connection's own request knows nothing of the application that answered it, so that aiohttp
-    would not; it may also be the gateway that sends the response.
-    """
-    for app in request.match_info.apps:
-        if app.on_response_prepare:
-            await app.on_response_prepare.send(request, response)
 
 
 def _route_of(request: web.Request) -> str:

@@ -10,8 +10,10 @@ import traceback
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
-from msctl.model import GATEWAY, ServiceContext
+from msctl.model import GATEWAY
+from msctl.specs import ServiceContext
 from msctl.supervisor.hosted import (
+    AiohttpApp,
     Handle,
     HostedApp,
     HostedFactory,
@@ -25,8 +27,10 @@ from msctl.supervisor.listener import Listener, Tenant
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, StartError, within
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.traceback import user_traceback
 
 CLEANUP_S = 5.0
+_DEFAULT_MAX_BODY = 1024**2
 
 
 class HostedWorker:
@@ -66,7 +70,11 @@ class HostedWorker:
     def endpoint(self) -> Endpoint | None:
         if self._app is None:
             return None
-        return Endpoint(self._context.name, self._context.instance, handler=self._dispatched)
+        app = self._app
+        limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
+        return Endpoint(
+            self._context.name, self._context.instance, handler=self._dispatched, client_max_size=limit
+        )
 
     @property
     def checks(self) -> Checks | None:
@@ -87,7 +95,7 @@ class HostedWorker:
             raise StartError(Outcome(False, error.message, final=True)) from error
         except (Exception, SystemExit) as error:
             # Whatever a user's code raises is the reason why this service, and no other, is not there.
-            self._logs.append(name, shorten(traceback.format_exc()), "error")
+            self._logs.append(name, shorten(user_traceback(error)), "error")
             await self._clean(app)
             raise StartError(Outcome(False, describe(error), final=True)) from error
         except BaseException:

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
-from msctl.model import InstanceSnapshot, RestartPolicy, ServiceSpec, State
+from msctl.errors import MsctlError
+from msctl.model import InstanceSnapshot, State
+from msctl.specs import RestartPolicy, ServiceSpec
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
 from msctl.supervisor.policy import Done, Outcome, Restarts, Retry
 from msctl.supervisor.worker import StartError, Worker
@@ -19,6 +21,9 @@ from msctl.telemetry.logs import STACK, LogHub
 
 Gate = Callable[["Instance"], Awaitable[str | None]]
 """Waits for what an instance needs; returns None to proceed, or why it is to be skipped."""
+
+SWEEP_S = 2.0
+"""How long what a worker left behind, when it ended by itself, may take to end."""
 
 _ABANDON_S = 5.0
 
@@ -164,6 +169,8 @@ class Instance:
             await worker.start()
         except StartError as error:
             return error.outcome
+        except MsctlError as error:  # no port is free, its host is not ours: another try may find otherwise
+            return Outcome(False, error.message)
         except Exception as error:  # noqa: BLE001 - a defect of ours ends in one service's state, not in a hang
             self._logs.append(STACK, traceback.format_exc(), "error")
             return Outcome(False, f"internal error: {error!r}", final=True)
@@ -184,7 +191,11 @@ class Instance:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() or checking is None:
-                return await ended
+                outcome = await ended
+                if outcome.untidy:
+                    self._move(Step.STOP, outcome.reason)
+                    await worker.stop(SWEEP_S)
+                return outcome
             why = checking.result()
             self._move(Step.STOP, why)
             await worker.stop(self.spec.stop_timeout)

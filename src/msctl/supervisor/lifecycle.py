@@ -66,6 +66,7 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
         },
         State.STOPPING: {
             Step.GONE: State.STOPPED,
+            Step.DONE: State.EXITED,
             Step.RETRY: State.BACKOFF,
             Step.FAIL: State.FATAL,
         },
@@ -78,8 +79,8 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
 AT_REST = frozenset({State.STOPPED, State.EXITED, State.FATAL, State.SKIPPED})
 """States in which nothing of the instance runs and nothing will happen until somebody asks."""
 
-SETTLED = AT_REST | {State.READY}
-"""States that answer a `start`: it is ready, or it will not be."""
+SETTLED = AT_REST | {State.READY, State.UNHEALTHY}
+"""States that answer a `start`: it is ready, has been and may be again, or will not be."""
 
 
 class IllegalStepError(RuntimeError):

@@ -8,8 +8,10 @@ socket is open while at least one service is behind it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+import struct
 from asyncio import Server as SocketServer
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from msctl.errors import PortTakenError
-from msctl.model import GATEWAY, Project
+from msctl.model import GATEWAY
+from msctl.specs import Project
 from msctl.supervisor import ports
 from msctl.supervisor.ports import Address
 from msctl.supervisor.specs import address_of, runs_here
@@ -119,28 +122,36 @@ class Listener:
             keepalive_timeout=KEEPALIVE_S,
             logger=_logger,
         )
-        sockets, self._sockets = self._sockets, []
         try:
-            while sockets:
-                server = await loop.create_server(http, sock=sockets[0], backlog=BACKLOG)
-                self._accepting.append(server)
-                sockets.pop(0)
+            for sock in self._sockets:
+                sock.listen(BACKLOG)  # uvloop does not tell when its own call fails
         except OSError as error:
-            for server in self._accepting:
-                server.close()
-            for sock in sockets:
-                sock.close()
-            self._accepting = []
+            self.release()
             # Between bind and listen another program may have come first.
             raise ports.taken(self._address, service) from error
-        self._http = http
+        accepting: list[SocketServer] = []
+        try:
+            while self._sockets:
+                accepting.append(await loop.create_server(http, sock=self._sockets[0], backlog=BACKLOG))
+                self._sockets.pop(0)
+        except BaseException:
+            for server in accepting:
+                server.close()
+            self.release()
+            raise
+        self._http, self._accepting = http, accepting
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         tenant = self._choose(request.path)
         if tenant is None:
             known = ", ".join(prefix for t in self._tenants.values() for prefix in t.prefixes)
             return web.Response(status=404, text=f"404 nothing here serves {request.path}; try {known}\n")
-        return await tenant.handle(request)
+        try:
+            return await tenant.handle(request)
+        except ConnectionError:
+            # The answer broke off. A clean end would let a body without a length pass for whole.
+            _reset(request.transport)
+            raise
 
     def _choose(self, path: str) -> Tenant | None:
         if GATEWAY in self._tenants:
@@ -194,6 +205,16 @@ class Listeners:
         """Let go of everything that is reserved and not in use."""
         for listener in self._by_service.values():
             listener.release()
+
+
+def _reset(transport: asyncio.Transport | None) -> None:
+    """Cut a connection such that its client sees a reset, not an end."""
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it may have gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _make_request(

@@ -35,12 +35,11 @@ class SpawnError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a child ended: its return code as subprocess has it (negative for a signal), whether it had
-    to be killed, and how many processes it had left behind, which were ended."""
+    """How a child ended: its return code as subprocess has it (negative for a signal), and whether it
+    or something that it forked had to be killed."""
 
     code: int
     killed: bool = False
-    left_behind: int = 0
 
 
 class Child:
@@ -89,41 +88,46 @@ class Child:
         """Its return code, once it has exited; what it forked may still run."""
         return await asyncio.shield(self._exited)
 
+    async def left_behind(self) -> int:
+        """How many processes of its family are there besides itself; with none, it is let go of."""
+        family = (await self._censuses.fresh()).family(self.pid, self._mark)
+        if not family and self._exited.done():
+            self._let_go()
+        return len(family)
+
     async def end(self, timeout: float) -> Ending:
         """End it and all that it forked: SIGTERM, then after `timeout` seconds SIGKILL.
 
         Also to be called after it has exited by itself. May be cancelled and called again.
         """
-        by_itself = self._exited.done()
-        if not by_itself:
+        if not self._exited.done():
             census.signal_group(self.pid, signal.SIGTERM)
             census.signal_group(self.pid, signal.SIGCONT)  # one that is stopped could not react
-        behind: set[int] = set()
-        killed = not await within(timeout, self._gone(behind), self._clock, self._hurry)
+        killed = not await within(timeout, self._gone(), self._clock, self._hurry)
         if killed:
             self._kill_group()
-            await within(_KILL_S, self._killed(behind), self._clock, asyncio.Event())
+            await within(_KILL_S, self._killed(), self._clock, asyncio.Event())
         # One that does not end when it is killed hangs in the kernel; nobody can wait for that.
         code = self._exited.result() if self._exited.done() else -signal.SIGKILL
         self._let_go()
-        return Ending(code, killed, len(behind))
+        return Ending(code, killed)
 
     def kill(self) -> None:
         """SIGKILL to its group now; an `end` under way sees to the rest at once."""
         self._kill_group()
         self._hurry.set()
 
-    async def _gone(self, behind: set[int]) -> None:
+    async def _gone(self) -> None:
         await self.exited()
+        told: set[int] = set()
         while family := (await self._censuses.fresh()).family(self.pid, self._mark):
-            census.signal_all(family - behind, signal.SIGTERM)
-            behind |= family
+            census.signal_all(family - told, signal.SIGTERM)
+            told |= family
             await self._clock.sleep(_LOOK_AGAIN_S)
 
-    async def _killed(self, behind: set[int]) -> None:
+    async def _killed(self) -> None:
         while family := (await self._censuses.fresh()).family(self.pid, self._mark):
             census.signal_all(family, signal.SIGKILL)
-            behind |= family
             await self._clock.sleep(_LOOK_AGAIN_S)
         await self.exited()
 

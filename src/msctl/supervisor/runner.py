@@ -15,7 +15,8 @@ from pathlib import Path
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
-from msctl.model import GATEWAY, Condition, Event, Project, ServiceSnapshot, ServiceSpec, State
+from msctl.model import GATEWAY, Event, ServiceSnapshot, State
+from msctl.specs import Condition, Project, ServiceSpec
 from msctl.supervisor import census, graph, specs
 from msctl.supervisor.hosted import HostedFactory, Instrument
 from msctl.supervisor.instance import Instance
@@ -41,6 +42,7 @@ class Supervisor:
         on_event: Callable[[Event], None],
         serve_argv: Callable[[str, str], Sequence[str]] | None = None,
         ledger: Path | None = None,
+        instance_name: Callable[[str, int], str] = "{}-{}".format,
         instrument: Instrument | None = None,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
@@ -57,6 +59,7 @@ class Supervisor:
         self._logs = logs
         self._registry = registry
         self._on_event = on_event
+        self._instance_name = instance_name
         self._workers = Workers(
             project,
             clock=clock,
@@ -269,7 +272,7 @@ class Supervisor:
     # --- one instance -------------------------------------------------------------------------
 
     def _instance(self, spec: ServiceSpec, number: int) -> Instance:
-        name = f"{spec.name}-{number}"
+        name = self._instance_name(spec.name, number)
         return Instance(
             spec,
             name,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from msctl.errors import ConfigError
-from msctl.model import GATEWAY, Isolation, Kind, Project, ServiceSpec
+from msctl.model import GATEWAY, Kind
+from msctl.specs import Isolation, Project, ServiceSpec
 from msctl.supervisor.ports import Address
 
 _DRAIN_S = 5.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
-from msctl.model import Project, ServiceContext, ServiceSpec
+from msctl.specs import Project, ServiceContext, ServiceSpec
 from msctl.supervisor import ports, specs
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.command import CommandWorker, Nursery

@@ -7,7 +7,8 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from msctl.model import Project, Snapshot, TargetSnapshot
+from msctl.model import Snapshot, TargetSnapshot
+from msctl.specs import Project
 from msctl.telemetry import exposition
 from msctl.telemetry.lag import Block, LoopWatch
 from msctl.telemetry.logs import STACK, LogHub

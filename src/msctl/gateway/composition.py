@@ -1,0 +1,86 @@
+"""Runs the branches of a composed route side by side and puts their answers together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from msctl.gateway.compose import MAX_BRANCH, Branch, branch_fields, branch_result, branch_targets, document
+from msctl.gateway.deadline import Deadline, Watch
+from msctl.gateway.downstream import ClientGoneError, Downstream, MemoryDownstream
+from msctl.gateway.headers import Fields
+from msctl.gateway.planning import Plan, Planner
+from msctl.gateway.problems import Problem, ProblemError
+from msctl.gateway.proxy import Proxy
+from msctl.gateway.respond import Edits
+from msctl.gateway.tracecontext import traceparent
+from msctl.gateway.upstream import NO_BODY, BrokenResponseError, Outgoing
+from msctl.specs import ComposeSpec
+
+
+class Composer:
+    """Answers requests to composed routes.
+
+    A branch goes where the gateway's routes lead its path to; the guards of the composed route have
+    been passed, those of the routes behind it are not asked again.
+    """
+
+    def __init__(self, planner: Planner, proxy: Proxy, watch: Watch) -> None:
+        self._planner = planner
+        self._proxy = proxy
+        self._watch = watch
+
+    async def answer(
+        self, spec: ComposeSpec, plan: Plan, down: Downstream, edits: Edits
+    ) -> web.StreamResponse:
+        """Raises ProblemError: 405 for what is not a read, 502 where every branch failed."""
+        if plan.head.method not in ("GET", "HEAD"):
+            raise ProblemError(
+                Problem(405, "A composed document can only be read.", fields=((b"Allow", b"GET, HEAD"),))
+            )
+        fields = branch_fields(plan.forwarded)
+        targets = branch_targets(spec, plan.match.variables)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._branch(name, target, spec.timeout, plan, fields, down.request, edits))
+                for name, target in targets.items()
+            ]
+        body, partial = document([task.result() for task in tasks])
+        own: Fields = [(b"Content-Type", b"application/json"), *partial]
+        return await down.answer(200, b"OK", edits.apply(own), body)
+
+    async def _branch(
+        self,
+        name: str,
+        target: str,
+        timeout: float,
+        plan: Plan,
+        fields: Fields,
+        request: web.Request,
+        edits: Edits,
+    ) -> Branch:
+        memory = MemoryDownstream(request, MAX_BRANCH)
+        memory.edits = Edits(edits.request_id)
+        try:
+            inner = self._planner.branch(target, plan, fields)
+            known = inner.settings
+            out = Outgoing(
+                known.route.service,
+                inner.head,
+                NO_BODY,
+                known.limits,
+                memory,
+                Deadline(self._watch),
+                edits.request_id,
+                traceparent(plan.trace),
+            )
+            async with asyncio.timeout(timeout):
+                await self._proxy.forward(out, known.balance)
+        except ProblemError as error:
+            return Branch(name, error.problem.status, None, error.problem.detail)
+        except TimeoutError:
+            return Branch(name, 504, None, f"it did not answer within {timeout:g} s")
+        except (BrokenResponseError, ClientGoneError) as error:
+            return Branch(name, 502, None, str(error))
+        return branch_result(name, memory.status, memory.fields, memory.body)

@@ -1,0 +1,136 @@
+"""A pytest plugin: bring up an msctl project on free ports for a test, and take it down after it.
+
+    def test_an_order_is_paid(msctl_stack):
+        shop = msctl_stack("examples/shop")
+        assert httpx.get(shop.url("/orders")).status_code == 200
+
+Installed with msctl; nothing needs to be configured. Each stack is an isolated copy: its own name,
+ports, broker and runtime folder, so tests can run beside each other and beside a stack of yours.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from msctl.control.client import ControlClient
+    from msctl.model import Snapshot
+
+UP_TIMEOUT_S = 120.0
+DOWN_TIMEOUT_S = 60.0
+
+StackFactory = Callable[..., "RunningStack"]
+
+
+class RunningStack:
+    """An isolated stack of a project that is ready to be used."""
+
+    def __init__(self, client: ControlClient, amqp_url: str) -> None:
+        self._client = client
+        self.amqp_url = amqp_url
+
+    def snapshot(self) -> Snapshot:
+        """The stack as `msctl status` shows it."""
+        return self._client.snapshot()
+
+    def address(self, service: str) -> str:
+        """host:port of the service's first instance; for one without, use the gateway: `url`.
+
+        Raises LookupError for a service that the project does not have or that has no address.
+        """
+        for found in self.snapshot().services:
+            if found.name == service and found.addresses:
+                return found.addresses[0]
+        raise LookupError(f"the service {service!r} has no address of its own")
+
+    def url(self, path: str = "/", *, service: str = "gateway") -> str:
+        """Where to send a request: through the gateway, unless a service is named."""
+        return f"http://{self.address(service)}{path}"
+
+    def start(self, *services: str) -> None:
+        """Returns when they are ready."""
+        self._client.start(services)
+
+    def stop(self, *services: str) -> None:
+        """Returns when they have ended."""
+        self._client.stop(services)
+
+    def restart(self, *services: str) -> None:
+        """Returns when they are ready again."""
+        self._client.restart(services)
+
+    def scale(self, **counts: int) -> None:
+        """Run so many instances of each; returns when they are ready."""
+        self._client.scale(counts)
+
+    def logs(self, *services: str) -> list[str]:
+        """What these services (all, if none is named) have written so far, line by line."""
+        from msctl.model import LogQuery
+
+        return [line.text for line in self._client.logs(LogQuery(services))]
+
+
+@contextmanager
+def running_stack(
+    folder: str | os.PathLike[str] | None = None,
+    services: Sequence[str] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[RunningStack]:
+    """The project in `folder` (None: the built-in course system), up until the context ends.
+
+    `services` are those to start, with what they need (default: all). `env` are variables for the
+    stack, on top of this process's own. Raises RuntimeError, with what msctl said, where it does not
+    come up.
+    """
+    from msctl.control.client import ControlClient
+    from msctl.control.paths import running_stacks
+    from msctl.control.record import read_record
+
+    # Not pytest's own temporary folder: the path of a Unix socket must be short.
+    with tempfile.TemporaryDirectory(prefix="msctl-") as runtime, ExitStack() as stack:
+        place = folder
+        if place is None:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="msctl-"))
+        full = {**os.environ, **(env or {}), "MSCTL_RUNTIME_DIR": runtime}
+        _msctl(["up", "-d", "--isolated", *services], place, full, UP_TIMEOUT_S)
+        (paths,) = running_stacks(full)
+        record = read_record(paths)
+        if record is None or record.broker_url is None:
+            raise RuntimeError("the stack came up without a record of itself")
+        try:
+            yield RunningStack(ControlClient(paths, record.project), record.broker_url)
+        finally:
+            _msctl(["--project", record.project, "down"], place, full, DOWN_TIMEOUT_S)
+
+
+@pytest.fixture
+def msctl_stack() -> Iterator[StackFactory]:
+    """A factory: `msctl_stack(folder, services, env=…)` gives a RunningStack, ended after the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(running_stack(*args, **options))
+
+
+def _msctl(
+    arguments: list[str], folder: str | os.PathLike[str], env: Mapping[str, str], timeout: float
+) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-m", "msctl", *arguments],
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"msctl {' '.join(arguments)} → {done.returncode}\n{done.stdout}{done.stderr}")

@@ -1,0 +1,67 @@
+"""Every test here runs twice: against a real RabbitMQ, which is right by definition, and against ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from msctl.broker.server import BrokerServer
+from msctl.clock import SystemClock
+from tests.support.amqp_probe import Channel, Probe
+from tests.support.broker import Broker, Connect
+
+
+@pytest.fixture(params=[pytest.param("rabbitmq", marks=pytest.mark.rabbitmq), "embedded"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+    if request.param == "rabbitmq":
+        yield Broker("rabbitmq", request.getfixturevalue("rabbitmq"))
+        return
+    errors: list[str] = []
+
+    def log(level: str, text: str) -> None:
+        if level in ("error", "critical"):
+            errors.append(text)
+
+    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=log, users={"guest": "guest"}, vhosts=("/",))
+    host, port = await server.start("127.0.0.1", 0)
+    yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/")
+    await check_nothing_is_held(server)
+    await server.stop()
+    assert errors == []
+
+
+async def check_nothing_is_held(server: BrokerServer) -> None:
+    """With all clients gone, no channel is left, nothing is unacked, and the accounts add up."""
+    async with asyncio.timeout(5):
+        while (figures := server.snapshot()).connections:
+            await asyncio.sleep(0.01)
+    assert figures.channels == 0
+    assert sum(queue.unacked for queue in figures.queues) == 0
+    assert sum(queue.ready for queue in figures.queues) == figures.messages
+    assert figures.messages or not figures.bytes
+
+
+@pytest.fixture
+async def connect(broker: Broker) -> AsyncIterator[Connect]:
+    opened: list[Probe] = []
+
+    async def connect(**options: object) -> Probe:
+        probe = await Probe.connect(broker.url, **options)  # type: ignore[arg-type]  # passed on as they are
+        opened.append(probe)
+        return probe
+
+    yield connect
+    for probe in opened:
+        await probe.close()
+
+
+@pytest.fixture
+async def connection(connect: Connect) -> Probe:
+    return await connect()
+
+
+@pytest.fixture
+async def channel(connection: Probe) -> Channel:
+    return await connection.channel()
