@@ -57,9 +57,6 @@ port = {gateway}
 [broker]
 mode = "embedded"
 url = "amqp://guest:guest@127.0.0.1:{broker}/"
-
-[dashboard]
-port = {dashboard}
 """
 
 
@@ -83,7 +80,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         (folder / "msctl.toml").write_text(
             PROJECT.format(**ports, broken=json.dumps([sys.executable, "-c", BROKEN]))
         )
-        msctl = Msctl(folder, tmp_path_factory.mktemp("run"), {})
+        env = {"MSCTL_DASHBOARD_PORT": str(ports["dashboard"])}
+        msctl = Msctl(folder, tmp_path_factory.mktemp("run"), env)
         url = "http://127.0.0.1:{}".format
         try:
             msctl.ok("up", "-d")

@@ -111,11 +111,18 @@ class Exporter:
                 again = response.status in _LATER
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             problem, again = str(error) or type(error).__name__, True
+        except asyncio.CancelledError:
+            self._put_back(batch)
+            raise
         if again:
-            room = MAX_WAITING - len(self._waiting)
-            self._waiting.extendleft(reversed(batch[-room:] if room else []))
+            self._put_back(batch)
         self._tell(problem)
         return not again
+
+    def _put_back(self, batch: list[Ended]) -> None:
+        """As much of it as there is room for, the newest first."""
+        room = MAX_WAITING - len(self._waiting)
+        self._waiting.extendleft(reversed(batch[-room:] if room else []))
 
     def _tell(self, problem: str) -> None:
         """Once when it begins, once when it is over."""
@@ -150,14 +157,19 @@ def _span(span: Span) -> dict[str, object]:
         "spanId": span.span_id,
         "name": span.name,
         "kind": _KINDS[span.kind],
-        "startTimeUnixNano": str(int(span.start * 1e9)),
-        "endTimeUnixNano": str(int((span.start + span.duration_s) * 1e9)),
+        "startTimeUnixNano": _nanoseconds(span.start),
+        "endTimeUnixNano": _nanoseconds(span.start + span.duration_s),
         "attributes": _attributes(span.attributes),
         "status": {"code": _ERROR} if span.error else {},
     }
     if span.parent_id:
         shown["parentSpanId"] = span.parent_id
     return shown
+
+
+def _nanoseconds(epoch: float) -> str:
+    """A float holds today's time to a quarter of a microsecond; what would follow is noise."""
+    return str(round(epoch * 1e6) * 1000)
 
 
 def _attributes(values: Mapping[str, str | int | float | bool]) -> list[dict[str, object]]:
