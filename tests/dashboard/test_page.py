@@ -108,6 +108,7 @@ def test_a_published_message_arrives_at_a_consumer(page: Browser, shop: Shop) ->
         page.click("#publish button")
         page.until("return document.getElementById('published').textContent.startsWith('Confirmed')")
         consumer.line("stdout", "Received a message: from the page")
+        assert consumer.wait() == 0
 
 
 def test_a_queue_is_watched_and_nothing_is_taken_out_of_it(page: Browser, shop: Shop) -> None:
