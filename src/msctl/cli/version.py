@@ -9,7 +9,7 @@ from msctl import __version__
 
 PACKAGE = Path(__file__).parents[1]
 STAMP = "COMMIT"
-"""The file within the package in which a build leaves its commit (packaging/hatch_build.py)."""
+"""The file within the package in which a build leaves its commit (.packaging/hatch_build.py)."""
 
 
 def describe(package: Path = PACKAGE) -> str:

@@ -1,6 +1,6 @@
 """Builds dist/msctl: one file that runs where there is no Python. Linux, for the platform it is built on.
 
-    python packaging/binary.py [-o dist/msctl]
+    python .packaging/binary.py [-o dist/msctl]
 
 The file is a shell script with a tar below it: this interpreter, its standard library, msctl and the
 packages that msctl needs, as they are installed here. The first start unpacks it.
