@@ -401,11 +401,11 @@ const topology = {
   node(x, y, w, h, tone, title, sub, right = '') {
     const lines = [svg('rect', { class: 'box', x, y, width: w, height: h, rx: 7 }), svg('circle', { class: 'lamp', cx: x + 14, cy: y + h / 2 - (sub ? 8 : 0), r: 4 })];
     const text = (cls, tx, ty, value, anchor = 'start') => { const node = svg('text', { class: cls, x: tx, y: ty, 'text-anchor': anchor }); node.textContent = value; return node; };
-    if (w < 170 && title.length + right.length > 14) right = '';
+    if (45 + title.length * 8 + right.length * 7 > w) right = '';
     const room = Math.floor((w - 30 - right.length * 7) / 7.6);
     lines.push(text('t', x + 25, y + (sub ? h / 2 - 3.5 : h / 2 + 4.5), clip(title, Math.max(6, room))));
     if (sub) lines.push(text('s', x + 25, y + h / 2 + 13, clip(sub, Math.floor((w - 34) / 6.6))));
-    if (right) lines.push(text('s', x + w - 10, y + h / 2 - 3.5, right, 'end'));
+    if (right) lines.push(text('s', x + w - 10, y + h / 2 + (sub ? -3.5 : 4), right, 'end'));
     return svg('g', { class: tone }, ...lines);
   },
 
