@@ -10,7 +10,7 @@ ARGS   ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install dev lint test check bench clean ci
+.PHONY: help up install dev lint test check bench binary clean ci
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ check: lint test ## All that must be green before a change lands
 bench: dev ## Measure speed, as ratios of two things measured in turn
 	@sh tests/support/install-tools.sh bench
 	$(BIN)/python -m tests.bench $(ARGS)
+
+binary: dev ## Build dist/msctl: one file that runs without Python
+	@sh tests/support/install-tools.sh
+	$(BIN)/python .packaging/binary.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

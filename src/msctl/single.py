@@ -16,6 +16,7 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.errors import MsctlError, UnknownServiceError
 from msctl.gateway.app import Gateway
+from msctl.gateway.protocol import GatewayServer
 from msctl.model import GATEWAY, BrokerMode, Event, Snapshot, State
 from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.supervisor.brokers import ExternalBroker
@@ -71,6 +72,7 @@ class Single:
             on_event=self._watch,
             instance_name=lambda _service, _number: instance,
             instrument=self._observation.requests,
+            server=GatewayServer,
         )
 
     async def open(self) -> None:

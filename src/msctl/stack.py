@@ -22,6 +22,7 @@ from msctl.dashboard.app import Dashboard, Parts
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
+from msctl.gateway.protocol import GatewayServer
 from msctl.model import GATEWAY, Event, LogLine, LogQuery, Snapshot
 from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
@@ -93,6 +94,7 @@ class Stack:
             serve_argv=serve_argv,
             ledger=paths.children,
             instrument=self._observation.requests,
+            server=GatewayServer,
         )
         self._dashboard = (
             Dashboard(

@@ -119,6 +119,7 @@ def test_the_bytes_of_the_target_stay_as_they_are(stack: ExitStack, tmp_path: Pa
     )
     for rest in ("/a%2Fb", "/a//b", "/a%20b?q=%3B;+x", "?", "/", "/%e4?x=/../y"):
         assert front.asked(f"/raw{rest}") == ("raw", "GET", f"/raw{rest}")
+    assert front.asked("//raw") == 404  # an empty element is one too
     assert front.asked("/cut/a%2Fb?x=%20") == ("cut", "GET", "/a%2Fb?x=%20")
     assert front.asked("/v/1//%2F?z") == ("v", "GET", "/v/1//%2F?z")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msctl.export.kind import ExportError
 from msctl.export.precedence import Pattern, plan
 from msctl.gateway.routes import RouteTable
 from msctl.routing import is_variable
@@ -61,6 +63,7 @@ def chosen(
     return next((route for route in place.routes if takes(route, method, headers)), None)
 
 
+@settings(max_examples=300)
 @given(st.lists(ROUTES, max_size=6), REQUESTS)
 def test_the_plan_chooses_the_route_that_the_gateway_chooses(
     routes: list[RouteSpec], request: tuple[str, str, tuple[str, ...], dict[str, str]]
@@ -70,6 +73,19 @@ def test_the_plan_chooses_the_route_that_the_gateway_chooses(
     expected = RouteTable(routes).match(method, host, elements, fields)
     found = chosen(routes, method, host, elements, headers)
     assert found == (None if expected is None else expected.rule.spec)
+
+
+def test_routes_that_take_only_some_paths_of_another_are_found_there() -> None:
+    """The route of the host takes /a and not /a/b, which the route of every host takes."""
+    routes = [RouteSpec("/a", "any"), RouteSpec("/{x}", "host", exact=True, hosts=("shop.example",))]
+    assert chosen(routes, "GET", "shop.example", ("a",), {}) == routes[1]
+    assert chosen(routes, "GET", "shop.example", ("a", "b"), {}) == routes[0]
+
+
+def test_routes_that_overlap_in_too_many_ways_are_an_error() -> None:
+    paths = ["/" + "/".join("a" if bit == other else "{x}" for other in range(12)) for bit in range(12)]
+    with pytest.raises(ExportError, match="overlap in more than"):
+        plan([RouteSpec(path, "one") for path in paths])
 
 
 def test_an_exact_path_comes_before_a_prefix_and_a_literal_before_a_variable() -> None:

@@ -19,7 +19,7 @@ from tests.support.cli import Msctl
 from tests.support.http import request
 from tests.support.ports import reserved_port
 
-SCRIPT = Path(__file__).parents[2] / "packaging" / "binary.py"
+SCRIPT = Path(__file__).parents[2] / ".packaging" / "binary.py"
 LARGEST = 40_000_000
 
 SERVICE = """\

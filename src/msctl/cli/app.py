@@ -120,9 +120,9 @@ def print_error(error: MsctlError) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from msctl import __version__
+        from msctl.cli.version import describe
 
-        sys.stdout.write(f"msctl {__version__} (Python {sys.version.split()[0]})\n")
+        sys.stdout.write(f"{describe()}\n")
         raise typer.Exit
 
 

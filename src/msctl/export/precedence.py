@@ -15,7 +15,7 @@ from msctl.export.kind import ExportError
 from msctl.routing import is_variable, route_elements
 from msctl.specs import RouteSpec
 
-MOST_PATTERNS = 1000
+MOST_PATTERNS = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,10 +159,8 @@ class HostedUpstream:
         finally:
             current_service.reset(token)
             request._finish()
-        if type(response) is not web.Response and isinstance(response, web.HTTPException):
-            # aiohttp warns about an exception that is returned; what is left of it is only its status.
-            return STAYS if response.keep_alive else CLOSES
-        return response
+        # aiohttp would prepare what it is given once more: a file would be sent twice.
+        return STAYS if response.keep_alive else CLOSES
 
     def _failed(self, error: Exception, out: Outgoing) -> Exception:
         """The application's error: nobody else's, and never a clean end of what had begun."""

@@ -48,7 +48,8 @@ class Tenant:
 class Listener:
     """One host:port and the services behind it."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, server: type[web.Server]) -> None:
+        self._server = server
         self._wanted = address
         self._address = address
         self._sockets: list[socket.socket] = []
@@ -113,7 +114,7 @@ class Listener:
 
     async def _open(self, service: str) -> None:
         loop = asyncio.get_running_loop()
-        http = web.Server(
+        http = self._server(
             self._dispatch,  # type: ignore[arg-type]  # our factory makes web.Request
             request_factory=_make_request,
             handler_cancellation=True,
@@ -142,7 +143,7 @@ class Listener:
         self._http, self._accepting = http, accepting
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        tenant = self._choose(request.path)
+        tenant = self._choose(request.rel_url.raw_path)
         if tenant is None:
             known = ", ".join(prefix for t in self._tenants.values() for prefix in t.prefixes)
             return web.Response(status=404, text=f"404 nothing here serves {request.path}; try {known}\n")
@@ -170,7 +171,8 @@ class Listener:
 class Listeners:
     """The listeners of a project's hosted services."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, server: type[web.Server] = web.Server) -> None:
+        """`server` speaks HTTP on every one of them: the gateway's refuses what is malformed."""
         self._project = project
         self._by_service: dict[str, Listener] = {}
         shared: Listener | None = None
@@ -179,10 +181,10 @@ class Listeners:
             if address is None or not runs_here(spec):
                 continue
             if project.gateway and address.port and address.port == project.gateway.port:
-                shared = shared or Listener(address)
+                shared = shared or Listener(address, server)
                 self._by_service[spec.name] = shared
             else:
-                self._by_service[spec.name] = Listener(address)
+                self._by_service[spec.name] = Listener(address, server)
 
     def get(self, service: str) -> Listener | None:
         return self._by_service.get(service)

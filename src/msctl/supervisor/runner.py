@@ -12,6 +12,8 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aiohttp import web
+
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
@@ -44,6 +46,7 @@ class Supervisor:
         ledger: Path | None = None,
         instance_name: Callable[[str, int], str] = "{}-{}".format,
         instrument: Instrument | None = None,
+        server: type[web.Server] = web.Server,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
 
@@ -69,6 +72,7 @@ class Supervisor:
             serve_argv=serve_argv,
             ledger=ledger,
             instrument=instrument,
+            server=server,
         )
         self._dependents = graph.dependents(project.services)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}

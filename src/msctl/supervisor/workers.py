@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aiohttp import web
+
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
 from msctl.specs import Project, ServiceContext, ServiceSpec
@@ -40,9 +42,10 @@ class Workers:
         serve_argv: Callable[[str, str], Sequence[str]] | None,
         ledger: Path | None,
         instrument: Instrument | None,
+        server: type[web.Server],
     ) -> None:
         """The parameters are those of runner.Supervisor."""
-        self.listeners = Listeners(project)
+        self.listeners = Listeners(project, server)
         self.token = secrets.token_hex(8)
         self.guard = Guard(self.token)
         self._project = project

@@ -1,6 +1,6 @@
 """Builds dist/msctl: one file that runs where there is no Python. Linux, for the platform it is built on.
 
-    python packaging/binary.py [-o dist/msctl]
+    python .packaging/binary.py [-o dist/msctl]
 
 The file is a shell script with a tar below it: this interpreter, its standard library, msctl and the
 packages that msctl needs, as they are installed here. The first start unpacks it.
@@ -47,7 +47,7 @@ LEFT_OUT = {
 }  # fmt: skip
 LEFT_OUT_PATTERN = re.compile(r"config-\d.*|_tkinter\..*|_test.*\.so|_ctypes_test.*|xxlimited.*|.*\.a")
 # What every Linux with the same C library has, and what must be its own.
-OF_THE_SYSTEM = re.compile(r"(linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|util|resolv|nsl|anl)\.so)")
+OF_THE_SYSTEM = re.compile(r"(linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|util|resolv|anl)\.so|libnsl\.so\.1)")
 TESTS_OF_PACKAGES = {"tests", "test"}
 
 
@@ -92,6 +92,11 @@ def gather(folder: Path) -> None:
     shutil.copytree(sysconfig.get_path("stdlib"), target, symlinks=False, ignore=_left_out)
     # Beside the standard library, and not in a folder of their own: one place less to look in.
     shutil.copytree(ROOT / "src" / "msctl", target / "msctl", ignore=shutil.ignore_patterns("__pycache__"))
+    if (ROOT / ".git").exists() and find_tool("git"):  # for --version (msctl/cli/version.py)
+        commit = run(
+            "git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"
+        )
+        (target / "msctl" / "COMMIT").write_text(commit)
     for distribution in requirements():
         copy_distribution(distribution, target)
 
