@@ -210,6 +210,16 @@ async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consume
     )
 
 
+async def test_what_the_gateway_says_it_sent_counts_more_than_what_it_returns(bench: Bench) -> None:
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started()
+        bench.requests.request_finished("users", "/users", "GET", 202, 0.001)
+        return web.Response(status=200)
+
+    await get(bench.requests.gateway(gateway))
+    assert [trace.status for trace in await bench.tracer.traces(TraceQuery())] == [202]
+
+
 async def test_an_attempt_without_an_answer_is_an_error_beside_the_one_that_had_one(bench: Bench) -> None:
     async def gateway(_request: web.Request) -> web.StreamResponse:
         bench.requests.attempt_finished("users", "users-1", None, 0.001)

@@ -21,10 +21,11 @@ class TraceContext:
 
     `client_id` is the id under which it calls others: the span of a call and what the callee makes
     of it then have the same parent, without the caller's client knowing of spans. `answered` says
-    that somebody else has answered what the span was asked.
+    that somebody else has answered what the span was asked; `status` is what was answered, 0 while
+    nobody has said so.
     """
 
-    __slots__ = ("_client_id", "answered", "flags", "parent_id", "span_id", "trace_id")
+    __slots__ = ("_client_id", "answered", "flags", "parent_id", "span_id", "status", "trace_id")
 
     def __init__(self, trace_id: str, parent_id: str | int | None, flags: str) -> None:
         self.trace_id = trace_id
@@ -33,6 +34,7 @@ class TraceContext:
         self.span_id = getrandbits(64) or 1
         self._client_id = 0
         self.answered = False
+        self.status = 0
 
     @property
     def client_id(self) -> int:

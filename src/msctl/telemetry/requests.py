@@ -57,7 +57,6 @@ class Requests:
         self._access = AccessLog(logs, sample, chance)
         self._page = page
         self.request_started = metrics.request_started
-        self.request_finished = metrics.request_finished
         self.retried = metrics.retried
         self.rate_limited = metrics.rate_limited
 
@@ -107,6 +106,8 @@ class Requests:
                 return response
             finally:
                 seconds = time.perf_counter() - began
+                # What it returns may only stand for what it has sent.
+                status = context.status or status
                 method = request.method if request.method in _KNOWN_METHODS else OTHER
                 self._record(context, GATEWAY, "", request, method, status, seconds)
                 # Why it failed a request itself, the gateway has logged already.
@@ -153,6 +154,12 @@ class Requests:
         return Messages(service, self._metrics, self._tracer)
 
     # --- the gateway's Observer, where it is more than measures -----------------------------------
+
+    def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+        self._metrics.request_finished(service, route, method, status, seconds)
+        context = current_trace.get()
+        if context is not None:
+            context.status = status
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         self._metrics.attempt_finished(service, instance, status, seconds)

@@ -361,7 +361,7 @@ $('problems').addEventListener('change', () => page.snapshot && overview.table(p
 
 // --- topology -------------------------------------------------------------------------------------
 
-const MOST_NODES = 20;
+const MOST_NODES = 12, ROOMY = 7;
 
 const topology = {
   width: 0,
@@ -401,11 +401,11 @@ const topology = {
   node(x, y, w, h, tone, title, sub, right = '') {
     const lines = [svg('rect', { class: 'box', x, y, width: w, height: h, rx: 7 }), svg('circle', { class: 'lamp', cx: x + 14, cy: y + h / 2 - (sub ? 8 : 0), r: 4 })];
     const text = (cls, tx, ty, value, anchor = 'start') => { const node = svg('text', { class: cls, x: tx, y: ty, 'text-anchor': anchor }); node.textContent = value; return node; };
-    if (w < 170 && title.length + right.length > 14) right = '';
+    if (45 + title.length * 8 + right.length * 7 > w) right = '';
     const room = Math.floor((w - 30 - right.length * 7) / 7.6);
     lines.push(text('t', x + 25, y + (sub ? h / 2 - 3.5 : h / 2 + 4.5), clip(title, Math.max(6, room))));
     if (sub) lines.push(text('s', x + 25, y + h / 2 + 13, clip(sub, Math.floor((w - 34) / 6.6))));
-    if (right) lines.push(text('s', x + w - 10, y + h / 2 - 3.5, right, 'end'));
+    if (right) lines.push(text('s', x + w - 10, y + h / 2 + (sub ? -3.5 : 4), right, 'end'));
     return svg('g', { class: tone }, ...lines);
   },
 
@@ -435,6 +435,7 @@ const topology = {
   },
 
   serviceNode(s, x, y, w, h) {
+    if (h < 40) return this.node(x, y, w, h, health(s.state), s.name, '', GOOD.has(s.state) ? (s.p95_s !== null ? took(s.p95_s) : s.routes[0] || '') : s.state);
     const facts = s.state !== 'ready' && s.state !== 'running' ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
     return this.node(x, y, w, h, health(s.state), s.name, facts, s.p95_s !== null && GOOD.has(s.state) ? took(s.p95_s) : '');
   },
@@ -445,26 +446,26 @@ const topology = {
   },
 
   wide(g) {
-    const W = Math.max(620, this.width), H = 46, gap = 12, pad = 4;
+    const W = Math.max(620, this.width), many = g.services.length > ROOMY, H = 46, gap = 12, pad = 4, sh = many ? 30 : H, sgap = many ? 7 : gap;
     const columns = [0, W * 0.36, W * 0.74], w = [W * 0.17, W * 0.23, W * 0.26 - 2 * pad];
-    const rows = Math.max(g.services.length, 1), tall = rows * (H + gap) - gap;
+    const rows = Math.max(g.services.length, 1), tall = rows * (sh + sgap) - sgap;
     const queueTop = 34, queuesTall = queueTop + Math.max(1, g.queues.length) * (H + gap) + 2;
     const height = Math.max(tall, queuesTall, 92) + 2 * pad;
-    const middle = height / 2, top = (n) => middle - (n * (H + gap) - gap) / 2;
+    const middle = height / 2, top = middle - tall / 2;
     const edges = [], nodes = [];
-    const placed = new Map(g.services.map((s, i) => [s.name, top(g.services.length) + i * (H + gap)]));
+    const placed = new Map(g.services.map((s, i) => [s.name, top + i * (sh + sgap)]));
     const x1 = columns[0] + w[0], x2 = columns[1];
     if (g.gateway) {
       const y = middle - H / 2, total = g.gateway.requests_per_s;
       nodes.push(this.node(columns[0], y, w[0], H, health(g.gateway.state), 'gateway', g.gateway.addresses[0] || g.gateway.state, g.gateway.p95_s !== null ? took(g.gateway.p95_s) : ''));
       if (total > 0) { const t = svg('text', { class: 'lbl', x: columns[0] + w[0] / 2, y: y - 9, 'text-anchor': 'middle' }); t.textContent = `${rate(total)} requests/s`; nodes.push(t); }
       for (const s of g.services.filter((s) => s.routes.length)) {
-        const to = placed.get(s.name) + H / 2, bend = (x2 - x1) * 0.5;
-        edges.push(...this.edge(`M${x1},${middle}C${x1 + bend},${middle} ${x2 - bend},${to} ${x2 - 2},${to}`, { per_s: s.requests_per_s, errors: s.errors_per_s, label: [x2 - 12, to - 7, 'end'] }));
+        const to = placed.get(s.name) + sh / 2, bend = (x2 - x1) * 0.5;
+        edges.push(...this.edge(`M${x1},${middle}C${x1 + bend},${middle} ${x2 - bend},${to} ${x2 - 2},${to}`, { per_s: s.requests_per_s, errors: s.errors_per_s, label: [x2 - 12, to - (many ? 5 : 7), 'end'] }));
       }
     }
     for (const [from, to] of g.dependencies) {
-      const y1 = placed.get(from) + H / 2, y2 = placed.get(to) + H / 2, x = x2 + w[1], out = x + 18 + Math.min(40, Math.abs(y1 - y2) / 8);
+      const y1 = placed.get(from) + sh / 2, y2 = placed.get(to) + sh / 2, x = x2 + w[1], out = x + 18 + Math.min(40, Math.abs(y1 - y2) / 8);
       edges.push(...this.edge(`M${x},${y1}C${out},${y1} ${out},${y2} ${x},${y2}`, { dep: true }));
     }
     const by = middle - queuesTall / 2, bx = columns[2], down = !GOOD.has(g.broker.state);
@@ -480,10 +481,10 @@ const topology = {
       group.append(t);
     }
     for (const f of g.flows) {
-      const y1 = placed.get(f.service) + H / 2 + (f.sends ? -5 : 5), y2 = spots.get(f.queue) + H / 2 + (f.sends ? -5 : 5), xa = x2 + w[1] + 2, bend = (xq - xa) / 2;
+      const y1 = placed.get(f.service) + sh / 2 + (f.sends ? -5 : 5), y2 = spots.get(f.queue) + H / 2 + (f.sends ? -5 : 5), xa = x2 + w[1] + 2, bend = (xq - xa) / 2;
       edges.push(...this.edge(`M${xa},${y1}C${xa + bend},${y1} ${xq - bend},${y2} ${xq - 2},${y2}`, { per_s: f.per_s, arrow: f.sends ? 'end' : 'start', label: [(xa + xq) / 2, (y1 + y2) / 2 + (f.sends ? -8 : 18)] }));
     }
-    nodes.push(...g.services.map((s) => this.serviceNode(s, x2, placed.get(s.name), w[1], H)));
+    nodes.push(...g.services.map((s) => this.serviceNode(s, x2, placed.get(s.name), w[1], sh)));
     return this.frame(W, height, this.words(g), group, ...edges, ...nodes, ...g.queues.map((q) => this.queueNode(q, xq, spots.get(q.name), w[2] - 16 + pad, H)));
   },
 
