@@ -282,6 +282,14 @@ def test_serve_says_what_it_cannot_run(own: Course) -> None:
     assert (told.returncode, told.stdout) == (7, "123 hi\n")
 
 
+def test_serve_fills_in_the_words_of_a_command(own: Course) -> None:
+    write(
+        own,
+        '[services.cmd]\ncommand = "echo $PORT $${PORT}0 $GREETING $NOBODY $$$$PORT"\nenv.GREETING = "a b"\n',
+    )
+    assert own.msctl.ok("serve", "cmd", "--port", "123") == "123 1230 a b $NOBODY $PORT\n"
+
+
 def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:
     course.msctl.ok("up", "-d")
     ours, theirs = pty.openpty()

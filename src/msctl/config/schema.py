@@ -87,7 +87,13 @@ SERVICE = Section(
             APP,
             "Hosted: an aiohttp application, or a factory of one, imported from the project's folder.",
         ),
-        Key("command", COMMAND, "Any program; `$PORT` and the like are set for it. Either this or `app`."),
+        Key(
+            "command",
+            COMMAND,
+            "Any program, without a shell. `$PORT` and the like, from its environment, are filled in when it "
+            "starts (with braces: `$${PORT}`; a dollar sign is `$$$$`); the script after `sh -c` is left to "
+            "the shell.",
+        ),
         Key("host", HOST, "The address on which the service listens."),
         Key("port", PORT, "Its own listener; 0 takes a free one. Without it, only the gateway leads to it."),
         Key("routes", ROUTES, "What the gateway sends here."),

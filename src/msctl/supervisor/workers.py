@@ -13,7 +13,7 @@ from msctl.model import Project, ServiceContext, ServiceSpec
 from msctl.supervisor import ports, specs
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.command import CommandWorker, Nursery
-from msctl.supervisor.environment import environment
+from msctl.supervisor.environment import environment, fill_in
 from msctl.supervisor.guard import Guard
 from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory
 from msctl.supervisor.hosting import HostedWorker
@@ -101,12 +101,13 @@ class Workers:
         self.forget(instance)
         address = self._port(spec, instance)
         listens = specs.listens(spec)
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment(spec, address)}
         self._starts += 1
         return CommandWorker(
             spec,
             instance,
-            self._argv(spec, instance),
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment(spec, address)},
+            self._argv(spec, instance, env),
+            env=env,
             cwd=spec.cwd or self._project.root,
             mark=f"{self.token}:{instance}:{self._starts}",
             listens=address if listens else None,
@@ -114,9 +115,9 @@ class Workers:
             nursery=self._nursery,
         )
 
-    def _argv(self, spec: ServiceSpec, instance: str) -> Sequence[str]:
+    def _argv(self, spec: ServiceSpec, instance: str, env: Mapping[str, str]) -> Sequence[str]:
         if spec.command is not None:
-            return spec.command
+            return fill_in(spec.command, env)
         if self._serve_argv is None:
             raise RuntimeError("services in processes of their own need a serve_argv")
         return self._serve_argv(spec.name, instance)
