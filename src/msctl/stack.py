@@ -22,6 +22,7 @@ from msctl.gateway.app import Gateway
 from msctl.model import (
     GATEWAY,
     Event,
+    Kind,
     LogLine,
     LogQuery,
     Project,
@@ -210,7 +211,12 @@ class Stack:
             )
 
     def _write_record(self) -> None:
-        addresses = [address for service in self._supervisor.snapshot() for address in service.addresses]
+        addresses = [
+            address
+            for service in self._supervisor.snapshot()
+            if service.kind is not Kind.REMOTE
+            for address in service.addresses
+        ]
         StackRecord(
             self._project.name,
             self._root,

@@ -48,7 +48,7 @@ class RunningStack:
         """
         for found in self.snapshot().services:
             if found.name == service and found.addresses:
-                return found.addresses[0]
+                return found.addresses[0].removeprefix("http://")
         raise LookupError(f"the service {service!r} has no address of its own")
 
     def url(self, path: str = "/", *, service: str = "gateway") -> str:

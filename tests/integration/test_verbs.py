@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,32 @@ def test_serve_runs_the_gateway_in_front_of_services_elsewhere(course: Course) -
         with course.msctl.process("serve", "gateway", "--port", str(course.gateway)) as gateway:
             assert _until_answered(course.url("/users"), gateway.child).body.startswith(b'[{"id":1')
             assert request(course.url("/hello")).status == 503
+
+
+def test_a_service_elsewhere_is_used_and_shown_and_its_absence_does_not_keep_the_rest_down(
+    own: Course,
+) -> None:
+    write(own, "[services.far]\n" + f'routes = ["/users"]\nurl = "http://127.0.0.1:{own.users}"\n')
+    own.msctl.env["MSCTL_GATEWAY_PORT"] = str(own.gateway)
+    started = own.msctl.ok("up", "-d")
+    assert f"unhealthy  http://127.0.0.1:{own.users}: connection refused" in started
+    assert request(own.url("/users")).status == 503
+    refused = own.msctl.run("serve", "far", "--port", "0")
+    assert refused.returncode == 1
+    assert "elsewhere" in refused.stderr
+    elsewhere = own.msctl.folder / "elsewhere"
+    elsewhere.mkdir()
+    script = "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(elsewhere), str(own.users)
+    (elsewhere / "users").write_text("here")
+    with subprocess.Popen([sys.executable, *script], stderr=subprocess.DEVNULL) as server:
+        try:
+            own.msctl.ok("wait", "far", "--timeout", "30s")
+            assert request(own.url("/users")).body == b"here"
+            assert own.msctl.states()["far"] == "ready"
+            assert "far: stopped" in own.msctl.ok("stop", "far")
+            assert request(own.url("/users")).status == 503
+        finally:
+            server.kill()
 
 
 def test_serve_says_what_it_cannot_run(own: Course) -> None:

@@ -73,15 +73,8 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
 
 
 def redacted(project: Project) -> Project:
-    """The project with `***` for each password within a URL."""
-    return replace(
-        project,
-        broker=replace(project.broker, url=without_password(project.broker.url)),
-        services=tuple(
-            spec if spec.url is None else replace(spec, url=without_password(spec.url))
-            for spec in project.services
-        ),
-    )
+    """The project with `***` for the password within the broker's URL."""
+    return replace(project, broker=replace(project.broker, url=without_password(project.broker.url)))
 
 
 def toml_value(value: object) -> str:

@@ -109,7 +109,7 @@ class Instance:
 
     def failed(self, reason: str, *, sick: bool) -> None:
         """A probe failed (see worker.Report)."""
-        if sick and self.state is State.READY:
+        if sick and self.state in (State.READY, State.RUNNING):
             self._move(Step.SICK, reason)
         else:
             self.reason = reason

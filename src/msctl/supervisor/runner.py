@@ -15,7 +15,7 @@ from pathlib import Path
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
-from msctl.model import GATEWAY, Condition, Event, Project, ServiceSnapshot, ServiceSpec, State
+from msctl.model import GATEWAY, Condition, Event, Kind, Project, ServiceSnapshot, ServiceSpec, State
 from msctl.supervisor import census, graph, specs
 from msctl.supervisor.hosted import HostedFactory
 from msctl.supervisor.instance import Instance
@@ -49,6 +49,7 @@ class Supervisor:
         its own; `ledger` is the file in which children are recorded (see ledger.leftovers). Raises
         ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
         """
+        project = specs.as_run(project)
         graph.check(project.services, project.source)
         specs.check(project)
         self._project = project
@@ -150,6 +151,8 @@ class Supervisor:
         inside the stack (it has one instance) and for a count below 0.
         """
         for name, count in counts.items():
+            if self._services[name].spec.kind is Kind.REMOTE:
+                raise UsageError(f"Service {name!r} runs elsewhere and is not scaled from here.")
             if specs.runs_here(self._services[name].spec):
                 raise UsageError(
                     f"Service {name!r} runs inside the stack's own process and cannot be scaled.",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
-from msctl.model import Project, ServiceContext, ServiceSpec
+from msctl.model import Kind, Project, ServiceContext, ServiceSpec
 from msctl.supervisor import ports, specs
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.command import CommandWorker, Nursery
@@ -21,6 +21,7 @@ from msctl.supervisor.ledger import Ledger
 from msctl.supervisor.listener import Listeners
 from msctl.supervisor.modules import Loader
 from msctl.supervisor.ports import Address
+from msctl.supervisor.remote import RemoteWorker
 from msctl.supervisor.specs import runs_here
 from msctl.supervisor.worker import Worker
 from msctl.telemetry.logs import LogHub
@@ -57,6 +58,8 @@ class Workers:
 
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
         """A worker for one start of `instance`."""
+        if spec.kind is Kind.REMOTE:
+            return RemoteWorker(spec, instance, clock=self._clock)
         return self._hosted(spec, instance) if runs_here(spec) else self._child(spec, instance)
 
     async def close(self) -> None:
@@ -111,7 +114,7 @@ class Workers:
             cwd=spec.cwd or self._project.root,
             mark=f"{self.token}:{instance}:{self._starts}",
             listens=address if listens else None,
-            url=(spec.url or address.url) if listens else None,
+            url=address.url if listens else None,
             nursery=self._nursery,
         )
 
