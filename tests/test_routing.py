@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.model import RouteSpec
 from msctl.routing import conflicts
+from msctl.specs import RouteSpec
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,19 @@
 """msctl runs a real microservice system on one machine, from one command, without Docker."""
 
-from msctl.model import ServiceContext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msctl.specs import ServiceContext
 
 __all__ = ["ServiceContext", "__version__"]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """ServiceContext comes when it is asked for: most verbs do not pay for its import."""
+    if name == "ServiceContext":
+        from msctl.specs import ServiceContext
+
+        return ServiceContext
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

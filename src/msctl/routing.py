@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from msctl.model import RouteSpec
+from msctl.specs import RouteSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,25 @@ class RouteConflict:
     later: int
     shadowed: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteExplanation:
+    """Which route, service and instance a request would take, and why.
+
+    `route` is None for a request that no route takes; `status` is what the gateway would then
+    answer by itself, and None where an upstream would answer. `steps` are sentences, in the order
+    in which they were decided.
+    """
+
+    method: str
+    target: str
+    route: RouteSpec | None
+    service: str | None
+    instance: str | None
+    upstream_path: str | None
+    status: int | None
+    steps: tuple[str, ...]
 
 
 def conflicts(routes: Sequence[RouteSpec]) -> tuple[RouteConflict, ...]:

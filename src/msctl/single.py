@@ -16,18 +16,8 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UnknownServiceError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    BrokerMode,
-    Event,
-    GatewaySpec,
-    Isolation,
-    Kind,
-    Project,
-    ServiceContext,
-    Snapshot,
-    State,
-)
+from msctl.model import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
+from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.supervisor.brokers import ExternalBroker
 from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor

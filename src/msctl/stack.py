@@ -19,18 +19,10 @@ from msctl.control.server import ControlServer
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError
 from msctl.gateway.app import Gateway
-from msctl.model import (
-    GATEWAY,
-    Event,
-    Kind,
-    LogLine,
-    LogQuery,
-    Project,
-    ServiceContext,
-    Snapshot,
-)
+from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, Snapshot
+from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
-from msctl.supervisor.leftovers import end_leftovers
+from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
@@ -95,8 +87,10 @@ class Stack:
 
         Raises PortTakenError or MsctlError; `end` is owed either way.
         """
-        for said in end_leftovers(self._paths.children):
-            self._logs.append(STACK, said, "warning")
+        for left in end_leftovers(self._paths.children):
+            pids = ", ".join(map(str, left.pids))
+            text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
+            self._logs.append(STACK, text, "warning")
         self._supervisor.reserve(self._chosen)
         self._write_record()
         await self._control.start()

@@ -12,6 +12,7 @@ from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
 from msctl.amqp.link import Link
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.errors import BrokerError, ExitCode, TimedOutError
+from tests.support.clock import settle
 from tests.support.ports import reserved_port
 from tests.support.proxy import proxy
 
@@ -150,3 +151,19 @@ async def test_closing_twice_does_no_harm(link: Link) -> None:
     await link.close()
     await link.close()
     assert not link.is_open
+
+
+async def test_a_connection_found_dead_by_its_heartbeat_is_not_taken_for_a_cancellation(
+    url: BrokerUrl,
+) -> None:
+    async with proxy(url.host, url.port) as between:
+        link = await Link.open(parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test")
+        channel = await link.channel()
+        between.freeze()
+        waiting = asyncio.create_task(link.ask(channel.queue_declare("x", passive=True)))
+        await settle()
+        # What aiormq does to itself when no frame has come for three heartbeats.
+        link._transport._reader_task.cancel()
+        with pytest.raises(BrokerAwayError, match="was lost"):
+            await waiting
+        await link.close()

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from msctl.config.diff import Changes, diff
-from msctl.model import (
-    BrokerMode,
+from msctl.model import BrokerMode
+from msctl.specs import (
     BrokerSpec,
     Dependency,
     GatewaySpec,

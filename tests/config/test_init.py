@@ -17,10 +17,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from msctl.config import load
 from msctl.config.init import EXAMPLES, render_example, render_init
+from msctl.config.load import load
 from msctl.errors import UsageError
-from msctl.model import Isolation, Kind, ServiceContext
+from msctl.model import Kind
+from msctl.specs import Isolation, ServiceContext
 from tests.support.ports import reserved_port
 
 

@@ -9,18 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config import ProjectIdentity, Resolved, find_file, identify, load
+from msctl.config.identity import ProjectIdentity, find_file, identify
+from msctl.config.load import Resolved, load
 from msctl.errors import ConfigError, ExitCode
-from msctl.model import (
-    BrokerMode,
-    Condition,
-    Dependency,
-    Isolation,
-    Kind,
-    RestartPolicy,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model import BrokerMode, Kind
+from msctl.specs import Condition, Dependency, Isolation, RestartPolicy, RouteSpec, ServiceSpec
 
 APP = 'app = "shop:app"\n'
 Load = Callable[..., Resolved]

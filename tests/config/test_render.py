@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.config import Resolved, explain, load, to_document, to_toml
-from msctl.config.render import toml_value
+from msctl.config.load import Resolved, load
+from msctl.config.render import explain, to_document, to_toml, toml_value
 
 FULL = r"""
 [project]

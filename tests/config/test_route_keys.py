@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config import load, to_toml
+from msctl.config.load import load
+from msctl.config.render import to_toml
 from msctl.errors import ConfigError
-from msctl.model import (
+from msctl.specs import (
     ApiKeySpec,
     Balance,
     ComposeSpec,

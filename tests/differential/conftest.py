@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator
 
 import pytest
 
+from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from tests.support.amqp_probe import Channel, Probe
 from tests.support.broker import Broker, Connect
@@ -18,19 +18,29 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
     if request.param == "rabbitmq":
         yield Broker("rabbitmq", request.getfixturevalue("rabbitmq"))
         return
-    try:
-        server_module = importlib.import_module("msctl.broker.server")
-    except ModuleNotFoundError:
-        pytest.skip("the embedded broker is not here yet")
-    server = server_module.BrokerServer(
-        clock=SystemClock(asyncio.sleep),
-        log=lambda level, text: None,
-        users={"guest": "guest"},
-        vhosts=("/",),
-    )
+    errors: list[str] = []
+
+    def log(level: str, text: str) -> None:
+        if level in ("error", "critical"):
+            errors.append(text)
+
+    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=log, users={"guest": "guest"}, vhosts=("/",))
     host, port = await server.start("127.0.0.1", 0)
     yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/")
+    await check_nothing_is_held(server)
     await server.stop()
+    assert errors == []
+
+
+async def check_nothing_is_held(server: BrokerServer) -> None:
+    """With all clients gone, no channel is left, nothing is unacked, and the accounts add up."""
+    async with asyncio.timeout(5):
+        while (figures := server.snapshot()).connections:
+            await asyncio.sleep(0.01)
+    assert figures.channels == 0
+    assert sum(queue.unacked for queue in figures.queues) == 0
+    assert sum(queue.ready for queue in figures.queues) == figures.messages
+    assert figures.messages or not figures.bytes
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from msctl.clock import SystemClock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import KEEP_ALIVE, GatewayServer
-from msctl.model import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.specs import GatewaySpec, RouteSpec, UpstreamPolicy
 
 HOSTED = "hosted"
 REMOTE = "remote"

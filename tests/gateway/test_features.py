@@ -13,9 +13,9 @@ from aiohttp import web
 from msctl.discovery.registry import Registry
 from msctl.errors import ConfigError
 from msctl.gateway.app import Gateway
-from msctl.model import (
+from msctl.model import BreakerState
+from msctl.specs import (
     ApiKeySpec,
-    BreakerState,
     ComposeSpec,
     CorsSpec,
     GatewaySpec,

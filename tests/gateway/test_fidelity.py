@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from msctl.gateway.headers import FORWARDING, HOP_BY_HOP
 from msctl.gateway.http1 import chunk
-from msctl.model import RouteSpec
+from msctl.specs import RouteSpec
 from tests.gateway.harness import running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 

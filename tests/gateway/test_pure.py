@@ -16,9 +16,10 @@ from msctl.gateway.limits import RateLimiter, RetryBudget
 from msctl.gateway.problems import Problem
 from msctl.gateway.routes import RouteTable
 from msctl.gateway.target import BadTargetError, host_name, is_authority, parse_target
-from msctl.gateway.tracecontext import continued, new_id, trace_id, traceparent
+from msctl.gateway.tracecontext import Identifiers, continued, new_id, trace_id, traceparent
 from msctl.gateway.wsframes import FrameTracker, close_frame
-from msctl.model import Balance, BreakerState, RateLimitSpec, RouteSpec
+from msctl.model import BreakerState
+from msctl.specs import Balance, RateLimitSpec, RouteSpec
 from tests.support.clock import FakeClock
 
 # --- routes ----------------------------------------------------------------------------------------
@@ -206,12 +207,17 @@ def test_what_is_no_traceparent(value: str) -> None:
 def test_a_later_version_is_continued_as_ours() -> None:
     trace = continued([f"01-{TRACE}-00f067aa0ba902b7-01-more".encode()])
     assert trace == (TRACE, "01")
-    assert traceparent(trace, lambda bits: 0) == f"00-{TRACE}-0000000000000001-01"
+    assert traceparent(trace, Identifiers(lambda size: b"\x12" * size)) == f"00-{TRACE}-{'12' * 8}-01"
     assert continued([b"x", b"y"]) is None
-    fresh = traceparent(None, lambda bits: (5 << 64) + 7)
-    assert fresh == f"00-{'0' * 31}5-{'0' * 15}7-01"
-    assert trace_id(fresh) == "0" * 31 + "5"
-    assert len(new_id()) == 32
+    fresh = traceparent(None, Identifiers(lambda size: b"\x12" * 16 + b"\x34" * (size - 16)))
+    assert fresh == f"00-{'12' * 16}-{'34' * 8}-01"
+    assert trace_id(fresh) == "12" * 16
+
+
+def test_identifiers_never_repeat_across_the_pool_s_end() -> None:
+    given = [new_id() for _ in range(1000)]
+    assert len(set(given)) == 1000
+    assert {len(identifier) for identifier in given} == {32}
 
 
 # --- balancer --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
-from msctl.model import GatewaySpec, RouteSpec
+from msctl.specs import GatewaySpec, RouteSpec
 from tests.gateway.harness import KINDS, Harness, running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 

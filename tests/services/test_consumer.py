@@ -13,8 +13,8 @@ from msctl.amqp.link import Link
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, open_with_queue
 from msctl.amqp.url import parse_url
-from msctl.model import ServiceContext
 from msctl.services import consumer
+from msctl.specs import ServiceContext
 from tests.support.rabbitmq import unique
 
 

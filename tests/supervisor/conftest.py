@@ -13,7 +13,8 @@ import uvloop
 
 from msctl.clock import AsyncClock, SystemClock
 from msctl.discovery.registry import Registry
-from msctl.model import BrokerSpec, Event, GatewaySpec, Project, ServiceSnapshot, ServiceSpec, State
+from msctl.model import Event, ServiceSnapshot, State
+from msctl.specs import BrokerSpec, GatewaySpec, Project, ServiceSpec
 from msctl.supervisor.hosted import HostedFactory
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub

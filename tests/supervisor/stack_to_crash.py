@@ -13,7 +13,8 @@ import psutil
 
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
-from msctl.model import BrokerSpec, Project, ServiceSpec, State
+from msctl.model import State
+from msctl.specs import BrokerSpec, Project, ServiceSpec
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
 

@@ -14,16 +14,8 @@ import psutil
 import pytest
 
 from msctl.errors import ConfigError, PortTakenError, UsageError
-from msctl.model import (
-    Condition,
-    Dependency,
-    GatewaySpec,
-    Isolation,
-    RestartPolicy,
-    RouteSpec,
-    ServiceSpec,
-    State,
-)
+from msctl.model import LogLine, State
+from msctl.specs import Condition, Dependency, GatewaySpec, Isolation, RestartPolicy, RouteSpec, ServiceSpec
 from tests.supervisor.conftest import MakeRig, Rig, alive, free_port
 
 Write = Callable[[str, str], Path]
@@ -196,7 +188,10 @@ async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, wr
         ("exit 200", "exit 200"),
     ],
 )
-async def test_an_exit_is_reported_as_a_person_reads_it(rig: MakeRig, script: str, reason: str) -> None:
+async def test_an_exit_is_reported_as_a_person_reads_it(
+    rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.health.SETTLE_S", 60.0)  # however slow the machine is
     one = rig(ServiceSpec("x", command=sh(script), restart=RestartPolicy.NO))
     await one.supervisor.start()
     assert (one.service("x").state, one.service("x").reason) == (State.FATAL, reason)
@@ -207,6 +202,7 @@ async def test_a_crash_is_restarted_after_a_pause_and_five_in_a_row_are_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("msctl.supervisor.health.SETTLE_S", 60.0)
     one = rig(
         ServiceSpec("crash", command=sh("exit 1")),
         ServiceSpec("after", command=("sleep", "9"), depends_on=(Dependency("crash", Condition.COMPLETED),)),
@@ -504,8 +500,18 @@ async def test_a_flood_costs_neither_the_loop_nor_memory(rig: MakeRig) -> None:
         ServiceSpec("flood", command=("yes", "a line of a flood")),
         ServiceSpec("calm", command=py(SERVER), port=0),
     )
+    lines = 0
+    flooded = asyncio.Event()
+
+    def count(line: LogLine) -> None:
+        nonlocal lines
+        lines += line.service == "flood"
+        if lines == 5000:
+            flooded.set()
+
+    one.logs.listen(count)
     await one.supervisor.start()
-    await one.until(lambda: len(one.logs.tail(["flood"])) == 2000)
+    await flooded.wait()
     lags = []
     loop = asyncio.get_running_loop()
     for _ in range(50):

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from msctl.supervisor import census
-from msctl.supervisor.ledger import Entry, Ledger, Leftover, created, leftovers
+from msctl.supervisor.ledger import Entry, Ledger, Leftover, created, end_leftovers, leftovers
 from tests.supervisor.conftest import alive
 from tests.supervisor.test_command_services import FORKS
 
@@ -43,6 +43,8 @@ def stack(ledger: Path, *scripts: str) -> Iterator[tuple[subprocess.Popen[str], 
                 pids.append(int(number))
         finally:
             process.kill()
+            process.wait()
+            end_leftovers(ledger)
             census.signal_all(pids, signal.SIGKILL)
 
 
@@ -87,6 +89,10 @@ def test_without_its_watchdog_the_children_still_die_and_the_rest_is_found_and_n
         assert {pid for leftover in found for pid in leftover.pids} >= {p for p in forked if alive(p)}
         assert {leftover.instance for leftover in found} <= {f"s{n}-1" for n in range(len(scripts))}
         assert any("sleep 1000" in leftover.program for leftover in found)
+        assert [entry.instance for entry in end_leftovers(ledger)] == [entry.instance for entry in found]
+        assert wait_gone([pid for leftover in found for pid in leftover.pids]) == []
+        assert leftovers(ledger) == []
+        assert not ledger.exists()
 
 
 @contextmanager

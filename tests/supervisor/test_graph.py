@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msctl.errors import ConfigError
-from msctl.model import Dependency, ServiceSpec
+from msctl.specs import Dependency, ServiceSpec
 from msctl.supervisor import graph
 
 

@@ -15,14 +15,8 @@ import pytest
 from aiohttp import web
 
 from msctl.errors import ConfigError, MsctlError, PortTakenError
-from msctl.model import (
-    Dependency,
-    GatewaySpec,
-    RouteSpec,
-    ServiceContext,
-    ServiceSpec,
-    State,
-)
+from msctl.model import State
+from msctl.specs import Dependency, GatewaySpec, RouteSpec, ServiceContext, ServiceSpec
 from msctl.telemetry.logs import HubHandler
 from tests.supervisor.conftest import MakeRig, Rig, free_port
 

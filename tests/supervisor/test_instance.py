@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msctl.discovery.registry import Endpoint, Registry
-from msctl.model import RestartPolicy, ServiceSpec, State
+from msctl.model import State
+from msctl.specs import RestartPolicy, ServiceSpec
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, Report, StartError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model import RestartPolicy
+from msctl.specs import RestartPolicy
 from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, Outcome, Restarts, Retry, Verdict, backoff
 
 OK = Outcome(True, "exit 0")

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model import Dependency, Kind, RouteSpec, ServiceSpec, State
+from msctl.model import Kind, State
+from msctl.specs import Dependency, RouteSpec, ServiceSpec
 from tests.supervisor.conftest import MakeRig, free_port
 from tests.support.clock import FakeClock
 

@@ -1,14 +1,24 @@
 #!/bin/sh
-# Install rabbitmq-server for the tests where that is possible, without starting the system's service.
-# Never fails: tests that need it are skipped (on CI: fail) where it is missing.
+# Install the programs that tests ask, where that is possible, without starting any of the system's services.
+# Never fails: tests that need one are skipped (on CI: fail) where it is missing.
 set -u
 
-for place in $(command -v rabbitmq-server || true) /usr/lib/rabbitmq/bin/rabbitmq-server; do
-    [ -x "$place" ] && exit 0
-done
+PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin"
+missing=""
+while read -r program package; do
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
+done <<LIST
+rabbitmq-server rabbitmq-server
+nginx nginx
+promtool prometheus
+kubectl kubernetes-client
+systemd-analyze systemd
+buildah buildah
+LIST
+[ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "No rabbitmq-server and no apt-get here: tests against RabbitMQ are skipped."
+    echo "Not installed, and no apt-get here:$missing. Tests that need them are skipped."
     exit 0
 fi
 if [ "$(id -u)" = 0 ]; then
@@ -16,7 +26,7 @@ if [ "$(id -u)" = 0 ]; then
 elif sudo -n true 2>/dev/null; then
     as_root="sudo -n"
 else
-    echo "No rabbitmq-server, and no right to install it: tests against RabbitMQ are skipped."
+    echo "Not installed, and no right to install them:$missing. Tests that need them are skipped."
     exit 0
 fi
 
@@ -29,14 +39,20 @@ fi
 trap '[ -z "$made" ] || $as_root rm -f "$policy"' EXIT
 trap 'exit 1' HUP INT TERM
 
-echo "Installing rabbitmq-server for the tests."
+echo "Installing for the tests:$missing."
 install() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends rabbitmq-server
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 log=$(mktemp)
-if ! { install || { $as_root apt-get update && install; }; } >"$log" 2>&1; then
-    tail -n 3 "$log"
-    echo "rabbitmq-server could not be installed: tests against RabbitMQ are skipped."
+# shellcheck disable=SC2086
+if ! { install $missing || { $as_root apt-get update && install $missing; }; } >"$log" 2>&1; then
+    # One that cannot be had here must not cost the others.
+    for package in $missing; do
+        install "$package" >"$log" 2>&1 || {
+            tail -n 3 "$log"
+            echo "$package could not be installed: tests that need it are skipped."
+        }
+    done
 fi
 rm -f "$log"
 exit 0

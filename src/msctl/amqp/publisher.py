@@ -103,7 +103,6 @@ class Publisher:
         self._pending_bytes = 0
         self._pending_ids: set[str] = set()
         self._buffer: deque[bytes] = deque()
-        self._buffered = 0
         self._tally = _Tally()
         self._failure: MsctlError | None = None
         self._failed = asyncio.Event()
@@ -234,9 +233,7 @@ class Publisher:
             channel.confirmations[tag] = answer
             channel.message_id_delivery_tag[message_id] = tag
         answer.add_done_callback(partial(self._answered, tag))
-        data = template.encode(body, message_id)
-        self._buffer.append(data)
-        self._buffered += len(data)
+        self._buffer.append(template.encode(body, message_id))
         self._written.set()
         return answer
 

@@ -70,12 +70,13 @@ class Broker:
         """Whether messages wait to be handed out, or bytes to be sent."""
         return bool(self._pending or self.dirty)
 
-    def pump(self, most: int) -> None:
-        """Hand out up to about `most` waiting messages."""
+    def pump(self, most: int) -> bool:
+        """Hand out up to about `most` waiting messages; whether more of them wait."""
         while self._pending and most > 0:
             queue = next(iter(self._pending))
             del self._pending[queue]
             most -= 1 + queue.pump(most)
+        return bool(self._pending)
 
     def check_memory(self) -> None:
         """Block or unblock publishers, where the queues' memory calls for it."""

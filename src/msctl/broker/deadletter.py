@@ -15,6 +15,8 @@ from msctl.broker.tables import Field, Table, text_field, texts
 from msctl.broker.wire import split_route
 
 X_DEATH = b"x-death"
+MAX_DEATHS = 64
+"""Queues that a message may die in: a longer way could not be told from a circle, nor its header sent."""
 
 
 def carbon_copies(headers: Table) -> list[str]:
@@ -93,6 +95,8 @@ def _same_death(one: Table, other: Table) -> bool:
 
 def goes_in_circles(queue: str, reason: str, headers: Table) -> bool:
     """Whether `queue` has had this message before, with nothing but expiry and overflow since."""
+    if len(headers.get(X_DEATH, ("A", []))[1]) > MAX_DEATHS:
+        return True
     if reason == REJECTED:
         return False
     name, rejected = text_field(queue), text_field(REJECTED)

@@ -105,6 +105,12 @@ def headers_of(parts: Parts) -> Table | None:
     return None if raw is None else decode_table(raw, 4, len(raw))
 
 
+def priority_of(raw: bytes) -> int:
+    """The priority property, 0 without."""
+    priority = split(raw).get(PRIORITY)
+    return priority[0] if priority else 0
+
+
 def with_headers(parts: Parts, headers: Table) -> Parts:
     return {**parts, HEADERS: encode_table(headers)}
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from msctl.broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
 from msctl.broker.consumers import Consumer, ConsumerRing
 from msctl.broker.messages import MESSAGE_COST, Message, ReadyMessages, cost_of
-from msctl.broker.properties import PRIORITY, split
+from msctl.broker.properties import priority_of
 from msctl.broker.replies import AmqpError, ReplyCode, resource
 from msctl.broker.tables import Table
 from msctl.clock import Clock
@@ -264,7 +264,7 @@ class Queue:
                 continue
             if message[3] is not None:
                 self._timed = True
-            self.ready.give_back(number, message, _priority(message) if many_levels else 0)
+            self.ready.give_back(number, message, priority_of(message[1]) if many_levels else 0)
         if self._limited and self.options.overflow == DROP_HEAD:
             self._drop_overflow()
         if self._timed:
@@ -389,8 +389,3 @@ def _least(first: int | None, second: int | None) -> int | None:
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
-
-
-def _priority(message: Message) -> int:
-    raw = split(message[1]).get(PRIORITY)
-    return raw[0] if raw else 0

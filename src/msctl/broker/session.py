@@ -121,12 +121,14 @@ class Session:
         """Carry out up to about `most` frames; whether there may be more to carry out."""
         if not self.reads or not self._inbox.gather():
             return False
+        if self.state is State.HEADER and not self._begin():
+            self._inbox.settle(starved=False)
+            return False
         starved = False
         if self._channels is not None:
             self._channels.moved()
         try:
-            if self.state is not State.HEADER or self._begin():
-                starved = self._process(most)
+            starved = self._process(most)
         except AmqpError as error:
             self._fail(error)
         if self._channels is not None:
@@ -153,8 +155,10 @@ class Session:
             if frame.channel == 0:
                 self._handle_connection_frame(frame.kind, frame.payload)
             elif channels is not None:
-                if channels.handle(frame, start) and self.broker.blocked:
-                    self._block()
+                if channels.handle(frame, start):
+                    self.broker.check_memory()
+                    if self.broker.blocked:
+                        self._block()
             elif self.state is not State.CLOSING:
                 raise unexpected_frame(wire.describe(frame.kind, frame.payload))
             if not self.reads:

@@ -16,7 +16,7 @@ from itertools import count
 from msctl.broker.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
 from msctl.broker.deadletter import bury, goes_in_circles
 from msctl.broker.messages import Message
-from msctl.broker.properties import read_properties
+from msctl.broker.properties import priority_of
 from msctl.broker.queues import Ledger, Queue
 from msctl.broker.replies import not_found, precondition_failed, resource
 from msctl.broker.routing import Routing, refuse_reserved, strip_name
@@ -180,7 +180,7 @@ class VirtualHost:
         keys, raw, headers = bury(
             message, reason, queue.name, self.clock.time(), queue.options.dead_letter_key
         )
-        priority = read_properties(raw).priority
+        priority = priority_of(raw)
         route = route_of(exchange.name, keys[0])
         for target in self.routing.route(exchange, keys, headers):
             if goes_in_circles(target.name, reason, headers):

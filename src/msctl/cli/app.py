@@ -47,6 +47,7 @@ VERBS = {
     "init": "init:init",
     "scale": "lifecycle:scale",
     "doctor": "doctor:doctor",
+    "export": "export:export",
 }
 """Each verb and where it is; a module is imported when its verb is used, or its help is shown."""
 

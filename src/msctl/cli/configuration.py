@@ -20,16 +20,16 @@ def config(
     ] = False,
 ) -> None:
     """Print the resolved configuration, passwords left out."""
-    from msctl.config import explain, to_document, to_toml
+    from msctl.config.render import explain, to_document, to_toml
 
     settings: Settings = ctx.obj
     resolved = settings.load()
     if explained and as_json:
         write_document("config", explain(resolved))
     elif explained:
-        from msctl.cli.tables import explained_view, show
+        from msctl.cli.tables import explained_lines, show
 
-        show(explained_view(explain(resolved)))
+        show(explained_lines(explain(resolved)))
     elif as_json:
         write_document("config", to_document(resolved.project))
     else:

@@ -22,7 +22,8 @@ from msctl.cli.session import Settings
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
-from msctl.model import LogLine, Project, Snapshot
+from msctl.model import LogLine, Snapshot
+from msctl.specs import Project
 from msctl.telemetry.logfile import LogFile
 
 OPEN, UP, FAILED = b"open", b"up", b"failed"

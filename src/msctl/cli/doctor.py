@@ -19,7 +19,8 @@ from msctl.cli.render import write_document
 from msctl.cli.session import Settings
 from msctl.control.paths import StackPaths, base_folder, is_locked
 from msctl.errors import ExitCode, MsctlError
-from msctl.model import BrokerMode, Project
+from msctl.model import BrokerMode
+from msctl.specs import Project
 
 FEW_FILES = 1024
 ENGINE_TIMEOUT = 10.0
@@ -55,9 +56,9 @@ def doctor(
     if as_json:
         write_document("doctor", found)
     else:
-        from msctl.cli.tables import findings_view, show
+        from msctl.cli.tables import finding_lines, show
 
-        show(findings_view(found))
+        show(finding_lines(found))
     if any(finding.verdict is Verdict.FAIL for finding in found):
         raise typer.Exit(int(ExitCode.FAILED))
 

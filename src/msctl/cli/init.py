@@ -29,9 +29,8 @@ def init(
     ] = False,
 ) -> None:
     """Write a msctl.toml with the course's system, commented and ready to edit."""
+    from msctl.config.identity import FILE_NAME, project_name
     from msctl.config.init import render_example, render_init
-    from msctl.config.load import project_name
-    from msctl.config.sources import FILE_NAME
 
     name = project_name(folder.absolute())
     files = {FILE_NAME: render_init(name)} if example is None else render_example(example, name, shutil.which)

@@ -56,6 +56,6 @@ def ls(
     elif quiet:
         sys.stdout.writelines(f"{record.project}\n" for record in found)
     else:
-        from msctl.cli.tables import show, stacks_view
+        from msctl.cli.tables import show, stack_lines
 
-        show(stacks_view(found))
+        show(stack_lines(found))

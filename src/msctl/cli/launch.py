@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msctl.cli.session import Settings
 from msctl.control.paths import StackPaths
 from msctl.life import Audience, run
-from msctl.model import Project
+from msctl.specs import Project
 from msctl.stack import Stack
 
 

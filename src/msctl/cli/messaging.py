@@ -212,25 +212,25 @@ def consume(
     name = queue_name(queue)
     broker = resolve_url(url, ctx.obj)
 
-    from msctl.cli.consuming import Ack, ConsumeRequest, consume_messages
-    from msctl.cli.streams import run
-
-    if ack not in list(Ack):
-        raise UsageError(f"--ack: {ack!r} is none of {', '.join(Ack)}")
-    request = ConsumeRequest(
-        url=broker,
-        queue=name,
-        count=count,
-        exit_on_empty=exit_on_empty,
-        idle_timeout=idle,
-        ack=Ack(ack),
-        prefetch=prefetch,
-        form=output,
-    )
     try:
+        from msctl.cli.consuming import Ack, ConsumeRequest, consume_messages
+        from msctl.cli.streams import run
+
+        if ack not in list(Ack):
+            raise UsageError(f"--ack: {ack!r} is none of {', '.join(Ack)}")
+        request = ConsumeRequest(
+            url=broker,
+            queue=name,
+            count=count,
+            exit_on_empty=exit_on_empty,
+            idle_timeout=idle,
+            ack=Ack(ack),
+            prefetch=prefetch,
+            form=output,
+        )
         run(consume_messages(request))
     except KeyboardInterrupt:
-        raise typer.Exit(0) from None  # before the first message: Ctrl-C is the way to end
+        raise typer.Exit(0) from None  # Ctrl-C is the way to end, also before there is a broker
 
 
 def resolve_url(url: str | None, settings: Settings) -> str:

@@ -35,9 +35,9 @@ def list_queues(
     if as_json:
         write_document("queues", broker.queues)
     else:
-        from msctl.cli.tables import queues_view, show
+        from msctl.cli.tables import queue_lines, show
 
-        show(queues_view(broker.queues))
+        show(queue_lines(broker.queues))
 
 
 @queues.command()

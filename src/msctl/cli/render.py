@@ -23,19 +23,22 @@ LAST_LINES = 10
 """How much of a failed service's log is shown with its reason."""
 
 _PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+GREEN, YELLOW, RED, GREY, BOLD = 32, 33, 31, 90, 1
 STATE_COLOURS = {
-    State.READY: 32,
-    State.RUNNING: 32,
-    State.EXITED: 32,
-    State.WAITING: 33,
-    State.STARTING: 33,
-    State.STOPPING: 33,
-    State.BACKOFF: 33,
-    State.UNHEALTHY: 31,
-    State.FATAL: 31,
-    State.SKIPPED: 31,
-    State.STOPPED: 90,
+    State.READY: GREEN,
+    State.RUNNING: GREEN,
+    State.EXITED: GREEN,
+    State.WAITING: YELLOW,
+    State.STARTING: YELLOW,
+    State.STOPPING: YELLOW,
+    State.BACKOFF: YELLOW,
+    State.UNHEALTHY: RED,
+    State.FATAL: RED,
+    State.SKIPPED: RED,
+    State.STOPPED: GREY,
 }
+"""SGR colours (ECMA-48)."""
+
 _CONTROL = re.compile(r"(?!\x1b\[[0-9;]*m)[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _SETTLED = (State.READY, State.RUNNING, State.EXITED, State.STOPPED)
 
@@ -81,7 +84,7 @@ class LinePrinter:
     def print(self, line: LogLine) -> None:
         prefix = f"{line.service:<{self._width}} |"
         if self._colours:
-            prefix = _paint(prefix, self._colour_of(line.service))
+            prefix = paint(prefix, self._colour_of(line.service))
         self._stream.write(f"{prefix} {printable(line.text)}\n")
         self._stream.flush()
 
@@ -93,9 +96,9 @@ class LinePrinter:
 
 def print_status(snapshot: Snapshot) -> None:
     """The table of `status`, and the broker's queues below it."""
-    from msctl.cli.tables import show, status_view
+    from msctl.cli.tables import show, status_lines
 
-    show(status_view(snapshot))
+    show(status_lines(snapshot))
 
 
 def print_states(snapshot: Snapshot, names: Sequence[str]) -> None:
@@ -158,10 +161,11 @@ def links(service: ServiceSnapshot) -> list[str]:
 
 def _state(state: State, coloured: bool) -> str:
     text = f"{state.value:<9}"
-    return _paint(text, STATE_COLOURS[state]) if coloured else text.rstrip()
+    return paint(text, STATE_COLOURS[state]) if coloured else text.rstrip()
 
 
-def _paint(text: str, colour: int) -> str:
+def paint(text: str, colour: int) -> str:
+    """`text` in an SGR colour (ECMA-48)."""
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 

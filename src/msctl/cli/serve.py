@@ -11,7 +11,8 @@ import typer
 from msctl.cli.completion import OneService
 from msctl.cli.session import Settings
 from msctl.errors import UsageError
-from msctl.model import LOOPBACK, LogLine, ServiceSpec, Snapshot
+from msctl.model import LOOPBACK, LogLine, Snapshot
+from msctl.specs import ServiceSpec
 
 
 def serve(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msctl.config.sources import FILE_NAME
+from msctl.config.identity import FILE_NAME, identify
 from msctl.control.paths import StackPaths, stack_paths
 
 if TYPE_CHECKING:
-    from msctl.config import Resolved
+    from msctl.config.load import Resolved
     from msctl.control.client import ControlClient
 
 
@@ -40,7 +40,7 @@ class Settings:
 
     def load(self) -> Resolved:
         """The whole configuration. Raises ConfigError."""
-        from msctl.config import load
+        from msctl.config.load import load
 
         return load(
             file=self.file,
@@ -52,8 +52,6 @@ class Settings:
 
     def identify(self) -> tuple[str, StackPaths]:
         """The project's name and where its stack keeps its files, without reading all of it."""
-        from msctl.config import identify
-
         identity = identify(
             file=self.file,
             cwd=Path.cwd(),

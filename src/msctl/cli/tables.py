@@ -1,132 +1,120 @@
-"""The tables that `status` shows, once or again and again, drawn by rich."""
+"""The tables that verbs show. Drawn by hand: importing rich would double what `msctl status` takes."""
 
 from __future__ import annotations
 
-import io
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from msctl.cli.render import links
+from msctl.cli.render import BOLD, GREEN, RED, STATE_COLOURS, YELLOW, colours, links, paint, printable
 from msctl.control.record import StackRecord
-from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot, State
+from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
-    from msctl.config import Explained
+    from msctl.config.render import Explained
 
-_STYLES = {
-    State.READY: "green",
-    State.RUNNING: "green",
-    State.EXITED: "green",
-    State.WAITING: "yellow",
-    State.STARTING: "yellow",
-    State.STOPPING: "yellow",
-    State.BACKOFF: "yellow",
-    State.UNHEALTHY: "red",
-    State.FATAL: "bold red",
-    State.SKIPPED: "red",
-    State.STOPPED: "dim",
-}
-_UNLIMITED = 500
-"""Columns where there is no terminal: nothing that a script reads may be wrapped."""
+_GAP = "  "
+_SERVICES = ("NAME", "KIND", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "REASON")
+_QUEUES = ("QUEUE", "READY", "UNACKED", "CONSUMERS")
+
+Cell = str | tuple[str, int]
+"""A text, or a text and its colour."""
 
 
-def show(view: RenderableType) -> None:
-    """Draw on standard output; where that is no terminal, without colour, limit or padding."""
-    if sys.stdout.isatty():
-        Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False).print(view)
-        return
-    console = Console(width=_UNLIMITED, no_color=True, highlight=False, file=io.StringIO())
-    with console.capture() as text:
-        console.print(view)
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in text.get().splitlines())
+def show(lines: Iterable[str]) -> None:
+    """Write lines to standard output."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-def status_view(snapshot: Snapshot) -> Group:
+def status_lines(snapshot: Snapshot) -> Iterator[str]:
     """The project, its services, the broker, and the broker's queues where it tells of them."""
     where = "the built-in course system" if snapshot.root is None else snapshot.root
-    title = (
-        f"project {snapshot.project} ({where}), pid {snapshot.pid}, up {show_duration(snapshot.uptime_s)}\n"
-    )
-    table = _table("NAME", "KIND", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "REASON")
-    for service in snapshot.services:
-        table.add_row(*_service_row(service))
-    table.add_row(*_broker_row(snapshot.broker))
-    if not snapshot.broker.queues:
-        return Group(Text(title), table)
-    return Group(Text(title), table, Text(), queues_view(snapshot.broker.queues))
+    yield f"project {snapshot.project} ({where}), pid {snapshot.pid}, up {show_duration(snapshot.uptime_s)}"
+    yield ""
+    rows = [*map(_service_row, snapshot.services), _broker_row(snapshot.broker)]
+    yield from table(_SERVICES, rows)
+    if snapshot.broker.queues:
+        yield ""
+        yield from queue_lines(snapshot.broker.queues)
 
 
-def queues_view(queues: Sequence[QueueSnapshot]) -> Table:
+def queue_lines(queues: Sequence[QueueSnapshot]) -> Iterator[str]:
     """Each queue with its messages and consumers."""
-    table = _table("QUEUE", "READY", "UNACKED", "CONSUMERS")
-    for queue in queues:
-        table.add_row(Text(queue.name), *map(str, (queue.ready, queue.unacked, queue.consumers)))
-    return table
+    return table(_QUEUES, ((q.name, *map(str, (q.ready, q.unacked, q.consumers))) for q in queues))
 
 
-def stacks_view(records: Sequence[StackRecord]) -> Table:
+def stack_lines(records: Sequence[StackRecord]) -> Iterator[str]:
     """Each stack with its folder, process and addresses."""
-    table = _table("PROJECT", "PID", "ADDRESSES", "FOLDER")
-    for record in records:
-        where = " ".join(f"http://{address}" for address in record.addresses) or "-"
-        folder = "-" if record.root is None else record.root
-        table.add_row(*map(Text, (record.project, str(record.pid), where, folder)))
-    return table
-
-
-def findings_view(findings: Sequence[Finding]) -> Table:
-    """What the doctor found, the advice below what it is for."""
-    table = _table("CHECK", "", "FOUND")
-    styles = {"ok": "green", "note": "yellow", "fail": "bold red"}
-    for finding in findings:
-        detail = f"{finding.detail}\n  {finding.advice}" if finding.advice else finding.detail
-        verdict = Text(finding.verdict.value, style=styles[finding.verdict.value])
-        table.add_row(Text(finding.check), verdict, Text(detail))
-    return table
-
-
-def explained_view(found: Sequence[Explained]) -> Table:
-    """Each key with its value and where that came from."""
-    table = _table("KEY", "VALUE", "FROM")
-    for one in found:
-        table.add_row(Text(one.key), Text(str(one.value)), Text(str(one.origin)))
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _service_row(service: ServiceSnapshot) -> tuple[Text, ...]:
-    return (
-        Text(service.name),
-        Text(service.kind.value),
-        Text(service.state.value, style=_STYLES[service.state]),
-        Text(" ".join(links(service)) or "-"),
-        Text("-" if service.pid is None else str(service.pid)),
-        Text("-" if service.uptime_s is None else show_duration(service.uptime_s)),
-        Text(str(service.restarts)),
-        Text("-" if service.cpu_percent is None else f"{service.cpu_percent:.0f}%"),
-        Text("-" if service.memory_bytes is None else show_size(service.memory_bytes)),
-        Text(service.reason),
+    return table(
+        ("PROJECT", "PID", "ADDRESSES", "FOLDER"),
+        (
+            (
+                record.project,
+                str(record.pid),
+                " ".join(f"http://{address}" for address in record.addresses) or "-",
+                record.root or "-",
+            )
+            for record in records
+        ),
     )
 
 
-def _broker_row(broker: BrokerSnapshot) -> tuple[Text, ...]:
-    state = Text(broker.state.value, style=_STYLES[broker.state])
+def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """What the doctor found, the advice below what it is for."""
+    verdicts = {"ok": GREEN, "note": YELLOW, "fail": RED}
+    rows: list[Sequence[Cell]] = []
+    for finding in findings:
+        verdict = finding.verdict.value
+        rows.append((finding.check, (verdict, verdicts[verdict]), finding.detail))
+        if finding.advice:
+            rows.append(("", "", f"  {finding.advice}"))
+    return table(("CHECK", "", "FOUND"), rows)
+
+
+def explained_lines(found: Sequence[Explained]) -> Iterator[str]:
+    """Each key with its value and where that came from."""
+    return table(("KEY", "VALUE", "FROM"), ((one.key, str(one.value), str(one.origin)) for one in found))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
+    """Columns as wide as their widest cell; coloured where standard output is a terminal."""
+    rows = list(rows)
+    texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
+    clean = [[printable(text) for text in row] for row in (list(header), *texts)]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    coloured = colours(sys.stdout)
+    styles: list[list[int | None]] = [[BOLD] * len(header)]
+    styles += [[None if isinstance(cell, str) else cell[1] for cell in row] for row in rows]
+    for row, style in zip(clean, styles, strict=True):
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        if coloured:
+            cells = [
+                cell if colour is None else paint(cell, colour)
+                for cell, colour in zip(cells, style, strict=True)
+            ]
+        yield _GAP.join(cells).rstrip()
+
+
+def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
+    return (
+        service.name,
+        service.kind.value,
+        (service.state.value, STATE_COLOURS[service.state]),
+        " ".join(links(service)) or "-",
+        "-" if service.pid is None else str(service.pid),
+        "-" if service.uptime_s is None else show_duration(service.uptime_s),
+        str(service.restarts),
+        "-" if service.cpu_percent is None else f"{service.cpu_percent:.0f}%",
+        "-" if service.memory_bytes is None else show_size(service.memory_bytes),
+        service.reason,
+    )
+
+
+def _broker_row(broker: BrokerSnapshot) -> Sequence[Cell]:
     pid = "-" if broker.pid is None else str(broker.pid)
-    cells = ("broker", broker.mode.value, state, broker.url, pid, "-", "-", "-", "-", broker.reason)
-    return tuple(cell if isinstance(cell, Text) else Text(cell) for cell in cells)
+    state = (broker.state.value, STATE_COLOURS[broker.state])
+    return ("broker", broker.mode.value, state, broker.url, pid, "-", "-", "-", "-", broker.reason)
 
 
 def show_duration(seconds: float) -> str:

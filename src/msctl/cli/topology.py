@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msctl.model import GATEWAY, Project
+from msctl.model import GATEWAY
+from msctl.specs import Project
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from msctl.cli.session import Settings
 from msctl.control.paths import StackLock, StackPaths, is_locked, stack_paths
 from msctl.control.record import read_record
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model import LogLine, Project, Snapshot
+from msctl.model import LogLine, Snapshot
+from msctl.specs import Project
 
 STOP_TIMEOUT = 30.0
 GRACE = 5.0

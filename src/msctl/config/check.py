@@ -7,17 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from msctl.config.origin import Place, did_you_mean
 from msctl.config.sources import env_name
-from msctl.model import (
-    GATEWAY,
-    BrokerMode,
-    BrokerSpec,
-    Condition,
-    GatewaySpec,
-    Isolation,
-    Kind,
-    Project,
-    ServiceSpec,
-)
+from msctl.model import GATEWAY, BrokerMode, Kind
+from msctl.specs import BrokerSpec, Condition, GatewaySpec, Isolation, Project, ServiceSpec
 
 RESERVED = {
     GATEWAY: "put the gateway's settings under [gateway]",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from msctl.model import GATEWAY, Project, ServiceSpec
+from msctl.model import GATEWAY
+from msctl.specs import Project, ServiceSpec
 
 # What the supervisor and the gateway can take up while an instance runs on. Any other key is part of
 # what an instance was started with.

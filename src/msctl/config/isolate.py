@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from msctl.model import BrokerMode, BrokerSpec, Project, ServiceSpec
+from msctl.model import BrokerMode
+from msctl.specs import BrokerSpec, Project, ServiceSpec
 
 _OWN = frozenset({BrokerMode.AUTO, BrokerMode.EMBEDDED, BrokerMode.LOCAL})
 

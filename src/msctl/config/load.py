@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from msctl.config import sources
 from msctl.config.check import check_name, check_project
+from msctl.config.identity import COURSE, ProjectIdentity, choose, project_name
 from msctl.config.origin import DEFAULT, KeyPath, Origin, Origins, Place
 from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.section import Section
 from msctl.model import GATEWAY as GATEWAY_NAME
-from msctl.model import BrokerSpec, GatewaySpec, Project, ServiceSpec
-
-COURSE = "course"
-_UNFIT = r"[^A-Za-z0-9_.-]+"
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectIdentity:
-    """What finds a running stack: the project's name, and its folder (None: the built-in system)."""
-
-    name: str
-    root: Path | None
+from msctl.specs import BrokerSpec, GatewaySpec, Project, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +28,15 @@ class Resolved:
     stray: tuple[tuple[str, str], ...] = ()
 
 
-def identify(
+def resolve_identity(
+    path: Path | None,
     *,
-    file: Path | None = None,
     cwd: Path,
     env: Mapping[str, str],
-    env_file: Path | None = None,
-    overrides: Mapping[str, str] | None = None,
+    env_file: Path | None,
+    overrides: Mapping[str, str] | None,
 ) -> ProjectIdentity:
-    """The name and folder that `load` would give, without looking at the services.
-
-    A file with a mistake elsewhere still has a name, so `status` and `down` work beside it.
-    Raises ConfigError.
-    """
-    path = sources.choose(file, cwd)
+    """`identity.identify` for a name that comes from more than the file at `path`. Raises ConfigError."""
     raw: sources.Tree = {}
     document = None
     if path is not None:
@@ -82,7 +66,7 @@ def load(
     `.env` (or `env_file`), `MSCTL_*` variables in `env`, and `overrides` (dotted key to string).
     Raises ConfigError.
     """
-    document = sources.document(sources.choose(file, cwd), cwd)
+    document = sources.document(choose(file, cwd), cwd)
     origins = Origins(document.display, document.text, document.root)
     raw, given = _layered(sources.tree(document), origins, cwd=cwd, env=env, env_file=env_file)
     sources.overlay_flags(raw, origins, overrides or {})
@@ -138,11 +122,6 @@ def _name(raw: sources.Tree, top: Place) -> str:
         return str(found["name"])
     root = top.origins.root
     return COURSE if root is None else project_name(root)
-
-
-def project_name(root: Path) -> str:
-    """What a project in this folder is called that does not say."""
-    return re.sub(_UNFIT, "-", root.name).strip("-.")[:63] or "project"
 
 
 def _origins(raw: sources.Tree, project: Project, origins: Origins) -> Iterator[tuple[str, Origin]]:

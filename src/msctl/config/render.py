@@ -12,7 +12,7 @@ from msctl.config.origin import Origin
 from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE
 from msctl.config.values import without_password
 from msctl.model import GATEWAY as GATEWAY_NAME
-from msctl.model import Project
+from msctl.specs import Project
 
 _BARE_KEY = r"[A-Za-z0-9_-]+"
 _CONTROL = r"[\x00-\x1f\x7f]"

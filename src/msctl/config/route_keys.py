@@ -33,7 +33,7 @@ from msctl.config.values import (
     one_of,
     whole_seconds,
 )
-from msctl.model import (
+from msctl.specs import (
     ApiKeySpec,
     Balance,
     ComposeSpec,

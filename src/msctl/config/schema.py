@@ -36,9 +36,9 @@ from msctl.config.values import (
     describe,
     items_of,
 )
-from msctl.model import (
+from msctl.model import BrokerMode
+from msctl.specs import (
     Balance,
-    BrokerMode,
     BrokerSpec,
     Condition,
     Dependency,

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msctl.config.identity import ENV_FILE_NAME
 from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place, did_you_mean, nearest
 from msctl.config.schema import SERVICE, SINGLE, TABLES
 from msctl.config.section import Section
 from msctl.config.values import describe
 from msctl.errors import ConfigError
 
-FILE_NAME = "msctl.toml"
-ENV_FILE_NAME = ".env"
 BUILT_IN = "course.toml"
 LARGEST_FILE = 4 * 1024 * 1024
 
@@ -35,24 +34,6 @@ class Document(NamedTuple):
     display: str
     source: str
     root: Path | None
-
-
-def find_file(start: Path) -> Path | None:
-    """`msctl.toml` in the folder `start` or the nearest folder above it that has one."""
-    start = start.absolute()
-    for folder in (start, *start.parents):
-        candidate = folder / FILE_NAME
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def choose(file: Path | None, cwd: Path) -> Path | None:
-    """The file given (or the `msctl.toml` in the folder given), else the one found from `cwd` up."""
-    if file is None:
-        return find_file(cwd)
-    path = (cwd / file).absolute()
-    return path / FILE_NAME if path.is_dir() else path
 
 
 def document(path: Path | None, cwd: Path) -> Document:

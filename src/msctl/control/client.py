@@ -1,12 +1,10 @@
 """The CLI's end of the control socket: SystemView's verbs, blocking, on the standard library.
 
-`status` and `down` must not pay for importing aiohttp, so this speaks HTTP with `http.client`.
+`status` and `down` must not pay for importing aiohttp, nor for what http.client brings with it.
 """
 
 from __future__ import annotations
 
-import http.client
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,6 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from msctl.control.http import Answer, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model import Event, LogLine, LogQuery, Snapshot
@@ -71,69 +70,52 @@ class ControlClient:
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""
-        self._request("POST", "/v1/shutdown", {"timeout": timeout}, ANSWER_TIMEOUT)[1].close()
+        self._request("POST", "/v1/shutdown", {"timeout": timeout}, ANSWER_TIMEOUT).close()
 
     def _call(
         self, method: str, target: str, kind: type[T], body: object = None, timeout: float | None = None
     ) -> T:
-        response, connection = self._request(method, target, body, timeout)
-        try:
-            return msgspec.json.decode(response.read(), type=kind)
-        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-            raise self._ended() from error
-        finally:
-            connection.close()
+        with self._request(method, target, body, timeout) as answer:
+            try:
+                return msgspec.json.decode(answer.body.read(), type=kind)
+            except (OSError, msgspec.DecodeError) as error:
+                raise self._ended() from error
 
     def _stream(self, target: str, kind: type[T], timeout: float | None = None) -> Iterator[T]:
-        response, connection = self._request("GET", target)
-        return self._lines(response, connection, msgspec.json.Decoder(kind), timeout)
+        return self._lines(self._request("GET", target), msgspec.json.Decoder(kind), timeout)
 
-    def _lines(
-        self,
-        response: http.client.HTTPResponse,
-        connection: http.client.HTTPConnection,
-        decoder: Any,
-        timeout: float | None,
-    ) -> Iterator[Any]:
+    def _lines(self, answer: Answer, decoder: Any, timeout: float | None) -> Iterator[Any]:
         deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            while True:
-                if deadline is not None:
-                    # Zero would mean "do not block" to the socket.
-                    connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
-                line = response.readline()
-                if not line:
-                    return
-                yield decoder.decode(line)
-        except TimeoutError as error:
-            raise TimedOutError(f"nothing more within {timeout:g} s") from error
-        except (OSError, http.client.HTTPException, msgspec.DecodeError):
-            return  # the stack went while we were reading: a stream has simply ended
-        finally:
-            connection.close()
+        with answer:
+            try:
+                while True:
+                    if deadline is not None:
+                        # Zero would mean "do not block" to the socket.
+                        answer.socket.settimeout(max(0.001, deadline - time.monotonic()))
+                    line = answer.body.readline()
+                    if not line:
+                        return
+                    yield decoder.decode(line)
+            except TimeoutError as error:
+                raise TimedOutError(f"nothing more within {timeout:g} s") from error
+            except (OSError, msgspec.DecodeError):
+                return  # the stack went while we were reading: a stream has simply ended
 
-    def _request(
-        self, method: str, target: str, body: object = None, timeout: float | None = None
-    ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
-        connection = _UnixConnection(self._path, timeout)
-        payload = None if body is None else msgspec.json.encode(body)
+    def _request(self, method: str, target: str, body: object = None, timeout: float | None = None) -> Answer:
+        payload = b"" if body is None else msgspec.json.encode(body)
         try:
-            connection.request(method, target, body=payload)
-            response = connection.getresponse()
+            answer = exchange(self._path, method, target, payload, timeout)
         except TimeoutError as error:
-            connection.close()
             raise TimedOutError(
                 f"the stack of the project {self._project!r} runs but does not answer",
                 hint="a handler may block its event loop; end it with: msctl down",
             ) from error
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
+        except (OSError, ValueError) as error:
             raise self._not_running() from error
-        if response.status >= 400:
-            raw = response.read()
-            connection.close()
-            raise _remote_error(raw)
-        return response, connection
+        if answer.status >= 400:
+            with answer:
+                raise _remote_error(answer.body.read())
+        return answer
 
     def _not_running(self) -> NotRunningError:
         return NotRunningError(
@@ -166,20 +148,3 @@ def _remote_error(raw: bytes) -> MsctlError:
             "the running stack does not understand this msctl",
             hint="it may be of another version: msctl down, then msctl up",
         )
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP to a Unix socket; the host is only what the Host field says."""
-
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self._path)
-        except OSError:
-            self.sock.close()
-            raise

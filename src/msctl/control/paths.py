@@ -8,10 +8,9 @@ Knows nothing of HTTP, asyncio or the stack.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import stat
-import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,7 @@ class StackPaths:
 
 def stack_paths(name: str, root: Path | None, env: Mapping[str, str]) -> StackPaths:
     """The paths of the project `name` whose folder is `root` (None: the built-in course system)."""
-    tag = "" if root is None else "-" + hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    tag = "" if root is None else "-" + f"{zlib.crc32(os.fsencode(root)):08x}"
     paths = StackPaths(base_folder(env) / f"{name[:40]}{tag}")
     if len(os.fsencode(paths.socket)) > MAX_SOCKET_PATH:
         raise MsctlError(
@@ -80,7 +79,8 @@ def base_folder(env: Mapping[str, str]) -> Path:
         return Path(chosen).absolute()
     if runtime := env.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "msctl"
-    return Path(tempfile.gettempdir()) / f"msctl-{os.getuid()}"
+    # Not tempfile.gettempdir(): its import takes longer than all else that is done here.
+    return Path(env.get("TMPDIR", "/tmp")) / f"msctl-{os.getuid()}"  # noqa: S108 - checked to be ours
 
 
 def _require_private(folder: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msctl.errors import ConfigError
 from msctl.gateway.headers import Field, first, text
 from msctl.gateway.problems import Problem, ProblemError
-from msctl.model import ApiKeySpec, JwtSpec
+from msctl.specs import ApiKeySpec, JwtSpec
 
 Guard = Callable[[Sequence[Field]], str]
 """Given a request's fields, the name of who asks; raises ProblemError (401)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from msctl.model import Balance
+from msctl.specs import Balance
 
 Chance = Callable[[int], int]
 """A number from 0 up to, but not including, the argument."""

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from msctl.gateway.headers import Field, Fields
 from msctl.gateway.problems import Problem, ProblemError
-from msctl.model import ComposeSpec
+from msctl.specs import ComposeSpec
 
 PARTIAL = b"X-Msctl-Partial"
 """Names the branches that are missing, each with the status it had: `orders;status=504`."""

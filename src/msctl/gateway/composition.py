@@ -16,7 +16,7 @@ from msctl.gateway.proxy import Proxy
 from msctl.gateway.respond import Edits
 from msctl.gateway.tracecontext import traceparent
 from msctl.gateway.upstream import NO_BODY, BrokenResponseError, Outgoing
-from msctl.model import ComposeSpec
+from msctl.specs import ComposeSpec
 
 
 class Composer:

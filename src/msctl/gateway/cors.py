@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msctl.gateway.headers import Field, Fields, first
-from msctl.model import CorsSpec
+from msctl.specs import CorsSpec
 
 OWNED = frozenset(
     {

@@ -26,15 +26,22 @@ _RESET = struct.pack("ii", 1, 0)
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
+SMALL = 64 * 1024
+"""Bytes up to which a body is put behind its head and both sent at once."""
+
+
 class ClientGoneError(ConnectionError):
     """The client closed its connection before it had its answer."""
 
 
 class Relayed(web.StreamResponse):
-    """Stands for a response that has been written already; aiohttp has nothing left to send."""
+    """Stands for a response that has been written already; aiohttp has nothing left to send.
 
-    def __init__(self, status: int, *, keep_alive: bool) -> None:
-        super().__init__(status=status)
+    It tells aiohttp whether the connection stays, and nothing else, so two of them serve for all.
+    """
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
         self._stays = keep_alive
 
     @property
@@ -46,6 +53,10 @@ class Relayed(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
         return None
+
+
+STAYS = Relayed(keep_alive=True)
+CLOSES = Relayed(keep_alive=False)
 
 
 class Downstream:
@@ -127,10 +138,13 @@ class Downstream:
         if self._chunked:
             data = (chunk(data) if data else b"") + LAST_CHUNK
         if self._held:
-            data, self._held = self._held + data, b""
+            if len(data) > SMALL:
+                await self.flush()
+            else:
+                data, self._held = self._held + data, b""
         if data:
             await self.writer.write(data)
-        return Relayed(self.status, keep_alive=self.keep_alive)
+        return STAYS if self.keep_alive else CLOSES
 
     async def answer(self, status: int, reason: bytes, fields: Fields, body: bytes) -> web.StreamResponse:
         """A whole response of the gateway's own."""
@@ -144,7 +158,7 @@ class Downstream:
     def abort(self) -> web.StreamResponse:
         """The response cannot be completed: the client must not take what it has for the whole."""
         abort(self.request)
-        return Relayed(self.status, keep_alive=False)
+        return CLOSES
 
 
 def edited(down: Downstream, fields: Fields) -> Fields:
@@ -225,7 +239,7 @@ class MemoryDownstream(Downstream):
         self.fields = fields
 
     def abort(self) -> web.StreamResponse:
-        return Relayed(self.status, keep_alive=False)
+        return CLOSES
 
 
 def abort(request: web.BaseRequest) -> None:

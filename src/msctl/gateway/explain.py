@@ -11,7 +11,8 @@ from msctl.gateway.problems import ProblemError
 from msctl.gateway.routes import Match, Rule, upstream_path
 from msctl.gateway.target import Target, host_name
 from msctl.gateway.targets import Targets
-from msctl.model import RouteExplanation, RouteSpec
+from msctl.routing import RouteExplanation
+from msctl.specs import RouteSpec
 
 DEFAULT_HOST = "localhost"
 

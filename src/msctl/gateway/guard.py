@@ -16,7 +16,7 @@ from msctl.gateway.planning import Plan
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.redirects import location
 from msctl.gateway.respond import Edits
-from msctl.model import RateLimitKey
+from msctl.specs import RateLimitKey
 
 _RATE_FIELDS = frozenset({b"ratelimit", b"ratelimit-policy"})
 _PHRASES = {301: b"Moved Permanently", 302: b"Found", 303: b"See Other", 307: b"Temporary Redirect"}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from msctl.model import HeaderEdit
+from msctl.specs import HeaderEdit
 
 Field = tuple[bytes, bytes]
 Fields = list[Field]

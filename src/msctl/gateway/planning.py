@@ -21,7 +21,7 @@ from msctl.gateway.routes import Match, RouteTable, upstream_path
 from msctl.gateway.settings import Settings
 from msctl.gateway.target import Target, host_name
 from msctl.gateway.tracecontext import Trace
-from msctl.model import Balance, GatewaySpec
+from msctl.specs import Balance, GatewaySpec
 
 MEMORY = 1024
 """Plans remembered; when there are as many, all are forgotten."""

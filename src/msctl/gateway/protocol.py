@@ -49,7 +49,9 @@ class GatewayProtocol(web.RequestHandler):
         # aiohttp queues the error of a body behind the request that the body belongs to, whose
         # handler would wait for the rest of it until the end of its patience.
         request = self._current_request
-        if request is not None and self._messages and getattr(self._messages[-1][0], "exc", None) is not None:
+        if request is None or not self._messages:
+            return
+        if getattr(self._messages[-1][0], "exc", None) is not None:
             request.content.set_exception(web.RequestPayloadError("the body's framing is malformed"))
 
     def handle_error(

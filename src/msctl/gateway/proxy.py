@@ -18,7 +18,7 @@ from msctl.gateway.problems import ProblemError
 from msctl.gateway.remote import IDEMPOTENT
 from msctl.gateway.targets import Instance, Targets
 from msctl.gateway.upstream import AttemptError, BrokenResponseError, Outgoing
-from msctl.model import Balance, GatewaySpec
+from msctl.specs import Balance, GatewaySpec
 
 FAILURE = 500
 """From this status on a response counts as the instance's failure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msctl.gateway.routes import Rule, replace_prefix
 from msctl.gateway.target import Target
-from msctl.model import RedirectSpec
+from msctl.specs import RedirectSpec
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from msctl.gateway.headers import Field, Fields, edit, end_to_end
-from msctl.model import HeaderEdit
+from msctl.specs import HeaderEdit
 
 _REQUEST_ID = frozenset({b"x-request-id"})
 

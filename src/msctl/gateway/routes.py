@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msctl.gateway.headers import Field, text
-from msctl.model import RouteSpec
 from msctl.routing import is_variable, route_elements
+from msctl.specs import RouteSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from msctl.clock import Clock
 from msctl.gateway.auth import Guard, api_keys, bearer_token
 from msctl.gateway.limits import RateLimiter
-from msctl.model import Balance, GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.specs import Balance, GatewaySpec, RouteSpec, UpstreamPolicy
 
 T = TypeVar("T")
 

@@ -18,7 +18,8 @@ from msctl.gateway.observe import Observer
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.remote import RemoteUpstream
 from msctl.gateway.upstream import Upstream
-from msctl.model import Balance, BreakerState, GatewaySpec, TargetSnapshot
+from msctl.model import BreakerState, TargetSnapshot
+from msctl.specs import Balance, GatewaySpec
 
 NO_INSTANCE_RETRY = 1.0
 """Seconds that a client is told to wait when a service has no instance at all."""
@@ -87,6 +88,17 @@ class Targets:
         self._pool_size = pool_size
         self._known: dict[str, tuple[tuple[Endpoint, ...], tuple[Instance, ...]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+
+    def limit(self, spec: GatewaySpec, pool_size: Callable[[str], int]) -> None:
+        """Go by these from now on; every instance keeps its connections, its load and its breaker's state."""
+        self._spec = spec
+        self._pool_size = pool_size
+        for service, (_, instances) in self._known.items():
+            for instance in instances:
+                instance.breaker.limit(spec.breaker_failures, spec.breaker_open, spec.breaker_cap)
+                instance.upstream.limit(
+                    pool_size=pool_size(service), pool_idle=spec.pool_idle, retry_body=spec.retry_body
+                )
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         endpoints = self._registry.endpoints(service)

@@ -5,14 +5,12 @@ Pure but for the random bits of new ids.
 
 from __future__ import annotations
 
-import random
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\s]*)?")
-
-Random = Callable[[int], int]
 
 
 class Trace(NamedTuple):
@@ -42,16 +40,42 @@ def continued(traceparents: Sequence[bytes]) -> Trace | None:
     return Trace(trace_id.decode(), flags.decode())
 
 
-def traceparent(trace: Trace | None, random_bits: Random = random.getrandbits) -> str:
+class Identifiers:
+    """Random identifiers in hexadecimal digits, drawn many at a time because each request needs some."""
+
+    __slots__ = ("_digits", "_position", "_source")
+
+    def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
+        self._source = source
+        self._digits = ""
+        self._position = 0
+
+    def take(self, digits: int) -> str:
+        """So many fresh digits, never all zero in practice (W3C Trace Context forbids that)."""
+        start = self._position
+        self._position = end = start + digits
+        if end > len(self._digits):
+            self._digits = self._source(POOL).hex()
+            start, self._position = 0, digits
+            end = digits
+        return self._digits[start:end]
+
+
+POOL = 4096
+"""Random bytes drawn at a time."""
+
+_identifiers = Identifiers()
+
+
+def traceparent(trace: Trace | None, identifiers: Identifiers = _identifiers) -> str:
     """The field's value, with a new parent id: that of the gateway's own span.
 
     Without a trace to go on with it begins one, marked as sampled: the tracers behind us record it
     unless they decide otherwise.
     """
     if trace is not None:
-        return f"00-{trace.trace_id}-{random_bits(64) or 1:016x}-{trace.flags}"
-    digits = f"{random_bits(192):048x}"
-    return f"00-{digits[:32]}-{digits[32:]}-01"
+        return f"00-{trace.trace_id}-{identifiers.take(16)}-{trace.flags}"
+    return f"00-{identifiers.take(32)}-{identifiers.take(16)}-01"
 
 
 def trace_id(value: str) -> str:
@@ -59,6 +83,6 @@ def trace_id(value: str) -> str:
     return value[3:35]
 
 
-def new_id(random_bits: Random = random.getrandbits) -> str:
+def new_id(identifiers: Identifiers = _identifiers) -> str:
     """An id for a request that has no trace."""
-    return f"{random_bits(128):032x}"
+    return identifiers.take(32)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from msctl.amqp.consumer import Delivery
 from msctl.amqp.standing import StandingConsumer, running
-from msctl.model import ServiceContext
+from msctl.specs import ServiceContext
 
 QUEUE = "hello"
 

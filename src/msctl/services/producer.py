@@ -12,7 +12,7 @@ from pamqp.commands import Basic
 
 from msctl.amqp.standing import StandingPublisher, running
 from msctl.errors import MsctlError, UsageError
-from msctl.model import ServiceContext
+from msctl.specs import ServiceContext
 
 QUEUE = "hello"
 MAX_BODY = 16 * 1024 * 1024

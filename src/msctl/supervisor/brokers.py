@@ -17,7 +17,8 @@ from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
 from msctl.clock import Clock
 from msctl.errors import BrokerError, ConfigError, MsctlError
-from msctl.model import BrokerMode, BrokerSnapshot, BrokerSpec, QueueSnapshot, State
+from msctl.model import BrokerMode, BrokerSnapshot, QueueSnapshot, State
+from msctl.specs import BrokerSpec
 from msctl.supervisor import ports
 from msctl.supervisor.docker import DockerBroker
 from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
-from msctl.model import ServiceSpec
+from msctl.specs import ServiceSpec
 from msctl.supervisor import ledger, ports
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.guard import Guard

@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
 from msctl.errors import BrokerError, MsctlError, TimedOutError
-from msctl.model import BrokerMode, BrokerSnapshot, BrokerSpec, State
+from msctl.model import BrokerMode, BrokerSnapshot, State
+from msctl.specs import BrokerSpec
 
 IMAGE = "rabbitmq:3-management"
 """What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from msctl.errors import ConfigError
-from msctl.model import ServiceSpec
+from msctl.specs import ServiceSpec
 
 
 def check(services: Sequence[ServiceSpec], source: str = "msctl.toml") -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from aiohttp import web
 
 from msctl.clock import AsyncClock
-from msctl.model import ServiceContext
+from msctl.specs import ServiceContext
 from msctl.supervisor.modules import Loader
 from msctl.telemetry.logs import LogHub, current_service
 

@@ -10,7 +10,7 @@ import traceback
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
-from msctl.model import ServiceContext
+from msctl.specs import ServiceContext
 from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, describe, shorten, speaking_as
 from msctl.supervisor.listener import Listener, Tenant
 from msctl.supervisor.policy import Outcome

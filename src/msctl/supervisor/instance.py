@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
-from msctl.model import InstanceSnapshot, RestartPolicy, ServiceSpec, State
+from msctl.model import InstanceSnapshot, State
+from msctl.specs import RestartPolicy, ServiceSpec
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
 from msctl.supervisor.policy import Done, Outcome, Restarts, Retry
 from msctl.supervisor.worker import StartError, Worker

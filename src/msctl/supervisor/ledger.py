@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import psutil
 
 from msctl.supervisor import census
 
+_LOOK_AGAIN_S = 0.02
+_KILL_S = 5.0
 _TOLERANCE_S = 2.0
 """The time at which a process began is known to a hundredth of a second, but the system's idea of
 when it booted, on which that rests, moves a little when the clock is set."""
@@ -90,6 +94,21 @@ def leftovers(path: Path) -> list[Leftover]:
         if marked:
             pids = tuple(sorted(marked, key=lambda pid: (pid != entry.pid, pid)))
             found.append(Leftover(entry.service, entry.instance, pids, _program(pids[0])))
+    return found
+
+
+def end_leftovers(path: Path) -> list[Leftover]:
+    """Kill what `leftovers` finds, and remove the file; what was found.
+
+    Blocks until nothing is left, but no longer than 5 s: a process may hang in the kernel.
+    """
+    found = now = leftovers(path)
+    deadline = time.monotonic() + _KILL_S
+    while now and time.monotonic() < deadline:
+        census.signal_all([pid for leftover in now for pid in leftover.pids], signal.SIGKILL)
+        time.sleep(_LOOK_AGAIN_S)
+        now = leftovers(path)
+    path.unlink(missing_ok=True)
     return found
 
 

@@ -23,7 +23,8 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from msctl.errors import PortTakenError
-from msctl.model import GATEWAY, Project
+from msctl.model import GATEWAY
+from msctl.specs import Project
 from msctl.supervisor import ports
 from msctl.supervisor.ports import Address
 from msctl.supervisor.specs import address_of, runs_here

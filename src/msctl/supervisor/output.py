@@ -14,10 +14,10 @@ from collections.abc import Callable
 MAX_LINE_BYTES = 64 * 1024
 """Kept of one line; a multiple of what the log hub shows, as a character may take four bytes."""
 
-_CHUNK = 16 * 1024
-_SHARE = 20
+_CHUNK = 8 * 1024
+_REST = 9
 """After reading a full chunk, a pipe rests for so many times as long as that took: a flood costs
-the loop at most one part in twenty-one, and the child is slowed down by its own full pipe."""
+the loop at most one part in ten, and the child is slowed down by its own full pipe."""
 
 
 class LineSplitter:
@@ -72,14 +72,14 @@ class Output:
         """Take in what is still in the pipe, and let go of it; what holds its other end may live on."""
         if self._fd < 0:
             return
-        # One pipe's worth: a writer that outlives its parent must not keep us here.
-        for _ in range(64):
+        # A pipe and more, but not without end: its writer may outlive the child, and go on.
+        for _ in range(128):
             if not self._read():
                 break
         self._end()
 
     def _readable(self) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         size = self._read()
         if size is None:
             return
@@ -87,7 +87,7 @@ class Output:
             self._end()
         elif size == _CHUNK:
             self._loop.remove_reader(self._fd)
-            self._rest = self._loop.call_later((time.perf_counter() - began) * _SHARE, self._resume)
+            self._rest = self._loop.call_later((time.thread_time() - began) * _REST, self._resume)
 
     def _resume(self) -> None:
         self._rest = None

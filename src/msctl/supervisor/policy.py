@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msctl.model import RestartPolicy
+from msctl.specs import RestartPolicy
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0

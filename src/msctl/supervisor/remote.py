@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
-from msctl.model import ServiceSpec
+from msctl.specs import ServiceSpec
 from msctl.supervisor.health import Elsewhere, http_probe, tcp_probe
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.ports import Address

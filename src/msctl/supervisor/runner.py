@@ -15,7 +15,8 @@ from pathlib import Path
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
-from msctl.model import GATEWAY, Condition, Event, Kind, Project, ServiceSnapshot, ServiceSpec, State
+from msctl.model import GATEWAY, Event, Kind, ServiceSnapshot, State
+from msctl.specs import Condition, Project, ServiceSpec
 from msctl.supervisor import census, graph, specs
 from msctl.supervisor.hosted import HostedFactory
 from msctl.supervisor.instance import Instance

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from msctl.model import Condition, InstanceSnapshot, ServiceSnapshot, ServiceSpec, State
+from msctl.model import InstanceSnapshot, ServiceSnapshot, State
+from msctl.specs import Condition, ServiceSpec
 from msctl.supervisor import usage
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import SETTLED, together

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 from msctl.errors import ConfigError
-from msctl.model import GATEWAY, Isolation, Kind, Project, ServiceSpec
+from msctl.model import GATEWAY, Kind
+from msctl.specs import Isolation, Project, ServiceSpec
 from msctl.supervisor.ports import Address
 
 _DRAIN_S = 5.0

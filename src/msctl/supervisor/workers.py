@@ -9,7 +9,8 @@ from pathlib import Path
 
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
-from msctl.model import Kind, Project, ServiceContext, ServiceSpec
+from msctl.model import Kind
+from msctl.specs import Project, ServiceContext, ServiceSpec
 from msctl.supervisor import ports, specs
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.command import CommandWorker, Nursery

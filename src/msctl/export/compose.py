@@ -1,0 +1,294 @@
+"""`compose`: every service in a container of its own, with RabbitMQ as the course runs it.
+
+For Docker Compose 2.23.1 or newer, which takes the content of configs in the file itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from msctl.export import docker, grafana, prometheus
+from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.names import labels, project_label, renamed
+from msctl.export.workloads import (
+    AMQP_URL,
+    BROKER,
+    BROKER_PORT,
+    EVERYWHERE,
+    BrokerPlan,
+    Workload,
+    broker_plan,
+    container_addresses,
+    image_notices,
+    listens,
+    local_services,
+    portable_toml,
+    secret_notices,
+    workloads,
+)
+from msctl.export.yaml import dump
+from msctl.model import LOOPBACK
+from msctl.specs import Condition, Project, RestartPolicy
+
+RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own
+PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"
+GRAFANA_IMAGE = "grafana/grafana:12.1.0"
+PROMETHEUS_PORT = 9090
+GRAFANA_PORT = 3000
+MONITORING = "monitoring"
+
+_CONDITIONS = {
+    Condition.STARTED: "service_started",
+    Condition.READY: "service_healthy",
+    Condition.COMPLETED: "service_completed_successfully",
+}
+_RESTART = {
+    RestartPolicy.ALWAYS: "unless-stopped",
+    RestartPolicy.ON_FAILURE: "on-failure",
+    RestartPolicy.NO: "no",
+}
+_PASSWORD = "${BROKER_PASSWORD:?the password of the broker}"  # noqa: S105 - a reference, not a password
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    broker = broker_plan(project.broker)
+    taken = {BROKER: "the broker's container"} if broker.is_ours else {}
+    if options.monitoring:
+        taken |= {"prometheus": "Prometheus's container", "grafana": "Grafana's container"}
+    names = labels((spec.name for spec in local_services(project)), taken)
+    found = workloads(project, names, container_addresses(project, names))
+    config, config_notices = portable_toml(project)
+
+    services: dict[str, object] = {
+        workload.label: _service(workload, project, names, broker, options) for workload in found
+    }
+    if broker.is_ours:
+        services[BROKER] = _rabbitmq(broker)
+    if options.monitoring:
+        services |= _monitoring()
+    document = {
+        "name": project_label(project),
+        "services": services,
+        "configs": {"msctl": {"content": _literal(config)}},
+        **({"volumes": {"prometheus": {}, "grafana": {}}} if options.monitoring else {}),
+    }
+    yield File("compose.yaml", dump(document, comment=_comment(project, options)))
+    yield File("Dockerfile", docker.dockerfile(project, options))
+    yield File("Dockerfile.dockerignore", docker.DOCKERIGNORE)
+    if options.monitoring:
+        yield from _monitoring_files(project, found, broker)
+
+    yield Notice(
+        "MSCTL_WHEEL",
+        f"the build takes msctl from {docker.WHEEL} in its context; the Dockerfile says how to make it",
+    )
+    yield from renamed(names)
+    yield from config_notices
+    yield from image_notices(project)
+    yield from secret_notices(found, "compose takes them from its environment or from .env")
+    yield from _differences(project, found)
+
+
+def _comment(project: Project, options: Options) -> str:
+    lines = [
+        f"{project.name}, every service in a container of its own. Needs Docker Compose 2.23.1 or newer.",
+        "",
+        "  docker compose up --build --wait",
+    ]
+    manual = [spec.name for spec in local_services(project) if not spec.autostart]
+    if manual:
+        lines.append(f"  docker compose up {' '.join(manual)}    (not started by the command above)")
+    if options.monitoring:
+        lines += [
+            f"  Grafana is at http://127.0.0.1:{GRAFANA_PORT}, Prometheus at http://127.0.0.1:{PROMETHEUS_PORT}"
+        ]
+    return "\n".join(lines)
+
+
+def _service(
+    workload: Workload, project: Project, names: Mapping[str, str], broker: BrokerPlan, options: Options
+) -> dict[str, object]:
+    spec = workload.spec
+    service: dict[str, object] = {
+        "image": docker.image_name(project, options),
+        "build": {"context": options.context, "dockerfile": _dockerfile_path(options)},
+        "command": list(workload.serve(EVERYWHERE)),
+        "environment": _environment(workload, broker),
+        "configs": [{"source": "msctl", "target": "/app/msctl.toml"}],
+    }
+    if ports := _published(workload, project):
+        service["ports"] = ports
+    if workload.address is None or spec.oneshot:
+        service["healthcheck"] = {"disable": True}
+    else:
+        service["healthcheck"] = {
+            "test": ["CMD", *map(_literal, docker.health_command(workload))],
+            "interval": f"{docker.HEALTH_INTERVAL_S}s",
+            "timeout": f"{docker.HEALTH_TIMEOUT_S + 1}s",
+            "retries": docker.HEALTH_RETRIES,
+            "start_period": f"{math.ceil(spec.start_timeout)}s",
+        }
+    if needs := _depends_on(workload, project, names):
+        service["depends_on"] = needs
+    if not spec.autostart:
+        service["profiles"] = [workload.label]
+    if spec.replicas > 1:
+        service["deploy"] = {"replicas": spec.replicas}
+    return service | {
+        "restart": "no" if spec.oneshot else _RESTART[spec.restart],
+        "init": True,
+        "stop_grace_period": f"{math.ceil(spec.stop_timeout)}s",
+        "read_only": True,
+        "tmpfs": ["/tmp"],  # noqa: S108 - the container's own
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+    }
+
+
+def _dockerfile_path(options: Options) -> str:
+    """The Dockerfile beside the compose file; compose wants the way to it from the build's context."""
+    return "Dockerfile" if options.folder == "." else f"{options.folder}/Dockerfile"
+
+
+def _environment(workload: Workload, broker: BrokerPlan) -> dict[str, object]:
+    found: dict[str, object] = {name: _literal(value) for name, value in workload.variables.items()}
+    if not workload.is_gateway:
+        found[AMQP_URL] = _amqp_url(broker)
+    for name in workload.secrets:
+        found[name] = f"${{{name}:?a secret of {workload.name}}}"
+    return found
+
+
+def _literal(text: str) -> str:
+    """Text in which compose replaces nothing."""
+    return text.replace("$", "$$")
+
+
+def _amqp_url(broker: BrokerPlan) -> str:
+    if broker.is_ours:
+        return broker.url(f"{broker.user}:{_PASSWORD}" if broker.has_secret else "guest:guest")
+    return "${AMQP_URL:?the URL of the broker}" if broker.has_secret else broker.url("guest:guest")
+
+
+def _published(workload: Workload, project: Project) -> list[str]:
+    """The ports that the service has on the machine, for they are part of how the system is used."""
+    spec = workload.spec
+    gateway = project.gateway
+    if workload.address is None or not spec.port or spec.replicas > 1:
+        return []
+    if gateway is not None and not workload.is_gateway and spec.port == gateway.port:
+        return []
+    host = LOOPBACK if spec.host == "localhost" else spec.host
+    return [f"{f'[{host}]' if ':' in host else host}:{spec.port}:{workload.address.port}"]
+
+
+def _depends_on(
+    workload: Workload, project: Project, names: Mapping[str, str]
+) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {}
+    for dependency in workload.spec.depends_on:
+        other = project.service(dependency.service)
+        if other is None or other.name not in names:  # it runs elsewhere
+            continue
+        condition = dependency.condition
+        if condition is Condition.READY and not listens(other):
+            condition = Condition.STARTED  # without a health check it would be waited for in vain
+        found[names[other.name]] = {"condition": _CONDITIONS[condition]}
+    return found
+
+
+def _rabbitmq(broker: BrokerPlan) -> dict[str, object]:
+    environment: dict[str, object] = {}
+    if broker.has_secret:
+        environment |= {"RABBITMQ_DEFAULT_USER": broker.user, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
+    if broker.vhost:
+        environment["RABBITMQ_DEFAULT_VHOST"] = broker.vhost
+    return {
+        "image": RABBITMQ_IMAGE,
+        "hostname": BROKER,  # the node's name, and so where its data is, goes by it
+        **({"environment": environment} if environment else {}),
+        "ports": [f"{LOOPBACK}:{BROKER_PORT}:{BROKER_PORT}", f"{LOOPBACK}:15672:15672"],
+        "healthcheck": {
+            "test": ["CMD", "rabbitmq-diagnostics", "-q", "check_port_connectivity"],
+            "interval": "10s",
+            "timeout": "10s",
+            "retries": 6,
+            "start_period": "60s",
+        },
+        "restart": "unless-stopped",
+        "stop_grace_period": "30s",
+    }
+
+
+def _monitoring() -> dict[str, object]:
+    return {
+        "prometheus": {
+            "image": PROMETHEUS_IMAGE,
+            "volumes": [
+                f"./{MONITORING}/prometheus:/etc/prometheus:ro",
+                "prometheus:/prometheus",
+            ],
+            "ports": [f"{LOOPBACK}:{PROMETHEUS_PORT}:9090"],
+            "restart": "unless-stopped",
+        },
+        "grafana": {
+            "image": GRAFANA_IMAGE,
+            "environment": {"GF_SECURITY_ADMIN_PASSWORD": "${GRAFANA_PASSWORD:-admin}"},
+            "volumes": [
+                f"./{MONITORING}/grafana/provisioning:/etc/grafana/provisioning:ro",
+                f"./{MONITORING}/grafana/dashboards:/var/lib/grafana/dashboards:ro",
+                "grafana:/var/lib/grafana",
+            ],
+            "ports": [f"{LOOPBACK}:{GRAFANA_PORT}:3000"],
+            "depends_on": ["prometheus"],
+            "restart": "unless-stopped",
+        },
+    }
+
+
+def _monitoring_files(project: Project, found: Sequence[Workload], broker: BrokerPlan) -> Iterator[File]:
+    jobs = [
+        prometheus.Job(
+            workload.name,
+            (f"{workload.label}:{workload.address.port}",),
+            resolve=workload.spec.replicas > 1,
+        )
+        for workload in found
+        if workload.address is not None and not workload.spec.oneshot
+    ]
+    if broker.is_ours:  # the image has RabbitMQ's Prometheus plugin on, at its own port
+        jobs.append(prometheus.Job(BROKER, (f"{BROKER}:15692",), path="/metrics/per-object"))
+    yield from prometheus.files(project, jobs, f"{MONITORING}/prometheus")
+    yield from grafana.files(project, "http://prometheus:9090", f"{MONITORING}/grafana")
+
+
+def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice]:
+    for workload in found:
+        spec, key = workload.spec, f"services.{workload.name}"
+        if spec.port and spec.replicas > 1:
+            yield Notice(
+                f"{key}.port",
+                f"{spec.replicas} containers cannot share port {spec.port}; only the others reach them",
+            )
+        elif project.gateway is not None and not workload.is_gateway and spec.port == project.gateway.port:
+            yield Notice(
+                f"{key}.port", f"port {spec.port} of the machine is the gateway's, which leads to it"
+            )
+        if spec.ready_log is not None:
+            yield Notice(
+                f"{key}.ready_log",
+                "compose does not look at logs; its health check alone tells its readiness",
+            )
+        if spec.liveness:
+            yield Notice(f"{key}.liveness", "compose shows an unhealthy container, and does not restart it")
+        if spec.success_exit_codes:
+            yield Notice(f"{key}.success_exit_codes", "compose takes 0 alone for success")
+
+
+KIND = Kind(
+    "compose",
+    "A compose file: each service a container, with RabbitMQ; --monitoring adds Prometheus and Grafana",
+    render,
+    frozenset({"image", "monitoring"}),
+)

@@ -1,0 +1,149 @@
+"""`docker`: one small image for every service of the project; the command line chooses which one runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from msctl import __version__
+from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.names import labels, project_label
+from msctl.export.workloads import (
+    EVERYWHERE,
+    Workload,
+    container_addresses,
+    image_notices,
+    local_services,
+    workloads,
+)
+from msctl.specs import Project
+
+PYTHON = "3.13"
+USER = 10001
+"""Any number that no system account has; a number, so that Kubernetes can tell that it is not root."""
+WHEEL = f"wheels/msctl-{__version__}-py3-none-any.whl"
+HEALTH_INTERVAL_S = 10
+HEALTH_TIMEOUT_S = 2
+HEALTH_RETRIES = 3
+
+
+def image_name(project: Project, options: Options) -> str:
+    """`repository:tag`, with a tag in any case."""
+    image = options.image or project_label(project)
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+
+def health_command(workload: Workload) -> list[str]:
+    """What asks a service within its container whether it is ready; the image has Python, and no curl."""
+    if workload.address is None:
+        raise ValueError(f"{workload.name} listens nowhere")
+    port = workload.address.port
+    if workload.probe is None:
+        script = f'import socket; socket.create_connection(("127.0.0.1", {port}), {HEALTH_TIMEOUT_S}).close()'
+    else:
+        script = (
+            "import http.client, sys; "
+            f'c = http.client.HTTPConnection("127.0.0.1", {port}, timeout={HEALTH_TIMEOUT_S}); '
+            f'c.request("GET", {json.dumps(workload.probe)}); '
+            "sys.exit(not 200 <= c.getresponse().status < 300)"
+        )
+    return ["python", "-c", script]
+
+
+def dockerfile(project: Project, options: Options) -> str:
+    names = labels(spec.name for spec in local_services(project))
+    found = workloads(project, names, container_addresses(project, names))
+    first = next((workload for workload in found if workload.address is not None), None)
+    image = image_name(project, options)
+    lines = [
+        "# syntax=docker/dockerfile:1",
+        f"# {project.name}: one image for all of its services; what follows its name says which one runs.",
+        "#",
+        f"#   docker build -t {image} -f Dockerfile {options.context}",
+    ]
+    if first is not None and first.address is not None:
+        port = first.address.port
+        lines += [f"#   docker run --rm -p 127.0.0.1:{port}:{port} {image} serve {first.name}"]
+    lines += [
+        "#",
+        "# msctl comes from a wheel in the build context, not from a package index:",
+        "#   pip wheel --no-deps --wheel-dir wheels PATH_OF_MSCTL",
+        "",
+        f"ARG PYTHON={PYTHON}",
+        "",
+        "FROM python:${PYTHON}-slim AS build",
+        f"ARG MSCTL_WHEEL={WHEEL}",
+        "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1",
+        "RUN python -m venv /opt/venv",
+        "COPY ${MSCTL_WHEEL} requirements*.txt /src/",
+        "RUN /opt/venv/bin/pip install /src/*.whl \\",
+        "    && if [ -f /src/requirements.txt ]; then /opt/venv/bin/pip install -r /src/requirements.txt; fi",
+        "",
+        "FROM python:${PYTHON}-slim",
+        f"RUN useradd --uid {USER} --user-group --no-create-home --shell /usr/sbin/nologin msctl",
+        "COPY --from=build /opt/venv /opt/venv",
+        "ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1",
+        "WORKDIR /app",
+    ]
+    if project.root is not None:
+        lines += ["COPY . /app"]
+    lines += [f"USER {USER}:{USER}"]
+    if first is not None and first.address is not None:
+        check = (
+            'import os, socket; socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), '
+            f"{HEALTH_TIMEOUT_S}).close()"
+        )
+        lines += [
+            f"ENV HOST={EVERYWHERE} PORT={first.address.port}",
+            f"EXPOSE {' '.join(str(port) for port in _ports(found))}",
+            f"HEALTHCHECK --interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S + 1}s"
+            f" --start-period=60s --retries={HEALTH_RETRIES} \\",
+            f"    CMD {json.dumps(['python', '-c', check])}",
+        ]
+    lines += ['ENTRYPOINT ["msctl"]']
+    if found:
+        lines += [f"CMD {json.dumps(['serve', (first or found[0]).name])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _ports(found: tuple[Workload, ...]) -> list[int]:
+    return sorted({workload.address.port for workload in found if workload.address is not None})
+
+
+DOCKERIGNORE = """\
+# What an image must not hold: secrets, history, and what is made anew inside it.
+.env
+.env.*
+**/.env
+**/.env.*
+.git
+**/__pycache__
+**/*.pyc
+.venv
+venv
+node_modules
+dist
+build
+.pytest_cache
+.mypy_cache
+.ruff_cache
+"""
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    yield File("Dockerfile", dockerfile(project, options))
+    # Next to its Dockerfile this name wins over a .dockerignore of the user's own, and spares it.
+    yield File("Dockerfile.dockerignore", DOCKERIGNORE)
+    yield Notice(
+        "MSCTL_WHEEL",
+        f"the build takes msctl from {WHEEL} in its context; the Dockerfile says how to make it",
+    )
+    yield from image_notices(project)
+
+
+KIND = Kind(
+    "docker",
+    "A Dockerfile: small, multi-stage, not root, with a health check",
+    render,
+    frozenset({"image"}),
+)

@@ -1,0 +1,61 @@
+"""`gitlab-ci`: check the project, build its image, bring it to Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msctl.export import pipeline
+from msctl.export.kind import File, Item, Kind, Options
+from msctl.export.names import label
+from msctl.export.yaml import dump
+from msctl.specs import Project
+
+DOCKER = "28"
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    namespace = label(options.namespace or project.name)
+    on_main = [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
+    image = "$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA"
+    document: dict[str, object] = {
+        "stages": ["check", "build", "deploy"],
+        "check": {
+            "stage": "check",
+            "image": pipeline.PYTHON_IMAGE,
+            "variables": pipeline.CHECK_VARIABLES,
+            "cache": {"key": "pip", "paths": [".cache/pip"]},
+            "before_script": pipeline.install(),
+            "script": pipeline.check(project),
+            "after_script": [". .venv/bin/activate && msctl down"],
+        },
+        "build": {
+            "stage": "build",
+            "image": f"docker:{DOCKER}",
+            "services": [f"docker:{DOCKER}-dind"],
+            "variables": {"DOCKER_TLS_CERTDIR": "/certs"},
+            "rules": on_main,
+            "script": [
+                'echo "$CI_REGISTRY_PASSWORD" |'
+                ' docker login -u "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"',
+                f'docker build --pull -t "{image}" .',
+                f'docker push "{image}"',
+            ],
+        },
+        "deploy": {
+            "stage": "deploy",
+            "image": {"name": pipeline.KUBECTL_IMAGE, "entrypoint": [""]},
+            "rules": [{**on_main[0], "when": "manual"}],
+            "environment": {"name": "production"},
+            "script": pipeline.deploy(pipeline.repository(project, options), image, namespace),
+        },
+    }
+    yield File(".gitlab-ci.yml", dump(document, comment=pipeline.comment(project)))
+    yield from pipeline.notices()
+
+
+KIND = Kind(
+    "gitlab-ci",
+    ".gitlab-ci.yml: check, build, deploy",
+    render,
+    frozenset({"image", "namespace"}),
+)

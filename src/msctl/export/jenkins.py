@@ -1,0 +1,84 @@
+"""`jenkins`: the same pipeline as a declarative Jenkinsfile (Docker Pipeline plugin)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msctl.export import pipeline
+from msctl.export.docker import image_name
+from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.names import label
+from msctl.specs import Project
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    namespace = label(options.namespace or project.name)
+    repository = pipeline.repository(project, options)
+    image = f"{repository}:$GIT_COMMIT"
+    variables = "".join(
+        f"                {name} = {_string(value)}\n" for name, value in pipeline.CHECK_VARIABLES.items()
+    )
+    head = "".join(f"// {line}".rstrip() + "\n" for line in pipeline.comment(project).splitlines())
+    text = f"""\
+{head}pipeline {{
+    agent none
+    options {{
+        timeout(time: 30, unit: 'MINUTES')
+        disableConcurrentBuilds()
+        buildDiscarder(logRotator(numToKeepStr: '20'))
+    }}
+    stages {{
+        stage('Check') {{
+            agent {{ docker {{ image {_string(pipeline.PYTHON_IMAGE)} }} }}
+            environment {{
+                HOME = "${{env.WORKSPACE}}"
+{variables}            }}
+            steps {{
+{_shell([*pipeline.install(), *pipeline.check(project)])}
+            }}
+            post {{
+                always {{ sh '. .venv/bin/activate && msctl down' }}
+            }}
+        }}
+        stage('Build') {{
+            when {{ branch 'main' }}
+            agent any
+            steps {{
+{_shell([f'docker build --pull -t "{image}" .', f'docker push "{image}"'])}
+            }}
+        }}
+        stage('Deploy') {{
+            when {{ branch 'main' }}
+            agent any
+            input {{ message 'Bring it to Kubernetes?' }}
+            steps {{
+{_shell(pipeline.deploy(image_name(project, options).rpartition(":")[0], image, namespace))}
+            }}
+        }}
+    }}
+}}
+"""
+    yield File("Jenkinsfile", text)
+    yield from pipeline.notices()
+    if options.image is None:
+        yield Notice("--image", f'the image is pushed as "{repository}"; give it the name of your registry')
+
+
+def _shell(commands: Sequence[str]) -> str:
+    """One `sh` step; in single quotes Groovy leaves `$` alone."""
+    lines = "\n".join(f"                    {command}" for command in commands)
+    escaped = lines.replace("\\", "\\\\").replace("'''", "\\'\\'\\'")
+    return f"                sh '''\n                    set -eu\n{escaped}\n                '''"
+
+
+def _string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+KIND = Kind(
+    "jenkins",
+    "A Jenkinsfile: check, build, deploy",
+    render,
+    frozenset({"image", "namespace"}),
+)

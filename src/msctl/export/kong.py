@@ -1,0 +1,229 @@
+"""`kong`: declarative configuration for Kong 3, in front of a stack that runs on this machine."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
+from msctl.export.names import label
+from msctl.export.precedence import Pattern, pattern_of
+from msctl.export.upstreams import Upstream, routes_of, upstream
+from msctl.export.yaml import dump
+from msctl.routing import is_variable
+from msctl.specs import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
+
+FORMAT = "3.0"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}
+_LIMIT_BY = {
+    RateLimitKey.CLIENT: "ip",
+    RateLimitKey.CREDENTIAL: "credential",
+    RateLimitKey.HEADER: "header",
+    RateLimitKey.ROUTE: "service",
+}
+_LONGEST_RETRIES = 32767
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
+    routes = routes_of(project)
+    if not routes:
+        raise ExportError(
+            "services: no service has routes, so Kong would have nothing to lead to.",
+            hint='Give one a route: routes = ["/orders"].',
+        )
+    gateway = project.gateway or GatewaySpec()
+    notices: list[Notice] = []
+    upstreams: dict[str, Upstream] = {}
+    services: dict[str, dict[str, object]] = {}
+    has_methods = any(route.methods for route in routes)
+    order = {id(route): rank for rank, route in enumerate(sorted(routes, key=_precedence, reverse=True))}
+    for number, route in enumerate(routes):
+        found, more = _upstream(project, route)
+        notices += [*more, *_differences(route)]
+        upstreams.setdefault(found.service, found)
+        name, service = _service(route, found, gateway, number)
+        services.setdefault(name, service)
+        kept = services[name]["routes"]
+        if not isinstance(kept, list):
+            raise TypeError("a service without routes")
+        kept.append(_route(route, found, name, number, order[id(route)], has_methods=has_methods))
+    document: dict[str, object] = {
+        "_format_version": FORMAT,
+        "services": list(services.values()),
+        "upstreams": [_balancer(found, project, gateway) for found in upstreams.values()],
+    }
+    if gateway.max_body:
+        document["plugins"] = [
+            {
+                "name": "request-size-limiting",
+                "config": {"allowed_payload_size": gateway.max_body, "size_unit": "bytes"},
+            }
+        ]
+    yield File("kong.yaml", dump(document, comment=_comment(project)))
+    yield from notices
+    if any(route.headers or route.hosts for route in routes) and len(routes) > 1:
+        yield Notice(
+            "services.*.routes",
+            "Kong prefers a route that asks for more (hosts, headers) to one with a longer path",
+        )
+
+
+def _comment(project: Project) -> str:
+    return "\n".join(
+        (
+            f"{project.name}: the routes of the project's gateway, for a stack that runs on this machine.",
+            "",
+            "  docker run --rm --network host -e KONG_DATABASE=off -e KONG_DECLARATIVE_CONFIG=/kong.yaml \\",
+            '    -v "$PWD/kong.yaml:/kong.yaml:ro" kong:3.9',
+        )
+    )
+
+
+def _upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice, ...]]:
+    if route.redirect is None:
+        return upstream(project, route)
+    # A redirect that Kong itself answers needs a plugin that only its latest versions have.
+    key = f"services.{route.service}.routes.redirect" if route.service else "gateway.routes.redirect"
+    found, _ = upstream(project, replace(route, redirect=None, service=""))
+    return found, (
+        Notice(key, f"{route.path}: left to msctl's gateway, to which these requests are passed on"),
+    )
+
+
+def _precedence(route: RouteSpec) -> tuple[tuple[int, ...], int, int]:
+    return pattern_of(route).rank, not route.methods, -len(route.headers)
+
+
+def _service(
+    route: RouteSpec, found: Upstream, gateway: GatewaySpec, number: int
+) -> tuple[str, dict[str, object]]:
+    own = route.policy
+    name = label(found.service)
+    rewrite = route.rewrite if not found.is_gateway else None
+    special = rewrite is not None or any(
+        value is not None for value in (own.connect_timeout, own.idle_timeout, own.retries)
+    )
+    if special and not found.is_gateway:  # in Kong these belong to a service, not to a route
+        name = f"{name}-{number}"
+    else:
+        own = type(own)()
+    retries = gateway.retries if own.retries is None else own.retries
+    idle = _first(own.idle_timeout, gateway.idle_timeout)
+    return name, {
+        "name": name,
+        "protocol": found.scheme,
+        "host": _balancer_name(found),
+        "port": found.address.port,
+        **({"path": rewrite} if rewrite not in (None, "/") else {}),
+        "retries": min(retries, _LONGEST_RETRIES),
+        "connect_timeout": _millis(_first(own.connect_timeout, gateway.connect_timeout)),
+        "read_timeout": _millis(idle),
+        "write_timeout": _millis(idle),
+        "routes": [],
+    }
+
+
+def _route(
+    route: RouteSpec, found: Upstream, service: str, number: int, rank: int, *, has_methods: bool
+) -> dict[str, object]:
+    # Kong prefers routes with methods to those without; where one has them, all must.
+    methods = list(route.methods) or (list(_METHODS) if has_methods else [])
+    strips = not found.is_gateway and (route.strip_prefix or route.rewrite is not None)
+    document: dict[str, object] = {
+        "name": f"{service}-route-{number}",
+        "protocols": ["http", "https"],
+        "paths": [_path(pattern_of(route))],
+        "regex_priority": rank,
+        **({"methods": methods} if methods else {}),
+        **({"hosts": list(route.hosts)} if route.hosts else {}),
+        **({"headers": {name: [value] for name, value in route.headers.items()}} if route.headers else {}),
+        "strip_path": strips,
+        "preserve_host": True,
+        "request_buffering": False,
+        "response_buffering": False,
+    }
+    if route.rate_limit is not None and not found.is_gateway:
+        document["plugins"] = [_rate_limit(route.rate_limit)]
+    if route.policy.max_body and not found.is_gateway:
+        limit = {
+            "name": "request-size-limiting",
+            "config": {"allowed_payload_size": route.policy.max_body, "size_unit": "bytes"},
+        }
+        plugins = document.setdefault("plugins", [])
+        if isinstance(plugins, list):
+            plugins.append(limit)
+    return document
+
+
+def _path(pattern: Pattern) -> str:
+    """A regular expression, because Kong's plain prefixes do not stop at the end of an element."""
+    if not pattern.elements:
+        return "~/$" if pattern.exact else "/"
+    parts = ("[^/]+" if is_variable(element) else re.escape(element) for element in pattern.elements)
+    return f"~/{'/'.join(parts)}{'$' if pattern.exact else '(?:/|$)'}"
+
+
+def _rate_limit(limit: RateLimitSpec) -> dict[str, object]:
+    period = _PERIODS.get(limit.period)
+    config: dict[str, object] = (
+        {period: limit.requests} if period else {"minute": max(1, round(limit.requests * 60 / limit.period))}
+    )
+    config |= {"policy": "local", "limit_by": _LIMIT_BY[limit.key]}
+    if limit.key is RateLimitKey.HEADER and limit.header:
+        config["header_name"] = limit.header
+    return {"name": "rate-limiting", "config": config}
+
+
+def _balancer_name(found: Upstream) -> str:
+    return f"{label(found.service)}.upstream"
+
+
+def _balancer(found: Upstream, project: Project, gateway: GatewaySpec) -> dict[str, object]:
+    spec = project.service(found.service)
+    balance = (spec.policy.balance if spec else None) or gateway.balance
+    probe = gateway.ready_path if found.is_gateway else (spec.health if spec else None)
+    host, port = found.address
+    active: dict[str, object] = {
+        "type": "tcp" if probe is None else found.scheme,
+        **({} if probe is None else {"http_path": probe}),
+        "timeout": 1,
+        "healthy": {"interval": 10, "successes": 1},
+        "unhealthy": {"interval": 1, "tcp_failures": 3, "timeouts": 3, "http_failures": 3},
+    }
+    return {
+        "name": _balancer_name(found),
+        "algorithm": "least-connections" if balance is Balance.LEAST_LOADED else "round-robin",
+        "healthchecks": {"active": active},
+        "targets": [{"target": f"{f'[{host}]' if ':' in host else host}:{port}", "weight": 100}],
+    }
+
+
+def _differences(route: RouteSpec) -> Iterator[Notice]:
+    key = f"services.{route.service}.routes"
+    limit = route.rate_limit
+    if limit is not None:
+        if limit.burst is not None:
+            yield Notice(f"{key}.rate_limit.burst", "Kong counts in fixed windows, and has no bursts")
+        if limit.period not in _PERIODS:
+            yield Notice(
+                f"{key}.rate_limit.period",
+                "Kong counts by the second, minute, hour or day: it is the minute here",
+            )
+        if limit.key is RateLimitKey.ROUTE:
+            yield Notice(f"{key}.rate_limit.key", "Kong counts for the service as a whole")
+    if route.policy.response_timeout is not None:
+        yield Notice(f"{key}.response_timeout", "Kong has one timeout for headers and body: idle_timeout")
+
+
+def _first(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _millis(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))
+
+
+KIND = Kind("kong", "Kong's declarative configuration, in front of a stack on this machine", render)

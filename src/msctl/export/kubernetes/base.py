@@ -1,0 +1,188 @@
+"""The base as a whole: its files, what ties them together, and what Kubernetes does differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from msctl.export.docker import image_name
+from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kubernetes.network import default_deny, entry, policy, service
+from msctl.export.kubernetes.objects import (
+    BROKER_SECRET,
+    COMMON,
+    CONFIG,
+    autoscaler,
+    broker_objects,
+    disruption_budget,
+    runner,
+)
+from msctl.export.names import label, labels, project_label, renamed
+from msctl.export.workloads import (
+    BROKER,
+    BrokerPlan,
+    Workload,
+    broker_plan,
+    container_addresses,
+    image_notices,
+    local_services,
+    portable_toml,
+    secret_notices,
+    workloads,
+)
+from msctl.export.yaml import dump, dump_all
+from msctl.specs import Project, RestartPolicy
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    broker = broker_plan(project.broker)
+    names = labels(
+        (spec.name for spec in local_services(project)), {BROKER: "the broker"} if broker.is_ours else None
+    )
+    found = workloads(project, names, container_addresses(project, names))
+    config, config_notices = portable_toml(project)
+    image = image_name(project, options)
+    namespace = label(options.namespace or project.name)
+
+    files: dict[str, list[dict[str, object]]] = {
+        "namespace.yaml": [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
+    }
+    for workload in found:
+        files[f"{workload.label}.yaml"] = list(_objects(workload, broker, image))
+    if broker.is_ours:
+        files[f"{BROKER}.yaml"] = broker_objects(broker)
+    files["network.yaml"] = [default_deny(), *_policies(found, broker)]
+    gateway = next((workload for workload in found if workload.is_gateway), None)
+    if gateway is not None:
+        files["entry.yaml"] = [entry(gateway, options)]
+
+    for path, objects in files.items():
+        yield File(path, dump_all([_labelled(item, project) for item in objects]))
+    yield File("msctl.toml", config)
+    yield File("kustomization.yaml", _kustomization(project, namespace, list(files), image, broker, found))
+
+    yield from renamed(names)
+    if namespace != (options.namespace or project.name):
+        yield Notice("project.name", f'the namespace is "{namespace}", for its name is not legal there')
+    yield from config_notices
+    yield from image_notices(project)
+    yield from secret_notices(found, "create the Secret as kustomization.yaml says")
+    yield Notice(
+        "broker.url", f"its credentials come from the Secret {BROKER_SECRET}, as kustomization.yaml says"
+    )
+    for workload in found:
+        yield from _differences(workload, gateway)
+
+
+def _objects(workload: Workload, broker: BrokerPlan, image: str) -> Iterator[dict[str, object]]:
+    yield runner(workload, broker, image)
+    if workload.address is not None and not workload.spec.oneshot:
+        yield service(workload.label, {"http": workload.address.port})
+    if workload.spec.replicas > 1:
+        yield autoscaler(workload)
+        yield disruption_budget(workload)
+
+
+def _policies(found: Sequence[Workload], broker: BrokerPlan) -> Iterator[dict[str, object]]:
+    for workload in found:
+        if workload.address is None or workload.spec.oneshot:
+            continue
+        callers = [
+            other.label
+            for other in found
+            if any(dependency.service == workload.name for dependency in other.spec.depends_on)
+            or (other.is_gateway and workload.spec.routes)
+        ]
+        yield policy(
+            workload.label, {"http": workload.address.port}, None if workload.is_gateway else callers
+        )
+    if broker.is_ours:
+        yield policy(
+            BROKER, {"amqp": broker.port}, [workload.label for workload in found if not workload.is_gateway]
+        )
+
+
+def _labelled(item: dict[str, object], project: Project) -> dict[str, object]:
+    """With the labels that all have in common, in front of its own."""
+    metadata = item["metadata"]
+    if not isinstance(metadata, Mapping):
+        raise TypeError("an object without metadata")
+    own = metadata.get("labels", {})
+    common = {"app.kubernetes.io/part-of": project_label(project), **COMMON}
+    return {**item, "metadata": {**metadata, "labels": {**common, **own}}}
+
+
+def _kustomization(
+    project: Project,
+    namespace: str,
+    files: Sequence[str],
+    image: str,
+    broker: BrokerPlan,
+    found: Sequence[Workload],
+) -> str:
+    name, tag = _split(image)
+    document: dict[str, object] = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": list(files),
+        # A new configuration gets a new name, so that its pods are replaced.
+        "configMapGenerator": [{"name": CONFIG, "files": ["msctl.toml"]}],
+    }
+    if tag:
+        document["images"] = [{"name": name, "newTag": tag}]
+    create = f"kubectl -n {namespace} create secret generic"
+    credentials = (
+        f"{create} {BROKER_SECRET} --from-literal=username={broker.user} --from-literal=password=..."
+        if broker.is_ours
+        else f"{create} {BROKER_SECRET} --from-literal=url={broker.url('USER:PASSWORD')}"
+    )
+    lines = [
+        f"{project.name} on Kubernetes, as a kustomize base. Secrets are made by hand, once:",
+        "",
+        f"  kubectl create namespace {namespace}",
+        f"  {credentials}",
+    ]
+    for workload in found:
+        if workload.secrets:
+            values = " ".join(f"--from-literal={name}=..." for name in workload.secrets)
+            lines.append(f"  {create} {workload.label}-secrets {values}")
+    lines += ["  kubectl apply -k ."]
+    return dump(document, comment="\n".join(lines))
+
+
+def _split(image: str) -> tuple[str, str]:
+    if "@" in image:
+        return image, ""
+    repository, _, tag = image.rpartition(":")
+    return repository, tag
+
+
+def _differences(workload: Workload, gateway: Workload | None) -> Iterator[Notice]:
+    spec = workload.spec
+    key = "gateway" if workload.is_gateway else f"services.{workload.name}"
+    if spec.depends_on:
+        yield Notice(f"{key}.depends_on", "Kubernetes starts everything at once; nothing waits for another")
+    if not spec.autostart:
+        command = f"kubectl scale deployment {workload.label} --replicas=1"
+        yield Notice(f"{key}.autostart", f"it has no replicas until you say so: {command}")
+    if spec.ready_log is not None:
+        yield Notice(
+            f"{key}.ready_log",
+            "Kubernetes does not look at logs; its probes alone tell its readiness",
+        )
+    if spec.restart is RestartPolicy.NO and not spec.oneshot:
+        yield Notice(f"{key}.restart", "Kubernetes starts again whatever has ended")
+    if spec.success_exit_codes:
+        yield Notice(f"{key}.success_exit_codes", "Kubernetes takes 0 alone for success")
+    if spec.port and not workload.is_gateway:
+        through = "; from outside it is reached through the gateway" if gateway and spec.routes else ""
+        yield Notice(f"{key}.port", f"port {spec.port} is open within the cluster only{through}")
+
+
+KIND = Kind(
+    "kubernetes",
+    "A kustomize base: Deployments, Services, probes, autoscaling, network policies, an Ingress or HTTPRoute",
+    render,
+    frozenset({"image", "namespace", "host", "gateway_api"}),
+    folder="kubernetes",
+)

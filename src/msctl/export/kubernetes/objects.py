@@ -1,0 +1,265 @@
+"""What runs: a Deployment or Job for each workload, what scales and protects it, and the broker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from msctl.export.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOUT_S, USER
+from msctl.export.kubernetes.network import service
+from msctl.export.workloads import AMQP_URL, BROKER, EVERYWHERE, BrokerPlan, Workload
+from msctl.specs import RestartPolicy
+
+RABBITMQ_IMAGE = "rabbitmq:3-management"
+RABBITMQ_USER = 999
+CONFIG = "msctl-config"
+BROKER_SECRET = "broker-credentials"  # noqa: S105 - the name of a Secret
+COMMON = {"app.kubernetes.io/managed-by": "msctl"}
+NAME = "app.kubernetes.io/name"
+
+PRE_STOP_S = 5
+"""How long a pod that ends still takes requests: until then not every proxy has heard of its end."""
+GRACE_S = 5
+"""On top of what the service itself may take to stop."""
+CPU_TARGET = 70
+"""The share of the requested CPU, in percent, above which another pod is started."""
+_RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
+
+
+def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
+    """The Deployment of a service, or the Job of one that runs once."""
+    spec = workload.spec
+    metadata = {"name": workload.label, "labels": {NAME: workload.label}, "annotations": _origin(workload)}
+    pod = _pod(workload, broker, image)
+    if spec.oneshot:
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": metadata,
+            "spec": {
+                "backoffLimit": 0 if spec.restart is RestartPolicy.NO else 5,
+                "ttlSecondsAfterFinished": 3600,
+                "template": pod,
+            },
+        }
+    deployment: dict[str, object] = {}
+    if not spec.autostart:
+        deployment["replicas"] = 0
+    elif spec.replicas == 1:  # with more, the autoscaler decides
+        deployment["replicas"] = 1
+    deployment |= {
+        "selector": {"matchLabels": {NAME: workload.label}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": pod,
+    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment}
+
+
+def _origin(workload: Workload) -> dict[str, str]:
+    return {"msctl/service": workload.name}
+
+
+def _pod(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
+    spec = workload.spec
+    annotations: dict[str, str] = _origin(workload)
+    if workload.address is not None and not spec.oneshot:
+        annotations |= {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(workload.address.port),
+            "prometheus.io/path": "/metrics",
+        }
+    template: dict[str, object] = {
+        "automountServiceAccountToken": False,
+        # The variables it would add (USERS_PORT=tcp://…) look like msctl's own.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": PRE_STOP_S + math.ceil(spec.stop_timeout) + GRACE_S,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(workload, broker, image)],
+        "volumes": [
+            {"name": "config", "configMap": {"name": CONFIG}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    if spec.oneshot:
+        template["restartPolicy"] = "Never" if spec.restart is RestartPolicy.NO else "OnFailure"
+    if spec.replicas > 1:
+        template["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {NAME: workload.label}},
+            }
+        ]
+    return {"metadata": {"labels": {NAME: workload.label}, "annotations": annotations}, "spec": template}
+
+
+def _container(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
+    spec = workload.spec
+    container: dict[str, object] = {
+        "name": "service",
+        "image": image.rpartition(":")[0] if "@" not in image else image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": list(workload.serve(EVERYWHERE)),
+        "env": _environment(workload, broker),
+        "resources": _RESOURCES,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/app/msctl.toml", "subPath": "msctl.toml", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        ],
+    }
+    if workload.address is None or spec.oneshot:
+        return container
+    probe = _probe(workload)
+    container["ports"] = [{"name": "http", "containerPort": workload.address.port}]
+    container["startupProbe"] = probe | {
+        "periodSeconds": 1,
+        "failureThreshold": max(1, math.ceil(spec.start_timeout)),
+    }
+    container["readinessProbe"] = probe | {
+        "periodSeconds": HEALTH_INTERVAL_S,
+        "failureThreshold": HEALTH_RETRIES,
+    }
+    if spec.liveness:
+        container["livenessProbe"] = probe | {
+            "periodSeconds": HEALTH_INTERVAL_S,
+            "failureThreshold": HEALTH_RETRIES,
+        }
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(PRE_STOP_S)]}}}
+    return container
+
+
+def _probe(workload: Workload) -> dict[str, object]:
+    how: dict[str, object] = (
+        {"tcpSocket": {"port": "http"}}
+        if workload.probe is None
+        else {"httpGet": {"path": workload.probe, "port": "http"}}
+    )
+    return how | {"timeoutSeconds": HEALTH_TIMEOUT_S}
+
+
+def _environment(workload: Workload, broker: BrokerPlan) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = [
+        {"name": name, "value": _literal(value)} for name, value in workload.variables.items()
+    ]
+    if not workload.is_gateway:
+        found += broker_environment(broker)
+    found += [_from_secret(name, f"{workload.label}-secrets", name) for name in workload.secrets]
+    return found
+
+
+def broker_environment(broker: BrokerPlan) -> list[dict[str, object]]:
+    """$AMQP_URL, with credentials that only the cluster knows."""
+    if not broker.is_ours:
+        return [_from_secret(AMQP_URL, BROKER_SECRET, "url")]
+    return [
+        _from_secret("BROKER_USERNAME", BROKER_SECRET, "username"),
+        _from_secret("BROKER_PASSWORD", BROKER_SECRET, "password"),
+        {"name": AMQP_URL, "value": broker.url("$(BROKER_USERNAME):$(BROKER_PASSWORD)")},
+    ]
+
+
+def _from_secret(variable: str, secret: str, key: str) -> dict[str, object]:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _literal(value: str) -> str:
+    """A value in which Kubernetes replaces nothing."""
+    return value.replace("$(", "$$(")
+
+
+def autoscaler(workload: Workload) -> dict[str, object]:
+    replicas = workload.spec.replicas
+    metric = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": CPU_TARGET}},
+    }
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": workload.label, "labels": {NAME: workload.label}},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload.label},
+            "minReplicas": replicas,
+            "maxReplicas": replicas * 2,
+            "metrics": [metric],
+        },
+    }
+
+
+def disruption_budget(workload: Workload) -> dict[str, object]:
+    """At most one pod at a time gives way to maintenance; for a single one it would block a node's drain."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": workload.label, "labels": {NAME: workload.label}},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {NAME: workload.label}}},
+    }
+
+
+def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
+    """One RabbitMQ with a disk of its own, as the course runs it; a cluster is its operator's business."""
+    health: Mapping[str, object] = {"timeoutSeconds": 15, "periodSeconds": 20}
+    check = {"exec": {"command": ["rabbitmq-diagnostics", "-q", "check_port_connectivity"]}}
+    environment = [
+        _from_secret("RABBITMQ_DEFAULT_USER", BROKER_SECRET, "username"),
+        _from_secret("RABBITMQ_DEFAULT_PASS", BROKER_SECRET, "password"),
+        *([{"name": "RABBITMQ_DEFAULT_VHOST", "value": _literal(broker.vhost)}] if broker.vhost else []),
+    ]
+    container = {
+        "name": BROKER,
+        "image": RABBITMQ_IMAGE,
+        "env": environment,
+        "ports": [
+            {"name": "amqp", "containerPort": broker.port},
+            {"name": "management", "containerPort": 15672},
+        ],
+        "startupProbe": {**check, **health, "failureThreshold": 15},
+        "readinessProbe": {**check, **health},
+        "livenessProbe": {"exec": {"command": ["rabbitmq-diagnostics", "-q", "ping"]}, **health},
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "data", "mountPath": "/var/lib/rabbitmq"}],
+    }
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # RABBITMQ_PORT=tcp://… would confuse the image
+        "terminationGracePeriodSeconds": 60,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": RABBITMQ_USER,
+            "runAsGroup": RABBITMQ_USER,
+            "fsGroup": RABBITMQ_USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+    }
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": BROKER, "labels": {NAME: BROKER}},
+            "spec": {
+                "serviceName": BROKER,
+                "replicas": 1,
+                "selector": {"matchLabels": {NAME: BROKER}},
+                "template": {"metadata": {"labels": {NAME: BROKER}}, "spec": pod},
+                "volumeClaimTemplates": [claim],
+            },
+        },
+        service(BROKER, {"amqp": broker.port}),
+    ]

@@ -1,0 +1,65 @@
+"""What a pipeline does with a project, whichever tool runs it: the commands of its stages."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from msctl.export.docker import PYTHON, WHEEL, image_name
+from msctl.export.kind import Notice, Options
+from msctl.export.workloads import Address
+from msctl.specs import Project
+
+PYTHON_IMAGE = f"python:{PYTHON}"
+KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
+CHECK_VARIABLES = {"MSCTL_BROKER_MODE": "embedded", "PIP_CACHE_DIR": ".cache/pip"}
+
+
+def comment(project: Project) -> str:
+    return "\n".join(
+        (
+            f"{project.name}: the whole system is started and asked, then its image is built and deployed.",
+            "It expects in the repository what these write:",
+            "",
+            "  msctl export docker",
+            "  msctl export kubernetes",
+        )
+    )
+
+
+def install() -> list[str]:
+    return [
+        "python -m venv .venv",
+        ". .venv/bin/activate",
+        f"pip install {WHEEL}",
+        "if [ -f requirements.txt ]; then pip install -r requirements.txt; fi",
+    ]
+
+
+def check(project: Project) -> list[str]:
+    """The project must be understood, start, and answer."""
+    commands = ["msctl config", "msctl up -d --wait-timeout 2m", "msctl status"]
+    gateway = project.gateway
+    if gateway is not None and gateway.ready_path is not None and gateway.port:
+        url = Address("127.0.0.1", gateway.port).url + gateway.ready_path
+        commands.append(f"curl --fail --silent --show-error {shlex.quote(url)}")
+    return commands
+
+
+def repository(project: Project, options: Options) -> str:
+    """The image's name without its tag."""
+    return image_name(project, options).rpartition(":")[0]
+
+
+def deploy(name: str, image: str, namespace: str) -> list[str]:
+    """The manifests name the image by `name`; what is deployed is the one that was just built."""
+    return [
+        f'kubectl kustomize kubernetes | sed "s|image: {name}:.*|image: {image}|" | kubectl apply -f -',
+        f"kubectl -n {namespace} rollout status deployment --timeout=5m",
+    ]
+
+
+def notices() -> Iterator[Notice]:
+    yield Notice(
+        "msctl", f"the pipeline installs msctl from {WHEEL} in the repository, not from a package index"
+    )

@@ -1,0 +1,148 @@
+"""The gateway's choice among routes, laid out for a proxy that knows only an order of patterns; pure.
+
+msctl prefers the more specific host, then the path that is literal for longer, then the longer
+path, then the route that names methods, then the one with more headers (msctl/gateway/routes.py).
+Here that becomes, for each host, the list of path patterns in the order in which they must be
+tried, and for each pattern the routes that may take a request there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from msctl.export.kind import ExportError
+from msctl.routing import is_variable, route_elements
+from msctl.specs import RouteSpec
+
+MOST_PATTERNS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Paths: these elements alone if `exact`, else these and whatever follows."""
+
+    elements: tuple[str, ...]
+    exact: bool
+
+    @property
+    def has_variables(self) -> bool:
+        return any(map(is_variable, self.elements))
+
+    def covers(self, other: Pattern) -> bool:
+        """Whether every path of the other is one of ours."""
+        if self.exact and (not other.exact or len(self.elements) != len(other.elements)):
+            return False
+        if len(self.elements) > len(other.elements):
+            return False
+        pairs = zip(self.elements, other.elements, strict=False)
+        return all(is_variable(mine) or mine == theirs for mine, theirs in pairs)
+
+    def meet(self, other: Pattern) -> Pattern | None:
+        """The paths that both have; None if there are none."""
+        short, long = sorted((self, other), key=lambda pattern: len(pattern.elements))
+        if len(short.elements) < len(long.elements) and short.exact:
+            return None
+        elements = []
+        for one, two in zip(short.elements, long.elements, strict=False):
+            if one != two and not is_variable(one) and not is_variable(two):
+                return None
+            elements.append(two if is_variable(one) else one)
+        rest = long.elements[len(short.elements) :]
+        exact = long.exact or (short.exact and len(short.elements) == len(long.elements))
+        return Pattern((*elements, *rest), exact)
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """What sorts before is tried before; at each element a literal comes before a variable."""
+        return (*(int(is_variable(element)) for element in self.elements), 2 if self.exact else 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A pattern and its routes, best first; the last one is the only one that may be unconditional."""
+
+    pattern: Pattern
+    routes: tuple[RouteSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """All that one host name is for; `host` is empty for every name that no other plan is for."""
+
+    host: str
+    places: tuple[Place, ...]
+
+
+def plan(routes: Sequence[RouteSpec]) -> tuple[HostPlan, ...]:
+    hosts = dict.fromkeys(host.lower() for route in routes for host in route.hosts)
+    return tuple(HostPlan(host, tuple(_places(host, routes))) for host in (*hosts, ""))
+
+
+def is_conditional(route: RouteSpec) -> bool:
+    return bool(route.methods or route.headers)
+
+
+def pattern_of(route: RouteSpec) -> Pattern:
+    return Pattern(route_elements(route), route.exact)
+
+
+def _places(host: str, routes: Sequence[RouteSpec]) -> Iterator[Place]:
+    groups = _groups(host, routes)
+    declared = dict.fromkeys(pattern_of(route) for group in groups for route in group)
+    ordered = sorted(_closed(declared), key=lambda pattern: pattern.rank)
+    places = [Place(pattern, tuple(_takers(pattern, groups))) for pattern in ordered]
+    for index, place in enumerate(places):
+        after = next((later for later in places[index + 1 :] if later.pattern.covers(place.pattern)), None)
+        if place.pattern in declared or after is None or list(after.routes) != list(place.routes):
+            yield place
+
+
+def _closed(patterns: Iterable[Pattern]) -> list[Pattern]:
+    """The patterns, and what each two of them have in common.
+
+    Then the narrowest that a path matches lies within every other that it matches, so that this
+    one place can know all routes that might take a request there.
+    """
+    found: dict[Pattern, None] = {}
+    for pattern in patterns:
+        pending = [pattern]
+        while pending:
+            new = pending.pop()
+            if new in found:
+                continue
+            pending += [common for known in found if (common := known.meet(new)) is not None]
+            found[new] = None
+            if len(found) > MOST_PATTERNS:
+                raise ExportError(
+                    f"services: their routes overlap in more than {MOST_PATTERNS} ways.",
+                    hint="Use fewer routes with variables such as {id} in their paths.",
+                )
+    return list(found)
+
+
+def _groups(host: str, routes: Sequence[RouteSpec]) -> list[list[RouteSpec]]:
+    """The routes that a host's requests may take: those of the host first, those of every host last."""
+    suffixes = sorted(
+        {name.lower() for route in routes for name in route.hosts if name.startswith("*.")},
+        key=len,
+        reverse=True,
+    )
+    names = [host] if host else []
+    names += [suffix for suffix in suffixes if suffix != host and host.endswith(suffix[1:])]
+    groups = [[route for route in routes if name in map(str.lower, route.hosts)] for name in names]
+    return [*groups, [route for route in routes if not route.hosts]]
+
+
+def _takers(pattern: Pattern, groups: Sequence[Sequence[RouteSpec]]) -> Iterator[RouteSpec]:
+    for group in groups:
+        fitting = [(order, route) for order, route in enumerate(group) if pattern_of(route).covers(pattern)]
+        for _, route in sorted(fitting, key=_preference):
+            yield route
+            if not is_conditional(route):
+                return
+
+
+def _preference(item: tuple[int, RouteSpec]) -> tuple[tuple[int, ...], bool, int, int]:
+    order, route = item
+    return pattern_of(route).rank, not route.methods, -len(route.headers), order

@@ -1,0 +1,164 @@
+"""`prometheus`: what to scrape, and when to ring a bell; for Prometheus 2.40 or newer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
+from msctl.export.yaml import dump
+from msctl.model import Kind as ServiceKind
+from msctl.specs import Project
+
+DASHBOARD = "127.0.0.1:8090"
+"""Where a stack on this machine shows the metrics of all that it runs."""
+INTERVAL = "5s"
+RULES = "alerts.yml"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is scraped under one name; `resolve` finds every address behind a host's name."""
+
+    name: str
+    targets: tuple[str, ...]
+    resolve: bool = False
+    path: str = "/metrics"
+
+
+def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[File]:
+    """`prometheus.yml` and its rules, below `folder`."""
+    prefix = f"{folder}/" if folder else ""
+    document = {
+        "global": {
+            "scrape_interval": INTERVAL,
+            "evaluation_interval": INTERVAL,
+            "external_labels": {"project": project.name},
+        },
+        "rule_files": [RULES],
+        "scrape_configs": [_scrape(job) for job in jobs],
+    }
+    comment = f"{project.name}: what Prometheus scrapes.\n\n  prometheus --config.file=prometheus.yml"
+    yield File(f"{prefix}prometheus.yml", dump(document, comment=comment))
+    yield File(
+        f"{prefix}{RULES}", dump(_rules(), comment=f"{project.name}: what is worth waking somebody for.")
+    )
+
+
+def _scrape(job: Job) -> dict[str, object]:
+    scrape: dict[str, object] = {"job_name": job.name}
+    if job.path != "/metrics":
+        scrape["metrics_path"] = job.path
+    if not job.resolve:
+        return scrape | {"static_configs": [{"targets": list(job.targets)}]}
+    found = []
+    for target in job.targets:
+        host, _, port = target.rpartition(":")
+        found.append({"names": [host], "type": "A", "port": int(port)})
+    return scrape | {"dns_sd_configs": found}
+
+
+_REQUESTS = "http_server_request_duration_seconds"
+
+
+def _rules() -> dict[str, object]:
+    errors = f'sum by (service) (rate({_REQUESTS}_count{{http_response_status_code=~"5.."}}[5m]))'
+    total = f"sum by (service) (rate({_REQUESTS}_count[5m]))"
+    alerts = [
+        _alert(
+            "TargetDown",
+            "up == 0",
+            "1m",
+            "critical",
+            "{{ $labels.job }} at {{ $labels.instance }} does not answer scrapes",
+        ),
+        _alert(
+            "ServiceDown",
+            'msctl_service_up == 0 unless on (service, instance) msctl_service_state{state="stopped"} == 1',
+            "1m",
+            "critical",
+            "{{ $labels.service }} is not ready",
+        ),
+        _alert(
+            "BrokerDown",
+            "msctl_broker_up == 0",
+            "1m",
+            "critical",
+            "the broker ({{ $labels.mode }}) does not answer",
+        ),
+        _alert(
+            "ErrorRate",
+            f"{errors} / {total} > 0.05",
+            "5m",
+            "critical",
+            "{{ $labels.service }} fails {{ $value | humanizePercentage }} of its requests",
+        ),
+        _alert(
+            "Latency",
+            f"histogram_quantile(0.99, sum by (service, le) (rate({_REQUESTS}_bucket[5m]))) > 1",
+            "5m",
+            "warning",
+            "{{ $labels.service }} takes {{ $value | humanizeDuration }} for its slowest requests (p99)",
+        ),
+        _alert(
+            "BreakerOpen",
+            "msctl_gateway_breaker_state == 2",
+            "1m",
+            "warning",
+            "the gateway sends no requests to {{ $labels.upstream }}",
+        ),
+        _alert(
+            "RestartLoop",
+            "increase(msctl_service_restarts_total[10m]) > 3",
+            "0m",
+            "warning",
+            "{{ $labels.service }} was restarted {{ $value | humanize }} times in ten minutes",
+        ),
+        _alert(
+            "EventLoopLag",
+            "msctl_event_loop_lag_seconds > 0.25",
+            "1m",
+            "warning",
+            "something blocks the event loop for {{ $value | humanizeDuration }}",
+        ),
+        _alert(
+            "QueueGrows",
+            "msctl_broker_queue_messages_ready > 1000 and deriv(msctl_broker_queue_messages_ready[10m]) > 0",
+            "10m",
+            "warning",
+            "the queue {{ $labels.queue }} holds {{ $value | humanize }} messages and grows",
+        ),
+    ]
+    return {"groups": [{"name": "msctl", "rules": alerts}]}
+
+
+def _alert(name: str, expression: str, wait: str, severity: str, summary: str) -> dict[str, object]:
+    return {
+        "alert": f"Msctl{name}",
+        "expr": expression,
+        "for": wait,
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary},
+    }
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    for target in options.targets:
+        host, _, port = target.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ExportError(f'--target: "{target}" is not host:port', hint=f"Write it like {DASHBOARD}.")
+    yield from files(project, [Job("msctl", options.targets or (DASHBOARD,))])
+    for spec in project.services:
+        if spec.kind is ServiceKind.COMMAND and spec.url is None:
+            yield Notice(
+                f"services.{spec.name}.command",
+                "what it measures itself is not relayed; if it has /metrics, give its address with --target",
+            )
+
+
+KIND = Kind(
+    "prometheus",
+    "prometheus.yml and alerts, for a stack on this machine",
+    render,
+    frozenset({"targets"}),
+)

@@ -1,0 +1,174 @@
+"""`systemd`: a unit for each service, and a target for all of them; for systemd 247 or newer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.names import labels, project_label, renamed
+from msctl.export.workloads import (
+    Workload,
+    broker_plan,
+    local_services,
+    machine_addresses,
+    program_broker,
+    secret_notices,
+    workloads,
+)
+from msctl.model import BrokerMode
+from msctl.specs import Condition, Project, RestartPolicy
+
+EXECUTABLE = "/usr/local/bin/msctl"
+_RESTART = {
+    RestartPolicy.ALWAYS: "always",
+    RestartPolicy.ON_FAILURE: "on-failure",
+    RestartPolicy.NO: "no",
+}
+_PLAIN = re.compile(r"[A-Za-z0-9_@/.:=+-]+")
+_HARDENING = (
+    "DynamicUser=yes",
+    "NoNewPrivileges=yes",
+    "ProtectSystem=strict",
+    "ProtectHome=read-only",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectControlGroups=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    "LockPersonality=yes",
+    "CapabilityBoundingSet=",
+)
+
+
+def render(project: Project, options: Options) -> Iterator[Item]:
+    names = labels(spec.name for spec in local_services(project))
+    addresses, address_notices = machine_addresses(project)
+    found = workloads(project, names, addresses)
+    name = project_label(project)
+    units = {workload.name: f"{name}-{workload.label}.service" for workload in found}
+    directory = options.directory or (str(project.root) if project.root else "/")
+    yield File(f"{name}.target", _target(project, name, found, units))
+    for workload in found:
+        yield File(units[workload.name], _unit(workload, project, units, name, directory, options))
+    yield from renamed(names)
+    yield from address_notices
+    yield from secret_notices(found, f"write them as NAME=value into /etc/{name}/SERVICE.env, mode 0600")
+    yield from _differences(project, found)
+
+
+def _target(project: Project, name: str, found: Sequence[Workload], units: Mapping[str, str]) -> str:
+    started = [units[workload.name] for workload in found if workload.spec.autostart]
+    manual = [units[workload.name] for workload in found if not workload.spec.autostart]
+    lines = [
+        f"# {project.name}. Copy these files to /etc/systemd/system, then:",
+        "#   systemctl daemon-reload",
+        f"#   systemctl enable --now {name}.target {' '.join(started)}",
+        *(f"#   systemctl start {unit}    (not started with the rest)" for unit in manual),
+        "",
+        "[Unit]",
+        f"Description={_escaped(project.name)}: the whole system",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _unit(
+    workload: Workload,
+    project: Project,
+    units: Mapping[str, str],
+    name: str,
+    directory: str,
+    options: Options,
+) -> str:
+    spec = workload.spec
+    after = ["network-online.target"]
+    if broker_plan(project.broker).is_ours and not workload.is_gateway:
+        after.append("rabbitmq-server.service")
+    wants = ["network-online.target"]
+    requires: list[str] = []
+    for dependency in spec.depends_on:
+        if (unit := units.get(dependency.service)) is not None:
+            after.append(unit)
+            # What depends on a service runs on without it; only a job must have succeeded.
+            (requires if dependency.condition is Condition.COMPLETED else wants).append(unit)
+    command = [options.executable or EXECUTABLE, *workload.serve(spec.host)]
+    variables = {**workload.variables, **program_broker(workload, project)}
+    lines = [
+        "[Unit]",
+        f"Description={_escaped(project.name)}: {_escaped(workload.name)}",
+        f"PartOf={name}.target",
+        f"Wants={' '.join(wants)}",
+        f"After={' '.join(after)}",
+        *([f"Requires={' '.join(requires)}"] if requires else []),
+        "",
+        "[Service]",
+        *(["Type=oneshot", "RemainAfterExit=yes"] if spec.oneshot else ["Type=exec"]),
+        f"ExecStart={' '.join(_argument(word) for word in command)}",
+        f"WorkingDirectory={_escaped(directory)}",
+        *(f"Environment={_quoted(f'{key}={value}')}" for key, value in variables.items()),
+        f"Environment=MSCTL_RUNTIME_DIR=%t/{name}-{workload.label}",
+        f"RuntimeDirectory={name}-{workload.label}",
+        "RuntimeDirectoryMode=0700",
+    ]
+    if workload.secrets:
+        lines.append(f"EnvironmentFile=-/etc/{name}/{workload.label}.env")
+    if not spec.oneshot:
+        lines += [f"Restart={_RESTART[spec.restart]}", "RestartSec=1"]
+    lines += [
+        f"TimeoutStartSec={math.ceil(spec.start_timeout)}",
+        f"TimeoutStopSec={math.ceil(spec.stop_timeout) + 1}",
+        "KillMode=mixed",
+    ]
+    if spec.success_exit_codes:
+        lines.append(f"SuccessExitStatus={' '.join(map(str, spec.success_exit_codes))}")
+    lines += [*_HARDENING]
+    if spec.autostart:
+        lines += ["", "[Install]", f"WantedBy={name}.target"]
+    return "\n".join(lines) + "\n"
+
+
+def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice]:
+    if project.broker.mode in (BrokerMode.EMBEDDED, BrokerMode.LOCAL, BrokerMode.DOCKER, BrokerMode.AUTO):
+        yield Notice("broker.mode", "the units run no broker; there must be one at the broker's URL")
+    for workload in found:
+        spec, key = workload.spec, f"services.{workload.name}"
+        if spec.replicas > 1:
+            yield Notice(f"{key}.replicas", "one unit is one instance; a URL leads to no more than one")
+        if any(each.condition is Condition.READY for each in spec.depends_on):
+            yield Notice(f"{key}.depends_on", "systemd waits until the others run, not until they are ready")
+        if spec.liveness:
+            yield Notice(f"{key}.liveness", "systemd does not ask a service whether it is well")
+        if spec.ready_log is not None:
+            yield Notice(f"{key}.ready_log", "systemd does not look at logs")
+
+
+def _argument(text: str) -> str:
+    return _quoted(text).replace("$", "$$")
+
+
+def _quoted(text: str) -> str:
+    """A word as systemd.syntax(7) takes it: `%` begins a specifier, quotes keep a word together."""
+    text = _escaped(text)
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+KIND = Kind(
+    "systemd",
+    "A unit for each service, and a target for all",
+    render,
+    frozenset({"executable", "directory"}),
+    folder="systemd",
+)

@@ -1,0 +1,235 @@
+"""How fast the gateway is, as ratios of two things measured in turn on the same machine.
+
+`python -m tests.bench.bench_gateway` prints a table. Needs wrk; what is written in Go needs Go, and the
+line with nginx needs nginx: what is not there is left out. Absolute numbers mean nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+HERE = Path(__file__).parent
+ROUNDS = 5
+SECONDS = 2
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One line of the table; `target` None is for reading only."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None
+    detail: str
+
+    @property
+    def met(self) -> bool:
+        return self.target is None or self.value >= self.target
+
+
+@contextlib.contextmanager
+def program(*command: str) -> Iterator[tuple[str, int]]:
+    """A program that prints its address on its first line; yields its URL and pid."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        if not address:
+            raise RuntimeError(f"{command} did not start")
+        yield f"http://{address}", process.pid
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def gateway(mode: str, *more: str) -> contextlib.AbstractContextManager[tuple[str, int]]:
+    return program(sys.executable, "-m", "tests.bench.gateway_server", mode, *more)
+
+
+def requests_per_second(url: str) -> float:
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", url]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in out:
+        raise RuntimeError(out)
+    found = re.search(r"Requests/sec:\s+([\d.]+)", out)
+    if found is None:
+        raise RuntimeError(out)
+    return float(found[1])
+
+
+def in_turn(*urls: str) -> list[list[float]]:
+    """The rates of each, measured one after the other, round after round."""
+    rates: list[list[float]] = [[] for _ in urls]
+    for _ in range(ROUNDS):
+        for url, found in zip(urls, rates, strict=True):
+            found.append(requests_per_second(url))
+    return rates
+
+
+def ratio(name: str, ours: list[float], theirs: list[float], target: float | None) -> Measured:
+    """The median of the rounds' ratios: a burst of other work spoils a round, not the result."""
+    value = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    detail = f"{statistics.median(ours):.0f}/s against {statistics.median(theirs):.0f}/s"
+    return Measured(name, value, "x", target, detail)
+
+
+@contextlib.contextmanager
+def go_programs() -> Iterator[tuple[str, str]]:
+    """The URLs of the gateway and the users service written in Go."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("gateway", "users"):
+            source = str(HERE / "go" / f"{name}.go")
+            subprocess.run(["go", "build", "-o", f"{folder}/{name}", source], check=True)
+        with program(f"{folder}/users") as (users, _), program(f"{folder}/gateway", users) as (proxy, _):
+            yield proxy, users
+
+
+def hosted_against_bare() -> Measured:
+    with gateway("bare") as (bare, _), gateway("hosted") as (hosted, _):
+        theirs, ours = in_turn(f"{bare}/users", f"{hosted}/users")
+    return ratio("hosted /users through the gateway / bare aiohttp", ours, theirs, 0.7)
+
+
+def against_go() -> list[Measured]:
+    """Hosted, and in front of a Go service, both against a Go gateway in front of that service."""
+    if shutil.which("go") is None:
+        return []
+    with (
+        go_programs() as (proxy, users),
+        gateway("hosted") as (hosted, _),
+        gateway("remote", users) as (remote, _),
+    ):
+        theirs, ours, forwarded = in_turn(f"{proxy}/users", f"{hosted}/users", f"{remote}/users")
+    return [
+        ratio("hosted /users / Go gateway and Go service", ours, theirs, 2.0),
+        ratio("HTTP upstream / Go gateway, same Go service", forwarded, theirs, 0.7),
+    ]
+
+
+def against_nginx() -> list[Measured]:
+    if shutil.which("nginx") is None or shutil.which("go") is None:
+        return []
+    with (
+        go_programs() as (_, users),
+        tempfile.TemporaryDirectory() as folder,
+        gateway("remote", users) as (remote, _),
+        nginx(Path(folder), users) as proxy,
+    ):
+        theirs, ours = in_turn(f"{proxy}/users", f"{remote}/users")
+    return [ratio("HTTP upstream / nginx, one worker", ours, theirs, None)]
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, upstream: str) -> Iterator[str]:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+        "events { worker_connections 512; }\n"
+        f"http {{ access_log off; upstream u {{ server {upstream.removeprefix('http://')}; keepalive 64; }}\n"
+        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; proxy_http_version 1.1;\n"
+        'proxy_set_header Connection ""; } } }\n'
+    )
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.1):
+                break
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def memory(count: int = 1000) -> list[Measured]:
+    """What idle connections and idle WebSockets cost, in KiB each."""
+    found: list[Measured] = []
+    for name, path in (("an idle keep-alive connection", "/users"), ("an idle WebSocket", "/ws")):
+        with gateway("hosted") as (url, pid):
+            asyncio.run(_hold(url, path, 10, pid))
+            before, after = asyncio.run(_hold(url, path, count, pid))
+        each = (after - before) / count / 1024
+        found.append(
+            Measured(f"memory of {name}", each, "KiB", None, f"{count} of them, {after >> 20} MiB in all")
+        )
+    return found
+
+
+async def _hold(url: str, path: str, count: int, pid: int) -> tuple[int, int]:
+    process = psutil.Process(pid)
+    before = process.memory_info().rss
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        if path == "/ws":
+            sockets = [await session.ws_connect(url + path) for _ in range(count)]
+            after = process.memory_info().rss
+            await asyncio.gather(*(socket.close() for socket in sockets))
+        else:
+            replies = await asyncio.gather(*(session.get(url + path) for _ in range(count)))
+            for reply in replies:
+                await reply.read()
+            after = process.memory_info().rss
+    return before, after
+
+
+def p99_beside_a_hanging_route() -> Measured:
+    """The 99th percentile of a route while requests to another hang, over that without them."""
+    with gateway("hosted") as (url, _):
+        alone, beside = asyncio.run(_p99s(url))
+    detail = f"{beside * 1000:.2f} ms against {alone * 1000:.2f} ms"
+    return Measured("p99 alone / beside 200 requests that hang", alone / beside, "x", 0.5, detail)
+
+
+async def _p99s(url: str) -> tuple[float, float]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def timed() -> float:
+            loop = asyncio.get_running_loop()
+            times: list[float] = []
+            for _ in range(2000):
+                started = loop.time()
+                async with session.get(f"{url}/users") as reply:
+                    await reply.read()
+                times.append(loop.time() - started)
+            return statistics.quantiles(times, n=100)[98]
+
+        await timed()
+        alone = await timed()
+        hanging = [asyncio.create_task(session.get(f"{url}/hang").__aenter__()) for _ in range(200)]
+        await asyncio.sleep(0.5)
+        beside = await timed()
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        return alone, beside
+
+
+def measure() -> list[Measured]:
+    """Every line of the table."""
+    return [hosted_against_bare(), *against_go(), *against_nginx(), *memory(), p99_beside_a_hanging_route()]
+
+
+if __name__ == "__main__":
+    for line in measure():
+        mark = "" if line.target is None else ("met" if line.met else f"below the target of {line.target:g}")
+        print(f"{line.name:52} {line.value:8.2f} {line.unit:4} {mark:26} {line.detail}")

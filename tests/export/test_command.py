@@ -1,0 +1,132 @@
+"""`msctl export` from the outside: what it writes, what it refuses to overwrite, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.cli import Msctl
+
+CONFIG = """\
+[services.user_service]
+app = "shop:app"
+port = 8081
+routes = ["/users"]
+"""
+
+
+@pytest.fixture
+def msctl(tmp_path: Path) -> Iterator[Msctl]:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "msctl.toml").write_text(CONFIG)
+    yield Msctl(folder, tmp_path / "run", {})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_list_names_every_kind_and_where_it_goes(msctl: Msctl) -> None:
+    lines = msctl.ok("export", "--list").splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("docker ")
+    assert any(line.startswith("systemd") and line.endswith("(into systemd/)") for line in lines)
+
+
+def test_files_are_written_and_said_and_warnings_name_the_key(msctl: Msctl) -> None:
+    done = msctl.run("export", "kubernetes")
+    assert done.returncode == 0
+    assert "written   kubernetes/user-service.yaml\n" in done.stdout
+    assert 'warning: services.user_service: is called "user-service" there' in done.stderr
+    assert (msctl.folder / "kubernetes" / "kustomization.yaml").is_file()
+
+
+def test_writing_the_same_again_changes_nothing(msctl: Msctl) -> None:
+    msctl.ok("export", "procfile")
+    before = (msctl.folder / "Procfile").stat()
+    assert msctl.ok("export", "procfile") == "unchanged Procfile\n"
+    assert (msctl.folder / "Procfile").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_changed_file_is_kept_and_nothing_else_is_written_either(msctl: Msctl) -> None:
+    (msctl.folder / "Dockerfile").write_text("FROM mine\n")
+    done = msctl.run("export", "docker")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Dockerfile: there already, with other content.")
+    assert "--force" in done.stderr
+    assert (msctl.folder / "Dockerfile").read_text() == "FROM mine\n"
+    assert not (msctl.folder / "Dockerfile.dockerignore").exists()
+
+
+def test_force_replaces_it_and_says_so(msctl: Msctl) -> None:
+    (msctl.folder / "Dockerfile").write_text("FROM mine\n")
+    output = msctl.ok("export", "docker", "--force")
+    assert "replaced  Dockerfile\n" in output
+    assert "written   Dockerfile.dockerignore\n" in output
+    assert "FROM python" in (msctl.folder / "Dockerfile").read_text()
+    assert names(msctl.folder) == ["Dockerfile", "Dockerfile.dockerignore", "msctl.toml"]
+
+
+def test_standard_output_has_one_file_as_it_is(msctl: Msctl) -> None:
+    output = msctl.ok("export", "kong", "--stdout")
+    assert yaml.safe_load(output)["_format_version"] == "3.0"
+    assert not (msctl.folder / "kong.yaml").exists()
+
+
+def test_standard_output_parts_several_files(msctl: Msctl) -> None:
+    output = msctl.ok("export", "nginx", "--stdout")
+    assert output.startswith("# --- nginx.conf\n")
+    assert "\n# --- shop.conf\n" in output
+
+
+def test_the_build_context_is_the_project_wherever_the_files_go(msctl: Msctl) -> None:
+    msctl.ok("export", "compose", "-o", "deploy/docker")
+    document = yaml.safe_load((msctl.folder / "deploy/docker/compose.yaml").read_text())
+    build = document["services"]["user-service"]["build"]
+    assert build == {"context": "../..", "dockerfile": "deploy/docker/Dockerfile"}
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(msctl: Msctl) -> None:
+    (msctl.folder / "taken").write_text("")
+    done = msctl.run("export", "procfile", "-o", "taken")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "error: taken/Procfile cannot be written: not a directory.\nhint: -o DIR writes elsewhere.\n"
+    )
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_clear_error(msctl: Msctl) -> None:
+    (msctl.folder / "Procfile").mkdir()
+    done = msctl.run("export", "procfile")
+    assert (done.returncode, done.stderr.split("\n")[0]) == (
+        1,
+        "error: Procfile cannot be written: is a directory.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("export",), "error: export what?"),
+        (("export", "kubernets"), 'error: There is no kind of export "kubernets".'),
+        (("export", "nginx", "--namespace", "x"), "error: --namespace means nothing to nginx."),
+        (("export", "prometheus", "--target", "here"), 'error: --target: "here" is not host:port'),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error_before_anything_is_written(
+    msctl: Msctl, args: tuple[str, ...], message: str
+) -> None:
+    done = msctl.run(*args)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert names(msctl.folder) == ["msctl.toml"]
+
+
+def test_options_can_be_given_as_variables(msctl: Msctl) -> None:
+    done = msctl.run("export", "nginx", "--stdout", env={"MSCTL_EXPORT_LISTEN": "9123"})
+    assert "listen 9123 default_server;" in done.stdout

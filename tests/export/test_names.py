@@ -1,0 +1,54 @@
+"""Names become legal by one rule, which never makes two services one."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msctl.export.kind import ExportError
+from msctl.export.names import label, labels, renamed
+
+SERVICES = st.from_regex(r"[a-z][a-z0-9_-]{0,62}", fullmatch=True)
+LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
+
+
+@given(st.text(min_size=1))
+def test_every_name_becomes_a_dns_label(name: str) -> None:
+    assert re.fullmatch(LABEL, label(name))
+
+
+@given(st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True))
+def test_a_name_that_is_legal_stays(name: str) -> None:
+    assert label(name) == name
+
+
+@given(st.lists(SERVICES, unique=True, max_size=8))
+def test_renaming_can_be_reversed_or_is_refused(names: list[str]) -> None:
+    try:
+        found = labels(names)
+    except ExportError:
+        return
+    assert len(set(found.values())) == len(names)
+    assert {text: name for name, text in found.items()} == {label(name): name for name in names}
+
+
+def test_two_services_that_would_share_a_name_are_refused_by_name() -> None:
+    with pytest.raises(ExportError) as caught:
+        labels(["user-service", "user_service"])
+    assert caught.value.message.startswith("services.user_service: ")
+    assert '"user-service"' in caught.value.message
+    assert caught.value.hint == "Rename one of them."
+
+
+def test_a_name_that_the_target_needs_itself_is_refused() -> None:
+    with pytest.raises(ExportError, match="taken by the broker"):
+        labels(["rabbitmq"], {"rabbitmq": "the broker"})
+
+
+def test_a_renaming_is_said() -> None:
+    (notice,) = renamed(labels(["user_service", "hello"]))
+    assert notice.key == "services.user_service"
+    assert '"user-service"' in notice.text
