@@ -7,29 +7,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 from msctl import __version__
 from msctl.broker.server import BrokerServer
 from msctl.clock import AsyncClock
+from msctl.config.diff import diff, with_edited, without
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
 from msctl.discovery.registry import Registry
-from msctl.errors import MsctlError, NotRunningError
+from msctl.errors import ConfigError, MsctlError, NotRunningError
 from msctl.gateway.app import Gateway
-from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, Snapshot
-from msctl.specs import Project, ServiceContext
+from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot
+from msctl.specs import GatewaySpec, Project, RouteSpec, ServiceContext, UpstreamPolicy
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, LogHub
+from msctl.watch import Watch
+
+T = TypeVar("T")
 
 STOP_TIMEOUT = 30.0
 """Seconds within which the whole stack stops, unless `down -t` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a project comes from: how it is read again, from which files, and whether they are watched."""
+
+    load: Callable[[], Project]
+    files: tuple[Path, ...] = ()
+    watched: bool = False
 
 
 class Stack:
@@ -38,6 +53,7 @@ class Stack:
     def __init__(
         self,
         project: Project,
+        origin: Origin,
         paths: StackPaths,
         services: Sequence[str],
         *,
@@ -50,6 +66,10 @@ class Stack:
         Raises ConfigError and UnknownServiceError.
         """
         self._project = project
+        self._origin = origin
+        self._gateway: Gateway | None = None
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._chosen = self._select(services)
         self._paths = paths
         self._clock = clock
@@ -104,6 +124,8 @@ class Stack:
         self._write_record()
         await self._supervisor.start(self._chosen)
         self._write_record()
+        if self._origin.watched:
+            self._spawn(self._watch())
 
     def ask_to_end(self, timeout: float | None = None) -> None:
         """Let `ended` return; `timeout` is how many seconds the services may then take."""
@@ -117,6 +139,9 @@ class Stack:
 
     async def end(self) -> None:
         """Stop everything, in order; the control socket goes last but for the lock."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._supervisor.shutdown(self._stop_timeout)
         await self._broker.stop()
         await self._control.stop()
@@ -172,6 +197,11 @@ class Stack:
         await self._supervisor.scale(counts)
         return await self.snapshot()
 
+    async def reload(self) -> ReloadResult:
+        self._refuse_while_ending()
+        # Whoever asked may go away; a change that has begun is carried out.
+        return await asyncio.shield(self._spawn(self._reload()))
+
     async def purge_queue(self, name: str) -> int:
         return self._broker.purge(name)
 
@@ -180,6 +210,61 @@ class Stack:
 
     async def shutdown(self, timeout: float | None = None) -> None:
         self.ask_to_end(timeout)
+
+    # --- reload -----------------------------------------------------------------------------------
+
+    async def _reload(self) -> ReloadResult:
+        async with self._reloading:
+            old, new = self._project, await asyncio.to_thread(self._origin.load)
+            _refuse_reload(old, new)
+            edited = await asyncio.to_thread(self._supervisor.edited)
+            changes = with_edited(diff(old, new), old, new, edited)
+            rules = _rules(old) != _rules(new)
+            if not changes:
+                return ReloadResult()
+            if new.gateway is not None:
+                self._build_gateway(new)  # only to hear what is wrong, before anything is done
+            plan = self._supervisor.prepare(new, changes)
+            gateway, self._project = self._gateway, new
+            failed = await self._supervisor.apply(plan)
+            self._project = without(old, new, failed)
+            if GATEWAY in failed:
+                self._gateway = gateway
+            if self._gateway is not None and (rules or failed):
+                self._gateway.reconfigure(*_rules(self._project))
+            await plan.retire()
+            self._write_record()
+            return ReloadResult(
+                added=tuple(name for name in changes.added if name not in failed),
+                removed=changes.removed,
+                restarted=tuple(name for name in changes.restarted if name not in failed),
+                scaled=tuple(name for name in changes.scaled if name not in failed),
+                updated=changes.updated,
+                gateway=rules,
+                failed=dict(failed),
+            )
+
+    async def _watch(self) -> None:
+        """Reload whenever a file is edited that the project or one of its services is made of."""
+        watch = Watch(self._clock)
+        while True:
+            sources = await asyncio.to_thread(self._supervisor.files)
+            await watch.edited({*self._origin.files, *sources})
+            try:
+                result = await self.reload()
+            except MsctlError as error:
+                hint = f" ({error.hint})" if error.hint else ""
+                self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
+            else:
+                for name, why in result.failed.items():
+                    self._logs.append(STACK, f"{name} could not be brought up to date: {why}", "error")
+                self._logs.append(STACK, f"reloaded: {'; '.join(result.done()) or 'nothing is new'}")
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -239,8 +324,29 @@ class Stack:
         return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
-        spec = self._project.gateway
-        if spec is None:
-            raise MsctlError("the gateway is switched off in the configuration")
-        routes = [route for service in self._project.services for route in service.routes]
-        return Gateway(spec, routes, self._registry, clock=self._clock)
+        self._gateway = self._build_gateway(self._project)
+        return self._gateway
+
+    def _build_gateway(self, project: Project) -> Gateway:
+        spec, routes, policies = _rules(project)
+        return Gateway(spec, routes, self._registry, clock=self._clock, services=policies)
+
+
+def _rules(project: Project) -> tuple[GatewaySpec, list[RouteSpec], dict[str, UpstreamPolicy]]:
+    """What a gateway goes by."""
+    routes = [route for spec in project.services for route in spec.routes]
+    return project.gateway or GatewaySpec(), routes, {spec.name: spec.policy for spec in project.services}
+
+
+def _refuse_reload(old: Project, new: Project) -> None:
+    """Raise ConfigError for what a running stack cannot become."""
+    if (old.name, old.root) != (new.name, new.root):
+        raise ConfigError(
+            f"{new.source} now declares another project, {new.name!r}; the stack that runs is {old.name!r}",
+            hint="give it its name back, or start anew: msctl --project NAME down, then msctl up",
+        )
+    if old.broker != new.broker:
+        raise ConfigError(
+            f"{new.source}: [broker] was edited, and a broker is not changed under its clients",
+            hint="start anew: msctl down, then msctl up",
+        )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msctl.clock import AsyncClock
+from msctl.config.diff import Changes
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
 from msctl.model import GATEWAY, Event, Kind, ServiceSnapshot, State
@@ -21,7 +22,9 @@ from msctl.supervisor import census, graph, specs
 from msctl.supervisor.hosted import HostedFactory
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import AT_REST
+from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import Service
+from msctl.supervisor.sources import edited_since, files_of
 from msctl.supervisor.specs import stop_time
 from msctl.supervisor.workers import Workers
 from msctl.telemetry.logs import LogHub
@@ -118,10 +121,11 @@ class Supervisor:
         chosen = [self._services[name] for name in names] or list(self._services.values())
         for service in chosen:
             service.wanted = False
+            self._wake(service.spec.name)
         tasks: dict[str, asyncio.Task[None]] = {}
 
         async def halt(service: Service) -> None:
-            before = set(self._dependents[service.spec.name])
+            before = set(self._dependents.get(service.spec.name, ()))
             if service.spec.name != GATEWAY:
                 before.add(GATEWAY)  # it takes requests for all of them
             if waiting := [tasks[name] for name in before if name in tasks]:
@@ -165,6 +169,55 @@ class Supervisor:
         if grown := [name for name, count in counts.items() if count]:
             await self.start(grown)
 
+    def edited(self) -> list[str]:
+        """Those of the services that were started whose source was edited since."""
+        found = []
+        for service in self._services.values():
+            times = [i.launched_at for i in service.instances if i.launched_at is not None]
+            if service.wanted and times and edited_since(self._files(service.spec), min(times)):
+                found.append(service.spec.name)
+        return found
+
+    def files(self) -> set[Path]:
+        """The source files of all services, as far as they lie in the project."""
+        return {file for service in self._services.values() for file in self._files(service.spec)}
+
+    def prepare(self, project: Project, changes: Changes) -> Reload:
+        """See that the project can become this one, and bind what that needs.
+
+        Raises ConfigError and PortTakenError; then nothing has changed.
+        """
+        project = specs.as_run(project)
+        graph.check(project.services, project.source)
+        specs.check(project)
+        reload = Reload(
+            self._project,
+            project,
+            changes,
+            services=self._services,
+            workers=self._workers,
+            registry=self._registry,
+            make=self._instance,
+            changed=self._changed,
+            gate=self._gate,
+            change=self._change,
+            wake=self._wake,
+            resize=self._resize,
+            start=self.start,
+        )
+        reload.reserve()
+        return reload
+
+    async def apply(self, reload: Reload) -> Mapping[str, str]:
+        """Carry out what was prepared, but for what is removed; which services failed, and why."""
+        self._project = reload.project
+        self._dependents = {**self._dependents, **graph.dependents(reload.project.services)}
+        try:
+            await reload.apply()
+        finally:
+            self._project = reload.project
+        return reload.failed
+
     async def shutdown(self, timeout: float = 30.0) -> None:
         """Stop everything, dependents first, and kill what is left after `timeout` seconds.
 
@@ -185,7 +238,7 @@ class Supervisor:
     def kill(self) -> None:
         """End every child and all that they forked, now, without waiting for anything."""
         for service in self._services.values():
-            for instance in service.instances:
+            for instance in (*service.instances, *service.beside):
                 instance.kill()
         if self._workers.guard.pid is not None:
             for mark, pids in census.take().marks.items():
@@ -208,6 +261,10 @@ class Supervisor:
         self._workers.reserve(
             [self._services[name].spec for name in names if self._services[name].state in AT_REST]
         )
+
+    def _files(self, spec: ServiceSpec) -> frozenset[Path]:
+        root = self._project.root
+        return frozenset() if root is None else files_of(spec, root)
 
     # --- one service --------------------------------------------------------------------------
 
@@ -276,7 +333,7 @@ class Supervisor:
         return Instance(
             spec,
             name,
-            lambda: self._workers.make(spec, name),
+            lambda declared: self._workers.make(declared, name),
             clock=self._clock,
             registry=self._registry,
             logs=self._logs,

@@ -22,6 +22,8 @@ class Service:
     instances: list[Instance] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while instances are begun or stopped, so that a start waits for a stop under way."""
+    beside: list[Instance] = field(default_factory=list)
+    """Those that are to take the place of the instances, or had it and are ending; nobody sees them."""
     wanted: bool = False
     """Somebody asked for it and nobody has stopped it since."""
     _meters: dict[str, usage.Meter] = field(default_factory=dict)

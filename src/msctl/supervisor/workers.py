@@ -73,6 +73,14 @@ class Workers:
         """The instance will not be started again."""
         self._ports.pop(instance, None)
 
+    def adopt(self, project: Project) -> None:
+        """Make workers of this project from now on; where each service listens is for `listeners.put`."""
+        self._project = project
+
+    def reload_modules(self) -> None:
+        """Import hosted applications anew when they are next started."""
+        self._loader.forget()
+
     def reserve(self, services: Sequence[ServiceSpec]) -> None:
         """Bind the listeners of these, and see that the ports declared for children are free."""
         for spec in services:
@@ -95,7 +103,7 @@ class Workers:
             self._builtin.get(spec.name, self._application(spec)),
             context,
             listener=self.listeners.get(spec.name),
-            prefixes=tuple(route.path for route in spec.routes),
+            prefixes=lambda: self._prefixes(spec.name),
             logs=self._logs,
             clock=self._clock,
         )
@@ -138,6 +146,10 @@ class Workers:
             return AiohttpApp(spec.app, context, loader=self._loader, logs=self._logs, clock=self._clock)
 
         return make
+
+    def _prefixes(self, name: str) -> tuple[str, ...]:
+        spec = self._project.service(name)
+        return () if spec is None else tuple(route.path for route in spec.routes)
 
     def _locate(self, name: str) -> Address | None:
         """Where a service is reached directly: its listener, or its first instance."""
