@@ -139,10 +139,11 @@ class Stack:
 
     async def end(self) -> None:
         """Stop everything, in order; the control socket goes last but for the lock."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._supervisor.shutdown(self._stop_timeout)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._broker.stop()
         await self._control.stop()
         clear_record(self._paths)

@@ -164,7 +164,7 @@ def test_what_could_not_be_had_runs_as_before_by_the_new_rules() -> None:
     assert kept.service("orders") == ORDERS
     old, new = (
         with_services(GATED),
-        with_services(replace(GATED, port=9090), gateway=GatewaySpec(port=9090, retries=7)),
+        with_services(replace(GATED, port=9090), gateway=replace(MOVED, retries=7)),
     )
     kept = without(old, new, ["gateway", "unknown"])
     assert kept.gateway == GatewaySpec(retries=7)

@@ -152,7 +152,7 @@ def test_new_code_takes_over_without_a_failed_request_and_broken_code_does_not(o
         assert "a could not be brought up to date: RuntimeError: broken words" in failed.stderr
         assert "b could not be brought up to date" in failed.stderr
         assert own.msctl.states() == dict.fromkeys(("a", "b", "c", "gateway"), "ready")
-        assert {answer for answer in hosted_answers} == {(200, b"old")}
+        assert set(hosted_answers) == {(200, b"old")}
         put(own, "words.py", 'WORD = "new"\n')
         assert own.msctl.ok("reload") == "restarted a, b\n"
         assert said(own, "/a") == said(own, "/b") == (200, b"new")
@@ -188,6 +188,32 @@ def test_a_command_with_a_declared_port_is_started_again_as_it_was_if_the_new_on
         write(own, command("c", "new", f"port = {port}"))
         assert own.msctl.ok("reload") == "restarted c\n"
         assert said(own, "/c") == (200, b"new")
+
+
+def test_a_stack_can_be_stopped_while_a_reload_waits_for_what_never_becomes_ready(own: Course) -> None:
+    write(own, hosted("a", 'isolation = "process"'), command("c", "c"))
+    own.msctl.ok("up", "-d")
+    never = 'command = ["sleep", "600"]\nroutes = ["/c"]\n'
+    write(own, hosted("a", 'isolation = "process"', 'health = "/nothing/here"'), "[services.c]", never)
+    with own.msctl.process("logs", "-f", "a", "-n", "0") as logs, own.msctl.process("reload") as reload:
+        put(own, "words.py", 'print("begun", flush=True)\nWORD = "new"\n')
+        with own.msctl.process("reload") as second:
+            logs.line("stdout", "begun")
+            assert said(own, "/a") == (200, b"old")
+            own.msctl.ok("stop", "c")
+            assert own.msctl.states()["c"] == "stopped"
+            own.msctl.ok("down", "--timeout", "5s")
+            assert reload.wait() == 3
+            assert second.wait() == 3
+
+
+def test_reloads_wait_for_each_other(own: Course) -> None:
+    write(own, hosted("a"), command("c", "c"))
+    own.msctl.ok("up", "-d")
+    put(own, "words.py", 'WORD = "new"\n')
+    with own.msctl.process("reload") as one, own.msctl.process("reload") as two:
+        outputs = sorted(process.child.communicate(timeout=60)[0] for process in (one, two))
+    assert outputs == [b"nothing has changed\n", b"restarted a\n"]
 
 
 def test_what_had_failed_is_started_once_it_is_right(own: Course) -> None:

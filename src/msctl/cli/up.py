@@ -93,6 +93,8 @@ def up(
     paths.prepare()
     lock = StackLock.acquire(paths)
     if lock is None:
+        if watch:
+            sys.stderr.write("--watch counts when a stack is started; for once there is: msctl reload\n")
         _join(settings, project, paths, names)
     elif detach:
         start_detached(settings, project, paths, names, lock, wait=wait, watch=watch, timeout=timeout)

@@ -280,7 +280,9 @@ class Supervisor:
             if service.wanted:
                 return  # it was started again while this stop waited for its dependents
             limit = stop_time(service.spec, self._project) if timeout is None else timeout
-            await asyncio.gather(*(instance.stop(limit) for instance in service.instances))
+            # A reload that was cut short may have left some beside.
+            ending = (*service.instances, *service.beside)
+            await asyncio.gather(*(instance.stop(limit) for instance in ending))
 
     async def _resize(self, service: Service, count: int) -> None:
         async with service.lock:
