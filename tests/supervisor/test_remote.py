@@ -106,15 +106,15 @@ async def test_it_is_out_of_use_after_three_failures(rig: MakeRig) -> None:
     await r.until_state("users", State.UNHEALTHY)
 
 
-async def test_its_dependents_get_its_address(rig: MakeRig) -> None:
+async def test_its_dependents_get_its_address_and_do_not_wait_for_it_to_answer(rig: MakeRig) -> None:
     port = free_port()
     script = "import os; print(os.environ['USERS_URL'])"
     asks = ServiceSpec(
         "asks", command=(sys.executable, "-c", script), oneshot=True, depends_on=(Dependency("users"),)
     )
-    async with answering(port):
-        r = rig(elsewhere(port), OTHER, asks)
-        await r.supervisor.start()
+    r = rig(elsewhere(port), OTHER, asks)
+    await r.supervisor.start()
+    assert r.service("users").state is State.UNHEALTHY
     assert r.text("asks") == f"http://127.0.0.1:{port}"
 
 

@@ -100,7 +100,8 @@ SERVICE = Section(
         Key(
             "depends_on",
             DEPENDS_ON,
-            "Services that must be `started`, `ready` (the default) or `completed` first.",
+            "Services that must be `started`, `ready` (the default) or `completed` first. One that runs "
+            "elsewhere is asked once and not waited for.",
         ),
         Key("autostart", BOOLEAN, "Whether a bare `msctl up` starts it."),
         Key("replicas", REPLICAS, "How many instances run."),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from msctl.model import InstanceSnapshot, ServiceSnapshot, State
+from msctl.model import InstanceSnapshot, Kind, ServiceSnapshot, State
 from msctl.specs import Condition, ServiceSpec
 from msctl.supervisor import usage
 from msctl.supervisor.instance import Instance
@@ -47,6 +47,9 @@ class Service:
         states = {i.state for i in self.instances}
         if not states:
             return False
+        if self.spec.kind is Kind.REMOTE:
+            # Nothing here can bring it up: once it was asked, others have its address, and go on.
+            return states <= {State.READY, State.UNHEALTHY}
         completed = states == {State.EXITED}
         if condition is Condition.COMPLETED:
             return completed
