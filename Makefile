@@ -39,7 +39,7 @@ test: dev ## Run the tests, with branch coverage
 check: lint test ## All that must be green before a change lands
 
 bench: dev ## Measure speed, as ratios of two things measured in turn
-	@sh tests/support/install-tools.sh
+	@sh tests/support/install-tools.sh bench
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## Remove what the other targets made

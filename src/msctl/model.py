@@ -9,6 +9,7 @@ double what a class costs at start-up.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -34,6 +35,21 @@ class BrokerMode(StrEnum):
     EXTERNAL = "external"
     LOCAL = "local"
     DOCKER = "docker"
+
+
+class MessagingObserver(Protocol):
+    """What a service tells of the messages that it sends and takes, so that they can be measured and
+    a trace goes on from one service through a queue to the next."""
+
+    def publishing(self, destination: str) -> AbstractContextManager[Mapping[str, str]]:
+        """Around one publish, until it is confirmed; gives the headers to add to the message."""
+        ...
+
+    def processing(
+        self, destination: str, headers: Mapping[str, object] | None
+    ) -> AbstractContextManager[None]:
+        """Around the handling of one message, which came with `headers`."""
+        ...
 
 
 class State(StrEnum):
@@ -69,8 +85,22 @@ class InstanceSnapshot:
 
 
 @dataclass(frozen=True)
+class MessageFlow:
+    """Messages between a service and a queue, one way, within the last seconds."""
+
+    queue: str
+    sends: bool
+    per_s: float
+
+
+@dataclass(frozen=True)
 class ServiceSnapshot:
-    """A service and its instances; the service's own figures are those of its instances together."""
+    """A service and its instances; the service's own figures are those of its instances together.
+
+    `requests_per_s` and `errors_per_s` (5xx) are of the last ten seconds, `p95_s` of the last minute;
+    None where nobody measures them. `recent` are the requests of each of the last seconds, oldest
+    first. `scalable` says whether it can have another number of instances.
+    """
 
     name: str
     kind: Kind
@@ -86,6 +116,11 @@ class ServiceSnapshot:
     requests_per_s: float | None = None
     p95_s: float | None = None
     instances: tuple[InstanceSnapshot, ...] = ()
+    errors_per_s: float | None = None
+    recent: tuple[int, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    messages: tuple[MessageFlow, ...] = ()
+    scalable: bool = False
 
 
 class BreakerState(StrEnum):
@@ -112,12 +147,17 @@ class TargetSnapshot:
 
 @dataclass(frozen=True)
 class QueueSnapshot:
-    """A queue of the broker, as far as the mode in use lets us see it."""
+    """A queue of the broker, as far as the mode in use lets us see it.
+
+    `published` and `delivered` count its messages since the broker started.
+    """
 
     name: str
     ready: int
     unacked: int
     consumers: int
+    published: int | None = None
+    delivered: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +185,7 @@ class Snapshot:
     services: tuple[ServiceSnapshot, ...]
     broker: BrokerSnapshot
     schema: int = 1
+    dashboard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +202,20 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that a service or the stack itself (service "msctl") wrote."""
+    """One line that a service or the stack itself (service "msctl") wrote.
+
+    `trace` is the id of the trace of the request or message that it was written for, if any;
+    `fields` are what its writer attached to it.
+    """
 
     seq: int
     time: float
     service: str
     level: str
     text: str
+    instance: str = ""
+    trace: str | None = None
+    fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,6 +231,99 @@ class LogQuery:
     follow: bool = False
     since: float | None = None
     grep: str | None = None
+
+
+class SpanKind(StrEnum):
+    """Which side of a call a span is (OpenTelemetry's kinds)."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One piece of work for a request: who did what, when (epoch seconds) and for how long."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    service: str
+    kind: SpanKind
+    start: float
+    duration_s: float
+    error: bool = False
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """One trace in a list; its name and status are those of its first span."""
+
+    trace_id: str
+    name: str
+    services: tuple[str, ...]
+    start: float
+    duration_s: float
+    spans: int
+    error: bool
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All that is kept of one trace: its spans, by their beginning."""
+
+    trace_id: str
+    spans: tuple[Span, ...]
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TraceQuery:
+    """Which traces: those that touched one of these services (none named means all), newest first."""
+
+    services: tuple[str, ...] = ()
+    errors: bool = False
+    min_duration_s: float = 0.0
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PeekedMessage:
+    """A message as a queue holds it. `body` is text, cut where `size` (in bytes) says that there is more."""
+
+    body: str
+    size: int
+    exchange: str = ""
+    routing_key: str = ""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    redelivered: bool = False
+
+
+class TraceView(Protocol):
+    """The traces that a running stack keeps."""
+
+    async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]: ...
+
+    async def trace(self, trace_id: str) -> Trace:
+        """A trace by its id or an unambiguous beginning of it; raises UsageError where there is none."""
+        ...
+
+
+class QueueView(Protocol):
+    """The broker's queues at the hands of a person."""
+
+    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
+        """Return when the broker has confirmed it; raises BrokerError, also where there is no such queue."""
+        ...
+
+    def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
+        """What waits in the queue and what comes to it, each once; nothing is taken out of it."""
+        ...
 
 
 @dataclass(frozen=True)

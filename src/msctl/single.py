@@ -22,6 +22,7 @@ from msctl.supervisor.brokers import ExternalBroker
 from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
+from msctl.telemetry.observation import Observation
 
 
 class Single:
@@ -50,6 +51,14 @@ class Single:
         self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
         self._registry = Registry()
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
+        self._gateway: Gateway | None = None
+        self._observation = Observation(
+            self._project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+        )
         self._supervisor = Supervisor(
             self._project,
             clock=clock,
@@ -59,11 +68,13 @@ class Single:
             amqp_url=lambda: self._broker.url,
             on_event=self._watch,
             instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
+            instrument=self._observation.requests,
         )
 
     async def open(self) -> None:
         """Bind. Raises PortTakenError."""
         self._supervisor.reserve([self._name])
+        self._observation.start()
 
     async def up(self) -> None:
         """Start the service. Raises MsctlError where it does not become ready."""
@@ -87,6 +98,7 @@ class Single:
 
     async def end(self) -> None:
         await self._supervisor.shutdown(self._stop_timeout)
+        await self._observation.stop()
 
     def kill(self) -> None:
         self._supervisor.kill()
@@ -112,7 +124,15 @@ class Single:
         spec = self._project.gateway
         if spec is None:
             raise MsctlError("the gateway is switched off in the configuration")
-        return Gateway(spec, self._routes, self._registry, clock=self._clock, services=self._policies)
+        self._gateway = Gateway(
+            spec,
+            self._routes,
+            self._registry,
+            clock=self._clock,
+            services=self._policies,
+            observer=self._observation.requests,
+        )
+        return self._gateway
 
 
 def _alone(project: Project, name: str, host: str, port: int) -> Project:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from msctl.model import LOOPBACK, BrokerMode, Kind
+from msctl.model import LOOPBACK, BrokerMode, Kind, MessagingObserver
 
 
 class Isolation(StrEnum):
@@ -290,6 +290,20 @@ class BrokerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DashboardSpec:
+    """Where the stack's page and its metrics are served.
+
+    `password` is what a browser asks for (HTTP Basic, any user name); without one the page is
+    served on loopback only.
+    """
+
+    enabled: bool = True
+    host: str = LOOPBACK
+    port: int = 8090
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
     """A resolved configuration: everything that a stack needs to know before it starts.
 
@@ -304,6 +318,7 @@ class Project:
     services: tuple[ServiceSpec, ...]
     gateway: GatewaySpec | None
     broker: BrokerSpec
+    dashboard: DashboardSpec = DashboardSpec()
 
     def service(self, name: str) -> ServiceSpec | None:
         return next((spec for spec in self.services if spec.name == name), None)
@@ -314,7 +329,8 @@ class ServiceContext:
     """What a hosted application may ask to be given: its factory takes one argument, this.
 
     `env` holds what a command service would find in its environment ($PORT, $HOST, $AMQP_URL and
-    $<NAME>_URL of its dependencies), on top of the stack's own environment.
+    $<NAME>_URL of its dependencies), on top of the stack's own environment. `messaging` is None where
+    nobody observes.
     """
 
     name: str
@@ -323,3 +339,4 @@ class ServiceContext:
     port: int | None
     amqp_url: str
     env: Mapping[str, str]
+    messaging: MessagingObserver | None = None

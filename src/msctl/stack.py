@@ -6,45 +6,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from msctl import __version__
+from msctl.amqp.desk import Desk
 from msctl.broker.server import BrokerServer
 from msctl.clock import AsyncClock
 from msctl.config.diff import diff, with_edited, without
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
+from msctl.dashboard.app import Dashboard, Parts
 from msctl.discovery.registry import Registry
-from msctl.errors import ConfigError, MsctlError, NotRunningError
+from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot
-from msctl.specs import GatewaySpec, Project, RouteSpec, ServiceContext, UpstreamPolicy
+from msctl.reloading import Origin, refuse, rules_of
+from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, LogHub
+from msctl.telemetry.observation import Observation
 from msctl.watch import Watch
 
 T = TypeVar("T")
 
+log = logging.getLogger("msctl.stack")
+
 STOP_TIMEOUT = 30.0
 """Seconds within which the whole stack stops, unless `down -t` says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a project comes from: how it is read again, from which files, and whether they are watched."""
-
-    load: Callable[[], Project]
-    files: tuple[Path, ...] = ()
-    watched: bool = False
 
 
 class Stack:
@@ -80,6 +77,14 @@ class Stack:
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
+        self._observation = Observation(
+            project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+        )
+        self._page: str | None = None
         self._broker = make_broker(
             project.broker,
             paths.folder,
@@ -97,8 +102,22 @@ class Stack:
             on_event=self._record,
             serve_argv=serve_argv,
             ledger=paths.children,
+            instrument=self._observation.requests,
         )
-        self._control = ControlServer(self, paths.socket)
+        self._dashboard = (
+            Dashboard(
+                project.dashboard,
+                self,
+                Parts(
+                    self._observation.page,
+                    traces=self._observation.tracer,
+                    queues=Desk(lambda: self._broker.url),
+                ),
+            )
+            if project.dashboard.enabled
+            else None
+        )
+        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer)
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -113,7 +132,9 @@ class Stack:
             self._logs.append(STACK, text, "warning")
         self._supervisor.reserve(self._chosen)
         self._write_record()
+        self._observation.start()
         await self._control.start()
+        await self._open_dashboard()
 
     async def up(self) -> None:
         """Start the broker and then the services; returns when each is ready or has failed.
@@ -145,6 +166,9 @@ class Stack:
         await self._supervisor.shutdown(self._stop_timeout)
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._broker.stop()
+        if self._dashboard is not None:
+            await self._dashboard.stop()
+        await self._observation.stop()
         await self._control.stop()
         clear_record(self._paths)
 
@@ -161,8 +185,9 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._supervisor.snapshot(),
+            services=self._observation.metrics.annotate(self._supervisor.snapshot()),
             broker=await self._broker.snapshot(),
+            dashboard=self._page,
         )
 
     async def events(self) -> AsyncIterator[Event]:
@@ -217,10 +242,10 @@ class Stack:
     async def _reload(self) -> ReloadResult:
         async with self._reloading:
             old, new = self._project, await asyncio.to_thread(self._origin.load)
-            _refuse_reload(old, new)
+            refuse(old, new)
             edited = await asyncio.to_thread(self._supervisor.edited)
             changes = with_edited(diff(old, new), old, new, edited)
-            rules = _rules(old) != _rules(new)
+            ruled = rules_of(old) != rules_of(new)
             if not changes:
                 return ReloadResult()
             if new.gateway is not None:
@@ -231,8 +256,8 @@ class Stack:
             self._project = without(old, new, failed)
             if GATEWAY in failed:
                 self._gateway = gateway
-            if self._gateway is not None and (rules or failed):
-                self._gateway.reconfigure(*_rules(self._project))
+            if self._gateway is not None and (ruled or failed):
+                self._gateway.reconfigure(*rules_of(self._project))
             await plan.retire()
             self._write_record()
             return ReloadResult(
@@ -241,7 +266,7 @@ class Stack:
                 restarted=tuple(name for name in changes.restarted if name not in failed),
                 scaled=tuple(name for name in changes.scaled if name not in failed),
                 updated=changes.updated,
-                gateway=rules,
+                gateway=ruled,
                 failed=dict(failed),
             )
 
@@ -329,25 +354,23 @@ class Stack:
         return self._gateway
 
     def _build_gateway(self, project: Project) -> Gateway:
-        spec, routes, policies = _rules(project)
-        return Gateway(spec, routes, self._registry, clock=self._clock, services=policies)
-
-
-def _rules(project: Project) -> tuple[GatewaySpec, list[RouteSpec], dict[str, UpstreamPolicy]]:
-    """What a gateway goes by."""
-    routes = [route for spec in project.services for route in spec.routes]
-    return project.gateway or GatewaySpec(), routes, {spec.name: spec.policy for spec in project.services}
-
-
-def _refuse_reload(old: Project, new: Project) -> None:
-    """Raise ConfigError for what a running stack cannot become."""
-    if (old.name, old.root) != (new.name, new.root):
-        raise ConfigError(
-            f"{new.source} now declares another project, {new.name!r}; the stack that runs is {old.name!r}",
-            hint="give it its name back, or start anew: msctl --project NAME down, then msctl up",
+        spec, routes, policies = rules_of(project)
+        return Gateway(
+            spec,
+            routes,
+            self._registry,
+            clock=self._clock,
+            services=policies,
+            observer=self._observation.requests,
         )
-    if old.broker != new.broker:
-        raise ConfigError(
-            f"{new.source}: [broker] was edited, and a broker is not changed under its clients",
-            hint="start anew: msctl down, then msctl up",
-        )
+
+    async def _open_dashboard(self) -> None:
+        """Serve the page; a port that is taken costs the page, not the stack."""
+        if self._dashboard is None:
+            return
+        try:
+            self._page = await self._dashboard.start()
+        except PortTakenError as error:
+            log.warning("%s; %s", error.message, error.hint)
+        else:
+            log.info("the dashboard is at %s", self._page)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import aio_pika
 import pytest
 from pamqp.commands import Basic
 
@@ -236,3 +238,24 @@ async def test_stopping_closes_the_connection_promptly(url: BrokerUrl, link: Lin
 def test_a_url_that_cannot_be_read_fails_at_once() -> None:
     with pytest.raises(ConfigError):
         StandingPublisher("http://x/", "q", name="test", say=lambda _: None)
+
+
+async def test_a_cancellation_that_the_library_swallows_is_heard_all_the_same(
+    url: BrokerUrl, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = asyncio.Event()
+    real = aio_pika.Connection.connect
+
+    async def deaf(connection: aio_pika.Connection, timeout: float | None = None) -> None:
+        """Connects, and takes a cancellation for success, as wait_for of Python 3.11 can."""
+        await real(connection, timeout)
+        connected.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(aio_pika.Connection, "connect", deaf)
+    task = asyncio.create_task(StandingPublisher(url.text, queue, name="test", say=Heard()).run())
+    await connected.wait()
+    task.cancel()
+    _, pending = await asyncio.wait([task], timeout=5)
+    assert not pending

@@ -1,6 +1,6 @@
 """How fast the gateway is, as ratios of two things measured in turn on the same machine.
 
-`python -m tests.bench.bench_gateway` prints a table. Needs wrk; what is written in Go needs Go, and the
+Needs wrk; what is written in Go needs Go, and the
 line with nginx needs nginx: what is not there is left out. Absolute numbers mean nothing elsewhere.
 """
 
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+
+from tests.bench.result import Result
 
 HERE = Path(__file__).parent
 ROUNDS = 5
@@ -214,13 +216,16 @@ async def _p99s(url: str) -> tuple[float, float]:
             return statistics.quantiles(times, n=100)[98]
 
         await timed()
-        alone = await timed()
-        hanging = [asyncio.create_task(session.get(f"{url}/hang").__aenter__()) for _ in range(200)]
-        await asyncio.sleep(0.5)
-        beside = await timed()
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
+        rounds: list[tuple[float, float]] = []
+        for _ in range(3):
+            alone = await timed()
+            hanging = [asyncio.create_task(session.get(f"{url}/hang").__aenter__()) for _ in range(200)]
+            await asyncio.sleep(0.5)
+            rounds.append((alone, await timed()))
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+        alone, beside = sorted(rounds, key=lambda pair: pair[0] / pair[1])[1]
         return alone, beside
 
 
@@ -229,7 +234,7 @@ def measure() -> list[Measured]:
     return [hosted_against_bare(), *against_go(), *against_nginx(), *memory(), p99_beside_a_hanging_route()]
 
 
-if __name__ == "__main__":
+def results() -> Iterator[Result]:
+    """The table for `make bench`; each value is a ratio already, or is only reported."""
     for line in measure():
-        mark = "" if line.target is None else ("met" if line.met else f"below the target of {line.target:g}")
-        print(f"{line.name:52} {line.value:8.2f} {line.unit:4} {mark:26} {line.detail}")
+        yield Result(f"{line.name} ({line.detail})", line.value, 1.0, line.unit, at_least=line.target)

@@ -1,8 +1,9 @@
 // Load for an AMQP broker: the same program is run against msctl's and against RabbitMQ.
 //
-//	broker_load URL publish|consume|confirm|acks COUNT
+//	broker_load URL publish|leave|consume|confirm|acks COUNT
 //
 // publish: 12-byte messages as the course sends them, until the queue has them all.
+// leave:   the same, and the messages stay there.
 // consume: the same, taken with automatic acknowledgement.
 // confirm: 12-byte messages, confirmed, up to 1000 unconfirmed at a time.
 // acks:    1 KiB messages published and consumed at once, prefetch 100, each acknowledged.
@@ -66,7 +67,7 @@ func main() {
 	short := []byte("Hello World!")
 	var begin time.Time
 	switch mode {
-	case "publish":
+	case "publish", "leave":
 		begin = time.Now()
 		publish(channel, short, count)
 		await(channel, count)
@@ -109,6 +110,9 @@ func main() {
 		log.Fatal("unknown mode ", mode)
 	}
 	fmt.Printf("%.0f\n", float64(count)/time.Since(begin).Seconds())
+	if mode == "leave" {
+		return
+	}
 	_, err = channel.QueuePurge(queue, false)
 	check(err)
 }

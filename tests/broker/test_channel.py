@@ -169,3 +169,40 @@ def test_deliveries_stop_at_the_output_limit_and_go_on_when_it_is_written() -> N
         total += len(portion)
     assert total > 500 * 1000
     assert broker.vhosts["/"].queues["q"].ready.count == 0
+
+
+def test_publishes_that_differ_in_properties_or_size_are_each_themselves() -> None:
+    client = opened()
+    client.queue()
+    bodies = [b"x" * (number % 7) for number in range(60)]
+    client.feed(
+        b"".join(
+            client.publish_bytes(body, message_id=str(number // 3)) for number, body in enumerate(bodies)
+        )
+    )
+    client.consume(no_ack=True)
+    ids = [event.properties.message_id for _, event in client.events if hasattr(event, "properties")]
+    assert ids == [str(number // 3) for number in range(60)]
+    assert client.bodies() == bodies
+
+
+def test_a_bad_message_among_repeated_ones_closes_the_channel_at_its_place() -> None:
+    client = opened()
+    client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
+    client.queue()
+    good = client.publish_bytes(b"m")
+    client.feed(good * 3 + client.publish_bytes(b"m", expiration="never") + good * 3)
+    ack = client.take(commands.Basic.Ack)
+    assert (ack.delivery_tag, ack.multiple) == (3, True)
+    close = client.take(commands.Channel.Close)
+    assert (close.reply_code, close.class_id, close.method_id) == (406, 60, 40)
+    assert client.broker.vhosts["/"].queues["q"].ready.count == 3
+
+
+def test_a_refusal_of_a_user_id_is_no_template_for_the_next() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"m", user_id="guest") * 2)
+    client.feed(client.publish_bytes(b"m", user_id="other") * 2)
+    assert client.take(commands.Channel.Close).reply_code == 406
+    assert client.broker.vhosts["/"].queues["q"].ready.count == 2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from pamqp import commands
 
+from msctl.broker.messages import MESSAGE_COST
 from tests.broker.client import Client, make_broker
 
 QUEUES = ("plain", "dead")
@@ -148,7 +149,7 @@ class Model(RuleBasedStateMachine):
         assert sum(queues[name].unacked for name in QUEUES) == len(self.out)
         waiting = len(ready["plain"]) + len(ready["dead"]) + len(self.out)
         assert self.broker.ledger.messages == waiting
-        assert self.broker.ledger.used == waiting * (240 + 6)
+        assert self.broker.ledger.used == waiting * (MESSAGE_COST + 6)
 
 
 TestNothingIsLost = Model.TestCase

@@ -267,7 +267,7 @@ async def test_a_flood_to_a_queue_without_consumers_stops_at_the_memory_limit(
     await until(lambda: server.snapshot().blocked, 60)
     figures = server.snapshot()
     assert MEMORY < figures.bytes < MEMORY + 1_000_000
-    assert figures.messages < 200_000
+    assert figures.messages < 300_000
     # The one who floods waits; whoever takes messages is served.
     message = await queue.get(no_ack=True)
     assert message.body == b"tiny"

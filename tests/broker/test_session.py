@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands, frame
 
 from msctl.broker import wire
+from msctl.broker.messages import MESSAGE_COST
 from msctl.broker.session import State
 from tests.broker.client import Client, make_broker
 from tests.support.clock import FakeClock
@@ -280,5 +281,5 @@ def test_any_bytes_get_an_amqp_error_or_a_close_and_never_harm_others(
     bystander.consume("mine", no_ack=True)
     assert bystander.bodies() == [b"still here"]
     assert broker.ledger.used == sum(
-        240 * queue.ready.count + queue.ready.bytes for queue in broker.vhosts["/"].queues.values()
+        MESSAGE_COST * queue.ready.count + queue.ready.bytes for queue in broker.vhosts["/"].queues.values()
     )

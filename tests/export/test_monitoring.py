@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from msctl.export import ExportError, Options, export, grafana
-from msctl.specs import Project
+from msctl.specs import DashboardSpec, Project
 from tests.export import projects
 from tests.support import tools
 
@@ -84,6 +85,28 @@ def test_it_scrapes_the_stack_of_this_machine_unless_told_otherwise() -> None:
 
     assert targets(Options()) == ["127.0.0.1:8090"]
     assert targets(Options(targets=("a:1", "[::1]:2"))) == ["a:1", "[::1]:2"]
+
+
+def test_a_dashboard_with_a_password_is_asked_with_it_and_the_password_is_in_no_file(tmp_path: Path) -> None:
+    spec = DashboardSpec(host="0.0.0.0", port=9999, password="hush")
+    project = replace(projects.course(), dashboard=spec)
+    exported = export("prometheus", project)
+    (scrape,) = yaml.safe_load(exported.files[0].text)["scrape_configs"]
+    assert scrape["static_configs"] == [{"targets": ["127.0.0.1:9999"]}]
+    assert scrape["basic_auth"] == {"username": "msctl", "password_file": "dashboard-password"}
+    assert [notice.key for notice in exported.notices] == ["dashboard.password"]
+    for kind in ("prometheus", "compose", "kubernetes"):
+        assert not [file.path for file in export(kind, project).files if "hush" in file.text]
+    write(tmp_path, "prometheus", project)
+    (tmp_path / "dashboard-password").write_text("hush")
+    tools.accepts([tools.require("promtool"), "check", "config", str(tmp_path / "prometheus.yml")])
+
+
+@pytest.mark.parametrize("dashboard", [DashboardSpec(enabled=False), DashboardSpec(port=0)])
+def test_a_dashboard_that_nobody_can_find_is_an_error_that_says_what_to_do(dashboard: DashboardSpec) -> None:
+    with pytest.raises(ExportError, match=r"^dashboard: ") as caught:
+        export("prometheus", replace(projects.course(), dashboard=dashboard))
+    assert "--target" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("target", ["here", "here:", ":80", "here:0", "here:99999", "http://here"])

@@ -190,6 +190,7 @@ async def running(
 ) -> AsyncIterator[Harness]:
     """A gateway that listens; afterwards no task and no descriptor of it may be left."""
     loop = asyncio.get_running_loop()
+    await _warm(loop)
     tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
     registry = Registry()
     options.setdefault("clock", SystemClock(asyncio.sleep))
@@ -225,6 +226,18 @@ async def running(
             with contextlib.suppress(ConnectionError):
                 await client.writer.wait_closed()
     await settled(tasks, descriptors)
+
+
+async def _warm(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the loop open the descriptors that it keeps for itself (uvloop does so with its first server)."""
+    listener = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    writer.close()
+    await writer.wait_closed()
+    listener.close()
+    await listener.wait_closed()
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def settled(tasks: int, descriptors: int) -> None:

@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Awaitable, Callable
 
+import psutil
 import pytest
 from aiohttp import web
 
@@ -471,6 +472,35 @@ async def test_large_bodies_pass_both_ways(kind: str) -> None:
     assert reply.body == block * (size // len(block))
 
 
+async def test_what_passes_through_is_not_kept_in_memory(kind: str) -> None:
+    size = 96 * 1024 * 1024
+    block = bytes(65536)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        received = 0
+        async for piece in request.content.iter_any():
+            received += len(piece)
+        response = web.StreamResponse(headers={"Content-Length": str(received)})
+        await response.prepare(request)
+        for _ in range(received // len(block)):
+            await response.write(block)
+        return response
+
+    async with running(RouteSpec("/x", "x"), spec=GatewaySpec(max_body=0)) as gateway:
+        await gateway.serve("x", application(handler), kind)
+        client = await gateway.client()
+        before = psutil.Process().memory_info().rss
+        await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // len(block)):
+            await client.send(block)
+        assert (await client.head()).get("Content-Length") == str(size)
+        left, most = size, 0
+        while left:
+            left -= len(await client.reader.read(1 << 20))
+            most = max(most, psutil.Process().memory_info().rss)
+        assert most - before < size // 3
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_that_is_too_large_is_413(kind: str, chunked: bool) -> None:
     fields = [("Transfer-Encoding", "chunked")] if chunked else []
@@ -557,6 +587,28 @@ async def test_a_handler_that_fails_in_mid_body_never_ends_cleanly(kind: str, le
 
     with pytest.raises((TruncatedError, ConnectionError)):
         await ask(kind, handler)
+
+
+async def test_a_body_that_only_the_end_marks_is_reset_and_never_closed(kind: str) -> None:
+    """To an HTTP/1.0 client a closed connection is a whole body: only a reset says that it is not."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"some")
+        await go_on.wait()
+        raise RuntimeError("in the middle")
+
+    go_on = asyncio.Event()
+    async with running(RouteSpec("/x", "x")) as gateway:
+        await gateway.serve("x", application(handler), kind)
+        client = await gateway.client()
+        await client.send(b"GET /x HTTP/1.0\r\nHost: x\r\n\r\n")
+        assert (await client.head()).status == 200
+        assert await client.reader.readexactly(4) == b"some"
+        go_on.set()
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
 
 
 async def test_a_body_shorter_than_promised_never_ends_cleanly(kind: str) -> None:

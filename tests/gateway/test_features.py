@@ -157,6 +157,13 @@ def test_a_missing_key_is_a_configuration_error(route: RouteSpec) -> None:
         Gateway(GatewaySpec(), [route], Registry(), clock=FakeClock(), environ={})
 
 
+@pytest.mark.parametrize("algorithm", ["none", "HS1"])
+def test_a_signature_that_cannot_be_checked_is_a_configuration_error(algorithm: str) -> None:
+    route = RouteSpec("/x", "x", jwt=JwtSpec("KEY", algorithms=(algorithm,)))
+    with pytest.raises(ConfigError, match=algorithm):
+        Gateway(GatewaySpec(), [route], Registry(), clock=FakeClock(), environ={"KEY": SECRET})
+
+
 # --- rate limits ----------------------------------------------------------------------------------
 
 

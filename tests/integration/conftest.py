@@ -40,6 +40,7 @@ def course(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "MSCTL_USERS_PORT": str(users),
             "MSCTL_BROKER_URL": f"amqp://guest:guest@127.0.0.1:{broker}/",
             "MSCTL_BROKER_MODE": "external",
+            "MSCTL_DASHBOARD_PORT": "0",
         }
         msctl = Msctl(folder, runtime, env)
         yield Course(msctl, gateway, users, broker)

@@ -30,6 +30,8 @@ class Msctl:
             "PYTHONPATH": str(SOURCE),
             "PYTHONWARNINGS": "error",
             "COLUMNS": "200",
+            # Where a test does not look at the dashboard, it must not meet another's.
+            "MSCTL_DASHBOARD_PORT": "0",
             **env,
         }
 

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Install the programs that tests ask, where that is possible, without starting any of the system's services.
+# With the argument `bench`, also what the benchmarks ask.
 # Never fails: tests that need one are skipped (on CI: fail) where it is missing.
 set -u
 
@@ -14,8 +15,38 @@ promtool prometheus
 kubectl kubernetes-client
 systemd-analyze systemd
 buildah buildah
+strip binutils
+chromium chromium
+chromedriver chromium-driver
+npm npm
 LIST
-[ -n "$missing" ] || exit 0
+if [ "${1:-}" = bench ]; then
+    command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
+    command -v go >/dev/null 2>&1 || missing="$missing golang-go"
+    library=golang-github-rabbitmq-amqp091-go-dev
+    [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] || missing="$missing $library"
+fi
+
+# axe-core, which looks for what keeps people from using a page, is in npm's registry alone.
+install_axe() {
+    cache="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests"
+    version=4.14.1
+    [ -f "$cache/axe-core-$version/axe.min.js" ] && return
+    command -v npm >/dev/null 2>&1 || { echo "No npm: the accessibility check is skipped."; return; }
+    mkdir -p "$cache/axe-core-$version"
+    work=$(mktemp -d)
+    if (cd "$work" && npm pack --silent "axe-core@$version" >/dev/null 2>&1 && tar -xzf axe-core-*.tgz package/axe.min.js); then
+        mv "$work/package/axe.min.js" "$cache/axe-core-$version/axe.min.js"
+    else
+        echo "axe-core could not be fetched: the accessibility check is skipped."
+    fi
+    rm -rf "$work"
+}
+
+if [ -z "$missing" ]; then
+    install_axe
+    exit 0
+fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "Not installed, and no apt-get here:$missing. Tests that need them are skipped."
@@ -55,4 +86,5 @@ if ! { install $missing || { $as_root apt-get update && install $missing; }; } >
     done
 fi
 rm -f "$log"
+install_axe
 exit 0

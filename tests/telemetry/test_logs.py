@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import aclosing
 
 from tests.support.clock import FakeClock
 
 from msctl.model import LogLine, LogQuery
+from msctl.telemetry.context import begin, current_trace
+from msctl.telemetry.lines import as_json
 from msctl.telemetry.logs import MAX_LINE, HubHandler, LogHub, current_service
 
 
@@ -96,4 +99,48 @@ def test_records_of_logging_belong_to_the_service_whose_task_wrote_them() -> Non
     assert [(line.service, line.level, line.text) for line in hub.tail()] == [
         ("users", "warning", "careful with that"),
         ("msctl", "error", "of the stack"),
+    ]
+
+
+def test_what_a_writer_attaches_is_kept_as_fields() -> None:
+    hub = LogHub(FakeClock())
+    logger = logging.Logger("x")
+    logger.addHandler(HubHandler(hub))
+    logger.warning("paid %s", "much", extra={"order": 7, "who": "x" * 1000, "odd": object(), "ok": True})
+    (line,) = hub.tail()
+    assert line.text == "paid much"
+    assert line.fields == {"order": 7, "who": "x" * 256, "ok": True}
+
+
+def test_a_line_carries_the_trace_it_was_written_for() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "before")
+    context = begin([])
+    token = current_trace.set(context)
+    hub.append("users", "during\nit", instance="users-1")
+    current_trace.reset(token)
+    assert [(line.trace, line.instance) for line in hub.tail()] == [
+        (None, ""),
+        (context.trace_id, "users-1"),
+        (context.trace_id, "users-1"),
+    ]
+
+
+def test_a_line_is_one_json_document() -> None:
+    line = LogLine(1, 1_700_000_000.25, "users", "info", "hi\n", "users-1", "ab" * 16, {"n": 1})
+    assert json.loads(as_json(line)) == {
+        "time": "2023-11-14T22:13:20.250000Z",
+        "level": "info",
+        "service": "users",
+        "instance": "users-1",
+        "trace_id": "ab" * 16,
+        "message": "hi\n",
+        "fields": {"n": 1},
+    }
+    assert "\n" not in as_json(line)
+    assert list(json.loads(as_json(LogLine(1, 0.0, "users", "info", "hi")))) == [
+        "time",
+        "level",
+        "service",
+        "message",
     ]

@@ -24,6 +24,8 @@ from msctl.errors import BrokerError, MsctlError
 MAX_PREFETCH = 65535
 """What AMQP's field for it holds."""
 PREFETCH = 1000
+_END_TIMEOUT = 2.0
+"""Seconds that each step of an orderly end may take; the connection's end does the same in the end."""
 _PART = 4
 """A batch is at most this part of what may be on its way, so that the broker never has to pause."""
 
@@ -144,15 +146,17 @@ class Consumer:
 
     async def finish(self) -> None:
         """End: settle what was dealt with, give back the rest. Quiet where the link is lost already."""
-        with contextlib.suppress(MsctlError):
-            if self._ended is None and self._tag is not None:
-                await self._link.ask(self._channel.basic_cancel(self._tag), 2.0)
-            await self._settle_up_to(self._done)
-        self._watch.cancel()
-        await asyncio.wait([self._watch])
+        try:
+            with contextlib.suppress(MsctlError):
+                if self._ended is None and self._tag is not None:
+                    await self._link.ask(self._channel.basic_cancel(self._tag), _END_TIMEOUT)
+                await self._settle_up_to(self._done)
+        finally:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         if self._link.is_open and not self._channel.is_closed:
             with contextlib.suppress(MsctlError):
-                await self._link.ask(self._channel.close(), 2.0)
+                await self._link.ask(self._channel.close(), _END_TIMEOUT)
 
     async def _settle_up_to(self, tag: int) -> None:
         """Delivery tags count from 1 on each channel, and this one has no other consumer."""

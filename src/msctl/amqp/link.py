@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
 from aiormq.base import Base
 from aiormq.channel import Channel
 from aiormq.connection import Connection as Transport
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from yarl import URL
 
 from msctl.amqp.errors import (
     LIBRARY_ERRORS,
@@ -41,10 +42,13 @@ T = TypeVar("T")
 class Link:
     """An open connection; `open` makes one, `close` ends it, `lost` waits for its end."""
 
-    def __init__(self, url: BrokerUrl, connection: AbstractConnection, transport: Transport) -> None:
+    def __init__(self, url: BrokerUrl, connection: aio_pika.Connection, sockets: _Sockets) -> None:
+        """For a `connection` that is open; `sockets` made its socket."""
         self.url = url
         self._connection = connection
-        self._transport = transport
+        self._sockets = sockets
+        assert connection.transport is not None  # noqa: S101 - for the type checker: it is open
+        self._transport = cast(Transport, connection.transport.connection)
 
     @classmethod
     async def open(cls, url: BrokerUrl, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Link:
@@ -53,18 +57,27 @@ class Link:
         Raises BrokerAwayError where another attempt may help, else BrokerError.
         """
         _quiet_libraries()
+        before = cancellations()
+        sockets = _Sockets(tls=url.tls)
         try:
-            connection = await aio_pika.connect(
-                url.text, timeout=timeout, client_properties={"connection_name": name, "product": "msctl"}
+            connection = aio_pika.Connection(
+                URL(url.text), client_properties={"connection_name": name, "product": "msctl"}
             )
+            connection.kwargs["transport_factory"] = sockets
+            # Not aio-pika's own timeout: on Python 3.11 it can swallow a cancellation.
+            async with asyncio.timeout(timeout):
+                await connection.connect()
+            raise_if_cancelled(before)
+            return cls(url, connection, sockets)
         except (TimeoutError, ValueError, *LIBRARY_ERRORS) as exc:
+            sockets.abort()
+            raise_if_cancelled(before)
             raise connect_error(exc, url, timeout) from exc
         except asyncio.CancelledError as exc:
-            if _asked_to_stop():
+            sockets.abort()
+            if cancellations() > before:
                 raise
             raise connect_error(exc, url, timeout) from exc
-        assert connection.transport is not None  # noqa: S101 - for the type checker: connect() sets it
-        return cls(url, connection, cast(Transport, connection.transport.connection))
 
     async def channel(self, *, confirms: bool = False) -> Channel:
         """A new channel; with `confirms`, publishes are confirmed and returned messages raise."""
@@ -75,19 +88,25 @@ class Link:
 
     async def ask(self, answer: Awaitable[T], timeout: float = ANSWER_TIMEOUT) -> T:
         """Wait for one answer of the broker. Raises BrokerError and its kinds, or TimedOutError."""
+        before = cancellations()
         try:
             async with asyncio.timeout(timeout):
-                return await answer
+                result = await answer
         except TimeoutError:
+            raise_if_cancelled(before)
             raise TimedOutError(
                 f"the broker at {self.url.address} did not answer within {timeout:g} s"
             ) from None
         except asyncio.CancelledError as exc:
-            if _asked_to_stop():
+            # aiormq cancels its own tasks when a connection ends, and lets that out to who waits.
+            if cancellations() > before:
                 raise
             raise await self.reason(exc) from exc
         except LIBRARY_ERRORS as exc:
+            raise_if_cancelled(before)
             raise await self.reason(exc) from exc
+        raise_if_cancelled(before)
+        return result
 
     async def reason(self, exc: BaseException | None) -> BrokerError:
         """Why something on this link failed with `exc`: the connection's own end says most."""
@@ -127,6 +146,24 @@ class Link:
         with contextlib.suppress(TimeoutError, *LIBRARY_ERRORS):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._connection.close()
+        self._sockets.abort()
+
+
+class _Sockets(TransportFactory):
+    """Makes a connection's socket as aiormq would, and can cut it off. A connect that is cancelled
+    just when it succeeds would otherwise leave an open connection that nobody knows."""
+
+    def __init__(self, *, tls: bool) -> None:
+        self._factory = TLSTransportFactory() if tls else TCPTransportFactory()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, self._writer = await self._factory.create(url, **kwargs)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
 
 
 async def end_of(part: Base) -> BaseException | None:
@@ -149,11 +186,16 @@ async def closing(link: Link) -> AsyncIterator[Link]:
         await link.close()
 
 
-def _asked_to_stop() -> bool:
-    """Whether the cancellation in flight is meant for us. aiormq cancels its own tasks when a
-    connection ends, and lets that out to whoever waits for them."""
+def cancellations() -> int:
+    """How often the running task was asked to stop, and has not said that it dealt with it."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
+
+
+def raise_if_cancelled(before: int) -> None:
+    """Raise the CancelledError that a library swallowed since there were `before` cancellations."""
+    if cancellations() > before:
+        raise asyncio.CancelledError
 
 
 def _quiet_libraries() -> None:

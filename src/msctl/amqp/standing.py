@@ -15,12 +15,13 @@ from pamqp.commands import Basic
 from msctl.amqp.backoff import Backoff
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
-from msctl.amqp.link import Link, closing
+from msctl.amqp.link import Link, cancellations, closing, raise_if_cancelled
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import Once, Say, declare, open_with_queue
 from msctl.amqp.url import parse_url
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
+from msctl.model import MessagingObserver
 
 STEADY = 10.0
 """Seconds that a connection must have lived for the next loss to start at the shortest wait."""
@@ -46,6 +47,7 @@ async def stay_connected(
     since whoever runs the broker can mend it.
     """
     backoff = backoff or Backoff()
+    before = cancellations()
     away_since = clock.monotonic()
     while True:
         try:
@@ -59,6 +61,7 @@ async def stay_connected(
                     if away_since - since >= STEADY:
                         backoff.reset()
         except (BrokerError, TimedOutError) as error:
+            raise_if_cancelled(before)
             if give_up_after is not None:
                 gone = clock.monotonic() - away_since
                 if gone >= give_up_after or not isinstance(error, BrokerAwayError):
@@ -71,8 +74,18 @@ async def stay_connected(
 class StandingPublisher:
     """Publishes to one queue whenever the broker is there, and says why it cannot when it is not."""
 
-    def __init__(self, url: str, queue: str, *, name: str, say: Say, clock: AsyncClock | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        queue: str,
+        *,
+        name: str,
+        say: Say,
+        clock: AsyncClock | None = None,
+        observer: MessagingObserver | None = None,
+    ) -> None:
         """Raises ConfigError for a URL that cannot be read."""
+        self._observer = observer
         self._url = parse_url(url)
         self._queue = queue
         self._name = name
@@ -97,6 +110,14 @@ class StandingPublisher:
         Raises BrokerAwayError while there is no broker, BrokerRefusedError, TimedOutError, and
         UsageError for a message that does not fit AMQP.
         """
+        if self._observer is None:
+            await self._publish(body, properties)
+            return
+        with self._observer.publishing(self._queue) as headers:
+            properties.headers = {**(properties.headers or {}), **headers}
+            await self._publish(body, properties)
+
+    async def _publish(self, body: bytes, properties: Basic.Properties) -> None:
         if self._session_now is None:
             raise BrokerAwayError(self._why)
         link, publisher = self._session_now
@@ -141,8 +162,10 @@ class StandingConsumer:
         name: str,
         say: Say,
         clock: AsyncClock | None = None,
+        observer: MessagingObserver | None = None,
     ) -> None:
         """Raises ConfigError for a URL that cannot be read."""
+        self._observer = observer
         self._url = parse_url(url)
         self._queue = queue
         self._handle = handle
@@ -173,7 +196,11 @@ class StandingConsumer:
 
     async def _deal_with(self, delivery: Delivery) -> None:
         try:
-            await self._handle(delivery)
+            if self._observer is None:
+                await self._handle(delivery)
+            else:
+                with self._observer.processing(self._queue, delivery.properties.headers):
+                    await self._handle(delivery)
         except Exception as exc:  # whatever it is, it must not end the consumer
             raise BrokerAwayError(f"a message could not be handled: {exc!r}") from exc
 

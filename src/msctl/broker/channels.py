@@ -66,23 +66,32 @@ class Channels:
             return most
         inbox = self._inbox
         data, position = inbox.data, inbox.position
-        prefix, body_at, length = template.prefix, template.prefix_length, template.length
-        publisher = template.publisher
+        publisher, method, frame_max = template.publisher, template.method, self._outbox.frame_max
         broker = self._owner.broker
         size = len(data)
-        while most > 0 and data.startswith(prefix, position):
-            end = position + length
-            if end > size or data[end - 1] != wire.FRAME_END or broker.blocked:
-                break
-            inbox.position = end
-            try:
-                publisher.repeat(template, data[position + body_at : end - 1])
-            except AmqpError as error:
-                error.method = wire.BASIC_PUBLISH if error.method is None else error.method
-                self._fail(self._open[int.from_bytes(prefix[1:3], "big")], error)
-                return most - _PUBLISH_FRAMES
-            position = end
-            most -= _PUBLISH_FRAMES
+        try:
+            while most > 0 and not broker.blocked:
+                prefix = template.prefix
+                if data.startswith(prefix, position):
+                    end = position + template.length
+                    if end > size or data[end - 1] != wire.FRAME_END:
+                        break
+                    inbox.position = end
+                    publisher.repeat(template, data[position + len(prefix) : end - 1])
+                elif data.startswith(method, position):
+                    content = wire.read_content(data, position + len(method), template.channel, frame_max)
+                    if content is None:
+                        break
+                    inbox.position = end = content.end
+                    publisher.vary(template, content, data[position : content.body_at])
+                else:
+                    break
+                position = end
+                most -= _PUBLISH_FRAMES
+        except AmqpError as error:
+            error.method = wire.BASIC_PUBLISH if error.method is None else error.method
+            self._fail(self._open[template.channel], error)
+            return most - _PUBLISH_FRAMES
         if publisher.unconfirmed:
             self._unconfirmed[publisher] = None
         return most
@@ -128,8 +137,6 @@ class Channels:
         if kind != wire.METHOD:
             raise unexpected_frame("expected method frame, got non method frame instead")
         method = wire.method_of(payload)
-        if method is commands.Channel.CloseOk:
-            return
         wire.decode_arguments(method, payload)
         if method is not commands.Channel.Open:
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'", method=wire.id_of(payload))

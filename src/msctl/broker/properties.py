@@ -5,8 +5,8 @@ Source: AMQP 0-9-1 section 4.2.6.1 (content header) and the basic class's proper
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct, error
+from typing import NamedTuple
 
 from msctl.broker.replies import AmqpError, precondition_failed
 from msctl.broker.tables import MalformedError, Table, decode_table, encode_table
@@ -34,8 +34,7 @@ Parts = dict[int, bytes]
 """The encoded value of each property that is present, under the number of its flag bit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+class Properties(NamedTuple):
     """What the broker itself needs to know of a message's properties; `raw` is all of them."""
 
     raw: bytes

@@ -35,8 +35,11 @@ from msctl.broker.wire import (
     BASIC_NACK,
     BASIC_PUBLISH,
     CONTENT,
+    FRAME,
     FRAME_END,
+    FRAME_OVERHEAD,
     METHOD,
+    Content,
     content_frames,
     decode_arguments,
     encode_method,
@@ -69,13 +72,17 @@ class Prepared(NamedTuple):
 
 
 class Template:
-    """A publish that may come again: `prefix` are its bytes up to the body, `length` all its bytes."""
+    """A publish that may come again: `prefix` are its bytes up to the body, `length` all its bytes.
 
-    __slots__ = ("length", "prefix", "prefix_length", "prepared", "publisher")
+    `method` is its first frame alone, which comes again oftener than the properties do.
+    """
+
+    __slots__ = ("channel", "length", "method", "prefix", "prepared", "publisher")
 
     def __init__(self, prefix: bytes, length: int, publisher: Publisher, prepared: Prepared) -> None:
         self.prefix = prefix
-        self.prefix_length = len(prefix)
+        self.method = prefix[: FRAME_OVERHEAD + FRAME.unpack_from(prefix)[2]]
+        self.channel: int = FRAME.unpack_from(prefix)[1]
         self.length = length
         self.publisher = publisher
         self.prepared = prepared
@@ -187,9 +194,7 @@ class Publisher:
             return
         if call.immediate:
             raise not_implemented("immediate=true")
-        limit = self._broker.max_message_size
-        if size > limit:
-            raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
+        self._check_size(size)
         prepared = self._last
         if (
             prepared is None
@@ -253,6 +258,30 @@ class Publisher:
             prepared = self._prepare(prepared.call, prepared.properties.raw)
             template.prepared = self._last = prepared
         self._dispatch(prepared, body)
+
+    def vary(self, template: Template, content: Content, prefix: bytes) -> None:
+        """Publish as the template does but for the properties, or a body of another size.
+
+        What is sent with the same properties as the last is the better template: `prefix` is its own.
+        """
+        call, last = template.prepared.call, template.prepared
+        if content.properties == last.properties.raw and last.generation == self._routing.generation:
+            prepared = last
+            template.prefix = prefix
+            template.length = len(prefix) + len(content.body) + 1
+        else:
+            self._check_size(len(content.body))
+            prepared = self._last = self._prepare(call, content.properties)
+            if prepared.raw is prepared.properties.raw:
+                template.prepared = prepared
+                template.prefix = prefix
+                template.length = len(prefix) + len(content.body) + 1
+        self._dispatch(prepared, content.body)
+
+    def _check_size(self, size: int) -> None:
+        limit = self._broker.max_message_size
+        if size > limit:
+            raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
 
     def _dispatch(self, prepared: Prepared, body: bytes) -> None:
         if self.transaction is not None:

@@ -42,6 +42,15 @@ BASIC_NACK = commands.Basic.Nack.index
 MethodType = type[base.Frame]
 
 
+class Content(NamedTuple):
+    """A message without its method: where its body begins, and where the next frame does."""
+
+    properties: bytes
+    body: bytes
+    body_at: int
+    end: int
+
+
 class Frame(NamedTuple):
     """One whole frame; `end` is where the next one begins."""
 
@@ -213,6 +222,30 @@ def split_route(route: bytes) -> tuple[str, str]:
     cut = 1 + route[0]
     exchange, routing_key = route[1:cut], route[cut + 1 :]
     return exchange.decode(errors="surrogateescape"), routing_key.decode(errors="surrogateescape")
+
+
+def read_content(data: bytes, position: int, channel: int, frame_max: int) -> Content | None:
+    """A content that begins at `position` in its usual shape: a header and one body frame, both whole.
+
+    None for all else, which is for `read_frame` to judge.
+    """
+    start = position + FRAME.size + CONTENT.size
+    if len(data) < start:
+        return None
+    kind, number, size = FRAME.unpack_from(data, position)
+    end = position + FRAME.size + size
+    body_at = end + 1 + FRAME.size
+    if kind != HEADER or number != channel or size < CONTENT.size or len(data) <= body_at:
+        return None
+    class_id, weight, body_size = CONTENT.unpack_from(data, position + FRAME.size)
+    stop = body_at + body_size
+    if class_id != BASIC_CLASS or weight or len(data) <= stop or (frame_max and body_size > frame_max):
+        return None
+    if data[end] != FRAME_END or data[stop] != FRAME_END:
+        return None
+    if FRAME.unpack_from(data, end + 1) != (BODY, channel, body_size):
+        return None
+    return Content(data[start:end], data[body_at:stop], body_at, stop + 1)
 
 
 def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:

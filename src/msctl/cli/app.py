@@ -32,6 +32,7 @@ VERBS = {
     "status": "status:status",
     "ps": "status:status",
     "logs": "status:logs",
+    "traces": "traces:traces",
     "start": "lifecycle:start",
     "stop": "lifecycle:stop",
     "restart": "lifecycle:restart",
@@ -120,9 +121,9 @@ def print_error(error: MsctlError) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from msctl import __version__
+        from msctl.cli.version import describe
 
-        sys.stdout.write(f"msctl {__version__} (Python {sys.version.split()[0]})\n")
+        sys.stdout.write(f"{describe()}\n")
         raise typer.Exit
 
 

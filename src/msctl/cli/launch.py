@@ -11,8 +11,9 @@ from msctl.cli.session import Settings
 from msctl.config.identity import ENV_FILE_NAME
 from msctl.control.paths import StackPaths
 from msctl.life import Audience, run
+from msctl.reloading import Origin
 from msctl.specs import Project
-from msctl.stack import Origin, Stack
+from msctl.stack import Stack
 
 
 def run_stack(

@@ -125,6 +125,8 @@ def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
         f"{'broker':<{width}}  {_state(broker.state, colours(stream)):<9}  {broker.url} ({broker.mode.value})"
     )
     stream.write(f": {broker.reason}\n" if broker.reason else "\n")
+    if snapshot.dashboard is not None:
+        stream.write(f"{'page':<{width}}  {'':<9}  {snapshot.dashboard}\n")
     stream.flush()
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from msctl.config.render import Explained
 
 _GAP = "  "
-_SERVICES = ("NAME", "KIND", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "REASON")
+_SERVICES = (
+    *("NAME", "KIND", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS"),
+    *("CPU", "MEMORY", "REQ/S", "P95", "REASON"),
+)
 _QUEUES = ("QUEUE", "READY", "UNACKED", "CONSUMERS")
 
 Cell = str | tuple[str, int]
@@ -107,6 +110,8 @@ def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
         str(service.restarts),
         "-" if service.cpu_percent is None else f"{service.cpu_percent:.0f}%",
         "-" if service.memory_bytes is None else show_size(service.memory_bytes),
+        "-" if service.requests_per_s is None else f"{service.requests_per_s:.1f}",
+        "-" if service.p95_s is None else f"{service.p95_s * 1000:.1f}ms",
         service.reason,
     )
 
@@ -114,7 +119,7 @@ def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
 def _broker_row(broker: BrokerSnapshot) -> Sequence[Cell]:
     pid = "-" if broker.pid is None else str(broker.pid)
     state = (broker.state.value, STATE_COLOURS[broker.state])
-    return ("broker", broker.mode.value, state, broker.url, pid, "-", "-", "-", "-", broker.reason)
+    return ("broker", broker.mode.value, state, broker.url, pid, *("-",) * 6, broker.reason)
 
 
 def show_duration(seconds: float) -> str:

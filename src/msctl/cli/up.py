@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -22,6 +23,13 @@ from msctl.specs import Project
 STOP_TIMEOUT = 30.0
 GRACE = 5.0
 """Seconds beyond its own stop timeout after which a stack that is still there is killed."""
+
+
+class LogFormat(StrEnum):
+    """How the lines of a stack in the foreground are written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def up(
@@ -62,6 +70,10 @@ def up(
             help="Reload when msctl.toml, .env or a source is edited.",
         ),
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="MSCTL_UP_LOG_FORMAT", help="Log lines for people, or one JSON document each."),
+    ] = LogFormat.TEXT,
     isolate: Annotated[
         bool,
         typer.Option(
@@ -99,7 +111,9 @@ def up(
     elif detach:
         start_detached(settings, project, paths, names, lock, wait=wait, watch=watch, timeout=timeout)
     else:
-        _foreground(settings, project, paths, names, abort_on_failure=abort_on_failure, watch=watch)
+        _foreground(
+            settings, project, paths, names, log_format, abort_on_failure=abort_on_failure, watch=watch
+        )
 
 
 def _join(settings: Settings, project: Project, paths: StackPaths, names: list[str]) -> None:
@@ -117,13 +131,20 @@ def _join(settings: Settings, project: Project, paths: StackPaths, names: list[s
 class _Terminal:
     """Shows a stack that runs in the foreground; logs on standard output, the rest on error."""
 
-    def __init__(self, project: Project, *, abort_on_failure: bool) -> None:
+    def __init__(self, project: Project, log_format: LogFormat, *, abort_on_failure: bool) -> None:
         self._printer = LinePrinter([spec.name for spec in project.services])
+        self._as_json = log_format is LogFormat.JSON
         self._abort_on_failure = abort_on_failure
         self.aborted = False
 
     def line(self, line: LogLine) -> None:
-        self._printer.print(line)
+        if self._as_json:
+            from msctl.telemetry.lines import as_json
+
+            sys.stdout.write(f"{as_json(line)}\n")
+            sys.stdout.flush()
+        else:
+            self._printer.print(line)
 
     def open(self) -> None:
         """Nothing to say yet."""
@@ -139,13 +160,14 @@ def _foreground(
     project: Project,
     paths: StackPaths,
     names: list[str],
+    log_format: LogFormat,
     *,
     abort_on_failure: bool,
     watch: bool,
 ) -> None:
     from msctl.cli.launch import run_stack
 
-    terminal = _Terminal(project, abort_on_failure=abort_on_failure)
+    terminal = _Terminal(project, log_format, abort_on_failure=abort_on_failure)
     run_stack(settings, project, paths, names, terminal, watch=watch)
     if terminal.aborted:
         raise MsctlError("not every service could be started", hint="the reasons are above")

@@ -13,6 +13,7 @@ from msctl.specs import BrokerSpec, Condition, GatewaySpec, Isolation, Project, 
 RESERVED = {
     GATEWAY: "put the gateway's settings under [gateway]",
     "broker": "put the broker's settings under [broker]",
+    "dashboard": "put the dashboard's settings under [dashboard]",
     "msctl": "choose another name",
 }
 _NAME = r"[a-z][a-z0-9_-]*"
@@ -40,6 +41,7 @@ def check_project(project: Project, top: Place) -> None:
         _check_service(spec, services / spec.name)
     _check_variable_names(declared, services)
     _check_ports(project.gateway, declared, project.broker, top)
+    _check_dashboard(project, declared, top)
     _check_routes(declared, services)
     _check_dependencies({spec.name: spec for spec in project.services}, services)
 
@@ -93,6 +95,21 @@ def _check_ports(
         taken[spec.port].append(spec)
     if gateway is not None and gateway.port == broker_port and _overlap(gateway.host, broker_host):
         raise (top / GATEWAY / "port").error(f"port {gateway.port} is already that of the broker")
+
+
+def _check_dashboard(project: Project, services: Sequence[ServiceSpec], top: Place) -> None:
+    """Its port is its own."""
+    page = project.dashboard
+    if not page.enabled or not page.port:
+        return
+    hint = "Give one of them another port, or switch the dashboard off: [dashboard] enabled = false."
+    for spec in services:
+        if spec.port == page.port and spec.url is None and _overlap(spec.host, page.host):
+            place = top / "services" / spec.name / "port"
+            raise place.error(f"port {page.port} is already that of the dashboard", hint=hint)
+    gateway = project.gateway
+    if gateway is not None and gateway.port == page.port and _overlap(gateway.host, page.host):
+        raise (top / GATEWAY / "port").error(f"port {page.port} is already that of the dashboard", hint=hint)
 
 
 def _broker_address(broker: BrokerSpec) -> tuple[str, int]:

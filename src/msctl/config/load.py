@@ -10,10 +10,10 @@ from msctl.config import sources
 from msctl.config.check import check_name, check_project
 from msctl.config.identity import COURSE, ProjectIdentity, choose, project_name
 from msctl.config.origin import DEFAULT, KeyPath, Origin, Origins, Place
-from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE, SINGLE
+from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.section import Section
 from msctl.model import GATEWAY as GATEWAY_NAME
-from msctl.specs import BrokerSpec, GatewaySpec, Project, ServiceSpec
+from msctl.specs import BrokerSpec, DashboardSpec, GatewaySpec, Project, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ def _project(raw: sources.Tree, document: sources.Document, top: Place) -> Proje
         services=tuple(services),
         gateway=gateway,
         broker=BrokerSpec(**BROKER.read(raw.get(BROKER.title, {}), top / BROKER.title)),
+        dashboard=DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title)),
     )
 
 

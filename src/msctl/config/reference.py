@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msctl.config.render import toml_value
 from msctl.config.route_keys import INNER_TABLES, ROUTE
-from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE
+from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
 from msctl.config.section import Key, Section
 from msctl.config.sources import variable
 
@@ -43,7 +43,7 @@ def _sections() -> Iterator[Section]:
     yield from (PROJECT, SERVICE, ROUTE)
     for table in INNER_TABLES:
         yield table._replace(title=f"{ROUTE.title}.{table.title}")
-    yield from (GATEWAY, BROKER)
+    yield from (GATEWAY, BROKER, DASHBOARD)
 
 
 def _key_doc(section: Section, key: Key) -> KeyDoc:

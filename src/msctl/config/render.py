@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msctl.config.load import Resolved
 from msctl.config.origin import Origin
-from msctl.config.schema import BROKER, GATEWAY, PROJECT, SERVICE
+from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
 from msctl.config.values import without_password
 from msctl.model import GATEWAY as GATEWAY_NAME
 from msctl.specs import Project
@@ -38,6 +38,7 @@ def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, ob
         "services": {spec.name: SERVICE.show(spec) for spec in project.services if spec.name != GATEWAY_NAME},
         "gateway": None if project.gateway is None else GATEWAY.show(project.gateway),
         "broker": BROKER.show(project.broker),
+        "dashboard": DASHBOARD.show(project.dashboard),
     }
 
 
@@ -54,6 +55,7 @@ def to_toml(project: Project, *, show_secrets: bool = False) -> str:
     if project.gateway is not None:
         tables["gateway"] = {"port": project.gateway.port, **GATEWAY.show_set(project.gateway)}
     tables["broker"] = BROKER.show(project.broker)
+    tables["dashboard"] = {"port": project.dashboard.port, **DASHBOARD.show_set(project.dashboard)}
     return "\n".join(_table(name, table) for name, table in tables.items())
 
 
@@ -73,8 +75,13 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
 
 
 def redacted(project: Project) -> Project:
-    """The project with `***` for the password within the broker's URL."""
-    return replace(project, broker=replace(project.broker, url=without_password(project.broker.url)))
+    """The project with `***` for each password."""
+    password = "***" if project.dashboard.password else None
+    return replace(
+        project,
+        broker=replace(project.broker, url=without_password(project.broker.url)),
+        dashboard=replace(project.dashboard, password=password),
+    )
 
 
 def toml_value(value: object) -> str:

@@ -27,6 +27,7 @@ from msctl.config.values import (
     POSITIVE,
     RATE,
     REPLICAS,
+    SECRET,
     SERVICE_URL,
     SHARE,
     SIZE,
@@ -41,6 +42,7 @@ from msctl.specs import (
     Balance,
     BrokerSpec,
     Condition,
+    DashboardSpec,
     Dependency,
     GatewaySpec,
     Isolation,
@@ -171,5 +173,16 @@ BROKER = Section(
     ),
 )
 
-SINGLE = {section.title: section for section in (PROJECT, GATEWAY, BROKER)}
+DASHBOARD = Section(
+    "dashboard",
+    DashboardSpec,
+    (
+        Key("enabled", BOOLEAN, "Whether the page and the metrics are served."),
+        Key("host", HOST, "The address on which it listens; beyond loopback it needs a password."),
+        Key("port", PORT, "The port on which it listens; 0 takes a free one."),
+        Key("password", SECRET, "What a browser asks for, with any user name; best in `.env`."),
+    ),
+)
+
+SINGLE = {section.title: section for section in (PROJECT, GATEWAY, BROKER, DASHBOARD)}
 TABLES = (*SINGLE, "services")

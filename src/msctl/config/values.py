@@ -380,6 +380,7 @@ def without_password(url: str) -> str:
 
 TEXT = Type("a string that is not empty", text)
 NAME = Type("up to 63 letters, digits, dots, dashes and underscores", matching(_PROJECT))
+SECRET = TEXT
 BOOLEAN = Type("true or false", boolean)
 PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
 REPLICAS = Type(f"a whole number from 1 to {MOST_REPLICAS}", integer(1, MOST_REPLICAS))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from msctl.control.http import Answer, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model import Event, LogLine, LogQuery, ReloadResult, Snapshot
+from msctl.model import Event, LogLine, LogQuery, ReloadResult, Snapshot, Trace, TraceQuery, TraceSummary
 
 T = TypeVar("T")
 
@@ -49,6 +49,19 @@ class ControlClient:
         if query.follow:
             fields.append(("follow", "1"))
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)
+
+    def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
+        fields = [("service", name) for name in query.services]
+        fields += [("min", repr(query.min_duration_s)), ("limit", str(query.limit))]
+        if query.errors:
+            fields.append(("errors", "1"))
+        return self._call(
+            "GET", f"/v1/traces?{urlencode(fields)}", tuple[TraceSummary, ...], timeout=ANSWER_TIMEOUT
+        )
+
+    def trace(self, trace_id: str) -> Trace:
+        """By its id or the beginning of it; raises UsageError where none or several fit."""
+        return self._call("GET", f"/v1/traces/{quote(trace_id, safe='')}", Trace, timeout=ANSWER_TIMEOUT)
 
     def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         return self._call("POST", "/v1/start", Snapshot, {"services": services, "deps": deps})

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from msctl.errors import ExitCode, MsctlError, UsageError
-from msctl.model import LogQuery, SystemView
+from msctl.model import LogQuery, SystemView, TraceQuery, TraceView
 
 log = logging.getLogger("msctl.control")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,8 +51,9 @@ class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
 class ControlServer:
     """Listens on `path` (mode 0600) from `start` to `stop`."""
 
-    def __init__(self, view: SystemView, path: Path) -> None:
+    def __init__(self, view: SystemView, path: Path, *, traces: TraceView | None = None) -> None:
         self._view = view
+        self._kept_traces = traces
         self._path = path
         self._runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
@@ -79,6 +80,8 @@ class ControlServer:
                 web.get("/v1/snapshot", self._snapshot),
                 web.get("/v1/events", self._events),
                 web.get("/v1/logs", self._logs),
+                web.get("/v1/traces", self._traces),
+                web.get("/v1/traces/{id}", self._trace),
                 web.post("/v1/start", self._start),
                 web.post("/v1/stop", self._stop),
                 web.post("/v1/restart", self._restart),
@@ -106,6 +109,23 @@ class ControlServer:
             grep=request.query.get("grep"),
         )
         return await _stream(request, self._view.logs(query))
+
+    async def _traces(self, request: web.Request) -> web.StreamResponse:
+        query = TraceQuery(
+            services=tuple(request.query.getall("service", [])),
+            errors=request.query.get("errors") == "1",
+            min_duration_s=float(request.query.get("min", "0")),
+            limit=int(request.query.get("limit", "50")),
+        )
+        return _json(await self._traces_view().traces(query))
+
+    async def _trace(self, request: web.Request) -> web.StreamResponse:
+        return _json(await self._traces_view().trace(request.match_info["id"]))
+
+    def _traces_view(self) -> TraceView:
+        if self._kept_traces is None:
+            raise UsageError("this stack keeps no traces")
+        return self._kept_traces
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, Names)

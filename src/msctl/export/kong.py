@@ -185,7 +185,6 @@ def _balancer(found: Upstream, project: Project, gateway: GatewaySpec) -> dict[s
     spec = project.service(found.service)
     balance = (spec.policy.balance if spec else None) or gateway.balance
     probe = gateway.ready_path if found.is_gateway else (spec.health if spec else None)
-    host, port = found.address
     active: dict[str, object] = {
         "type": "tcp" if probe is None else found.scheme,
         **({} if probe is None else {"http_path": probe}),
@@ -197,7 +196,7 @@ def _balancer(found: Upstream, project: Project, gateway: GatewaySpec) -> dict[s
         "name": _balancer_name(found),
         "algorithm": "least-connections" if balance is Balance.LEAST_LOADED else "round-robin",
         "healthchecks": {"active": active},
-        "targets": [{"target": f"{f'[{host}]' if ':' in host else host}:{port}", "weight": 100}],
+        "targets": [{"target": str(found.address), "weight": 100}],
     }
 
 

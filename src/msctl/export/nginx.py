@@ -132,12 +132,11 @@ def _upstreams(project: Project, gateway: GatewaySpec, targets: Sequence[_Target
             continue
         spec = project.service(found.service)
         balance = (spec.policy.balance if spec else None) or gateway.balance
-        host, port = found.address
         yield f"upstream {_upstream_name(found)} {{"
         if balance is Balance.LEAST_LOADED:
             yield "    least_conn;"
         yield (
-            f"    server {f'[{host}]' if ':' in host else host}:{port}"
+            f"    server {found.address}"
             f" max_fails={gateway.breaker_failures} fail_timeout={_seconds(gateway.breaker_open)};"
         )
         yield "    keepalive 32;"

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
+from msctl.export.workloads import Address, reachable
 from msctl.export.yaml import dump
 from msctl.model import Kind as ServiceKind
 from msctl.specs import Project
 
-DASHBOARD = "127.0.0.1:8090"
-"""Where a stack on this machine shows the metrics of all that it runs."""
 INTERVAL = "5s"
 RULES = "alerts.yml"
+PASSWORD_FILE = "dashboard-password"  # noqa: S105 - the name of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Job:
     targets: tuple[str, ...]
     resolve: bool = False
     path: str = "/metrics"
+    password_file: str | None = None
 
 
 def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[File]:
@@ -49,6 +50,8 @@ def _scrape(job: Job) -> dict[str, object]:
     scrape: dict[str, object] = {"job_name": job.name}
     if job.path != "/metrics":
         scrape["metrics_path"] = job.path
+    if job.password_file is not None:
+        scrape["basic_auth"] = {"username": "msctl", "password_file": job.password_file}
     if not job.resolve:
         return scrape | {"static_configs": [{"targets": list(job.targets)}]}
     found = []
@@ -146,14 +149,29 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     for target in options.targets:
         host, _, port = target.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ExportError(f'--target: "{target}" is not host:port', hint=f"Write it like {DASHBOARD}.")
-    yield from files(project, [Job("msctl", options.targets or (DASHBOARD,))])
+            raise ExportError(f'--target: "{target}" is not host:port', hint="Write it like 127.0.0.1:8090.")
+    secret = PASSWORD_FILE if project.dashboard.password is not None else None
+    targets = options.targets or (_dashboard(project),)
+    yield from files(project, [Job("msctl", targets, password_file=secret)])
+    if secret is not None:
+        yield Notice("dashboard.password", f"write it into {secret}, beside prometheus.yml")
     for spec in project.services:
         if spec.kind is ServiceKind.COMMAND and spec.url is None:
             yield Notice(
                 f"services.{spec.name}.command",
                 "what it measures itself is not relayed; if it has /metrics, give its address with --target",
             )
+
+
+def _dashboard(project: Project) -> str:
+    """Where a stack on this machine shows the metrics of all that it runs."""
+    spec = project.dashboard
+    if not spec.enabled or not spec.port:
+        raise ExportError(
+            "dashboard: the stack's metrics are on its dashboard, and that has no fixed port.",
+            hint="Give it one, or say with --target what to scrape.",
+        )
+    return str(Address(reachable(spec.host), spec.port))
 
 
 KIND = Kind(

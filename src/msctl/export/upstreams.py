@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from msctl.export.kind import ExportError, Notice
-from msctl.export.workloads import Address
-from msctl.model import GATEWAY, LOOPBACK
+from msctl.export.workloads import Address, reachable
+from msctl.model import GATEWAY
 from msctl.specs import Project, RouteSpec, ServiceSpec
 
-_ANYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}
 _AT_THE_GATEWAY = ("compose", "api_key", "jwt", "cors", "request_headers", "response_headers")
 
 
@@ -47,7 +46,7 @@ def upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice
     if gateway is not None and spec.port == gateway.port and spec.port:
         return _gateway(project, f"{key}.port"), ()  # one listener for both
     if spec.port and spec.replicas == 1:
-        return Upstream(spec.name, Address(_ANYWHERE.get(spec.host, spec.host), spec.port)), ()
+        return Upstream(spec.name, Address(reachable(spec.host), spec.port)), ()
     if spec.replicas > 1:
         why = f"its {spec.replicas} instances choose their ports; they are reached through msctl's gateway"
         return _gateway(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
@@ -62,8 +61,7 @@ def _gateway(project: Project, key: str) -> Upstream:
             f"{key}: nothing but msctl's gateway leads there, and that has no fixed port.",
             hint="Give the service a port, or the gateway.",
         )
-    host = _ANYWHERE.get(gateway.host, gateway.host)
-    return Upstream(GATEWAY, Address(host, gateway.port), is_gateway=True)
+    return Upstream(GATEWAY, Address(reachable(gateway.host), gateway.port), is_gateway=True)
 
 
 def _remote(spec: ServiceSpec) -> Upstream:

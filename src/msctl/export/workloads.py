@@ -17,8 +17,8 @@ from msctl.config.render import to_toml
 from msctl.config.sources import env_name
 from msctl.config.values import without_password
 from msctl.export.kind import Notice
-from msctl.model import GATEWAY, BrokerMode, Kind
-from msctl.specs import BrokerSpec, Project, ServiceSpec
+from msctl.model import GATEWAY, LOOPBACK, BrokerMode, Kind
+from msctl.specs import BrokerSpec, DashboardSpec, Project, ServiceSpec
 
 CONTAINER_PORT = 8080
 """Where a service listens in a container if the project gives it no port of its own."""
@@ -43,10 +43,17 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self}"
+
+
+def reachable(host: str) -> str:
+    """The address at which a program of the same machine finds what listens on `host`."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}.get(host, host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +287,10 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
         env = {name: value for name, value in spec.env.items() if not is_secret(name, value)}
         services.append(replace(spec, cwd=cwd, env=env))
     broker = replace(project.broker, url=_without_credentials(project.broker.url), mode=BrokerMode.EXTERNAL)
-    return to_toml(replace(project, services=tuple(services), broker=broker)), tuple(notices)
+    # Only a whole stack has a dashboard; its password stays here.
+    dashboard = DashboardSpec(enabled=False)
+    portable = replace(project, services=tuple(services), broker=broker, dashboard=dashboard)
+    return to_toml(portable), tuple(notices)
 
 
 def _without_credentials(url: str) -> str:

@@ -61,6 +61,12 @@ def bearer_token(spec: JwtSpec, environ: Mapping[str, str]) -> Guard:
         )
     import jwt  # 20 ms that only a route with tokens costs
 
+    unknown = [name for name in spec.algorithms if name not in jwt.algorithms.get_default_algorithms()]
+    if unknown or "none" in spec.algorithms:
+        raise ConfigError(
+            f"A route's tokens are to be signed with {', '.join(unknown) or 'none'}: that cannot be checked.",
+            hint="HS256, HS384 and HS512 can; for RS*, PS*, ES* and EdDSA: pip install 'PyJWT[crypto]'.",
+        )
     options = {"require": ["exp"], "verify_aud": spec.audience is not None}
 
     def check(fields: Sequence[Field]) -> str:

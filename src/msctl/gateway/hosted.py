@@ -38,7 +38,7 @@ from msctl.telemetry.logs import current_service
 
 _BODILESS = frozenset({100, 101, 102, 103, 204, 205, 304})
 _BODY_TYPES = (bytes, type(None), bytearray)
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _clock_lines = (b"", "")
 _PASSING = frozenset(
     {"Content-Type", "Last-Modified", "ETag", "Cache-Control", "Location", "Vary", "Expires"}
@@ -159,10 +159,8 @@ class HostedUpstream:
         finally:
             current_service.reset(token)
             request._finish()
-        if type(response) is not web.Response and isinstance(response, web.HTTPException):
-            # aiohttp warns about an exception that is returned; what is left of it is only its status.
-            return STAYS if response.keep_alive else CLOSES
-        return response
+        # aiohttp would prepare what it is given once more: a file would be sent twice.
+        return STAYS if response.keep_alive else CLOSES
 
     def _failed(self, error: Exception, out: Outgoing) -> Exception:
         """The application's error: nobody else's, and never a clean end of what had begun."""
@@ -297,17 +295,18 @@ async def _write(response: web.StreamResponse, out: Outgoing) -> web.StreamRespo
         and _PASSING.issuperset(headers)
         and ("Content-Type" in headers or not body)
     ):
-        fields = "".join([f"{name}: {value}\n" for name, value in headers.items()])
+        theirs = response.reason
+        for name, value in headers.items():
+            theirs = f"{theirs}\r\n{name}: {value}"
+        _refuse_control_characters(theirs, len(headers))
+        close = "" if down.keep_alive else "Connection: close\r\n"
         head = (
-            f"HTTP/1.1 {response.status} {response.reason}\n{fields}Content-Length: {len(body)}\n"
-            f"{_date_and_server()}X-Request-Id: {edits.request_id}\n"
+            f"HTTP/1.1 {response.status} {theirs}\r\nContent-Length: {len(body)}\r\n"
+            f"{_date_and_server()}X-Request-Id: {edits.request_id}\r\n{close}\r\n"
         )
-        _refuse_control_characters(head, len(headers) + 5)
         down.started = True
         down.status = response.status
-        if not down.keep_alive:
-            head += "Connection: close\n"
-        data = (head + "\n").replace("\n", "\r\n").encode("utf-8", "surrogateescape")
+        data = head.encode("utf-8", "surrogateescape")
         if len(body) <= SMALL:
             await down.writer.write(data + body)
         else:
@@ -322,8 +321,8 @@ async def _write_edited(response: web.StreamResponse, body: bytes, out: Outgoing
     """The same, where the head has more to it than usual."""
     down, headers = out.down, response.headers
     out.deadline.move(out.limits.idle_timeout, "body")
-    text_of = "".join([f"{name}: {value}\n" for name, value in headers.items()])
-    _refuse_control_characters(f"{response.reason}\n{text_of}", len(headers) + 1)
+    theirs = "\r\n".join([response.reason, *(f"{name}: {value}" for name, value in headers.items())])
+    _refuse_control_characters(theirs, len(headers))
     fields: Fields = [
         (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()
     ]
@@ -344,13 +343,13 @@ def _date_and_server() -> str:
     global _clock_lines
     date = http_date()
     if _clock_lines[0] is not date:
-        _clock_lines = (date, f"Date: {date.decode()}\nServer: {SERVER_SOFTWARE}\n")
+        _clock_lines = (date, f"Date: {date.decode()}\r\nServer: {SERVER_SOFTWARE}\r\n")
     return _clock_lines[1]
 
 
-def _refuse_control_characters(head: str, lines: int) -> None:
-    """A head of so many lines must have no other line ends in it, nor anything else that is unprintable."""
-    if head.count("\n") != lines or _UNSAFE.search(head):
+def _refuse_control_characters(head: str, ends: int) -> None:
+    """A head with so many line ends must have no other ones in it, nor anything else that is unprintable."""
+    if head.count("\n") != ends or head.count("\r") != ends or _UNSAFE.search(head):
         raise ValueError("a header field of the response has a control character in it")
 
 

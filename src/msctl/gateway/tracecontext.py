@@ -1,6 +1,7 @@
 """W3C Trace Context at a gateway: keep the caller's trace, put our own span in its line.
 
-Pure but for the random bits of new ids.
+The span is the one that whoever observes us has begun for this request; without an observer, ids
+are random. Pure but for that.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from msctl.telemetry.context import current_trace
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\s]*)?")
 
@@ -73,6 +76,9 @@ def traceparent(trace: Trace | None, identifiers: Identifiers = _identifiers) ->
     Without a trace to go on with it begins one, marked as sampled: the tracers behind us record it
     unless they decide otherwise.
     """
+    ours = current_trace.get()
+    if ours is not None:
+        return ours.traceparent
     if trace is not None:
         return f"00-{trace.trace_id}-{identifiers.take(16)}-{trace.flags}"
     return f"00-{identifiers.take(32)}-{identifiers.take(16)}-01"

@@ -22,7 +22,9 @@ async def log_message(delivery: Delivery) -> None:
 def create_app(context: ServiceContext) -> web.Application:
     async def consuming(_app: web.Application) -> AsyncIterator[None]:
         name = f"msctl {context.instance}"
-        consumer = StandingConsumer(context.amqp_url, QUEUE, log_message, name=name, say=log.info)
+        consumer = StandingConsumer(
+            context.amqp_url, QUEUE, log_message, name=name, say=log.info, observer=context.messaging
+        )
         async with running(consumer):
             yield
 

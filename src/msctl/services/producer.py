@@ -51,7 +51,9 @@ def problem(status: int, title: str, detail: str) -> web.Response:
 def create_app(context: ServiceContext) -> web.Application:
     async def publisher(app: web.Application) -> AsyncIterator[None]:
         name = f"msctl {context.instance}"
-        app[PUBLISHER] = StandingPublisher(context.amqp_url, QUEUE, name=name, say=log.info)
+        app[PUBLISHER] = StandingPublisher(
+            context.amqp_url, QUEUE, name=name, say=log.info, observer=context.messaging
+        )
         async with running(app[PUBLISHER]):
             yield
 

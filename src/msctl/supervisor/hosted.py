@@ -17,9 +17,11 @@ from typing import Protocol
 from aiohttp import web
 
 from msctl.clock import AsyncClock
+from msctl.model import MessagingObserver
 from msctl.specs import ServiceContext
 from msctl.supervisor.modules import Loader
 from msctl.telemetry.logs import LogHub, current_service
+from msctl.telemetry.requests import ROUTE
 
 _TRACEBACK_LINES = 40
 
@@ -43,6 +45,42 @@ class HostedApp(Protocol):
 
 
 HostedFactory = Callable[[ServiceContext], HostedApp | Awaitable[HostedApp]]
+
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Instrument(Protocol):
+    """Puts itself around what handles requests and messages, to see them pass."""
+
+    def direct(self, service: str, instance: str, handle: Handle) -> Handle:
+        """The handler behind a service's own listener."""
+        ...
+
+    def gateway(self, handle: Handle) -> Handle:
+        """The gateway's handler."""
+        ...
+
+    def dispatched(self, service: str, instance: str, handle: Handle) -> Handle:
+        """A service's handler as the gateway calls it in this process."""
+        ...
+
+    def messages(self, service: str) -> MessagingObserver | None: ...
+
+
+class NoInstrument:
+    """Sees nothing."""
+
+    def direct(self, service: str, instance: str, handle: Handle) -> Handle:  # noqa: ARG002 - as above
+        return handle
+
+    def gateway(self, handle: Handle) -> Handle:
+        return handle
+
+    dispatched = direct
+
+    def messages(self, service: str) -> MessagingObserver | None:  # noqa: ARG002 - as above
+        return None
 
 
 class NotAnApplicationError(Exception):
@@ -119,6 +157,7 @@ class AiohttpApp:
         except (Exception, SystemExit):  # noqa: BLE001 - a user's handler may raise anything
             return self._failed(request)
         finally:
+            request[ROUTE] = _route_of(request)
             self._calls.discard(call)
             if not self._calls:
                 self._idle.set()
@@ -205,6 +244,14 @@ def _takes_argument(factory: Callable[..., object]) -> bool:
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(p.kind in positional and p.default is p.empty for p in parameters)
+
+
+def _route_of(request: web.Request) -> str:
+    """The pattern that took the request, such as /users/{id}; empty for none."""
+    # aiohttp's own name for what is not there before a route was looked for.
+    found = request._match_info
+    resource = None if found is None else found.route.resource
+    return "" if resource is None else resource.canonical
 
 
 def _plain(error: web.HTTPException) -> web.Response:

@@ -11,8 +11,19 @@ from collections.abc import Callable
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
 from msctl.errors import MsctlError
+from msctl.model import GATEWAY
 from msctl.specs import ServiceContext
-from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, describe, shorten, speaking_as
+from msctl.supervisor.hosted import (
+    AiohttpApp,
+    Handle,
+    HostedApp,
+    HostedFactory,
+    Instrument,
+    NoInstrument,
+    describe,
+    shorten,
+    speaking_as,
+)
 from msctl.supervisor.listener import Listener, Tenant
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, StartError, within
@@ -35,6 +46,7 @@ class HostedWorker:
         prefixes: Callable[[], tuple[str, ...]],
         logs: LogHub,
         clock: AsyncClock,
+        instrument: Instrument | None = None,
     ) -> None:
         self._factory = factory
         self._context = context
@@ -42,8 +54,10 @@ class HostedWorker:
         self._prefixes = prefixes
         self._logs = logs
         self._clock = clock
+        self._instrument = instrument or NoInstrument()
         self._app: HostedApp | None = None
         self._tenant: Tenant | None = None
+        self._dispatched: Handle | None = None
         self._hurry = asyncio.Event()
 
     @property
@@ -60,7 +74,9 @@ class HostedWorker:
             return None
         app = self._app
         limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
-        return Endpoint(self._context.name, self._context.instance, handler=app.handle, client_max_size=limit)
+        return Endpoint(
+            self._context.name, self._context.instance, handler=self._dispatched, client_max_size=limit
+        )
 
     @property
     def checks(self) -> Checks | None:
@@ -75,7 +91,7 @@ class HostedWorker:
                 app = await made if inspect.isawaitable(made) else made
                 await app.startup()
             if self._listener is not None:
-                tenant = Tenant(name, app.handle, self._prefixes)
+                tenant = Tenant(name, self._direct(app), self._prefixes)
                 await self._listener.admit(tenant)
                 self._tenant = tenant
         except MsctlError as error:
@@ -89,7 +105,15 @@ class HostedWorker:
         except BaseException:
             await self._clean(app)
             raise
+        self._dispatched = self._instrument.dispatched(name, self._context.instance, app.handle)
         self._app = app
+
+    def _direct(self, app: HostedApp) -> Handle:
+        """What its own listener calls."""
+        name = self._context.name
+        if name == GATEWAY:
+            return self._instrument.gateway(app.handle)
+        return self._instrument.direct(name, self._context.instance, app.handle)
 
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()

@@ -19,7 +19,7 @@ from msctl.errors import MsctlError, UsageError
 from msctl.model import GATEWAY, Event, Kind, ServiceSnapshot, State
 from msctl.specs import Condition, Project, ServiceSpec
 from msctl.supervisor import census, graph, specs
-from msctl.supervisor.hosted import HostedFactory
+from msctl.supervisor.hosted import HostedFactory, Instrument
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import AT_REST
 from msctl.supervisor.reload import Reload
@@ -46,11 +46,13 @@ class Supervisor:
         serve_argv: Callable[[str, str], Sequence[str]] | None = None,
         ledger: Path | None = None,
         instance_name: Callable[[str, int], str] = "{}-{}".format,
+        instrument: Instrument | None = None,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
 
         `serve_argv(service, instance)` is the command that runs one hosted service in a process of
-        its own; `ledger` is the file in which children are recorded (see ledger.leftovers). Raises
+        its own; `ledger` is the file in which children are recorded (see ledger.leftovers);
+        `instrument` sees the requests and messages of hosted services. Raises
         ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
         """
         project = specs.as_run(project)
@@ -70,6 +72,7 @@ class Supervisor:
             amqp_url=amqp_url,
             serve_argv=serve_argv,
             ledger=ledger,
+            instrument=instrument,
         )
         self._dependents = graph.dependents(project.services)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}

@@ -93,6 +93,8 @@ class Service:
             cpu_percent=sum(cpu) if cpu else None,
             memory_bytes=sum(memory) if memory else None,
             instances=instances,
+            depends_on=tuple(dependency.service for dependency in self.spec.depends_on),
+            scalable=not runs_here(self.spec),
         )
 
     def _measure(

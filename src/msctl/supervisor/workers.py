@@ -16,7 +16,7 @@ from msctl.supervisor.census import Censuses
 from msctl.supervisor.command import CommandWorker, Nursery
 from msctl.supervisor.environment import environment, fill_in
 from msctl.supervisor.guard import Guard
-from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory
+from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, Instrument, NoInstrument
 from msctl.supervisor.hosting import HostedWorker
 from msctl.supervisor.ledger import Ledger
 from msctl.supervisor.listener import Listeners
@@ -41,6 +41,7 @@ class Workers:
         amqp_url: Callable[[], str],
         serve_argv: Callable[[str, str], Sequence[str]] | None,
         ledger: Path | None,
+        instrument: Instrument | None,
     ) -> None:
         """The parameters are those of runner.Supervisor."""
         self.listeners = Listeners(project)
@@ -52,6 +53,7 @@ class Workers:
         self._builtin = builtin
         self._amqp_url = amqp_url
         self._serve_argv = serve_argv
+        self._instrument = instrument or NoInstrument()
         self._loader = Loader(project.root)
         self._nursery = Nursery(clock, logs, Censuses(), self.guard, Ledger(ledger))
         self._ports: dict[str, int] = {}
@@ -98,6 +100,7 @@ class Workers:
             port=address.port if address else None,
             amqp_url=env["AMQP_URL"],
             env=env,
+            messaging=self._instrument.messages(spec.name),
         )
         return HostedWorker(
             self._builtin.get(spec.name, self._application(spec)),
@@ -106,6 +109,7 @@ class Workers:
             prefixes=lambda: self._prefixes(spec.name),
             logs=self._logs,
             clock=self._clock,
+            instrument=self._instrument,
         )
 
     def _child(self, spec: ServiceSpec, instance: str) -> CommandWorker:

@@ -10,7 +10,7 @@ import heapq
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from operator import attrgetter
 
@@ -18,10 +18,18 @@ from msctl.clock import Clock
 from msctl.errors import UsageError
 from msctl.model import LogLine, LogQuery
 from msctl.telemetry.broadcast import Broadcast
+from msctl.telemetry.context import current_trace
 
 STACK = "msctl"
 MAX_LINE = 16 * 1024
 """Characters kept of one line; the rest is cut and said to be."""
+
+MAX_FIELDS = 16
+MAX_FIELD = 256
+"""Characters kept of one field's text."""
+
+Fields = Mapping[str, str | int | float | bool]
+_NO_FIELDS: Fields = {}
 
 current_service: ContextVar[str] = ContextVar("msctl_current_service", default=STACK)
 
@@ -41,16 +49,31 @@ class LogHub:
         self._listeners: list[Callable[[LogLine], None]] = []
         self._seq = 0
 
-    def append(self, service: str, text: str, level: str = "info") -> None:
-        """Record `text` for `service`; each of its lines becomes one line of the log."""
-        for part in text.splitlines() or [""]:
-            self._append_line(service, part, level)
+    def append(
+        self,
+        service: str,
+        text: str,
+        level: str = "info",
+        *,
+        instance: str = "",
+        fields: Fields = _NO_FIELDS,
+    ) -> None:
+        """Record `text` for `service`; each of its lines becomes one line of the log.
 
-    def _append_line(self, service: str, text: str, level: str) -> None:
+        The lines carry the trace that the caller works for.
+        """
+        context = current_trace.get()
+        trace = None if context is None else context.trace_id
+        for part in text.splitlines() or [""]:
+            self._append_line(service, part, level, instance, trace, fields)
+
+    def _append_line(
+        self, service: str, text: str, level: str, instance: str, trace: str | None, fields: Fields
+    ) -> None:
         if len(text) > MAX_LINE:
             text = f"{text[:MAX_LINE]}… ({len(text) - MAX_LINE} more characters cut)"
         self._seq += 1
-        line = LogLine(self._seq, self._clock.time(), service, level, text)
+        line = LogLine(self._seq, self._clock.time(), service, level, text, instance, trace, fields)
         ring = self._rings.get(service)
         if ring is None:
             ring = self._rings[service] = deque(maxlen=self._capacity)
@@ -119,6 +142,27 @@ class HubHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._hub.append(current_service.get(), self.format(record), record.levelname.lower())
+            self._hub.append(
+                current_service.get(),
+                self.format(record),
+                record.levelname.lower(),
+                fields=_extra(record),
+            )
         except Exception:  # noqa: BLE001 - a record that cannot be formatted must not end the service
             self.handleError(record)
+
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _extra(record: logging.LogRecord) -> Fields:
+    """What the writer of a record attached to it (`extra=`), as far as it is plain data."""
+    fields: dict[str, str | int | float | bool] = {}
+    for name, value in vars(record).items():
+        if name in _STANDARD or len(fields) == MAX_FIELDS:
+            continue
+        if isinstance(value, str):
+            fields[name] = value[:MAX_FIELD]
+        elif isinstance(value, bool | int | float):
+            fields[name] = value
+    return fields

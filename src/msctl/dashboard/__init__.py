@@ -1,0 +1,1 @@
+"""The stack's page: its server, and the three files that the browser gets."""

@@ -1,0 +1,83 @@
+"""Histograms and gauges that every request touches: a fifth of what prometheus-client's own cost.
+
+They are collected by prometheus-client all the same. Written on the event loop, read in any thread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence, Sized
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds."""
+MAX_SERIES = 4096
+"""Combinations of labels kept of one metric."""
+OTHER = "_OTHER"
+
+Labels = tuple[str | int, ...]
+_EDGES = (*map(floatToGoString, BUCKETS), "+Inf")
+
+
+def bounded(labels: Labels, known: Sized) -> Labels:
+    """The labels under which a new series may begin: past the limit, all but the first are `_OTHER`.
+
+    The first label is the service or the route, which the configuration bounds.
+    """
+    if len(known) >= MAX_SERIES:
+        return (labels[0], *(OTHER for _ in labels[1:]))
+    return labels
+
+
+class Durations(Collector):
+    """A histogram of seconds, one row of bucket counts and a sum for each combination of labels."""
+
+    def __init__(self, name: str, help: str, labels: Sequence[str], registry: CollectorRegistry) -> None:  # noqa: A002 - prometheus-client's word
+        self._name = name
+        self._help = help
+        self._labels = labels
+        self._rows: dict[Labels, list[float]] = {}
+        registry.register(self)
+
+    def observe(self, labels: Labels, seconds: float) -> None:
+        row = self._rows.get(labels)
+        if row is None:
+            labels = bounded(labels, self._rows)
+            row = self._rows.setdefault(labels, [0] * (len(BUCKETS) + 2))
+        row[bisect_left(BUCKETS, seconds)] += 1
+        row[-1] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        for labels, row in list(self._rows.items()):
+            counts = row[:]
+            total = counts.pop()
+            buckets = list(zip(_EDGES, accumulate(counts), strict=True))
+            family.add_metric([str(label) for label in labels], buckets, total)
+        yield family
+
+
+class Active(Collector):
+    """How many requests are under way, by who took them from the client."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counts: dict[str, int] = {}
+        registry.register(self)
+
+    def change(self, service: str, by: int) -> None:
+        self._counts[service] = self._counts.get(service, 0) + by
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "http_server_active_requests",
+            "Requests under way, by who took them from the client.",
+            labels=("service",),
+        )
+        for service, count in list(self._counts.items()):
+            family.add_metric((service,), count)
+        yield family

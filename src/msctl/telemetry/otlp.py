@@ -1,0 +1,188 @@
+"""Sends spans to a collector: OTLP over HTTP in its JSON form, configured as OpenTelemetry's own SDKs are.
+
+OTEL_EXPORTER_OTLP_ENDPOINT (to which /v1/traces is added) or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says
+where, OTEL_EXPORTER_OTLP_HEADERS what to send along. A collector that is away costs spans, never
+memory or requests: at most `MAX_WAITING` wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+import aiohttp
+import msgspec
+
+from msctl import __version__
+from msctl.model import Span, SpanKind
+from msctl.telemetry.tracing import Ended
+
+log = logging.getLogger("msctl.otlp")
+
+MAX_WAITING = 4096
+BATCH = 512
+EVERY_S = 2.0
+TIMEOUT_S = 10.0
+LAST_TIMEOUT_S = 2.0
+"""For what is left when the stack ends."""
+
+_KINDS = {SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.PRODUCER: 4, SpanKind.CONSUMER: 5}
+_ERROR = 2
+_LATER = frozenset({429, 502, 503, 504})
+
+
+class Exporter:
+    """Takes spans in and sends them in batches, from `start` to `stop`."""
+
+    def __init__(self, endpoint: str, headers: Mapping[str, str], namespace: str) -> None:
+        self._endpoint = endpoint
+        self._headers = {"Content-Type": "application/json", **headers}
+        self._namespace = namespace
+        self._waiting: deque[Ended] = deque(maxlen=MAX_WAITING)
+        self._full = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._ailing = False
+
+    @classmethod
+    def of(cls, env: Mapping[str, str], namespace: str) -> Exporter | None:
+        """As the environment says; None where it names no collector. `namespace` is the project."""
+        endpoint = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        if not endpoint and (base := env.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+            endpoint = base.rstrip("/") + "/v1/traces"
+        switched_off = env.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        if not endpoint or switched_off or env.get("OTEL_TRACES_EXPORTER") == "none":
+            return None
+        pairs = (pair.partition("=") for pair in env.get("OTEL_EXPORTER_OTLP_HEADERS", "").split(","))
+        return cls(
+            endpoint,
+            {name.strip(): unquote(value.strip()) for name, found, value in pairs if found},
+            namespace,
+        )
+
+    def take(self, span: Ended) -> None:
+        """Have a span sent; never blocks, and the oldest that wait make room."""
+        self._waiting.append(span)
+        if len(self._waiting) >= BATCH:
+            self._full.set()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="otlp-exporter")
+
+    async def stop(self) -> None:
+        """Send what is left, if the collector takes it at once."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_TIMEOUT_S), aiohttp.ClientSession() as session:
+                while self._waiting and await self._send(session):
+                    pass
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(EVERY_S):
+                        await self._full.wait()
+                self._full.clear()
+                while self._waiting:
+                    if not await self._send(session):
+                        await asyncio.sleep(EVERY_S)
+                        break
+
+    async def _send(self, session: aiohttp.ClientSession) -> bool:
+        """Send one batch; whether the collector dealt with it. What it can take later stays."""
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        body = msgspec.json.encode(document(batch, self._namespace))
+        try:
+            async with session.post(
+                self._endpoint,
+                data=body,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            ) as response:
+                problem = f"it answered {response.status}" if response.status >= 400 else ""
+                again = response.status in _LATER
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            problem, again = str(error) or type(error).__name__, True
+        except asyncio.CancelledError:
+            self._put_back(batch)
+            raise
+        if again:
+            self._put_back(batch)
+        self._tell(problem)
+        return not again
+
+    def _put_back(self, batch: list[Ended]) -> None:
+        """As much of it as there is room for, the newest first."""
+        room = MAX_WAITING - len(self._waiting)
+        self._waiting.extendleft(reversed(batch[-room:] if room else []))
+
+    def _tell(self, problem: str) -> None:
+        """Once when it begins, once when it is over."""
+        if problem and not self._ailing:
+            log.warning("traces do not reach the collector at %s: %s", self._endpoint, problem)
+        elif self._ailing and not problem:
+            log.info("traces reach the collector at %s again", self._endpoint)
+        self._ailing = bool(problem)
+
+
+def document(spans: Iterable[Ended], namespace: str) -> dict[str, object]:
+    """An ExportTraceServiceRequest in OTLP's JSON form: ids in hex, 64-bit numbers as strings."""
+    by_service: dict[str, list[dict[str, object]]] = {}
+    for span in spans:
+        by_service.setdefault(span.service, []).append(_span(span.shown()))
+    return {
+        "resourceSpans": [
+            {
+                "resource": {
+                    "attributes": _attributes({"service.name": service, "service.namespace": namespace})
+                },
+                "scopeSpans": [{"scope": {"name": "msctl", "version": __version__}, "spans": found}],
+            }
+            for service, found in by_service.items()
+        ]
+    }
+
+
+def _span(span: Span) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "name": span.name,
+        "kind": _KINDS[span.kind],
+        "startTimeUnixNano": _nanoseconds(span.start),
+        "endTimeUnixNano": _nanoseconds(span.start + span.duration_s),
+        "attributes": _attributes(span.attributes),
+        "status": {"code": _ERROR} if span.error else {},
+    }
+    if span.parent_id:
+        shown["parentSpanId"] = span.parent_id
+    return shown
+
+
+def _nanoseconds(epoch: float) -> str:
+    """A float holds today's time to a quarter of a microsecond; what would follow is noise."""
+    return str(round(epoch * 1e6) * 1000)
+
+
+def _attributes(values: Mapping[str, str | int | float | bool]) -> list[dict[str, object]]:
+    return [{"key": name, "value": _value(value)} for name, value in values.items()]
+
+
+def _value(value: str | int | float | bool) -> dict[str, object]:
+    match value:
+        case bool():
+            return {"boolValue": value}
+        case int():
+            return {"intValue": str(value)}
+        case float():
+            return {"doubleValue": value}
+        case str():
+            return {"stringValue": value}

@@ -1,0 +1,183 @@
+"""The last requests as traces, in memory: bounded, and with the errors and slow ones kept longest.
+
+Spans come in as they end, in any order. Whoever is to have them as well (an exporter) is told of
+each at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from msctl.errors import UsageError
+from msctl.model import Span, SpanKind, Trace, TraceQuery, TraceSummary
+from msctl.telemetry.context import shown_id
+
+CAPACITY = 1000
+"""Traces kept, notable ones included."""
+NOTABLE = 300
+"""How many of them may be errors and slow ones that outlived the others."""
+SLOW_S = 0.25
+MAX_SPANS = 64
+"""Spans kept of one trace; more are counted."""
+MAX_FOUND = 1000
+
+LONGEST_PATH = 200
+
+Attributes = Mapping[str, str | int | float | bool]
+_NO_ATTRIBUTES: Attributes = {}
+
+
+class Ended(NamedTuple):
+    """A span that has ended, as it is kept: cheap to make, as nobody looks at most of them.
+
+    A name of two parts (method and target) is put together, and its query left out, when shown.
+    """
+
+    trace_id: str
+    span_id: str | int
+    parent_id: str | int | None
+    name: str | tuple[str, str]
+    service: str
+    kind: SpanKind
+    start: float
+    duration_s: float
+    error: bool
+    status: int | None = None
+    instance: str = ""
+    attributes: Attributes = _NO_ATTRIBUTES
+
+    def shown(self) -> Span:
+        """The span with all that is known of it, in OpenTelemetry's terms."""
+        attributes = dict(self.attributes)
+        if self.status is not None:
+            attributes["http.response.status_code"] = self.status
+        if self.instance:
+            key = "server.address" if self.kind is SpanKind.CLIENT else "service.instance.id"
+            attributes[key] = self.instance
+        return Span(
+            self.trace_id,
+            shown_id(self.span_id),
+            None if self.parent_id is None else shown_id(self.parent_id),
+            self.title,
+            self.service,
+            self.kind,
+            self.start,
+            self.duration_s,
+            self.error,
+            attributes,
+        )
+
+    @property
+    def title(self) -> str:
+        if isinstance(self.name, str):
+            return self.name
+        method, target = self.name
+        return f"{method} {target.partition('?')[0][:LONGEST_PATH]}"
+
+
+class Tracer:
+    """Keeps what ends, and finds it again. Implements model.TraceView."""
+
+    def __init__(
+        self,
+        *,
+        capacity: int = CAPACITY,
+        notable: int = NOTABLE,
+        slow_s: float = SLOW_S,
+        export: Callable[[Ended], None] | None = None,
+    ) -> None:
+        """`export` is called with every span, in the loop; it must not block."""
+        self._recent: dict[str, list[Ended]] = {}
+        self._notable: dict[str, list[Ended]] = {}
+        self._dropped: dict[str, int] = {}
+        self._recent_capacity = capacity - notable
+        self._notable_capacity = notable
+        self._slow_s = slow_s
+        self._export = export
+
+    def record(self, span: Ended) -> None:
+        """Keep a span that has ended. Runs several times a request: it only puts it in its place."""
+        trace_id = span.trace_id
+        spans = self._recent.get(trace_id)
+        if spans is None:
+            spans = self._notable.get(trace_id)
+            if spans is None:
+                if len(self._recent) >= self._recent_capacity:
+                    self._retire()
+                spans = self._recent[trace_id] = []
+        if len(spans) < MAX_SPANS:
+            spans.append(span)
+        else:
+            self._dropped[trace_id] = self._dropped.get(trace_id, 0) + 1
+        if self._export is not None:
+            self._export(span)
+
+    async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
+        return tuple(islice(self._matching(query), max(0, min(query.limit, MAX_FOUND))))
+
+    async def trace(self, trace_id: str) -> Trace:
+        found = [
+            (name, spans)
+            for traces in (self._recent, self._notable)
+            for name, spans in traces.items()
+            if name.startswith(trace_id)
+        ]
+        if not trace_id or not found:
+            raise UsageError(
+                f"no trace {trace_id!r} is kept",
+                hint=f"the last {self._recent_capacity + self._notable_capacity} are: msctl traces",
+            )
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} traces begin with {trace_id!r}", hint="give more of the id")
+        name, spans = found[0]
+        shown = tuple(span.shown() for span in sorted(spans, key=lambda span: span.start))
+        return Trace(name, shown, self._dropped.get(name, 0))
+
+    def _matching(self, query: TraceQuery) -> Iterator[TraceSummary]:
+        everything = [*self._notable.items(), *self._recent.items()]
+        everything.sort(key=lambda item: min(span.start for span in item[1]), reverse=True)
+        for trace_id, spans in everything:
+            if query.errors and not any(span.error for span in spans):
+                continue
+            if query.services and not any(span.service in query.services for span in spans):
+                continue
+            summary = _summary(trace_id, spans, self._dropped.get(trace_id, 0))
+            if summary.duration_s >= query.min_duration_s:
+                yield summary
+
+    def _retire(self) -> None:
+        """Make room: the oldest goes, to the notable ones if it is one."""
+        trace_id = next(iter(self._recent))
+        spans = self._recent.pop(trace_id)
+        for span in spans:
+            if span.error or span.duration_s >= self._slow_s:
+                break
+        else:
+            self._dropped.pop(trace_id, None)
+            return
+        if len(self._notable) >= self._notable_capacity:
+            oldest = next(iter(self._notable))
+            del self._notable[oldest]
+            self._dropped.pop(oldest, None)
+        self._notable[trace_id] = spans
+
+
+def _summary(trace_id: str, spans: Sequence[Ended], dropped: int) -> TraceSummary:
+    spans = sorted(spans, key=lambda span: span.start)
+    ids = {shown_id(span.span_id) for span in spans}
+    first = next(
+        (span for span in spans if span.parent_id is None or shown_id(span.parent_id) not in ids), spans[0]
+    )
+    start = spans[0].start
+    return TraceSummary(
+        trace_id=trace_id,
+        name=first.title,
+        services=tuple(dict.fromkeys(span.service for span in spans)),
+        start=start,
+        duration_s=max(span.start + span.duration_s for span in spans) - start,
+        spans=len(spans) + dropped,
+        error=any(span.error for span in spans),
+        status=first.status,
+    )

@@ -1,0 +1,97 @@
+"""What happened in the last minute, second by second: counts, errors and durations of one thing.
+
+Pure but for the injected time: whoever records says what second it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log2
+
+SECONDS = 60
+RATE_SECONDS = 10
+_PER_DOUBLING = 8
+"""Buckets between a duration and its double: a quantile is right within 5 %."""
+_SHORTEST = 1e-6
+
+
+class Window:
+    """Counts of one thing over the last minute; times are monotonic seconds.
+
+    Sixty slots of one second each, used in turn, so that its size does not grow with what it counts.
+    """
+
+    __slots__ = ("_began", "_buckets", "_counts", "_errors", "_second")
+
+    def __init__(self, now: float) -> None:
+        self._began = int(now)
+        self._second = int(now)
+        self._counts = [0] * SECONDS
+        self._errors = [0] * SECONDS
+        self._buckets: list[dict[int, int]] = [{} for _ in range(SECONDS)]
+
+    def record(self, now: float, seconds: float, *, error: bool = False) -> None:
+        """One of them ended now and took `seconds`."""
+        second = int(now)
+        if second != self._second:
+            self._move(second)
+        slot = second % SECONDS
+        self._counts[slot] += 1
+        if error:
+            self._errors[slot] += 1
+        bucket = int(log2(seconds if seconds > _SHORTEST else _SHORTEST) * _PER_DOUBLING // 1)
+        buckets = self._buckets[slot]
+        buckets[bucket] = buckets.get(bucket, 0) + 1
+
+    def rate(self, now: float) -> float:
+        """How many a second, over the last ten whole seconds."""
+        return self._per_second(now, self._counts)
+
+    def error_rate(self, now: float) -> float:
+        """How many of them a second were errors, over the last ten whole seconds."""
+        return self._per_second(now, self._errors)
+
+    def recent(self, now: float, seconds: int = 30) -> tuple[int, ...]:
+        """The counts of the last whole seconds, oldest first."""
+        self._move(int(now))
+        return tuple(self._counts[second % SECONDS] for second in range(int(now) - seconds, int(now)))
+
+    def durations(self, now: float) -> dict[int, int]:
+        """How many fell into each bucket within the last minute."""
+        self._move(int(now))
+        merged: dict[int, int] = {}
+        for buckets in self._buckets:
+            for bucket, count in buckets.items():
+                merged[bucket] = merged.get(bucket, 0) + count
+        return merged
+
+    def _per_second(self, now: float, counts: list[int]) -> float:
+        second = int(now)
+        self._move(second)
+        whole = min(RATE_SECONDS, second - self._began)
+        if whole < 1:
+            return float(counts[second % SECONDS])
+        return sum(counts[past % SECONDS] for past in range(second - whole, second)) / whole
+
+    def _move(self, second: int) -> None:
+        """Empty the slots of the seconds that have begun since."""
+        for new in range(max(self._second + 1, second - SECONDS + 1), second + 1):
+            slot = new % SECONDS
+            self._counts[slot] = self._errors[slot] = 0
+            self._buckets[slot] = {}
+        self._second = max(self._second, second)
+
+
+def quantile(windows: Iterable[Window], now: float, q: float) -> float | None:
+    """The duration in seconds that the part `q` of the last minute's did not exceed; None for none."""
+    merged: dict[int, int] = {}
+    for window in windows:
+        for bucket, count in window.durations(now).items():
+            merged[bucket] = merged.get(bucket, 0) + count
+    wanted = q * sum(merged.values())
+    reached = 0
+    for bucket in sorted(merged):
+        reached += merged[bucket]
+        if reached >= wanted:
+            return float(2 ** ((bucket + 0.5) / _PER_DOUBLING))
+    return None

@@ -1,0 +1,141 @@
+"""The embedded broker against a real RabbitMQ: one Go client, the same messages, in turn.
+
+Needs Go with Debian's amqp091-go, and rabbitmq-server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.bench.result import Result, in_turn
+from tests.support.rabbitmq import running_node
+
+HERE = Path(__file__).parent
+COUNT = 50_000
+QUEUED = 200_000
+FLOOD_S = 4.0
+GO_PATH = "/usr/share/gocode"
+SERVED = """
+import asyncio, sys, uvloop
+from aiohttp import web
+from msctl.broker.server import BrokerServer
+from msctl.clock import SystemClock
+from msctl.services.hello import create_app
+
+async def main():
+    server = BrokerServer(clock=SystemClock(), log=lambda level, text: None)
+    _, amqp = await server.start("127.0.0.1", 0)
+    runner = web.AppRunner(create_app(), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(amqp, runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+uvloop.run(main())
+"""
+
+
+def results() -> Iterator[Result]:
+    with tempfile.TemporaryDirectory(prefix="msctl-") as folder:
+        client = _build(Path(folder))
+        with running_node() as theirs, _embedded() as (ours, pid):
+            for mode, name in (
+                ("publish", "publish 12 B"),
+                ("consume", "consume 12 B, automatic acks"),
+                ("confirm", "publish 12 B, confirms pipelined"),
+                ("acks", "1 KiB, prefetch 100, manual acks"),
+            ):
+                pair = in_turn(
+                    lambda mode=mode: _rate(client, ours, mode),  # type: ignore[misc]  # bound at once
+                    lambda mode=mode: _rate(client, theirs, mode),  # type: ignore[misc]  # bound at once
+                    rounds=3,
+                )
+                yield Result(f"broker / RabbitMQ: {name}", *pair, "msg/s", at_least=0.5)
+            yield Result("memory of a queued 12 B message", _memory(client, ours, pid), 1.0, "B")
+        quiet, flooded = asyncio.run(_fairness(client))
+        yield Result("p99 of /hello under a flood / 20 ms", flooded * 1000, 20.0, "ms", at_most=1.0)
+        yield Result("p99 of /hello on a quiet broker", quiet * 1000, 1.0, "ms")
+
+
+def _build(folder: Path) -> Path:
+    program = folder / "broker_load"
+    env = {**os.environ, "GO111MODULE": "off", "GOPATH": GO_PATH, "GOCACHE": str(folder / "cache")}
+    subprocess.run(["go", "build", "-o", program, HERE / "broker_load.go"], env=env, check=True)
+    return program
+
+
+@contextmanager
+def _embedded() -> Iterator[tuple[str, int]]:
+    with subprocess.Popen(
+        [sys.executable, HERE / "broker_serve.py"], stdout=subprocess.PIPE, text=True, env=_env()
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield f"amqp://guest:guest@{process.stdout.readline().strip()}/", process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def _env() -> dict[str, str]:
+    root = HERE.parents[1]
+    return {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+
+
+def _rate(client: Path, url: str, mode: str, count: int = COUNT) -> float:
+    done = subprocess.run([client, url, mode, str(count)], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def _memory(client: Path, url: str, pid: int) -> float:
+    """Bytes of resident memory for each message; the client leaves them in the queue."""
+    process = psutil.Process(pid)
+    before = process.memory_info().rss
+    _rate(client, url, "leave", QUEUED)
+    return (process.memory_info().rss - before) / QUEUED
+
+
+async def _fairness(client: Path) -> tuple[float, float]:
+    """The 99th percentile of /hello, in seconds, before and while clients publish without pause."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVED, stdout=asyncio.subprocess.PIPE, env=_env()
+    )
+    assert process.stdout is not None
+    try:
+        amqp, http = map(int, (await process.stdout.readline()).split())
+        quiet = await _p99(http, 1.0)
+        url = f"amqp://guest:guest@127.0.0.1:{amqp}/"
+        flood = await asyncio.create_subprocess_exec(
+            client, url, "publish", "10000000", stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            return quiet, await _p99(http, FLOOD_S)
+        finally:
+            flood.kill()
+            await flood.wait()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _p99(port: int, seconds: float) -> float:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    times = []
+    end = time.perf_counter() + seconds
+    while (began := time.perf_counter()) < end:
+        writer.write(b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n")
+        await reader.readuntil(b"Hello, World!")
+        times.append(time.perf_counter() - began)
+    writer.close()
+    return sorted(times)[int(len(times) * 0.99)]

@@ -1,0 +1,89 @@
+"""A trace as a waterfall: each span below its cause, its bar where its time was."""
+
+from __future__ import annotations
+
+from msctl.cli.traces import show_time, table, tree, waterfall
+from msctl.model import Span, SpanKind, Trace, TraceSummary
+
+
+def span(
+    span_id: str,
+    parent: str | None,
+    start: float,
+    seconds: float,
+    *,
+    error: bool = False,
+    name: str = "GET /",
+) -> Span:
+    attributes: dict[str, str | int | float | bool] = {"http.response.status_code": 503} if error else {}
+    return Span(
+        "t", span_id, parent, name, f"svc-{span_id}", SpanKind.SERVER, start, seconds, error, attributes
+    )
+
+
+def test_spans_stand_below_what_caused_them() -> None:
+    spans = [
+        span("a", None, 0, 10),
+        span("b", "a", 1, 2),
+        span("c", "b", 1.5, 1),
+        span("d", "a", 4, 2),
+        span("e", "lost", 5, 1),
+    ]
+    assert [(s.span_id, depth) for s, depth in tree(spans)] == [
+        ("a", 0),
+        ("b", 1),
+        ("c", 2),
+        ("d", 1),
+        ("e", 0),
+    ]
+
+
+def test_a_circle_of_causes_does_not_hang() -> None:
+    assert list(tree([span("a", "b", 0, 1), span("b", "a", 0, 1)])) == []
+
+
+def test_a_bar_is_where_the_time_was() -> None:
+    lines = list(
+        waterfall(Trace("t", (span("a", None, 100, 1), span("b", "a", 100.5, 0.25))), 80, coloured=False)
+    )
+    assert lines[0] == "trace t: 1.00 s, 2 spans"
+    whole, half = (line.index("━") for line in lines[1:])
+    length = lines[1].count("━")
+    assert abs((half - whole) - length / 2) <= 1
+    assert abs(lines[2].count("━") - length / 4) <= 1
+    assert lines[2].startswith("  svc-b: GET /")
+    assert lines[2].endswith("250 ms")
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_failed_span_says_why() -> None:
+    lines = list(waterfall(Trace("t", (span("a", None, 0, 1, error=True),), dropped=4), 80, coloured=False))
+    assert lines[2].strip() == "http.response.status_code = 503"
+    assert lines[-1] == "(4 more spans were not kept)"
+
+
+def test_colour_is_only_used_when_it_is_asked_for() -> None:
+    trace = Trace("t", (span("a", None, 0, 1, error=True),))
+    assert "\x1b[31m" in "".join(waterfall(trace, 80, coloured=True))
+    assert "\x1b" not in "".join(waterfall(trace, 80, coloured=False))
+
+
+def test_a_name_cannot_move_the_readers_cursor() -> None:
+    trace = Trace("t", (span("a", None, 0, 1, name="GET /\x1b[2J"),))
+    assert "\x1b" not in "".join(waterfall(trace, 80, coloured=False))
+
+
+def test_traces_are_a_table() -> None:
+    rows = [
+        TraceSummary("ab" * 16, "GET /users", ("gateway", "users"), 0.0, 0.0032, 3, error=False, status=200),
+        TraceSummary("cd" * 16, "process q", ("consumer",), 0.0, 1.5, 1, error=True),
+    ]
+    head, first, second = table(rows, coloured=False)
+    assert head.split() == ["TRACE", "TIME", "TOOK", "STATUS", "SPANS", "REQUEST", "SERVICES"]
+    assert first.split()[0] == "ab" * 8
+    assert first.endswith("3.2 ms  200     3      GET /users  gateway users")
+    assert second.split()[2:] == ["1.50", "s", "error", "1", "process", "q", "consumer"]
+
+
+def test_times_are_short() -> None:
+    assert [show_time(s) for s in (0.00084, 0.0032, 0.25, 1.254)] == ["840 µs", "3.2 ms", "250 ms", "1.25 s"]

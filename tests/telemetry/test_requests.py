@@ -1,0 +1,289 @@
+"""Every request is measured, traced and logged once, whichever way it came; real sockets, real aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from tests.support.clock import FakeClock
+
+from msctl.model import SpanKind, TraceQuery
+from msctl.telemetry.context import current_trace
+from msctl.telemetry.exposition import render
+from msctl.telemetry.logs import LogHub
+from msctl.telemetry.messaging import Messages
+from msctl.telemetry.metrics import Metrics
+from msctl.telemetry.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests, service_of
+from msctl.telemetry.tracing import Tracer
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+class Bench:
+    """One listener, and all that observes it."""
+
+    def __init__(self, sample: float = 0.0) -> None:
+        self.metrics = Metrics()
+        self.tracer = Tracer()
+        self.logs = LogHub(FakeClock())
+        self.requests = Requests(
+            self.metrics, self.tracer, self.logs, sample=sample, page=self.page, chance=lambda: 0.5
+        )
+        self.messages = Messages("producer", self.metrics, self.tracer)
+
+    async def page(self, service: str, accept: str) -> tuple[bytes, str]:
+        return render(self.metrics.registry, None, service=service, accept=accept)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def count(self, status: int, route: str = "/users", method: str = "GET") -> float | None:
+        return self.value(
+            "http_server_request_duration_seconds_count",
+            service="users",
+            http_route=route,
+            http_request_method=method,
+            http_response_status_code=str(status),
+        )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def serve(handle: Handle) -> tuple[ClientSession, str, TestServer]:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    server = TestServer(app)
+    await server.start_server()
+    return ClientSession(), str(server.make_url("")), server
+
+
+async def users(request: web.Request) -> web.StreamResponse:
+    if request.path == "/users":
+        request[ROUTE] = "/users"
+        return web.Response(text="[]")
+    return web.Response(status=404)
+
+
+async def get(handle: Handle, path: str = "/users", **options: object) -> tuple[int, str]:
+    session, base, server = await serve(handle)
+    async with session, session.get(base.rstrip("/") + path, **options) as response:  # type: ignore[arg-type]  # of these tests
+        found = response.status, await response.text()
+    await server.close()
+    return found
+
+
+async def test_a_request_on_an_own_listener_is_measured_under_its_route(bench: Bench) -> None:
+    assert await get(bench.requests.direct("users", "users-1", users)) == (200, "[]")
+    assert bench.count(200) == 1
+    assert bench.value("http_server_active_requests", service="users") == 0
+
+
+async def test_what_no_route_takes_has_no_path_in_its_labels(bench: Bench) -> None:
+    await get(bench.requests.direct("users", "users-1", users), "/etc/passwd")
+    assert bench.count(404, route="") == 1
+
+
+async def test_an_unknown_method_is_other(bench: Bench) -> None:
+    session, base, server = await serve(bench.requests.direct("users", "users-1", users))
+    async with session, session.request("PROPFIND", base.rstrip("/") + "/users"):
+        pass
+    await server.close()
+    assert bench.count(200, method="_OTHER") == 1
+
+
+async def test_a_handler_that_raises_is_a_500(bench: Bench) -> None:
+    async def broken(_request: web.Request) -> web.StreamResponse:
+        raise ConnectionResetError("half an answer")
+
+    session, base, server = await serve(bench.requests.direct("users", "users-1", broken))
+    async with session, session.get(base) as response:
+        assert response.status == 500
+    await server.close()
+    assert bench.count(500, route="") == 1
+    assert (await bench.tracer.traces(TraceQuery(errors=True)))[0].status == 500
+
+
+async def test_a_client_that_goes_is_a_499_and_no_error(bench: Bench) -> None:
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asyncio.get_running_loop().call_soon(left.set)
+        raise AssertionError
+
+    session, base, server = await serve(bench.requests.direct("users", "users-1", slow))
+    request = asyncio.create_task(session.get(base).__aenter__())
+    async with session, asyncio.timeout(10):
+        await entered.wait()
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        await session.close()
+        await left.wait()
+    await server.close()
+    assert bench.count(499, route="") == 1
+    assert not (await bench.tracer.traces(TraceQuery()))[0].error
+
+
+async def test_a_service_without_a_metrics_page_gets_its_own_series(bench: Bench) -> None:
+    bench.metrics.request_finished("orders", "/orders", "GET", 200, 0.001)
+    handle = bench.requests.direct("users", "users-1", users)
+    await get(handle)
+    status, text = await get(handle, "/metrics")
+    assert status == 200
+    assert 'service="users"' in text
+    assert "orders" not in text
+
+
+async def test_a_services_own_metrics_page_wins(bench: Bench) -> None:
+    async def own(_request: web.Request) -> web.StreamResponse:
+        return web.Response(text="mine")
+
+    assert await get(bench.requests.direct("users", "users-1", own), "/metrics") == (200, "mine")
+
+
+async def test_the_callers_trace_goes_on(bench: Bench) -> None:
+    await get(
+        bench.requests.direct("users", "users-1", users),
+        headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
+    )
+    (span,) = (await bench.tracer.trace(TRACE)).spans
+    assert (span.parent_id, span.service, span.name, span.kind) == (
+        PARENT,
+        "users",
+        "GET /users",
+        SpanKind.SERVER,
+    )
+    assert span.attributes == {"http.response.status_code": 200, "service.instance.id": "users-1"}
+
+
+async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consumer(bench: Bench) -> None:
+    headers: dict[str, str] = {}
+
+    async def producer(_request: web.Request) -> web.StreamResponse:
+        bench.logs.append("producer", "publishing")
+        with bench.messages.publishing("hello") as added:
+            headers.update(added)
+        return web.Response(status=202)
+
+    inside = bench.requests.dispatched("producer", "producer-1", producer)
+
+    async def gateway(request: web.Request) -> web.StreamResponse:
+        context = current_trace.get()
+        assert context is not None
+        # What the gateway sends on, and what it tells after the attempt.
+        forwarded = request.clone(headers={"traceparent": context.traceparent})
+        response = await inside(forwarded)
+        bench.requests.attempt_finished("producer", "producer-1", response.status, 0.001)
+        bench.logs.append("gateway", "done")
+        return response
+
+    await get(bench.requests.gateway(gateway), "/messages")
+    with Messages("consumer", bench.metrics, bench.tracer).processing("hello", headers):
+        bench.logs.append("consumer", "received")
+
+    (summary,) = await bench.tracer.traces(TraceQuery())
+    spans = (await bench.tracer.trace(summary.trace_id)).spans
+    root = next(s for s in spans if s.parent_id is None)
+    assert root.service == "gateway"
+    chain = [root]
+    while below := [s for s in spans if s.parent_id == chain[-1].span_id]:
+        assert len(below) == 1
+        chain.append(below[0])
+    assert [(s.service, s.kind.value) for s in chain[1:3]] == [("gateway", "client"), ("producer", "server")]
+    assert [(s.service, s.kind.value) for s in chain[3:]] == [
+        ("producer", "producer"),
+        ("consumer", "consumer"),
+    ]
+    assert {line.trace for line in bench.logs.tail()} == {summary.trace_id}
+    assert bench.value(
+        "messaging_client_consumed_messages_total", service="consumer", messaging_destination_name="hello"
+    )
+
+
+async def test_an_attempt_without_an_answer_is_an_error_beside_the_one_that_had_one(bench: Bench) -> None:
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.attempt_finished("users", "users-1", None, 0.001)
+        bench.requests.attempt_finished("users", "users-2", 200, 0.001)
+        return web.Response()
+
+    await get(bench.requests.gateway(gateway))
+    (summary,) = await bench.tracer.traces(TraceQuery())
+    spans = [s for s in (await bench.tracer.trace(summary.trace_id)).spans if s.kind is SpanKind.CLIENT]
+    assert {(s.name, s.error) for s in spans} == {("to users-1", True), ("to users-2", False)}
+    assert len({s.span_id for s in spans}) == 2
+
+
+async def test_a_publish_that_fails_is_counted_as_such(bench: Bench) -> None:
+    with pytest.raises(ZeroDivisionError), bench.messages.publishing("hello"):
+        raise ZeroDivisionError
+    name = "messaging_client_sent_messages_total"
+    labels = {"service": "producer", "messaging_destination_name": "hello"}
+    assert bench.value(name, **labels, error_type="ZeroDivisionError") == 1
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"traceparent": 7}, {"traceparent": "nonsense"}])
+def test_a_message_without_a_trace_begins_one(bench: Bench, headers: dict[str, object] | None) -> None:
+    with bench.messages.processing("hello", headers):
+        context = current_trace.get()
+        assert context is not None
+        assert context.parent_id is None
+    assert current_trace.get() is None
+
+
+def test_a_trace_id_may_come_as_bytes(bench: Bench) -> None:
+    with bench.messages.processing("hello", {"traceparent": f"00-{TRACE}-{PARENT}-01".encode()}):
+        context = current_trace.get()
+        assert context is not None
+        assert context.trace_id == TRACE
+
+
+async def test_the_access_log_samples_what_succeeded() -> None:
+    for sample, lines in ((0.0, []), (0.4, []), (0.6, ["GET /users 200"]), (1.0, ["GET /users 200"])):
+        bench = Bench(sample)
+        await get(bench.requests.direct("users", "users-1", users))
+        assert [line.text.partition(" in ")[0] for line in bench.logs.tail()] == lines
+
+
+async def test_failures_are_logged_with_their_trace_but_do_not_drown_the_rest() -> None:
+    bench = Bench()
+
+    async def failing(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    session, base, server = await serve(bench.requests.direct("users", "users-1", failing))
+    async with session:
+        for _ in range(300):
+            async with session.get(base):
+                pass
+    await server.close()
+    lines = bench.logs.tail()
+    assert 0 < len(lines) < 300
+    assert lines[0].fields["status"] == 503
+    assert lines[0].trace
+    assert lines[0].level == "error"
+    assert len(lines) >= MAX_ERROR_LINES
+
+
+async def test_a_frame_around_a_handler_knows_its_service(bench: Bench) -> None:
+    found: list[str | None] = []
+
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        frame = sys._getframe()
+        while frame.f_back is not None and service_of(frame) is None:
+            frame = frame.f_back
+        found.append(service_of(frame))
+        return web.Response()
+
+    await get(bench.requests.direct("users", "users-1", handler))
+    await get(bench.requests.dispatched("orders", "orders-1", handler))
+    assert found == ["users", "orders"]

@@ -1,0 +1,115 @@
+"""The last traces are kept, bounded, and what went wrong or took long outlives what did not."""
+
+from __future__ import annotations
+
+import pytest
+
+from msctl.errors import UsageError
+from msctl.model import SpanKind, TraceQuery
+from msctl.telemetry.tracing import MAX_SPANS, Ended, Tracer
+
+
+def span(
+    trace: int,
+    *,
+    span_id: str = "a",
+    parent: str | None = None,
+    service: str = "users",
+    start: float = 0.0,
+    seconds: float = 0.001,
+    error: bool = False,
+    name: str = "GET /users",
+) -> Ended:
+    return Ended(
+        f"{trace:032x}",
+        span_id,
+        parent,
+        name,
+        service,
+        SpanKind.SERVER,
+        start,
+        seconds,
+        error,
+        500 if error else 200,
+    )
+
+
+async def ids(tracer: Tracer, query: TraceQuery | None = None) -> list[int]:
+    return [int(t.trace_id, 16) for t in await tracer.traces(query or TraceQuery(limit=10_000))]
+
+
+async def test_the_newest_come_first_and_the_oldest_go() -> None:
+    tracer = Tracer(capacity=5, notable=2)
+    for number in range(10):
+        tracer.record(span(number, start=number))
+    assert await ids(tracer) == [9, 8, 7]
+    assert await ids(tracer, TraceQuery(limit=2)) == [9, 8]
+
+
+async def test_errors_and_slow_ones_stay_when_others_go() -> None:
+    tracer = Tracer(capacity=5, notable=2, slow_s=0.5)
+    tracer.record(span(100, start=0, error=True))
+    tracer.record(span(101, start=1, seconds=0.7))
+    for number in range(1_000):
+        tracer.record(span(number, start=10 + number))
+        if number == 50:
+            assert await ids(tracer) == [50, 49, 48, 101, 100]
+    assert await ids(tracer, TraceQuery(errors=True)) == [100]
+
+
+async def test_even_they_are_bounded() -> None:
+    tracer = Tracer(capacity=5, notable=2)
+    for number in range(1_000):
+        tracer.record(span(number, start=number, error=True))
+    assert await ids(tracer) == [999, 998, 997, 996, 995]
+
+
+async def test_spans_of_one_trace_are_bounded_and_counted() -> None:
+    tracer = Tracer()
+    for number in range(MAX_SPANS + 7):
+        tracer.record(span(1, span_id=str(number), start=number))
+    trace = await tracer.trace(f"{1:032x}")
+    assert (len(trace.spans), trace.dropped) == (MAX_SPANS, 7)
+    assert (await tracer.traces(TraceQuery()))[0].spans == MAX_SPANS + 7
+
+
+async def test_a_trace_is_its_first_span_and_lasts_until_its_last() -> None:
+    tracer = Tracer()
+    tracer.record(span(1, span_id="c", parent="b", service="users", start=10.2, seconds=1.0, error=True))
+    tracer.record(span(1, span_id="a", service="gateway", name="GET /u", start=10.0, seconds=0.5))
+    tracer.record(span(1, span_id="b", parent="a", service="gateway", start=10.1, seconds=0.2))
+    (found,) = await tracer.traces(TraceQuery())
+    assert (found.name, found.services, found.spans) == ("GET /u", ("gateway", "users"), 3)
+    assert (found.start, found.error, found.status) == (10.0, True, 200)
+    assert found.duration_s == pytest.approx(1.2)
+    assert [s.span_id for s in (await tracer.trace(found.trace_id)).spans] == ["a", "b", "c"]
+
+
+async def test_traces_are_found_by_service_error_and_duration() -> None:
+    tracer = Tracer()
+    tracer.record(span(1, service="users", start=1))
+    tracer.record(span(2, service="orders", start=2, seconds=0.2))
+    tracer.record(span(3, service="orders", start=3, error=True))
+    assert await ids(tracer, TraceQuery(services=("orders",))) == [3, 2]
+    assert await ids(tracer, TraceQuery(errors=True)) == [3]
+    assert await ids(tracer, TraceQuery(min_duration_s=0.1)) == [2]
+
+
+async def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one() -> None:
+    tracer = Tracer()
+    for trace_id in ("aa" * 16, "ab" * 16):
+        tracer.record(span(0)._replace(trace_id=trace_id))
+    assert (await tracer.trace("ab")).trace_id == "ab" * 16
+    with pytest.raises(UsageError, match="2 traces begin with 'a'"):
+        await tracer.trace("a")
+    for unknown in ("ff", ""):
+        with pytest.raises(UsageError, match="is kept"):
+            await tracer.trace(unknown)
+
+
+async def test_every_span_is_exported() -> None:
+    seen: list[Ended] = []
+    tracer = Tracer(capacity=2, notable=1, export=seen.append)
+    for number in range(5):
+        tracer.record(span(number))
+    assert len(seen) == 5
