@@ -23,6 +23,8 @@ class Kind(StrEnum):
 
     HOSTED = "hosted"
     COMMAND = "command"
+    REMOTE = "remote"
+    """It runs elsewhere, at its `url`; the stack only knows where, and whether it answers."""
 
 
 class BrokerMode(StrEnum):
@@ -324,6 +326,33 @@ class QueueView(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ReloadResult:
+    """What a reload came to: names of services, and for those in `failed` why they are not as declared.
+
+    `updated` only go by new rules; `gateway` says whether the gateway's routes or settings changed.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    scaled: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    gateway: bool = False
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def done(self) -> list[str]:
+        """What was done and to what, as people read it: "restarted users, orders"."""
+        parts = {
+            "added": self.added,
+            "removed": self.removed,
+            "restarted": self.restarted,
+            "scaled": self.scaled,
+            "updated": (*self.updated, *(("the gateway",) if self.gateway else ())),
+        }
+        return [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
+
+
 class SystemView(Protocol):
     """A running stack as the CLI and the dashboard see it.
 
@@ -352,6 +381,14 @@ class SystemView(Protocol):
 
     async def scale(self, counts: Mapping[str, int]) -> Snapshot:
         """Run so many instances of each of these; return when the new ones are ready or have failed."""
+        ...
+
+    async def reload(self) -> ReloadResult:
+        """Take up the edited configuration and edited sources; what did not change runs on.
+
+        A reload while another is under way waits for it. Raises ConfigError and PortTakenError, and
+        then nothing has changed; a service whose new instances do not become ready keeps the old ones.
+        """
         ...
 
     async def purge_queue(self, name: str) -> int:

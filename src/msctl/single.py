@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from msctl import __version__
 from msctl.clock import AsyncClock
-from msctl.discovery.registry import Endpoint, Registry
+from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UnknownServiceError
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import GatewayServer
-from msctl.model import GATEWAY, BrokerMode, Event, Snapshot, State
+from msctl.model import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
 from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.supervisor.brokers import ExternalBroker
 from msctl.supervisor.names import unknown
@@ -51,8 +51,6 @@ class Single:
         self._lost: str | None = None
         self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
         self._registry = Registry()
-        for endpoint in remote_endpoints(project):
-            self._registry.announce(endpoint)
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
         self._gateway: Gateway | None = None
         self._observation = Observation(
@@ -70,7 +68,7 @@ class Single:
             builtin={GATEWAY: self._make_gateway},
             amqp_url=lambda: self._broker.url,
             on_event=self._watch,
-            instance_name=lambda _service, _number: instance,
+            instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
             instrument=self._observation.requests,
             server=GatewayServer,
         )
@@ -82,6 +80,8 @@ class Single:
 
     async def up(self) -> None:
         """Start the service. Raises MsctlError where it does not become ready."""
+        if elsewhere := [spec.name for spec in self._project.services if spec.name != self._name]:
+            await self._supervisor.start(elsewhere)
         await self._supervisor.start([self._name])
         service = self._supervisor.snapshot()[0]
         if service.state is not State.READY:
@@ -137,22 +137,18 @@ class Single:
         return self._gateway
 
 
-def remote_endpoints(project: Project) -> list[Endpoint]:
-    """Where the services are that run elsewhere, by their `url`."""
-    return [
-        Endpoint(spec.name, f"{spec.name}-1", base_url=spec.url.rstrip("/"))
-        for spec in project.services
-        if spec.url is not None
-    ]
-
-
 def _alone(project: Project, name: str, host: str, port: int) -> Project:
-    """The project with this one service, in this process, needing nothing that it would have to wait for."""
+    """The project with this one service, in this process, needing nothing that it would have to wait for.
+
+    Beside the gateway, it has the services that run elsewhere.
+    """
     spec = project.service(name)
     if spec is None:
         raise unknown(name, [service.name for service in project.services])
     if spec.command is not None:
         raise MsctlError(f"the service {name!r} is a command: run it as it is, without msctl")
+    if spec.app is None and spec.url is not None:
+        raise MsctlError(f"the service {name!r} runs elsewhere, at {spec.url}")
     only = replace(
         spec,
         host=host,
@@ -166,7 +162,9 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
     gateway = None
     if name == GATEWAY:
         gateway = replace(project.gateway or GatewaySpec(), host=host, port=port)
-    return replace(project, services=(only,), gateway=gateway)
+    elsewhere = [other for other in project.services if other.kind is Kind.REMOTE and other.name != name]
+    beside = elsewhere if name == GATEWAY else []
+    return replace(project, services=(only, *beside), gateway=gateway)
 
 
 def _neighbours(project: Project, name: str) -> Mapping[str, str]:

@@ -207,8 +207,9 @@ class RouteSpec:
 class ServiceSpec:
     """A service as the configuration declares it; times are in seconds.
 
-    Exactly one of `app` (an import path `module:attribute`) and `command` (argv) is set, but for
-    the gateway, which the stack builds itself and which has neither.
+    At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
+    the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
+    service runs elsewhere, and what says how it would run here counts for nothing.
     """
 
     name: str
@@ -236,6 +237,8 @@ class ServiceSpec:
 
     @property
     def kind(self) -> Kind:
+        if self.url is not None:
+            return Kind.REMOTE
         return Kind.COMMAND if self.command is not None else Kind.HOSTED
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from msctl import __version__
 from msctl.amqp.desk import Desk
 from msctl.broker.server import BrokerServer
 from msctl.clock import AsyncClock
+from msctl.config.diff import diff, with_edited, without
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
@@ -23,7 +25,8 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import GatewayServer
-from msctl.model import GATEWAY, Event, LogLine, LogQuery, Snapshot
+from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot
+from msctl.reloading import Origin, refuse, rules_of
 from msctl.specs import Project, ServiceContext
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.ledger import end_leftovers
@@ -32,6 +35,9 @@ from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, LogHub
 from msctl.telemetry.observation import Observation
+from msctl.watch import Watch
+
+T = TypeVar("T")
 
 log = logging.getLogger("msctl.stack")
 
@@ -45,6 +51,7 @@ class Stack:
     def __init__(
         self,
         project: Project,
+        origin: Origin,
         paths: StackPaths,
         services: Sequence[str],
         *,
@@ -57,6 +64,10 @@ class Stack:
         Raises ConfigError and UnknownServiceError.
         """
         self._project = project
+        self._origin = origin
+        self._gateway: Gateway | None = None
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._chosen = self._select(services)
         self._paths = paths
         self._clock = clock
@@ -74,7 +85,6 @@ class Stack:
             snapshot=self.snapshot,
             targets=lambda: () if self._gateway is None else self._gateway.targets(),
         )
-        self._gateway: Gateway | None = None
         self._page: str | None = None
         self._broker = make_broker(
             project.broker,
@@ -137,6 +147,8 @@ class Stack:
         self._write_record()
         await self._supervisor.start(self._chosen)
         self._write_record()
+        if self._origin.watched:
+            self._spawn(self._watch())
 
     def ask_to_end(self, timeout: float | None = None) -> None:
         """Let `ended` return; `timeout` is how many seconds the services may then take."""
@@ -150,7 +162,11 @@ class Stack:
 
     async def end(self) -> None:
         """Stop everything, in order; the control socket goes last but for the lock."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
         await self._supervisor.shutdown(self._stop_timeout)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._broker.stop()
         if self._dashboard is not None:
             await self._dashboard.stop()
@@ -209,6 +225,11 @@ class Stack:
         await self._supervisor.scale(counts)
         return await self.snapshot()
 
+    async def reload(self) -> ReloadResult:
+        self._refuse_while_ending()
+        # Whoever asked may go away; a change that has begun is carried out.
+        return await asyncio.shield(self._spawn(self._reload()))
+
     async def purge_queue(self, name: str) -> int:
         return self._broker.purge(name)
 
@@ -217,6 +238,61 @@ class Stack:
 
     async def shutdown(self, timeout: float | None = None) -> None:
         self.ask_to_end(timeout)
+
+    # --- reload -----------------------------------------------------------------------------------
+
+    async def _reload(self) -> ReloadResult:
+        async with self._reloading:
+            old, new = self._project, await asyncio.to_thread(self._origin.load)
+            refuse(old, new)
+            edited = await asyncio.to_thread(self._supervisor.edited)
+            changes = with_edited(diff(old, new), old, new, edited)
+            ruled = rules_of(old) != rules_of(new)
+            if not changes:
+                return ReloadResult()
+            if new.gateway is not None:
+                self._build_gateway(new)  # only to hear what is wrong, before anything is done
+            plan = self._supervisor.prepare(new, changes)
+            gateway, self._project = self._gateway, new
+            failed = await self._supervisor.apply(plan)
+            self._project = without(old, new, failed)
+            if GATEWAY in failed:
+                self._gateway = gateway
+            if self._gateway is not None and (ruled or failed):
+                self._gateway.reconfigure(*rules_of(self._project))
+            await plan.retire()
+            self._write_record()
+            return ReloadResult(
+                added=tuple(name for name in changes.added if name not in failed),
+                removed=changes.removed,
+                restarted=tuple(name for name in changes.restarted if name not in failed),
+                scaled=tuple(name for name in changes.scaled if name not in failed),
+                updated=changes.updated,
+                gateway=ruled,
+                failed=dict(failed),
+            )
+
+    async def _watch(self) -> None:
+        """Reload whenever a file is edited that the project or one of its services is made of."""
+        watch = Watch(self._clock)
+        while True:
+            sources = await asyncio.to_thread(self._supervisor.files)
+            await watch.edited({*self._origin.files, *sources})
+            try:
+                result = await self.reload()
+            except MsctlError as error:
+                hint = f" ({error.hint})" if error.hint else ""
+                self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
+            else:
+                for name, why in result.failed.items():
+                    self._logs.append(STACK, f"{name} could not be brought up to date: {why}", "error")
+                self._logs.append(STACK, f"reloaded: {'; '.join(result.done()) or 'nothing is new'}")
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -242,7 +318,12 @@ class Stack:
             )
 
     def _write_record(self) -> None:
-        addresses = [address for service in self._supervisor.snapshot() for address in service.addresses]
+        addresses = [
+            address
+            for service in self._supervisor.snapshot()
+            if service.kind is not Kind.REMOTE
+            for address in service.addresses
+        ]
         StackRecord(
             self._project.name,
             self._root,
@@ -271,19 +352,19 @@ class Stack:
         return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
-        spec = self._project.gateway
-        if spec is None:
-            raise MsctlError("the gateway is switched off in the configuration")
-        routes = [route for service in self._project.services for route in service.routes]
-        self._gateway = Gateway(
+        self._gateway = self._build_gateway(self._project)
+        return self._gateway
+
+    def _build_gateway(self, project: Project) -> Gateway:
+        spec, routes, policies = rules_of(project)
+        return Gateway(
             spec,
             routes,
             self._registry,
             clock=self._clock,
-            services={service.name: service.policy for service in self._project.services},
+            services=policies,
             observer=self._observation.requests,
         )
-        return self._gateway
 
     async def _open_dashboard(self) -> None:
         """Serve the page; a port that is taken costs the page, not the stack."""

@@ -22,7 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
-    from msctl.model import Snapshot
+    from msctl.model import ReloadResult, Snapshot
 
 UP_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 60.0
@@ -48,7 +48,7 @@ class RunningStack:
         """
         for found in self.snapshot().services:
             if found.name == service and found.addresses:
-                return found.addresses[0]
+                return found.addresses[0].removeprefix("http://")
         raise LookupError(f"the service {service!r} has no address of its own")
 
     def url(self, path: str = "/", *, service: str = "gateway") -> str:
@@ -70,6 +70,10 @@ class RunningStack:
     def scale(self, **counts: int) -> None:
         """Run so many instances of each; returns when they are ready."""
         self._client.scale(counts)
+
+    def reload(self) -> ReloadResult:
+        """Take up what was edited in the project's folder; returns what came of it."""
+        return self._client.reload()
 
     def logs(self, *services: str) -> list[str]:
         """What these services (all, if none is named) have written so far, line by line."""

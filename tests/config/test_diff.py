@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from msctl.config.diff import Changes, diff
+from msctl.config.diff import Changes, diff, with_edited, without
 from msctl.model import BrokerMode
 from msctl.specs import (
     BrokerSpec,
@@ -104,3 +104,68 @@ def test_another_broker_restarts_everything() -> None:
 def test_another_mode_at_the_same_url_restarts_no_service() -> None:
     changes = diff(PROJECT, replace(PROJECT, broker=replace(PROJECT.broker, mode=BrokerMode.LOCAL)))
     assert changes == Changes(broker=True)
+
+
+MOVED = GatewaySpec(port=9090)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "edited", "expected"),
+    [
+        (PROJECT, PROJECT, (), Changes()),
+        (PROJECT, PROJECT, ("users",), Changes(restarted=("users",))),
+        (PROJECT, with_services(USERS), ("orders",), Changes(removed=("orders",))),
+        (
+            PROJECT,
+            with_services(USERS, replace(ORDERS, replicas=2)),
+            ("orders", "users"),
+            Changes(restarted=("users", "orders")),
+        ),
+        (
+            PROJECT,
+            with_services(replace(USERS, routes=()), ORDERS),
+            ("users",),
+            Changes(restarted=("users",)),
+        ),
+    ],
+)
+def test_edited_source_restarts_its_service(
+    old: Project, new: Project, edited: tuple[str, ...], expected: Changes
+) -> None:
+    assert with_edited(diff(old, new), old, new, edited) == expected
+
+
+GATED = ServiceSpec("gateway", port=8080)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (None, GatewaySpec(), Changes(added=("gateway",), gateway=True)),
+        (GatewaySpec(), None, Changes(removed=("gateway",), gateway=True)),
+        (GatewaySpec(), MOVED, Changes(restarted=("gateway",), gateway=True)),
+        (GatewaySpec(), GatewaySpec(retries=3), Changes(gateway=True)),
+    ],
+)
+def test_the_gateway_starts_anew_only_where_it_moves(
+    before: GatewaySpec | None, after: GatewaySpec | None, expected: Changes
+) -> None:
+    old, new = (
+        with_services(*((USERS, GATED) if spec is not None else (USERS,)), gateway=spec)
+        for spec in (before, after)
+    )
+    assert with_edited(diff(old, new), old, new, ()) == expected
+
+
+def test_what_could_not_be_had_runs_as_before_by_the_new_rules() -> None:
+    edited = replace(USERS, app="a:c", port=2, routes=(), stop_timeout=1.0)
+    kept = without(PROJECT, with_services(edited, ORDERS), ["users"])
+    assert kept.service("users") == replace(USERS, routes=(), stop_timeout=1.0)
+    assert kept.service("orders") == ORDERS
+    old, new = (
+        with_services(GATED),
+        with_services(replace(GATED, port=9090), gateway=replace(MOVED, retries=7)),
+    )
+    kept = without(old, new, ["gateway", "unknown"])
+    assert kept.gateway == GatewaySpec(retries=7)
+    assert kept.service("gateway") == GATED

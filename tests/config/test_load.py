@@ -198,7 +198,7 @@ def test_a_service_takes_the_defaults_of_the_model(service: Callable[[str], Serv
         ("stop_timeout = 0.25", "stop_timeout", 0.25),
         ("success_exit_codes = [3, 143]", "success_exit_codes", (3, 143)),
         ('env = { A = "x", N = 1, F = 1.5, B = true }', "env", {"A": "x", "N": "1", "F": "1.5", "B": "true"}),
-        ('url = "https://host:1/base"', "url", "https://host:1/base"),
+        ('url = "http://[::1]:1/"', "url", "http://[::1]:1/"),
         ("oneshot = true", "oneshot", True),
         ("liveness = true", "liveness", True),
         ('start_timeout = "1h"', "start_timeout", 3600.0),
@@ -442,7 +442,22 @@ BAD_KEYS = [
     ('env = { "A B" = "1" }', "env.A B: expected the name of a variable: letters, digits and underscores"),
     ("env = { A = [1] }", "env.A: expected a string, found a list"),
     ('env = { A = "\\u0000" }', "env.A: a variable cannot hold a NUL character"),
-    ('url = "far:1"', 'url: expected a URL such as "http://127.0.0.1:8081", found "far:1"'),
+    (
+        'url = "far:1"',
+        'url: expected an address such as "http://127.0.0.1:8081", without a path, found "far:1"',
+    ),
+    (
+        'url = "https://far:1"',
+        'url: expected an address such as "http://127.0.0.1:8081", without a path, found "https://far:1"',
+    ),
+    (
+        'url = "http://u:secret@far:1"',
+        'url: expected an address such as "http://127.0.0.1:8081", without a path, found "http://u:***@far:1"',
+    ),
+    (
+        'url = "http://far:70000"',
+        'url: expected an address such as "http://127.0.0.1:8081", without a path, found "http://far:70000"',
+    ),
     ('app = "shop"', 'app: expected an import path such as "shop.orders:create_app", found "shop"'),
     ("replicas = 2", "replicas: 2 instances of a hosted service would share one process"),
     ('health = "${NOWHERE}"', "health: the variable NOWHERE is not set"),
@@ -466,6 +481,11 @@ def test_a_bad_value_is_named_with_its_line(
     ("text", "message"),
     [
         ("[services.one]", "msctl.toml:1: services.one: a service needs what it runs"),
+        (
+            '[services.a]\nurl = "http://far:1"\n[services.b]\ncommand = "x"\n'
+            'depends_on = { a = "completed" }',
+            "msctl.toml:5: services.b.depends_on.a: a runs elsewhere, and nobody tells when it has completed",
+        ),
         (
             f'[services.one]\n{APP}command = "x"',
             "msctl.toml:3: services.one.command: a service has either app or command, not both",
@@ -579,6 +599,7 @@ def test_a_bad_file_is_told_with_its_line(
         f'[services.one]\n{APP}port = 1\nhost = "127.0.0.2"\n[services.two]\n{APP}port = 1',
         f"[services.one]\n{APP}port = 0\n[services.two]\n{APP}port = 0",
         f'[services.one]\n{APP}port = 1\nurl = "http://far:1"\n[services.two]\n{APP}port = 1',
+        '[services.one]\nurl = "http://far:1"',
         f'[services.one]\n{APP}port = 5672\n[broker]\nurl = "amqp://far/"',
         f'[services.one]\n{APP}routes = ["/a", {{ path = "/a", methods = ["POST"] }}]',
         f'[services.one]\n{APP}routes = ["/a", {{ path = "/a", exact = true }}]',

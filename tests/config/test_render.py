@@ -39,7 +39,7 @@ success_exit_codes = [3]
 ready_log = '^"up"\d\$'
 [services.three]
 command = "sleep 1"
-url = "http://u:secret@far:1"
+url = "http://far:1"
 [[services.three.routes]]
 path = "/{id}"
 rewrite = "/there"

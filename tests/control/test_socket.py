@@ -22,6 +22,7 @@ from msctl.model import (
     Kind,
     LogLine,
     LogQuery,
+    ReloadResult,
     ServiceSnapshot,
     Snapshot,
     State,
@@ -79,6 +80,10 @@ class View:
         self.asked.append(("scale", dict(counts)))
         return await self.snapshot()
 
+    async def reload(self) -> ReloadResult:
+        self.asked.append(("reload",))
+        return ReloadResult(added=("new",), failed={"users": "exit 1"})
+
     async def purge_queue(self, name: str) -> int:
         self.asked.append(("purge_queue", name))
         return 3
@@ -123,6 +128,7 @@ async def test_verbs_arrive_with_their_arguments(client: ControlClient, view: Vi
     await far(lambda: client.stop(["users", "hello"]))
     await far(lambda: client.restart([]))
     await far(lambda: client.scale({"users": 3}))
+    assert await far(client.reload) == ReloadResult(added=("new",), failed={"users": "exit 1"})
     assert await far(lambda: client.purge_queue("hello")) == 3
     assert await far(lambda: client.delete_queue("hello")) == 4
     await far(lambda: client.shutdown(2.5))
@@ -131,6 +137,7 @@ async def test_verbs_arrive_with_their_arguments(client: ControlClient, view: Vi
         ("stop", ("users", "hello")),
         ("restart", (), True),
         ("scale", {"users": 3}),
+        ("reload",),
         ("purge_queue", "hello"),
         ("delete_queue", "hello"),
         ("shutdown", 2.5),

@@ -25,6 +25,7 @@ from msctl.model import (
     LogLine,
     LogQuery,
     PeekedMessage,
+    ReloadResult,
     ServiceSnapshot,
     Snapshot,
     SpanKind,
@@ -80,6 +81,9 @@ class System:
             raise UsageError("less than none", hint="give a number from 0 up")
         self.done.append(f"scale {dict(counts)}")
         return await self.snapshot()
+
+    async def reload(self) -> ReloadResult:
+        return ReloadResult()
 
     async def purge_queue(self, name: str) -> int:
         raise AssertionError

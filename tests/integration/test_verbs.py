@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,32 @@ def test_serve_runs_the_gateway_in_front_of_services_elsewhere(course: Course) -
             assert request(course.url("/hello")).status == 503
 
 
+def test_a_service_elsewhere_is_used_and_shown_and_its_absence_does_not_keep_the_rest_down(
+    own: Course,
+) -> None:
+    write(own, "[services.far]\n" + f'routes = ["/users"]\nurl = "http://127.0.0.1:{own.users}"\n')
+    own.msctl.env["MSCTL_GATEWAY_PORT"] = str(own.gateway)
+    started = own.msctl.ok("up", "-d")
+    assert f"unhealthy  http://127.0.0.1:{own.users}: connection refused" in started
+    assert request(own.url("/users")).status == 503
+    refused = own.msctl.run("serve", "far", "--port", "0")
+    assert refused.returncode == 1
+    assert "elsewhere" in refused.stderr
+    elsewhere = own.msctl.folder / "elsewhere"
+    elsewhere.mkdir()
+    script = "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(elsewhere), str(own.users)
+    (elsewhere / "users").write_text("here")
+    with subprocess.Popen([sys.executable, *script], stderr=subprocess.DEVNULL) as server:
+        try:
+            own.msctl.ok("wait", "far", "--timeout", "30s")
+            assert request(own.url("/users")).body == b"here"
+            assert own.msctl.states()["far"] == "ready"
+            assert "far: stopped" in own.msctl.ok("stop", "far")
+            assert request(own.url("/users")).status == 503
+        finally:
+            server.kill()
+
+
 def test_serve_says_what_it_cannot_run(own: Course) -> None:
     assert own.msctl.run("serve", "nobody", "--port", "0").returncode == 4
     assert own.msctl.run("serve", "producer").returncode == 2
@@ -280,6 +307,14 @@ def test_serve_says_what_it_cannot_run(own: Course) -> None:
     )
     told = own.msctl.run("serve", "cmd", "--port", "123")
     assert (told.returncode, told.stdout) == (7, "123 hi\n")
+
+
+def test_serve_fills_in_the_words_of_a_command(own: Course) -> None:
+    write(
+        own,
+        '[services.cmd]\ncommand = "echo $PORT $${PORT}0 $GREETING $NOBODY $$$$PORT"\nenv.GREETING = "a b"\n',
+    )
+    assert own.msctl.ok("serve", "cmd", "--port", "123") == "123 1230 a b $NOBODY $PORT\n"
 
 
 def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:

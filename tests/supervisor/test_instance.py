@@ -85,7 +85,7 @@ class Stage:
             changed=lambda instance: self.check(),
         )
 
-    def make(self) -> Played:
+    def make(self, _spec: ServiceSpec) -> Played:
         assert all(w.gone for w in self.workers), "a second copy was started beside the first"
         self.workers.append(Played(next(self.refusals, False)))
         return self.workers[-1]
@@ -234,7 +234,7 @@ async def test_a_defect_of_ours_is_one_services_failure() -> None:
     class OopsError(Exception):
         pass
 
-    def broken() -> Played:
+    def broken(_spec: ServiceSpec) -> Played:
         raise OopsError("oops")
 
     stage.instance._make = broken

@@ -36,6 +36,7 @@ VERBS = {
     "start": "lifecycle:start",
     "stop": "lifecycle:stop",
     "restart": "lifecycle:restart",
+    "reload": "reload:reload",
     "wait": "watching:wait",
     "events": "watching:events",
     "send": "messaging:send",

@@ -37,6 +37,7 @@ def start_detached(
     lock: StackLock,
     *,
     wait: bool,
+    watch: bool,
     timeout: float | None,
 ) -> None:
     """Start the stack behind us and return once it is ready, or at once where `wait` is False.
@@ -50,7 +51,7 @@ def start_detached(
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _child(settings, project, paths, names, writing)
+        _child(settings, project, paths, names, writing, watch=watch)
     os.close(writing)
     lock.forget()
     try:
@@ -144,7 +145,15 @@ class _Audience:
             os.write(self._writing, stage + b"\n")
 
 
-def _child(settings: Settings, project: Project, paths: StackPaths, names: list[str], writing: int) -> None:
+def _child(
+    settings: Settings,
+    project: Project,
+    paths: StackPaths,
+    names: list[str],
+    writing: int,
+    *,
+    watch: bool,
+) -> None:
     """Become the stack; never returns."""
     code = int(ExitCode.FAILED)
     try:
@@ -154,7 +163,7 @@ def _child(settings: Settings, project: Project, paths: StackPaths, names: list[
         try:
             from msctl.cli.launch import run_stack
 
-            run_stack(settings, project, paths, names, audience)
+            run_stack(settings, project, paths, names, audience, watch=watch)
             code = int(ExitCode.OK)
         except MsctlError as error:
             document = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}

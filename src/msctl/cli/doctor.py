@@ -91,7 +91,9 @@ def _ports(project: Project, paths: StackPaths) -> Iterator[Finding]:
     if is_locked(paths):
         yield Finding("ports", Verdict.OK, "the stack of this project is running and has its ports")
         return
-    for address, name in sorted({(Address(s.host, s.port), s.name) for s in project.services if s.port}):
+    for address, name in sorted(
+        {(Address(s.host, s.port), s.name) for s in project.services if s.port and s.url is None}
+    ):
         try:
             probe_free(address, name)
         except PortTakenError as error:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from msctl.model import Event, LogLine, LogQuery, ServiceSnapshot, Snapshot, State
+from msctl.model import Event, Kind, LogLine, LogQuery, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
@@ -116,6 +116,8 @@ def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
     width = max(len(service.name) for service in snapshot.services)
     for service in snapshot.services:
         where = ", ".join(links(service)) or ", ".join(service.routes)
+        if service.kind is Kind.REMOTE and service.reason:
+            where += f": {printable(service.reason)}"
         state = _state(service.state, colours(stream))
         stream.write(f"{service.name:<{width}}  {state:<9}  {where}".rstrip() + "\n")
     broker = snapshot.broker
@@ -129,13 +131,14 @@ def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
 
 
 def failures(snapshot: Snapshot, names: Sequence[str] = ()) -> list[ServiceSnapshot]:
-    """The services (of these, if any are named) that should run and do not."""
+    """The services (of these, if any are named) that should run here and do not."""
     from fnmatch import fnmatchcase
 
     return [
         service
         for service in snapshot.services
         if service.state not in _SETTLED
+        and service.kind is not Kind.REMOTE
         and (not names or any(fnmatchcase(service.name, name) for name in names))
     ]
 
@@ -153,6 +156,8 @@ def print_failures(snapshot: Snapshot, client: ControlClient, names: Sequence[st
 
 def links(service: ServiceSnapshot) -> list[str]:
     """Where the service answers, as something to click on."""
+    if service.kind is Kind.REMOTE:
+        return list(service.addresses)
     return [f"http://{address}" for address in service.addresses]
 
 

@@ -75,12 +75,14 @@ class _Audience:
 
 def _become(spec: ServiceSpec, host: str | None, port: int | None) -> None:
     """Replace this process by the service's own program; returns never."""
+    from msctl.supervisor.environment import fill_in
+
     env = {**os.environ, **spec.env}
     if host is not None:
         env["HOST"] = host
     if port is not None or spec.port is not None:
         env["PORT"] = str(spec.port if port is None else port)
-    command = spec.command or ()
+    command = fill_in(spec.command or (), env)
     if spec.cwd is not None:
         os.chdir(spec.cwd)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ class Settings:
     file: Path | None = None
     project: str | None = None
     env_file: Path | None = None
+    copy: str | None = None
+    """What an isolated copy's name has behind the project's own."""
 
     @property
     def _overrides(self) -> dict[str, str]:
@@ -42,13 +44,18 @@ class Settings:
         """The whole configuration. Raises ConfigError."""
         from msctl.config.load import load
 
-        return load(
+        resolved = load(
             file=self.file,
             cwd=Path.cwd(),
             env=os.environ,
             env_file=self.env_file,
             overrides=self._overrides,
         )
+        if self.copy is None:
+            return resolved
+        from msctl.config.isolate import isolated
+
+        return replace(resolved, project=isolated(resolved.project, self.copy))
 
     def identify(self) -> tuple[str, StackPaths]:
         """The project's name and where its stack keeps its files, without reading all of it."""

@@ -42,7 +42,7 @@ def topology(project: Project) -> Topology:
         Node(
             spec.name,
             GATEWAY if spec.name == GATEWAY else spec.kind.value,
-            f"{spec.host}:{spec.port}" if spec.port else "",
+            spec.url or (f"{spec.host}:{spec.port}" if spec.port else ""),
         )
         for spec in project.services
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -60,6 +61,15 @@ def up(
             envvar="MSCTL_UP_ABORT_ON_FAILURE", help="End, with exit code 1, if a service does not start."
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            envvar="MSCTL_UP_WATCH",
+            help="Reload when msctl.toml, .env or a source is edited.",
+        ),
+    ] = False,
     log_format: Annotated[
         LogFormat,
         typer.Option(envvar="MSCTL_UP_LOG_FORMAT", help="Log lines for people, or one JSON document each."),
@@ -82,31 +92,28 @@ def up(
 
     settings: Settings = ctx.obj
     timeout = None if wait_timeout is None else parse_duration(wait_timeout, "--wait-timeout")
+    if isolate:
+        from secrets import token_hex
+
+        settings = replace(settings, copy=token_hex(2))
     project = settings.load().project
     if isolate:
-        project = _isolated(project)
+        reach = f"msctl --project {project.name} status"
+        sys.stderr.write(f"this copy is the project {project.name!r}; reach it with: {reach}\n")
     paths = stack_paths(project.name, project.root, os.environ)
     names = services or []
     paths.prepare()
     lock = StackLock.acquire(paths)
     if lock is None:
+        if watch:
+            sys.stderr.write("--watch counts when a stack is started; for once there is: msctl reload\n")
         _join(settings, project, paths, names)
     elif detach:
-        start_detached(settings, project, paths, names, lock, wait=wait, timeout=timeout)
+        start_detached(settings, project, paths, names, lock, wait=wait, watch=watch, timeout=timeout)
     else:
-        _foreground(settings, project, paths, names, log_format, abort_on_failure=abort_on_failure)
-
-
-def _isolated(project: Project) -> Project:
-    from secrets import token_hex
-
-    from msctl.config.isolate import isolated
-
-    project = isolated(project, token_hex(2))
-    sys.stderr.write(
-        f"this copy is the project {project.name!r}; reach it with: msctl --project {project.name} status\n"
-    )
-    return project
+        _foreground(
+            settings, project, paths, names, log_format, abort_on_failure=abort_on_failure, watch=watch
+        )
 
 
 def _join(settings: Settings, project: Project, paths: StackPaths, names: list[str]) -> None:
@@ -156,11 +163,12 @@ def _foreground(
     log_format: LogFormat,
     *,
     abort_on_failure: bool,
+    watch: bool,
 ) -> None:
     from msctl.cli.launch import run_stack
 
     terminal = _Terminal(project, log_format, abort_on_failure=abort_on_failure)
-    run_stack(settings, project, paths, names, terminal)
+    run_stack(settings, project, paths, names, terminal, watch=watch)
     if terminal.aborted:
         raise MsctlError("not every service could be started", hint="the reasons are above")
 

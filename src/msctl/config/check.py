@@ -47,10 +47,11 @@ def check_project(project: Project, top: Place) -> None:
 
 
 def _check_service(spec: ServiceSpec, place: Place) -> None:
-    if spec.app is None and spec.command is None:
+    if spec.app is None and spec.command is None and spec.url is None:
         raise place.error(
             "a service needs what it runs",
-            hint='Set app = "module:attribute" (an aiohttp application) or command = "program arguments".',
+            hint='Set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
+            'or url = "http://host:port", if it runs elsewhere.',
         )
     if spec.app is not None and spec.command is not None:
         raise (place / "command").error("a service has either app or command, not both")
@@ -152,6 +153,11 @@ def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> No
                 raise at.error(
                     f'there is no service "{dependency.service}"',
                     hint=did_you_mean(dependency.service, services),
+                )
+            if dependency.condition is Condition.COMPLETED and target.url is not None:
+                raise at.error(
+                    f"{target.name} runs elsewhere, and nobody tells when it has completed",
+                    hint='Wait for "ready", or take its url out.',
                 )
             if dependency.condition is Condition.COMPLETED and not target.oneshot:
                 raise at.error(

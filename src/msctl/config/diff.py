@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 
 from msctl.model import GATEWAY
 from msctl.specs import Project, ServiceSpec
@@ -26,8 +26,9 @@ _LIVE |= {"liveness", "oneshot", "policy"}
 class Changes:
     """Names of services, each in one of the first five, in the order of declaration.
 
-    `restarted` need new instances; `scaled` only more or fewer; `updated` only go by new rules.
-    `gateway` and `broker` say whether their own settings changed (or the gateway came or went).
+    `restarted` need new instances; `scaled` only more or fewer; `updated` only go by new rules. The
+    gateway is among them only in what `with_edited` gives. `gateway` and `broker` say whether their
+    own settings changed (or the gateway came or went).
     """
 
     added: tuple[str, ...] = ()
@@ -69,6 +70,51 @@ def diff(old: Project, new: Project) -> Changes:
         gateway=old.gateway != new.gateway,
         broker=broker,
     )
+
+
+def with_edited(changes: Changes, old: Project, new: Project, edited: Collection[str]) -> Changes:
+    """The changes, with the services whose source was edited and the gateway in their places.
+
+    The gateway needs a new instance only where it moves; its settings change while it serves.
+    """
+    restarted = {*changes.restarted, *edited} - {*changes.added, *changes.removed}
+    added, removed = set(changes.added), set(changes.removed)
+    before, after = old.gateway, new.gateway
+    if before is None and after is not None:
+        added.add(GATEWAY)
+    elif before is not None and after is None:
+        removed.add(GATEWAY)
+    elif before is not None and after is not None and (before.host, before.port) != (after.host, after.port):
+        restarted.add(GATEWAY)
+    return replace(
+        changes,
+        added=_ordered(new, added),
+        removed=_ordered(old, removed),
+        restarted=_ordered(new, restarted),
+        scaled=_ordered(new, set(changes.scaled) - restarted),
+        updated=_ordered(new, set(changes.updated) - restarted),
+    )
+
+
+def without(old: Project, new: Project, names: Collection[str]) -> Project:
+    """What runs where `new` could not be had for some services: they run as in `old`, by the new rules."""
+    services = tuple(
+        _kept(old.service(spec.name), spec) if spec.name in names else spec for spec in new.services
+    )
+    gateway = new.gateway
+    if GATEWAY in names and gateway is not None and old.gateway is not None:
+        gateway = replace(gateway, host=old.gateway.host, port=old.gateway.port)
+    return replace(new, services=services, gateway=gateway)
+
+
+def _kept(old: ServiceSpec | None, new: ServiceSpec) -> ServiceSpec:
+    if old is None:
+        return new
+    return replace(old, **{name: getattr(new, name) for name in _LIVE})
+
+
+def _ordered(project: Project, names: Collection[str]) -> tuple[str, ...]:
+    return tuple(spec.name for spec in project.services if spec.name in names)
 
 
 def _declared(project: Project) -> Mapping[str, ServiceSpec]:

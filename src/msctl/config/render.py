@@ -81,10 +81,6 @@ def redacted(project: Project) -> Project:
         project,
         broker=replace(project.broker, url=without_password(project.broker.url)),
         dashboard=replace(project.dashboard, password=password),
-        services=tuple(
-            spec if spec.url is None else replace(spec, url=without_password(spec.url))
-            for spec in project.services
-        ),
     )
 
 

@@ -19,7 +19,6 @@ from msctl.config.values import (
     EXIT_CODES,
     FOLDER,
     HOST,
-    HTTP_URL,
     NAME,
     NETWORKS,
     OPTIONAL_PATH,
@@ -29,6 +28,7 @@ from msctl.config.values import (
     RATE,
     REPLICAS,
     SECRET,
+    SERVICE_URL,
     SHARE,
     SIZE,
     URL_PATH,
@@ -89,14 +89,21 @@ SERVICE = Section(
             APP,
             "Hosted: an aiohttp application, or a factory of one, imported from the project's folder.",
         ),
-        Key("command", COMMAND, "Any program; `$PORT` and the like are set for it. Either this or `app`."),
+        Key(
+            "command",
+            COMMAND,
+            "Any program, without a shell. `$PORT` and the like, from its environment, are filled in when it "
+            "starts (with braces: `$${PORT}`; a dollar sign is `$$$$`); the script after `sh -c` is left to "
+            "the shell.",
+        ),
         Key("host", HOST, "The address on which the service listens."),
         Key("port", PORT, "Its own listener; 0 takes a free one. Without it, only the gateway leads to it."),
         Key("routes", ROUTES, "What the gateway sends here."),
         Key(
             "depends_on",
             DEPENDS_ON,
-            "Services that must be `started`, `ready` (the default) or `completed` first.",
+            "Services that must be `started`, `ready` (the default) or `completed` first. One that runs "
+            "elsewhere is asked once and not waited for.",
         ),
         Key("autostart", BOOLEAN, "Whether a bare `msctl up` starts it."),
         Key("replicas", REPLICAS, "How many instances run."),
@@ -119,7 +126,7 @@ SERVICE = Section(
         Key("cwd", FOLDER, "The folder that it runs in, from the project's own."),
         Key(
             "url",
-            HTTP_URL,
+            SERVICE_URL,
             "Where it runs instead of here: the gateway and its dependents go to this address.",
         ),
     ),

@@ -36,7 +36,7 @@ _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _HOST = r"[A-Za-z0-9._:%-]+"
 _HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
 _ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
-_HTTP_URL = r"https?://[^\s/?#]+(?:/[^\s?#]*)?"
+_SERVICE_URL = r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
 _AMQP_URL = r"amqps?://[^\s/?#]*(?:/\S*)?"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PROJECT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
@@ -311,6 +311,19 @@ def amqp_url(raw: object, place: Place) -> str:
     return value
 
 
+def service_url(raw: object, place: Place) -> str:
+    import urllib.parse
+
+    value = text(raw, place)
+    try:
+        usable = re.fullmatch(_SERVICE_URL, value) and urllib.parse.urlsplit(value).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise MismatchError(f'expected {SERVICE_URL.expected}, found "{without_password(value)}"')
+    return value
+
+
 def number(low: float, high: float) -> Callable[[object, Place], float]:
     def parse(raw: object, _place: Place) -> float:
         if isinstance(raw, str):
@@ -380,7 +393,7 @@ ENVIRONMENT = Type("a table of variables", environment, dict, is_table=True)
 HEADERS = Type("a table of header names and values", headers, dict, is_table=True)
 PATTERN = Type("a regular expression", pattern)
 URL_PATH = Type('a path that starts with "/"', url_path)
-HTTP_URL = Type('a URL such as "http://127.0.0.1:8081"', matching(_HTTP_URL))
+SERVICE_URL = Type('an address such as "http://127.0.0.1:8081", without a path', service_url)
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
 FOLDER = Type("a folder", folder, str)
 POSITIVE = Type("a whole number from 1", integer(1, 10**9))

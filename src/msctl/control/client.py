@@ -15,7 +15,7 @@ import msgspec
 from msctl.control.http import Answer, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model import Event, LogLine, LogQuery, Snapshot, Trace, TraceQuery, TraceSummary
+from msctl.model import Event, LogLine, LogQuery, ReloadResult, Snapshot, Trace, TraceQuery, TraceSummary
 
 T = TypeVar("T")
 
@@ -74,6 +74,9 @@ class ControlClient:
 
     def scale(self, counts: Mapping[str, int]) -> Snapshot:
         return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})
+
+    def reload(self) -> ReloadResult:
+        return self._call("POST", "/v1/reload", ReloadResult)
 
     def purge_queue(self, name: str) -> int:
         return self._call("POST", "/v1/queues/purge", int, {"name": name})

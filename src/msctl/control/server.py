@@ -86,6 +86,7 @@ class ControlServer:
                 web.post("/v1/stop", self._stop),
                 web.post("/v1/restart", self._restart),
                 web.post("/v1/scale", self._scale),
+                web.post("/v1/reload", self._reload),
                 web.post("/v1/queues/purge", self._purge_queue),
                 web.post("/v1/queues/delete", self._delete_queue),
                 web.post("/v1/shutdown", self._shutdown),
@@ -141,6 +142,9 @@ class ControlServer:
     async def _scale(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, Counts)
         return _json(await self._view.scale(body.counts))
+
+    async def _reload(self, _request: web.Request) -> web.StreamResponse:
+        return _json(await self._view.reload())
 
     async def _purge_queue(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, Queue)

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -63,19 +63,12 @@ class Gateway:
         log: logging.Logger | None = None,
         identity: str | None = None,
     ) -> None:
-        self.spec = spec
         self.pseudonym = f"msctl-{identity or secrets.token_hex(4)}"
         self._clock = clock
         self._now = clock.monotonic
         self._log = log or logging.getLogger("msctl.gateway")
         self._observer = observer
-        self._sample = spec.access_log_sample
-        policies = services or {}
-        environ = os.environ if environ is None else environ
-        self._table = RouteTable(routes)
-        known = [settings(spec, route, _policy(policies, route.service), clock, environ) for route in routes]
-        self._planner = Planner(self._table, known, Trust.of(spec.trusted_peers), self.pseudonym, spec)
-        self._services = tuple(dict.fromkeys(route.service for route in routes if route.service))
+        self._environ = os.environ if environ is None else environ
         self._targets = Targets(
             spec,
             registry,
@@ -83,13 +76,39 @@ class Gateway:
             balancer=Balancer(),
             observer=observer,
             log=self._log,
-            pool_size=lambda service: first(_policy(policies, service).pool_size, spec.pool_size),
+            pool_size=_pool_sizes(spec, services or {}),
         )
-        self._proxy = Proxy(spec, self._targets, clock, observer, self._log)
+        self.reconfigure(spec, routes, services)
         self._watch: Watch | None = None
         self._draining = False
         self._active = 0
         self._idle: asyncio.Event | None = None
+
+    def reconfigure(
+        self,
+        spec: GatewaySpec,
+        routes: Sequence[RouteSpec],
+        services: Mapping[str, UpstreamPolicy] | None = None,
+    ) -> None:
+        """Go by these from the next request on; those under way end by what they began with.
+
+        Connections and breakers stay; retry budgets and rate limits begin anew. Where it listens is
+        not its own affair. Raises ConfigError as the constructor does; then nothing has changed.
+        """
+        policies = services or {}
+        table = RouteTable(routes)
+        known = [
+            settings(spec, route, _policy(policies, route.service), self._clock, self._environ)
+            for route in routes
+        ]
+        planner = Planner(table, known, Trust.of(spec.trusted_peers), self.pseudonym, spec)
+        self.spec = spec
+        self._sample = spec.access_log_sample
+        self._table = table
+        self._planner = planner
+        self._services = tuple(dict.fromkeys(route.service for route in routes if route.service))
+        self._targets.limit(spec, _pool_sizes(spec, policies))
+        self._proxy = Proxy(spec, self._targets, self._clock, self._observer, self._log)
 
     async def startup(self) -> None:
         """Get ready to handle requests, on the loop that runs."""
@@ -256,6 +275,10 @@ class Gateway:
         fields: list[Field] = problem.headers(self.pseudonym)
         body = problem.body(self.pseudonym, edits.request_id)
         return await down.answer(problem.status, problem.title.encode(), edits.sign(fields), body)
+
+
+def _pool_sizes(spec: GatewaySpec, policies: Mapping[str, UpstreamPolicy]) -> Callable[[str], int]:
+    return lambda service: first(_policy(policies, service).pool_size, spec.pool_size)
 
 
 def _policy(policies: Mapping[str, UpstreamPolicy], service: str) -> UpstreamPolicy:

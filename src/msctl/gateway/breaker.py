@@ -31,15 +31,19 @@ class Breaker:
 
     def __init__(self, clock: Clock, *, failures: int = 5, open_for: float = 5.0, cap: float = 60.0) -> None:
         self._clock = clock
-        self._failures = failures
-        self._open_for = open_for
-        self._cap = cap
+        self.limit(failures, open_for, cap)
         self._in_row = 0
         self._ejections = 0
         self._until: float | None = None
         self._probing = False
         self.pristine = True
         """Whether there is nothing to remember: closed, and no failure since the last success."""
+
+    def limit(self, failures: int, open_for: float, cap: float) -> None:
+        """Go by these from now on; what it remembers stays."""
+        self._failures = failures
+        self._open_for = open_for
+        self._cap = cap
 
     @property
     def state(self) -> BreakerState:

@@ -232,6 +232,11 @@ class Pool:
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def limit(self, size: int, idle: float) -> None:
+        """Go by these from now on; connections that are one too many close when they are given back."""
+        self._size = size
+        self._idle_for = idle
+
     @property
     def open(self) -> int:
         return len(self._open) + self._connecting
@@ -289,7 +294,7 @@ class Pool:
 
     def release(self, connection: Connection, now: float) -> None:
         """Give a connection back: to be used again where its exchange ended cleanly."""
-        if self._closed or not connection.reusable:
+        if self._closed or not connection.reusable or self.open > self._size:
             self._forget(connection)
         else:
             connection.rest()

@@ -243,6 +243,9 @@ class HostedUpstream:
         request.gateway_sockets = self._sockets
         return request
 
+    def limit(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
+        """Nothing of the kind is between the gateway and an application in its own process."""
+
     async def drain(self) -> None:
         for socket in list(self._sockets):
             if not socket.closed:

@@ -63,6 +63,10 @@ class RemoteUpstream:
     def pool_waiting(self) -> int:
         return self._pool.waiting
 
+    def limit(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
+        self._pool.limit(pool_size, pool_idle)
+        self._retry_body = retry_body
+
     async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
         body = out.body

@@ -89,6 +89,17 @@ class Targets:
         self._known: dict[str, tuple[tuple[Endpoint, ...], tuple[Instance, ...]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
+    def limit(self, spec: GatewaySpec, pool_size: Callable[[str], int]) -> None:
+        """Go by these from now on; every instance keeps its connections, its load and its breaker's state."""
+        self._spec = spec
+        self._pool_size = pool_size
+        for service, (_, instances) in self._known.items():
+            for instance in instances:
+                instance.breaker.limit(spec.breaker_failures, spec.breaker_open, spec.breaker_cap)
+                instance.upstream.limit(
+                    pool_size=pool_size(service), pool_idle=spec.pool_idle, retry_body=spec.retry_body
+                )
+
     def instances(self, service: str) -> tuple[Instance, ...]:
         endpoints = self._registry.endpoints(service)
         known = self._known.get(service)

@@ -167,6 +167,10 @@ class Upstream(Protocol):
         """
         ...
 
+    def limit(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
+        """Go by these from now on."""
+        ...
+
     async def drain(self) -> None:
         """Ask long-lived exchanges (WebSockets) to end."""
         ...

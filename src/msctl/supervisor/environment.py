@@ -1,11 +1,17 @@
-"""What a service finds in its environment: its own address, the broker, and whom it depends on; pure."""
+"""What a service finds in its environment, and in its command's words where they name it; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 
 from msctl.specs import Project, ServiceSpec
 from msctl.supervisor.ports import Address
+
+_REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<bare>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\})", re.ASCII)
+_SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
+_SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c")
 
 
 def environment(
@@ -34,6 +40,33 @@ def environment(
 def variable(service: str) -> str:
     """The variable that holds a service's URL: USERS_URL; ORDER_ITEMS_URL for order-items."""
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in service).upper() + "_URL"
+
+
+def fill_in(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """The words of a command with each `$NAME` and `${NAME}` replaced from `env`, and `$$` by `$`.
+
+    No shell runs a command, so somebody has to. A name that `env` does not have stays as it is. The
+    script of a shell (the word after its -c) stays whole: the shell has the same variables, may set
+    others, and quotes by its own rules.
+    """
+    script = _script(words)
+    return [word if index == script else _replaced(word, env) for index, word in enumerate(words)]
+
+
+def _script(words: Sequence[str]) -> int | None:
+    """Which word is a shell's script."""
+    if not words or PurePath(words[0]).name not in _SHELLS:
+        return None
+    options = (index for index, word in enumerate(words) if index and _SCRIPT_FOLLOWS.fullmatch(word))
+    return next((index + 1 for index in options), None)
+
+
+def _replaced(word: str, env: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match["bare"] or match["braced"]
+        return "$" if name is None else env.get(name, match[0])
+
+    return _REFERENCE.sub(value, word) if "$" in word else word
 
 
 def _url(spec: ServiceSpec, project: Project, locate: Callable[[str], Address | None]) -> str | None:

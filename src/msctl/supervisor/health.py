@@ -103,7 +103,7 @@ class ProcessChecks:
         while True:
             if schedule.ready:
                 await self.clock.sleep(schedule.pause(self.clock.monotonic()))
-            why = await self._ask()
+            why = None if self.probe is None else await ask(self.probe)
             now = self.clock.monotonic()
             finding = schedule.answer(why is None, now)
             if why is None:
@@ -116,18 +116,6 @@ class ProcessChecks:
             report.failed(why, sick=finding is Finding.SICK)
             if not schedule.ready:
                 await self.clock.sleep(schedule.pause(now))
-
-    async def _ask(self) -> str | None:
-        if self.probe is None:
-            return None
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT):
-                await self.probe()
-        except TimeoutError:
-            return f"no answer within {PROBE_TIMEOUT:g} s"
-        except ProbeError as error:
-            return str(error)
-        return None
 
     async def _ready_line(self, printed: asyncio.Event) -> bool:
         waiting = asyncio.ensure_future(printed.wait())
@@ -153,6 +141,38 @@ class Settling:
         report.passed()
         await asyncio.get_running_loop().create_future()
         raise AssertionError("a future that nobody completes has completed")
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The check of what somebody else runs: never to be replaced, only in use or not."""
+
+    clock: AsyncClock
+    probe: Probe
+
+    async def run(self, report: Report) -> str:
+        failures_left = 1  # what does not answer at first is not there; later it may be having a bad moment
+        while True:
+            why = await ask(self.probe)
+            if why is None:
+                failures_left = FAILURES_TO_SICK
+                report.passed()
+            else:
+                failures_left -= 1
+                report.failed(why, sick=failures_left <= 0)
+            await self.clock.sleep(READY_EVERY if why is None else FAILING_EVERY)
+
+
+async def ask(probe: Probe) -> str | None:
+    """Ask once: None, or what was wrong with the answer."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            await probe()
+    except TimeoutError:
+        return f"no answer within {PROBE_TIMEOUT:g} s"
+    except ProbeError as error:
+        return str(error)
+    return None
 
 
 def tcp_probe(address: Address) -> Probe:

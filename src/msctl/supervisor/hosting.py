@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import traceback
+from collections.abc import Callable
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Endpoint
@@ -42,7 +43,7 @@ class HostedWorker:
         context: ServiceContext,
         *,
         listener: Listener | None,
-        prefixes: tuple[str, ...],
+        prefixes: Callable[[], tuple[str, ...]],
         logs: LogHub,
         clock: AsyncClock,
         instrument: Instrument | None = None,
@@ -55,6 +56,7 @@ class HostedWorker:
         self._clock = clock
         self._instrument = instrument or NoInstrument()
         self._app: HostedApp | None = None
+        self._tenant: Tenant | None = None
         self._dispatched: Handle | None = None
         self._hurry = asyncio.Event()
 
@@ -89,7 +91,9 @@ class HostedWorker:
                 app = await made if inspect.isawaitable(made) else made
                 await app.startup()
             if self._listener is not None:
-                await self._listener.admit(Tenant(name, self._direct(app), self._prefixes))
+                tenant = Tenant(name, self._direct(app), self._prefixes)
+                await self._listener.admit(tenant)
+                self._tenant = tenant
         except MsctlError as error:
             await self._clean(app)
             raise StartError(Outcome(False, error.message, final=True)) from error
@@ -120,8 +124,8 @@ class HostedWorker:
         if app is None:
             return None
         name = self._context.name
-        if self._listener is not None:
-            self._listener.dismiss(name)
+        if self._listener is not None and self._tenant is not None:
+            self._listener.dismiss(self._tenant)
         try:
             # The extra time is for requests that are cancelled to come to their end.
             await within(timeout + 1.0, app.drain(timeout), self._clock, self._hurry)

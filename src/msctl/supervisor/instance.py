@@ -35,7 +35,7 @@ class Instance:
         self,
         spec: ServiceSpec,
         name: str,
-        make: Callable[[], Worker],
+        make: Callable[[ServiceSpec], Worker],
         *,
         clock: AsyncClock,
         registry: Registry,
@@ -49,6 +49,8 @@ class Instance:
         self.state = State.STOPPED
         self.reason = ""
         self.worker: Worker | None = None
+        self.launched_at: float | None = None
+        """When its last start began, in seconds since the epoch."""
         self._make = make
         self._clock = clock
         self._registry = registry
@@ -97,6 +99,18 @@ class Instance:
         if self.worker is not None:
             self.worker.kill()
 
+    def conceal(self, changed: Callable[[Instance], None] | None = None) -> None:
+        """Announce nothing, for another has its name; only `changed` is told."""
+        self._registry = Registry()
+        self._changed = changed or _nobody
+
+    def appear(self, registry: Registry, changed: Callable[[Instance], None]) -> None:
+        """Be the one of its name: what it is now is announced, in one step with what was announced before."""
+        self._registry = registry
+        self._changed = changed
+        self._publish()
+        self._tell()
+
     def wait_for(self, what: str) -> None:
         """Say what the start is waiting for."""
         if self.reason != what:
@@ -110,7 +124,7 @@ class Instance:
 
     def failed(self, reason: str, *, sick: bool) -> None:
         """A probe failed (see worker.Report)."""
-        if sick and self.state is State.READY:
+        if sick and self.state in (State.READY, State.RUNNING):
             self._move(Step.SICK, reason)
         else:
             self.reason = reason
@@ -165,7 +179,8 @@ class Instance:
         """One start of the worker, until it has ended."""
         self._started_at = self._ready_at = None
         try:
-            worker = self.worker = self._make()
+            self.launched_at = self._clock.time()
+            worker = self.worker = self._make(self.spec)
             await worker.start()
         except StartError as error:
             return error.outcome
@@ -232,12 +247,15 @@ class Instance:
         self.state = advance(self.state, step)
         self.reason = reason
         self._since = self._clock.monotonic()
+        self._publish()
+        self._tell()
+
+    def _publish(self) -> None:
         endpoint = self.worker.endpoint if self.worker else None
         if self.state is State.READY and endpoint is not None:
             self._registry.announce(endpoint)
         else:
-            self._registry.withdraw(self.spec.name, self.name, absence(self.state, reason))
-        self._tell()
+            self._registry.withdraw(self.spec.name, self.name, absence(self.state, self.reason))
 
     def _tell(self) -> None:
         self._changed(self)
@@ -247,6 +265,10 @@ class Instance:
         if self.spec.oneshot and policy is RestartPolicy.ALWAYS:
             policy = RestartPolicy.ON_FAILURE
         return Restarts(policy, self._chance)
+
+
+def _nobody(_instance: Instance) -> None:
+    return None
 
 
 _ABSENCES = {

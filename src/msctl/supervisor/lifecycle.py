@@ -27,7 +27,7 @@ class Step(StrEnum):
     PASS = "pass"  # noqa: S105 - a probe that passed
     """It is ready: a probe says so, or an application has started and listens."""
     SICK = "sick"
-    """Its probe failed too often."""
+    """Its probe failed too often; of what runs elsewhere, at once."""
     STOP = "stop"
     """It is told to end, by a user or because it is to be replaced."""
     GONE = "gone"
@@ -57,7 +57,7 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
             Step.STOP: State.STOPPED,
         },
         State.STARTING: {**_ENDINGS, Step.UP: State.RUNNING, Step.PASS: State.READY},
-        State.RUNNING: {**_ENDINGS, Step.PASS: State.READY},
+        State.RUNNING: {**_ENDINGS, Step.PASS: State.READY, Step.SICK: State.UNHEALTHY},
         State.READY: {**_ENDINGS, Step.SICK: State.UNHEALTHY},
         State.UNHEALTHY: {**_ENDINGS, Step.PASS: State.READY},
         State.BACKOFF: {

@@ -42,7 +42,7 @@ class Tenant:
 
     service: str
     handle: Handle
-    prefixes: tuple[str, ...] = ()
+    prefixes: Callable[[], tuple[str, ...]] = tuple
 
 
 class Listener:
@@ -63,6 +63,11 @@ class Listener:
     def address(self) -> Address:
         """Where it listens; the port is the one that was chosen, once a port of 0 has been bound."""
         return self._address
+
+    @property
+    def wanted(self) -> Address:
+        """Where it was to listen; a port of 0 stands for any that is free."""
+        return self._wanted
 
     @property
     def bound(self) -> bool:
@@ -87,17 +92,24 @@ class Listener:
         self._sockets = []
 
     async def admit(self, tenant: Tenant) -> None:
-        """Serve `tenant` from now on, opening the socket if it is the first; raises PortTakenError."""
+        """Serve `tenant` from now on, in the place of the one that stood for its service before.
+
+        Opens the socket for the first; raises PortTakenError.
+        """
         async with self._lock:
             if self._http is None:
                 self.reserve(tenant.service)
                 await self._open(tenant.service)
             self._tenants[tenant.service] = tenant
 
-    def dismiss(self, service: str) -> None:
-        """Give `service` no more requests. After the last one, accept no more connections, close the
+    def dismiss(self, tenant: Tenant) -> None:
+        """Give `tenant` no more requests. After the last one, accept no more connections, close the
         idle ones, and the busy ones after their answer."""
-        if self._tenants.pop(service, None) is None or self._tenants or self._http is None:
+        service = tenant.service
+        if self._tenants.get(service) is not tenant:
+            return  # another has taken its place
+        del self._tenants[service]
+        if self._tenants or self._http is None:
             return
         for server in self._accepting:
             server.close()
@@ -145,7 +157,7 @@ class Listener:
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         tenant = self._choose(request.rel_url.raw_path)
         if tenant is None:
-            known = ", ".join(prefix for t in self._tenants.values() for prefix in t.prefixes)
+            known = ", ".join(prefix for t in self._tenants.values() for prefix in t.prefixes())
             return web.Response(status=404, text=f"404 nothing here serves {request.path}; try {known}\n")
         try:
             return await tenant.handle(request)
@@ -162,7 +174,7 @@ class Listener:
         fitting = [
             (len(prefix), tenant)
             for tenant in self._tenants.values()
-            for prefix in tenant.prefixes
+            for prefix in tenant.prefixes()
             if path == prefix or path.startswith(prefix.rstrip("/") + "/")
         ]
         return max(fitting, key=lambda found: found[0])[1] if fitting else None
@@ -173,18 +185,34 @@ class Listeners:
 
     def __init__(self, project: Project, server: type[web.Server] = web.Server) -> None:
         """`server` speaks HTTP on every one of them: the gateway's refuses what is malformed."""
-        self._project = project
+        self._server = server
         self._by_service: dict[str, Listener] = {}
-        shared: Listener | None = None
+        self._by_service = self.plan(project)
+
+    def plan(self, project: Project) -> dict[str, Listener]:
+        """The listener of each service of `project`: those that there are where the address is the same."""
+        fixed = {listener.wanted: listener for listener in self._by_service.values() if listener.wanted.port}
+        planned: dict[str, Listener] = {}
         for spec in project.services:
             address = address_of(spec, project)
             if address is None or not runs_here(spec):
                 continue
-            if project.gateway and address.port and address.port == project.gateway.port:
-                shared = shared or Listener(address, server)
-                self._by_service[spec.name] = shared
+            former = self._by_service.get(spec.name)
+            if address.port:
+                planned[spec.name] = fixed.setdefault(address, Listener(address, self._server))
+            elif former is not None and former.wanted == address:
+                planned[spec.name] = former
             else:
-                self._by_service[spec.name] = Listener(address, server)
+                planned[spec.name] = Listener(address, self._server)
+        return planned
+
+    def put(self, service: str, listener: Listener | None) -> None:
+        """Let `service` listen there from its next start on."""
+        former = self._by_service.pop(service, None)
+        if listener is not None:
+            self._by_service[service] = listener
+        if former is not None and former not in self._by_service.values():
+            former.release()
 
     def get(self, service: str) -> Listener | None:
         return self._by_service.get(service)

@@ -48,6 +48,12 @@ class Loader:
                 raise ImportPathError(f"module {module_name!r} has no attribute {attribute!r}") from None
         return found
 
+    def forget(self) -> None:
+        """Let the next load import the project's modules anew; what runs keeps the objects that it has."""
+        if self._root is not None:
+            with self._lock:
+                self._forget(self._root)
+
     def close(self) -> None:
         """Forget the project's modules and folder, so that another one in this process finds its own."""
         if self._root is None:
@@ -64,11 +70,14 @@ class Loader:
             sys.path.insert(0, folder)
         importlib.invalidate_caches()
         if any(_stamp(file) != stamp for file, stamp in self._seen.items()):
-            for name, file in _own_modules(root).items():
-                del sys.modules[name]
-                # Python trusts a cached file of the same second and size; an editor can be that quick.
-                Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
-            self._seen.clear()
+            self._forget(root)
+
+    def _forget(self, root: Path) -> None:
+        for name, file in _own_modules(root).items():
+            del sys.modules[name]
+            # Python trusts a cached file of the same second and size; an editor can be that quick.
+            Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+        self._seen.clear()
 
     def _remember(self, root: Path) -> None:
         for file in _own_modules(root).values():

@@ -15,15 +15,18 @@ from pathlib import Path
 from aiohttp import web
 
 from msctl.clock import AsyncClock
+from msctl.config.diff import Changes
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, UsageError
-from msctl.model import GATEWAY, Event, ServiceSnapshot, State
+from msctl.model import GATEWAY, Event, Kind, ServiceSnapshot, State
 from msctl.specs import Condition, Project, ServiceSpec
 from msctl.supervisor import census, graph, specs
 from msctl.supervisor.hosted import HostedFactory, Instrument
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import AT_REST
+from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import Service
+from msctl.supervisor.sources import edited_since, files_of
 from msctl.supervisor.specs import stop_time
 from msctl.supervisor.workers import Workers
 from msctl.telemetry.logs import LogHub
@@ -55,6 +58,7 @@ class Supervisor:
         `instrument` sees the requests and messages of hosted services. Raises
         ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
         """
+        project = specs.as_run(project)
         graph.check(project.services, project.source)
         specs.check(project)
         self._project = project
@@ -124,10 +128,11 @@ class Supervisor:
         chosen = [self._services[name] for name in names] or list(self._services.values())
         for service in chosen:
             service.wanted = False
+            self._wake(service.spec.name)
         tasks: dict[str, asyncio.Task[None]] = {}
 
         async def halt(service: Service) -> None:
-            before = set(self._dependents[service.spec.name])
+            before = set(self._dependents.get(service.spec.name, ()))
             if service.spec.name != GATEWAY:
                 before.add(GATEWAY)  # it takes requests for all of them
             if waiting := [tasks[name] for name in before if name in tasks]:
@@ -158,6 +163,8 @@ class Supervisor:
         inside the stack (it has one instance) and for a count below 0.
         """
         for name, count in counts.items():
+            if self._services[name].spec.kind is Kind.REMOTE:
+                raise UsageError(f"Service {name!r} runs elsewhere and is not scaled from here.")
             if specs.runs_here(self._services[name].spec):
                 raise UsageError(
                     f"Service {name!r} runs inside the stack's own process and cannot be scaled.",
@@ -168,6 +175,55 @@ class Supervisor:
         await asyncio.gather(*(self._resize(self._services[name], count) for name, count in counts.items()))
         if grown := [name for name, count in counts.items() if count]:
             await self.start(grown)
+
+    def edited(self) -> list[str]:
+        """Those of the services that were started whose source was edited since."""
+        found = []
+        for service in self._services.values():
+            times = [i.launched_at for i in service.instances if i.launched_at is not None]
+            if service.wanted and times and edited_since(self._files(service.spec), min(times)):
+                found.append(service.spec.name)
+        return found
+
+    def files(self) -> set[Path]:
+        """The source files of all services, as far as they lie in the project."""
+        return {file for service in self._services.values() for file in self._files(service.spec)}
+
+    def prepare(self, project: Project, changes: Changes) -> Reload:
+        """See that the project can become this one, and bind what that needs.
+
+        Raises ConfigError and PortTakenError; then nothing has changed.
+        """
+        project = specs.as_run(project)
+        graph.check(project.services, project.source)
+        specs.check(project)
+        reload = Reload(
+            self._project,
+            project,
+            changes,
+            services=self._services,
+            workers=self._workers,
+            registry=self._registry,
+            make=self._instance,
+            changed=self._changed,
+            gate=self._gate,
+            change=self._change,
+            wake=self._wake,
+            resize=self._resize,
+            start=self.start,
+        )
+        reload.reserve()
+        return reload
+
+    async def apply(self, reload: Reload) -> Mapping[str, str]:
+        """Carry out what was prepared, but for what is removed; which services failed, and why."""
+        self._project = reload.project
+        self._dependents = {**self._dependents, **graph.dependents(reload.project.services)}
+        try:
+            await reload.apply()
+        finally:
+            self._project = reload.project
+        return reload.failed
 
     async def shutdown(self, timeout: float = 30.0) -> None:
         """Stop everything, dependents first, and kill what is left after `timeout` seconds.
@@ -189,7 +245,7 @@ class Supervisor:
     def kill(self) -> None:
         """End every child and all that they forked, now, without waiting for anything."""
         for service in self._services.values():
-            for instance in service.instances:
+            for instance in (*service.instances, *service.beside):
                 instance.kill()
         if self._workers.guard.pid is not None:
             for mark, pids in census.take().marks.items():
@@ -213,6 +269,10 @@ class Supervisor:
             [self._services[name].spec for name in names if self._services[name].state in AT_REST]
         )
 
+    def _files(self, spec: ServiceSpec) -> frozenset[Path]:
+        root = self._project.root
+        return frozenset() if root is None else files_of(spec, root)
+
     # --- one service --------------------------------------------------------------------------
 
     async def _begin(self, service: Service, *, deps: bool) -> None:
@@ -227,7 +287,9 @@ class Supervisor:
             if service.wanted:
                 return  # it was started again while this stop waited for its dependents
             limit = stop_time(service.spec, self._project) if timeout is None else timeout
-            await asyncio.gather(*(instance.stop(limit) for instance in service.instances))
+            # A reload that was cut short may have left some beside.
+            ending = (*service.instances, *service.beside)
+            await asyncio.gather(*(instance.stop(limit) for instance in ending))
 
     async def _resize(self, service: Service, count: int) -> None:
         async with service.lock:
@@ -280,7 +342,7 @@ class Supervisor:
         return Instance(
             spec,
             name,
-            lambda: self._workers.make(spec, name),
+            lambda declared: self._workers.make(declared, name),
             clock=self._clock,
             registry=self._registry,
             logs=self._logs,

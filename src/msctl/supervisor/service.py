@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from msctl.model import InstanceSnapshot, ServiceSnapshot, State
+from msctl.model import InstanceSnapshot, Kind, ServiceSnapshot, State
 from msctl.specs import Condition, ServiceSpec
 from msctl.supervisor import usage
 from msctl.supervisor.instance import Instance
@@ -22,6 +22,8 @@ class Service:
     instances: list[Instance] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while instances are begun or stopped, so that a start waits for a stop under way."""
+    beside: list[Instance] = field(default_factory=list)
+    """Those that are to take the place of the instances, or had it and are ending; nobody sees them."""
     wanted: bool = False
     """Somebody asked for it and nobody has stopped it since."""
     _meters: dict[str, usage.Meter] = field(default_factory=dict)
@@ -45,6 +47,9 @@ class Service:
         states = {i.state for i in self.instances}
         if not states:
             return False
+        if self.spec.kind is Kind.REMOTE:
+            # Nothing here can bring it up: once it was asked, others have its address, and go on.
+            return states <= {State.READY, State.UNHEALTHY}
         completed = states == {State.EXITED}
         if condition is Condition.COMPLETED:
             return completed

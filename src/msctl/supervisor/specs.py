@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from msctl.errors import ConfigError
 from msctl.model import GATEWAY, Kind
@@ -11,6 +12,24 @@ from msctl.supervisor.ports import Address
 
 _DRAIN_S = 5.0
 _DEFAULT_STOP_S = 10.0
+
+
+def as_run(project: Project) -> Project:
+    """The project without what counts for nothing: how a service would run here that runs elsewhere."""
+    return replace(project, services=tuple(map(_as_run, project.services)))
+
+
+def _as_run(spec: ServiceSpec) -> ServiceSpec:
+    if spec.url is None:
+        return spec
+    return ServiceSpec(
+        spec.name,
+        url=spec.url.rstrip("/"),
+        routes=spec.routes,
+        health=spec.health,
+        autostart=spec.autostart,
+        policy=spec.policy,
+    )
 
 
 def runs_here(spec: ServiceSpec) -> bool:
@@ -35,7 +54,7 @@ def listens(spec: ServiceSpec) -> bool:
 
 def probed(spec: ServiceSpec) -> bool:
     """Whether there is a way to learn that it is ready, other than that it runs."""
-    return runs_here(spec) or listens(spec) or spec.ready_log is not None
+    return spec.kind is not Kind.COMMAND or listens(spec) or spec.ready_log is not None
 
 
 def stop_time(spec: ServiceSpec, project: Project) -> float:

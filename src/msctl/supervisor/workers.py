@@ -11,11 +11,12 @@ from aiohttp import web
 
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
+from msctl.model import Kind
 from msctl.specs import Project, ServiceContext, ServiceSpec
 from msctl.supervisor import ports, specs
 from msctl.supervisor.census import Censuses
 from msctl.supervisor.command import CommandWorker, Nursery
-from msctl.supervisor.environment import environment
+from msctl.supervisor.environment import environment, fill_in
 from msctl.supervisor.guard import Guard
 from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, Instrument, NoInstrument
 from msctl.supervisor.hosting import HostedWorker
@@ -23,6 +24,7 @@ from msctl.supervisor.ledger import Ledger
 from msctl.supervisor.listener import Listeners
 from msctl.supervisor.modules import Loader
 from msctl.supervisor.ports import Address
+from msctl.supervisor.remote import RemoteWorker
 from msctl.supervisor.specs import runs_here
 from msctl.supervisor.worker import Worker
 from msctl.telemetry.logs import LogHub
@@ -62,6 +64,8 @@ class Workers:
 
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
         """A worker for one start of `instance`."""
+        if spec.kind is Kind.REMOTE:
+            return RemoteWorker(spec, instance, clock=self._clock)
         return self._hosted(spec, instance) if runs_here(spec) else self._child(spec, instance)
 
     async def close(self) -> None:
@@ -73,6 +77,14 @@ class Workers:
     def forget(self, instance: str) -> None:
         """The instance will not be started again."""
         self._ports.pop(instance, None)
+
+    def adopt(self, project: Project) -> None:
+        """Make workers of this project from now on; where each service listens is for `listeners.put`."""
+        self._project = project
+
+    def reload_modules(self) -> None:
+        """Import hosted applications anew when they are next started."""
+        self._loader.forget()
 
     def reserve(self, services: Sequence[ServiceSpec]) -> None:
         """Bind the listeners of these, and see that the ports declared for children are free."""
@@ -97,7 +109,7 @@ class Workers:
             self._builtin.get(spec.name, self._application(spec)),
             context,
             listener=self.listeners.get(spec.name),
-            prefixes=tuple(route.path for route in spec.routes),
+            prefixes=lambda: self._prefixes(spec.name),
             logs=self._logs,
             clock=self._clock,
             instrument=self._instrument,
@@ -108,22 +120,23 @@ class Workers:
         self.forget(instance)
         address = self._port(spec, instance)
         listens = specs.listens(spec)
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment(spec, address)}
         self._starts += 1
         return CommandWorker(
             spec,
             instance,
-            self._argv(spec, instance),
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment(spec, address)},
+            self._argv(spec, instance, env),
+            env=env,
             cwd=spec.cwd or self._project.root,
             mark=f"{self.token}:{instance}:{self._starts}",
             listens=address if listens else None,
-            url=(spec.url or address.url) if listens else None,
+            url=address.url if listens else None,
             nursery=self._nursery,
         )
 
-    def _argv(self, spec: ServiceSpec, instance: str) -> Sequence[str]:
+    def _argv(self, spec: ServiceSpec, instance: str, env: Mapping[str, str]) -> Sequence[str]:
         if spec.command is not None:
-            return spec.command
+            return fill_in(spec.command, env)
         if self._serve_argv is None:
             raise RuntimeError("services in processes of their own need a serve_argv")
         return self._serve_argv(spec.name, instance)
@@ -140,6 +153,10 @@ class Workers:
             return AiohttpApp(spec.app, context, loader=self._loader, logs=self._logs, clock=self._clock)
 
         return make
+
+    def _prefixes(self, name: str) -> tuple[str, ...]:
+        spec = self._project.service(name)
+        return () if spec is None else tuple(route.path for route in spec.routes)
 
     def _locate(self, name: str) -> Address | None:
         """Where a service is reached directly: its listener, or its first instance."""

@@ -1,0 +1,43 @@
+"""What a reload goes by: where the project is read again, what the gateway takes up, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from msctl.errors import ConfigError
+from msctl.specs import GatewaySpec, Project, RouteSpec, UpstreamPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a project comes from: how it is read again, from which files, and whether they are watched."""
+
+    load: Callable[[], Project]
+    files: tuple[Path, ...] = ()
+    watched: bool = False
+
+
+def rules_of(project: Project) -> tuple[GatewaySpec, list[RouteSpec], dict[str, UpstreamPolicy]]:
+    """What a gateway goes by."""
+    routes = [route for spec in project.services for route in spec.routes]
+    return project.gateway or GatewaySpec(), routes, {spec.name: spec.policy for spec in project.services}
+
+
+def refuse(old: Project, new: Project) -> None:
+    """Raise ConfigError for what a running stack cannot become."""
+    if (old.name, old.root) != (new.name, new.root):
+        raise ConfigError(
+            f"{new.source} now declares another project, {new.name!r}; the stack that runs is {old.name!r}",
+            hint="give it its name back, or start anew: msctl --project NAME down, then msctl up",
+        )
+    for table, edited in (
+        ("broker", old.broker != new.broker),
+        ("dashboard", old.dashboard != new.dashboard),
+    ):
+        if edited:
+            raise ConfigError(
+                f"{new.source}: [{table}] was edited, and that is not taken up while the stack runs",
+                hint="start anew: msctl down, then msctl up",
+            )
