@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from msctl import __version__
@@ -275,18 +276,26 @@ class Stack:
     async def _watch(self) -> None:
         """Reload whenever a file is edited that the project or one of its services is made of."""
         watch = Watch(self._clock)
+        watch.look(await self._watched_files())
         while True:
-            sources = await asyncio.to_thread(self._supervisor.files)
-            await watch.edited({*self._origin.files, *sources})
-            try:
-                result = await self.reload()
-            except MsctlError as error:
-                hint = f" ({error.hint})" if error.hint else ""
-                self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
-            else:
-                for name, why in result.failed.items():
-                    self._logs.append(STACK, f"{name} could not be brought up to date: {why}", "error")
-                self._logs.append(STACK, f"reloaded: {'; '.join(result.done()) or 'nothing is new'}")
+            # At first too: something may have been edited while the services started.
+            await self._reload_and_tell()
+            await watch.edited(await self._watched_files())
+
+    async def _watched_files(self) -> set[Path]:
+        return {*self._origin.files, *await asyncio.to_thread(self._supervisor.files)}
+
+    async def _reload_and_tell(self) -> None:
+        try:
+            result = await self.reload()
+        except MsctlError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
+            return
+        for name, why in result.failed.items():
+            self._logs.append(STACK, f"{name} could not be brought up to date: {why}", "error")
+        if done := result.done():
+            self._logs.append(STACK, f"reloaded: {'; '.join(done)}")
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

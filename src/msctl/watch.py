@@ -21,6 +21,10 @@ class Watch:
         self._clock = clock
         self._seen: dict[Path, Stamp] = {}
 
+    def look(self, files: Iterable[Path]) -> None:
+        """Remember how these are now: what changes from here on is an edit."""
+        self._seen = {file: _stamp(file) for file in files}
+
     async def edited(self, files: Iterable[Path]) -> None:
         """Return once one of these was written, made, replaced or deleted since it was last looked at."""
         now = {file: _stamp(file) for file in files}
