@@ -6,8 +6,9 @@ Pure. Below config, which refuses such routes, and the gateway, which follows th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from msctl.specs import RouteSpec
 
@@ -42,6 +43,18 @@ class RouteExplanation:
     upstream_path: str | None
     status: int | None
     steps: tuple[str, ...]
+
+
+class RouteView(Protocol):
+    """A running gateway's routes as the CLI sees them. Raises MsctlError where no gateway runs."""
+
+    def routes(self) -> tuple[RouteSpec, ...]:
+        """All of them, the most specific first: the order in which they are tried."""
+        ...
+
+    def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
+        """Which route, service and instance such a request would take now, and why."""
+        ...
 
 
 def conflicts(routes: Sequence[RouteSpec]) -> tuple[RouteConflict, ...]:

@@ -28,7 +28,8 @@ from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import GatewayServer
 from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot
 from msctl.reloading import Origin, refuse, rules_of
-from msctl.specs import Project, ServiceContext
+from msctl.routing import RouteExplanation
+from msctl.specs import Project, RouteSpec, ServiceContext
 from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
@@ -120,7 +121,7 @@ class Stack:
             if project.dashboard.enabled
             else None
         )
-        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer)
+        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer, routes=self)
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -230,6 +231,12 @@ class Stack:
         self._refuse_while_ending()
         # Whoever asked may go away; a change that has begun is carried out.
         return await asyncio.shield(self._spawn(self._reload()))
+
+    def routes(self) -> tuple[RouteSpec, ...]:
+        return self._running_gateway().routes
+
+    def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
+        return self._running_gateway().explain(method, target, headers)
 
     async def purge_queue(self, name: str) -> int:
         return self._broker.purge(name)
@@ -359,6 +366,11 @@ class Stack:
 
     def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
         return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
+
+    def _running_gateway(self) -> Gateway:
+        if self._gateway is None:
+            raise NotRunningError("no gateway is running", hint="start it with: msctl start gateway")
+        return self._gateway
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         self._gateway = self._build_gateway(self._project)

@@ -338,6 +338,20 @@ def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:
     os.close(ours)
 
 
+def test_route_explains_and_routes_lists(course: Course) -> None:
+    course.msctl.ok("up", "-d")
+    listed = course.msctl.ok("routes")
+    assert [line.split()[0] for line in listed.splitlines()[1:]] == ["/hello", "/users", "/messages"]
+    assert len(json.loads(course.msctl.ok("routes", "--json"))["data"]) == 3
+    told = course.msctl.ok("route", "get", "/users/1?x=1")
+    assert "users-1" in told
+    found = json.loads(course.msctl.ok("route", "GET", "/nowhere", "-H", "X-A=b", "--json"))["data"]
+    assert (found["route"], found["status"]) == (None, 404)
+    assert course.msctl.run("route", "GET", "/x", "-H", "wrong").returncode == 2
+    course.msctl.ok("stop", "users")
+    assert "503" in course.msctl.ok("route", "GET", "/users")
+
+
 def test_completion_knows_the_services(course: Course) -> None:
     done = course.msctl.run(
         env={"_MSCTL_COMPLETE": "complete_bash", "COMP_WORDS": "msctl stop us", "COMP_CWORD": "2"}

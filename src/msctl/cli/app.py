@@ -45,6 +45,8 @@ VERBS = {
     "graph": "inspecting:graph",
     "ls": "inspecting:ls",
     "queues": "queues:queues",
+    "routes": "routes:routes",
+    "route": "routes:route",
     "serve": "serve:serve",
     "init": "init:init",
     "scale": "lifecycle:scale",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,6 +16,10 @@ from msctl.control.http import Answer, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model import Event, LogLine, LogQuery, ReloadResult, Snapshot, Trace, TraceQuery, TraceSummary
+
+if TYPE_CHECKING:
+    from msctl.routing import RouteExplanation
+    from msctl.specs import RouteSpec
 
 T = TypeVar("T")
 
@@ -71,6 +75,19 @@ class ControlClient:
 
     def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
+
+    def routes(self) -> tuple[RouteSpec, ...]:
+        """The gateway's routes, in the order in which they are tried."""
+        from msctl.specs import RouteSpec  # what a status need not pay for
+
+        return self._call("GET", "/v1/routes", tuple[RouteSpec, ...], timeout=ANSWER_TIMEOUT)
+
+    def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
+        """What the gateway would do with such a request now."""
+        from msctl.routing import RouteExplanation
+
+        body = {"method": method, "target": target, "headers": headers}
+        return self._call("POST", "/v1/routes/explain", RouteExplanation, body, ANSWER_TIMEOUT)
 
     def scale(self, counts: Mapping[str, int]) -> Snapshot:
         return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from msctl.errors import ExitCode, MsctlError, UsageError
 from msctl.model import LogQuery, SystemView, TraceQuery, TraceView
+from msctl.routing import RouteView
 
 log = logging.getLogger("msctl.control")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,6 +43,14 @@ class Queue(msgspec.Struct, forbid_unknown_fields=True):
     name: str
 
 
+class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of explain: a request that is not made."""
+
+    method: str
+    target: str
+    headers: dict[str, str] = {}
+
+
 class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
     """The body of shutdown; `timeout` in seconds."""
 
@@ -51,9 +60,17 @@ class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
 class ControlServer:
     """Listens on `path` (mode 0600) from `start` to `stop`."""
 
-    def __init__(self, view: SystemView, path: Path, *, traces: TraceView | None = None) -> None:
+    def __init__(
+        self,
+        view: SystemView,
+        path: Path,
+        *,
+        traces: TraceView | None = None,
+        routes: RouteView | None = None,
+    ) -> None:
         self._view = view
         self._kept_traces = traces
+        self._route_view = routes
         self._path = path
         self._runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
@@ -80,6 +97,8 @@ class ControlServer:
                 web.get("/v1/snapshot", self._snapshot),
                 web.get("/v1/events", self._events),
                 web.get("/v1/logs", self._logs),
+                web.get("/v1/routes", self._routes),
+                web.post("/v1/routes/explain", self._explain),
                 web.get("/v1/traces", self._traces),
                 web.get("/v1/traces/{id}", self._trace),
                 web.post("/v1/start", self._start),
@@ -121,6 +140,18 @@ class ControlServer:
 
     async def _trace(self, request: web.Request) -> web.StreamResponse:
         return _json(await self._traces_view().trace(request.match_info["id"]))
+
+    async def _routes(self, _request: web.Request) -> web.StreamResponse:
+        return _json(self._routes_view().routes())
+
+    async def _explain(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, Wanted)
+        return _json(self._routes_view().explain(body.method, body.target, body.headers))
+
+    def _routes_view(self) -> RouteView:
+        if self._route_view is None:
+            raise UsageError("this stack has no routes")
+        return self._route_view
 
     def _traces_view(self) -> TraceView:
         if self._kept_traces is None:
