@@ -1,4 +1,4 @@
-"""What metrics, traces and a sampled access log cost a request through the gateway, on against off."""
+"""What metrics, traces and logs cost a request through the gateway as they come, on against off."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench.result import Result, in_turn
+from tests.bench.result import Result
 
 ROOT = Path(__file__).parents[2]
-REQUESTS = 6000
+REQUESTS = 4000
+ROUNDS = 9
 CONNECTIONS = 8
 REQUEST = b"GET /users HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -23,9 +24,9 @@ REQUEST = b"GET /users HTTP/1.1\r\nHost: localhost\r\n\r\n"
 def results() -> Iterator[Result]:
     with server("on") as observed, server("off") as plain:
         # The processor time of the server alone: what else this machine does is not counted.
-        observed.measure()
-        plain.measure()
-        rates = in_turn(observed.measure, plain.measure)
+        pairs = [(observed.measure(), plain.measure()) for _ in range(ROUNDS)]
+    # The best of each: what disturbs a run (another program in the same core's cache) only slows it.
+    rates = max(one for one, _ in pairs), max(other for _, other in pairs)
     name = "GET /users through the gateway: metrics, traces and log on / off"
     yield Result(name, *rates, "req/cpu-s", at_least=0.75)
 

@@ -18,12 +18,9 @@ from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
 from msctl.telemetry.observation import Observation
 
-SAMPLE = "0.1"
-"""The share of requests that get a line in the log, when observed."""
-
 
 async def main(observed: bool) -> None:
-    env = {"MSCTL_GATEWAY_PORT": "0", "MSCTL_USERS_PORT": "0", "MSCTL_GATEWAY_ACCESS_LOG_SAMPLE": SAMPLE}
+    env = {"MSCTL_GATEWAY_PORT": "0", "MSCTL_USERS_PORT": "0"}
     project = load(cwd=Path("/"), env=env).project
     clock = SystemClock(asyncio.sleep)
     logs, registry = LogHub(clock), Registry()

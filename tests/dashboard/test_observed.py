@@ -52,7 +52,6 @@ def test_a_trace_goes_through_gateway_service_queue_and_consumer(shop: Shop) -> 
     assert lines[0].startswith(f"trace {TRACE}")
     assert [line.split("━")[0].strip() for line in lines[1:]] == [
         "gateway: POST /messages",
-        "gateway: to producer-1",
         "producer: POST /messages",
         "producer: send hello",
         "consumer: process hello",

@@ -17,8 +17,15 @@ def test_a_valid_trace_goes_on_under_a_new_span() -> None:
     context = begin([VALID])
     assert (context.trace_id, context.parent_id) == (TRACE, SPAN)
     assert context.span_id != int(SPAN, 16)
-    assert context.traceparent == f"00-{TRACE}-{context.client_id:016x}-01"
-    assert context.client_id not in {int(SPAN, 16), context.span_id}
+    assert context.traceparent == f"00-{TRACE}-{context.span_id:016x}-01"
+
+
+def test_what_is_called_in_this_process_is_a_span_below() -> None:
+    caller = begin([VALID])
+    callee = caller.callee()
+    assert (callee.trace_id, callee.parent_id) == (TRACE, caller.span_id)
+    assert callee.span_id != caller.span_id
+    assert (caller.inside, callee.inside) == (True, False)
 
 
 def test_the_decision_not_to_sample_is_passed_on() -> None:

@@ -17,39 +17,32 @@ _MAX = 512
 
 
 class TraceContext:
-    """One span at work. Its own ids are numbers, which become text where somebody looks.
+    """One span at work. Its own id is a number, which becomes text where somebody looks.
 
-    `client_id` is the id under which it calls others: the span of a call and what the callee makes
-    of it then have the same parent, without the caller's client knowing of spans. `answered` says
-    that somebody else has answered what the span was asked; `status` is what was answered, 0 while
-    nobody has said so.
+    `answered` says that somebody else has answered what the span was asked, `inside` that this was
+    in this process; `status` is what was answered, 0 while nobody has said so.
     """
 
-    __slots__ = ("_client_id", "answered", "flags", "parent_id", "span_id", "status", "trace_id")
+    __slots__ = ("answered", "flags", "inside", "parent_id", "span_id", "status", "trace_id")
 
     def __init__(self, trace_id: str, parent_id: str | int | None, flags: str) -> None:
         self.trace_id = trace_id
         self.parent_id = parent_id
         self.flags = flags
         self.span_id = getrandbits(64) or 1
-        self._client_id = 0
         self.answered = False
+        self.inside = False
         self.status = 0
-
-    @property
-    def client_id(self) -> int:
-        if not self._client_id:
-            self._client_id = getrandbits(64) or 1
-        return self._client_id
 
     @property
     def traceparent(self) -> str:
         """What to send along with a call that is made for this span."""
-        return f"00-{self.trace_id}-{self.client_id:016x}-{self.flags}"
+        return f"00-{self.trace_id}-{self.span_id:016x}-{self.flags}"
 
     def callee(self) -> TraceContext:
         """The span of what is called for this one, within this process."""
-        return TraceContext(self.trace_id, self.client_id, self.flags)
+        self.inside = True
+        return TraceContext(self.trace_id, self.span_id, self.flags)
 
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("msctl_current_trace", default=None)

@@ -30,9 +30,7 @@ class Messages:
     def publishing(self, destination: str) -> Iterator[Mapping[str, str]]:
         """Around one publish; gives the headers that carry the trace to whoever takes the message."""
         caller = current_trace.get()
-        context = begin([] if caller is None else [caller.traceparent])
-        if caller is not None:
-            context.parent_id = caller.span_id
+        context = begin([]) if caller is None else caller.callee()
         began = time.perf_counter()
         error = ""
         try:
@@ -75,14 +73,13 @@ class Messages:
         error: str,
         seconds: float,
     ) -> None:
-        span_id = context.client_id if kind is SpanKind.PRODUCER else context.span_id
         attributes: dict[str, str | int | float | bool] = {"messaging.destination.name": destination}
         if error:
             attributes["error.type"] = error
         self._tracer.record(
             Ended(
                 context.trace_id,
-                span_id,
+                context.span_id,
                 context.parent_id,
                 name,
                 self._service,

@@ -166,13 +166,13 @@ class Requests:
         context = current_trace.get()
         if context is None:
             return
-        # An attempt without an answer has nothing below it; the one with an answer has, by its id.
-        span_id = new_id() if status is None else context.client_id
         context.answered = status is not None
+        if context.inside and context.answered:
+            return  # the instance's own span, in this process, says all that there is to say
         self._tracer.record(
             Ended(
                 context.trace_id,
-                span_id,
+                new_id(),
                 context.span_id,
                 f"to {instance}",
                 GATEWAY,
