@@ -72,12 +72,14 @@ class Queue:
         "auto_delete",
         "consumers",
         "deleted",
+        "delivered",
         "durable",
         "host",
         "last_used",
         "name",
         "options",
         "owner",
+        "published",
         "ready",
         "unacked",
     )
@@ -102,6 +104,8 @@ class Queue:
         self.arguments: Table = arguments or {}
         self.ready = ReadyMessages(options.max_priority)
         self.unacked = 0
+        self.published = 0
+        self.delivered = 0
         self.consumers: list[Consumer] = []
         self.deleted = False
         self.last_used = host.clock.monotonic()
@@ -143,6 +147,7 @@ class Queue:
                 if self.ready.count:
                     self.drop_expired()
         message = (route, properties, body, expires)
+        self.published += 1
         if not self.ready.count:
             consumer = self._ring.choose()
             if consumer is not None:
@@ -203,6 +208,7 @@ class Queue:
         """Give a message to a consumer; `known` says that the ledger has it already."""
         ledger = self.host.ledger
         ledger.delivered += 1
+        self.delivered += 1
         if consumer.no_ack:
             if known:
                 ledger.used -= cost_of(message)
@@ -228,6 +234,7 @@ class Queue:
         if number is None:
             self._next_number = number = self._next_number + 1
         self.host.ledger.delivered += 1
+        self.delivered += 1
         if no_ack:
             self._forget(message)
         else:

@@ -120,7 +120,14 @@ class BrokerServer:
             connections=sum(session.open for session in self._protocols),
             channels=sum(session.channel_count for session in self._protocols),
             queues=tuple(
-                QueueSnapshot(queue.name, queue.ready.count, queue.unacked, len(queue.consumers))
+                QueueSnapshot(
+                    queue.name,
+                    queue.ready.count,
+                    queue.unacked,
+                    len(queue.consumers),
+                    published=queue.published,
+                    delivered=queue.delivered,
+                )
                 for vhost in broker.vhosts.values()
                 for _, queue in sorted(vhost.queues.items())
             ),

@@ -33,4 +33,6 @@ def watch_status(client: ControlClient) -> None:
 
 
 def _view(client: ControlClient) -> Text:
-    return Text.from_ansi("\n".join(status_lines(client.snapshot())), no_wrap=True, overflow="ellipsis")
+    return Text.from_ansi(
+        "\n".join(status_lines(client.snapshot(), recent=True)), no_wrap=True, overflow="ellipsis"
+    )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from msctl.config.render import Explained
 
 _GAP = "  "
+_BARS = "▁▂▃▄▅▆▇█"
 _SERVICES = (
     *("NAME", "KIND", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS"),
     *("CPU", "MEMORY", "REQ/S", "P95", "REASON"),
@@ -30,13 +31,19 @@ def show(lines: Iterable[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-def status_lines(snapshot: Snapshot) -> Iterator[str]:
-    """The project, its services, the broker, and the broker's queues where it tells of them."""
+def status_lines(snapshot: Snapshot, *, recent: bool = False) -> Iterator[str]:
+    """The project, its services, the broker, and the broker's queues where it tells of them.
+
+    With `recent`, a line of the requests of each of the last seconds is drawn for each service.
+    """
     where = "the built-in course system" if snapshot.root is None else snapshot.root
     yield f"project {snapshot.project} ({where}), pid {snapshot.pid}, up {show_duration(snapshot.uptime_s)}"
     yield ""
     rows = [*map(_service_row, snapshot.services), _broker_row(snapshot.broker)]
-    yield from table(_SERVICES, rows)
+    if recent:
+        lines = [*(sparkline(service.recent) for service in snapshot.services), "-"]
+        rows = [(*row[:-1], line, row[-1]) for row, line in zip(rows, lines, strict=True)]
+    yield from table((*_SERVICES[:-1], *(["LAST SECONDS"] if recent else []), _SERVICES[-1]), rows)
     if snapshot.broker.queues:
         yield ""
         yield from queue_lines(snapshot.broker.queues)
@@ -120,6 +127,14 @@ def _broker_row(broker: BrokerSnapshot) -> Sequence[Cell]:
     pid = "-" if broker.pid is None else str(broker.pid)
     state = (broker.state.value, STATE_COLOURS[broker.state])
     return ("broker", broker.mode.value, state, broker.url, pid, *("-",) * 6, broker.reason)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """One character for each value, as high as it is among them; flat where nothing happens."""
+    most = max(values, default=0)
+    if most <= 0:
+        return _BARS[0] * len(values) or "-"
+    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in values)
 
 
 def show_duration(seconds: float) -> str:
