@@ -14,12 +14,13 @@ from dataclasses import replace
 from msctl import __version__
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
-from msctl.errors import MsctlError, UnknownServiceError
+from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import GatewayServer
 from msctl.model import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
-from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext
+from msctl.specs import GatewaySpec, Isolation, Project, ServiceContext, ServiceSpec
 from msctl.supervisor.brokers import ExternalBroker
+from msctl.supervisor.environment import variable
 from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
@@ -157,7 +158,7 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
         replicas=1,
         isolation=Isolation.NONE,
         url=None,
-        env={**_neighbours(project, spec.name), **spec.env},
+        env={**_neighbours(project, spec), **spec.env},
     )
     gateway = None
     if name == GATEWAY:
@@ -167,17 +168,14 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
     return replace(project, services=(only, *beside), gateway=gateway)
 
 
-def _neighbours(project: Project, name: str) -> Mapping[str, str]:
+def _neighbours(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
     """The $<NAME>_URL of what the service depends on, as far as they are known here."""
-    spec = project.service(name)
-    if spec is None:
-        raise UnknownServiceError(f"no service is called {name!r}")
     found: dict[str, str] = {}
     for dependency in spec.depends_on:
         other = project.service(dependency.service)
-        variable = dependency.service.upper().replace("-", "_") + "_URL"
-        if variable in os.environ:
-            found[variable] = os.environ[variable]
+        name = variable(dependency.service)
+        if name in os.environ:
+            found[name] = os.environ[name]
         elif other is not None and other.url is not None:
-            found[variable] = other.url
+            found[name] = other.url
     return found

@@ -103,11 +103,8 @@ def print_status(snapshot: Snapshot) -> None:
 
 def print_states(snapshot: Snapshot, names: Sequence[str]) -> None:
     """One line for each service that was named (all, if none was)."""
-    from fnmatch import fnmatchcase
-
-    for service in snapshot.services:
-        if not names or any(fnmatchcase(service.name, name) for name in names):
-            sys.stdout.write(f"{service.name}: {_state(service.state, colours(sys.stdout))}\n")
+    for service in _named(snapshot, names):
+        sys.stdout.write(f"{service.name}: {_state(service.state, colours(sys.stdout))}\n")
 
 
 def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
@@ -132,14 +129,21 @@ def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
 
 def failures(snapshot: Snapshot, names: Sequence[str] = ()) -> list[ServiceSnapshot]:
     """The services (of these, if any are named) that should run here and do not."""
-    from fnmatch import fnmatchcase
+    return [
+        service
+        for service in _named(snapshot, names)
+        if service.state not in _SETTLED and service.kind is not Kind.REMOTE
+    ]
+
+
+def _named(snapshot: Snapshot, names: Sequence[str]) -> list[ServiceSnapshot]:
+    """The services that any of these names or globs means; all, if there is none."""
+    from fnmatch import fnmatchcase  # most verbs name nothing
 
     return [
         service
         for service in snapshot.services
-        if service.state not in _SETTLED
-        and service.kind is not Kind.REMOTE
-        and (not names or any(fnmatchcase(service.name, name) for name in names))
+        if not names or any(fnmatchcase(service.name, name) for name in names)
     ]
 
 
