@@ -26,7 +26,8 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import GatewayServer
-from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot
+from msctl.health import seen_by_gateway
+from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot, TargetSnapshot
 from msctl.reloading import Origin, refuse, rules_of
 from msctl.routing import RouteExplanation
 from msctl.specs import Project, RouteSpec, ServiceContext
@@ -85,7 +86,7 @@ class Stack:
             logs,
             os.environ,
             snapshot=self.snapshot,
-            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+            targets=self._targets,
         )
         self._page: str | None = None
         self._broker = make_broker(
@@ -189,7 +190,9 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._observation.metrics.annotate(self._supervisor.snapshot()),
+            services=seen_by_gateway(
+                self._observation.metrics.annotate(self._supervisor.snapshot()), self._targets()
+            ),
             broker=await self._broker.snapshot(),
             dashboard=self._page,
         )
@@ -366,6 +369,10 @@ class Stack:
 
     def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
         return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
+
+    def _targets(self) -> tuple[TargetSnapshot, ...]:
+        """What the gateway sees, while it takes requests."""
+        return self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
 
     def _running_gateway(self) -> Gateway:
         if self._gateway is None:
