@@ -384,13 +384,14 @@ class Stack:
         return self._gateway
 
     def _build_gateway(self, project: Project) -> Gateway:
-        spec, routes, policies = rules_of(project)
+        rules = rules_of(project)
         return Gateway(
-            spec,
-            routes,
+            rules.spec,
+            rules.routes,
             self._registry,
             clock=self._clock,
-            services=policies,
+            services=rules.services,
+            environ=rules.environ,
             observer=self._observation.requests,
         )
 

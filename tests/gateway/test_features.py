@@ -162,6 +162,22 @@ async def test_the_gateway_explains_what_it_answers_by_itself() -> None:
         assert (last.status, "Max-Forwards is 0" in last.steps[-1]) == (200, True)
 
 
+async def test_a_key_can_be_exchanged_while_the_gateway_serves() -> None:
+    route = RouteSpec("/x", "x", api_key=ApiKeySpec("KEYS"))
+    async with running(route, environ={"KEYS": "old"}) as gateway:
+        await serve(gateway)
+
+        async def statuses() -> list[int]:
+            return [(await gateway.get("/x", ("X-API-Key", key))).status for key in ("old", "new")]
+
+        with pytest.raises(ConfigError, match="KEYS"):
+            gateway.gateway.reconfigure(GatewaySpec(), [route], environ={})
+        gateway.gateway.reconfigure(GatewaySpec(), [route])
+        assert await statuses() == [200, 401]
+        gateway.gateway.reconfigure(GatewaySpec(), [route], environ={"KEYS": "new"})
+        assert await statuses() == [401, 200]
+
+
 # --- CORS -----------------------------------------------------------------------------------------
 
 
