@@ -271,6 +271,7 @@ class Stack:
                 self._gateway = gateway
             if self._gateway is not None and (ruled or failed):
                 self._gateway.reconfigure(*rules_of(self._project))
+            self._observation.reconfigure(self._project)
             await plan.retire()
             self._write_record()
             return ReloadResult(

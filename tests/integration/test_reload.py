@@ -270,6 +270,28 @@ def test_an_edited_broker_or_name_is_refused_whole(own: Course) -> None:
     write(own, *first)
 
 
+def test_measures_and_the_access_log_follow_a_reload(own: Course) -> None:
+    write(own, hosted("a"), "[gateway]\naccess_log_sample = 0\n")
+    own.msctl.ok("up", "-d")
+
+    def metrics() -> list[str]:
+        return request(f"{own.msctl.status()['dashboard'].rstrip('/')}/metrics").body.decode().splitlines()
+
+    limited = 'msctl_gateway_ratelimited_total{http_route="/new"} 0.0'
+    assert said(own, "/a") == (200, b"old")
+    assert limited not in metrics()
+    assert "GET /a 200" not in own.msctl.ok("logs", "gateway")
+    route = '{ path = "/new", rewrite = "/a", rate_limit = { requests = 1000 } }'
+    write(own, hosted("a").replace('"/a"', route), "[gateway]\naccess_log_sample = 1\n")
+    assert own.msctl.ok("reload") == "updated a, the gateway\n"
+    assert limited in metrics()
+    assert said(own, "/new") == (200, b"old")
+    served = [line for line in metrics() if line.startswith("http_server_request_duration_seconds_count")]
+    assert [line for line in served if 'http_route="/new"' in line and 'service="a"' in line]
+    assert [line for line in served if 'http_route="/a"' in line]
+    assert "GET /new 200" in own.msctl.ok("logs", "gateway")
+
+
 def test_keys_of_a_route_are_found_in_the_env_file_and_exchanged_by_a_reload(own: Course) -> None:
     secret, other = "s3cret-of-ours", "an0ther-one"
     write(own, hosted("a").replace('"/a"', '{ path = "/a", api_key = { env = "SHOP_KEYS" } }'))
