@@ -376,6 +376,8 @@ def test_status_is_calm_until_a_breaker_opens_and_then_says_which(own: Course) -
     assert services["gateway"]["instances"][0]["target"] is None
     own.msctl.ok("stop", "gateway")
     assert "breaker" not in own.msctl.ok("status")
+    stopped = [one for service in own.msctl.status()["services"] for one in service["instances"]]
+    assert [one["target"] for one in stopped] == [None, None, None]
 
 
 def test_status_of_services_that_are_named_is_theirs_alone_with_their_instances(course: Course) -> None:
