@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jwt
 import pytest
@@ -483,11 +483,14 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def request_started(self) -> None:
-        self.told.append(("started",))
+    def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
+        self.told.append(("started", method, target, *traceparents))
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         self.told.append(("finished", service, route, method, status))
+
+    def attempt_started(self, method: str, target: str) -> None:
+        self.told.append(("attempt started", method, target))
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         self.told.append(("attempt", service, instance, status))
@@ -515,28 +518,33 @@ async def test_an_observer_is_told_what_happens() -> None:
         gateway.registry.withdraw("x", "x-1", "is stopped")
         await gateway.get("/x/1")
     assert observer.told == [
-        ("started",),
+        ("started", "GET", "/x/1"),
         ("ready", "x", "x-1", True),
         ("attempt", "x", "x-1", None),
         ("retried", "x", "connection_refused"),
         ("breaker", "x", "x-1", BreakerState.OPEN),
         ("attempt", "x", "x-1", None),
         ("finished", "x", "/x", "GET", 502),
-        ("started",),
+        ("started", "PURGE", "/secret/path"),
         ("finished", "", "", "_OTHER", 404),
-        ("started",),
+        ("started", "GET", "/x/1"),
         ("ready", "x", "x-1", False),
         ("finished", "x", "/x", "GET", 503),
     ]
 
 
-async def test_a_sample_of_the_requests_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "msctl.gateway")
-    async with running(RouteSpec("/x", "x"), spec=GatewaySpec(access_log_sample=1.0)) as gateway:
+async def test_an_observer_is_told_what_an_instance_in_this_process_is_asked() -> None:
+    observer = Recorder()
+    async with running(RouteSpec("/y", "x", rewrite="/x"), observer=observer) as gateway:
         await serve(gateway)
-        await gateway.get("/x?token=secret")
-    assert any(message.startswith("200 GET /x x ") for message in caplog.messages)
-    assert "secret" not in caplog.text
+        await gateway.get("/y/1?a=b", ("traceparent", "none"))
+    assert observer.told == [
+        ("started", "GET", "/y/1?a=b", "none"),
+        ("ready", "x", "x-1", True),
+        ("attempt started", "GET", "/x/1?a=b"),
+        ("attempt", "x", "x-1", 200),
+        ("finished", "x", "/y", "GET", 200),
+    ]
 
 
 async def test_a_path_with_other_methods_is_405() -> None:

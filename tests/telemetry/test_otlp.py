@@ -17,7 +17,7 @@ from msctl.telemetry.tracing import Ended
 
 SPAN = Ended(
     "ab" * 16,
-    0x1F,
+    "000000000000001f",
     "cd" * 8,
     ("GET", "/users?secret=1"),
     "users",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import pytest
 from aiohttp import ClientSession, web
@@ -13,10 +12,11 @@ from tests.support.clock import FakeClock
 from msctl.model import SpanKind, TraceQuery
 from msctl.telemetry.context import current_trace
 from msctl.telemetry.exposition import render
+from msctl.telemetry.journal import BATCH
 from msctl.telemetry.logs import LogHub
 from msctl.telemetry.messaging import Messages
 from msctl.telemetry.metrics import Metrics
-from msctl.telemetry.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests, service_of
+from msctl.telemetry.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests
 from msctl.telemetry.tracing import Tracer
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -39,6 +39,7 @@ class Bench:
         return render(self.metrics.registry, None, service=service, accept=accept)
 
     def value(self, name: str, **labels: str) -> float | None:
+        self.requests.settle()
         return self.metrics.registry.get_sample_value(name, labels)
 
     def count(self, status: int, route: str = "/users", method: str = "GET") -> float | None:
@@ -175,30 +176,29 @@ async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consume
             headers.update(added)
         return web.Response(status=202)
 
-    inside = bench.requests.dispatched("producer", "producer-1", producer)
-
     async def gateway(request: web.Request) -> web.StreamResponse:
-        context = current_trace.get()
-        assert context is not None
-        # What the gateway sends on, and what it tells after the attempt.
-        forwarded = request.clone(headers={"traceparent": context.traceparent})
-        response = await inside(forwarded)
+        # What the gateway tells around a request, and around the attempt in this process.
+        bench.requests.request_started("GET", request.raw_path, ())
+        bench.requests.attempt_started("GET", "/inner")
+        response = await producer(request)
         bench.requests.attempt_finished("producer", "producer-1", response.status, 0.001)
         bench.logs.append("gateway", "done")
+        bench.requests.request_finished("producer", "/messages", "GET", response.status, 0.002)
         return response
 
-    await get(bench.requests.gateway(gateway), "/messages")
+    await get(gateway, "/messages")
     with Messages("consumer", bench.metrics, bench.tracer).processing("hello", headers):
         bench.logs.append("consumer", "received")
 
     (summary,) = await bench.tracer.traces(TraceQuery())
     spans = (await bench.tracer.trace(summary.trace_id)).spans
     root = next(s for s in spans if s.parent_id is None)
-    assert root.service == "gateway"
+    assert (root.service, root.name) == ("gateway", "GET /messages")
     chain = [root]
     while below := [s for s in spans if s.parent_id == chain[-1].span_id]:
         assert len(below) == 1
         chain.append(below[0])
+    assert chain[1].name == "GET /inner"
     assert [(s.service, s.kind.value) for s in chain[1:]] == [
         ("producer", "server"),
         ("producer", "producer"),
@@ -210,27 +210,56 @@ async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consume
     )
 
 
-async def test_what_the_gateway_says_it_sent_counts_more_than_what_it_returns(bench: Bench) -> None:
+async def test_attempts_have_spans_below_that_of_the_request(bench: Bench) -> None:
     async def gateway(_request: web.Request) -> web.StreamResponse:
-        bench.requests.request_started()
-        bench.requests.request_finished("users", "/users", "GET", 202, 0.001)
-        return web.Response(status=200)
-
-    await get(bench.requests.gateway(gateway))
-    assert [trace.status for trace in await bench.tracer.traces(TraceQuery())] == [202]
-
-
-async def test_an_attempt_without_an_answer_is_an_error_beside_the_one_that_had_one(bench: Bench) -> None:
-    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started("GET", "/users?q=1", [f"00-{TRACE}-{PARENT}-01"])
         bench.requests.attempt_finished("users", "users-1", None, 0.001)
         bench.requests.attempt_finished("users", "users-2", 200, 0.001)
+        bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
         return web.Response()
 
-    await get(bench.requests.gateway(gateway))
-    (summary,) = await bench.tracer.traces(TraceQuery())
-    spans = [s for s in (await bench.tracer.trace(summary.trace_id)).spans if s.kind is SpanKind.CLIENT]
-    assert {(s.name, s.error) for s in spans} == {("to users-1", True), ("to users-2", False)}
-    assert len({s.span_id for s in spans}) == 2
+    await get(gateway)
+    spans = (await bench.tracer.trace(TRACE)).spans
+    (request,) = [s for s in spans if s.kind is SpanKind.SERVER]
+    assert (request.name, request.service, request.parent_id) == ("GET /users", "gateway", PARENT)
+    attempts = [s for s in spans if s.kind is SpanKind.CLIENT]
+    assert {(s.name, s.error) for s in attempts} == {("to users-1", True), ("to users-2", False)}
+    assert {s.parent_id for s in attempts} == {request.span_id}
+    assert len({s.span_id for s in spans}) == 3
+    assert bench.count(200) == 1
+    assert bench.value("http_server_active_requests", service="gateway") == 0
+    assert bench.value(
+        "http_client_request_duration_seconds_count",
+        server_address="users",
+        http_response_status_code="",
+        error_type="no_response",
+    )
+
+
+async def test_an_attempt_of_nobodys_request_is_measured_all_the_same(bench: Bench) -> None:
+    bench.requests.attempt_started("GET", "/users")
+    bench.requests.attempt_finished("users", "users-1", 200, 0.001)
+    bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+    assert bench.count(200) == 1
+    assert not await bench.tracer.traces(TraceQuery())
+
+
+async def test_what_has_ended_is_accounted_for_before_much_of_it_waits(bench: Bench) -> None:
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started("GET", "/users", ())
+        bench.requests.request_finished("users", "/users", "GET", 200, 0.001)
+        return web.Response()
+
+    session, base, server = await serve(gateway)
+    async with session:
+        for _ in range(BATCH + 1):
+            async with session.get(base):
+                pass
+    await server.close()
+    registry = bench.metrics.registry
+    assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 1
+    bench.requests.settle()
+    assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 0
 
 
 async def test_a_publish_that_fails_is_counted_as_such(bench: Bench) -> None:
@@ -260,7 +289,7 @@ def test_a_trace_id_may_come_as_bytes(bench: Bench) -> None:
 async def test_the_access_log_samples_what_succeeded() -> None:
     for sample, lines in ((0.0, []), (0.4, []), (0.6, ["GET /users 200"]), (1.0, ["GET /users 200"])):
         bench = Bench(sample)
-        await get(bench.requests.direct("users", "users-1", users))
+        await get(bench.requests.direct("users", "users-1", users), "/users?token=secret")
         assert [line.text.partition(" in ")[0] for line in bench.logs.tail()] == lines
 
 
@@ -282,18 +311,3 @@ async def test_failures_are_logged_with_their_trace_but_do_not_drown_the_rest() 
     assert lines[0].trace
     assert lines[0].level == "error"
     assert len(lines) >= MAX_ERROR_LINES
-
-
-async def test_a_frame_around_a_handler_knows_its_service(bench: Bench) -> None:
-    found: list[str | None] = []
-
-    async def handler(_request: web.Request) -> web.StreamResponse:
-        frame = sys._getframe()
-        while frame.f_back is not None and service_of(frame) is None:
-            frame = frame.f_back
-        found.append(service_of(frame))
-        return web.Response()
-
-    await get(bench.requests.direct("users", "users-1", handler))
-    await get(bench.requests.dispatched("orders", "orders-1", handler))
-    assert found == ["users", "orders"]

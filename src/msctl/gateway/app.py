@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,7 +19,7 @@ from msctl.discovery.registry import Registry
 from msctl.gateway.balancer import Balancer
 from msctl.gateway.composition import Composer
 from msctl.gateway.deadline import Deadline, Watch
-from msctl.gateway.downstream import ClientGoneError, Downstream
+from msctl.gateway.downstream import CLIENT_GONE, ClientGoneError, Downstream
 from msctl.gateway.explain import explain
 from msctl.gateway.guard import Answer, guard
 from msctl.gateway.headers import Field, Fields, Trust
@@ -33,14 +32,11 @@ from msctl.gateway.respond import Edits
 from msctl.gateway.routes import RouteTable
 from msctl.gateway.settings import first, settings
 from msctl.gateway.targets import Targets
-from msctl.gateway.tracecontext import new_id, trace_id, traceparent
+from msctl.gateway.tracecontext import request_id, trace_id, traceparent
 from msctl.gateway.upstream import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
 from msctl.model import TargetSnapshot
 from msctl.routing import RouteExplanation
 from msctl.specs import GatewaySpec, RouteSpec, UpstreamPolicy
-
-CLIENT_GONE = 499
-"""What is logged and counted where a client did not wait for its answer; it is never sent."""
 
 
 class Gateway:
@@ -107,7 +103,6 @@ class Gateway:
         self.spec = spec
         self._environ = environ
         self._ready_path = spec.ready_path
-        self._sample = spec.access_log_sample
         self._table = table
         self._planner = planner
         self._services = tuple(dict.fromkeys(route.service for route in routes if route.service))
@@ -166,7 +161,9 @@ class Gateway:
         self._active += 1
         observer = self._observer
         if observer is not None:
-            observer.request_started()
+            message = down.message
+            traceparents = message.headers.getall("traceparent", ())
+            observer.request_started(message.method, message.path, traceparents)
         try:
             try:
                 if down.message.path == self._ready_path:
@@ -203,17 +200,14 @@ class Gateway:
             self._active -= 1
             if not self._active and self._idle is not None:
                 self._idle.set()
-            if observer is not None or self._sample:
-                self._report(request, down, self._now() - started)
+            if observer is not None:
+                self._report(observer, request.method, down, self._now() - started)
 
-    def _report(self, request: web.Request, down: Downstream, seconds: float) -> None:
+    @staticmethod
+    def _report(observer: Observer, method: str, down: Downstream, seconds: float) -> None:
         route = None if down.plan is None else down.plan.settings.route
         service, path = ("", "") if route is None else (route.service, route.path)
-        if self._observer is not None:
-            self._observer.request_finished(service, path, method_label(request.method), down.status, seconds)
-        if self._sample and random.random() < self._sample:  # noqa: S311 - chance, no secret
-            line = "%d %s %s %s %.1f ms"
-            self._log.info(line, down.status, request.method, request.path, service or "-", seconds * 1000)
+        observer.request_finished(service, path, method_label(method), down.status, seconds)
 
     def _plan(self, down: Downstream) -> Plan:
         """What to do with a request; raises ProblemError for one that is refused."""
@@ -263,7 +257,7 @@ class Gateway:
         if not self.ready:
             raise ProblemError(Problem(503, "The gateway is stopping.", retry_after=1.0))
         fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8")]
-        return await down.answer(200, b"OK", Edits(new_id()).sign(fields), b"ready\n")
+        return await down.answer(200, b"OK", Edits(request_id()).sign(fields), b"ready\n")
 
     async def _refuse(self, request: web.Request, down: Downstream, problem: Problem) -> web.StreamResponse:
         """Answer for an upstream, or because of the request itself."""
@@ -274,7 +268,7 @@ class Gateway:
             down.keep_alive = False
         if problem.status >= 500:
             self._log.warning("%d %s %s: %s", problem.status, request.method, request.path, problem.detail)
-        edits = down.edits or Edits(down.request_id or new_id())
+        edits = down.edits or Edits(down.request_id or request_id())
         fields: list[Field] = problem.headers(self.pseudonym)
         body = problem.body(self.pseudonym, edits.request_id)
         return await down.answer(problem.status, problem.title.encode(), edits.sign(fields), body)

@@ -30,6 +30,10 @@ SMALL = 64 * 1024
 """Bytes up to which a body is put behind its head and both sent at once."""
 
 
+CLIENT_GONE = 499
+"""What is logged and counted where a client did not wait for its answer; it is never sent."""
+
+
 class ClientGoneError(ConnectionError):
     """The client closed its connection before it had its answer."""
 

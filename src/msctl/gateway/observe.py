@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msctl.model import BreakerState
@@ -14,10 +15,16 @@ class Observer(Protocol):
     one of the known ones or `_OTHER`: neither grows with what clients send. Seconds are durations.
     """
 
-    def request_started(self) -> None: ...
+    def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
+        """The task that calls works for this request from now on; all else it tells is about that."""
+        ...
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         """`status` is 499 where the client did not wait for its answer."""
+        ...
+
+    def attempt_started(self, method: str, target: str) -> None:
+        """What an instance in this process is asked; told of no other."""
         ...
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:

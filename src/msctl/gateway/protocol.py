@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineToo
 
 from msctl.gateway.planning import Origin
 from msctl.gateway.problems import Problem
-from msctl.gateway.tracecontext import new_id
+from msctl.gateway.tracecontext import request_id
 
 KEEP_ALIVE = 75.0
 """Seconds that a client's connection may be idle, or take to send a whole head."""
@@ -67,14 +67,14 @@ class GatewayProtocol(web.RequestHandler):
         log = logging.getLogger("msctl.gateway")
         peer = self.origin[0] or "a local client"
         log.info("%d for a malformed request from %s: %s", problem.status, peer, problem.detail)
-        request_id = new_id()
+        own_id = request_id()
         response = web.Response(
             status=problem.status,
             reason=problem.title,
-            body=problem.body("msctl", request_id),
+            body=problem.body("msctl", own_id),
             headers=[(name.decode(), value.decode()) for name, value in problem.headers("msctl")],
         )
-        response.headers["X-Request-Id"] = request_id
+        response.headers["X-Request-Id"] = own_id
         response.force_close()
         return response
 

@@ -5,6 +5,7 @@ Thin: which instance, whether again, how long to wait and what to say are decide
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from msctl.clock import AsyncClock
 from msctl.gateway.breaker import Verdict
+from msctl.gateway.downstream import CLIENT_GONE, ClientGoneError
 from msctl.gateway.limits import RetryBudget
 from msctl.gateway.observe import Observer
 from msctl.gateway.problems import ProblemError
@@ -63,6 +65,8 @@ class Proxy:
             instance.in_flight += 1
             if not breaker.pristine:
                 breaker.enter()
+            if observer is not None and instance.endpoint.handler is not None:
+                observer.attempt_started(out.head.method, out.head.target)
             try:
                 response = await instance.upstream.send(out, fresh=fresh)
                 status = out.down.status
@@ -75,6 +79,9 @@ class Proxy:
             except BrokenResponseError:
                 status = out.down.status
                 verdict = Verdict.FAILED
+                raise
+            except (asyncio.CancelledError, ClientGoneError):
+                status = CLIENT_GONE
                 raise
             finally:
                 instance.in_flight -= 1

@@ -6,12 +6,11 @@ are random. Pure but for that.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from msctl.telemetry.context import current_trace
+from msctl.telemetry.context import current_trace, new_id
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\s]*)?")
 
@@ -43,34 +42,7 @@ def continued(traceparents: Sequence[bytes]) -> Trace | None:
     return Trace(trace_id.decode(), flags.decode())
 
 
-class Identifiers:
-    """Random identifiers in hexadecimal digits, drawn many at a time because each request needs some."""
-
-    __slots__ = ("_digits", "_position", "_source")
-
-    def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
-        self._source = source
-        self._digits = ""
-        self._position = 0
-
-    def take(self, digits: int) -> str:
-        """So many fresh digits, never all zero in practice (W3C Trace Context forbids that)."""
-        start = self._position
-        self._position = end = start + digits
-        if end > len(self._digits):
-            self._digits = self._source(POOL).hex()
-            start, self._position = 0, digits
-            end = digits
-        return self._digits[start:end]
-
-
-POOL = 4096
-"""Random bytes drawn at a time."""
-
-_identifiers = Identifiers()
-
-
-def traceparent(trace: Trace | None, identifiers: Identifiers = _identifiers) -> str:
+def traceparent(trace: Trace | None) -> str:
     """The field's value, with a new parent id: that of the gateway's own span.
 
     Without a trace to go on with it begins one, marked as sampled: the tracers behind us record it
@@ -80,9 +52,8 @@ def traceparent(trace: Trace | None, identifiers: Identifiers = _identifiers) ->
     if ours is not None:
         return ours.traceparent
     if trace is not None:
-        return f"00-{trace.trace_id}-{identifiers.take(16)}-{trace.flags}"
-    digits = identifiers.take(48)
-    return f"00-{digits[:32]}-{digits[32:]}-01"
+        return f"00-{trace.trace_id}-{new_id()}-{trace.flags}"
+    return f"00-{new_id()}{new_id()}-{new_id()}-01"
 
 
 def trace_id(value: str) -> str:
@@ -90,6 +61,6 @@ def trace_id(value: str) -> str:
     return value[3:35]
 
 
-def new_id(identifiers: Identifiers = _identifiers) -> str:
+def request_id() -> str:
     """An id for a request that has no trace."""
-    return identifiers.take(32)
+    return new_id() + new_id()

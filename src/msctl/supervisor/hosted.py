@@ -11,8 +11,7 @@ import inspect
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -20,6 +19,7 @@ from msctl.clock import AsyncClock
 from msctl.model import MessagingObserver
 from msctl.specs import ServiceContext
 from msctl.supervisor.modules import Loader
+from msctl.telemetry.frames import serves
 from msctl.telemetry.logs import LogHub, current_service
 from msctl.telemetry.requests import ROUTE
 
@@ -57,14 +57,6 @@ class Instrument(Protocol):
         """The handler behind a service's own listener."""
         ...
 
-    def gateway(self, handle: Handle) -> Handle:
-        """The gateway's handler."""
-        ...
-
-    def dispatched(self, service: str, instance: str, handle: Handle) -> Handle:
-        """A service's handler as the gateway calls it in this process."""
-        ...
-
     def messages(self, service: str) -> MessagingObserver | None: ...
 
 
@@ -74,25 +66,12 @@ class NoInstrument:
     def direct(self, service: str, instance: str, handle: Handle) -> Handle:  # noqa: ARG002 - as above
         return handle
 
-    def gateway(self, handle: Handle) -> Handle:
-        return handle
-
-    dispatched = direct
-
     def messages(self, service: str) -> MessagingObserver | None:  # noqa: ARG002 - as above
         return None
 
 
 class NotAnApplicationError(Exception):
     """What an import path leads to is no aiohttp application, and no factory of one."""
-
-
-@dataclass(eq=False, slots=True)
-class _Call:
-    """A request under way."""
-
-    task: asyncio.Task[object] | None
-    expired: bool = False
 
 
 class AiohttpApp:
@@ -111,9 +90,14 @@ class AiohttpApp:
         self._logs = logs
         self._clock = clock
         self._runner: web.AppRunner | None = None
-        self._calls: set[_Call] = set()
+        self._handler: Handle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """One for each request under way."""
+        self._expired: set[asyncio.Task[Any]] = set()
+        """Those that were cancelled because they took too long to end."""
         self._draining = False
-        self._idle = asyncio.Event()
+        self._idle: asyncio.Event | None = None
+        """Set when the last request under way has ended; there only while it drains."""
         self.max_body = 1024**2
         """The limit on request bodies that the application sets itself."""
 
@@ -124,31 +108,35 @@ class AiohttpApp:
             application = await _build(attribute, self._target, self._context)
             self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
             await self._runner.setup()
+            server = self._runner.server
+            self._handler = None if server is None else server.request_handler
             # aiohttp has no public name for the limit that an Application was given.
             self.max_body = getattr(application, "_client_max_size", self.max_body)
 
+    @serves
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The application's answer. Its exceptions become a 500 and a traceback in its log; what is
         raised from here is a cancellation, or means that the connection cannot be used further."""
-        server = self._runner.server if self._runner else None
-        if server is None or self._draining:
-            return _unavailable(self._context.name, "is stopping")
-        call = _Call(asyncio.current_task())
-        self._calls.add(call)
+        msctl_service = self._context.name
+        handler, task = self._handler, asyncio.current_task()
+        if handler is None or task is None or self._draining:
+            return _unavailable(msctl_service, "is stopping")
+        self._tasks.add(task)
         # Not a clone: the caller may have hooks in its request, and a copy costs as much as routing.
         request._client_max_size = self.max_body
+        token = current_service.set(msctl_service)
         try:
-            with speaking_as(self._context.name):
-                try:
-                    answer: object = await server.request_handler(request)
-                except web.HTTPException as raised:
-                    answer = _plain(raised)
-                if not isinstance(answer, web.StreamResponse):
-                    raise TypeError(f"the handler of {request.path} returned {answer!r}, not a response")
-                return answer
+            try:
+                answer: object = await handler(request)
+            except web.HTTPException as raised:
+                answer = _plain(raised)
+            # Asking one of aiohttp's responses for its class is slow: they are abstract mappings.
+            if type(answer) is not web.Response and not isinstance(answer, web.StreamResponse):
+                raise TypeError(f"the handler of {request.path} returned {answer!r}, not a response")
+            return answer
         except asyncio.CancelledError:
-            if call.expired and call.task and call.task.uncancel() == 0 and not _has_begun(request):
-                return _unavailable(self._context.name, "is stopping")
+            if task in self._expired and task.uncancel() == 0 and not _has_begun(request):
+                return _unavailable(msctl_service, "is stopping")
             raise
         except ConnectionError:
             if request.transport is None or request.transport.is_closing():
@@ -157,31 +145,34 @@ class AiohttpApp:
         except (Exception, SystemExit):  # noqa: BLE001 - a user's handler may raise anything
             return self._failed(request)
         finally:
-            request[ROUTE] = _route_of(request)
-            self._calls.discard(call)
-            if not self._calls:
+            current_service.reset(token)
+            if type(request) is web.Request:
+                # From its own listener; behind the gateway, the gateway's route is what counts.
+                request[ROUTE] = _route_of(request)
+            self._tasks.discard(task)
+            if self._idle is not None and not self._tasks:
                 self._idle.set()
 
     async def drain(self, timeout: float) -> None:
         self._draining = True
         if self._runner is not None:
             await self._quietly(self._runner.app.shutdown())
-        if self._calls:
-            self._idle.clear()
-            await _either(self._idle.wait(), self._clock.sleep(timeout))
-        for call in self._calls:
-            call.expired = True
-            if call.task is not None:
-                call.task.cancel()
-        if self._calls:
-            self._idle.clear()
+        self._idle = idle = asyncio.Event()
+        if self._tasks:
+            await _either(idle.wait(), self._clock.sleep(timeout))
+        if self._tasks:
+            for task in self._tasks:
+                self._expired.add(task)
+                task.cancel()
             # A handler that ignores its cancellation is left behind rather than waited for.
-            await _either(self._idle.wait(), self._clock.sleep(1.0))
+            idle.clear()
+            await _either(idle.wait(), self._clock.sleep(1.0))
 
     async def cleanup(self) -> None:
         self._draining = True
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            self._handler = None
             # Not runner.cleanup(): it would send on_shutdown a second time.
             await self._quietly(runner.app.cleanup())
 

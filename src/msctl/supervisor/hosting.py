@@ -57,7 +57,6 @@ class HostedWorker:
         self._instrument = instrument or NoInstrument()
         self._app: HostedApp | None = None
         self._tenant: Tenant | None = None
-        self._dispatched: Handle | None = None
         self._hurry = asyncio.Event()
 
     @property
@@ -74,9 +73,7 @@ class HostedWorker:
             return None
         app = self._app
         limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
-        return Endpoint(
-            self._context.name, self._context.instance, handler=self._dispatched, client_max_size=limit
-        )
+        return Endpoint(self._context.name, self._context.instance, handler=app.handle, client_max_size=limit)
 
     @property
     def checks(self) -> Checks | None:
@@ -105,14 +102,13 @@ class HostedWorker:
         except BaseException:
             await self._clean(app)
             raise
-        self._dispatched = self._instrument.dispatched(name, self._context.instance, app.handle)
         self._app = app
 
     def _direct(self, app: HostedApp) -> Handle:
-        """What its own listener calls."""
+        """What its own listener calls. The gateway tells of its requests by itself."""
         name = self._context.name
         if name == GATEWAY:
-            return self._instrument.gateway(app.handle)
+            return app.handle
         return self._instrument.direct(name, self._context.instance, app.handle)
 
     async def wait(self) -> Outcome:

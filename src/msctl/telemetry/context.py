@@ -6,60 +6,59 @@ Pure but for the random bits of new ids.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextvars import ContextVar
-from random import getrandbits
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-\S*)?", re.ASCII)
 _MAX = 512
 """Characters of the longest traceparent that is taken; ours has 55, later versions may add some."""
 
 
+SAMPLED = "01"
+"""The flags of a trace that begins here."""
+
+
 class TraceContext:
-    """One span at work. Its own id is a number, which becomes text where somebody looks.
+    """One span at work."""
 
-    `answered` says that somebody else has answered what the span was asked, `inside` that this was
-    in this process; `status` is what was answered, 0 while nobody has said so.
-    """
+    __slots__ = ("flags", "parent_id", "span_id", "trace_id")
 
-    __slots__ = ("answered", "flags", "inside", "parent_id", "span_id", "status", "trace_id")
-
-    def __init__(self, trace_id: str, parent_id: str | int | None, flags: str) -> None:
+    def __init__(self, trace_id: str, parent_id: str | None, flags: str) -> None:
         self.trace_id = trace_id
         self.parent_id = parent_id
         self.flags = flags
-        self.span_id = getrandbits(64) or 1
-        self.answered = False
-        self.inside = False
-        self.status = 0
+        self.span_id = new_id()
 
     @property
     def traceparent(self) -> str:
         """What to send along with a call that is made for this span."""
-        return f"00-{self.trace_id}-{self.span_id:016x}-{self.flags}"
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
     def callee(self) -> TraceContext:
         """The span of what is called for this one, within this process."""
-        self.inside = True
         return TraceContext(self.trace_id, self.span_id, self.flags)
 
+
+Given = tuple[str, str | None, str]
+"""A trace's id, the span in it that calls, and the flags."""
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("msctl_current_trace", default=None)
 
 
 def begin(traceparents: Sequence[str]) -> TraceContext:
-    """A span in the caller's trace, or in a new one where the caller named none that is valid.
-
-    A new trace is marked as sampled (W3C Trace Context §3.2.2, §4.3).
-    """
+    """A span in the caller's trace, or in a new one where the caller named none that is valid."""
     given = parse(traceparents[0]) if len(traceparents) == 1 else None
-    if given is None:
-        return TraceContext(f"{getrandbits(128) or 1:032x}", None, "01")
-    return TraceContext(*given)
+    return TraceContext(*(given or new_trace()))
 
 
-def parse(value: str) -> tuple[str, str, str] | None:
+def new_trace() -> Given:
+    """The beginning of a trace: marked as sampled (W3C Trace Context §3.2.2, §4.3)."""
+    return new_id() + new_id(), None, SAMPLED
+
+
+def parse(value: str) -> Given | None:
     """Trace id, parent id and flags of a traceparent; None for one that is not valid."""
     match = _TRACEPARENT.fullmatch(value)
     if match is None or len(value) > _MAX:
@@ -72,11 +71,16 @@ def parse(value: str) -> tuple[str, str, str] | None:
     return trace_id, parent_id, flags
 
 
-def new_id() -> int:
-    """A span's id, never zero."""
-    return getrandbits(64) or 1
+def new_id() -> str:
+    """A span's id; two of them make a trace's. Never all zero in practice, which W3C forbids.
+
+    Drawn many at a time, because each request needs some.
+    """
+    if not _ids:
+        digits = os.urandom(8 * _DRAWN).hex()
+        _ids.extend(digits[start : start + 16] for start in range(0, 16 * _DRAWN, 16))
+    return _ids.pop()
 
 
-def shown_id(number: str | int) -> str:
-    """A span's id as it is written down."""
-    return number if isinstance(number, str) else f"{number:016x}"
+_DRAWN = 512
+_ids: list[str] = []

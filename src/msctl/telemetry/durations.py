@@ -6,6 +6,7 @@ They are collected by prometheus-client all the same. Written on the event loop,
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 from itertools import accumulate
 
@@ -66,11 +67,8 @@ class Active(Collector):
     """How many requests are under way, by who took them from the client."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         registry.register(self)
-
-    def change(self, service: str, by: int) -> None:
-        self._counts[service] = self._counts.get(service, 0) + by
 
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
@@ -78,6 +76,6 @@ class Active(Collector):
             "Requests under way, by who took them from the client.",
             labels=("service",),
         )
-        for service, count in list(self._counts.items()):
+        for service, count in list(self.counts.items()):
             family.add_metric((service,), count)
         yield family

@@ -38,6 +38,8 @@ class Metrics:
     ) -> None:
         """`loop_lag` tells how late the event loop ran, in seconds."""
         self._monotonic = monotonic
+        self.settle: Callable[[], None] = lambda: None
+        """Called before anything is read for people: lets in what has been put off."""
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -60,7 +62,8 @@ class Metrics:
             ("service", "messaging_destination_name", "error_type"),
             registry,
         )
-        self._active = Active(registry)
+        self.active = Active(registry).counts
+        """Requests under way, by who took them from the client."""
         self._retries = _Children(
             Counter(
                 "msctl_gateway_retries",
@@ -123,24 +126,29 @@ class Metrics:
     # --- requests on a service's own listener -----------------------------------------------------
 
     def service_started(self, service: str) -> None:
-        self._active.change(service, 1)
+        self.active[service] += 1
 
-    def service_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        """`route` is the pattern that matched, empty for none; never the path."""
-        self._active.change(service, -1)
+    def service_finished(
+        self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
+    ) -> None:
+        """`route` is the pattern that matched, empty for none; never the path. `at` is when it ended
+        by the monotonic clock, where that was not now."""
+        self.active[service] -= 1
         self._served.observe((service, method, route, status), seconds)
-        self._remember((service, False), status, seconds)
+        self._remember((service, False), status, seconds, at)
 
     # --- the gateway's Observer -------------------------------------------------------------------
 
     def request_started(self) -> None:
-        self._active.change(GATEWAY, 1)
+        self.active[GATEWAY] += 1
 
-    def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self._active.change(GATEWAY, -1)
+    def request_finished(
+        self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
+    ) -> None:
+        self.active[GATEWAY] -= 1
         service = service or GATEWAY
         self._served.observe((service, method, route, status), seconds)
-        self._remember((service, True), status, seconds)
+        self._remember((service, True), status, seconds, at)
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
         labels = (service, "", "no_response") if status is None else (service, status, "")
@@ -187,6 +195,7 @@ class Metrics:
 
     def annotate(self, services: Sequence[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
         """The services with how many requests they get, how fast they are, and their messages."""
+        self.settle()
         now = self._monotonic()
         flows: dict[str, list[MessageFlow]] = {}
         for (service, queue, sends), window in self._flows.items():
@@ -211,9 +220,9 @@ class Metrics:
             messages=tuple(flows),
         )
 
-    def _remember(self, key: tuple[str, bool], status: int, seconds: float) -> None:
+    def _remember(self, key: tuple[str, bool], status: int, seconds: float, at: float | None) -> None:
         """For people: by service, and whether it came through the gateway, whose own it is too."""
-        now = self._monotonic()
+        now = self._monotonic() if at is None else at
         window = self._requests.get(key)
         if window is None:
             window = self._requests[key] = Window(now)

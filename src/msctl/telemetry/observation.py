@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from msctl.model import Snapshot, TargetSnapshot
 from msctl.specs import Project
 from msctl.telemetry import exposition
+from msctl.telemetry.frames import service_of
 from msctl.telemetry.lag import Block, LoopWatch
 from msctl.telemetry.logs import STACK, LogHub
 from msctl.telemetry.metrics import Metrics
 from msctl.telemetry.otlp import Exporter
-from msctl.telemetry.requests import Requests, service_of
+from msctl.telemetry.requests import Requests
 from msctl.telemetry.tracing import Tracer
 
 log = logging.getLogger("msctl.observation")
@@ -78,10 +79,12 @@ class Observation:
 
     async def _render(self, service: str | None, accept: str) -> tuple[bytes, str]:
         """In a thread, as it takes a while for a large stack."""
+        snapshot = await self._snapshot()
+        self.requests.settle()
         return await asyncio.to_thread(
             exposition.render,
             self.metrics.registry,
-            await self._snapshot(),
+            snapshot,
             targets=self._targets(),
             service=service,
             accept=accept,

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from types import FrameType
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from time import monotonic
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
-from msctl.model import GATEWAY, BreakerState, SpanKind
-from msctl.telemetry.context import TraceContext, begin, current_trace, new_id
+from msctl.model import GATEWAY, SpanKind
+from msctl.telemetry.context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
 from msctl.telemetry.durations import OTHER
+from msctl.telemetry.journal import Journal
 from msctl.telemetry.logs import LogHub, current_service
 from msctl.telemetry.messaging import Messages
 from msctl.telemetry.metrics import Metrics
@@ -30,11 +32,112 @@ ROUTE = web.RequestKey("msctl_route", str)
 """Where an application's host puts the pattern of the route that took the request."""
 METRICS_PATH = "/metrics"
 CLIENT_GONE = 499
+FAILURE = 500
+"""From this status on an answer counts as an error."""
 MAX_ERROR_LINES = 10
 """Failed requests of one service in the access log within a second; what is beyond that is counted."""
 _KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
 )
+
+
+class Passing(TraceContext):
+    """A request on its way through the gateway: its span, and what has become known of it so far."""
+
+    __slots__ = ("attempts", "method", "outcome", "start", "target")
+
+    def __init__(self, given: Given | None, method: str, target: str) -> None:
+        # Not through super(), nor with what it calls: this is the larger part of what tracing costs.
+        if given is None:
+            self.trace_id = new_id() + new_id()
+            self.parent_id = None
+            self.flags = SAMPLED
+        else:
+            self.trace_id, self.parent_id, self.flags = given
+        self.span_id = new_id()
+        self.method = method
+        self.target = target
+        self.attempts: tuple[Attempt, ...] = ()
+        self.outcome = _UNKNOWN
+
+    def notable(self, slow_s: float) -> bool:
+        return (
+            self.outcome.status >= FAILURE
+            or self.outcome.seconds >= slow_s
+            or any(attempt.status is None or attempt.status >= FAILURE for attempt in self.attempts)
+        )
+
+    def spans(self) -> Iterator[Ended]:
+        """Its own, and one for each attempt: the instance's where that is in this process."""
+        outcome = self.outcome
+        yield _server(self, (self.method, self.target), GATEWAY, "", outcome.status, outcome)
+        for attempt in self.attempts:
+            called = attempt.called
+            if called is None:
+                yield _client(self, attempt)
+            else:
+                status = FAILURE if attempt.status is None else attempt.status
+                asked = (called.method, called.target)
+                yield _server(called, asked, attempt.service, attempt.instance, status, attempt)
+
+
+class Called(TraceContext):
+    """The span of a service of this process that the gateway asks."""
+
+    __slots__ = ("caller", "method", "target")
+
+    def __init__(self, caller: TraceContext, method: str, target: str) -> None:
+        self.trace_id = caller.trace_id
+        self.parent_id = caller.span_id
+        self.flags = caller.flags
+        self.span_id = new_id()
+        self.caller = caller
+        self.method = method
+        self.target = target
+
+
+class Attempt(NamedTuple):
+    """One attempt of the gateway at an instance; `status` is None where it gave no response. `called`
+    is the instance's own span where it is in this process, `span_id` the attempt's where it is not."""
+
+    service: str
+    instance: str
+    status: int | None
+    seconds: float
+    ended: float
+    called: Called | None
+    span_id: str
+
+
+class Outcome(NamedTuple):
+    """How the gateway's request ended; `service` and `route` are empty where no route took it."""
+
+    service: str
+    route: str
+    method: str
+    status: int
+    seconds: float
+    ended: float
+
+
+_UNKNOWN = Outcome("", "", "", 0, 0.0, 0.0)
+
+
+class Served(NamedTuple):
+    """A request that a service's own listener took, and that has ended; `route` is its pattern.
+
+    Like all of them, `ended` is a reading of the monotonic clock.
+    """
+
+    context: TraceContext
+    service: str
+    instance: str
+    method: str
+    target: str
+    status: int
+    seconds: float
+    ended: float
+    route: str
 
 
 class Requests:
@@ -53,24 +156,27 @@ class Requests:
         """`sample` is the share of the successful requests that the access log gets; it gets every
         failed one (5xx), as far as that is bearable."""
         self._metrics = metrics
+        self._active = metrics.active
         self._tracer = tracer
         self._access = AccessLog(logs, sample, chance)
         self._page = page
+        self._journal: Journal[Served | Passing] = Journal(self._account)
+        self.settle = metrics.settle = tracer.settle = self._journal.settle
         self.sample = self._access.take
-        self.request_started = metrics.request_started
         self.retried = metrics.retried
         self.rate_limited = metrics.rate_limited
+        self.breaker_changed = metrics.breaker_changed
+        self.target_ready = metrics.target_ready
 
     def direct(self, service: str, instance: str, handle: Handle) -> Handle:
         """The handler of a service's own listener."""
 
         async def observed(request: web.Request) -> web.StreamResponse:
-            msctl_service = service
             context = begin(request.headers.getall("traceparent", _NONE))
             token = current_trace.set(context)
-            self._metrics.service_started(msctl_service)
-            began = time.perf_counter()
+            self._metrics.service_started(service)
             status = CLIENT_GONE
+            began = monotonic()
             try:
                 response = await handle(request)
                 if response.status == 404 and request.rel_url.raw_path == METRICS_PATH:
@@ -80,74 +186,18 @@ class Requests:
             except asyncio.CancelledError:
                 raise
             except BaseException:
-                status = 500
+                status = FAILURE
                 raise
             finally:
-                seconds = time.perf_counter() - began
-                method = request.method if request.method in _KNOWN_METHODS else OTHER
-                self._metrics.service_finished(service, request.get(ROUTE, ""), method, status, seconds)
-                self._end(context, service, instance, request, method, status, seconds)
+                ended = monotonic()
+                method, target, route = request.method, request.raw_path, request.get(ROUTE, "")
+                seconds = ended - began
+                self._journal.note(
+                    Served(context, service, instance, method, target, status, seconds, ended, route)
+                )
+                self._access.request(service, method, target, status, seconds)
                 current_trace.reset(token)
 
-        _SERVING.add(observed.__code__)
-        return observed
-
-    def gateway(self, handle: Handle) -> Handle:
-        """The gateway's handler, which tells its measures by itself."""
-
-        async def observed(request: web.Request) -> web.StreamResponse:
-            context = begin(request.headers.getall("traceparent", _NONE))
-            token = current_trace.set(context)
-            speaker = current_service.set(GATEWAY)
-            began = time.perf_counter()
-            status = CLIENT_GONE
-            try:
-                response = await handle(request)
-                status = response.status
-                return response
-            finally:
-                seconds = time.perf_counter() - began
-                # What it returns may only stand for what it has sent.
-                status = context.status or status
-                method = request.method if request.method in _KNOWN_METHODS else OTHER
-                self._record(context, GATEWAY, "", request, method, status, seconds)
-                # Why it failed a request itself, the gateway has logged already.
-                if status < 500 or context.answered:
-                    self._access.request(GATEWAY, method, request.raw_path, status, seconds)
-                current_service.reset(speaker)
-                current_trace.reset(token)
-
-        return observed
-
-    def dispatched(self, service: str, instance: str, handle: Handle) -> Handle:
-        """A service's handler as the gateway calls it in this process: the measures are the gateway's."""
-
-        async def observed(request: web.Request) -> web.StreamResponse:
-            msctl_service = service
-            caller = current_trace.get()
-            if caller is None:
-                context = begin(request.headers.getall("traceparent", _NONE))
-            else:
-                context = caller.callee()
-            token = current_trace.set(context)
-            began = time.perf_counter()
-            status = CLIENT_GONE
-            try:
-                response = await handle(request)
-                status = response.status
-                return response
-            except asyncio.CancelledError:
-                raise
-            except BaseException:
-                status = 500
-                raise
-            finally:
-                method = request.method if request.method in _KNOWN_METHODS else OTHER
-                seconds = time.perf_counter() - began
-                self._record(context, msctl_service, instance, request, method, status, seconds)
-                current_trace.reset(token)
-
-        _SERVING.add(observed.__code__)
         return observed
 
     def messages(self, service: str) -> Messages:
@@ -156,82 +206,58 @@ class Requests:
 
     # --- the gateway's Observer, where it is more than measures -----------------------------------
 
+    def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
+        self._active[GATEWAY] += 1
+        given = parse(traceparents[0]) if len(traceparents) == 1 else None
+        current_trace.set(Passing(given, method, target))
+        current_service.set(GATEWAY)
+
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self._metrics.request_finished(service, route, method, status, seconds)
+        context = current_trace.get()
+        if type(context) is not Passing:
+            self._metrics.request_finished(service, route, method, status, seconds)
+            return
+        context.outcome = Outcome(service, route, method, status, seconds, monotonic())
+        self._journal.note(context)
+        # Why it failed a request itself, the gateway has logged already.
+        attempts = context.attempts
+        if status < FAILURE or (attempts and attempts[-1].status is not None):
+            self._access.request(GATEWAY, context.method, context.target, status, seconds)
+
+    def attempt_started(self, method: str, target: str) -> None:
         context = current_trace.get()
         if context is not None:
-            context.status = status
+            current_trace.set(Called(context, method, target))
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
-        self._metrics.attempt_finished(service, instance, status, seconds)
-        context = current_trace.get()
-        if context is None:
+        context, called = current_trace.get(), None
+        if type(context) is Called:
+            called = context
+            context = called.caller
+            current_trace.set(context)
+        if type(context) is not Passing:
+            self._metrics.attempt_finished(service, instance, status, seconds)
             return
-        context.answered = status is not None
-        if context.inside and context.answered:
-            return  # the instance's own span, in this process, says all that there is to say
-        self._tracer.record(
-            Ended(
-                context.trace_id,
-                new_id(),
-                context.span_id,
-                f"to {instance}",
-                GATEWAY,
-                SpanKind.CLIENT,
-                time.time() - seconds,
-                seconds,
-                status is None or status >= 500,
-                status,
-                instance,
-            )
-        )
-
-    def breaker_changed(self, service: str, instance: str, state: BreakerState) -> None:
-        self._metrics.breaker_changed(service, instance, state)
-
-    def target_ready(self, service: str, instance: str, ready: bool) -> None:
-        self._metrics.target_ready(service, instance, ready)
+        span_id = new_id() if called is None else ""
+        context.attempts += (Attempt(service, instance, status, seconds, monotonic(), called, span_id),)
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _end(
-        self,
-        context: TraceContext,
-        service: str,
-        instance: str,
-        request: web.Request,
-        method: str,
-        status: int,
-        seconds: float,
-    ) -> None:
-        self._record(context, service, instance, request, method, status, seconds)
-        self._access.request(service, method, request.raw_path, status, seconds)
-
-    def _record(
-        self,
-        context: TraceContext,
-        service: str,
-        instance: str,
-        request: web.Request,
-        method: str,
-        status: int,
-        seconds: float,
-    ) -> None:
-        self._tracer.record(
-            Ended(
-                context.trace_id,
-                context.span_id,
-                context.parent_id,
-                (method, request.raw_path),
-                service,
-                SpanKind.SERVER,
-                time.time() - seconds,
-                seconds,
-                status >= 500,
-                status,
-                instance,
-            )
-        )
+    def _account(self, notes: list[Served | Passing]) -> None:
+        """Measure them, and keep their spans."""
+        metrics, record = self._metrics, self._tracer.record
+        for note in notes:
+            if type(note) is Passing:
+                service, route, method, status, seconds, ended = note.outcome
+                metrics.request_finished(service, route, method, status, seconds, ended)
+                for service, instance, answered, seconds, *_ in note.attempts:
+                    metrics.attempt_finished(service, instance, answered, seconds)
+                record(note)
+            elif type(note) is Served:
+                context, service, instance, method, target, status, seconds, ended, route = note
+                label = method if method in _KNOWN_METHODS else OTHER
+                metrics.service_finished(service, route, label, status, seconds, ended)
+                record(_server(context, (method, target), service, instance, status, note))
 
     async def _own_page(
         self, service: str, request: web.Request, otherwise: web.StreamResponse
@@ -242,6 +268,54 @@ class Requests:
         request[ROUTE] = METRICS_PATH
         body, content_type = await self._page(service, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+class _Timed(Protocol):
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def ended(self) -> float: ...
+
+
+def _start(timed: _Timed) -> float:
+    """When it began, in seconds since the epoch."""
+    return time.time() - monotonic() + timed.ended - timed.seconds
+
+
+def _server(
+    context: TraceContext, asked: tuple[str, str], service: str, instance: str, status: int, timed: _Timed
+) -> Ended:
+    return Ended(
+        context.trace_id,
+        context.span_id,
+        context.parent_id,
+        asked,
+        service,
+        SpanKind.SERVER,
+        _start(timed),
+        timed.seconds,
+        status >= FAILURE,
+        status,
+        instance,
+    )
+
+
+def _client(context: TraceContext, attempt: Attempt) -> Ended:
+    status = attempt.status
+    return Ended(
+        context.trace_id,
+        attempt.span_id,
+        context.span_id,
+        f"to {attempt.instance}",
+        GATEWAY,
+        SpanKind.CLIENT,
+        _start(attempt),
+        attempt.seconds,
+        status is None or status >= FAILURE,
+        status,
+        attempt.instance,
+    )
 
 
 class AccessLog:
@@ -260,8 +334,8 @@ class AccessLog:
     def request(self, service: str, method: str, path: str, status: int, seconds: float) -> None:
         """A request has ended; called while its trace is the current one."""
         left_out = 0
-        if status >= 500:
-            second = int(time.monotonic())
+        if status >= FAILURE:
+            second = int(monotonic())
             since, count = self._errors.get(service, (second, 0))
             if since != second:
                 left_out = max(0, count - MAX_ERROR_LINES)
@@ -278,16 +352,9 @@ class AccessLog:
         self._logs.append(
             service,
             text,
-            "error" if status >= 500 else "info",
+            "error" if status >= FAILURE else "info",
             fields={"method": method, "status": status, "seconds": round(seconds, 6)},
         )
 
 
-def service_of(frame: FrameType) -> str | None:
-    """The service whose request this frame handles, if it is one of ours around a handler."""
-    return frame.f_locals.get("msctl_service") if frame.f_code in _SERVING else None
-
-
 _NONE: Sequence[str] = ()
-_SERVING: set[object] = set()
-"""The code of the wrappers above: one object for each place where one is written, however many are made."""

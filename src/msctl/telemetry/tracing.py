@@ -6,13 +6,13 @@ each at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msctl.errors import UsageError
 from msctl.model import Span, SpanKind, Trace, TraceQuery, TraceSummary
-from msctl.telemetry.context import shown_id
 
 CAPACITY = 1000
 """Traces kept, notable ones included."""
@@ -36,8 +36,8 @@ class Ended(NamedTuple):
     """
 
     trace_id: str
-    span_id: str | int
-    parent_id: str | int | None
+    span_id: str
+    parent_id: str | None
     name: str | tuple[str, str]
     service: str
     kind: SpanKind
@@ -58,8 +58,8 @@ class Ended(NamedTuple):
             attributes[key] = self.instance
         return Span(
             self.trace_id,
-            shown_id(self.span_id),
-            None if self.parent_id is None else shown_id(self.parent_id),
+            self.span_id,
+            self.parent_id,
             self.title,
             self.service,
             self.kind,
@@ -69,12 +69,31 @@ class Ended(NamedTuple):
             attributes,
         )
 
+    def spans(self) -> Iterable[Ended]:
+        return (self,)
+
+    def notable(self, slow_s: float) -> bool:
+        return self.error or self.duration_s >= slow_s
+
     @property
     def title(self) -> str:
         if isinstance(self.name, str):
             return self.name
         method, target = self.name
         return f"{method} {target.partition('?')[0][:LONGEST_PATH]}"
+
+
+class Bunch(Protocol):
+    """Spans of one trace that ended together, written out only where somebody looks."""
+
+    @property
+    def trace_id(self) -> str: ...
+
+    def spans(self) -> Iterable[Ended]: ...
+
+    def notable(self, slow_s: float) -> bool:
+        """Whether one of them is an error, or took that long."""
+        ...
 
 
 class Tracer:
@@ -89,39 +108,45 @@ class Tracer:
         export: Callable[[Ended], None] | None = None,
     ) -> None:
         """`export` is called with every span, in the loop; it must not block."""
-        self._recent: dict[str, list[Ended]] = {}
-        self._notable: dict[str, list[Ended]] = {}
+        self.settle: Callable[[], None] = lambda: None
+        """Called before anything is looked for: lets spans in that have been put off."""
+        # Ordered by their own means: the oldest of a plain dict is found past the holes of those before.
+        self._recent: OrderedDict[str, list[Bunch]] = OrderedDict()
+        self._notable: OrderedDict[str, list[Bunch]] = OrderedDict()
         self._dropped: dict[str, int] = {}
         self._recent_capacity = capacity - notable
         self._notable_capacity = notable
         self._slow_s = slow_s
         self._export = export
 
-    def record(self, span: Ended) -> None:
-        """Keep a span that has ended. Runs several times a request: it only puts it in its place."""
-        trace_id = span.trace_id
-        spans = self._recent.get(trace_id)
-        if spans is None:
-            spans = self._notable.get(trace_id)
-            if spans is None:
+    def record(self, bunch: Bunch) -> None:
+        """Keep what has ended. Runs for every request, so it only puts it in its place."""
+        trace_id = bunch.trace_id
+        kept = self._recent.get(trace_id)
+        if kept is None:
+            kept = self._notable.get(trace_id)
+            if kept is None:
                 if len(self._recent) >= self._recent_capacity:
                     self._retire()
-                spans = self._recent[trace_id] = []
-        if len(spans) < MAX_SPANS:
-            spans.append(span)
+                kept = self._recent[trace_id] = []
+        if len(kept) < MAX_SPANS:
+            kept.append(bunch)
         else:
             self._dropped[trace_id] = self._dropped.get(trace_id, 0) + 1
         if self._export is not None:
-            self._export(span)
+            for span in bunch.spans():
+                self._export(span)
 
     async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
+        self.settle()
         return tuple(islice(self._matching(query), max(0, min(query.limit, MAX_FOUND))))
 
     async def trace(self, trace_id: str) -> Trace:
+        self.settle()
         found = [
-            (name, spans)
+            (name, kept)
             for traces in (self._recent, self._notable)
-            for name, spans in traces.items()
+            for name, kept in traces.items()
             if name.startswith(trace_id)
         ]
         if not trace_id or not found:
@@ -131,12 +156,13 @@ class Tracer:
             )
         if len(found) > 1:
             raise UsageError(f"{len(found)} traces begin with {trace_id!r}", hint="give more of the id")
-        name, spans = found[0]
-        shown = tuple(span.shown() for span in sorted(spans, key=lambda span: span.start))
-        return Trace(name, shown, self._dropped.get(name, 0))
+        name, kept = found[0]
+        spans = sorted(_spans(kept), key=lambda span: span.start)
+        return Trace(name, tuple(span.shown() for span in spans), self._dropped.get(name, 0))
 
     def _matching(self, query: TraceQuery) -> Iterator[TraceSummary]:
-        everything = [*self._notable.items(), *self._recent.items()]
+        kept = (*self._notable.items(), *self._recent.items())
+        everything = [(trace_id, _spans(bunches)) for trace_id, bunches in kept]
         everything.sort(key=lambda item: min(span.start for span in item[1]), reverse=True)
         for trace_id, spans in everything:
             if query.errors and not any(span.error for span in spans):
@@ -149,27 +175,24 @@ class Tracer:
 
     def _retire(self) -> None:
         """Make room: the oldest goes, to the notable ones if it is one."""
-        trace_id = next(iter(self._recent))
-        spans = self._recent.pop(trace_id)
-        for span in spans:
-            if span.error or span.duration_s >= self._slow_s:
-                break
-        else:
+        trace_id, kept = self._recent.popitem(last=False)
+        if not any(bunch.notable(self._slow_s) for bunch in kept):
             self._dropped.pop(trace_id, None)
             return
         if len(self._notable) >= self._notable_capacity:
-            oldest = next(iter(self._notable))
-            del self._notable[oldest]
+            oldest, _ = self._notable.popitem(last=False)
             self._dropped.pop(oldest, None)
-        self._notable[trace_id] = spans
+        self._notable[trace_id] = kept
+
+
+def _spans(kept: Iterable[Bunch]) -> list[Ended]:
+    return [span for bunch in kept for span in bunch.spans()]
 
 
 def _summary(trace_id: str, spans: Sequence[Ended], dropped: int) -> TraceSummary:
     spans = sorted(spans, key=lambda span: span.start)
-    ids = {shown_id(span.span_id) for span in spans}
-    first = next(
-        (span for span in spans if span.parent_id is None or shown_id(span.parent_id) not in ids), spans[0]
-    )
+    ids = {span.span_id for span in spans}
+    first = next((span for span in spans if span.parent_id not in ids), spans[0])
     start = spans[0].start
     return TraceSummary(
         trace_id=trace_id,
