@@ -12,7 +12,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
+from aiohttp.test_utils import make_mocked_request
 
+from msctl.gateway.connection import Connection
+from msctl.gateway.deadline import Deadline, Watch
+from msctl.gateway.tunnel import Tunnel
 from msctl.specs import GatewaySpec, RouteSpec
 from tests.gateway.harness import KINDS, Harness, running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
@@ -252,4 +256,27 @@ async def test_a_silent_tunnel_ends_after_the_idle_time() -> None:
         await client.send(upgrade())
         assert (await client.head()).status == 101
         assert await client.closed()
+    await upstream.stop()
+
+
+async def test_bytes_for_an_upstream_that_has_just_left_are_dropped_without_an_error() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        exchange.close()
+
+    upstream = await RecordingUpstream(script).start()
+    loop = asyncio.get_running_loop()
+    host, port = upstream.url.removeprefix("http://").split(":")
+    _, connection = await loop.create_connection(lambda: Connection(loop), host, int(port))
+    connection.begin("GET")
+    connection.send(upgrade())
+    await connection.head()
+    async with asyncio.timeout(5):
+        assert await connection.read() == b""
+    with Deadline(Watch(loop)) as deadline:
+        tunnel = Tunnel(connection, make_mocked_request("GET", "/ws"), deadline, 60)
+        # What aiohttp and the gateway's drain may still do before the relay has noticed.
+        assert tunnel.feed_data(b"\x81\x80mask") == (False, b"")
+        await tunnel.close(1001)
     await upstream.stop()
