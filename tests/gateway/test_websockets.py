@@ -18,7 +18,7 @@ from msctl.gateway.connection import Connection
 from msctl.gateway.deadline import Deadline, Watch
 from msctl.gateway.tunnel import Tunnel
 from msctl.specs import GatewaySpec, RouteSpec
-from tests.gateway.harness import KINDS, Harness, running
+from tests.gateway.harness import KINDS, Client, Harness, running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 
 both = pytest.mark.parametrize("kind", KINDS)
@@ -146,6 +146,46 @@ async def test_a_client_that_vanishes_ends_the_service_s_socket(kind: str) -> No
             while gateway.gateway.targets()[0].in_flight:
                 await asyncio.sleep(0.01)
         assert gateway.gateway.targets()[0].breaker == "closed"
+
+
+@both
+async def test_a_service_that_does_not_read_holds_back_the_client(kind: str) -> None:
+    frame = b"\x82\xff" + struct.pack("!Q", 65536) + bytes(4 + 65536)
+    count, sent, go_on = 1024, 0, asyncio.Event()
+
+    async def read_later(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await go_on.wait()
+        for _ in range(count):
+            await socket.receive_bytes()
+        await socket.send_str("all of it")
+        return socket
+
+    async def upload(client: Client) -> None:
+        nonlocal sent
+        for _ in range(count):
+            await client.send(frame)
+            sent += len(frame)
+
+    async with running(RouteSpec("/ws", "ws")) as gateway:
+        app = web.Application()
+        app.router.add_get("/ws", read_later)
+        await gateway.serve("ws", app, kind)
+        client = await gateway.client()
+        await client.send(upgrade())
+        assert (await client.head()).status == 101
+        uploading = asyncio.create_task(upload(client))
+        last, still = sent, 0
+        while still < 50:
+            await gateway.get("/ws/elsewhere")
+            still = still + 1 if sent == last else 0
+            last = sent
+        # What lies between the two ends is socket buffers and a bounded rest.
+        assert sent < 32 * 1024 * 1024
+        go_on.set()
+        await uploading
+        assert await client.reader.readexactly(11) == b"\x81\x09all of it"
 
 
 @both
