@@ -1,11 +1,11 @@
 """Autobahn's WebSocket cases against the gateway; the suite itself is not a dependency of the tests.
 
-    python -m tests.gateway.autobahn serve SPEC [URL]    runs the servers, writes SPEC for the suite
-    wstest -m fuzzingclient -s SPEC                      the suite (it needs Python 2.7)
-    python -m tests.gateway.autobahn compare SPEC        the outcomes side by side; fails if one is worse
+    python -m tests.gateway.autobahn serve SPEC [ADDRESS]   runs the servers, writes SPEC
+    wstest -m fuzzingclient -s SPEC                         the suite (it needs Python 2.7)
+    python -m tests.gateway.autobahn compare SPEC           the outcomes side by side; fails if one is worse
 
 Each echo service is reached directly and through the gateway: aiohttp's, hosted and over a socket, and
-the one at URL (host:port), if given. A proxy must make no case of the service behind it worse.
+the one at ADDRESS (host:port), if given. A proxy must make no case of the service behind it worse.
 """
 
 from __future__ import annotations
