@@ -271,7 +271,7 @@ async def test_a_signed_token_opens_its_route() -> None:
             token({key: value for key, value in good.items() if key != "exp"}),
             token({**good, "aud": "other"}),
             token({**good, "iss": "other"}),
-            ("Authorization", "Bearer " + jwt.encode(good, None, "none")),
+            ("Authorization", "Bearer " + jwt.encode(good, "", "none")),
         ]
         for field in refused:
             reply = await gateway.get("/x", *([field] if field else []))

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         """Queue `data`; raises UpstreamClosedError where the connection is already gone."""
         transport = self.transport
         if transport is None or transport.is_closing():
-            raise self._error or UpstreamClosedError("it closed the connection")
+            raise UpstreamClosedError(str(self._error or "it closed the connection"))
         transport.write(data)
 
     async def drain(self) -> None:
