@@ -24,7 +24,7 @@ from msctl.supervisor.hosted import (
     shorten,
     speaking_as,
 )
-from msctl.supervisor.listener import Listener, Tenant
+from msctl.supervisor.listener import Listener, Tenant, resetting
 from msctl.supervisor.policy import Outcome
 from msctl.supervisor.worker import Checks, StartError, within
 from msctl.telemetry.logs import LogHub
@@ -109,7 +109,7 @@ class HostedWorker:
         name = self._context.name
         if name == GATEWAY:
             return app.handle
-        return self._instrument.direct(name, self._context.instance, app.handle)
+        return resetting(self._instrument.direct(name, self._context.instance, app.handle))
 
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()

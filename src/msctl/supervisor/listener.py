@@ -54,6 +54,7 @@ class Listener:
         self._address = address
         self._sockets: list[socket.socket] = []
         self._tenants: dict[str, Tenant] = {}
+        self._sole: Tenant | None = None
         self._lock = asyncio.Lock()
         self._http: web.Server | None = None
         self._accepting: list[SocketServer] = []
@@ -101,6 +102,7 @@ class Listener:
                 self.reserve(tenant.service)
                 await self._open(tenant.service)
             self._tenants[tenant.service] = tenant
+            self._settle()
 
     def dismiss(self, tenant: Tenant) -> None:
         """Give `tenant` no more requests. After the last one, accept no more connections, close the
@@ -109,6 +111,7 @@ class Listener:
         if self._tenants.get(service) is not tenant:
             return  # another has taken its place
         del self._tenants[service]
+        self._settle()
         if self._tenants or self._http is None:
             return
         for server in self._accepting:
@@ -117,6 +120,11 @@ class Listener:
         self._http.pre_shutdown()
         self._closing[service] = self._http
         self._http = None
+
+    def _settle(self) -> None:
+        """Find out whether one takes every request: the gateway, or who is alone."""
+        alone = next(iter(self._tenants.values())) if len(self._tenants) == 1 else None
+        self._sole = self._tenants.get(GATEWAY, alone)
 
     async def finish(self, service: str, timeout: float) -> None:
         """After `dismiss`, wait up to `timeout` seconds for its connections, then cut them."""
@@ -154,23 +162,15 @@ class Listener:
             raise
         self._http, self._accepting = http, accepting
 
-    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        tenant = self._choose(request.rel_url.raw_path)
-        if tenant is None:
-            known = ", ".join(prefix for t in self._tenants.values() for prefix in t.prefixes())
-            return web.Response(status=404, text=f"404 nothing here serves {request.path}; try {known}\n")
-        try:
-            return await tenant.handle(request)
-        except ConnectionError:
-            # The answer broke off. A clean end would let a body without a length pass for whole.
-            _reset(request.transport)
-            raise
+    def _dispatch(self, request: web.Request) -> Awaitable[web.StreamResponse]:
+        tenant = self._sole or self._choose(request.rel_url.raw_path)
+        return self._nobody(request) if tenant is None else tenant.handle(request)
+
+    async def _nobody(self, request: web.Request) -> web.StreamResponse:
+        known = ", ".join(prefix for tenant in self._tenants.values() for prefix in tenant.prefixes())
+        return web.Response(status=404, text=f"404 nothing here serves {request.path}; try {known}\n")
 
     def _choose(self, path: str) -> Tenant | None:
-        if GATEWAY in self._tenants:
-            return self._tenants[GATEWAY]
-        if len(self._tenants) == 1:
-            return next(iter(self._tenants.values()))
         fitting = [
             (len(prefix), tenant)
             for tenant in self._tenants.values()
@@ -235,6 +235,22 @@ class Listeners:
         """Let go of everything that is reserved and not in use."""
         for listener in self._by_service.values():
             listener.release()
+
+
+def resetting(handle: Handle) -> Handle:
+    """`handle`, whose ConnectionError says that its answer broke off: the client sees a reset then.
+
+    A clean end would let a body without a length pass for whole.
+    """
+
+    async def handled(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except ConnectionError:
+            _reset(request.transport)
+            raise
+
+    return handled
 
 
 def _reset(transport: asyncio.Transport | None) -> None:

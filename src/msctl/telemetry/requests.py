@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -42,9 +42,12 @@ _KNOWN_METHODS = frozenset(
 
 
 class Passing(TraceContext):
-    """A request on its way through the gateway: its span, and what has become known of it so far."""
+    """A request on its way through the gateway: its span, and what has become known of it so far.
 
-    __slots__ = ("attempts", "method", "outcome", "start", "target")
+    `service` and `route` are empty where no route took it; `label` is its method as it is measured.
+    """
+
+    __slots__ = ("attempts", "ended", "label", "method", "route", "seconds", "service", "status", "target")
 
     def __init__(self, given: Given | None, method: str, target: str) -> None:
         # Not through super(), nor with what it calls: this is the larger part of what tracing costs.
@@ -58,27 +61,33 @@ class Passing(TraceContext):
         self.method = method
         self.target = target
         self.attempts: tuple[Attempt, ...] = ()
-        self.outcome = _UNKNOWN
+
+    def finish(self, service: str, route: str, label: str, status: int, seconds: float, ended: float) -> None:
+        self.service = service
+        self.route = route
+        self.label = label
+        self.status = status
+        self.seconds = seconds
+        self.ended = ended
 
     def notable(self, slow_s: float) -> bool:
         return (
-            self.outcome.status >= FAILURE
-            or self.outcome.seconds >= slow_s
-            or any(attempt.status is None or attempt.status >= FAILURE for attempt in self.attempts)
+            self.status >= FAILURE
+            or self.seconds >= slow_s
+            or any(status is None or status >= FAILURE for _, _, status, *_ in self.attempts)
         )
 
     def spans(self) -> Iterator[Ended]:
         """Its own, and one for each attempt: the instance's where that is in this process."""
-        outcome = self.outcome
-        yield _server(self, (self.method, self.target), GATEWAY, "", outcome.status, outcome)
-        for attempt in self.attempts:
-            called = attempt.called
-            if called is None:
-                yield _client(self, attempt)
+        asked = (self.method, self.target)
+        yield _server(self, asked, GATEWAY, "", self.status, self.seconds, self.ended)
+        for service, instance, status, seconds, ended, span in self.attempts:
+            if isinstance(span, Called):
+                failed = FAILURE if status is None else status
+                asked = (span.method, span.target)
+                yield _server(span, asked, service, instance, failed, seconds, ended)
             else:
-                status = FAILURE if attempt.status is None else attempt.status
-                asked = (called.method, called.target)
-                yield _server(called, asked, attempt.service, attempt.instance, status, attempt)
+                yield _client(self, span, instance, status, seconds, ended)
 
 
 class Called(TraceContext):
@@ -96,31 +105,9 @@ class Called(TraceContext):
         self.target = target
 
 
-class Attempt(NamedTuple):
-    """One attempt of the gateway at an instance; `status` is None where it gave no response. `called`
-    is the instance's own span where it is in this process, `span_id` the attempt's where it is not."""
-
-    service: str
-    instance: str
-    status: int | None
-    seconds: float
-    ended: float
-    called: Called | None
-    span_id: str
-
-
-class Outcome(NamedTuple):
-    """How the gateway's request ended; `service` and `route` are empty where no route took it."""
-
-    service: str
-    route: str
-    method: str
-    status: int
-    seconds: float
-    ended: float
-
-
-_UNKNOWN = Outcome("", "", "", 0, 0.0, 0.0)
+Attempt = tuple[str, str, int | None, float, float, Called | str]
+"""One attempt of the gateway: service, instance, status (None where it gave no response), seconds, when
+it ended, and its span: the instance's own where that is in this process, else the id of the attempt's."""
 
 
 class Served(NamedTuple):
@@ -217,11 +204,13 @@ class Requests:
         if type(context) is not Passing:
             self._metrics.request_finished(service, route, method, status, seconds)
             return
-        context.outcome = Outcome(service, route, method, status, seconds, monotonic())
+        context.finish(service, route, method, status, seconds, monotonic())
         self._journal.note(context)
-        # Why it failed a request itself, the gateway has logged already.
-        attempts = context.attempts
-        if status < FAILURE or (attempts and attempts[-1].status is not None):
+        if status < FAILURE:
+            if self._access.sample:
+                self._access.request(GATEWAY, context.method, context.target, status, seconds)
+        elif context.attempts and context.attempts[-1][2] is not None:
+            # Otherwise the gateway failed it by itself, and has logged why.
             self._access.request(GATEWAY, context.method, context.target, status, seconds)
 
     def attempt_started(self, method: str, target: str) -> None:
@@ -230,16 +219,17 @@ class Requests:
             current_trace.set(Called(context, method, target))
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
-        context, called = current_trace.get(), None
+        context = current_trace.get()
+        span: Called | str
         if type(context) is Called:
-            called = context
-            context = called.caller
+            span, context = context, context.caller
             current_trace.set(context)
+        else:
+            span = new_id()
         if type(context) is not Passing:
             self._metrics.attempt_finished(service, instance, status, seconds)
             return
-        span_id = new_id() if called is None else ""
-        context.attempts += (Attempt(service, instance, status, seconds, monotonic(), called, span_id),)
+        context.attempts += ((service, instance, status, seconds, monotonic(), span),)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -248,8 +238,9 @@ class Requests:
         metrics, record = self._metrics, self._tracer.record
         for note in notes:
             if type(note) is Passing:
-                service, route, method, status, seconds, ended = note.outcome
-                metrics.request_finished(service, route, method, status, seconds, ended)
+                metrics.request_finished(
+                    note.service, note.route, note.label, note.status, note.seconds, note.ended
+                )
                 for service, instance, answered, seconds, *_ in note.attempts:
                     metrics.attempt_finished(service, instance, answered, seconds)
                 record(note)
@@ -257,7 +248,7 @@ class Requests:
                 context, service, instance, method, target, status, seconds, ended, route = note
                 label = method if method in _KNOWN_METHODS else OTHER
                 metrics.service_finished(service, route, label, status, seconds, ended)
-                record(_server(context, (method, target), service, instance, status, note))
+                record(_server(context, (method, target), service, instance, status, seconds, ended))
 
     async def _own_page(
         self, service: str, request: web.Request, otherwise: web.StreamResponse
@@ -270,21 +261,19 @@ class Requests:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-class _Timed(Protocol):
-    @property
-    def seconds(self) -> float: ...
-
-    @property
-    def ended(self) -> float: ...
-
-
-def _start(timed: _Timed) -> float:
-    """When it began, in seconds since the epoch."""
-    return time.time() - monotonic() + timed.ended - timed.seconds
+def _start(seconds: float, ended: float) -> float:
+    """When something began, in seconds since the epoch."""
+    return time.time() - monotonic() + ended - seconds
 
 
 def _server(
-    context: TraceContext, asked: tuple[str, str], service: str, instance: str, status: int, timed: _Timed
+    context: TraceContext,
+    asked: tuple[str, str],
+    service: str,
+    instance: str,
+    status: int,
+    seconds: float,
+    ended: float,
 ) -> Ended:
     return Ended(
         context.trace_id,
@@ -293,28 +282,29 @@ def _server(
         asked,
         service,
         SpanKind.SERVER,
-        _start(timed),
-        timed.seconds,
+        _start(seconds, ended),
+        seconds,
         status >= FAILURE,
         status,
         instance,
     )
 
 
-def _client(context: TraceContext, attempt: Attempt) -> Ended:
-    status = attempt.status
+def _client(
+    context: TraceContext, span_id: str, instance: str, status: int | None, seconds: float, ended: float
+) -> Ended:
     return Ended(
         context.trace_id,
-        attempt.span_id,
+        span_id,
         context.span_id,
-        f"to {attempt.instance}",
+        f"to {instance}",
         GATEWAY,
         SpanKind.CLIENT,
-        _start(attempt),
-        attempt.seconds,
+        _start(seconds, ended),
+        seconds,
         status is None or status >= FAILURE,
         status,
-        attempt.instance,
+        instance,
     )
 
 
@@ -329,7 +319,7 @@ class AccessLog:
 
     def take(self, sample: float) -> None:
         """From now on this share of the successful requests."""
-        self._sample = sample
+        self.sample = sample
 
     def request(self, service: str, method: str, path: str, status: int, seconds: float) -> None:
         """A request has ended; called while its trace is the current one."""
@@ -343,7 +333,7 @@ class AccessLog:
             self._errors[service] = (since, count + 1)
             if count >= MAX_ERROR_LINES:
                 return
-        elif not self._sample or self._chance() >= self._sample:
+        elif not self.sample or self._chance() >= self.sample:
             return
         path = path.partition("?")[0][:LONGEST_PATH]
         text = f"{method} {path} {status} in {seconds * 1000:.1f} ms"
