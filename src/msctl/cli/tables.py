@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from msctl.cli.render import BOLD, GREEN, RED, STATE_COLOURS, YELLOW, colours, links, paint, printable
+from msctl.cli.render import BOLD, GREEN, RED, STATE_COLOURS, YELLOW, colours, paint, printable
 from msctl.control.record import StackRecord
-from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot
+from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot, url_of
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
@@ -62,7 +62,7 @@ def stack_lines(records: Sequence[StackRecord]) -> Iterator[str]:
             (
                 record.project,
                 str(record.pid),
-                " ".join(f"http://{address}" for address in record.addresses) or "-",
+                " ".join(map(url_of, record.addresses)) or "-",
                 record.root or "-",
             )
             for record in records
@@ -111,7 +111,7 @@ def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
         service.name,
         service.kind.value,
         (service.state.value, STATE_COLOURS[service.state]),
-        " ".join(links(service)) or "-",
+        " ".join(service.urls) or "-",
         "-" if service.pid is None else str(service.pid),
         "-" if service.uptime_s is None else show_duration(service.uptime_s),
         str(service.restarts),
