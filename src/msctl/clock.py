@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -31,19 +30,17 @@ class AsyncClock(Clock, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class SystemClock:
     """The machine's clock; `sleeper` is the event loop's sleep (`asyncio.sleep`)."""
 
-    sleeper: Callable[[float], Awaitable[object]] | None = None
+    # The functions themselves: every request reads the clock several times.
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def time(self) -> float:
-        return time.time()
+    def __init__(self, sleeper: Callable[[float], Awaitable[object]] | None = None) -> None:
+        self._sleeper = sleeper
 
     async def sleep(self, seconds: float) -> None:
-        if self.sleeper is None:
+        if self._sleeper is None:
             raise RuntimeError("this clock was built without an event loop's sleep")
-        await self.sleeper(seconds)
+        await self._sleeper(seconds)

@@ -25,7 +25,7 @@ from msctl.gateway.explain import explain
 from msctl.gateway.guard import Answer, guard
 from msctl.gateway.headers import Field, Fields, Trust
 from msctl.gateway.observe import Observer, method_label
-from msctl.gateway.planning import Planner
+from msctl.gateway.planning import Plan, Planner
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.protocol import GatewayProtocol, origin
 from msctl.gateway.proxy import Proxy
@@ -103,6 +103,7 @@ class Gateway:
         ]
         planner = Planner(table, known, Trust.of(spec.trusted_peers), self.pseudonym, spec)
         self.spec = spec
+        self._ready_path = spec.ready_path
         self._sample = spec.access_log_sample
         self._table = table
         self._planner = planner
@@ -165,7 +166,14 @@ class Gateway:
             observer.request_started()
         try:
             try:
-                return await self._serve(request, down)
+                if down.message.path == self._ready_path:
+                    return await self._readiness(down)
+                plan = self._plan(down)
+                if plan.settings.guarded:
+                    answered = await self._guarded(plan, down)
+                    if answered is not None:
+                        return answered
+                return await self._proxy.forward(self._outgoing(plan, down))
             except ProblemError as error:
                 return await self._refuse(request, down, error.problem)
         except BrokenResponseError as error:
@@ -204,52 +212,44 @@ class Gateway:
             line = "%d %s %s %s %.1f ms"
             self._log.info(line, down.status, request.method, request.path, service or "-", seconds * 1000)
 
-    async def _serve(self, request: web.Request, down: Downstream) -> web.StreamResponse:
-        raw_target = request.raw_path
-        if raw_target == self.spec.ready_path:
-            return await self._readiness(down)
-        protocol = request.protocol
-        plan = self._planner.plan(
-            request.method,
-            raw_target,
-            request.version,
-            request.raw_headers,
+    def _plan(self, down: Downstream) -> Plan:
+        """What to do with a request; raises ProblemError for one that is refused."""
+        message, protocol = down.message, down.request.protocol
+        plan = down.plan = self._planner.plan(
+            message.method,
+            message.path,
+            message.version,
+            message.raw_headers,
             protocol.origin if type(protocol) is GatewayProtocol else origin(protocol),
         )
-        down.plan = plan
         if plan.close:
             down.keep_alive = False
-        known = plan.settings
-        parent = traceparent(plan.trace)
-        request_id = plan.request_id or trace_id(parent)
-        edits = down.edits = Edits(request_id, known.route.response_headers)
-        if known.guarded:
-            verdict = guard(plan, request.raw_headers, edits, down, self._observer)
-            if isinstance(verdict, Answer):
-                fields = list(verdict.fields)
-                return await down.answer(verdict.status, verdict.reason, edits.sign(fields), b"")
-            edits = verdict
-            if known.route.compose is not None:
-                return await self._composer().answer(known.route.compose, plan, down, edits)
-        limit = known.limits.max_body
-        if limit and plan.length is not None and plan.length > limit:
+        down.traceparent = parent = traceparent(plan.trace)
+        down.request_id = plan.request_id or trace_id(parent)
+        change = plan.settings.route.response_headers
+        if change is not None:
+            down.edits = Edits(down.request_id, change)
+        return plan
+
+    async def _guarded(self, plan: Plan, down: Downstream) -> web.StreamResponse | None:
+        """The gateway's own answer to a request; None for one that may go on to its service."""
+        edits = down.edits or Edits(down.request_id)
+        verdict = guard(plan, down.message.raw_headers, edits, down, self._observer)
+        if isinstance(verdict, Answer):
+            return await down.answer(verdict.status, verdict.reason, edits.sign(list(verdict.fields)), b"")
+        compose = plan.settings.route.compose
+        return None if compose is None else await self._composer().answer(compose, plan, down, verdict)
+
+    def _outgoing(self, plan: Plan, down: Downstream) -> Outgoing:
+        limit, length = plan.settings.limits.max_body, plan.length
+        if limit and length is not None and length > limit:
             raise ProblemError(too_large(limit))
         if self._watch is None:
             raise RuntimeError("the gateway was not started")
-        out = Outgoing(
-            known.route.service,
-            plan.head,
-            Body(request.content, length=plan.length, chunked=plan.chunked, limit=limit)
-            if plan.length or plan.chunked
-            else NO_BODY,
-            known.limits,
-            down,
-            Deadline(self._watch),
-            request_id,
-            parent,
-            expects_continue=plan.expects_continue,
-        )
-        return await self._proxy.forward(out, known.balance)
+        body = NO_BODY
+        if length or plan.chunked:
+            body = Body(down.request.content, length=length, chunked=plan.chunked, limit=limit)
+        return Outgoing(plan, body, down, Deadline(self._watch), down.request_id, down.traceparent)
 
     def _composer(self) -> Composer:
         if self._watch is None:
@@ -271,7 +271,7 @@ class Gateway:
             down.keep_alive = False
         if problem.status >= 500:
             self._log.warning("%d %s %s: %s", problem.status, request.method, request.path, problem.detail)
-        edits = down.edits or Edits(new_id())
+        edits = down.edits or Edits(down.request_id or new_id())
         fields: list[Field] = problem.headers(self.pseudonym)
         body = problem.body(self.pseudonym, edits.request_id)
         return await down.answer(problem.status, problem.title.encode(), edits.sign(fields), body)

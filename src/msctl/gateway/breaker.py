@@ -7,8 +7,18 @@ for longer, when it fails. A cancelled request says nothing about the instance.
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 from msctl.clock import Clock
 from msctl.model import BreakerState
+
+
+class Verdict(Enum):
+    """What an attempt says about its instance: nothing where it was cancelled, or not its own to end."""
+
+    NONE = auto()
+    SUCCEEDED = auto()
+    FAILED = auto()
 
 
 class Breaker:
@@ -67,6 +77,15 @@ class Breaker:
         """A request is being sent; while half open it is the probe."""
         if self._until is not None:
             self._probing = True
+
+    def judge(self, verdict: Verdict) -> None:
+        """An attempt is over."""
+        if verdict is Verdict.SUCCEEDED:
+            self.succeeded()
+        elif verdict is Verdict.FAILED:
+            self.failed()
+        else:
+            self.cancelled()
 
     def succeeded(self) -> None:
         self._in_row = 0

@@ -61,22 +61,13 @@ class Composer:
         edits: Edits,
     ) -> Branch:
         memory = MemoryDownstream(request, MAX_BRANCH)
-        memory.edits = Edits(edits.request_id)
+        memory.request_id = edits.request_id
         try:
             inner = self._planner.branch(target, plan, fields)
-            known = inner.settings
-            out = Outgoing(
-                known.route.service,
-                inner.head,
-                NO_BODY,
-                known.limits,
-                memory,
-                Deadline(self._watch),
-                edits.request_id,
-                traceparent(plan.trace),
-            )
+            deadline, parent = Deadline(self._watch), traceparent(plan.trace)
+            out = Outgoing(inner, NO_BODY, memory, deadline, edits.request_id, parent)
             async with asyncio.timeout(timeout):
-                await self._proxy.forward(out, known.balance)
+                await self._proxy.forward(out)
         except ProblemError as error:
             return Branch(name, error.problem.status, None, error.problem.detail)
         except TimeoutError:

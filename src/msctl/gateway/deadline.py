@@ -33,23 +33,22 @@ class Moving(Protocol):
 class Watch:
     """Looks after the deadlines of a loop; its timer runs only while there are any."""
 
-    __slots__ = ("_loop", "_running", "active", "now")
+    __slots__ = ("_loop", "active", "now", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._running = False
+        self.running = False
         self.active: set[Deadline] = set()
         self.now = loop.time
 
-    def add(self, deadline: Deadline) -> None:
-        self.active.add(deadline)
-        if not self._running:
-            self._running = True
-            self._loop.call_later(TICK, self._tick)
+    def run(self) -> None:
+        """Begin to look after them."""
+        self.running = True
+        self._loop.call_later(TICK, self._tick)
 
     def _tick(self) -> None:
         if not self.active:
-            self._running = False
+            self.running = False
             return
         now = self.now()
         for deadline in [deadline for deadline in self.active if deadline.at <= now]:
@@ -80,7 +79,10 @@ class Deadline:
     def __enter__(self) -> Deadline:
         self._task = task = asyncio.current_task()
         self._cancelling = 0 if task is None else task.cancelling()
-        self._watch.add(self)
+        watch = self._watch
+        watch.active.add(self)
+        if not watch.running:
+            watch.run()
         return self
 
     def __exit__(

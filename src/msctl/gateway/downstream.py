@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict
 
-from msctl.gateway.headers import Fields, end_to_end
+from msctl.gateway.headers import Fields
 from msctl.gateway.http1 import LAST_CHUNK, chunk, serialize_head
 from msctl.gateway.planning import Plan
 from msctl.gateway.respond import Edits
@@ -62,7 +62,8 @@ CLOSES = Relayed(keep_alive=False)
 class Downstream:
     """Writes one response to a client. `keep_alive` may be taken back until the head is out.
 
-    `plan` and `edits` are what has become known of the request so far.
+    `plan`, `request_id` and `traceparent` are what has become known of the request so far; `edits`
+    is None as long as X-Request-Id is all that the gateway adds to the response.
     """
 
     __slots__ = (
@@ -71,26 +72,34 @@ class Downstream:
         "edits",
         "http11",
         "keep_alive",
+        "message",
         "plan",
         "request",
+        "request_id",
         "started",
         "status",
+        "traceparent",
         "version",
         "writer",
     )
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
+        # aiohttp has no public name for what it read; its properties one by one cost a request more
+        # than the planning does.
+        self.message = message = request._message
         self.writer: AbstractStreamWriter = request.writer
-        self.keep_alive = request.keep_alive
+        self.keep_alive = not message.should_close
         self.started = False
         self.status = 0
-        self.version = request.version
+        self.version = message.version
         self.http11 = self.version >= (1, 1)
         self._chunked = False
         self._held = b""
         self.plan: Plan | None = None
         self.edits: Edits | None = None
+        self.request_id = ""
+        self.traceparent = ""
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         """A 1xx response; HTTP/1.0 clients do not know these (RFC 9110 §15.2)."""
@@ -119,6 +128,15 @@ class Downstream:
                 fields.append((b"Connection", b"keep-alive"))
         line = b"HTTP/1.%d %d %b" % (self.http11, status, reason)
         self._held = serialize_head(line, fields)
+
+    def put(self, status: int, response: bytes) -> None:
+        """Send a whole response at once; whoever does so waits if `writing_paused` says so."""
+        self.started = True
+        self.status = status
+        transport = self.request.transport
+        if transport is None or transport.is_closing():
+            raise ClientGoneError("the client closed the connection")
+        transport.write(response)
 
     async def flush(self) -> None:
         """Send the head now, before there is any body to go with it."""
@@ -163,7 +181,7 @@ class Downstream:
 
 def edited(down: Downstream, fields: Fields) -> Fields:
     """An upstream's fields as they go to the client."""
-    return end_to_end(fields) if down.edits is None else down.edits.apply(fields)
+    return (down.edits or Edits(down.request_id)).apply(fields)
 
 
 class Collector(AbstractStreamWriter):

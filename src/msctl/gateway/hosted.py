@@ -37,9 +37,14 @@ from msctl.gateway.upstream import AttemptError, Body, BrokenResponseError, Outg
 from msctl.telemetry.logs import current_service
 
 _BODILESS = frozenset({100, 101, 102, 103, 204, 205, 304})
-_BODY_TYPES = (bytes, type(None), bytearray)
-_UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_clock_lines = (b"", "")
+_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+MEMORY = 1024
+"""Heads remembered; when there are as many, all are forgotten."""
+MAX_REMEMBERED = 1024
+"""Bytes of a head that is worth remembering."""
+_heads: dict[tuple[object, ...], bytes] = {}
+"""Services answer with the same heads again and again: each is checked and put together once."""
+_clock_lines = (b"", b"")
 _PASSING = frozenset(
     {"Content-Type", "Last-Modified", "ETag", "Cache-Control", "Location", "Vary", "Expires"}
 )
@@ -72,7 +77,7 @@ class HostedRequest(web.Request):
         # Asking one of aiohttp's responses for its class is slow: they are abstract mappings.
         if type(response) is not web.Response and isinstance(response, web.WebSocketResponse):
             self.gateway_sockets.add(response)
-            for name, value in (down.edits or Edits(out.request_id)).sign([]):
+            for name, value in (down.edits or Edits(down.request_id)).sign([]):
                 response.headers.add(text(name), text(value))
         else:
             _edit_head(response, out)
@@ -81,13 +86,13 @@ class HostedRequest(web.Request):
 def _edit_head(response: web.StreamResponse, out: Outgoing) -> None:
     """Called with the final head, just before it is written."""
     down, headers = out.down, response.headers
-    edits = down.edits or Edits(out.request_id)
-    if edits.plain and _PLAIN_NAMES.issuperset(headers):
-        headers["X-Request-Id"] = edits.request_id
+    edits = down.edits
+    if edits is None and _PLAIN_NAMES.issuperset(headers):
+        headers["X-Request-Id"] = down.request_id
     else:
         chunked = "Transfer-Encoding" in headers and bool(getattr(down.writer, "chunked", False))
         fields: Fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in headers.items()]
-        fields = edits.apply(fields)
+        fields = edited(down, fields)
         headers.clear()
         headers.extend([(text(name), text(value)) for name, value in fields])
         if chunked:
@@ -128,27 +133,32 @@ class HostedUpstream:
         return 0
 
     async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:  # noqa: ARG002 - no connection
-        deadline = out.deadline
         if out.expects_continue:
             await out.invite()
+        down, deadline = out.down, out.deadline
         request = self._request(out)
         deadline.watched = out
         deadline.move(out.limits.response_timeout, "response")
-        token = current_service.set(self._service)
         try:
             with deadline:
                 try:
                     response = await self._handler(request)
                 except web.HTTPException as answer:
                     response = answer
-                if _is_whole(response, request):
-                    return await _write(response, out)
-                started = out.down.started
+                whole = _whole(response, request, out)
+                if whole is not None:
+                    down.put(response.status, whole)
+                    if request.protocol.writing_paused:
+                        deadline.move(out.limits.idle_timeout, "client reading")
+                        await down.writer.drain()
+                    return STAYS if down.keep_alive else CLOSES
+                started = down.started
                 _check(response, request, started=started)
                 if not started:
+                    _refuse_control_characters(response)
                     await response.prepare(request)
                 await response.write_eof()
-                if not out.down.started:
+                if not down.started:
                     raise TypeError("the handler returned a response that had been sent before")
         except DeadlineError as error:
             raise self._late(out) from error
@@ -157,7 +167,6 @@ class HostedUpstream:
         except Exception as error:
             raise self._failed(error, out) from error
         finally:
-            current_service.reset(token)
             request._finish()
         # aiohttp would prepare what it is given once more: a file would be sent twice.
         return STAYS if response.keep_alive else CLOSES
@@ -175,6 +184,7 @@ class HostedUpstream:
             reason = f"{self._service} ended its response {error.missing} bytes before the end of the body"
             self._log.error("%s", reason)
             return BrokenResponseError(reason, down.abort())
+        token = current_service.set(self._service)
         self._log.error(
             "%s %s: the handler of %s raised %s",
             head.method,
@@ -183,6 +193,7 @@ class HostedUpstream:
             type(error).__name__,
             exc_info=error,
         )
+        current_service.reset(token)
         if down.started:
             return BrokenResponseError(f"{self._service} failed in the middle of its response", down.abort())
         return AttemptError(
@@ -255,102 +266,84 @@ class HostedUpstream:
         return None
 
 
-def _is_whole(response: web.StreamResponse, request: HostedRequest) -> bool:
-    """Whether a response is of the usual kind: all of it at hand, nothing to be done to it on the way.
+def _whole(response: web.StreamResponse, request: HostedRequest, out: Outgoing) -> bytes | None:
+    """The bytes of a response of the usual kind: all of it at hand, nothing to be done to it on the way.
 
     Such a response is written as one from a socket would be, at a fraction of what its general way
-    through aiohttp costs. Whatever else a response may be goes that general way.
+    through aiohttp costs. Whatever else a response may be goes that general way: then this is None.
     """
+    # aiohttp's properties, asked one by one, would cost as much as writing the answer.
+    down = out.down
     if (
         type(response) is not web.Response
-        or response.prepared
-        or response.compression
-        or response.chunked
+        or type(down) is not Downstream
+        or down.edits is not None
+        or not down.http11
+        or out.head.method == "HEAD"
+        or response._payload_writer is not None
+        or response._eof_sent
+        or response._compression
+        or response._chunked
         or response._cookies
-        or request.method == "HEAD"
-        or response.status in _BODILESS
-        or type(response.body) not in _BODY_TYPES
     ):
-        return False
+        return None
+    body = response._body
+    if body is None:
+        body = b""
+    elif type(body) is not bytes or len(body) > SMALL:
+        return None
     match = request._match_info
     if match is not None:
         for app in match.apps:
             if app.on_response_prepare:
-                return False
-    return True
-
-
-async def _write(response: web.StreamResponse, out: Outgoing) -> web.StreamResponse:
-    """Write a whole response; the fields that aiohttp would add are added."""
-    down, headers = out.down, response.headers
-    body: bytes = response.body or b""  # type: ignore[attr-defined] # a web.Response has one
-    if response.keep_alive is False:
+                return None
+    headers = response._headers
+    signature = (response._status, response._reason, *headers.items())
+    head = _heads.get(signature)
+    if head is None:
+        head = _plain_head(response)
+        if len(head) <= MAX_REMEMBERED:
+            if len(_heads) >= MEMORY:
+                _heads.clear()
+            _heads[signature] = head
+    if not head or (body and "Content-Type" not in headers):
+        return None
+    if response._keep_alive is False:
         down.keep_alive = False
-    edits = down.edits
-    if (
-        edits is not None
-        and edits.plain
-        and type(down) is Downstream
-        and down.http11
-        and _PASSING.issuperset(headers)
-        and ("Content-Type" in headers or not body)
-    ):
-        theirs = response.reason
-        for name, value in headers.items():
-            theirs = f"{theirs}\r\n{name}: {value}"
-        _refuse_control_characters(theirs, len(headers))
-        close = "" if down.keep_alive else "Connection: close\r\n"
-        head = (
-            f"HTTP/1.1 {response.status} {theirs}\r\nContent-Length: {len(body)}\r\n"
-            f"{_date_and_server()}X-Request-Id: {edits.request_id}\r\n{close}\r\n"
-        )
-        down.started = True
-        down.status = response.status
-        data = head.encode("utf-8", "surrogateescape")
-        if len(body) <= SMALL:
-            await down.writer.write(data + body)
-        else:
-            out.deadline.move(out.limits.idle_timeout, "body")
-            await down.writer.write(data)
-            await down.writer.write(body)
-        return STAYS if down.keep_alive else CLOSES
-    return await _write_edited(response, body, out)
+    return b"%bContent-Length: %d\r\n%bX-Request-Id: %b\r\n%b\r\n%b" % (
+        head,
+        len(body),
+        _date_and_server(),
+        down.request_id.encode(),
+        b"" if down.keep_alive else b"Connection: close\r\n",
+        body,
+    )
 
 
-async def _write_edited(response: web.StreamResponse, body: bytes, out: Outgoing) -> web.StreamResponse:
-    """The same, where the head has more to it than usual."""
-    down, headers = out.down, response.headers
-    out.deadline.move(out.limits.idle_timeout, "body")
-    theirs = "\r\n".join([response.reason, *(f"{name}: {value}" for name, value in headers.items())])
-    _refuse_control_characters(theirs, len(headers))
-    fields: Fields = [
-        (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()
-    ]
-    if "Content-Length" not in headers:
-        fields.append((b"Content-Length", b"%d" % len(body)))
-    if body and "Content-Type" not in headers:
-        fields.append((b"Content-Type", b"application/octet-stream"))
-    if "Date" not in headers:
-        fields.append((b"Date", http_date()))
-    if "Server" not in headers:
-        fields.append((b"Server", SERVER_SOFTWARE.encode()))
-    reason = response.reason.encode()
-    await down.start(response.status, reason, edited(down, fields), length=len(body), bodiless=False)
-    return await down.finish(bytes(body))
+def _plain_head(response: web.Response) -> bytes:
+    """The head of a response whose fields may all pass as they are; empty where one may not."""
+    headers = response.headers
+    if response.status in _BODILESS or not _PASSING.issuperset(headers):
+        return b""
+    _refuse_control_characters(response)
+    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n").encode("utf-8", "surrogateescape")
 
 
-def _date_and_server() -> str:
+def _refuse_control_characters(response: web.StreamResponse) -> None:
+    """Raises ValueError for a head whose fields could be read as others (RFC 9110 §5.5)."""
+    for part in (response.reason, *(part for field in response.headers.items() for part in field)):
+        if _UNSAFE.search(part):
+            raise ValueError("a header field of the response has a control character in it")
+
+
+def _date_and_server() -> bytes:
     global _clock_lines
     date = http_date()
     if _clock_lines[0] is not date:
-        _clock_lines = (date, f"Date: {date.decode()}\r\nServer: {SERVER_SOFTWARE}\r\n")
+        _clock_lines = (date, b"Date: %b\r\nServer: %b\r\n" % (date, SERVER_SOFTWARE.encode()))
     return _clock_lines[1]
-
-
-def _refuse_control_characters(head: str, ends: int) -> None:
-    """A head with so many line ends must have no other ones in it, nor anything else that is unprintable."""
-    if head.count("\n") != ends or head.count("\r") != ends or _UNSAFE.search(head):
-        raise ValueError("a header field of the response has a control character in it")
 
 
 def _check(response: object, request: HostedRequest, *, started: bool) -> None:

@@ -73,31 +73,36 @@ class RetryBudget:
         self._ratio = ratio
         self._floor = floor
         self._window = window
-        # (second, requests, retries): one entry a second, so the window costs a few entries.
+        # (second, requests before it, retries in it): one entry a second, so the window costs a few.
         self._seconds: deque[list[int]] = deque()
+        self._turn = -math.inf
         self._requests = 0
+        self._gone = 0
         self._retries = 0
 
     def request(self, now: float) -> None:
         """A request is made at `now` (the clock's monotonic time, which the caller has at hand)."""
-        self._second(int(now))[1] += 1
+        if now >= self._turn:
+            self._advance(now)
         self._requests += 1
 
     def retry(self) -> bool:
         """Whether one more retry is allowed; it is counted if so."""
-        second = self._second(int(self._clock.monotonic()))
-        if self._retries >= self._ratio * self._requests + self._floor * self._window:
+        now = self._clock.monotonic()
+        if now >= self._turn:
+            self._advance(now)
+        requests = self._requests - self._gone
+        if self._retries >= self._ratio * requests + self._floor * self._window:
             return False
-        second[2] += 1
+        self._seconds[-1][2] += 1
         self._retries += 1
         return True
 
-    def _second(self, now: int) -> list[int]:
-        seconds = self._seconds
-        if not seconds or seconds[-1][0] != now:
-            while seconds and seconds[0][0] <= now - self._window:
-                _, requests, retries = seconds.popleft()
-                self._requests -= requests
-                self._retries -= retries
-            seconds.append([now, 0, 0])
-        return seconds[-1]
+    def _advance(self, now: float) -> None:
+        """A new second begins; what was before the window does not count any more."""
+        second, seconds = int(now), self._seconds
+        seconds.append([second, self._requests, 0])
+        while seconds[0][0] <= second - self._window:
+            self._retries -= seconds.popleft()[2]
+        self._gone = seconds[0][1]
+        self._turn = second + 1.0

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from aiohttp import web
 
 from msctl.clock import AsyncClock
+from msctl.gateway.breaker import Verdict
 from msctl.gateway.limits import RetryBudget
 from msctl.gateway.observe import Observer
 from msctl.gateway.problems import ProblemError
 from msctl.gateway.remote import IDEMPOTENT
 from msctl.gateway.targets import Instance, Targets
 from msctl.gateway.upstream import AttemptError, BrokenResponseError, Outgoing
-from msctl.specs import Balance, GatewaySpec
+from msctl.specs import GatewaySpec
 
 FAILURE = 500
 """From this status on a response counts as the instance's failure."""
@@ -45,17 +46,19 @@ class Proxy:
         self._jitter = jitter
         self._budgets: dict[str, RetryBudget] = {}
 
-    async def forward(self, out: Outgoing, balance: Balance) -> web.StreamResponse:
+    async def forward(self, out: Outgoing) -> web.StreamResponse:
         """The response that `out` got; raises ProblemError, BrokenResponseError or ClientGoneError."""
+        settings, observer = out.settings, self._observer
+        service = settings.route.service
         started = self._now()
-        budget = self._budgets.get(out.service) or self._budget(out.service)
+        budget = self._budgets.get(service) or self._budget(service)
         budget.request(started)
         tried: list[Instance] = []
         fresh = False
         while True:
-            instance = self._targets.choose(out.service, balance, tried)
+            instance = self._targets.choose(service, settings.balance, tried)
             breaker = instance.breaker
-            verdict = breaker.cancelled
+            verdict = Verdict.NONE
             status: int | None = None
             instance.in_flight += 1
             if not breaker.pristine:
@@ -63,29 +66,29 @@ class Proxy:
             try:
                 response = await instance.upstream.send(out, fresh=fresh)
                 status = out.down.status
-                verdict = breaker.failed if status >= FAILURE else breaker.succeeded
+                verdict = Verdict.FAILED if status >= FAILURE else Verdict.SUCCEEDED
                 return response
             except AttemptError as error:
                 if not error.stale:
-                    verdict = breaker.failed
+                    verdict = Verdict.FAILED
                 failure = error
             except BrokenResponseError:
                 status = out.down.status
-                verdict = breaker.failed
+                verdict = Verdict.FAILED
                 raise
             finally:
                 instance.in_flight -= 1
-                if not breaker.pristine or verdict != breaker.succeeded:
+                if verdict is not Verdict.SUCCEEDED or not breaker.pristine:
                     instance.judge(verdict)
-                if self._observer is not None:
+                if observer is not None:
                     now = self._now()
-                    self._observer.attempt_finished(out.service, instance.name, status, now - started)
+                    observer.attempt_finished(service, instance.name, status, now - started)
                     started = now
             tried.append(instance)
             if len(tried) > out.limits.retries or not _repeatable(out, failure) or not budget.retry():
                 raise ProblemError(failure.problem.at(len(tried))) from failure
-            if self._observer is not None:
-                self._observer.retried(out.service, failure.problem.error or "error")
+            if observer is not None:
+                observer.retried(service, failure.problem.error or "error")
             fresh = failure.stale
             if not fresh:
                 await self._clock.sleep(self._pause(len(tried)))

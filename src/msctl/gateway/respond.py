@@ -22,11 +22,6 @@ class Edits(NamedTuple):
     owned: frozenset[bytes] = _REQUEST_ID
     extra: tuple[Field, ...] = ()
 
-    @property
-    def plain(self) -> bool:
-        """Whether X-Request-Id is all there is to do besides what ends at this hop."""
-        return self.change is None and self.owned is _REQUEST_ID and not self.extra
-
     def apply(self, fields: Fields) -> Fields:
         """The fields to send for the upstream's `fields`, without framing."""
         owned = self.owned

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from msctl.clock import Clock
 from msctl.discovery.registry import Endpoint, Registry
 from msctl.gateway.balancer import Balancer
-from msctl.gateway.breaker import Breaker
+from msctl.gateway.breaker import Breaker, Verdict
 from msctl.gateway.hosted import HostedUpstream
 from msctl.gateway.observe import Observer
 from msctl.gateway.problems import Problem, ProblemError
@@ -28,25 +28,22 @@ NO_INSTANCE_RETRY = 1.0
 class Instance:
     """One instance as the gateway deals with it."""
 
-    __slots__ = ("_observer", "_reported", "breaker", "endpoint", "in_flight", "upstream")
+    __slots__ = ("_observer", "_reported", "breaker", "endpoint", "in_flight", "name", "upstream")
 
     def __init__(
         self, endpoint: Endpoint, upstream: Upstream, breaker: Breaker, observer: Observer | None
     ) -> None:
         self.endpoint = endpoint
+        self.name = endpoint.instance
         self.upstream = upstream
         self.breaker = breaker
         self.in_flight = 0
         self._observer = observer
         self._reported = BreakerState.CLOSED
 
-    @property
-    def name(self) -> str:
-        return self.endpoint.instance
-
-    def judge(self, verdict: Callable[[], None]) -> None:
-        """An attempt is over; `verdict` is what to tell the breaker."""
-        verdict()
+    def judge(self, verdict: Verdict) -> None:
+        """An attempt is over."""
+        self.breaker.judge(verdict)
         if self._observer is not None and (state := self.breaker.state) is not self._reported:
             self._reported = state
             self._observer.breaker_changed(self.endpoint.service, self.name, state)

@@ -81,7 +81,8 @@ def traceparent(trace: Trace | None, identifiers: Identifiers = _identifiers) ->
         return ours.traceparent
     if trace is not None:
         return f"00-{trace.trace_id}-{identifiers.take(16)}-{trace.flags}"
-    return f"00-{identifiers.take(32)}-{identifiers.take(16)}-01"
+    digits = identifiers.take(48)
+    return f"00-{digits[:32]}-{digits[32:]}-01"
 
 
 def trace_id(value: str) -> str:

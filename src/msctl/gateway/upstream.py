@@ -13,9 +13,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from msctl.gateway.deadline import Deadline
 from msctl.gateway.downstream import Downstream
-from msctl.gateway.planning import RequestHead
+from msctl.gateway.planning import Plan
 from msctl.gateway.problems import Problem, ProblemError
-from msctl.gateway.settings import Limits
 
 
 class Body:
@@ -84,32 +83,22 @@ class Outgoing:
         "head",
         "limits",
         "request_id",
-        "service",
+        "settings",
         "traceparent",
     )
 
     def __init__(
-        self,
-        service: str,
-        head: RequestHead,
-        body: Body,
-        limits: Limits,
-        down: Downstream,
-        deadline: Deadline,
-        request_id: str,
-        traceparent: str,
-        *,
-        expects_continue: bool = False,
+        self, plan: Plan, body: Body, down: Downstream, deadline: Deadline, request_id: str, traceparent: str
     ) -> None:
-        self.service = service
-        self.head = head
+        self.settings = settings = plan.settings
+        self.limits = settings.limits
+        self.head = plan.head
+        self.expects_continue = plan.expects_continue
         self.body = body
-        self.limits = limits
         self.down = down
         self.deadline = deadline
         self.request_id = request_id
         self.traceparent = traceparent
-        self.expects_continue = expects_continue
 
     def moved(self) -> int:
         """Bytes that have moved so far, as far as they can be seen."""
