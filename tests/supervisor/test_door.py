@@ -214,6 +214,32 @@ async def test_closing_lets_go_of_who_is_silent_and_not_of_who_is_served(
     await leave(client, silent)
 
 
+async def test_many_at_once_end_as_many_of_the_oldest_that_are_silent(
+    entrance: Entrance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PENDING", 3)
+    entrance.open()
+    talking = await entrance.plain()
+    talking[1].write(b"\x16\x03\x01\x02\x00\x01")
+    await leave(await entrance.secure())  # by now the door has heard the one before
+    loop = asyncio.get_running_loop()
+    silent = [socket.create_connection(("127.0.0.1", entrance.port)) for _ in range(5)]  # in one go
+    try:
+        for sock in silent:
+            sock.setblocking(False)
+        for sock in silent[:3]:
+            async with asyncio.timeout(PATIENCE):
+                assert await loop.sock_recv(sock, 1) == b""
+        for sock in silent[3:]:
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+        assert not talking[0].at_eof()
+    finally:
+        for sock in silent:
+            sock.close()
+        await leave(talking)
+
+
 class OutOfFiles(socket.socket):
     """A listening socket for which the process has no descriptor left, `times` times."""
 

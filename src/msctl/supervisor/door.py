@@ -13,15 +13,16 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import ssl
 
 HANDSHAKE_S = 10.0
 """Seconds within which a client must have shaken hands."""
-MOST_PENDING = 1000
-"""Connections that have not shaken hands yet; one more ends the oldest of them."""
+MOST_PENDING = 4096
+"""Connections that have not shaken hands yet; one more ends the oldest silent one, or else the oldest."""
 _AT_ONCE = 64
 _PAUSE_S = 1.0
 _HANDSHAKE_RECORD = b"\x16"
@@ -51,7 +52,8 @@ class SecureDoor:
         self._factory = factory
         self._context = context
         self._patience = patience
-        self._pending: dict[asyncio.Task[None], socket.socket] = {}
+        self._pending: dict[asyncio.Task[None], None] = {}
+        self._silent: dict[asyncio.Task[None], None] = {}
         self._ours: set[socket.socket] = set()
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
         for sock in self._sockets:
@@ -84,28 +86,35 @@ class SecureDoor:
                 return
             connection.setblocking(False)
             if len(self._pending) >= MOST_PENDING:
-                next(iter(self._pending)).cancel()
+                oldest = next(iter(self._silent or self._pending))
+                self._dismiss(oldest)
+                oldest.cancel()
             # Before it shakes hands it is ours to close, be it cancelled before it has begun.
             self._ours.add(connection)
             task = self._loop.create_task(self._receive(connection, str(peer[0])))
-            self._pending[task] = connection
-            task.add_done_callback(self._forget)
+            self._pending[task] = self._silent[task] = None
+            task.add_done_callback(partial(self._end, connection))
 
     def _resume(self, sock: socket.socket) -> None:
         del self._paused[sock]
         self._loop.add_reader(sock, self._accept, sock)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        connection = self._pending.pop(task)
+    def _dismiss(self, task: asyncio.Task[None]) -> None:
+        self._pending.pop(task, None)
+        self._silent.pop(task, None)
+
+    def _end(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._dismiss(task)
         if connection in self._ours:
             self._ours.remove(connection)
             connection.close()
 
     async def _receive(self, connection: socket.socket, peer: str) -> None:
-        """Hand the connection over once it has shaken hands; `_forget` closes one that is still ours."""
+        """Hand the connection over once it has shaken hands; `_end` closes one that is still ours."""
         try:
             async with asyncio.timeout(self._patience):
                 first = await self._first_byte(connection)
+                self._silent.pop(cast("asyncio.Task[None]", asyncio.current_task()), None)
                 if first == _HANDSHAKE_RECORD:
                     self._ours.remove(connection)  # the transport's, whatever comes of it
                     await self._loop.connect_accepted_socket(
