@@ -112,6 +112,12 @@ def test_a_host_of_the_gateways_own_is_among_the_names_and_has_a_file_of_its_own
     assert serial(authority.certificate("127.0.0.1", NOW)) == made
 
 
+def test_a_certificate_for_other_names_is_made_anew(authority: Authority) -> None:
+    file = authority.certificate("127.0.0.1", NOW)
+    shutil.copy(authority.certificate("shop.test", NOW), file)
+    assert names(authority.certificate("127.0.0.1", NOW)) == ["localhost", "127.0.0.1", "::1"]
+
+
 @pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "localhost.example.com", "mytest", "2001:db8::1"])
 def test_a_public_name_is_refused_before_anything_is_made(authority: Authority, host: str) -> None:
     with pytest.raises(ConfigError, match=r"gateway\.host: the local authority does not sign for") as caught:
