@@ -68,9 +68,39 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
+class BreakerState(StrEnum):
+    """Whether an instance's circuit breaker lets requests through."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True)
+class TargetSnapshot:
+    """One instance as the gateway sees it: what it has there now, in requests and connections.
+
+    `pool_waiting` are requests that wait for a connection; `retry_in_s` is when an open breaker lets
+    the next one through, None for a closed one.
+    """
+
+    service: str
+    instance: str
+    address: str
+    breaker: BreakerState
+    in_flight: int = 0
+    pool_open: int = 0
+    pool_waiting: int = 0
+    retry_in_s: float | None = None
+
+
 @dataclass(frozen=True)
 class InstanceSnapshot:
-    """One running copy. `uptime_s` counts from its last start; `reason` says why it is not ready."""
+    """One running copy. `uptime_s` counts from its last start; `reason` says why it is not ready.
+
+    `target` is how the gateway sees it; None where it sends it nothing: no route leads to its
+    service, it is not ready, or no gateway runs.
+    """
 
     name: str
     state: State
@@ -82,6 +112,7 @@ class InstanceSnapshot:
     exit: str | None = None
     cpu_percent: float | None = None
     memory_bytes: int | None = None
+    target: TargetSnapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -132,28 +163,6 @@ class ServiceSnapshot:
 def url_of(address: str) -> str:
     """The URL of one of ServiceSnapshot's addresses."""
     return address if "://" in address else f"http://{address}"
-
-
-class BreakerState(StrEnum):
-    """Whether an instance's circuit breaker lets requests through."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
-
-
-@dataclass(frozen=True)
-class TargetSnapshot:
-    """One instance as the gateway sees it; `retry_in_s` is when an open breaker next tries."""
-
-    service: str
-    instance: str
-    address: str
-    breaker: BreakerState
-    in_flight: int = 0
-    pool_open: int = 0
-    pool_waiting: int = 0
-    retry_in_s: float | None = None
 
 
 @dataclass(frozen=True)

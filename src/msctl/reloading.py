@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from msctl.errors import ConfigError
 from msctl.specs import GatewaySpec, Project, RouteSpec, UpstreamPolicy
@@ -19,10 +20,23 @@ class Origin:
     watched: bool = False
 
 
-def rules_of(project: Project) -> tuple[GatewaySpec, list[RouteSpec], dict[str, UpstreamPolicy]]:
-    """What a gateway goes by."""
-    routes = [route for spec in project.services for route in spec.routes]
-    return project.gateway or GatewaySpec(), routes, {spec.name: spec.policy for spec in project.services}
+class Rules(NamedTuple):
+    """What a gateway goes by; `environ` holds the keys of guarded routes."""
+
+    spec: GatewaySpec
+    routes: Sequence[RouteSpec]
+    services: Mapping[str, UpstreamPolicy]
+    environ: Mapping[str, str]
+
+
+def rules_of(project: Project) -> Rules:
+    """What the project's gateway goes by."""
+    return Rules(
+        project.gateway or GatewaySpec(),
+        [route for spec in project.services for route in spec.routes],
+        {spec.name: spec.policy for spec in project.services},
+        project.secrets,
+    )
 
 
 def refuse(old: Project, new: Project) -> None:

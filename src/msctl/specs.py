@@ -202,6 +202,12 @@ class RouteSpec:
     rate_limit: RateLimitSpec | None = None
     policy: UpstreamPolicy = UpstreamPolicy()
 
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The environment variables in which its guards find their keys."""
+        names = (self.api_key and self.api_key.env, self.jwt and self.jwt.key_env)
+        return tuple(name for name in names if name)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
@@ -337,7 +343,8 @@ class Project:
 
     `root` is the folder of `msctl.toml`, or None for the built-in course system; `source` names
     the file that was read. Services are in the order of declaration; the gateway is one of them
-    (named "gateway", at the end) unless the project has switched it off.
+    (named "gateway", at the end) unless the project has switched it off. `secrets` are the keys of
+    guarded routes, by the variable that each was found in; they are in no file and are never shown.
     """
 
     name: str
@@ -347,6 +354,7 @@ class Project:
     gateway: GatewaySpec | None
     broker: BrokerSpec
     dashboard: DashboardSpec = DashboardSpec()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def service(self, name: str) -> ServiceSpec | None:
         return next((spec for spec in self.services if spec.name == name), None)

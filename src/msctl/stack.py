@@ -26,7 +26,8 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.protocol import GatewayServer
-from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot
+from msctl.health import seen_by_gateway
+from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ReloadResult, Snapshot, TargetSnapshot
 from msctl.reloading import Origin, refuse, rules_of
 from msctl.routing import RouteExplanation
 from msctl.specs import Project, RouteSpec, ServiceContext
@@ -86,7 +87,7 @@ class Stack:
             logs,
             os.environ,
             snapshot=self.snapshot,
-            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+            targets=self._targets,
         )
         self._page: str | None = None
         self._tls = ServerTls(os.environ)
@@ -193,7 +194,9 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._observation.metrics.annotate(self._supervisor.snapshot()),
+            services=seen_by_gateway(
+                self._observation.metrics.annotate(self._supervisor.snapshot()), self._targets()
+            ),
             broker=await self._broker.snapshot(),
             dashboard=self._page,
         )
@@ -275,6 +278,7 @@ class Stack:
                 self._gateway = gateway
             if self._gateway is not None and (ruled or failed):
                 self._gateway.reconfigure(*rules_of(self._project))
+            self._observation.reconfigure(self._project)
             await plan.retire()
             self._write_record()
             return ReloadResult(
@@ -375,6 +379,10 @@ class Stack:
     def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
         return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
 
+    def _targets(self) -> tuple[TargetSnapshot, ...]:
+        """What the gateway sees, while it takes requests."""
+        return self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
+
     def _running_gateway(self) -> Gateway:
         if self._gateway is None:
             raise NotRunningError("no gateway is running", hint="start it with: msctl start gateway")
@@ -385,13 +393,14 @@ class Stack:
         return self._gateway
 
     def _build_gateway(self, project: Project) -> Gateway:
-        spec, routes, policies = rules_of(project)
+        rules = rules_of(project)
         return Gateway(
-            spec,
-            routes,
+            rules.spec,
+            rules.routes,
             self._registry,
             clock=self._clock,
-            services=policies,
+            services=rules.services,
+            environ=rules.environ,
             observer=self._observation.requests,
         )
 

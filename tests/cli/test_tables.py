@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.cli.tables import show_duration, show_size, sparkline, table
+from msctl.cli.tables import instance_lines, show_duration, show_size, sparkline, status_lines, table
+from msctl.model import (
+    BreakerState,
+    BrokerMode,
+    BrokerSnapshot,
+    InstanceSnapshot,
+    Kind,
+    QueueSnapshot,
+    ServiceSnapshot,
+    Snapshot,
+    State,
+    TargetSnapshot,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +45,56 @@ def test_a_sparkline_has_a_character_for_each_value(values: tuple[float, ...], t
 def test_columns_are_as_wide_as_their_widest_cell_and_nothing_moves_the_cursor() -> None:
     lines = list(table(("A", "B"), [("long cell", "x"), ("y", ("red\x1b[2Jtext", 31))]))
     assert lines == ["A          B", "long cell  x", "y          red\\x1b[2Jtext"]
+
+
+def payments() -> ServiceSnapshot:
+    """Two instances: one that the gateway holds requests back from, and one that is not ready."""
+    target = TargetSnapshot(
+        "payments", "payments-1", "http://127.0.0.1:7001", BreakerState.OPEN, 3, 4, 2, retry_in_s=3.2
+    )
+    first = InstanceSnapshot("payments-1", State.READY, address="127.0.0.1:7001", uptime_s=60, target=target)
+    second = InstanceSnapshot("payments-2", State.BACKOFF, "exited with 1", restarts=2)
+    return ServiceSnapshot("payments", Kind.COMMAND, State.BACKOFF, instances=(first, second))
+
+
+def test_an_instance_is_shown_as_the_supervisor_and_the_gateway_see_it() -> None:
+    header, first, second = (line.split("  ") for line in instance_lines([payments()]))
+    assert [cell.strip() for cell in header if cell] == [
+        *("INSTANCE", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY"),
+        *("BREAKER", "IN FLIGHT", "CONNECTIONS", "REASON"),
+    ]
+    assert [cell.strip() for cell in first if cell] == [
+        *("payments-1", "ready", "127.0.0.1:7001", "-", "1m00s", "0", "-", "-"),
+        *("open, retry in 4 s", "3", "4 (2 waiting)"),
+    ]
+    assert [cell.strip() for cell in second if cell] == [
+        *("payments-2", "backoff", "-", "-", "-", "2", "-", "-", "-", "-", "-", "exited with 1"),
+    ]
+
+
+def test_a_hosted_instance_without_an_address_is_in_process() -> None:
+    target = TargetSnapshot("a", "a-1", "in process", BreakerState.CLOSED)
+    hosted = InstanceSnapshot("a-1", State.READY, target=target)
+    (_, line) = instance_lines([ServiceSnapshot("a", Kind.HOSTED, State.READY, instances=(hosted,))])
+    assert line.split() == ["a-1", "ready", "in", "process", "-", "-", "0", "-", "-", "closed", "0", "0"]
+
+
+def test_a_status_has_instances_and_broker_as_asked() -> None:
+    broker = BrokerSnapshot(
+        BrokerMode.EMBEDDED, State.READY, "amqp://localhost/", queues=(QueueSnapshot("jobs", 1, 0, 0),)
+    )
+    snapshot = Snapshot("shop", None, "1", 42, 3.5, (payments(),), broker)
+    first_words = {
+        (with_broker, instances): [
+            line.split()[0]
+            for line in status_lines(snapshot, recent=True, broker=with_broker, instances=instances)
+            if line
+        ]
+        for with_broker in (True, False)
+        for instances in (True, False)
+    }
+    assert first_words[True, False] == ["project", "NAME", "payments", "broker", "QUEUE", "jobs"]
+    shown = ["INSTANCE", "payments-1", "payments-2"]
+    assert first_words[False, True] == ["project", "NAME", "payments", *shown]
+    assert first_words[True, True] == ["project", "NAME", "payments", "broker", *shown, "QUEUE", "jobs"]
+    assert first_words[False, False] == ["project", "NAME", "payments"]

@@ -69,6 +69,10 @@ def test_rules_change_while_it_runs_on(edited: ServiceSpec) -> None:
     assert diff(PROJECT, with_services(edited, ORDERS)) == Changes(updated=("users",))
 
 
+def test_a_key_that_is_another_is_the_gateway_s_affair_alone() -> None:
+    assert diff(PROJECT, replace(PROJECT, secrets={"KEYS": "k"})) == Changes(gateway=True)
+
+
 def test_more_replicas_only_scale() -> None:
     edited = replace(ORDERS, replicas=3, stop_timeout=1.0)
     assert diff(PROJECT, with_services(USERS, edited)) == Changes(scaled=("orders",))

@@ -337,6 +337,28 @@ def test_a_variable_that_nearly_names_a_key_is_told(resolve: Load) -> None:
     assert resolved.stray == (("MSCTL_USER_API_PROT", "MSCTL_USER_API_PORT"),)
 
 
+GUARDED = """
+[services.one]
+command = "run"
+routes = [
+    { path = "/a", api_key = { env = "KEYS" } },
+    { path = "/b", jwt = { key_env = "TOKEN_KEY" } },
+    { path = "/c", api_key = { env = "NOBODY_SET" } },
+]
+"""
+
+
+def test_keys_of_guarded_routes_are_found_in_the_environment_and_in_the_env_file(resolve: Load) -> None:
+    dotenv = "KEYS=me=from-file\nTOKEN_KEY='from file'\nOTHER=not wanted\n"
+    resolved = resolve(GUARDED, {"KEYS": "me=from-environment", "PATH": "/bin"}, dotenv=dotenv)
+    assert resolved.project.secrets == {"KEYS": "me=from-environment", "TOKEN_KEY": "from file"}
+    assert "from" not in repr(resolved.project)
+
+
+def test_a_project_without_guarded_routes_keeps_nothing_of_the_environment(resolve: Load) -> None:
+    assert resolve(FILE, {"KEYS": "k"}, dotenv="A=b").project.secrets == {}
+
+
 def test_an_env_file_can_be_given_instead(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MSCTL_GATEWAY_PORT=1")
     (tmp_path / "other.env").write_text("MSCTL_GATEWAY_PORT=2")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msctl.config.load import Resolved, load
-from msctl.config.render import explain, to_document, to_toml, toml_value
+from msctl.config.render import explain, redacted, to_document, to_toml, toml_value
 
 FULL = r"""
 [project]
@@ -75,6 +75,18 @@ def test_the_text_means_the_same_project(tmp_path: Path, text: str) -> None:
 def test_the_text_keeps_passwords_to_itself(full: Resolved) -> None:
     assert "secret" not in to_toml(full.project)
     assert 'url = "amqp://u:***@h/v"' in to_toml(full.project)
+
+
+def test_keys_of_routes_are_nowhere_and_not_even_kept_by_what_is_shown(tmp_path: Path) -> None:
+    text = '[services.x]\ncommand = "x"\nroutes = [{ path = "/x", api_key = { env = "KEYS" } }]\n'
+    (tmp_path / "msctl.toml").write_text(text)
+    (tmp_path / ".env").write_text("KEYS=me=hidden\n")
+    resolved = load(cwd=tmp_path, env={})
+    assert resolved.project.secrets
+    assert redacted(resolved.project).secrets == {}
+    shown = (to_toml(resolved.project), to_document(resolved.project), explain(resolved))
+    assert "hidden" not in repr(shown)
+    assert "KEYS" in repr(shown)
 
 
 def test_the_document_is_json_without_passwords(full: Resolved) -> None:

@@ -16,9 +16,11 @@ from msctl.control.paths import StackPaths
 from msctl.control.server import ControlServer
 from msctl.errors import MsctlError, NotRunningError, UnknownServiceError
 from msctl.model import (
+    BreakerState,
     BrokerMode,
     BrokerSnapshot,
     Event,
+    InstanceSnapshot,
     Kind,
     LogLine,
     LogQuery,
@@ -27,6 +29,7 @@ from msctl.model import (
     Snapshot,
     State,
     SystemView,
+    TargetSnapshot,
 )
 
 T = TypeVar("T")
@@ -44,8 +47,17 @@ class View:
     async def snapshot(self) -> Snapshot:
         if self.error is not None:
             raise self.error
+        target = TargetSnapshot("users", "users-1", "in process", BreakerState.OPEN, 2, 3, 4, 1.5)
+        instance = InstanceSnapshot("users-1", State.READY, target=target)
         services = (
-            ServiceSnapshot("users", Kind.HOSTED, State.READY, addresses=("127.0.0.1:1",), uptime_s=1.5),
+            ServiceSnapshot(
+                "users",
+                Kind.HOSTED,
+                State.READY,
+                addresses=("127.0.0.1:1",),
+                uptime_s=1.5,
+                instances=(instance,),
+            ),
         )
         broker = BrokerSnapshot(BrokerMode.EXTERNAL, State.READY, "amqp://guest:***@localhost/")
         return Snapshot("shop", "/home/me/shop", "1.2.3", 42, 3.5, services, broker)

@@ -284,3 +284,15 @@ def test_a_page_of_another_origin_can_neither_act_nor_read(shop: Shop, browser: 
     asked = [line for line in shop.msctl.ok("logs", "msctl").splitlines() if "asked for by" in line]
     browser.problems()
     assert not [line for line in asked if "stop users" in line][1:]
+
+
+def test_a_service_whose_breaker_is_open_is_among_the_problems(page: Browser, shop: Shop) -> None:
+    while request(shop.gateway + "/broken").status != 503:
+        pass
+    page.until("return document.querySelector('[data-service=broken].troubled .reason')?.textContent")
+    assert page.text("[data-service=broken] .reason").startswith("breaker ")
+    assert page.text("[data-service=broken] .word") in ("ready", "running")
+    page.click("#problems")
+    shown = "return [...document.querySelectorAll('#services tr:not([hidden])')].map(r => r.dataset.service)"
+    page.until(f"const s = (() => {{ {shown} }})(); return s.length === 1 && s[0] === 'broken'")
+    page.click("#problems")

@@ -50,6 +50,136 @@ async def serve(gateway: Harness, kind: str = "hosted") -> None:
     await gateway.serve("x", application(x=plain), kind)
 
 
+# --- requests that end here: OPTIONS *, Max-Forwards -----------------------------------------------
+
+ANY = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+def limited(value: str) -> tuple[str, str]:
+    return ("Max-Forwards", value)
+
+
+@both
+@pytest.mark.parametrize("target", ["*", "http://gateway.test"])
+async def test_options_about_the_server_as_a_whole_is_answered_for_all_routes(kind: str, target: str) -> None:
+    routes = (RouteSpec("/x", "x", methods=("PUT", "GET", "TRACE")), RouteSpec("/y", "y", methods=("LOCK",)))
+    async with running(*routes) as gateway:
+        await serve(gateway, kind)
+        client = await gateway.client()
+        reply = await client.request("OPTIONS", target)
+        assert (reply.status, reply.get("Allow"), reply.body) == (200, "GET, PUT, LOCK, OPTIONS", b"")
+        assert reply.get("Content-Length") == "0"
+        assert reply.get("X-Request-Id") is not None
+        assert (await client.request("GET", "/x")).status == 200
+    async with running(RouteSpec("/x", "x"), RouteSpec("/y", "y", methods=("LOCK", "GET"))) as gateway:
+        assert (await gateway.ask("OPTIONS", target)).get("Allow") == f"{ANY}, LOCK"
+
+
+@both
+async def test_options_about_a_path_goes_to_its_service(kind: str) -> None:
+    async with running(RouteSpec("/", "x")) as gateway:
+        await gateway.serve("x", application(x=plain), kind)
+        assert (await gateway.ask("OPTIONS", "http://gateway.test/x")).body == b"ok"
+        assert (await gateway.ask("OPTIONS", "http://gateway.test/")).status == 404
+
+
+@both
+async def test_only_options_can_ask_about_the_server_as_a_whole(kind: str) -> None:
+    async with running(RouteSpec("/x", "x")) as gateway:
+        await serve(gateway, kind)
+        for method in ("GET", "TRACE", "POST"):
+            assert (await gateway.ask(method, "*")).status == 400
+
+
+@both
+async def test_max_forwards_counts_down_for_options_and_trace_alone(kind: str) -> None:
+    seen: list[list[str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request.headers.getall("Max-Forwards"))
+        return web.Response()
+
+    async with running(RouteSpec("/x", "x")) as gateway:
+        await gateway.serve("x", application(x=handler), kind)
+        for method in ("OPTIONS", "TRACE"):
+            for value in ("1", "0010", "9" * 5000):
+                assert (await gateway.ask(method, "/x", limited(value))).status == 200
+        for value in ("7", "0", "many"):
+            assert (await gateway.ask("GET", "/x", limited(value))).status == 200
+    assert seen == [["0"], ["9"], ["255"]] * 2 + [["7"], ["0"], ["many"]]
+
+
+@both
+async def test_a_request_that_may_go_no_further_is_answered_by_the_gateway(kind: str) -> None:
+    routes = (RouteSpec("/x", "x"), RouteSpec("/some", "x", methods=("GET", "OPTIONS", "TRACE")))
+    async with running(*routes) as gateway:
+        for target, allow in (("/x", ANY), ("/some", "GET, OPTIONS")):
+            for zero in ("0", "00"):
+                reply = await gateway.ask("OPTIONS", target, limited(zero))
+                assert (reply.status, reply.get("Allow"), reply.body) == (200, allow, b"")
+            refused = await gateway.ask("TRACE", target, limited("0"), ("Cookie", "secret=1"))
+            assert (refused.status, refused.get("Allow")) == (405, allow)
+            assert b"secret" not in refused.body
+        await serve(gateway, kind)
+        assert (await gateway.ask("TRACE", "/x")).body == b"ok"
+        assert (await gateway.ask("OPTIONS", "/nowhere", limited("0"))).status == 404
+
+
+@both
+@pytest.mark.parametrize("fields", [[limited("")], [limited("-1")], [limited("1, 1")], [limited("1")] * 2])
+async def test_a_max_forwards_that_is_no_number_is_refused(kind: str, fields: list[tuple[str, str]]) -> None:
+    async with running(RouteSpec("/x", "x")) as gateway:
+        await serve(gateway, kind)
+        for method in ("OPTIONS", "TRACE"):
+            assert (await gateway.ask(method, "/x", *fields)).status == 400
+
+
+@both
+async def test_a_guarded_route_is_guarded_also_where_the_gateway_answers(kind: str) -> None:
+    route = RouteSpec("/x", "x", api_key=ApiKeySpec("KEYS"))
+    async with running(route, environ={"KEYS": "me=secret"}) as gateway:
+        await serve(gateway, kind)
+        assert (await gateway.ask("OPTIONS", "/x", limited("0"))).status == 401
+        assert (await gateway.ask("OPTIONS", "/x", limited("0"), ("X-API-Key", "secret"))).status == 200
+
+
+async def test_a_body_that_may_not_come_ends_the_connection() -> None:
+    async with running(RouteSpec("/x", "x")) as gateway:
+        client = await gateway.client()
+        fields = [("Expect", "100-continue"), ("Content-Length", "5")]
+        reply = await client.request("OPTIONS", "*", fields)
+        assert (reply.status, reply.get("Connection")) == (200, "close")
+        assert await client.closed()
+
+
+async def test_the_gateway_explains_what_it_answers_by_itself() -> None:
+    async with running(RouteSpec("/x", "x", methods=("GET", "OPTIONS"))) as gateway:
+        explain = gateway.gateway.explain
+        whole = explain("OPTIONS", "*")
+        assert (whole.status, whole.route) == (200, None)
+        assert whole.steps[-1] == (
+            "It asks about the server as a whole, so the gateway answers by itself: GET, OPTIONS are taken."
+        )
+        last = explain("OPTIONS", "/x", {"Max-Forwards": "0"})
+        assert (last.status, "Max-Forwards is 0" in last.steps[-1]) == (200, True)
+
+
+async def test_a_key_can_be_exchanged_while_the_gateway_serves() -> None:
+    route = RouteSpec("/x", "x", api_key=ApiKeySpec("KEYS"))
+    async with running(route, environ={"KEYS": "old"}) as gateway:
+        await serve(gateway)
+
+        async def statuses() -> list[int]:
+            return [(await gateway.get("/x", ("X-API-Key", key))).status for key in ("old", "new")]
+
+        with pytest.raises(ConfigError, match="KEYS"):
+            gateway.gateway.reconfigure(GatewaySpec(), [route], environ={})
+        gateway.gateway.reconfigure(GatewaySpec(), [route])
+        assert await statuses() == [200, 401]
+        gateway.gateway.reconfigure(GatewaySpec(), [route], environ={"KEYS": "new"})
+        assert await statuses() == [401, 200]
+
+
 # --- CORS -----------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -267,6 +268,87 @@ def test_an_edited_broker_or_name_is_refused_whole(own: Course) -> None:
     assert refused.returncode == 2
     assert "another project, 'other'" in refused.stderr
     write(own, *first)
+
+
+def test_measures_and_the_access_log_follow_a_reload(own: Course) -> None:
+    write(own, hosted("a"), "[gateway]\naccess_log_sample = 0\n")
+    own.msctl.ok("up", "-d")
+
+    def metrics() -> list[str]:
+        return request(f"{own.msctl.status()['dashboard'].rstrip('/')}/metrics").body.decode().splitlines()
+
+    limited = 'msctl_gateway_ratelimited_total{http_route="/new"} 0.0'
+    assert said(own, "/a") == (200, b"old")
+    assert limited not in metrics()
+    assert "GET /a 200" not in own.msctl.ok("logs", "gateway")
+    route = '{ path = "/new", rewrite = "/a", rate_limit = { requests = 1000 } }'
+    write(own, hosted("a").replace('"/a"', route), "[gateway]\naccess_log_sample = 1\n")
+    assert own.msctl.ok("reload") == "updated a, the gateway\n"
+    assert limited in metrics()
+    assert said(own, "/new") == (200, b"old")
+    served = [line for line in metrics() if line.startswith("http_server_request_duration_seconds_count")]
+    assert [line for line in served if 'http_route="/new"' in line and 'service="a"' in line]
+    assert [line for line in served if 'http_route="/a"' in line]
+    assert "GET /new 200" in own.msctl.ok("logs", "gateway")
+
+
+def test_keys_of_a_route_are_found_in_the_env_file_and_exchanged_by_a_reload(own: Course) -> None:
+    secret, other = "s3cret-of-ours", "an0ther-one"
+    write(own, hosted("a").replace('"/a"', '{ path = "/a", api_key = { env = "SHOP_KEYS" } }'))
+    missing = own.msctl.run("up", "-d")
+    assert missing.returncode != 0
+    assert "SHOP_KEYS" in missing.stderr
+
+    def statuses() -> list[int]:
+        keys = ({}, *({"X-API-Key": key} for key in (secret, other)))
+        return [request(own.url("/a"), headers=headers).status for headers in keys]
+
+    put(own, ".env", f"SHOP_KEYS=me={secret}\n")
+    own.msctl.ok("up", "-d")
+    assert statuses() == [401, 200, 401]
+    put(own, ".env", f"SHOP_KEYS=me={other}\n")
+    assert own.msctl.ok("reload") == "updated the gateway\n"
+    assert statuses() == [401, 401, 200]
+    put(own, ".env", "")
+    refused = own.msctl.run("reload")
+    assert refused.returncode == 2
+    assert "SHOP_KEYS" in refused.stderr
+    assert statuses() == [401, 401, 200]
+    put(own, ".env", f"SHOP_KEYS=me={other}\n")
+    for arguments in (
+        ("config",),
+        ("config", "--json"),
+        ("config", "--explain"),
+        ("status", "--json"),
+        ("routes", "--json"),
+        ("route", "GET", "/a", "--json"),
+        ("graph", "--format", "json"),
+        ("doctor",),
+        ("logs",),
+        *(("export", kind, "--stdout") for kind in ("compose", "kubernetes", "nginx", "procfile")),
+    ):
+        done = own.msctl.run(*arguments)
+        assert done.stdout, arguments
+        assert other not in done.stdout + done.stderr, arguments
+
+
+def test_a_gateway_alone_finds_its_keys_in_the_env_file(own: Course) -> None:
+    write(own, hosted("a").replace('"/a"', '{ path = "/a", api_key = { env = "SHOP_KEYS" } }'))
+    put(own, ".env", "SHOP_KEYS=k3y\n")
+    with own.msctl.process("serve", "gateway", "--port", str(own.gateway)) as serving:
+        while serving.child.poll() is None:
+            try:
+                answers = [
+                    request(own.url("/a"), headers=headers).status for headers in ({}, {"X-API-Key": "k3y"})
+                ]
+            except OSError:
+                continue
+            assert answers == [401, 503]
+            serving.signal(signal.SIGTERM)
+            assert serving.wait() == 0
+            break
+        else:
+            raise AssertionError("the gateway ended by itself")
 
 
 def test_watching_takes_up_edits_by_itself_and_says_what_is_wrong(own: Course) -> None:

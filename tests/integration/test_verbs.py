@@ -321,7 +321,7 @@ def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:
     course.msctl.ok("up", "-d")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        course.msctl.command("status", "--watch"),
+        course.msctl.command("status", "--watch", "users", "gateway"),
         cwd=course.msctl.folder,
         env={**course.msctl.env, "TERM": "xterm"},
         stdin=theirs,
@@ -330,12 +330,71 @@ def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:
         start_new_session=True,
     ) as watching:
         os.close(theirs)
-        _read_until(ours, b"gateway")
+        _read_until(ours, b"users-1")
         course.msctl.ok("stop", "users")
         _read_until(ours, b"stopped")
         watching.send_signal(signal.SIGINT)
         assert watching.wait(30) == 0
     os.close(ours)
+
+
+FAILING = """
+from aiohttp import web
+
+async def fail(request):
+    raise web.HTTPInternalServerError
+
+def create_app():
+    app = web.Application()
+    app.router.add_get("/{name}", fail)
+    return app
+"""
+
+
+def test_status_is_calm_until_a_breaker_opens_and_then_says_which(own: Course) -> None:
+    (own.msctl.folder / "app.py").write_text(FAILING)
+    write(
+        own,
+        '[services.near]\napp = "app:create_app"\nroutes = ["/near"]\n'
+        '[services.far]\napp = "app:create_app"\nroutes = ["/far"]\nisolation = "process"\n'
+        f'[gateway]\nport = {own.gateway}\nbreaker_failures = 2\nbreaker_open = "1h"\n'
+        'breaker_cap = "1h"\n',
+    )
+    own.msctl.ok("up", "-d")
+    assert "breaker" not in own.msctl.ok("status").lower()
+    for path in ("/near", "/far"):
+        assert [request(own.url(path)).status for _ in range(3)] == [500, 500, 503]
+        assert f"breaker open for {path[1:]}-1, retry in 3" in own.msctl.ok("status")
+    document = own.msctl.status()
+    services = {service["name"]: service for service in document["services"]}
+    assert {name: services[name]["state"] for name in services} == dict.fromkeys(services, "ready")
+    (near,), (far,) = (services[name]["instances"] for name in ("near", "far"))
+    assert (near["target"]["breaker"], near["target"]["address"]) == ("open", "in process")
+    assert (far["target"]["breaker"], far["target"]["address"]) == ("open", f"http://{far['address']}")
+    assert (far["target"]["in_flight"], far["target"]["pool_waiting"]) == (0, 0)
+    assert 3000 < far["target"]["retry_in_s"] <= 3600
+    assert services["gateway"]["instances"][0]["target"] is None
+    own.msctl.ok("stop", "gateway")
+    assert "breaker" not in own.msctl.ok("status")
+    stopped = [one for service in own.msctl.status()["services"] for one in service["instances"]]
+    assert [one["target"] for one in stopped] == [None, None, None]
+
+
+def test_status_of_services_that_are_named_is_theirs_alone_with_their_instances(course: Course) -> None:
+    course.msctl.ok("up", "-d")
+    assert "users-1" not in course.msctl.ok("status")
+    assert "users-1" in course.msctl.ok("status", "--instances")
+    told = course.msctl.ok("status", "us*")
+    assert "users-1" in told
+    assert "closed" in told
+    assert "hello" not in told
+    assert "broker" not in told
+    assert course.msctl.ok("status", "users", "-q") == "users\n"
+    found = json.loads(course.msctl.ok("status", "users", "--json"))["data"]
+    assert [service["name"] for service in found["services"]] == ["users"]
+    unknown = course.msctl.run("status", "usres")
+    assert unknown.returncode == 4
+    assert "users" in unknown.stderr
 
 
 def test_route_explains_and_routes_lists(course: Course) -> None:

@@ -100,6 +100,15 @@ async def test_a_frame_that_nobody_knows_belongs_to_the_service_of_its_module() 
     assert place.service == "orders"
 
 
+async def test_a_module_can_become_another_service_s() -> None:
+    with watched(modules={__name__.rpartition(".")[0]: "orders"}) as (watch, blocks):
+        watch.attribute({__name__.rpartition(".")[0]: "payments"})
+        blocking_handler(0.6)
+        place = (await told(blocks)).place
+    assert place is not None
+    assert place.service == "payments"
+
+
 async def test_a_short_block_is_not_reported() -> None:
     with watched(blocked_s=30.0) as (watch, blocks):
         blocking_handler(0.3)

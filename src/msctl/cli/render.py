@@ -95,11 +95,21 @@ class LinePrinter:
         return _PREFIX_COLOURS[self._order.index(service) % len(_PREFIX_COLOURS)]
 
 
-def print_status(snapshot: Snapshot) -> None:
-    """The table of `status`, and the broker's queues below it."""
+def only(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
+    """The snapshot with these services alone. Raises UnknownServiceError for a name that means none."""
+    from dataclasses import replace
+
+    from msctl.supervisor.names import select
+
+    chosen = select(names, [service.name for service in snapshot.services])
+    return replace(snapshot, services=tuple(one for one in snapshot.services if one.name in chosen))
+
+
+def print_status(snapshot: Snapshot, *, broker: bool = True, instances: bool = False) -> None:
+    """The tables of `status`."""
     from msctl.cli.tables import show, status_lines
 
-    show(status_lines(snapshot))
+    show(status_lines(snapshot, broker=broker, instances=instances))
 
 
 def print_states(snapshot: Snapshot, names: Sequence[str]) -> None:

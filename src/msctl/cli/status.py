@@ -10,13 +10,14 @@ import typer
 
 from msctl.cli.completion import ServiceNames
 from msctl.cli.durations import parse_duration
-from msctl.cli.render import LinePrinter, print_status, write_document, write_record
+from msctl.cli.render import LinePrinter, only, print_status, write_document, write_record
 from msctl.errors import UsageError
 from msctl.model import LogQuery
 
 
 def status(
     ctx: typer.Context,
+    services: ServiceNames = None,
     as_json: Annotated[bool, typer.Option("--json", envvar="MSCTL_STATUS_JSON", help="As JSON.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", envvar="MSCTL_STATUS_QUIET", help="Only the services' names.")
@@ -25,21 +26,36 @@ def status(
         bool,
         typer.Option("--watch", "-w", envvar="MSCTL_STATUS_WATCH", help="Keep it up to date until Ctrl-C."),
     ] = False,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            "-i",
+            envvar="MSCTL_STATUS_INSTANCES",
+            help="Show each instance too: its breaker, requests in flight, connections.",
+        ),
+    ] = False,
 ) -> None:
-    """Show every service, where it answers, and the broker. Exit code 3 if no stack is running."""
+    """Show every service, where it answers, and the broker. Exit code 3 if no stack is running.
+
+    Of services that are named, only those are shown, with their instances.
+    """
     client = ctx.obj.client()
+    names = services or []
     if watch:
         from msctl.cli.live import watch_status
 
-        watch_status(client)
+        watch_status(client, names, instances=instances)
         return
     snapshot = client.snapshot()
+    if names:
+        snapshot = only(snapshot, names)
     if as_json:
         write_document("status", snapshot)
     elif quiet:
         sys.stdout.writelines(f"{service.name}\n" for service in snapshot.services)
     else:
-        print_status(snapshot)
+        print_status(snapshot, broker=not names, instances=instances or bool(names))
 
 
 def logs(

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from msctl.cli.render import BOLD, GREEN, RED, STATE_COLOURS, YELLOW, colours, paint, printable
 from msctl.control.record import StackRecord
-from msctl.model import BrokerSnapshot, QueueSnapshot, ServiceSnapshot, Snapshot, url_of
+from msctl.model import (
+    BreakerState,
+    BrokerSnapshot,
+    InstanceSnapshot,
+    QueueSnapshot,
+    ServiceSnapshot,
+    Snapshot,
+    TargetSnapshot,
+    url_of,
+)
 
 if TYPE_CHECKING:
     from msctl.cli.doctor import Finding
@@ -20,7 +29,16 @@ _SERVICES = (
     *("NAME", "KIND", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS"),
     *("CPU", "MEMORY", "REQ/S", "P95", "REASON"),
 )
+_INSTANCES = (
+    *("INSTANCE", "STATE", "ADDRESS", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY"),
+    *("BREAKER", "IN FLIGHT", "CONNECTIONS", "REASON"),
+)
 _QUEUES = ("QUEUE", "READY", "UNACKED", "CONSUMERS")
+_BREAKER_COLOURS = {
+    BreakerState.CLOSED: GREEN,
+    BreakerState.HALF_OPEN: YELLOW,
+    BreakerState.OPEN: RED,
+}
 
 Cell = str | tuple[str, int]
 """A text, or a text and its colour."""
@@ -31,22 +49,33 @@ def show(lines: Iterable[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-def status_lines(snapshot: Snapshot, *, recent: bool = False) -> Iterator[str]:
-    """The project, its services, the broker, and the broker's queues where it tells of them.
+def status_lines(
+    snapshot: Snapshot, *, recent: bool = False, broker: bool = True, instances: bool = False
+) -> Iterator[str]:
+    """The project, its services, and the broker with its queues where it tells of them.
 
-    With `recent`, a line of the requests of each of the last seconds is drawn for each service.
+    With `recent`, a line of the requests of each of the last seconds is drawn for each service; with
+    `instances`, each instance is shown as the supervisor and the gateway see it.
     """
     where = "the built-in course system" if snapshot.root is None else snapshot.root
     yield f"project {snapshot.project} ({where}), pid {snapshot.pid}, up {show_duration(snapshot.uptime_s)}"
     yield ""
-    rows = [*map(_service_row, snapshot.services), _broker_row(snapshot.broker)]
+    rows = [*map(_service_row, snapshot.services), *([_broker_row(snapshot.broker)] if broker else [])]
     if recent:
-        lines = [*(sparkline(service.recent) for service in snapshot.services), "-"]
+        lines = [*(sparkline(service.recent) for service in snapshot.services), *(["-"] if broker else [])]
         rows = [(*row[:-1], line, row[-1]) for row, line in zip(rows, lines, strict=True)]
     yield from table((*_SERVICES[:-1], *(["LAST SECONDS"] if recent else []), _SERVICES[-1]), rows)
-    if snapshot.broker.queues:
+    if instances:
+        yield ""
+        yield from instance_lines(snapshot.services)
+    if broker and snapshot.broker.queues:
         yield ""
         yield from queue_lines(snapshot.broker.queues)
+
+
+def instance_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
+    """Each instance with its state, and what the gateway has there; a dash where that sends it nothing."""
+    return table(_INSTANCES, (_instance_row(one) for service in services for one in service.instances))
 
 
 def queue_lines(queues: Sequence[QueueSnapshot]) -> Iterator[str]:
@@ -113,13 +142,45 @@ def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
         (service.state.value, STATE_COLOURS[service.state]),
         " ".join(service.urls) or "-",
         "-" if service.pid is None else str(service.pid),
-        "-" if service.uptime_s is None else show_duration(service.uptime_s),
-        str(service.restarts),
-        "-" if service.cpu_percent is None else f"{service.cpu_percent:.0f}%",
-        "-" if service.memory_bytes is None else show_size(service.memory_bytes),
+        *_usage_cells(service),
         "-" if service.requests_per_s is None else f"{service.requests_per_s:.1f}",
         "-" if service.p95_s is None else f"{service.p95_s * 1000:.1f}ms",
         service.reason,
+    )
+
+
+def _instance_row(instance: InstanceSnapshot) -> Sequence[Cell]:
+    target = instance.target
+    gateway: Sequence[Cell] = ("-", "-", "-") if target is None else _target_cells(target)
+    return (
+        instance.name,
+        (instance.state.value, STATE_COLOURS[instance.state]),
+        instance.address or (target.address.removeprefix("http://") if target is not None else "-"),
+        "-" if instance.pid is None else str(instance.pid),
+        *_usage_cells(instance),
+        *gateway,
+        instance.reason,
+    )
+
+
+def _target_cells(target: TargetSnapshot) -> Sequence[Cell]:
+    breaker = target.breaker.value
+    if target.breaker is BreakerState.OPEN:
+        breaker += f", retry in {-int(-(target.retry_in_s or 0.0) // 1)} s"
+    waiting = f" ({target.pool_waiting} waiting)" if target.pool_waiting else ""
+    return (
+        (breaker, _BREAKER_COLOURS[target.breaker]),
+        str(target.in_flight),
+        f"{target.pool_open}{waiting}",
+    )
+
+
+def _usage_cells(one: ServiceSnapshot | InstanceSnapshot) -> Sequence[Cell]:
+    return (
+        "-" if one.uptime_s is None else show_duration(one.uptime_s),
+        str(one.restarts),
+        "-" if one.cpu_percent is None else f"{one.cpu_percent:.0f}%",
+        "-" if one.memory_bytes is None else show_size(one.memory_bytes),
     )
 
 

@@ -28,7 +28,7 @@ class Changes:
 
     `restarted` need new instances; `scaled` only more or fewer; `updated` only go by new rules. The
     gateway is among them only in what `with_edited` gives. `gateway` and `broker` say whether their
-    own settings changed (or the gateway came or went).
+    own settings changed (or the gateway came or went, or a key of a guarded route is another).
     """
 
     added: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def diff(old: Project, new: Project) -> Changes:
         restarted=tuple(restarted),
         scaled=tuple(scaled),
         updated=tuple(name for name in rest if name not in scaled),
-        gateway=old.gateway != new.gateway,
+        gateway=(old.gateway, old.secrets) != (new.gateway, new.secrets),
         broker=broker,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def load(
     sources.overlay_flags(raw, origins, overrides or {})
     top = Place((), origins)
     sources.check_tables(raw, top)
-    project = _project(raw, document, top)
+    project = _project(raw, document, top, given)
     check_project(project, top)
     return Resolved(
         project, dict(_origins(raw, project, origins)), tuple(sources.stray_variables(raw, given))
@@ -88,7 +88,7 @@ def _layered(
     return raw, given
 
 
-def _project(raw: sources.Tree, document: sources.Document, top: Place) -> Project:
+def _project(raw: sources.Tree, document: sources.Document, top: Place, given: sources.Variables) -> Project:
     services = []
     for name, table in raw.get("services", {}).items():
         place = top / "services" / name
@@ -109,7 +109,15 @@ def _project(raw: sources.Tree, document: sources.Document, top: Place) -> Proje
         gateway=gateway,
         broker=BrokerSpec(**BROKER.read(raw.get(BROKER.title, {}), top / BROKER.title)),
         dashboard=DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title)),
+        secrets=_secrets(services, given),
     )
+
+
+def _secrets(services: Iterable[ServiceSpec], given: sources.Variables) -> dict[str, str]:
+    """The variables that guarded routes name, as far as they are set."""
+    names = {name for spec in services for route in spec.routes for name in route.key_variables}
+    found = {name: given.get(name) for name in sorted(names)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _gateway(raw: sources.Tree, top: Place) -> GatewaySpec | None:

@@ -75,12 +75,13 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
 
 
 def redacted(project: Project) -> Project:
-    """The project with `***` for each password."""
+    """The project with `***` for each password, and without the keys of its routes."""
     password = "***" if project.dashboard.password else None
     return replace(
         project,
         broker=replace(project.broker, url=without_password(project.broker.url)),
         dashboard=replace(project.dashboard, password=password),
+        secrets={},
     )
 
 

@@ -198,11 +198,9 @@ def _secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
         if other is not None and other.url is not None and _URL_WITH_PASSWORD.match(other.url):
             names.append(_url_variable(spec, name))
     if spec.name == GATEWAY:
-        for route in (route for other in project.services for route in other.routes):
-            if route.api_key is not None:
-                names.append(route.api_key.env)
-            if route.jwt is not None:
-                names.append(route.jwt.key_env)
+        names += [
+            name for other in project.services for route in other.routes for name in route.key_variables
+        ]
     return tuple(dict.fromkeys(names))
 
 

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msctl.gateway.headers import Field, connection_options, loops, valid_request_id
+from msctl.gateway.headers import Field, connection_options, loops, valid_request_id, values
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.target import BadTargetError, Target, is_authority, parse_target
 from msctl.gateway.tracecontext import Trace, continued
+
+LIMITED = frozenset({"OPTIONS", "TRACE"})
+"""The methods for which Max-Forwards counts hops."""
+
+MOST_FORWARDS = 255
+"""The highest Max-Forwards that is passed on."""
 
 
 class Admitted(NamedTuple):
@@ -21,6 +27,7 @@ class Admitted(NamedTuple):
     `length` is None where there is no Content-Length. `upgrade` is "websocket" where the client asks
     for that, and None for every other protocol, which is then simply not switched to; `close`
     is true then, because aiohttp's parser loses what follows such a request on its connection.
+    `max_forwards` is how many more hops an OPTIONS or TRACE request may take, None for any number.
     """
 
     target: Target
@@ -32,6 +39,7 @@ class Admitted(NamedTuple):
     request_id: str | None
     trace: Trace | None
     close: bool
+    max_forwards: int | None = None
 
 
 def admit(
@@ -75,6 +83,11 @@ def admit(
         target = parse_target(raw_target)
     except BadTargetError as error:
         raise _problem(400, f"The request cannot be routed: {error}.") from error
+    if target.asterisk and method != "OPTIONS":
+        raise _problem(400, "Only OPTIONS can ask about the server as a whole.")
+    if method == "OPTIONS" and raw_target.partition("://")[2] == target.authority:
+        # With nothing behind its host, a URL asks the same as the asterisk (RFC 9112 §3.2.4).
+        target = target._replace(path="*", asterisk=True)
     host = _host(hosts, target, version)
     length, chunked = _framing(lengths, codings, version)
     if has_via and loops(fields, pseudonym):
@@ -92,6 +105,7 @@ def admit(
         request_ids[0].decode() if len(request_ids) == 1 and valid_request_id(request_ids[0]) else None,
         continued(traceparents) if traceparents else None,
         bool(upgrades) and upgrade is None,
+        _max_forwards(fields) if method in LIMITED else None,
     )
 
 
@@ -130,6 +144,17 @@ def _expects_continue(expectations: list[bytes], version: tuple[int, int]) -> bo
     if any(value.lower() != b"100-continue" for value in expectations):
         raise _problem(417, "The only expectation that this server can meet is 100-continue.")
     return version >= (1, 1)
+
+
+def _max_forwards(fields: Sequence[Field]) -> int | None:
+    """RFC 9110 §7.6.2."""
+    given = values(fields, b"max-forwards")
+    if not given:
+        return None
+    if len(given) > 1 or not given[0].isdigit():
+        raise _problem(400, "The Max-Forwards field is not one number.")
+    digits = given[0].lstrip(b"0") or b"0"
+    return min(int(digits[:9]), MOST_FORWARDS + 1)
 
 
 def _upgrade(

@@ -89,20 +89,23 @@ class Gateway:
         spec: GatewaySpec,
         routes: Sequence[RouteSpec],
         services: Mapping[str, UpstreamPolicy] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """Go by these from the next request on; those under way end by what they began with.
 
         Connections and breakers stay; retry budgets and rate limits begin anew. Where it listens is
-        not its own affair. Raises ConfigError as the constructor does; then nothing has changed.
+        not its own affair. Without `environ`, keys are where they were. Raises ConfigError as the
+        constructor does; then nothing has changed.
         """
         policies = services or {}
+        environ = self._environ if environ is None else environ
         table = RouteTable(routes)
         known = [
-            settings(spec, route, _policy(policies, route.service), self._clock, self._environ)
-            for route in routes
+            settings(spec, route, _policy(policies, route.service), self._clock, environ) for route in routes
         ]
         planner = Planner(table, known, Trust.of(spec.trusted_peers), self.pseudonym, spec)
         self.spec = spec
+        self._environ = environ
         self._ready_path = spec.ready_path
         self._sample = spec.access_log_sample
         self._table = table

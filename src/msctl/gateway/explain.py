@@ -44,9 +44,14 @@ def explain(
         host = host_name(admitted.host)
         steps.extend(_passed_over(planner, method, host, target, fields))
         match = planner.route(method, admitted, fields)
+        own = planner.own(method, admitted, fields)
     except ProblemError as error:
         steps.append(error.problem.detail)
         return outcome(error.problem.status)
+    if own is not None:
+        who = "It asks about the server as a whole" if target.asterisk else "Max-Forwards is 0"
+        steps.append(f"{who}, so the gateway answers by itself: {own[0][1].decode()} are taken.")
+        return outcome(200)
     route = match.rule.spec
     steps.append(f"{_described(match.rule)} takes it{_where(match)}.")
     if route.redirect is not None:

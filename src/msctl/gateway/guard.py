@@ -59,6 +59,8 @@ def guard(
     if known.limiter is not None:
         key = _client(known.limiter, plan, fields, credential)
         edits = _limit(known.limiter, key, edits, plan, passage, observer)
+    if plan.own is not None:
+        return Answer(200, b"OK", list(plan.own))
     if route.redirect is not None:
         where = location(
             route.redirect, plan.match.rule, plan.target, scheme=plan.scheme, host=plan.head.host

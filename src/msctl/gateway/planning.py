@@ -13,15 +13,15 @@ from typing import NamedTuple
 from multidict import CIMultiDict
 from yarl import URL
 
-from msctl.gateway.admission import Admitted, admit
+from msctl.gateway.admission import LIMITED, Admitted, admit
 from msctl.gateway.headers import Field, Fields, Hop, Trust, edit, request_fields, text, values
 from msctl.gateway.http1 import serialize_head
 from msctl.gateway.problems import Problem, ProblemError
-from msctl.gateway.routes import Match, RouteTable, upstream_path
-from msctl.gateway.settings import Settings
+from msctl.gateway.routes import NOWHERE, Match, RouteTable, upstream_path
+from msctl.gateway.settings import Settings, unrouted
 from msctl.gateway.target import Target, host_name
 from msctl.gateway.tracecontext import Trace
-from msctl.specs import Balance, GatewaySpec
+from msctl.specs import Balance, GatewaySpec, HeaderEdit
 
 MEMORY = 1024
 """Plans remembered; when there are as many, all are forgotten."""
@@ -100,7 +100,8 @@ class Plan(NamedTuple):
     """What the gateway does with a request that begins like this.
 
     `client` is the address of who asks, as far as it can be known; `forwarded` are the fields that go
-    on, before framing.
+    on, before framing. `own` are the fields of the 200 by which the gateway answers a request that
+    goes no further, None for one that does.
     """
 
     settings: Settings
@@ -116,6 +117,7 @@ class Plan(NamedTuple):
     client: str
     forwarded: Fields
     close: bool
+    own: Fields | None = None
 
 
 class Planner:
@@ -126,6 +128,7 @@ class Planner:
     ) -> None:
         self.table = table
         self._known = known
+        self._unrouted = unrouted(spec, NOWHERE.rule.spec)
         self._trust = trust
         self._pseudonym = pseudonym
         self._forwarded = spec.forwarded
@@ -160,7 +163,8 @@ class Planner:
     ) -> Plan:
         admitted = admit(method, raw_target, version, fields, self._pseudonym)
         match = self.route(method, admitted, fields)
-        known = self._known[match.rule.order]
+        own = self.own(method, admitted, fields) if method in LIMITED else None
+        known = self._unrouted if match is NOWHERE else self._known[match.rule.order]
         peer, scheme = origin
         hop = Hop(
             peer,
@@ -172,8 +176,16 @@ class Planner:
             self._forwarded,
         )
         out = request_fields(fields, hop, keep_trace=admitted.trace is not None)
+        if admitted.max_forwards:
+            out = edit(out, HeaderEdit(set={"Max-Forwards": str(admitted.max_forwards - 1)}))
         client = _client(fields, peer) if hop.trusted else peer
-        return self._plan(method, admitted, match, known, out, scheme, client)
+        plan = self._plan(method, admitted, match, known, out, scheme, client)
+        if own is None:
+            return plan
+        # Whoever waits for a 100 may or may not send its body after the answer.
+        return plan._replace(
+            settings=known._replace(guarded=True), own=own, close=plan.close or plan.expects_continue
+        )
 
     def branch(self, target: str, plan: Plan, fields: Fields) -> Plan:
         """The plan of a request of the gateway's own, made on behalf of the one planned by `plan`."""
@@ -187,15 +199,18 @@ class Planner:
         return self._plan("GET", admitted, match, known, fields, plan.scheme, plan.client)
 
     def route(self, method: str, admitted: Admitted, fields: Sequence[Field]) -> Match:
-        """Raises ProblemError: 404 with the nearest routes, or 405 with the methods that there are."""
+        """The route, or NOWHERE for a request about the server as a whole.
+
+        Raises ProblemError: 404 with the nearest routes, or 405 with the methods that there are.
+        """
         target = admitted.target
+        if target.asterisk:
+            return NOWHERE
         host = host_name(admitted.host)
         elements = target.elements
-        match = None if target.asterisk else self.table.match(method, host, elements, fields)
+        match = self.table.match(method, host, elements, fields)
         if match is not None:
             return match
-        if target.asterisk:
-            raise ProblemError(Problem(405, "There is nothing to ask about this server as a whole."))
         if allowed := self.table.methods(host, elements, fields):
             names = ", ".join(allowed)
             raise ProblemError(
@@ -210,6 +225,24 @@ class Planner:
                 404, f"No route takes {method} {target.path}.{hint}", extra={"nearest_routes": list(nearest)}
             )
         )
+
+    def own(self, method: str, admitted: Admitted, fields: Sequence[Field]) -> Fields | None:
+        """The answer's fields where the gateway is who an OPTIONS request is for: it asks about the
+        server as a whole (RFC 9110 §9.3.7), or may go no further (§7.6.2). None where it is not.
+
+        Raises ProblemError (405) for a TRACE request that may go no further: sent back, its fields
+        would show a script what the browser hides from it.
+        """
+        target = admitted.target
+        if target.asterisk:
+            return _allow(self.table.all_methods())
+        if admitted.max_forwards != 0:
+            return None
+        allow = _allow(self.table.methods(host_name(admitted.host), target.elements, fields))
+        if method == "TRACE":
+            detail = "Max-Forwards is 0, and the gateway itself does not answer TRACE."
+            raise ProblemError(Problem(405, detail, fields=tuple(allow)))
+        return allow
 
     def balance(self, match: Match) -> Balance:
         return self._known[match.rule.order].balance
@@ -254,6 +287,10 @@ class Planner:
             fields,
             admitted.close,
         )
+
+
+def _allow(methods: Sequence[str]) -> Fields:
+    return [(b"Allow", ", ".join(name for name in methods if name != "TRACE").encode())]
 
 
 def _client(fields: Sequence[Field], peer: str) -> str:

@@ -44,6 +44,10 @@ class Match(NamedTuple):
     variables: Mapping[str, str]
 
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""What a route that names no methods is said to take; it takes any."""
+
+
 @dataclass(slots=True)
 class _Node:
     children: dict[str, _Node] = field(default_factory=dict)
@@ -76,14 +80,18 @@ class RouteTable:
         return None
 
     def methods(self, host: str, elements: tuple[str, ...], fields: Sequence[Field]) -> tuple[str, ...]:
-        """The methods that some route would take here, for a request that none takes."""
+        """The methods that some route would take here, for a request with these fields."""
         found: dict[str, None] = {}
         for rules in self._candidates(host, elements):
             for rule in rules:
-                for method in sorted(rule.methods):
+                for method in _methods(rule):
                     if rule.takes(method, fields):
                         found[method] = None
         return tuple(found)
+
+    def all_methods(self) -> tuple[str, ...]:
+        """The methods that some route takes somewhere, and OPTIONS."""
+        return tuple(dict.fromkeys([*(name for rule in self.rules for name in _methods(rule)), "OPTIONS"]))
 
     def nearest(self, path: str, count: int = 3) -> tuple[str, ...]:
         """The routes' paths that look most like `path`, best first; some are always named."""
@@ -159,6 +167,14 @@ def _rule(spec: RouteSpec, order: int) -> Rule:
         tuple((name.lower().encode(), value) for name, value in spec.headers.items()),
         tuple(host.lower() for host in spec.hosts),
     )
+
+
+NOWHERE = Match(_rule(RouteSpec("", ""), -1), {})
+"""What a request about the server as a whole matches: no route of the table."""
+
+
+def _methods(rule: Rule) -> Sequence[str]:
+    return sorted(rule.methods) or METHODS
 
 
 def _within_path(rule: Rule) -> tuple[bool, int, int]:

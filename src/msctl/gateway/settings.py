@@ -35,7 +35,7 @@ class Settings(NamedTuple):
     guards: tuple[Guard, ...]
     limiter: RateLimiter | None
     guarded: bool
-    """Whether anything is to be done before a request is forwarded."""
+    """Whether anything is to be done before a request is forwarded, or instead."""
 
 
 def settings(
@@ -59,6 +59,12 @@ def settings(
     guarded = bool(guards or limiter is not None or route.cors or route.redirect or route.compose)
     balance = first(own.balance, service.balance, spec.balance)
     return Settings(route, limits, balance, tuple(guards), limiter, guarded)
+
+
+def unrouted(spec: GatewaySpec, route: RouteSpec) -> Settings:
+    """For requests that the gateway answers by itself."""
+    limits = Limits(spec.connect_timeout, spec.response_timeout, spec.idle_timeout, spec.max_body, retries=0)
+    return Settings(route, limits, spec.balance, (), None, guarded=True)
 
 
 def first(*values: T | None) -> T:

@@ -92,7 +92,7 @@ class LoopWatch:
         self._report = report
         self._stuck = stuck
         self._service_of = service_of
-        self._modules = dict(modules or {})
+        self.attribute(modules or {})
         self._blocked_s = blocked_s
         self._stuck_s = stuck_s
         self._due = 0.0
@@ -121,6 +121,10 @@ class LoopWatch:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def attribute(self, modules: Mapping[str, str]) -> None:
+        """From now on these modules' code belongs to these services."""
+        self._modules = dict(modules)
 
     def lag(self) -> float:
         """How late a beat was at the most, in seconds, within the last ten to twenty."""

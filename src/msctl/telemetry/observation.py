@@ -40,21 +40,22 @@ class Observation:
             self._report,
             stuck=_shout,
             service_of=service_of,
-            modules={spec.app.partition(":")[0]: spec.name for spec in project.services if spec.app},
         )
         self._exporter = Exporter.of(env, project.name)
         self.tracer = Tracer(export=None if self._exporter is None else self._exporter.take)
         self.metrics = Metrics(loop_lag=self._watch.lag)
+        self.requests = Requests(self.metrics, self.tracer, logs, page=self._page_of)
+        self.reconfigure(project)
+
+    def reconfigure(self, project: Project) -> None:
+        """Go by this project from now on; what was measured stays."""
+        self._watch.attribute(
+            {spec.app.partition(":")[0]: spec.name for spec in project.services if spec.app}
+        )
         self.metrics.expect_limits(
             route.path for service in project.services for route in service.routes if route.rate_limit
         )
-        self.requests = Requests(
-            self.metrics,
-            self.tracer,
-            logs,
-            sample=0.0 if project.gateway is None else project.gateway.access_log_sample,
-            page=self._page_of,
-        )
+        self.requests.sample(0.0 if project.gateway is None else project.gateway.access_log_sample)
 
     def start(self) -> None:
         """Begin; called in the loop."""

@@ -56,6 +56,7 @@ class Requests:
         self._tracer = tracer
         self._access = AccessLog(logs, sample, chance)
         self._page = page
+        self.sample = self._access.take
         self.request_started = metrics.request_started
         self.retried = metrics.retried
         self.rate_limited = metrics.rate_limited
@@ -248,9 +249,13 @@ class AccessLog:
 
     def __init__(self, logs: LogHub, sample: float, chance: Callable[[], float]) -> None:
         self._logs = logs
-        self._sample = sample
+        self.take(sample)
         self._chance = chance
         self._errors: dict[str, tuple[int, int]] = {}
+
+    def take(self, sample: float) -> None:
+        """From now on this share of the successful requests."""
+        self._sample = sample
 
     def request(self, service: str, method: str, path: str, status: int, seconds: float) -> None:
         """A request has ended; called while its trace is the current one."""

@@ -75,6 +75,9 @@ const GOOD = new Set(['ready', 'running', 'exited']);
 const BAD = new Set(['unhealthy', 'fatal', 'skipped']);
 const ACTIVE = new Set(['waiting', 'starting', 'running', 'ready', 'unhealthy', 'backoff', 'stopping']);
 const health = (state) => GOOD.has(state) ? 'good' : BAD.has(state) ? 'bad' : state === 'stopped' ? 'off' : 'warn';
+// Up, but the gateway holds requests back from an instance of it.
+const troubled = (service) => GOOD.has(service.state) && service.instances.some((i) => i.target && i.target.breaker !== 'closed');
+const condition = (service) => troubled(service) ? 'warn' : health(service.state);
 
 // --- the stream -----------------------------------------------------------------------------------
 
@@ -224,14 +227,14 @@ const overview = {
     // What the gateway passes on is also its services' own; what it answers by itself is not.
     const sum = (f) => Math.max(own.reduce((n, s) => n + (f(s) || 0), 0), gateway ? f(gateway) || 0 : 0);
     const up = all.filter((s) => GOOD.has(s.state)).length, bad = all.filter((s) => BAD.has(s.state)).length;
-    const busy = all.filter((s) => health(s.state) === 'warn').length, off = all.filter((s) => s.state === 'stopped').length;
+    const busy = all.filter((s) => health(s.state) === 'warn').length, cut = all.filter(troubled).length, off = all.filter((s) => s.state === 'stopped').length;
     const measured = own.filter((s) => s.p95_s !== null);
     const slowest = measured.reduce((worst, s) => !worst || s.p95_s > worst.p95_s ? s : worst, null);
     const errors = sum((s) => s.errors_per_s), broker = snapshot.broker;
     const waiting = broker.queues ? broker.queues.reduce((n, q) => n + q.ready, 0) : null;
     const rows = [
       ['Up', String(up), `of ${all.length - off}${off ? `, ${off} stopped` : ''}`, ''],
-      ['Failing', String(bad + busy), bad ? plural(bad, 'service') + ' down' : busy ? 'on the way' : 'all well', bad ? 'bad' : busy ? 'warn' : ''],
+      ['Failing', String(bad + busy + cut), bad ? plural(bad, 'service') + ' down' : busy ? 'on the way' : cut ? 'breaker open' : 'all well', bad ? 'bad' : busy + cut ? 'warn' : ''],
       ['Requests', rate(sum((s) => s.requests_per_s)), 'a second', ''],
       ['Errors', rate(errors), '5xx a second', errors > 0 ? 'bad' : ''],
       ['Slowest p95', slowest ? took(slowest.p95_s) : '–', slowest ? slowest.name : 'no requests yet', ''],
@@ -256,7 +259,7 @@ const overview = {
       let row = this.rows.get(service.name);
       if (!row) this.rows.set(service.name, row = this.make(service));
       this.update(row, service);
-      const fits = (!wanted || service.name.toLowerCase().includes(wanted)) && (!problems || health(service.state) === 'bad' || health(service.state) === 'warn');
+      const fits = (!wanted || service.name.toLowerCase().includes(wanted)) && (!problems || ['bad', 'warn'].includes(condition(service)));
       row.node.hidden = !fits;
       shown += fits;
       if (row.node.parentNode !== body || row.node.previousElementSibling !== previous) body.insertBefore(row.node, previous ? previous.nextSibling : body.firstChild);
@@ -294,9 +297,9 @@ const overview = {
 
   update(row, service) {
     row.service = service;
-    const tone = `${service.state}${row.seen !== service.state && BAD.has(service.state) ? ' flash' : ''}`;
-    if (row.seen !== service.state || !row.node.className) mark(row.node, tone);
-    row.seen = service.state;
+    const seen = `${service.state}${troubled(service) ? ' troubled' : ''}`;
+    if (row.seen !== seen || !row.node.className) mark(row.node, `${seen}${row.seen !== seen && BAD.has(service.state) ? ' flash' : ''}`);
+    row.seen = seen;
     put(row.title, service.name);
     const where = [service.kind, ...service.addresses, ...service.routes].join(' ');
     if (row.where !== where) {
@@ -378,7 +381,7 @@ const topology = {
   graph(snapshot) {
     const find = (name) => snapshot.services.find((s) => s.name === name);
     const gateway = find('gateway');
-    const weight = (s) => (BAD.has(s.state) ? 4e6 : 0) + (health(s.state) === 'warn' ? 2e6 : 0) + (s.requests_per_s || 0) * 1000 + (s.messages.length ? 1e5 : 0) + (s.state === 'stopped' ? -1 : 0);
+    const weight = (s) => (BAD.has(s.state) ? 4e6 : 0) + (condition(s) === 'warn' ? 2e6 : 0) + (s.requests_per_s || 0) * 1000 + (s.messages.length ? 1e5 : 0) + (s.state === 'stopped' ? -1 : 0);
     let services = snapshot.services.filter((s) => s !== gateway);
     const all = services.length;
     if (all > MOST_NODES) {
@@ -435,9 +438,9 @@ const topology = {
   },
 
   serviceNode(s, x, y, w, h) {
-    if (h < 40) return this.node(x, y, w, h, health(s.state), s.name, '', GOOD.has(s.state) ? (s.p95_s !== null ? took(s.p95_s) : s.routes[0] || '') : s.state);
-    const facts = s.state !== 'ready' && s.state !== 'running' ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
-    return this.node(x, y, w, h, health(s.state), s.name, facts, s.p95_s !== null && GOOD.has(s.state) ? took(s.p95_s) : '');
+    if (h < 40) return this.node(x, y, w, h, condition(s), s.name, '', GOOD.has(s.state) ? (s.p95_s !== null ? took(s.p95_s) : s.routes[0] || '') : s.state);
+    const facts = troubled(s) || (s.state !== 'ready' && s.state !== 'running') ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
+    return this.node(x, y, w, h, condition(s), s.name, facts, s.p95_s !== null && GOOD.has(s.state) ? took(s.p95_s) : '');
   },
 
   queueNode(q, x, y, w, h) {
@@ -499,7 +502,7 @@ const topology = {
       placed.set(s.name, y);
       if (g.gateway && s.routes.length) edges.push(...this.edge(`M${trunk},${start}V${y + H / 2 - 6}Q${trunk},${y + H / 2} ${trunk + 6},${y + H / 2}H${x - 2}`, { per_s: s.requests_per_s, errors: s.errors_per_s }));
       const figures = s.requests_per_s > 0 ? `${rate(s.requests_per_s)}/s` : '';
-      nodes.push(this.node(x, y, W - x - 2, H, health(s.state), s.name, GOOD.has(s.state) ? s.routes.join(' ') || s.kind : s.reason || s.state, figures));
+      nodes.push(this.node(x, y, W - x - 2, H, condition(s), s.name, condition(s) === 'good' ? s.routes.join(' ') || s.kind : s.reason || s.state, figures));
       y += H + gap;
     }
     const top = y, tall = 34 + Math.max(1, g.queues.length) * (H + gap);

@@ -1,0 +1,38 @@
+"""What observes a process goes by the project that it runs, also after a reload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.support.clock import FakeClock
+
+from msctl.model import BrokerMode, BrokerSnapshot, Snapshot, State
+from msctl.specs import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
+from msctl.telemetry.logs import LogHub
+from msctl.telemetry.observation import Observation
+
+PROJECT = Project(
+    "shop",
+    None,
+    "msctl.toml",
+    (ServiceSpec("a", app="a:b"),),
+    GatewaySpec(access_log_sample=1.0),
+    BrokerSpec(),
+)
+
+
+async def snapshot() -> Snapshot:
+    return Snapshot("shop", None, "1", 1, 1.0, (), BrokerSnapshot(BrokerMode.EXTERNAL, State.READY, ""))
+
+
+async def test_limits_of_new_routes_begin_at_zero_and_old_ones_stay() -> None:
+    def limiting(path: str) -> Project:
+        route = RouteSpec(path, "a", rate_limit=RateLimitSpec(1))
+        return replace(PROJECT, services=(ServiceSpec("a", app="a:b", routes=(route,)),))
+
+    observation = Observation(limiting("/old"), LogHub(FakeClock()), {}, snapshot=snapshot, targets=tuple)
+    observation.requests.rate_limited("/old")
+    observation.reconfigure(limiting("/new"))
+    lines = (await observation.page(""))[0].decode().splitlines()
+    assert 'msctl_gateway_ratelimited_total{http_route="/old"} 1.0' in lines
+    assert 'msctl_gateway_ratelimited_total{http_route="/new"} 0.0' in lines
