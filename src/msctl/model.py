@@ -130,7 +130,8 @@ class ServiceSnapshot:
 
     `requests_per_s` and `errors_per_s` (5xx) are of the last ten seconds, `p95_s` of the last minute;
     None where nobody measures them. `recent` are the requests of each of the last seconds, oldest
-    first. `scalable` says whether it can have another number of instances.
+    first. `addresses` are host:port for plain HTTP, and URLs for anything else. `scalable` says whether
+    it can have another number of instances.
     """
 
     name: str
@@ -152,6 +153,16 @@ class ServiceSnapshot:
     depends_on: tuple[str, ...] = ()
     messages: tuple[MessageFlow, ...] = ()
     scalable: bool = False
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it answers, as something to open."""
+        return tuple(map(url_of, self.addresses))
+
+
+def url_of(address: str) -> str:
+    """The URL of one of ServiceSnapshot's addresses."""
+    return address if "://" in address else f"http://{address}"
 
 
 @dataclass(frozen=True)

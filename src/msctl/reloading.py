@@ -55,3 +55,10 @@ def refuse(old: Project, new: Project) -> None:
                 f"{new.source}: [{table}] was edited, and that is not taken up while the stack runs",
                 hint="start anew: msctl down, then msctl up",
             )
+    if old.gateway and new.gateway and old.gateway.tls.enabled != new.gateway.tls.enabled:
+        turned = "on" if new.gateway.tls.enabled else "off"
+        raise ConfigError(
+            f"{new.source}: HTTPS was switched {turned} in [gateway.tls], and that is not taken up while the "
+            "stack runs",
+            hint="start anew: msctl down, then msctl up",
+        )

@@ -25,6 +25,7 @@ from msctl.supervisor.names import unknown
 from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.logs import LogHub
 from msctl.telemetry.observation import Observation
+from msctl.tls.context import ServerTls
 
 
 class Single:
@@ -61,6 +62,8 @@ class Single:
             snapshot=self.snapshot,
             targets=lambda: () if self._gateway is None else self._gateway.targets(),
         )
+        self._tls = ServerTls(os.environ)
+        self._tls.use(self._tls.read(self._project))
         self._supervisor = Supervisor(
             self._project,
             clock=clock,
@@ -72,6 +75,7 @@ class Single:
             instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
             instrument=self._observation.requests,
             server=GatewayServer,
+            tls=lambda: self._tls.context,
         )
 
     async def open(self) -> None:

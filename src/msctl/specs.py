@@ -248,6 +248,32 @@ class ServiceSpec:
         return Kind.COMMAND if self.command is not None else Kind.HOSTED
 
 
+class TlsVersion(StrEnum):
+    """The oldest version of TLS that is spoken."""
+
+    TLS12 = "1.2"
+    TLS13 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """The certificate with which a listener speaks HTTPS: one of the user's own, or with `dev` one that a
+    local authority signs. With neither it speaks plain HTTP. `dev` wins.
+
+    `cert` is a PEM file with the certificate and those between it and its authority, `key` one with its
+    private key.
+    """
+
+    cert: Path | None = None
+    key: Path | None = None
+    dev: bool = False
+    min_version: TlsVersion = TlsVersion.TLS12
+
+    @property
+    def enabled(self) -> bool:
+        return self.dev or self.cert is not None
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySpec:
     """The gateway's listener and limits; times are in seconds, sizes in bytes (0 = no limit).
@@ -259,7 +285,8 @@ class GatewaySpec:
     `retry_budget` of the requests of the last 10 s plus `retry_floor` a second. A breaker opens
     after `breaker_failures` failures in a row, for `breaker_open` seconds times its openings in a
     row, at most `breaker_cap`. `ready_path` is where the gateway tells its own readiness (None:
-    nowhere). `access_log_sample` is the share of the successful requests that are logged.
+    nowhere). `access_log_sample` is the share of the successful requests that are logged. `tls` holds for
+    all that is served on the gateway's address.
     """
 
     host: str = LOOPBACK
@@ -285,6 +312,7 @@ class GatewaySpec:
     balance: Balance = Balance.LEAST_LOADED
     ready_path: str | None = "/-/ready"
     access_log_sample: float = 0.0
+    tls: TlsSpec = TlsSpec()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from msctl.supervisor.runner import Supervisor
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, LogHub
 from msctl.telemetry.observation import Observation
+from msctl.tls.context import ServerTls, files
 from msctl.watch import Watch
 
 T = TypeVar("T")
@@ -89,6 +90,8 @@ class Stack:
             targets=self._targets,
         )
         self._page: str | None = None
+        self._tls = ServerTls(os.environ)
+        self._tls.use(self._tls.read(project))
         self._broker = make_broker(
             project.broker,
             paths.folder,
@@ -108,6 +111,7 @@ class Stack:
             ledger=paths.children,
             instrument=self._observation.requests,
             server=GatewayServer,
+            tls=lambda: self._tls.context,
         )
         self._dashboard = (
             Dashboard(
@@ -256,14 +260,17 @@ class Stack:
         async with self._reloading:
             old, new = self._project, await asyncio.to_thread(self._origin.load)
             refuse(old, new)
+            identity = await asyncio.to_thread(self._tls.read, new)
             edited = await asyncio.to_thread(self._supervisor.edited)
             changes = with_edited(diff(old, new), old, new, edited)
             ruled = rules_of(old) != rules_of(new)
             if not changes:
-                return ReloadResult()
+                # The files behind the same names may have been replaced.
+                return ReloadResult(gateway=self._tls.use(identity))
             if new.gateway is not None:
                 self._build_gateway(new)  # only to hear what is wrong, before anything is done
             plan = self._supervisor.prepare(new, changes)
+            renewed = self._tls.use(identity)
             gateway, self._project = self._gateway, new
             failed = await self._supervisor.apply(plan)
             self._project = without(old, new, failed)
@@ -280,7 +287,7 @@ class Stack:
                 restarted=tuple(name for name in changes.restarted if name not in failed),
                 scaled=tuple(name for name in changes.scaled if name not in failed),
                 updated=changes.updated,
-                gateway=ruled,
+                gateway=ruled or renewed,
                 failed=dict(failed),
             )
 
@@ -294,7 +301,8 @@ class Stack:
             await watch.edited(await self._watched_files())
 
     async def _watched_files(self) -> set[Path]:
-        return {*self._origin.files, *await asyncio.to_thread(self._supervisor.files)}
+        sources = await asyncio.to_thread(self._supervisor.files)
+        return {*self._origin.files, *files(self._project), *sources}
 
     async def _reload_and_tell(self) -> None:
         try:

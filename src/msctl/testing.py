@@ -46,14 +46,11 @@ class RunningStack:
 
         Raises LookupError for a service that the project does not have or that has no address.
         """
-        for found in self.snapshot().services:
-            if found.name == service and found.addresses:
-                return found.addresses[0].removeprefix("http://")
-        raise LookupError(f"the service {service!r} has no address of its own")
+        return self._url(service).rpartition("://")[2]
 
     def url(self, path: str = "/", *, service: str = "gateway") -> str:
         """Where to send a request: through the gateway, unless a service is named."""
-        return f"http://{self.address(service)}{path}"
+        return self._url(service) + path
 
     def start(self, *services: str) -> None:
         """Returns when they are ready."""
@@ -80,6 +77,12 @@ class RunningStack:
         from msctl.model import LogQuery
 
         return [line.text for line in self._client.logs(LogQuery(services))]
+
+    def _url(self, service: str) -> str:
+        for found in self.snapshot().services:
+            if found.name == service and found.addresses:
+                return found.urls[0]
+        raise LookupError(f"the service {service!r} has no address of its own")
 
 
 @contextmanager

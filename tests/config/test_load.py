@@ -11,9 +11,19 @@ import pytest
 
 from msctl.config.identity import ProjectIdentity, find_file, identify
 from msctl.config.load import Resolved, load
+from msctl.config.render import explain, to_toml
 from msctl.errors import ConfigError, ExitCode
 from msctl.model import BrokerMode, Kind
-from msctl.specs import Condition, Dependency, Isolation, RestartPolicy, RouteSpec, ServiceSpec
+from msctl.specs import (
+    Condition,
+    Dependency,
+    Isolation,
+    RestartPolicy,
+    RouteSpec,
+    ServiceSpec,
+    TlsSpec,
+    TlsVersion,
+)
 
 APP = 'app = "shop:app"\n'
 Load = Callable[..., Resolved]
@@ -719,3 +729,65 @@ def test_a_file_elsewhere_is_named_in_full(tmp_path: Path) -> None:
     (tmp_path / "msctl.toml").write_text("[what]")
     with pytest.raises(ConfigError, match=rf"^{tmp_path}/msctl\.toml:1: what: "):
         load(cwd=tmp_path / "below", env={})
+
+
+# --- a table within a table -------------------------------------------------------------------
+
+TLS = '[gateway.tls]\ncert = "keys/cert.pem"\nkey = "/keys/key.pem"\n'
+
+
+def test_a_certificates_path_is_from_the_projects_folder(resolve: Load, tmp_path: Path) -> None:
+    gateway = resolve(TLS).project.gateway
+    assert gateway is not None
+    assert gateway.tls == TlsSpec(tmp_path / "keys" / "cert.pem", Path("/keys/key.pem"))
+    assert gateway.tls.enabled
+
+
+def test_each_key_of_an_inner_table_has_its_variable_and_its_origin(resolve: Load) -> None:
+    variables = {"MSCTL_GATEWAY_TLS_KEY": "/other.pem", "MSCTL_GATEWAY_TLS_MIN_VERSION": "1.3"}
+    found = resolve(TLS, variables, overrides={"gateway.tls.dev": "true"})
+    gateway = found.project.gateway
+    assert gateway is not None
+    assert gateway.tls.key == Path("/other.pem")
+    assert gateway.tls.min_version is TlsVersion.TLS13
+    assert gateway.tls.dev
+    shown = {row.key: (row.value, str(row.origin)) for row in explain(found) if "tls" in row.key}
+    assert shown["gateway.tls.key"] == ('"/other.pem"', "variable MSCTL_GATEWAY_TLS_KEY")
+    assert shown["gateway.tls.dev"] == ("true", "command line")
+    assert shown["gateway.tls.cert"][1] == "msctl.toml:2"
+    assert set(shown) == {f"gateway.tls.{key}" for key in ("cert", "key", "dev", "min_version")}
+
+
+def test_an_inner_table_is_written_back(resolve: Load) -> None:
+    project = resolve(TLS + 'min_version = "1.3"\n').project
+    assert resolve(to_toml(project)).project.gateway == project.gateway
+    assert "tls" not in to_toml(resolve("").project)
+
+
+def test_a_variable_of_an_inner_table_that_sets_nothing_is_told(resolve: Load) -> None:
+    stray = resolve("", {"MSCTL_GATEWAY_TLS_CERTS": "x"}).stray
+    assert stray == (("MSCTL_GATEWAY_TLS_CERTS", "MSCTL_GATEWAY_TLS_CERT"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[gateway.tls]\ncert = "a"',
+            "msctl.toml:1: gateway.tls: a certificate needs its private key: set cert and key, or neither",
+        ),
+        (
+            "[gateway]\ntls = true",
+            "msctl.toml:2: gateway.tls: expected a table of cert, key, dev, min_version, found true",
+        ),
+        ('[gateway.tls]\ncrt = "a"', "msctl.toml:2: gateway.tls.crt: this key is not known"),
+        (
+            '[gateway.tls]\nmin_version = "1.1"',
+            'msctl.toml:2: gateway.tls.min_version: expected "1.2" or "1.3", found "1.1"',
+        ),
+    ],
+)
+def test_a_mistake_in_an_inner_table_is_named(
+    complaint: Callable[..., ConfigError], text: str, message: str
+) -> None:
+    assert complaint(text).message == message

@@ -8,10 +8,10 @@ import pytest
 
 from msctl.config.reference import KeyDoc, reference, to_markdown
 from msctl.config.route_keys import HEADER_EDIT, INNER_TABLES, POLICY, ROUTE
-from msctl.config.schema import BROKER, GATEWAY, SERVICE
+from msctl.config.schema import BROKER, GATEWAY, SERVICE, TLS
 from msctl.config.section import Section
 
-SECTIONS = [SERVICE, ROUTE, GATEWAY, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
+SECTIONS = [SERVICE, ROUTE, GATEWAY, TLS, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
 # Not written as a key: the name of a table, and what keys of the same table make up.
 DERIVED = {SERVICE.spec: {"name", "policy"}, ROUTE.spec: {"service", "policy"}}
 
@@ -34,6 +34,9 @@ def test_a_key_is_told_in_full() -> None:
         "The largest request body; 0 sets no limit.",
     )
     assert docs["services.NAME", "port"].variable == "MSCTL_NAME_PORT"
+    assert docs["gateway.tls", "cert"].variable == "MSCTL_GATEWAY_TLS_CERT"
+    assert docs["gateway", "tls"].variable == ""
+    assert docs["gateway", "tls"].default == ""
     assert docs["services.NAME", "env"].variable == ""
     assert docs["services.NAME.routes", "exact"].variable == ""
     assert docs["project", "name"].default == "the folder's name"

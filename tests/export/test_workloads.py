@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from msctl.config.load import load
+from msctl.export.pipeline import check
+from msctl.export.upstreams import routes_of, upstream
 from msctl.export.workloads import (
     Address,
     broker_plan,
@@ -18,7 +20,7 @@ from msctl.export.workloads import (
     workloads,
 )
 from msctl.model import BrokerMode
-from msctl.specs import BrokerSpec, Dependency, Project, ServiceSpec
+from msctl.specs import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
 from tests.export import projects
 
 
@@ -48,6 +50,35 @@ def test_it_holds_neither_secrets_nor_this_machines_folders(tmp_path: Path) -> N
     payments = read_again(text, tmp_path).service("payments")
     assert payments is not None
     assert payments.cwd == tmp_path / "payments"
+
+
+def over_tls(project: Project) -> Project:
+    gateway = project.gateway or GatewaySpec()
+    tls = TlsSpec(Path("/srv/shop/cert.pem"), Path("/srv/shop/key.pem"))
+    return replace(project, gateway=replace(gateway, tls=tls))
+
+
+def test_certificates_stay_on_this_machine_and_that_is_said() -> None:
+    text, notices = portable_toml(over_tls(projects.course()))
+    assert [notice.key for notice in notices] == ["gateway.tls"]
+    assert "tls" not in text
+
+
+def test_on_this_machine_the_gateway_is_reached_over_what_it_speaks() -> None:
+    project = over_tls(projects.course())
+    addresses, _ = machine_addresses(project)
+    assert addresses["gateway"].url == "https://127.0.0.1:8080"
+    assert addresses["users"].url == "http://127.0.0.1:8081"
+    assert (
+        container_addresses(project, {s.name: s.name for s in project.services})["gateway"].scheme == "http"
+    )
+    upstreams = {
+        found.service: found.scheme for found in (upstream(project, r)[0] for r in routes_of(project))
+    }
+    assert upstreams == {"gateway": "https", "users": "http"}
+    assert check(project)[-1] == (
+        "curl --fail --silent --show-error --insecure https://127.0.0.1:8080/-/ready"
+    )
 
 
 def test_a_folder_outside_of_the_project_is_said() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import jwt
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from msctl.discovery.registry import Registry
 from msctl.errors import ConfigError
@@ -277,6 +279,34 @@ async def test_a_signed_token_opens_its_route() -> None:
             reply = await gateway.get("/x", *([field] if field else []))
             assert reply.status == 401, field
             assert (reply.get("WWW-Authenticate") or "").startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [("RS256", rsa.generate_private_key(65537, 2048)), ("ES256", ec.generate_private_key(ec.SECP256R1()))],
+)
+async def test_a_token_signed_with_a_private_key_is_checked_with_the_public_one(
+    algorithm: str, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+) -> None:
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    route = RouteSpec("/x", "x", jwt=JwtSpec("JWT_KEY", algorithms=(algorithm,)))
+    good = {"exp": time.time() + 60, "sub": "alice"}
+    signed = jwt.encode(good, key, algorithm)
+    async with running(route, environ={"JWT_KEY": public}) as gateway:
+        await serve(gateway)
+        assert (await gateway.get("/x", ("Authorization", f"Bearer {signed}"))).status == 200
+        assert (await gateway.get("/x", ("Authorization", f"Bearer {signed[:-8]}AAAAAAAA"))).status == 401
+        # The public key is no secret: it must not pass for one.
+        header, payload = signed.split(".")[:2]
+        forged = jwt.encode(good, SECRET, "HS256")
+        assert (await gateway.get("/x", ("Authorization", f"Bearer {forged}"))).status == 401
+        assert (await gateway.get("/x", ("Authorization", f"Bearer {header}.{payload}."))).status == 401
+
+
+def test_a_key_that_does_not_fit_its_algorithm_is_a_configuration_error() -> None:
+    route = RouteSpec("/x", "x", jwt=JwtSpec("JWT_KEY", algorithms=("RS256",)))
+    with pytest.raises(ConfigError, match="JWT_KEY holds no key for tokens signed with RS256"):
+        Gateway(GatewaySpec(), [route], Registry(), clock=FakeClock(), environ={"JWT_KEY": SECRET})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support import tools
+from tests.support.certificates import trusting
 from tests.support.cli import Msctl
 from tests.support.http import request
 from tests.support.ports import reserved_port
@@ -132,6 +135,18 @@ def test_it_does_all_that_msctl_does_and_hosts_services_of_the_users_own(
     assert "Procfile" in msctl.ok("export", "procfile")
     msctl.ok("down")
     assert msctl.run("status").returncode == 3
+
+
+def test_it_makes_certificates_of_its_own(msctl: Msctl, binary: Binary) -> None:
+    msctl.ok("up", "-d", "--dev-tls")
+    context = trusting(Path(binary.env["HOME"], ".local", "share", "msctl", "tls", "ca.pem"))
+    gateway = urlsplit(msctl.env["GATEWAY"])
+    client = http.client.HTTPSConnection("localhost", gateway.port, timeout=30, context=context)
+    try:
+        client.request("GET", "/total")
+        assert client.getresponse().status == 200
+    finally:
+        client.close()
 
 
 def test_it_unpacks_itself_once_and_what_it_leaves_is_private(binary: Binary) -> None:

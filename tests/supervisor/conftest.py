@@ -29,7 +29,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     """Sockets, pipes and children pass through the loop: those tests run on the one that the stack
     uses, and on asyncio's own, which it uses where that is absent."""
     loops: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name in ("test_hosted_services.py", "test_command_services.py"):
+    if item.path.name in ("test_hosted_services.py", "test_command_services.py", "test_door.py"):
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 

@@ -17,7 +17,7 @@ import traceback
 
 import typer
 
-from msctl.cli.render import print_failures, print_started
+from msctl.cli.render import print_failures, print_started, print_trust
 from msctl.cli.session import Settings
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
@@ -57,7 +57,7 @@ def start_detached(
     try:
         _await(reading, UP if wait else OPEN, timeout)
         if wait:
-            _report(ControlClient(paths, project.name), paths, pid)
+            _report(ControlClient(paths, project.name), project, paths, pid)
         else:
             sys.stdout.write(f"starting the stack of the project {project.name!r} (pid {pid})\n")
     except TimedOutError as error:
@@ -75,7 +75,7 @@ def start_detached(
         os.close(reading)
 
 
-def _report(client: ControlClient, paths: StackPaths, pid: int) -> None:
+def _report(client: ControlClient, project: Project, paths: StackPaths, pid: int) -> None:
     """Show what runs where; where something does not, say why and end it all."""
     snapshot = client.snapshot()
     if print_failures(snapshot, client):
@@ -83,6 +83,7 @@ def _report(client: ControlClient, paths: StackPaths, pid: int) -> None:
         _end(paths, pid)
         raise typer.Exit(int(ExitCode.FAILED))
     print_started(snapshot)
+    print_trust(project, snapshot)
 
 
 def _print_unready(client: ControlClient) -> None:

@@ -77,6 +77,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
             f"{project.source}: {len(project.services)} services of {project.name!r}",
         )
         yield from _ports(project, paths)
+        yield from _certificate(project)
         yield _broker(project)
     yield _rabbitmq()
     yield _engine()
@@ -102,6 +103,31 @@ def _ports(project: Project, paths: StackPaths) -> Iterator[Finding]:
             yield Finding(f"port {address.port}", Verdict.FAIL, error.message, error.hint or "")
         else:
             yield Finding(f"port {address.port}", Verdict.OK, f"free for {name}")
+
+
+def _certificate(project: Project) -> Iterator[Finding]:
+    """What the gateway would show to clients; nothing is made for it."""
+    from datetime import UTC, datetime
+
+    from msctl.tls.authority import Authority, data_folder
+    from msctl.tls.context import load
+
+    if project.gateway is None or not project.gateway.tls.enabled:
+        return
+    try:
+        if project.gateway.tls.dev:
+            authority = Authority(data_folder(os.environ)).file
+            yield Finding("certificate", Verdict.OK, f"from the local authority, {authority}")
+            return
+        identity = load(project.gateway.tls, project.source)
+    except MsctlError as error:
+        yield Finding("certificate", Verdict.FAIL, error.message, error.hint or "")
+        return
+    complaint = identity.complaint(datetime.now(UTC))
+    verdict = Verdict.OK if complaint is None else Verdict.NOTE
+    yield Finding(
+        "certificate", verdict, complaint or f"{identity.where}, until {identity.not_after:%Y-%m-%d}"
+    )
 
 
 def _broker(project: Project) -> Finding:

@@ -13,10 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from msctl.model import Event, Kind, LogLine, LogQuery, ServiceSnapshot, Snapshot, State
+from msctl.model import GATEWAY, Event, Kind, LogLine, LogQuery, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
+    from msctl.specs import Project
 
 SCHEMA = 1
 LAST_LINES = 10
@@ -122,7 +123,7 @@ def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     width = max(len(service.name) for service in snapshot.services)
     for service in snapshot.services:
-        where = ", ".join(links(service)) or ", ".join(service.routes)
+        where = ", ".join(service.urls) or ", ".join(service.routes)
         if service.kind is Kind.REMOTE and service.reason:
             where += f": {printable(service.reason)}"
         state = _state(service.state, colours(stream))
@@ -134,6 +135,22 @@ def print_started(snapshot: Snapshot, stream: TextIO | None = None) -> None:
     stream.write(f": {broker.reason}\n" if broker.reason else "\n")
     if snapshot.dashboard is not None:
         stream.write(f"{'page':<{width}}  {'':<9}  {snapshot.dashboard}\n")
+    stream.flush()
+
+
+def print_trust(project: Project, snapshot: Snapshot, stream: TextIO | None = None) -> None:
+    """How a client is made to trust a gateway whose certificate the local authority has signed."""
+    if project.gateway is None or not project.gateway.tls.dev:
+        return
+    import shlex
+
+    from msctl.tls.authority import Authority, data_folder
+
+    urls = next((service.urls for service in snapshot.services if service.name == GATEWAY), ())
+    file = Authority(data_folder(os.environ)).file
+    stream = sys.stdout if stream is None else stream
+    for url in urls:
+        stream.write(f"to trust its certificate: curl --cacert {shlex.quote(str(file))} {url}/\n")
     stream.flush()
 
 
@@ -166,13 +183,6 @@ def print_failures(snapshot: Snapshot, client: ControlClient, names: Sequence[st
         for line in client.logs(LogQuery((service.name,), LAST_LINES)):
             sys.stderr.write(f"    {printable(line.text)}\n")
     return bool(failed)
-
-
-def links(service: ServiceSnapshot) -> list[str]:
-    """Where the service answers, as something to click on."""
-    if service.kind is Kind.REMOTE:
-        return list(service.addresses)
-    return [f"http://{address}" for address in service.addresses]
 
 
 def _state(state: State, coloured: bool) -> str:

@@ -24,10 +24,13 @@ class Settings:
     env_file: Path | None = None
     copy: str | None = None
     """What an isolated copy's name has behind the project's own."""
+    dev_tls: bool = False
+    """The gateway speaks HTTPS with a certificate of the local authority."""
 
     @property
     def _overrides(self) -> dict[str, str]:
-        return {} if self.project is None else {"project.name": self.project}
+        given = (("project.name", self.project), ("gateway.tls.dev", "true" if self.dev_tls else None))
+        return {key: value for key, value in given if value is not None}
 
     def arguments(self, root: Path | None) -> list[str]:
         """The same options for another msctl, which may run in another folder than `root`."""

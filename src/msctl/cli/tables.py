@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from msctl.cli.render import BOLD, GREEN, RED, STATE_COLOURS, YELLOW, colours, links, paint, printable
+from msctl.cli.render import BOLD, GREEN, RED, STATE_COLOURS, YELLOW, colours, paint, printable
 from msctl.control.record import StackRecord
 from msctl.model import (
     BreakerState,
@@ -16,6 +16,7 @@ from msctl.model import (
     ServiceSnapshot,
     Snapshot,
     TargetSnapshot,
+    url_of,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def stack_lines(records: Sequence[StackRecord]) -> Iterator[str]:
             (
                 record.project,
                 str(record.pid),
-                " ".join(f"http://{address}" for address in record.addresses) or "-",
+                " ".join(map(url_of, record.addresses)) or "-",
                 record.root or "-",
             )
             for record in records
@@ -139,7 +140,7 @@ def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
         service.name,
         service.kind.value,
         (service.state.value, STATE_COLOURS[service.state]),
-        " ".join(links(service)) or "-",
+        " ".join(service.urls) or "-",
         "-" if service.pid is None else str(service.pid),
         *_usage_cells(service),
         "-" if service.requests_per_s is None else f"{service.requests_per_s:.1f}",

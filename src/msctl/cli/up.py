@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from msctl.cli.durations import parse_duration
-from msctl.cli.render import LinePrinter, failures, print_failures, print_started
+from msctl.cli.render import LinePrinter, failures, print_failures, print_started, print_trust
 from msctl.cli.session import Settings
 from msctl.control.paths import StackLock, StackPaths, is_locked, stack_paths
 from msctl.control.record import read_record
-from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
+from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError, UsageError
 from msctl.model import LogLine, Snapshot
 from msctl.specs import Project
 
@@ -70,6 +70,14 @@ def up(
             help="Reload when msctl.toml, .env or a source is edited.",
         ),
     ] = False,
+    dev_tls: Annotated[
+        bool,
+        typer.Option(
+            "--dev-tls",
+            envvar="MSCTL_UP_DEV_TLS",
+            help="The gateway speaks HTTPS, with a certificate for localhost from a local authority.",
+        ),
+    ] = False,
     log_format: Annotated[
         LogFormat,
         typer.Option(envvar="MSCTL_UP_LOG_FORMAT", help="Log lines for people, or one JSON document each."),
@@ -96,7 +104,13 @@ def up(
         from secrets import token_hex
 
         settings = replace(settings, copy=token_hex(2))
+    settings = replace(settings, dev_tls=dev_tls)
     project = settings.load().project
+    if dev_tls and project.gateway is None:
+        raise UsageError(
+            "--dev-tls is for the gateway, and this project has switched it off",
+            hint="take enabled = false out of [gateway]",
+        )
     if isolate:
         reach = f"msctl --project {project.name} status"
         sys.stderr.write(f"this copy is the project {project.name!r}; reach it with: {reach}\n")
@@ -107,6 +121,10 @@ def up(
     if lock is None:
         if watch:
             sys.stderr.write("--watch counts when a stack is started; for once there is: msctl reload\n")
+        if dev_tls:
+            sys.stderr.write(
+                "--dev-tls counts when a stack is started: msctl down, then msctl up --dev-tls\n"
+            )
         _join(settings, project, paths, names)
     elif detach:
         start_detached(settings, project, paths, names, lock, wait=wait, watch=watch, timeout=timeout)
@@ -135,6 +153,7 @@ class _Terminal:
         self._printer = LinePrinter([spec.name for spec in project.services])
         self._as_json = log_format is LogFormat.JSON
         self._abort_on_failure = abort_on_failure
+        self._project = project
         self.aborted = False
 
     def line(self, line: LogLine) -> None:
@@ -151,6 +170,7 @@ class _Terminal:
 
     def up(self, snapshot: Snapshot) -> bool:
         print_started(snapshot, sys.stderr)
+        print_trust(self._project, snapshot, sys.stderr)
         self.aborted = self._abort_on_failure and bool(failures(snapshot))
         return not self.aborted
 

@@ -134,7 +134,7 @@ def _name(raw: sources.Tree, top: Place) -> str:
 
 
 def _origins(raw: sources.Tree, project: Project, origins: Origins) -> Iterator[tuple[str, Origin]]:
-    tables: list[tuple[tuple[str, ...], Section]] = [((title,), section) for title, section in SINGLE.items()]
+    tables: list[tuple[tuple[str, ...], Section]] = list(SINGLE.items())
     declared = [spec.name for spec in project.services if spec.name != GATEWAY_NAME]
     tables[1:1] = [(("services", name), SERVICE) for name in declared]
     for path, section in tables:
@@ -143,4 +143,6 @@ def _origins(raw: sources.Tree, project: Project, origins: Origins) -> Iterator[
             table = table.get(part, {})
         for key in section.all_keys():
             at: KeyPath = (*path, key.name)
+            if at in SINGLE:
+                continue  # its keys have origins of their own
             yield ".".join((*path, key.name)), origins.of(at) if key.name in table else DEFAULT

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msctl.config.render import toml_value
 from msctl.config.route_keys import INNER_TABLES, ROUTE
-from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
+from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
 from msctl.config.section import Key, Section
 from msctl.config.sources import variable
 
@@ -43,18 +43,18 @@ def _sections() -> Iterator[Section]:
     yield from (PROJECT, SERVICE, ROUTE)
     for table in INNER_TABLES:
         yield table._replace(title=f"{ROUTE.title}.{table.title}")
-    yield from (GATEWAY, BROKER, DASHBOARD)
+    yield from (GATEWAY, TLS, BROKER, DASHBOARD)
 
 
 def _key_doc(section: Section, key: Key) -> KeyDoc:
     default = section.default(key)
-    if default in (None, (), {}):
+    if default in (None, (), {}) or key.type.is_table:
         shown = ""
     elif default == key.default:
         shown = default if isinstance(default, str) else toml_value(default)
     else:
         shown = toml_value(key.type.show(default))
-    owner = section.title.removeprefix("services.")
+    owner = section.title.removeprefix("services.").replace(".", "_")
     has_variable = not section.title.startswith(ROUTE.title) and not key.type.is_table
     return KeyDoc(
         section=section.title,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msctl.config.origin import Place
 from msctl.config.route_keys import POLICY, POOL_SIZE, RETRIES, ROUTES
-from msctl.config.section import Key, Section
+from msctl.config.section import Key, Section, table_of
 from msctl.config.values import (
     AMQP_URL,
     APP,
@@ -17,6 +17,7 @@ from msctl.config.values import (
     DURATION,
     ENVIRONMENT,
     EXIT_CODES,
+    FILE,
     FOLDER,
     HOST,
     NAME,
@@ -49,6 +50,8 @@ from msctl.specs import (
     Project,
     RestartPolicy,
     ServiceSpec,
+    TlsSpec,
+    TlsVersion,
 )
 
 
@@ -133,6 +136,31 @@ SERVICE = Section(
     inner=("policy", POLICY),
 )
 
+
+def _pair(spec: TlsSpec) -> str | None:
+    if (spec.cert is None) != (spec.key is None):
+        return "a certificate needs its private key: set cert and key, or neither"
+    return None
+
+
+TLS = Section(
+    "gateway.tls",
+    TlsSpec,
+    (
+        Key("cert", FILE, "The gateway speaks HTTPS with this certificate (PEM, its chain behind it)."),
+        Key("key", FILE, "The certificate's private key (PEM, not encrypted)."),
+        Key(
+            "dev",
+            BOOLEAN,
+            "HTTPS with a certificate for localhost, signed by a local authority, in place of `cert` and "
+            "`key`. `msctl up --dev-tls` sets it.",
+        ),
+        Key("min_version", choice(TlsVersion), "The oldest version of TLS that is spoken."),
+    ),
+)
+
+HTTPS = table_of(TLS, _pair)._replace(show=TLS.show)
+
 GATEWAY = Section(
     "gateway",
     GatewaySpec,
@@ -161,6 +189,7 @@ GATEWAY = Section(
         Key("balance", choice(Balance), "How one of several instances is chosen."),
         Key("ready_path", OPTIONAL_PATH, 'Where the gateway tells its own readiness; "" is nowhere.'),
         Key("access_log_sample", SHARE, "The share of successful requests that are logged."),
+        Key("tls", HTTPS, "HTTPS for all that is served on the gateway's address."),
     ),
 )
 
@@ -184,5 +213,6 @@ DASHBOARD = Section(
     ),
 )
 
-SINGLE = {section.title: section for section in (PROJECT, GATEWAY, BROKER, DASHBOARD)}
-TABLES = (*SINGLE, "services")
+SINGLE = {tuple(section.title.split(".")): section for section in (PROJECT, GATEWAY, TLS, BROKER, DASHBOARD)}
+"""The sections that there is one of, each by the path of its table."""
+TABLES = (*(path[0] for path in SINGLE if len(path) == 1), "services")

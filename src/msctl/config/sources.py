@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from msctl.config.identity import ENV_FILE_NAME
 from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place, did_you_mean, nearest
 from msctl.config.schema import SERVICE, SINGLE, TABLES
-from msctl.config.section import Section
 from msctl.config.values import describe
 from msctl.errors import ConfigError
 
@@ -161,13 +160,13 @@ def overlay_flags(raw: Tree, places: Origins, overrides: Mapping[str, str]) -> N
 
 def key_variables(raw: Tree) -> dict[str, tuple[str, ...]]:
     """The `MSCTL_*` name of every key that a string can set, for the services in the tree."""
-    sections: list[tuple[tuple[str, ...], Section]] = [((title,), part) for title, part in SINGLE.items()]
+    sections = [("_".join(path), path, section) for path, section in SINGLE.items()]
     services = raw.get("services")
     if isinstance(services, dict):
-        sections += [(("services", name), SERVICE) for name in services]
+        sections += [(name, ("services", name), SERVICE) for name in services]
     return {
-        variable(path[-1], key.name): (*path, key.name)
-        for path, section in sections
+        variable(owner, key.name): (*path, key.name)
+        for owner, path, section in sections
         for key in section.all_keys()
         if not key.type.is_table
     }
@@ -195,8 +194,8 @@ def stray_variables(raw: Tree, given: Variables) -> list[tuple[str, str]]:
         suffixes.setdefault(name.removesuffix(suffix), []).append(suffix)
     stray = []
     for name in sorted({*given.env, *given.from_file} - set(known)):
-        prefix = next((prefix for prefix in suffixes if name.startswith(prefix)), None)
-        if prefix is not None:
+        prefix = max((prefix for prefix in suffixes if name.startswith(prefix)), key=len, default="")
+        if prefix:
             meant = nearest(name.removeprefix(prefix), suffixes[prefix])
             if meant is not None:
                 stray.append((name, prefix + meant))

@@ -294,6 +294,12 @@ def folder(raw: object, place: Place) -> Path:
     return path
 
 
+def file(raw: object, place: Place) -> Path:
+    """A file's path, from the project's folder. Whether it is there is seen by whoever reads it."""
+    path = Path(text(raw, place)).expanduser()
+    return path.absolute() if place.origins.root is None else place.origins.root / path
+
+
 def amqp_url(raw: object, place: Place) -> str:
     import urllib.parse
 
@@ -396,6 +402,7 @@ URL_PATH = Type('a path that starts with "/"', url_path)
 SERVICE_URL = Type('an address such as "http://127.0.0.1:8081", without a path', service_url)
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
 FOLDER = Type("a folder", folder, str)
+FILE = Type("the path of a file", file, str)
 POSITIVE = Type("a whole number from 1", integer(1, 10**9))
 SHARE = Type("a number from 0 to 1", number(0, 1))
 RATE = Type("a number from 0", number(0, 1e9))

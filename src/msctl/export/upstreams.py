@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from msctl.export.kind import ExportError, Notice
-from msctl.export.workloads import Address, reachable
+from msctl.export.workloads import Address, gateway_scheme, reachable
 from msctl.model import GATEWAY
 from msctl.specs import Project, RouteSpec, ServiceSpec
 
@@ -61,7 +61,8 @@ def _gateway(project: Project, key: str) -> Upstream:
             f"{key}: nothing but msctl's gateway leads there, and that has no fixed port.",
             hint="Give the service a port, or the gateway.",
         )
-    return Upstream(GATEWAY, Address(reachable(gateway.host), gateway.port), is_gateway=True)
+    address = Address(reachable(gateway.host), gateway.port)
+    return Upstream(GATEWAY, address, gateway_scheme(project), is_gateway=True)
 
 
 def _remote(spec: ServiceSpec) -> Upstream:

@@ -18,7 +18,7 @@ from msctl.config.sources import env_name
 from msctl.config.values import without_password
 from msctl.export.kind import Notice
 from msctl.model import GATEWAY, LOOPBACK, BrokerMode, Kind
-from msctl.specs import BrokerSpec, DashboardSpec, Project, ServiceSpec
+from msctl.specs import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
 
 CONTAINER_PORT = 8080
 """Where a service listens in a container if the project gives it no port of its own."""
@@ -42,18 +42,24 @@ class Address(NamedTuple):
 
     host: str
     port: int
+    scheme: str = "http"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"http://{self}"
+        return f"{self.scheme}://{self}"
 
 
 def reachable(host: str) -> str:
     """The address at which a program of the same machine finds what listens on `host`."""
     return {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}.get(host, host)
+
+
+def gateway_scheme(project: Project) -> str:
+    """What the gateway speaks on this machine."""
+    return "https" if project.gateway is not None and project.gateway.tls.enabled else "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,9 @@ def machine_addresses(project: Project) -> tuple[dict[str, Address], tuple[Notic
             continue
         port = spec.port if spec.port and spec.port not in taken else next(spare)
         taken.add(port)
-        found[spec.name] = Address(spec.host, port)
+        found[spec.name] = Address(
+            spec.host, port, gateway_scheme(project) if spec.name == GATEWAY else "http"
+        )
         if port != spec.port:
             why = (
                 f"shares port {spec.port} within one process; by itself it gets {port}"
@@ -287,7 +295,13 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
     broker = replace(project.broker, url=_without_credentials(project.broker.url), mode=BrokerMode.EXTERNAL)
     # Only a whole stack has a dashboard; its password stays here.
     dashboard = DashboardSpec(enabled=False)
-    portable = replace(project, services=tuple(services), broker=broker, dashboard=dashboard)
+    gateway = project.gateway
+    if gateway is not None and gateway.tls.enabled:
+        notices.append(
+            Notice("gateway.tls", "left out: the gateway speaks plain HTTP there, behind what ends HTTPS")
+        )
+        gateway = replace(gateway, tls=TlsSpec())
+    portable = replace(project, services=tuple(services), gateway=gateway, broker=broker, dashboard=dashboard)
     return to_toml(portable), tuple(notices)
 
 

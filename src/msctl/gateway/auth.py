@@ -65,8 +65,17 @@ def bearer_token(spec: JwtSpec, environ: Mapping[str, str]) -> Guard:
     if unknown or "none" in spec.algorithms:
         raise ConfigError(
             f"A route's tokens are to be signed with {', '.join(unknown) or 'none'}: that cannot be checked.",
-            hint="HS256, HS384 and HS512 can; for RS*, PS*, ES* and EdDSA: pip install 'PyJWT[crypto]'.",
+            hint="HS*, RS*, PS* and ES* (256, 384, 512) and EdDSA can.",
         )
+    for name in spec.algorithms:
+        try:
+            jwt.get_algorithm_by_name(name).prepare_key(key)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"The environment variable {spec.key_env} holds no key for tokens signed with {name}: "
+                f"{str(error).rstrip('.').lower()}.",
+                hint="It is the shared secret for HS*, and else the public key in PEM, with its line ends.",
+            ) from error
     options = {"require": ["exp"], "verify_aud": spec.audience is not None}
 
     def check(fields: Sequence[Field]) -> str:

@@ -65,7 +65,7 @@ class HostedWorker:
 
     @property
     def address(self) -> str | None:
-        return None if self._listener is None else str(self._listener.address)
+        return None if self._listener is None else self._listener.address.shown
 
     @property
     def endpoint(self) -> Endpoint | None:

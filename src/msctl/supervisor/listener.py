@@ -2,7 +2,8 @@
 
 A service with a port has a listener of its own. Those with the gateway's port share the gateway's:
 it takes every request while it runs, and else the service does whose route fits. A listener's
-socket is open while at least one service is behind it.
+socket is open while at least one service is behind it. One that speaks HTTPS has a second, on a port
+of loopback's: there the stack's own services reach it over plain HTTP, whatever names the certificate has.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import contextlib
 import logging
 import socket
 import struct
-from asyncio import Server as SocketServer
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -23,17 +24,29 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from msctl.errors import PortTakenError
-from msctl.model import GATEWAY
+from msctl.model import GATEWAY, LOOPBACK
 from msctl.specs import Project
 from msctl.supervisor import ports
+from msctl.supervisor.door import SecureDoor
 from msctl.supervisor.ports import Address
 from msctl.supervisor.specs import address_of, runs_here
+
+if TYPE_CHECKING:
+    import ssl
 
 BACKLOG = 1024
 KEEPALIVE_S = 75.0
 _logger = logging.getLogger("msctl.http")
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TlsContext = Callable[[], "ssl.SSLContext"]
+"""What HTTPS listeners speak with; asked when one is opened."""
+
+
+class Accepting(Protocol):
+    """What hands new connections over."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +61,30 @@ class Tenant:
 class Listener:
     """One host:port and the services behind it."""
 
-    def __init__(self, address: Address, server: type[web.Server]) -> None:
+    def __init__(self, address: Address, server: type[web.Server], tls: TlsContext | None) -> None:
         self._server = server
+        self._tls = tls
         self._wanted = address
         self._address = address
+        self._inside = Address(LOOPBACK, 0)
         self._sockets: list[socket.socket] = []
+        self._inside_sockets: list[socket.socket] = []
         self._tenants: dict[str, Tenant] = {}
         self._sole: Tenant | None = None
         self._lock = asyncio.Lock()
         self._http: web.Server | None = None
-        self._accepting: list[SocketServer] = []
+        self._accepting: list[Accepting] = []
         self._closing: dict[str, web.Server] = {}
 
     @property
     def address(self) -> Address:
         """Where it listens; the port is the one that was chosen, once a port of 0 has been bound."""
         return self._address
+
+    @property
+    def inside(self) -> Address:
+        """Where the stack's own services reach it: over plain HTTP."""
+        return self._inside if self._wanted.tls else self._address
 
     @property
     def wanted(self) -> Address:
@@ -78,19 +99,20 @@ class Listener:
         """Bind for `service`, if nothing is bound yet; raises PortTakenError."""
         if self.bound:
             return
-        try:
-            self._sockets = ports.bind(self._address, service)
-        except PortTakenError:
-            if self._wanted.port:
+        self._sockets, self._address = _bind(self._address, self._wanted, service)
+        if self._wanted.tls:
+            try:
+                anywhere = Address(LOOPBACK, 0)
+                self._inside_sockets, self._inside = _bind(self._inside, anywhere, service)
+            except BaseException:
+                self.release()
                 raise
-            self._sockets = ports.bind(self._wanted, service)
-        self._address = Address(self._wanted.host, self._sockets[0].getsockname()[1])
 
     def release(self) -> None:
         """Undo `reserve`, where no service has come."""
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._inside_sockets):
             sock.close()
-        self._sockets = []
+        self._sockets, self._inside_sockets = [], []
 
     async def admit(self, tenant: Tenant) -> None:
         """Serve `tenant` from now on, in the place of the one that stood for its service before.
@@ -144,17 +166,23 @@ class Listener:
             logger=_logger,
         )
         try:
-            for sock in self._sockets:
+            for sock in (*self._sockets, *self._inside_sockets):
                 sock.listen(BACKLOG)  # uvloop does not tell when its own call fails
         except OSError as error:
             self.release()
             # Between bind and listen another program may have come first.
             raise ports.taken(self._address, service) from error
-        accepting: list[SocketServer] = []
+        accepting: list[Accepting] = []
         try:
-            while self._sockets:
-                accepting.append(await loop.create_server(http, sock=self._sockets[0], backlog=BACKLOG))
-                self._sockets.pop(0)
+            if self._wanted.tls:
+                if self._tls is None:
+                    raise RuntimeError("there is no certificate to speak HTTPS with")
+                accepting.append(SecureDoor(self._sockets, http, self._tls()))
+                self._sockets = []
+            for plain in (self._sockets, self._inside_sockets):
+                while plain:
+                    accepting.append(await loop.create_server(http, sock=plain[0], backlog=BACKLOG))
+                    plain.pop(0)
         except BaseException:
             for server in accepting:
                 server.close()
@@ -183,9 +211,10 @@ class Listener:
 class Listeners:
     """The listeners of a project's hosted services."""
 
-    def __init__(self, project: Project, server: type[web.Server] = web.Server) -> None:
+    def __init__(self, project: Project, server: type[web.Server], tls: TlsContext | None) -> None:
         """`server` speaks HTTP on every one of them: the gateway's refuses what is malformed."""
         self._server = server
+        self._tls = tls
         self._by_service: dict[str, Listener] = {}
         self._by_service = self.plan(project)
 
@@ -199,11 +228,11 @@ class Listeners:
                 continue
             former = self._by_service.get(spec.name)
             if address.port:
-                planned[spec.name] = fixed.setdefault(address, Listener(address, self._server))
+                planned[spec.name] = fixed.setdefault(address, Listener(address, self._server, self._tls))
             elif former is not None and former.wanted == address:
                 planned[spec.name] = former
             else:
-                planned[spec.name] = Listener(address, self._server)
+                planned[spec.name] = Listener(address, self._server, self._tls)
         return planned
 
     def put(self, service: str, listener: Listener | None) -> None:
@@ -251,6 +280,17 @@ def resetting(handle: Handle) -> Handle:
             raise
 
     return handled
+
+
+def _bind(last: Address, wanted: Address, service: str) -> tuple[list[socket.socket], Address]:
+    """Sockets at `last`; where any port will do and that one is taken by now, at another."""
+    try:
+        sockets = ports.bind(last, service)
+    except PortTakenError:
+        if wanted.port:
+            raise
+        sockets = ports.bind(wanted, service)
+    return sockets, replace(wanted, port=sockets[0].getsockname()[1])
 
 
 def _reset(transport: asyncio.Transport | None) -> None:

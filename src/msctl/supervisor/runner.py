@@ -24,6 +24,7 @@ from msctl.supervisor import census, graph, specs
 from msctl.supervisor.hosted import HostedFactory, Instrument
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import AT_REST
+from msctl.supervisor.listener import TlsContext
 from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import Service
 from msctl.supervisor.sources import edited_since, files_of
@@ -50,13 +51,15 @@ class Supervisor:
         instance_name: Callable[[str, int], str] = "{}-{}".format,
         instrument: Instrument | None = None,
         server: type[web.Server] = web.Server,
+        tls: TlsContext | None = None,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
 
         `serve_argv(service, instance)` is the command that runs one hosted service in a process of
         its own; `ledger` is the file in which children are recorded (see ledger.leftovers);
-        `instrument` sees the requests and messages of hosted services. Raises
-        ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
+        `instrument` sees the requests and messages of hosted services; `tls` is for what listens on the
+        gateway's address, if that speaks HTTPS. Raises ConfigError for cycles, unknown dependencies,
+        clashing addresses and what cannot be scaled.
         """
         project = specs.as_run(project)
         graph.check(project.services, project.source)
@@ -77,6 +80,7 @@ class Supervisor:
             ledger=ledger,
             instrument=instrument,
             server=server,
+            tls=tls,
         )
         self._dependents = graph.dependents(project.services)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}

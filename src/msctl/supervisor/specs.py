@@ -38,10 +38,10 @@ def runs_here(spec: ServiceSpec) -> bool:
 
 
 def address_of(spec: ServiceSpec, project: Project) -> Address | None:
-    """Where a service is declared to listen; on the gateway's port, that is where the gateway does."""
+    """Where a service is declared to listen; on the gateway's port, where and how the gateway does."""
     gateway = project.gateway
     if gateway is not None and (spec.name == GATEWAY or (spec.port and spec.port == gateway.port)):
-        return Address(gateway.host, gateway.port)
+        return Address(gateway.host, gateway.port, tls=gateway.tls.enabled)
     return None if spec.port is None else Address(spec.host, spec.port)
 
 

@@ -45,7 +45,7 @@ class Worker(Protocol):
 
     @property
     def address(self) -> str | None:
-        """host:port, once it is known."""
+        """host:port, or the URL of what does not speak plain HTTP here; once it is known."""
         ...
 
     @property

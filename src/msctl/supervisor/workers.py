@@ -21,7 +21,7 @@ from msctl.supervisor.guard import Guard
 from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, Instrument, NoInstrument
 from msctl.supervisor.hosting import HostedWorker
 from msctl.supervisor.ledger import Ledger
-from msctl.supervisor.listener import Listeners
+from msctl.supervisor.listener import Listeners, TlsContext
 from msctl.supervisor.modules import Loader
 from msctl.supervisor.ports import Address
 from msctl.supervisor.remote import RemoteWorker
@@ -45,9 +45,10 @@ class Workers:
         ledger: Path | None,
         instrument: Instrument | None,
         server: type[web.Server],
+        tls: TlsContext | None,
     ) -> None:
         """The parameters are those of runner.Supervisor."""
-        self.listeners = Listeners(project, server)
+        self.listeners = Listeners(project, server, tls)
         self.token = secrets.token_hex(8)
         self.guard = Guard(self.token)
         self._project = project
@@ -94,7 +95,8 @@ class Workers:
         self.listeners.reserve([spec.name for spec in services])
 
     def _hosted(self, spec: ServiceSpec, instance: str) -> HostedWorker:
-        address = self._locate(spec.name)
+        listener = self.listeners.get(spec.name)
+        address = None if listener is None else listener.address
         env = self._environment(spec, address)
         context = ServiceContext(
             name=spec.name,
@@ -108,7 +110,7 @@ class Workers:
         return HostedWorker(
             self._builtin.get(spec.name, self._application(spec)),
             context,
-            listener=self.listeners.get(spec.name),
+            listener=listener,
             prefixes=lambda: self._prefixes(spec.name),
             logs=self._logs,
             clock=self._clock,
@@ -159,14 +161,14 @@ class Workers:
         return () if spec is None else tuple(route.path for route in spec.routes)
 
     def _locate(self, name: str) -> Address | None:
-        """Where a service is reached directly: its listener, or its first instance."""
+        """Where another service reaches it directly: its listener, or its first instance."""
         spec = self._project.service(name)
         if spec is None:
             return None
         if not runs_here(spec):
             return self._port(spec, f"{name}-1")
         found = self.listeners.get(name)
-        return None if found is None else found.address
+        return None if found is None else found.inside
 
     def _port(self, spec: ServiceSpec, instance: str) -> Address:
         """Where a child is to listen: the first on the declared port, the others where it is free."""

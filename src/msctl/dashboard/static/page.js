@@ -304,7 +304,7 @@ const overview = {
     const where = [service.kind, ...service.addresses, ...service.routes].join(' ');
     if (row.where !== where) {
       row.where = where;
-      const parts = [service.addresses.length ? null : service.kind, ...service.addresses.map((a) => el('a', { href: `http://${a}/`, rel: 'noreferrer' }, a)), service.routes.join(' ')].filter(Boolean);
+      const parts = [service.addresses.length ? null : service.kind, ...service.addresses.map((a) => el('a', { href: /^https?:/.test(a) ? a : `http://${a}/`, rel: 'noreferrer' }, a)), service.routes.join(' ')].filter(Boolean);
       row.under.replaceChildren(...parts.flatMap((p, i) => i ? [' · ', p] : [p]));
     }
     put(row.word, service.state);

@@ -1,0 +1,287 @@
+"""HTTPS at the door: who gets in, what everybody else is told, and that nobody is kept waiting for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from msctl.supervisor import door as module
+from msctl.supervisor.door import SecureDoor
+from msctl.supervisor.ports import Address, bind
+from tests.support.certificates import Certificates
+
+PATIENCE = 20.0
+
+
+class Echo(asyncio.Protocol):
+    """Answers what it is told; counts those that came in."""
+
+    inside = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        Echo.inside += 1
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class Entrance:
+    """A door on a free port, its authority, and its clients."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(*certificates.make("one"))
+        self.context = server
+        self.trusting = certificates.trusting()
+        self.doors: list[SecureDoor] = []
+        self.port = 0
+
+    def open(self, patience: float = PATIENCE) -> SecureDoor:
+        sockets = bind(Address("127.0.0.1", 0), "test")
+        self.port = sockets[0].getsockname()[1]
+        for sock in sockets:
+            sock.listen()
+        self.doors.append(SecureDoor(sockets, Echo, self.context, patience=patience))
+        return self.doors[-1]
+
+    async def plain(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def secure(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trusting)
+
+
+@pytest.fixture
+async def entrance(tmp_path: Path) -> AsyncIterator[Entrance]:
+    made = Entrance(Certificates.of(tmp_path))
+    Echo.inside = 0
+    yield made
+    for one in made.doors:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """Every line of the log; a traceback among them fails the test."""
+    caplog.set_level(logging.INFO)
+    yield lambda: [record.getMessage() for record in caplog.records]
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def echoed(client: tuple[asyncio.StreamReader, asyncio.StreamWriter], text: bytes) -> bytes:
+    client[1].write(text)
+    return await client[0].readexactly(len(text))
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What still comes until the other side closes."""
+    async with asyncio.timeout(PATIENCE):
+        with contextlib.suppress(ConnectionResetError):
+            return await reader.read()
+    return b""
+
+
+async def leave(*clients: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    for _, writer in clients:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_who_shakes_hands_is_served(entrance: Entrance) -> None:
+    entrance.open()
+    one, other = await entrance.secure(), await entrance.secure()
+    assert await echoed(one, b"hello") == b"hello"
+    big = bytes(range(256)) * 4000
+    assert await echoed(other, big) == big
+    await leave(one, other)
+
+
+async def test_plain_http_is_told_in_words_and_in_one_line(
+    entrance: Entrance, heard: Callable[[], list[str]]
+) -> None:
+    entrance.open()
+    client = await entrance.plain()
+    client[1].write(b"POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
+    answer = await ended(client[0])
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"https://" in body
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert heard() == ["400 for a request from 127.0.0.1: it came as plain HTTP, and the port speaks HTTPS"]
+    assert Echo.inside == 0
+    await leave(client)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"\x00\x01\x02\x03", None),
+        (b"\x16garbage that is no handshake", "wrong version number"),
+        (b"\x16\x03\x01\x00\x05\xff\x00\x00\x01\x00", "unexpected message"),
+    ],
+)
+async def test_what_is_neither_is_let_go_with_one_line_at_most(
+    entrance: Entrance, heard: Callable[[], list[str]], said: bytes, why: str | None
+) -> None:
+    entrance.open()
+    client = await entrance.plain()
+    client[1].write(said)
+    await ended(client[0])
+    assert heard() == ([] if why is None else [f"a client at 127.0.0.1 did not shake hands: {why}"])
+    await leave(client)
+
+
+async def test_a_client_that_trusts_somebody_else_costs_no_traceback(entrance: Entrance) -> None:
+    entrance.open()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await asyncio.open_connection("localhost", entrance.port, ssl=ssl.create_default_context())
+    client = await entrance.secure()
+    assert await echoed(client, b"on it goes") == b"on it goes"
+    await leave(client)
+
+
+async def test_a_client_that_comes_and_goes_is_not_worth_a_line(
+    entrance: Entrance, heard: Callable[[], list[str]]
+) -> None:
+    entrance.open()
+    await leave(await entrance.plain())
+    client = await entrance.secure()
+    assert await echoed(client, b"x") == b"x"
+    assert heard() == []
+    await leave(client)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a byte", "a start"]
+)
+async def test_a_client_that_does_not_go_on_is_let_go_and_keeps_nobody_waiting(
+    entrance: Entrance, heard: Callable[[], list[str]], said: bytes
+) -> None:
+    entrance.open(patience=0.5)
+    silent = await entrance.plain()
+    silent[1].write(said)
+    client = await entrance.secure()
+    assert await echoed(client, b"served meanwhile") == b"served meanwhile"
+    assert await ended(silent[0]) == b""
+    assert heard() == ["a client at 127.0.0.1 did not shake hands within 0.5 s"]
+    await leave(silent, client)
+
+
+async def test_too_many_silent_clients_end_the_oldest(
+    entrance: Entrance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PENDING", 2)
+    entrance.open()
+    silent = [await entrance.plain() for _ in range(3)]
+    assert await ended(silent[0][0]) == b""
+    client = await entrance.secure()
+    assert await echoed(client, b"x") == b"x"
+    assert await ended(silent[1][0]) == b""
+    assert not silent[2][0].at_eof()
+    await leave(*silent, client)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a byte", "a start"]
+)
+async def test_closing_lets_go_of_who_is_silent_and_not_of_who_is_served(
+    entrance: Entrance, heard: Callable[[], list[str]], said: bytes
+) -> None:
+    one = entrance.open()
+    client = await entrance.secure()
+    silent = await entrance.plain()
+    silent[1].write(said)
+    assert await echoed(client, b"before") == b"before"
+    one.close()
+    one.close()
+    assert await ended(silent[0]) == b""
+    assert await echoed(client, b"after") == b"after"
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await entrance.plain()
+    assert heard() == []
+    await leave(client, silent)
+
+
+async def test_many_at_once_end_as_many_of_the_oldest_that_are_silent(
+    entrance: Entrance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PENDING", 3)
+    entrance.open()
+    talking = await entrance.plain()
+    talking[1].write(b"\x16\x03\x01\x02\x00\x01")
+    await leave(await entrance.secure())  # by now the door has heard the one before
+    loop = asyncio.get_running_loop()
+    silent = [socket.create_connection(("127.0.0.1", entrance.port)) for _ in range(5)]  # in one go
+    try:
+        for sock in silent:
+            sock.setblocking(False)
+        for sock in silent[:3]:
+            async with asyncio.timeout(PATIENCE):
+                assert await loop.sock_recv(sock, 1) == b""
+        for sock in silent[3:]:
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+        assert not talking[0].at_eof()
+    finally:
+        for sock in silent:
+            sock.close()
+        await leave(talking)
+
+
+class OutOfFiles(socket.socket):
+    """A listening socket for which the process has no descriptor left, `times` times."""
+
+    times = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if OutOfFiles.times:
+            OutOfFiles.times -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_accepting_goes_on_after_a_lack_of_descriptors(
+    entrance: Entrance, heard: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.05)
+    plain = bind(Address("127.0.0.1", 0), "test")[0]
+    entrance.port = plain.getsockname()[1]
+    OutOfFiles.times = 1
+    sock = OutOfFiles(fileno=plain.detach())
+    sock.setblocking(False)
+    sock.listen()
+    entrance.doors.append(SecureDoor([sock], Echo, entrance.context))
+    client = await entrance.secure()
+    assert await echoed(client, b"x") == b"x"
+    assert heard() == ["no connection can be accepted for now: Too many open files"]
+    await leave(client)
+
+
+async def test_closing_during_a_lack_of_descriptors_leaves_nothing(
+    entrance: Entrance, heard: Callable[[], list[str]]
+) -> None:
+    plain = bind(Address("127.0.0.1", 0), "test")[0]
+    entrance.port = plain.getsockname()[1]
+    OutOfFiles.times = 1
+    sock = OutOfFiles(fileno=plain.detach())
+    sock.setblocking(False)
+    sock.listen()
+    one = SecureDoor([sock], Echo, entrance.context)
+    client = await entrance.plain()
+    while not heard():
+        await asyncio.sleep(0)
+    one.close()
+    assert await ended(client[0]) == b""
+    await leave(client)
