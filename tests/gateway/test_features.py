@@ -227,6 +227,13 @@ async def test_a_refusal_can_be_read_by_the_page_that_caused_it() -> None:
     assert (reply.status, reply.get("Access-Control-Allow-Origin")) == (401, "https://app.example")
 
 
+async def test_a_redirect_can_be_followed_by_the_page_that_asked() -> None:
+    cors = CorsSpec(origins=("https://app.example",))
+    async with running(RouteSpec("/x", "", cors=cors, redirect=RedirectSpec(prefix="/y"))) as gateway:
+        reply = await gateway.get("/x", ORIGIN)
+    assert (reply.status, reply.get("Access-Control-Allow-Origin")) == (302, "https://app.example")
+
+
 # --- credentials ----------------------------------------------------------------------------------
 
 

@@ -230,10 +230,12 @@ class Gateway:
 
     async def _guarded(self, plan: Plan, down: Downstream) -> web.StreamResponse | None:
         """The gateway's own answer to a request; None for one that may go on to its service."""
-        edits = down.edits or Edits(down.request_id)
-        verdict = guard(plan, down.message.raw_headers, edits, down, self._observer)
+        down.edits = down.edits or Edits(down.request_id)
+        verdict = guard(plan, down.message.raw_headers, down.edits, down, self._observer)
         if isinstance(verdict, Answer):
-            return await down.answer(verdict.status, verdict.reason, edits.sign(list(verdict.fields)), b"")
+            # With what the guards that were passed have put into them.
+            fields = down.edits.sign(list(verdict.fields))
+            return await down.answer(verdict.status, verdict.reason, fields, b"")
         compose = plan.settings.route.compose
         return None if compose is None else await self._composer().answer(compose, plan, down, verdict)
 
