@@ -18,6 +18,7 @@ from aiohttp import web
 from msctl.clock import AsyncClock
 from msctl.model import MessagingObserver
 from msctl.specs import ServiceContext
+from msctl.supervisor.inflate import inflate
 from msctl.supervisor.modules import Loader
 from msctl.telemetry.frames import serves
 from msctl.telemetry.logs import LogHub, current_service
@@ -127,6 +128,8 @@ class AiohttpApp:
         token = current_service.set(msctl_service)
         try:
             try:
+                if "Content-Encoding" in request.headers:
+                    inflate(request)
                 answer: object = await handler(request)
             except web.HTTPException as raised:
                 answer = _plain(raised)
@@ -142,6 +145,10 @@ class AiohttpApp:
             if request.transport is None or request.transport.is_closing():
                 raise  # the client has gone: nobody is left to answer
             return self._failed(request)
+        except web.RequestPayloadError as error:
+            if _has_begun(request):
+                return self._failed(request)
+            return web.Response(status=400, text=f"400 the request's body cannot be read: {error}\n")
         except (Exception, SystemExit):  # noqa: BLE001 - a user's handler may raise anything
             return self._failed(request)
         finally:
