@@ -16,9 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
-from msctl.errors import BrokerError, MsctlError, TimedOutError
+from msctl.errors import BrokerError, TimedOutError
 from msctl.model import BrokerMode, BrokerSnapshot, State
 from msctl.specs import BrokerSpec
+from msctl.supervisor.elsewhere import QueuesElsewhere
 
 IMAGE = "rabbitmq:3-management"
 """What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""
@@ -36,8 +37,11 @@ LAST_LINES = 10
 Log = Callable[[str, str], None]
 
 
-class DockerBroker:
+class DockerBroker(QueuesElsewhere):
     """RabbitMQ in a container on the port of the URL, from `start` to `stop`."""
+
+    place = "in a container"
+    tools = f"RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}"
 
     def __init__(self, spec: BrokerSpec, *, log: Log) -> None:
         self._spec = spec
@@ -99,12 +103,6 @@ class DockerBroker:
         if state is State.READY and not await speaks_amqp(self.url):
             state, reason = State.UNHEALTHY, "the container does not answer"
         return BrokerSnapshot(mode=BrokerMode.DOCKER, state=state, url=redact(self.url), reason=reason)
-
-    def purge(self, queue: str) -> int:
-        raise _not_ours(queue)
-
-    def delete(self, queue: str) -> int:
-        raise _not_ours(queue)
 
     async def _run(self, engine: str) -> None:
         parts = urlsplit(self.url)
@@ -188,10 +186,3 @@ async def _answers(program: str) -> bool:
         process.kill()
         await process.wait()
         return False
-
-
-def _not_ours(queue: str) -> MsctlError:
-    return MsctlError(
-        f"the queue {queue!r} is in a container, so msctl cannot change it",
-        hint=f"use RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}",
-    )
