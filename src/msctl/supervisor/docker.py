@@ -20,6 +20,7 @@ from msctl.errors import BrokerError, TimedOutError
 from msctl.model import BrokerMode, BrokerSnapshot, State
 from msctl.specs import BrokerSpec
 from msctl.supervisor.elsewhere import QueuesElsewhere
+from msctl.supervisor.output import LineSplitter
 
 IMAGE = "rabbitmq:3-management"
 """What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""
@@ -152,10 +153,15 @@ class DockerBroker(QueuesElsewhere):
             ) from error
 
     async def _read(self, output: asyncio.StreamReader | None) -> None:
+        lines = LineSplitter()
         while output is not None and (chunk := await output.read(65536)):
-            for line in chunk.decode(errors="replace").splitlines():
-                self._last.append(line)
-                self._log("info", line)
+            self._tell(lines.feed(chunk))
+        self._tell(lines.flush())
+
+    def _tell(self, lines: list[str]) -> None:
+        for line in lines:
+            self._last.append(line)
+            self._log("info", line)
 
 
 async def find_engine() -> str:

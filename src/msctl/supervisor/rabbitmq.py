@@ -32,6 +32,7 @@ from pamqp.common import FieldTable
 from pamqp.exceptions import UnmarshalingException
 
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
+from msctl.supervisor.output import LineSplitter
 
 NODE_NAME = "msctl@localhost"
 """The same for every node: without distribution the name is only that of its data folder."""
@@ -212,19 +213,16 @@ class RabbitNode:
         assert self._process is not None  # noqa: S101 - started by start, after the process
         stream = self._process.stdout
         assert stream is not None  # noqa: S101 - asked for with PIPE
-        rest = b""
+        lines = LineSplitter(_MAX_LINE)
         while chunk := await stream.read(64 * 1024):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._take_line(line)
-            if len(rest) > _MAX_LINE:
-                self._take_line(rest)
-                rest = b""
-        if rest:
-            self._take_line(rest)
+            self._take_lines(lines.feed(chunk))
+        self._take_lines(lines.flush())
 
-    def _take_line(self, raw: bytes) -> None:
-        line = _COLOUR.sub("", raw[:_MAX_LINE].decode(errors="replace")).rstrip()
+    def _take_lines(self, lines: list[str]) -> None:
+        for raw in lines:
+            self._take_line(_COLOUR.sub("", raw).rstrip())
+
+    def _take_line(self, line: str) -> None:
         matched = _LOG_LINE.match(line)
         level, text = (matched["level"], matched["text"]) if matched else ("info", line.strip())
         if text:
