@@ -189,7 +189,7 @@ async def test_missing_program_is_a_hint_to_install_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(module, "_PLACES", (tmp_path,))
-    with pytest.raises(BrokerError, match=r"No rabbitmq-server") as caught:
+    with pytest.raises(BrokerError, match=r"no rabbitmq-server") as caught:
         await RabbitNode(RabbitSettings("127.0.0.1", 0, tmp_path / "node"), log=log).start()
     assert caught.value.hint is not None
     assert "apt-get install rabbitmq-server" in caught.value.hint

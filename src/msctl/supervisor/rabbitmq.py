@@ -128,13 +128,13 @@ class RabbitNode:
             await self._abandon()
             if isinstance(error, TimeoutError):
                 raise TimedOutError(
-                    f"RabbitMQ was not ready after {settings.start_timeout:g} s.{self._quoted_log()}",
-                    hint="Give it more time on a slow machine, or use the embedded broker.",
+                    f"RabbitMQ was not ready after {settings.start_timeout:g} s{self._quoted_log()}",
+                    hint="give it more time on a slow machine, or use the embedded broker",
                 ) from error
             if isinstance(error, OSError):
                 raise BrokerError(
-                    f"RabbitMQ ({binary}) could not be started in {settings.folder}: {error}.",
-                    hint="Check that the program can be run and that the folder can be written to.",
+                    f"RabbitMQ ({binary}) could not be started in {settings.folder}: {error}",
+                    hint="check that the program can be run and that the folder can be written to",
                 ) from error
             raise
 
@@ -188,8 +188,8 @@ class RabbitNode:
         if self._reader is not None:
             await asyncio.wait({self._reader}, timeout=1.0)
         raise BrokerError(
-            f"RabbitMQ ended ({_describe_exit(process.returncode)}) before it was ready.{self._quoted_log()}",
-            hint="Its own lines above say why; the embedded broker needs no RabbitMQ.",
+            f"RabbitMQ ended ({_describe_exit(process.returncode)}) before it was ready{self._quoted_log()}",
+            hint="its own lines above say why; the embedded broker needs no RabbitMQ",
         )
 
     async def _greet(self, port: int) -> str:
@@ -199,15 +199,15 @@ class RabbitNode:
             self._version = await _handshake(host, port, settings.user, settings.password)
         except _RefusedError as error:
             raise BrokerError(
-                f"RabbitMQ refuses user {settings.user!r}: {error}.",
-                hint=f"Its folder {settings.folder} may have been set up with another password; "
-                "remove the folder to start afresh (queued messages are lost with it).",
+                f"RabbitMQ refuses user {settings.user!r}: {error}",
+                hint=f"its folder {settings.folder} may have been set up with another password; "
+                "remove the folder to start afresh (queued messages are lost with it)",
             ) from error
         shown = f"[{host}]" if ":" in host else host
         return f"amqp://{quote(settings.user, safe='')}:{quote(settings.password, safe='')}@{shown}:{port}/"
 
     def _quoted_log(self) -> str:
-        return "".join(f"\n  {line}" for line in self._last_lines)
+        return ":" + "".join(f"\n  {line}" for line in self._last_lines) if self._last_lines else ""
 
     async def _read_log(self) -> None:
         assert self._process is not None  # noqa: S101 - started by start, after the process
@@ -240,9 +240,9 @@ def find_binary() -> Path:
         if os.access(candidate, os.X_OK):
             return candidate
     raise BrokerError(
-        "No rabbitmq-server was found on PATH or where packages put it.",
-        hint="Install it (Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq), "
-        'or set broker.mode = "embedded", which needs nothing.',
+        "no rabbitmq-server was found on PATH or where packages put it",
+        hint="install it (Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq), "
+        'or set broker.mode = "embedded", which needs nothing',
     )
 
 
@@ -316,8 +316,8 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PortTakenError(
-                f"RabbitMQ cannot listen on {host}:{port}: {error.strerror}.",
-                hint="Stop what holds the port, or give the broker's URL another one.",
+                f"RabbitMQ cannot listen on {host}:{port}: {error.strerror}",
+                hint="stop what holds the port, or give the broker's URL another one",
             ) from error
 
 
