@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import unquote
 
 import aiohttp
@@ -46,6 +46,8 @@ class Exporter:
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._ailing = False
+        self.settle: Callable[[], None] = lambda: None
+        """Called before anything is sent: lets spans in that have been put off."""
 
     @classmethod
     def of(cls, env: Mapping[str, str], namespace: str) -> Exporter | None:
@@ -79,6 +81,7 @@ class Exporter:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        self.settle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_TIMEOUT_S), aiohttp.ClientSession() as session:
                 while self._waiting and await self._send(session):
@@ -91,6 +94,7 @@ class Exporter:
                     async with asyncio.timeout(EVERY_S):
                         await self._full.wait()
                 self._full.clear()
+                self.settle()
                 while self._waiting:
                     if not await self._send(session):
                         await asyncio.sleep(EVERY_S)
