@@ -22,10 +22,11 @@ class ExitCode(IntEnum):
 
 
 class MsctlError(Exception):
-    """A failure that a user can read: one sentence of what and where, a hint of what to do.
+    """A failure that a user can read: one clause of what and where, a hint of what to do.
 
-    `message` and `hint` are whole sentences without a trailing newline; `exit_code` is what the
-    process ends with when nobody handles it.
+    `message` and `hint` are printed behind `error:` and `hint:`, and go into log lines and other
+    messages: they begin small (but for names) and end without a full stop or newline. `exit_code`
+    is what the process ends with when nobody handles it.
     """
 
     exit_code: ExitCode = ExitCode.FAILED

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from msctl.clock import AsyncClock, SystemClock
+from msctl.loop import new_event_loop
 from msctl.model import LogLine, Snapshot
 from msctl.telemetry.logs import HubHandler, LogHub
 
@@ -57,7 +58,7 @@ def run(make: Callable[[AsyncClock, LogHub], System], audience: Audience) -> Non
     A second signal ends it at once. Raises what kept it from coming up, after everything has been
     undone.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_run(make, audience))
 
 
@@ -124,12 +125,3 @@ def _on_signals(system: System) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signalled, number)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop where it is installed, asyncio's own elsewhere."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

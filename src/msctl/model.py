@@ -324,6 +324,20 @@ class PeekedMessage:
     redelivered: bool = False
 
 
+PEEK_MESSAGES = 200
+"""Messages at the head of a queue that are looked at."""
+PEEK_BODY = 16 * 1024
+"""Bytes of a message's body that are shown."""
+PEEK_HEADERS = 32
+"""Headers of a message that are shown, of each so many characters:"""
+PEEK_HEADER = 256
+PEEK_BYTES = 1024 * 1024
+"""About how many bytes of messages are looked at, all in all."""
+
+QueueLook = Sequence[tuple[bytes, PeekedMessage]]
+"""What waits at the head of a queue, each message with a mark by which it is known again."""
+
+
 class TraceView(Protocol):
     """The traces that a running stack keeps."""
 

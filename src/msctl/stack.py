@@ -120,7 +120,7 @@ class Stack:
                 Parts(
                     self._observation.page,
                     traces=self._observation.tracer,
-                    queues=Desk(lambda: self._broker.url),
+                    queues=Desk(lambda: self._broker.url, self._broker.look),
                 ),
             )
             if project.dashboard.enabled

@@ -3,33 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
+from pamqp.commands import Basic
 
+import msctl.amqp.desk as desk_module
+from msctl.amqp.consumer import Consumer
 from msctl.amqp.desk import Desk
 from msctl.amqp.link import Link, closing
+from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, declare
 from msctl.amqp.url import parse_url
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError
-from msctl.model import PeekedMessage
+from msctl.model import PEEK_MESSAGES, PeekedMessage
 from tests.support.rabbitmq import unique
 
 
-@pytest.fixture(params=["embedded", "rabbitmq"])
-async def broker(request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """The URL of a broker of each kind."""
-    if request.param == "rabbitmq":
-        yield request.getfixturevalue("rabbitmq")
-        return
+@dataclass(frozen=True)
+class Held:
+    """A broker's URL, and a desk at it."""
+
+    url: str
+    desk: Desk
+
+
+@pytest.fixture
+async def embedded() -> AsyncIterator[Held]:
     server = BrokerServer(
         clock=SystemClock(asyncio.sleep), log=lambda *_: None, users={"guest": "guest"}, vhosts=("/",)
     )
     host, port = await server.start("127.0.0.1", 0)
-    yield f"amqp://guest:guest@{host}:{port}/"
+    url = f"amqp://guest:guest@{host}:{port}/"
+    yield Held(url, Desk(lambda: url, server.look))
     await server.stop()
+
+
+@pytest.fixture(params=["looked into", "taken and put back", "rabbitmq"])
+async def held(request: pytest.FixtureRequest, embedded: Held) -> Held:
+    """Each kind of broker, in each way to look at its queues."""
+    if request.param == "rabbitmq":
+        url: str = request.getfixturevalue("rabbitmq")
+        return Held(url, Desk(lambda: url))
+    return embedded if request.param == "looked into" else Held(embedded.url, Desk(lambda: embedded.url))
+
+
+@pytest.fixture
+def broker(held: Held) -> str:
+    return held.url
+
+
+@pytest.fixture
+def desk(held: Held) -> Desk:
+    return held.desk
 
 
 @pytest.fixture
@@ -51,8 +81,7 @@ async def take(messages: AsyncIterator[PeekedMessage], number: int) -> list[str]
         return [(await anext(messages)).body for _ in range(number)]
 
 
-async def test_a_published_message_is_in_its_queue(broker: str, queue: str) -> None:
-    desk = Desk(lambda: broker)
+async def test_a_published_message_is_in_its_queue(desk: Desk, queue: str) -> None:
     await desk.publish(queue, b"hello", "text/x-test")
     messages = desk.peek(queue)
     async with asyncio.timeout(20):
@@ -62,8 +91,7 @@ async def test_a_published_message_is_in_its_queue(broker: str, queue: str) -> N
     assert message.routing_key == queue
 
 
-async def test_looking_takes_nothing_and_keeps_the_order(broker: str, queue: str) -> None:
-    desk = Desk(lambda: broker)
+async def test_looking_takes_nothing_and_keeps_the_order(broker: str, desk: Desk, queue: str) -> None:
     for text in (b"one", b"two", b"three"):
         await desk.publish(queue, text, "text/plain")
     messages = desk.peek(queue)
@@ -77,8 +105,7 @@ async def test_looking_takes_nothing_and_keeps_the_order(broker: str, queue: str
     await again.aclose()  # type: ignore[attr-defined]  # as above
 
 
-async def test_messages_that_are_alike_are_each_shown(broker: str, queue: str) -> None:
-    desk = Desk(lambda: broker)
+async def test_messages_that_are_alike_are_each_shown(desk: Desk, queue: str) -> None:
     await desk.publish(queue, b"same", "text/plain")
     await desk.publish(queue, b"same", "text/plain")
     messages = desk.peek(queue)
@@ -86,8 +113,7 @@ async def test_messages_that_are_alike_are_each_shown(broker: str, queue: str) -
     await messages.aclose()  # type: ignore[attr-defined]  # as above
 
 
-async def test_a_queue_that_is_not_there_is_said(broker: str) -> None:
-    desk = Desk(lambda: broker)
+async def test_a_queue_that_is_not_there_is_said(desk: Desk) -> None:
     with pytest.raises(BrokerError, match="no queue"):
         await desk.publish(unique(), b"", "text/plain")
     with pytest.raises(BrokerError, match="no queue"):
@@ -99,8 +125,7 @@ async def test_a_broker_that_is_away_is_said() -> None:
         await Desk(lambda: "amqp://127.0.0.1:1/").publish("q", b"", "text/plain")
 
 
-async def test_a_long_body_is_cut_and_bytes_that_are_no_text_are_shown(broker: str, queue: str) -> None:
-    desk = Desk(lambda: broker)
+async def test_a_long_body_is_cut_and_bytes_that_are_no_text_are_shown(desk: Desk, queue: str) -> None:
     await desk.publish(queue, b"\xff" + b"x" * 40_000, "application/octet-stream")
     messages = desk.peek(queue)
     async with asyncio.timeout(20):
@@ -109,3 +134,61 @@ async def test_a_long_body_is_cut_and_bytes_that_are_no_text_are_shown(broker: s
     assert message.body.startswith("\\xffxxx")
     assert len(message.body) < 20_000
     assert message.size == 40_001
+
+
+async def consumed(link: Link, queue: str, number: int) -> list[tuple[str, bool]]:
+    """What a consumer gets of a queue, and whether the broker says that it was out before."""
+    consumer = await Consumer.open(link, queue, prefetch=5, limit=number)
+    taken: list[tuple[str, bool]] = []
+    async with asyncio.timeout(20):
+        while len(taken) < number:
+            found = await consumer.take()
+            await consumer.settle(len(found))
+            taken += [(delivery.body.decode(), delivery.redelivered) for delivery in found]
+    await consumer.finish()
+    return taken
+
+
+@asynccontextmanager
+async def filled(held: Held, texts: Sequence[str]) -> AsyncIterator[tuple[Link, str]]:
+    """A connection, and a new queue with these messages in it."""
+    async with closing(await Link.open(parse_url(held.url), name="test")) as link:
+        queue = unique()
+        await declare(link, queue, say=lambda _: None)
+        publisher = await Publisher.open(link)
+        template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
+        for text in texts:
+            await publisher.put(template, text.encode())
+        await publisher.drain()
+        await publisher.close()
+        yield link, queue
+
+
+async def test_a_consumer_after_a_look_finds_the_queue_as_it_was(embedded: Held) -> None:
+    async with filled(embedded, ["one", "two", "three"]) as (link, queue):
+        messages = embedded.desk.peek(queue)
+        assert await take(messages, 3) == ["one", "two", "three"]
+        await messages.aclose()  # type: ignore[attr-defined]  # as above
+        assert await consumed(link, queue, 3) == [("one", False), ("two", False), ("three", False)]
+
+
+async def test_a_consumer_that_competes_with_looks_gets_each_message_once_and_in_order(
+    embedded: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "LOOK_EVERY", 0)
+    texts = [str(number) for number in range(1000)]
+    seen: list[str] = []
+
+    async def watch(messages: AsyncIterator[PeekedMessage]) -> None:
+        async for message in messages:
+            seen.append(message.body)
+            assert not message.redelivered
+
+    async with filled(embedded, texts) as (link, queue):
+        watching = asyncio.create_task(watch(embedded.desk.peek(queue)))
+        assert await consumed(link, queue, len(texts)) == [(text, False) for text in texts]
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+    assert len(seen) > PEEK_MESSAGES, "it has looked while messages were taken"
+    assert seen == sorted(set(seen), key=int)

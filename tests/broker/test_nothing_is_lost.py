@@ -142,7 +142,7 @@ class Model(RuleBasedStateMachine):
             return
         self.collect()
         queues = self.broker.vhosts["/"].queues
-        ready = {name: [m[2] for m in queues[name].ready.peek(100_000)] for name in QUEUES}
+        ready = {name: [m[2] for m, _ in queues[name].ready.waiting()] for name in QUEUES}
         everywhere = ready["plain"] + ready["dead"] + list(self.out) + list(self.settled)
         assert sorted(everywhere) == [b"%06d" % number for number in range(1, self.count + 1)]
         assert ready["plain"] == sorted(ready["plain"])

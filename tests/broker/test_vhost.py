@@ -55,11 +55,11 @@ def host() -> Host:
 
 
 def bodies(queue: Queue) -> list[bytes]:
-    return [body for _, _, body, _ in queue.ready.peek(1000)]
+    return [message[2] for message, _ in queue.ready.waiting()]
 
 
 def deaths(queue: Queue) -> list[dict[bytes, Any]]:
-    headers = headers_of(split(queue.ready.peek(1)[0][1])) or {}
+    headers = headers_of(split(next(queue.ready.waiting())[0][1])) or {}
     return [{name: value for name, (_, value) in death.items()} for _, death in headers[X_DEATH][1]]
 
 
@@ -130,7 +130,7 @@ def test_what_expires_goes_to_the_dead_letter_exchange_without_its_expiration(ho
     host.publish(queue, b"m", ttl=50)
     host.pass_time(0.05)
     assert bodies(dead) == [b"m"]
-    (message,) = dead.ready.peek(1)
+    message, _ = next(dead.ready.waiting())
     assert split_route(message[0]) == ("", "dead")
     assert message[3] is None
     (death,) = deaths(dead)
@@ -182,7 +182,7 @@ def test_a_rejected_message_may_come_back_and_its_deaths_are_counted(host: Host)
         queue.reject(taken[1])
         assert deaths(queue)[0][b"count"] == times
     assert len(deaths(queue)) == 1
-    headers = headers_of(split(queue.ready.peek(1)[0][1]))
+    headers = headers_of(split(next(queue.ready.waiting())[0][1]))
     assert headers is not None
     assert headers[b"x-first-death-reason"] == ("S", b"rejected")
 

@@ -91,7 +91,7 @@ def test_without_any_language_the_shop_takes_python() -> None:
 def test_an_unknown_example_is_named() -> None:
     with pytest.raises(UsageError) as caught:
         render_example("shopp", "mine", shutil.which)
-    assert caught.value.hint == 'Did you mean "shop"?'
+    assert caught.value.hint == 'did you mean "shop"?'
     assert EXAMPLES == ("shop",)
 
 

@@ -645,13 +645,13 @@ def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> No
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (f"[services.one]\n{APP}prot = 1", 'Did you mean "port"?'),
-        ("[service.one]", 'Did you mean "services"?'),
-        ("[broker]\nhost = 1", "Known here: mode, url."),
-        (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'Did you mean "two"?'),
-        (f'[services.one]\n{APP}restart = "onfailure"', 'Did you mean "on-failure"?'),
-        (f'[services.one]\n{APP}routes = ["orders"]', 'Write "/orders".'),
-        ("[services.gateway]", "Put the gateway's settings under [gateway]."),
+        (f"[services.one]\n{APP}prot = 1", 'did you mean "port"?'),
+        ("[service.one]", 'did you mean "services"?'),
+        ("[broker]\nhost = 1", "known here: mode, url"),
+        (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'did you mean "two"?'),
+        (f'[services.one]\n{APP}restart = "onfailure"', 'did you mean "on-failure"?'),
+        (f'[services.one]\n{APP}routes = ["orders"]', 'write "/orders"'),
+        ("[services.gateway]", "put the gateway's settings under [gateway]"),
     ],
 )
 def test_a_hint_says_what_to_do(complaint: Callable[..., ConfigError], text: str, hint: str) -> None:

@@ -56,7 +56,7 @@ def test_a_changed_file_is_kept_and_nothing_else_is_written_either(msctl: Msctl)
     (msctl.folder / "Dockerfile").write_text("FROM mine\n")
     done = msctl.run("export", "docker")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Dockerfile: there already, with other content.")
+    assert done.stderr.startswith("error: Dockerfile: there already, with other content")
     assert "--force" in done.stderr
     assert (msctl.folder / "Dockerfile").read_text() == "FROM mine\n"
     assert not (msctl.folder / "Dockerfile.dockerignore").exists()
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(msctl: Msctl) -> None:
     assert done.returncode == 1
     assert (
         done.stderr
-        == "error: taken/Procfile cannot be written: not a directory.\nhint: -o DIR writes elsewhere.\n"
+        == "error: taken/Procfile cannot be written: not a directory\nhint: -o DIR writes elsewhere\n"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_folder_in_the_place_of_a_file_is_a_clear_error(msctl: Msctl) -> None:
     done = msctl.run("export", "procfile")
     assert (done.returncode, done.stderr.split("\n")[0]) == (
         1,
-        "error: Procfile cannot be written: is a directory.",
+        "error: Procfile cannot be written: is a directory",
     )
 
 
@@ -113,8 +113,8 @@ def test_a_folder_in_the_place_of_a_file_is_a_clear_error(msctl: Msctl) -> None:
     ("args", "message"),
     [
         (("export",), "error: export what?"),
-        (("export", "kubernets"), 'error: There is no kind of export "kubernets".'),
-        (("export", "nginx", "--namespace", "x"), "error: --namespace means nothing to nginx."),
+        (("export", "kubernets"), 'error: there is no kind of export "kubernets"'),
+        (("export", "nginx", "--namespace", "x"), "error: --namespace means nothing to nginx"),
         (("export", "prometheus", "--target", "here"), 'error: --target: "here" is not host:port'),
     ],
 )

@@ -32,7 +32,7 @@ def test_the_kinds_are_those_that_the_documentation_names() -> None:
 def test_a_kind_that_does_not_exist_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         find("kubernets")
-    assert 'Did you mean "kubernetes"?' in str(caught.value.hint)
+    assert 'did you mean "kubernetes"?' in str(caught.value.hint)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
@@ -70,10 +70,10 @@ def test_an_option_that_means_nothing_to_a_kind_is_an_error(kind: str, options: 
 def test_the_error_says_which_options_there_are() -> None:
     with pytest.raises(UsageError) as caught:
         export("nginx", projects.course(), Options(namespace="x"))
-    assert caught.value.hint == "It takes --listen."
+    assert caught.value.hint == "it takes --listen"
     with pytest.raises(UsageError) as caught:
         export("grafana", projects.course(), Options(namespace="x"))
-    assert caught.value.hint == "It takes no options of its own."
+    assert caught.value.hint == "it takes no options of its own"
 
 
 def test_a_notice_that_is_said_twice_is_kept_once() -> None:

@@ -40,7 +40,7 @@ def test_two_services_that_would_share_a_name_are_refused_by_name() -> None:
         labels(["user-service", "user_service"])
     assert caught.value.message.startswith("services.user_service: ")
     assert '"user-service"' in caught.value.message
-    assert caught.value.hint == "Rename one of them."
+    assert caught.value.hint == "rename one of them"
 
 
 def test_a_name_that_the_target_needs_itself_is_refused() -> None:

@@ -277,7 +277,7 @@ def test_without_a_gateway_such_a_service_is_an_error_that_names_the_key() -> No
     project = replace(projects.course(), gateway=None)
     with pytest.raises(ExportError, match=r"^services\.producer\.port: ") as caught:
         export("nginx", project)
-    assert caught.value.hint == "Give the service a port, or the gateway."
+    assert caught.value.hint == "give the service a port, or the gateway"
 
 
 def test_a_project_without_routes_is_an_error() -> None:

@@ -119,7 +119,7 @@ async def test_what_lives_in_the_stack_cannot_be_scaled(rig: MakeRig) -> None:
     one = rig(ServiceSpec("app", app="x:y"))
     with pytest.raises(UsageError, match="cannot be scaled") as caught:
         await one.supervisor.scale({"app": 2})
-    assert caught.value.hint == 'Set isolation = "process" under [services.app].'
+    assert caught.value.hint == 'set isolation = "process" under [services.app]'
     with pytest.raises(ConfigError, match="cannot have 2 replicas"):
         rig(ServiceSpec("app", app="x:y", replicas=2))
 

@@ -61,13 +61,13 @@ def test_a_cycle_is_refused_and_spelt_out(services: list[ServiceSpec], circle: s
 def test_an_unknown_dependency_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"'orders' depends on 'user'") as caught:
         graph.check(project(orders="user", users=""))
-    assert caught.value.hint == "Did you mean 'users'?"
+    assert caught.value.hint == "did you mean 'users'?"
 
 
 def test_an_unknown_dependency_without_a_near_name_lists_what_there_is() -> None:
     with pytest.raises(ConfigError) as caught:
         graph.check(project(orders="zzz", users=""))
-    assert caught.value.hint == "It has: orders, users."
+    assert caught.value.hint == "it has: orders, users"
 
 
 def test_a_chain_of_thousands_is_no_trouble() -> None:

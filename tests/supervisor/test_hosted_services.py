@@ -578,7 +578,7 @@ async def test_what_an_application_logs_is_its_own(rig: MakeRig, write: Write) -
 async def test_a_service_with_no_application_is_fatal(rig: MakeRig) -> None:
     one = rig(ServiceSpec("void"))
     await one.supervisor.start()
-    assert one.service("void").reason == "Service 'void' has neither an app nor a command."
+    assert one.service("void").reason == "service 'void' has neither an app nor a command"
 
 
 async def test_a_port_that_is_taken_between_reservation_and_start_is_that_services_failure(

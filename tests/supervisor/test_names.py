@@ -23,20 +23,20 @@ def test_no_name_means_none() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UnknownServiceError, match="There is no service 'usres'") as caught:
+    with pytest.raises(UnknownServiceError, match="there is no service 'usres'") as caught:
         select(["hello", "usres"], KNOWN)
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("Did you mean 'users'?")
+    assert caught.value.hint.startswith("did you mean 'users'?")
     assert caught.value.exit_code is ExitCode.UNKNOWN_SERVICE
 
 
 def test_a_glob_that_fits_nothing_is_refused() -> None:
-    with pytest.raises(UnknownServiceError, match=r"No service matches 'z\*'") as caught:
+    with pytest.raises(UnknownServiceError, match=r"no service matches 'z\*'") as caught:
         select(["z*"], KNOWN)
-    assert caught.value.hint == "The project has: hello, users, user-mail, gateway."
+    assert caught.value.hint == "the project has: hello, users, user-mail, gateway"
 
 
 def test_a_project_without_services_says_so() -> None:
     with pytest.raises(UnknownServiceError) as caught:
         select(["hello"], [])
-    assert caught.value.hint == "The project has no services."
+    assert caught.value.hint == "the project has no services"

@@ -51,7 +51,7 @@ def test_the_holder_of_a_port_is_named() -> None:
     assert caught.value.message.startswith(
         f"127.0.0.1:{port} is taken by pid {holder.pid} ({sys.executable} -c "
     )
-    assert caught.value.message.endswith("service 'web' needs it.")
+    assert caught.value.message.endswith("service 'web' needs it")
     assert len(caught.value.message) < 200
     assert "another port" in (caught.value.hint or "")
 
@@ -75,7 +75,7 @@ def test_a_chosen_port_is_free_the_same_for_a_key_and_not_one_to_avoid() -> None
 
 def test_no_free_port_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "_DYNAMIC", range(20_000, 20_001))
-    with pytest.raises(MsctlError, match="No port from 20000 to 20000 is free"):
+    with pytest.raises(MsctlError, match="no port from 20000 to 20000 is free"):
         ports.choose("127.0.0.1", "x", frozenset({20_000}))
 
 

@@ -189,7 +189,7 @@ async def test_missing_program_is_a_hint_to_install_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(module, "_PLACES", (tmp_path,))
-    with pytest.raises(BrokerError, match=r"No rabbitmq-server") as caught:
+    with pytest.raises(BrokerError, match=r"no rabbitmq-server") as caught:
         await RabbitNode(RabbitSettings("127.0.0.1", 0, tmp_path / "node"), log=log).start()
     assert caught.value.hint is not None
     assert "apt-get install rabbitmq-server" in caught.value.hint
@@ -244,7 +244,7 @@ async def test_long_lines_are_cut_and_colours_removed(
     with pytest.raises(BrokerError, match="exit code 0"):
         await RabbitNode(RabbitSettings("127.0.0.1", 0, tmp_path / "node"), log=log).start()
     assert log[0] == ("info", "bold")
-    assert max(len(text) for _, text in log) <= 16 * 1024
+    assert max(len(text) for _, text in log) < 16 * 1024 + 100
 
 
 async def test_debian_wrapper_is_passed_over_for_the_script_itself(

@@ -32,8 +32,6 @@ def test_lines_of_several_services_come_in_the_order_they_were_written() -> None
     for number in range(6):
         hub.append("even" if number % 2 == 0 else "odd", str(number))
     assert texts(hub.tail()) == ["0", "1", "2", "3", "4", "5"]
-    assert texts(hub.tail(count=2)) == ["4", "5"]
-    assert texts(hub.tail(count=0)) == []
 
 
 def test_each_line_of_a_text_is_a_line_of_its_own() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from pamqp.commands import Basic
 
@@ -18,7 +19,7 @@ from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.link import Link, cancellations, closing, raise_if_cancelled
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import Once, Say, declare, open_with_queue
-from msctl.amqp.url import parse_url
+from msctl.amqp.url import BrokerUrl
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
 from msctl.model import MessagingObserver
@@ -71,38 +72,39 @@ async def stay_connected(
             await clock.sleep(wait)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A queue of a broker, and its user there: `name` is what the broker shows of the connection, `say`
+    is told what happens, `observer` is around each message."""
+
+    url: BrokerUrl
+    queue: str
+    name: str
+    say: Say
+    observer: MessagingObserver | None = None
+
+    async def stay(self, session: Session, report: Say) -> None:
+        """Keep connected, the queue declared, until cancelled; `report` is told of attempts and losses."""
+        once = Once(self.say)
+        await stay_connected(
+            lambda: open_with_queue(self.url, self.queue, name=self.name, say=once),
+            session,
+            say=report,
+            clock=SystemClock(asyncio.sleep),
+        )
+
+
 class StandingPublisher:
     """Publishes to one queue whenever the broker is there, and says why it cannot when it is not."""
 
-    def __init__(
-        self,
-        url: str,
-        queue: str,
-        *,
-        name: str,
-        say: Say,
-        clock: AsyncClock | None = None,
-        observer: MessagingObserver | None = None,
-    ) -> None:
-        """Raises ConfigError for a URL that cannot be read."""
-        self._observer = observer
-        self._url = parse_url(url)
-        self._queue = queue
-        self._name = name
-        self._say = say
-        self._clock = clock or SystemClock(asyncio.sleep)
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._session_now: tuple[Link, Publisher] | None = None
-        self._why = f"still connecting to the broker at {self._url.address}"
+        self._why = f"still connecting to the broker at {place.url.address}"
 
     async def run(self) -> None:
         """Keep connected until cancelled."""
-        once = Once(self._say)
-        await stay_connected(
-            lambda: open_with_queue(self._url, self._queue, name=self._name, say=once),
-            self._session,
-            say=self._report,
-            clock=self._clock,
-        )
+        await self._place.stay(self._session, self._report)
 
     async def publish(self, body: bytes, properties: Basic.Properties) -> None:
         """Return when the broker has confirmed the message.
@@ -110,10 +112,10 @@ class StandingPublisher:
         Raises BrokerAwayError while there is no broker, BrokerRefusedError, TimedOutError, and
         UsageError for a message that does not fit AMQP.
         """
-        if self._observer is None:
+        if self._place.observer is None:
             await self._publish(body, properties)
             return
-        with self._observer.publishing(self._queue) as headers:
+        with self._place.observer.publishing(self._place.queue) as headers:
             properties.headers = {**(properties.headers or {}), **headers}
             await self._publish(body, properties)
 
@@ -121,21 +123,21 @@ class StandingPublisher:
         if self._session_now is None:
             raise BrokerAwayError(self._why)
         link, publisher = self._session_now
-        template = publisher.template(properties, exchange="", routing_key=self._queue)
+        template = publisher.template(properties, exchange="", routing_key=self._place.queue)
         try:
             await publisher.publish(template, body)
         except BrokerRefusedError as refusal:
             if refusal.code != NO_ROUTE:
                 raise
-            self._say(f"queue '{self._queue}' was deleted: declaring it again")
-            await declare(link, self._queue, say=self._say)
+            self._place.say(f"queue '{self._place.queue}' was deleted: declaring it again")
+            await declare(link, self._place.queue, say=self._place.say)
             await publisher.publish(template, body)
 
     async def _session(self, link: Link) -> None:
         publisher = await Publisher.open(link, timeout=PUBLISH_TIMEOUT)
         try:
             self._session_now = (link, publisher)
-            self._say(f"connected to the broker at {link.url.address}")
+            self._place.say(f"connected to the broker at {link.url.address}")
             raise await publisher.failed()
         finally:
             self._session_now = None
@@ -143,7 +145,7 @@ class StandingPublisher:
 
     def _report(self, text: str) -> None:
         self._why = text
-        self._say(text)
+        self._place.say(text)
 
 
 class StandingConsumer:
@@ -153,39 +155,17 @@ class StandingConsumer:
     to `say`, and they come again after a pause.
     """
 
-    def __init__(
-        self,
-        url: str,
-        queue: str,
-        handle: Callable[[Delivery], Awaitable[None]],
-        *,
-        name: str,
-        say: Say,
-        clock: AsyncClock | None = None,
-        observer: MessagingObserver | None = None,
-    ) -> None:
-        """Raises ConfigError for a URL that cannot be read."""
-        self._observer = observer
-        self._url = parse_url(url)
-        self._queue = queue
+    def __init__(self, place: Place, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+        self._place = place
         self._handle = handle
-        self._name = name
-        self._say = say
-        self._clock = clock or SystemClock(asyncio.sleep)
 
     async def run(self) -> None:
         """Consume until cancelled."""
-        once = Once(self._say)
-        await stay_connected(
-            lambda: open_with_queue(self._url, self._queue, name=self._name, say=once),
-            self._session,
-            say=self._say,
-            clock=self._clock,
-        )
+        await self._place.stay(self._session, self._place.say)
 
     async def _session(self, link: Link) -> None:
-        consumer = await Consumer.open(link, self._queue, prefetch=PREFETCH)
-        self._say(f"consuming queue '{self._queue}' of the broker at {link.url.address}")
+        consumer = await Consumer.open(link, self._place.queue, prefetch=PREFETCH)
+        self._place.say(f"consuming queue '{self._place.queue}' of the broker at {link.url.address}")
         try:
             while True:
                 for delivery in await consumer.take():
@@ -196,10 +176,10 @@ class StandingConsumer:
 
     async def _deal_with(self, delivery: Delivery) -> None:
         try:
-            if self._observer is None:
+            if self._place.observer is None:
                 await self._handle(delivery)
             else:
-                with self._observer.processing(self._queue, delivery.properties.headers):
+                with self._place.observer.processing(self._place.queue, delivery.properties.headers):
                     await self._handle(delivery)
         except Exception as exc:  # whatever it is, it must not end the consumer
             raise BrokerAwayError(f"a message could not be handled: {exc!r}") from exc

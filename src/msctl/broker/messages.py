@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from itertools import islice
+from collections.abc import Iterator
 
 Message = tuple[bytes, bytes, bytes, float | None]
 """Route (exchange and routing key as on the wire), properties, body, and when it expires (monotonic)."""
@@ -85,13 +85,16 @@ class ReadyMessages:
             return number, message
         raise IndexError("no message is ready")
 
-    def peek(self, count: int) -> list[Message]:
-        """The first messages, for tests and figures; nothing is taken."""
-        messages: list[Message] = []
+    def waiting(self) -> Iterator[tuple[Message, bool]]:
+        """The messages in the order in which `take` gives them, and whether each was taken before.
+
+        Takes nothing, and costs by how far it is read. To be read before anything changes.
+        """
         for level in reversed(self._levels):
-            messages += (message for _, message in sorted(level.returned))
-            messages += islice(level.fresh, max(0, count - len(messages)))
-        return messages[:count]
+            for _, message in _in_order(level.returned):
+                yield message, True
+            for message in level.fresh:
+                yield message, False
 
     def clear(self) -> int:
         """Drop all; returns how many there were."""
@@ -101,3 +104,14 @@ class ReadyMessages:
             level.returned.clear()
         self.count = self.bytes = 0
         return count
+
+
+def _in_order(heap: list[tuple[int, Message]]) -> Iterator[tuple[int, Message]]:
+    """The items of a heap from the least on, without sorting more of it than is read."""
+    next_ones = [(heap[0], 0)] if heap else []
+    while next_ones:
+        item, place = heapq.heappop(next_ones)
+        yield item
+        for child in (2 * place + 1, 2 * place + 2):
+            if child < len(heap):
+                heapq.heappush(next_ones, (heap[child], child))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msctl.broker.replies import AmqpError, precondition_failed
 from msctl.broker.tables import MalformedError, Table, decode_table, encode_table
 
+CONTENT_TYPE = 15
 HEADERS = 13
 DELIVERY_MODE = 12
 PRIORITY = 11
@@ -62,9 +63,9 @@ def read_properties(raw: bytes) -> Properties:
         raw,
         headers=headers_of(parts),
         priority=priority[0] if priority else 0,
-        reply_to=_text(parts, REPLY_TO),
-        ttl_ms=expiration_ms(_text(parts, EXPIRATION)),
-        user_id=_text(parts, USER_ID),
+        reply_to=short_text(parts, REPLY_TO),
+        ttl_ms=expiration_ms(short_text(parts, EXPIRATION)),
+        user_id=short_text(parts, USER_ID),
     )
 
 
@@ -143,6 +144,7 @@ def _bad_expiration(text: bytes, why: str) -> AmqpError:
     return precondition_failed(f"invalid expiration '{text.decode('latin-1')}': {why}")
 
 
-def _text(parts: Parts, bit: int) -> bytes | None:
+def short_text(parts: Parts, bit: int) -> bytes | None:
+    """The value of a property that is a short string."""
     raw = parts.get(bit)
     return None if raw is None else raw[1:]

@@ -165,10 +165,7 @@ class Routing:
         self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
     ) -> None:
         """Bind a queue or an exchange (`kind`). Raises AmqpError 403, 404, 405, 406."""
-        source, destination = strip_name(source), strip_name(destination)
-        _refuse_default(source)
-        if kind == "exchange":
-            _refuse_default(destination)
+        source, destination = _ends(source, destination, kind)
         exchange = self.exchange(source)
         target = self._destination(kind, destination)
         if target is None:
@@ -187,10 +184,7 @@ class Routing:
         self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
     ) -> None:
         """Removing what is not there is no error. Raises AmqpError 403, 405."""
-        source, destination = strip_name(source), strip_name(destination)
-        _refuse_default(source)
-        if kind == "exchange":
-            _refuse_default(destination)
+        source, destination = _ends(source, destination, kind)
         exchange = self.exchanges.get(source)
         target = self._destination(kind, destination)
         if exchange is None or target is None:
@@ -227,6 +221,15 @@ class Routing:
     def _auto_delete(self, exchange: Exchange) -> None:
         if exchange.auto_delete and not exchange.bindings:
             self._remove(exchange)
+
+
+def _ends(source: str, destination: str, kind: str) -> tuple[str, str]:
+    """The names of a binding's ends. Raises AmqpError 403 for the default exchange, which has none."""
+    source, destination = strip_name(source), strip_name(destination)
+    _refuse_default(source)
+    if kind == "exchange":
+        _refuse_default(destination)
+    return source, destination
 
 
 def _refuse_default(name: str) -> None:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from msctl.broker.broker import Broker
+from msctl.broker.looking import look
+from msctl.broker.queues import Queue
 from msctl.broker.session import Session
+from msctl.broker.vhost import VirtualHost
 from msctl.clock import Clock
 from msctl.errors import BrokerError
-from msctl.model import LOOPBACK, QueueSnapshot
+from msctl.model import LOOPBACK, QueueLook, QueueSnapshot
 
 MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 16 * 1024 * 1024
@@ -47,7 +50,8 @@ class BrokerServer:
     """An AMQP 0-9-1 server on this event loop. Everything it holds is in memory and ends with it.
 
     `log` is called with a level and a text. `memory_limit` is in bytes of queued messages: above it
-    publishers wait. Queues of the first virtual host are those that `purge` and `delete` name.
+    publishers wait. Queues of the first virtual host are those that
+    `look`, `purge` and `delete` name.
     """
 
     def __init__(
@@ -139,22 +143,29 @@ class BrokerServer:
             blocked=broker.blocked,
         )
 
+    def look(self, queue: str) -> QueueLook:
+        """What waits at the head of a queue, which stays as it is. Raises BrokerError if there is none."""
+        return look(self._named(queue))
+
     def purge(self, queue: str) -> int:
         """Drop what is ready in a queue; returns how many. Raises BrokerError if there is none."""
-        vhost = next(iter(self._broker.vhosts.values()))
-        if queue not in vhost.queues:
-            raise _no_queue(queue)
-        count = vhost.queues[queue].purge()
-        self._broker.check_memory()
-        self.work()
-        return count
+        return self._changed(self._named(queue).purge())
 
     def delete(self, queue: str) -> int:
         """Delete a queue whoever uses it; returns how many messages were ready. Raises BrokerError."""
-        vhost = next(iter(self._broker.vhosts.values()))
-        if queue not in vhost.queues:
-            raise _no_queue(queue)
-        count = vhost.delete_queue(vhost.queues[queue])
+        return self._changed(self._first_vhost.delete_queue(self._named(queue)))
+
+    @property
+    def _first_vhost(self) -> VirtualHost:
+        return next(iter(self._broker.vhosts.values()))
+
+    def _named(self, queue: str) -> Queue:
+        found = self._first_vhost.queues.get(queue)
+        if found is None:
+            raise BrokerError(f"the broker has no queue {queue!r}", hint="see those it has: msctl queues")
+        return found
+
+    def _changed(self, count: int) -> int:
         self._broker.check_memory()
         self.work()
         return count
@@ -319,7 +330,3 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-def _no_queue(name: str) -> BrokerError:
-    return BrokerError(f"The broker has no queue {name!r}.", hint="`msctl queues` lists those it has.")

@@ -152,8 +152,8 @@ def _write(folder: Path, exported: Exported, *, force: bool) -> None:
     changed = [path for path, state in states.items() if state == "differs"]
     if changed and not force:
         raise UsageError(
-            f"{', '.join(str(folder / path) for path in changed)}: there already, with other content.",
-            hint="Nothing was written. --force replaces them, -o DIR writes elsewhere, --stdout shows.",
+            f"{', '.join(str(folder / path) for path in changed)}: there already, with other content",
+            hint="nothing was written; --force replaces them, -o DIR writes elsewhere, --stdout shows",
         )
     for file in exported.files:
         if states[file.path] != "same":
@@ -191,4 +191,4 @@ def _replace(path: Path, file: File) -> None:
 
 def _unwritable(path: Path, error: OSError) -> MsctlError:
     reason = (error.strerror or str(error)).lower()
-    return MsctlError(f"{path} cannot be written: {reason}.", hint="-o DIR writes elsewhere.")
+    return MsctlError(f"{path} cannot be written: {reason}", hint="-o DIR writes elsewhere")

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from msctl.errors import MsctlError, UsageError
+from msctl.loop import new_event_loop
 
 CHUNK = 64 * 1024
 PIPE_CHUNK = 4096
@@ -22,12 +23,8 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on uvloop where there is one. SIGINT or SIGTERM cancels it once, so that it can end
+    """Run `main` on an event loop. SIGINT or SIGTERM cancels it once, so that it can end
     cleanly; a second one kills. Raises KeyboardInterrupt where `main` ends by that cancellation."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop  # type: ignore[assignment] # the same but for its class
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(_interruptible(main))

@@ -25,7 +25,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 def check_name(name: str, place: Place) -> None:
     """Raises ConfigError for a name that no service can have."""
     if name in RESERVED:
-        raise place.error(f'the name "{name}" is taken by msctl', hint=f"{RESERVED[name].capitalize()}.")
+        raise place.error(f'the name "{name}" is taken by msctl', hint=RESERVED[name])
     if not re.fullmatch(_NAME, name) or len(name) > _LONGEST_NAME:
         raise place.error(
             "a service's name begins with a small letter, and goes on with small letters, digits, - and _"
@@ -50,18 +50,18 @@ def _check_service(spec: ServiceSpec, place: Place) -> None:
     if spec.app is None and spec.command is None and spec.url is None:
         raise place.error(
             "a service needs what it runs",
-            hint='Set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
-            'or url = "http://host:port", if it runs elsewhere.',
+            hint='set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
+            'or url = "http://host:port", if it runs elsewhere',
         )
     if spec.app is not None and spec.command is not None:
         raise (place / "command").error("a service has either app or command, not both")
     if spec.kind is Kind.HOSTED and spec.replicas > 1 and spec.isolation is Isolation.NONE:
         raise (place / "replicas").error(
             f"{spec.replicas} instances of a hosted service would share one process",
-            hint='Set isolation = "process" beside it, so that each has its own.',
+            hint='set isolation = "process" beside it, so that each has its own',
         )
     if spec.liveness and spec.health is None and spec.kind is Kind.COMMAND:
-        raise (place / "liveness").error("there is no probe to go by", hint='Set health = "/path" beside it.')
+        raise (place / "liveness").error("there is no probe to go by", hint='set health = "/path" beside it')
 
 
 def _check_variable_names(services: Sequence[ServiceSpec], place: Place) -> None:
@@ -71,7 +71,7 @@ def _check_variable_names(services: Sequence[ServiceSpec], place: Place) -> None
         if other != spec.name:
             raise (place / spec.name).error(
                 f'"{other}" and "{spec.name}" would share their variables ({env_name(spec.name)}_URL)',
-                hint="Rename one of them.",
+                hint="rename one of them",
             )
 
 
@@ -88,7 +88,7 @@ def _check_ports(
         for other in taken.setdefault(spec.port, []):
             if _overlap(spec.host, other.host):
                 raise place.error(
-                    f"port {spec.port} is already that of {other.name}", hint="Give each its own."
+                    f"port {spec.port} is already that of {other.name}", hint="give each its own"
                 )
         if spec.port == broker_port and _overlap(spec.host, broker_host):
             raise place.error(f"port {spec.port} is already that of the broker")
@@ -102,7 +102,7 @@ def _check_dashboard(project: Project, services: Sequence[ServiceSpec], top: Pla
     page = project.dashboard
     if not page.enabled or not page.port:
         return
-    hint = "Give one of them another port, or switch the dashboard off: [dashboard] enabled = false."
+    hint = "give one of them another port, or switch the dashboard off: [dashboard] enabled = false"
     for spec in services:
         if spec.port == page.port and spec.url is None and _overlap(spec.host, page.host):
             place = top / "services" / spec.name / "port"
@@ -133,7 +133,7 @@ def _check_routes(services: Sequence[ServiceSpec], place: Place) -> None:
     for conflict in conflicts([route for spec in services for route in spec.routes]):
         name, index = at[conflict.later]
         raise (place / name / "routes" / index).error(
-            conflict.reason, hint="Take one of them out, or tell them apart."
+            conflict.reason, hint="take one of them out, or tell them apart"
         )
 
 
@@ -146,7 +146,7 @@ def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> No
             if dependency.service == "broker":
                 raise at.error(
                     'the broker is no service: leave "broker" out',
-                    hint="Clients of the broker reconnect by themselves; it is up before any service starts.",
+                    hint="clients of the broker reconnect by themselves; it is up before any service starts",
                 )
             target = services.get(dependency.service)
             if target is None:
@@ -157,18 +157,18 @@ def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> No
             if dependency.condition is Condition.COMPLETED and target.url is not None:
                 raise at.error(
                     f"{target.name} runs elsewhere, and nobody tells when it has completed",
-                    hint='Wait for "ready", or take its url out.',
+                    hint='wait for "ready", or take its url out',
                 )
             if dependency.condition is Condition.COMPLETED and not target.oneshot:
                 raise at.error(
                     f"{target.name} never completes, for it is no one-shot",
-                    hint=f'Set oneshot = true in [services.{target.name}], or wait for "ready".',
+                    hint=f'set oneshot = true in [services.{target.name}], or wait for "ready"',
                 )
     cycle = find_cycle({spec.name: [each.service for each in spec.depends_on] for spec in services.values()})
     if cycle:
         raise (place / cycle[0] / "depends_on").error(
             f"the services wait for each other: {' → '.join(cycle)}",
-            hint="Take one of these dependencies out.",
+            hint="take one of these dependencies out",
         )
 
 

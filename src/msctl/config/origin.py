@@ -126,5 +126,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     names = sorted(known)
     best = nearest(name, names)
     if best is not None:
-        return f'Did you mean "{best}"?'
-    return f"Known here: {', '.join(names)}." if names else None
+        return f'did you mean "{best}"?'
+    return f"known here: {', '.join(names)}" if names else None

@@ -55,7 +55,7 @@ def tree(source: Document) -> Tree:
         lines = source.text.split("\n")
         line, column = (at["line"], at["column"]) if at and at["line"] else (len(lines), len(lines[-1]) + 1)
         hint = (
-            'Strings need quotes: port = 8080, but host = "127.0.0.1".' if reason == "Invalid value" else None
+            'strings need quotes: port = 8080, but host = "127.0.0.1"' if reason == "Invalid value" else None
         )
         raise ConfigError(
             f"{source.display}:{line}:{column}: this is not TOML: {reason[:1].lower()}{reason[1:]}", hint=hint
@@ -127,10 +127,10 @@ def _expanded(value: str, place: Place, given: Variables) -> str:
 
 def _unset_hint(variable: str | None) -> str:
     if variable is None:
-        return 'Write "$$" for a dollar sign.'
+        return 'write "$$" for a dollar sign'
     return (
-        f"Set {variable} in the environment or in {ENV_FILE_NAME}, or write ${{{variable}:-default}}. "
-        "What a command is given when it starts, such as $PORT, is written without braces."
+        f"set {variable} in the environment or in {ENV_FILE_NAME}, or write ${{{variable}:-default}}; "
+        "what a command is given when it starts, such as $PORT, is written without braces"
     )
 
 
@@ -249,7 +249,7 @@ def _read(path: Path, display: str) -> str:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{display}:{line}: is not UTF-8", hint="Save the file as UTF-8.") from None
+        raise ConfigError(f"{display}:{line}: is not UTF-8", hint="save the file as UTF-8") from None
 
 
 def _display(path: Path, cwd: Path) -> str:

@@ -275,7 +275,7 @@ def pattern(raw: object, place: Place) -> str:
 def url_path(raw: object, place: Place) -> str:
     value = text(raw, place)
     if not value.startswith("/"):
-        hint = f'Write "/{value}".' if re.fullmatch(r"[\w.~/-]+", value) else None
+        hint = f'write "/{value}"' if re.fullmatch(r"[\w.~/-]+", value) else None
         raise MismatchError(f'expected a path that starts with "/", found {describe(raw)}', hint=hint)
     if re.search(r"[\s?#\x00-\x1f]", value):
         raise MismatchError(f"a path holds no space, query or fragment, found {describe(raw)}")

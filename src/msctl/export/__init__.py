@@ -49,7 +49,7 @@ def find(name: str) -> Kind:
     names = [kind.name for kind in KINDS]
     hint = did_you_mean(name, names)
     raise UsageError(
-        f'There is no kind of export "{name}".', hint=f"{hint} msctl export --list shows them all."
+        f'there is no kind of export "{name}"', hint=f"{hint} (msctl export --list shows them all)"
     )
 
 

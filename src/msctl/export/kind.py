@@ -83,8 +83,8 @@ class Kind:
             if name not in self.options:
                 takes = ", ".join(f"--{flag(option)}" for option in sorted(self.options))
                 raise UsageError(
-                    f"--{flag(name)} means nothing to {self.name}.",
-                    hint=f"It takes {takes}." if takes else "It takes no options of its own.",
+                    f"--{flag(name)} means nothing to {self.name}",
+                    hint=f"it takes {takes}" if takes else "it takes no options of its own",
                 )
 
 

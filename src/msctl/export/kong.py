@@ -31,8 +31,8 @@ def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG00
     routes = routes_of(project)
     if not routes:
         raise ExportError(
-            "services: no service has routes, so Kong would have nothing to lead to.",
-            hint='Give one a route: routes = ["/orders"].',
+            "services: no service has routes, so Kong would have nothing to lead to",
+            hint='give one a route: routes = ["/orders"]',
         )
     gateway = project.gateway or GatewaySpec()
     notices: list[Notice] = []

@@ -37,8 +37,8 @@ def labels(names: Iterable[str], taken: Mapping[str, str] | None = None) -> dict
         text = label(name)
         if text in owners:
             raise ExportError(
-                f'services.{name}: its name there would be "{text}", and that is taken by {owners[text]}.',
-                hint="Rename one of them.",
+                f'services.{name}: its name there would be "{text}", and that is taken by {owners[text]}',
+                hint="rename one of them",
             )
         owners[text] = f'the service "{name}"'
         found[name] = text

@@ -39,8 +39,8 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     routes = routes_of(project)
     if not routes:
         raise ExportError(
-            "services: no service has routes, so nginx would have nothing to lead to.",
-            hint='Give one a route: routes = ["/orders"].',
+            "services: no service has routes, so nginx would have nothing to lead to",
+            hint='give one a route: routes = ["/orders"]',
         )
     targets: dict[int, _Target] = {}
     notices: list[Notice] = []
@@ -387,7 +387,7 @@ def _quoted_regex(text: str) -> str:
 def _plain(text: str) -> str:
     """Text within double quotes, in which no variable is meant."""
     if "$" in text:
-        raise ExportError(f'nginx has no way to write the "$" in "{text}".', hint="Write it as %24.")
+        raise ExportError(f'nginx has no way to write the "$" in "{text}"', hint="write it as %24")
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 

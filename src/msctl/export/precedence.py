@@ -115,8 +115,8 @@ def _closed(patterns: Iterable[Pattern]) -> list[Pattern]:
             found[new] = None
             if len(found) > MOST_PATTERNS:
                 raise ExportError(
-                    f"services: their routes overlap in more than {MOST_PATTERNS} ways.",
-                    hint="Use fewer routes with variables such as {id} in their paths.",
+                    f"services: their routes overlap in more than {MOST_PATTERNS} ways",
+                    hint="use fewer routes with variables such as {id} in their paths",
                 )
     return list(found)
 

@@ -149,7 +149,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     for target in options.targets:
         host, _, port = target.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ExportError(f'--target: "{target}" is not host:port', hint="Write it like 127.0.0.1:8090.")
+            raise ExportError(f'--target: "{target}" is not host:port', hint="write it like 127.0.0.1:8090")
     secret = PASSWORD_FILE if project.dashboard.password is not None else None
     targets = options.targets or (_dashboard(project),)
     yield from files(project, [Job("msctl", targets, password_file=secret)])
@@ -168,8 +168,8 @@ def _dashboard(project: Project) -> str:
     spec = project.dashboard
     if not spec.enabled or not spec.port:
         raise ExportError(
-            "dashboard: the stack's metrics are on its dashboard, and that has no fixed port.",
-            hint="Give it one, or say with --target what to scrape.",
+            "dashboard: the stack's metrics are on its dashboard, and that has no fixed port",
+            hint="give it one, or say with --target what to scrape",
         )
     return str(Address(reachable(spec.host), spec.port))
 

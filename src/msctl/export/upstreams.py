@@ -58,8 +58,8 @@ def _gateway(project: Project, key: str) -> Upstream:
     gateway = project.gateway
     if gateway is None or not gateway.port:
         raise ExportError(
-            f"{key}: nothing but msctl's gateway leads there, and that has no fixed port.",
-            hint="Give the service a port, or the gateway.",
+            f"{key}: nothing but msctl's gateway leads there, and that has no fixed port",
+            hint="give the service a port, or the gateway",
         )
     address = Address(reachable(gateway.host), gateway.port)
     return Upstream(GATEWAY, address, gateway_scheme(project), is_gateway=True)

@@ -26,8 +26,8 @@ def api_keys(spec: ApiKeySpec, environ: Mapping[str, str]) -> Guard:
         keys.append((name, key.encode()) if mark else (f"key {number}", part.encode()))
     if not keys:
         raise ConfigError(
-            f"The environment variable {spec.env}, which holds the API keys of a route, is empty or not set.",
-            hint=f"Set {spec.env}=name=key[,name=key…] in the environment or the .env file.",
+            f"the environment variable {spec.env}, which holds the API keys of a route, is empty or not set",
+            hint=f"set {spec.env}=name=key[,name=key…] in the environment or the .env file",
         )
     field = spec.header.lower().encode()
 
@@ -56,25 +56,25 @@ def bearer_token(spec: JwtSpec, environ: Mapping[str, str]) -> Guard:
     key = environ.get(spec.key_env, "")
     if not key:
         raise ConfigError(
-            f"The environment variable {spec.key_env}, the key for a route's tokens, is empty or not set.",
-            hint="Set it to the shared secret (HS256) or the public key in PEM (RS256, ES256).",
+            f"the environment variable {spec.key_env}, the key for a route's tokens, is empty or not set",
+            hint="set it to the shared secret (HS256) or the public key in PEM (RS256, ES256)",
         )
     import jwt  # 20 ms that only a route with tokens costs
 
     unknown = [name for name in spec.algorithms if name not in jwt.algorithms.get_default_algorithms()]
     if unknown or "none" in spec.algorithms:
         raise ConfigError(
-            f"A route's tokens are to be signed with {', '.join(unknown) or 'none'}: that cannot be checked.",
-            hint="HS*, RS*, PS* and ES* (256, 384, 512) and EdDSA can.",
+            f"a route's tokens are to be signed with {', '.join(unknown) or 'none'}: that cannot be checked",
+            hint="HS*, RS*, PS* and ES* (256, 384, 512) and EdDSA can",
         )
     for name in spec.algorithms:
         try:
             jwt.get_algorithm_by_name(name).prepare_key(key)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"The environment variable {spec.key_env} holds no key for tokens signed with {name}: "
-                f"{str(error).rstrip('.').lower()}.",
-                hint="It is the shared secret for HS*, and else the public key in PEM, with its line ends.",
+                f"the environment variable {spec.key_env} holds no key for tokens signed with {name}: "
+                f"{str(error).rstrip('.').lower()}",
+                hint="it is the shared secret for HS*, and else the public key in PEM, with its line ends",
             ) from error
     options = {"require": ["exp"], "verify_aud": spec.audience is not None}
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from msctl.amqp.consumer import Delivery
-from msctl.amqp.standing import StandingConsumer, running
+from msctl.amqp.standing import Place, StandingConsumer, running
+from msctl.amqp.url import parse_url
 from msctl.specs import ServiceContext
 
 QUEUE = "hello"
@@ -21,11 +22,14 @@ async def log_message(delivery: Delivery) -> None:
 
 def create_app(context: ServiceContext) -> web.Application:
     async def consuming(_app: web.Application) -> AsyncIterator[None]:
-        name = f"msctl {context.instance}"
-        consumer = StandingConsumer(
-            context.amqp_url, QUEUE, log_message, name=name, say=log.info, observer=context.messaging
+        place = Place(
+            parse_url(context.amqp_url),
+            QUEUE,
+            name=f"msctl {context.instance}",
+            say=log.info,
+            observer=context.messaging,
         )
-        async with running(consumer):
+        async with running(StandingConsumer(place, log_message)):
             yield
 
     app = web.Application()

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from pamqp.commands import Basic
 
-from msctl.amqp.standing import StandingPublisher, running
+from msctl.amqp.standing import Place, StandingPublisher, running
+from msctl.amqp.url import parse_url
 from msctl.errors import MsctlError, UsageError
 from msctl.specs import ServiceContext
 
@@ -50,10 +51,14 @@ def problem(status: int, title: str, detail: str) -> web.Response:
 
 def create_app(context: ServiceContext) -> web.Application:
     async def publisher(app: web.Application) -> AsyncIterator[None]:
-        name = f"msctl {context.instance}"
-        app[PUBLISHER] = StandingPublisher(
-            context.amqp_url, QUEUE, name=name, say=log.info, observer=context.messaging
+        place = Place(
+            parse_url(context.amqp_url),
+            QUEUE,
+            name=f"msctl {context.instance}",
+            say=log.info,
+            observer=context.messaging,
         )
+        app[PUBLISHER] = StandingPublisher(place)
         async with running(app[PUBLISHER]):
             yield
 

@@ -16,11 +16,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
 from msctl.clock import Clock
-from msctl.errors import BrokerError, ConfigError, MsctlError
-from msctl.model import BrokerMode, BrokerSnapshot, QueueSnapshot, State
+from msctl.errors import BrokerError, ConfigError
+from msctl.model import BrokerMode, BrokerSnapshot, QueueLook, QueueSnapshot, State
 from msctl.specs import BrokerSpec
 from msctl.supervisor import ports
 from msctl.supervisor.docker import DockerBroker
+from msctl.supervisor.elsewhere import QueuesElsewhere
 from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings
 
 AMQP_PORT = 5672
@@ -45,6 +46,11 @@ class Broker(Protocol):
     async def stop(self) -> None: ...
 
     async def snapshot(self) -> BrokerSnapshot: ...
+
+    def look(self, queue: str) -> QueueLook | None:
+        """What waits at the head of a queue of the embedded broker, untouched; None where the queues
+        are elsewhere and only AMQP gets at them."""
+        ...
 
     def purge(self, queue: str) -> int:
         """Drop what is ready in a queue of the embedded broker; returns how many."""
@@ -74,6 +80,8 @@ class EmbeddedServer(Protocol):
 
     def snapshot(self) -> Figures: ...
 
+    def look(self, queue: str) -> QueueLook: ...
+
     def purge(self, queue: str) -> int: ...
 
     def delete(self, queue: str) -> int: ...
@@ -98,24 +106,7 @@ def make_broker(spec: BrokerSpec, folder: Path, *, clock: Clock, log: Log, embed
             return AutoBroker(spec, clock=clock, log=log, embedded=embedded)
 
 
-class _NoQueues:
-    """The queue verbs of every broker whose queues are not ours to handle."""
-
-    def purge(self, queue: str) -> int:
-        raise _not_embedded(queue)
-
-    def delete(self, queue: str) -> int:
-        raise _not_embedded(queue)
-
-
-def _not_embedded(queue: str) -> MsctlError:
-    return MsctlError(
-        f"the queue {queue!r} is not in an embedded broker, so msctl cannot change it",
-        hint="use the broker's own tools: rabbitmqctl purge_queue, or its management page",
-    )
-
-
-class ExternalBroker(_NoQueues):
+class ExternalBroker(QueuesElsewhere):
     """A broker that somebody else runs; we only look whether it answers."""
 
     def __init__(self, spec: BrokerSpec, *, clock: Clock) -> None:
@@ -205,6 +196,9 @@ class EmbeddedBroker:
             queues=figures.queues,
         )
 
+    def look(self, queue: str) -> QueueLook:
+        return self._server.look(queue)
+
     def purge(self, queue: str) -> int:
         return self._server.purge(queue)
 
@@ -253,6 +247,9 @@ class AutoBroker:
     async def snapshot(self) -> BrokerSnapshot:
         return await self._chosen.snapshot()
 
+    def look(self, queue: str) -> QueueLook | None:
+        return self._chosen.look(queue)
+
     def purge(self, queue: str) -> int:
         return self._chosen.purge(queue)
 
@@ -260,7 +257,7 @@ class AutoBroker:
         return self._chosen.delete(queue)
 
 
-class LocalBroker(_NoQueues):
+class LocalBroker(QueuesElsewhere):
     """A private `rabbitmq-server` node, a child of the stack."""
 
     def __init__(self, spec: BrokerSpec, folder: Path, *, log: Log) -> None:

@@ -16,9 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
-from msctl.errors import BrokerError, MsctlError, TimedOutError
+from msctl.errors import BrokerError, TimedOutError
 from msctl.model import BrokerMode, BrokerSnapshot, State
 from msctl.specs import BrokerSpec
+from msctl.supervisor.elsewhere import QueuesElsewhere
+from msctl.supervisor.output import LineSplitter
 
 IMAGE = "rabbitmq:3-management"
 """What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""
@@ -36,8 +38,11 @@ LAST_LINES = 10
 Log = Callable[[str, str], None]
 
 
-class DockerBroker:
+class DockerBroker(QueuesElsewhere):
     """RabbitMQ in a container on the port of the URL, from `start` to `stop`."""
+
+    place = "in a container"
+    tools = f"RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}"
 
     def __init__(self, spec: BrokerSpec, *, log: Log) -> None:
         self._spec = spec
@@ -100,12 +105,6 @@ class DockerBroker:
             state, reason = State.UNHEALTHY, "the container does not answer"
         return BrokerSnapshot(mode=BrokerMode.DOCKER, state=state, url=redact(self.url), reason=reason)
 
-    def purge(self, queue: str) -> int:
-        raise _not_ours(queue)
-
-    def delete(self, queue: str) -> int:
-        raise _not_ours(queue)
-
     async def _run(self, engine: str) -> None:
         parts = urlsplit(self.url)
         host = "127.0.0.1" if parts.hostname in (None, "localhost") else parts.hostname
@@ -154,10 +153,15 @@ class DockerBroker:
             ) from error
 
     async def _read(self, output: asyncio.StreamReader | None) -> None:
+        lines = LineSplitter()
         while output is not None and (chunk := await output.read(65536)):
-            for line in chunk.decode(errors="replace").splitlines():
-                self._last.append(line)
-                self._log("info", line)
+            self._tell(lines.feed(chunk))
+        self._tell(lines.flush())
+
+    def _tell(self, lines: list[str]) -> None:
+        for line in lines:
+            self._last.append(line)
+            self._log("info", line)
 
 
 async def find_engine() -> str:
@@ -188,10 +192,3 @@ async def _answers(program: str) -> bool:
         process.kill()
         await process.wait()
         return False
-
-
-def _not_ours(queue: str) -> MsctlError:
-    return MsctlError(
-        f"the queue {queue!r} is in a container, so msctl cannot change it",
-        hint=f"use RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}",
-    )

@@ -18,13 +18,13 @@ def check(services: Sequence[ServiceSpec], source: str = "msctl.toml") -> None:
                 near = difflib.get_close_matches(dependency.service, specs, n=1)
                 raise ConfigError(
                     f"{source}: service {spec.name!r} depends on {dependency.service!r}, "
-                    "which the project does not have.",
-                    hint=f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(specs)}.",
+                    "which the project does not have",
+                    hint=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(specs)}",
                 )
     if cycle := find_cycle(services):
         raise ConfigError(
-            f"{source}: services depend on each other in a circle: {' → '.join(cycle)}.",
-            hint="Take one of these out of a depends_on.",
+            f"{source}: services depend on each other in a circle: {' → '.join(cycle)}",
+            hint="take one of these out of a depends_on",
         )
 
 

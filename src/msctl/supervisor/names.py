@@ -31,8 +31,8 @@ def select(names: Sequence[str], known: Sequence[str]) -> list[str]:
 def unknown(name: str, known: Sequence[str]) -> UnknownServiceError:
     """The error for a name that the project does not have."""
     near = difflib.get_close_matches(name, known, n=1)
-    has = f"The project has: {', '.join(known)}." if known else "The project has no services."
+    has = f"the project has: {', '.join(known)}" if known else "the project has no services"
     return UnknownServiceError(
-        f"There is no service {name!r}." if not _GLOB.intersection(name) else f"No service matches {name!r}.",
-        hint=f"Did you mean {near[0]!r}? {has}" if near else has,
+        f"there is no service {name!r}" if not _GLOB.intersection(name) else f"no service matches {name!r}",
+        hint=f"did you mean {near[0]!r}? {has}" if near else has,
     )

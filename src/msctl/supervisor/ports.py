@@ -60,8 +60,8 @@ def bind(address: Address, service: str) -> list[socket.socket]:
         )
     except OSError as error:
         raise MsctlError(
-            f"Service {service!r} cannot listen on {address}: the host name has no address ({error}).",
-            hint="127.0.0.1 and localhost are this machine.",
+            f"service {service!r} cannot listen on {address}: the host name has no address ({error})",
+            hint="127.0.0.1 and localhost are this machine",
         ) from error
     bound: list[socket.socket] = []
     refusal: OSError | None = None
@@ -90,10 +90,10 @@ def bind(address: Address, service: str) -> list[socket.socket]:
     if not bound:
         detail = refusal.strerror if refusal else "no address"
         raise MsctlError(
-            f"Service {service!r} cannot listen on {address}: {detail}.",
-            hint="Ports below 1024 need privileges; choose a higher one."
+            f"service {service!r} cannot listen on {address}: {detail}",
+            hint="ports below 1024 need privileges; choose a higher one"
             if refusal and refusal.errno in (errno.EACCES, errno.EPERM)
-            else "127.0.0.1 and localhost are this machine.",
+            else "127.0.0.1 and localhost are this machine",
         ) from refusal
     return bound
 
@@ -120,15 +120,15 @@ def choose(host: str, key: str, avoid: frozenset[int] = frozenset()) -> int:
         except PortTakenError:
             continue
         return port
-    raise MsctlError(f"No port from {_DYNAMIC.start} to {_DYNAMIC.stop - 1} is free on {host}.")
+    raise MsctlError(f"no port from {_DYNAMIC.start} to {_DYNAMIC.stop - 1} is free on {host}")
 
 
 def taken(address: Address, service: str) -> PortTakenError:
     """The error for an address that something else holds, naming it as far as the system tells."""
     holder = describe_holder(address.port)
     return PortTakenError(
-        f"{address} is taken by {holder}; service {service!r} needs it.",
-        hint=f"Stop that program, or give {service!r} another port in msctl.toml.",
+        f"{address} is taken by {holder}; service {service!r} needs it",
+        hint=f"stop that program, or give {service!r} another port in msctl.toml",
     )
 
 

@@ -32,6 +32,7 @@ from pamqp.common import FieldTable
 from pamqp.exceptions import UnmarshalingException
 
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
+from msctl.supervisor.output import LineSplitter
 
 NODE_NAME = "msctl@localhost"
 """The same for every node: without distribution the name is only that of its data folder."""
@@ -127,13 +128,13 @@ class RabbitNode:
             await self._abandon()
             if isinstance(error, TimeoutError):
                 raise TimedOutError(
-                    f"RabbitMQ was not ready after {settings.start_timeout:g} s.{self._quoted_log()}",
-                    hint="Give it more time on a slow machine, or use the embedded broker.",
+                    f"RabbitMQ was not ready after {settings.start_timeout:g} s{self._quoted_log()}",
+                    hint="give it more time on a slow machine, or use the embedded broker",
                 ) from error
             if isinstance(error, OSError):
                 raise BrokerError(
-                    f"RabbitMQ ({binary}) could not be started in {settings.folder}: {error}.",
-                    hint="Check that the program can be run and that the folder can be written to.",
+                    f"RabbitMQ ({binary}) could not be started in {settings.folder}: {error}",
+                    hint="check that the program can be run and that the folder can be written to",
                 ) from error
             raise
 
@@ -187,8 +188,8 @@ class RabbitNode:
         if self._reader is not None:
             await asyncio.wait({self._reader}, timeout=1.0)
         raise BrokerError(
-            f"RabbitMQ ended ({_describe_exit(process.returncode)}) before it was ready.{self._quoted_log()}",
-            hint="Its own lines above say why; the embedded broker needs no RabbitMQ.",
+            f"RabbitMQ ended ({_describe_exit(process.returncode)}) before it was ready{self._quoted_log()}",
+            hint="its own lines above say why; the embedded broker needs no RabbitMQ",
         )
 
     async def _greet(self, port: int) -> str:
@@ -198,33 +199,30 @@ class RabbitNode:
             self._version = await _handshake(host, port, settings.user, settings.password)
         except _RefusedError as error:
             raise BrokerError(
-                f"RabbitMQ refuses user {settings.user!r}: {error}.",
-                hint=f"Its folder {settings.folder} may have been set up with another password; "
-                "remove the folder to start afresh (queued messages are lost with it).",
+                f"RabbitMQ refuses user {settings.user!r}: {error}",
+                hint=f"its folder {settings.folder} may have been set up with another password; "
+                "remove the folder to start afresh (queued messages are lost with it)",
             ) from error
         shown = f"[{host}]" if ":" in host else host
         return f"amqp://{quote(settings.user, safe='')}:{quote(settings.password, safe='')}@{shown}:{port}/"
 
     def _quoted_log(self) -> str:
-        return "".join(f"\n  {line}" for line in self._last_lines)
+        return ":" + "".join(f"\n  {line}" for line in self._last_lines) if self._last_lines else ""
 
     async def _read_log(self) -> None:
         assert self._process is not None  # noqa: S101 - started by start, after the process
         stream = self._process.stdout
         assert stream is not None  # noqa: S101 - asked for with PIPE
-        rest = b""
+        lines = LineSplitter(_MAX_LINE)
         while chunk := await stream.read(64 * 1024):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._take_line(line)
-            if len(rest) > _MAX_LINE:
-                self._take_line(rest)
-                rest = b""
-        if rest:
-            self._take_line(rest)
+            self._take_lines(lines.feed(chunk))
+        self._take_lines(lines.flush())
 
-    def _take_line(self, raw: bytes) -> None:
-        line = _COLOUR.sub("", raw[:_MAX_LINE].decode(errors="replace")).rstrip()
+    def _take_lines(self, lines: list[str]) -> None:
+        for raw in lines:
+            self._take_line(_COLOUR.sub("", raw).rstrip())
+
+    def _take_line(self, line: str) -> None:
         matched = _LOG_LINE.match(line)
         level, text = (matched["level"], matched["text"]) if matched else ("info", line.strip())
         if text:
@@ -242,9 +240,9 @@ def find_binary() -> Path:
         if os.access(candidate, os.X_OK):
             return candidate
     raise BrokerError(
-        "No rabbitmq-server was found on PATH or where packages put it.",
-        hint="Install it (Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq), "
-        'or set broker.mode = "embedded", which needs nothing.',
+        "no rabbitmq-server was found on PATH or where packages put it",
+        hint="install it (Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq), "
+        'or set broker.mode = "embedded", which needs nothing',
     )
 
 
@@ -318,8 +316,8 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PortTakenError(
-                f"RabbitMQ cannot listen on {host}:{port}: {error.strerror}.",
-                hint="Stop what holds the port, or give the broker's URL another one.",
+                f"RabbitMQ cannot listen on {host}:{port}: {error.strerror}",
+                hint="stop what holds the port, or give the broker's URL another one",
             ) from error
 
 

@@ -106,7 +106,7 @@ class Supervisor:
         what it has begun to itself.
         """
         if self._ending is not None:
-            raise MsctlError("The stack is stopping.", hint="Start it again with: msctl up")
+            raise MsctlError("the stack is stopping", hint="start it again with: msctl up")
         asked = list(names) or [s.spec.name for s in self._services.values() if s.spec.autostart]
         plan = graph.closure(self._project.services, asked) if deps else asked
         begun = [
@@ -168,14 +168,14 @@ class Supervisor:
         """
         for name, count in counts.items():
             if self._services[name].spec.kind is Kind.REMOTE:
-                raise UsageError(f"Service {name!r} runs elsewhere and is not scaled from here.")
+                raise UsageError(f"service {name!r} runs elsewhere and is not scaled from here")
             if specs.runs_here(self._services[name].spec):
                 raise UsageError(
-                    f"Service {name!r} runs inside the stack's own process and cannot be scaled.",
-                    hint=f'Set isolation = "process" under [services.{name}].',
+                    f"service {name!r} runs inside the stack's own process and cannot be scaled",
+                    hint=f'set isolation = "process" under [services.{name}]',
                 )
             if count < 0:
-                raise UsageError(f"{name}={count}: a service cannot have less than 0 instances.")
+                raise UsageError(f"{name}={count}: a service cannot have less than 0 instances")
         await asyncio.gather(*(self._resize(self._services[name], count) for name, count in counts.items()))
         if grown := [name for name, count in counts.items() if count]:
             await self.start(grown)

@@ -77,15 +77,15 @@ def check(project: Project) -> None:
         if spec.replicas > 1 and runs_here(spec):
             raise ConfigError(
                 f"{project.source}: service {spec.name!r} runs inside the stack's own process, "
-                f"of which there is one, and cannot have {spec.replicas} replicas.",
-                hint=f'Set isolation = "process" under [services.{spec.name}].',
+                f"of which there is one, and cannot have {spec.replicas} replicas",
+                hint=f'set isolation = "process" under [services.{spec.name}]',
             )
         try:
             re.compile(spec.ready_log or "")
         except re.error as error:
             raise ConfigError(
-                f"{project.source}: ready_log of service {spec.name!r} is not a regular expression: {error}.",
-                hint="Characters such as ( and [ are written with a backslash before them.",
+                f"{project.source}: ready_log of service {spec.name!r} is not a regular expression: {error}",
+                hint="characters such as ( and [ are written with a backslash before them",
             ) from error
 
 
@@ -105,7 +105,7 @@ def _check_clashes(project: Project) -> None:
             )
             if address.overlaps(other_address) and not on_purpose:
                 raise ConfigError(
-                    f"{project.source}: services {other.name!r} and {spec.name!r} both listen on {address}.",
-                    hint="Give one of them another port; only hosted services may share one, the gateway's.",
+                    f"{project.source}: services {other.name!r} and {spec.name!r} both listen on {address}",
+                    hint="give one of them another port; only hosted services may share one, the gateway's",
                 )
         seen.append((address, spec))

@@ -151,7 +151,7 @@ class Workers:
     def _application(self, spec: ServiceSpec) -> HostedFactory:
         def make(context: ServiceContext) -> HostedApp:
             if spec.app is None:
-                raise MsctlError(f"Service {spec.name!r} has neither an app nor a command.")
+                raise MsctlError(f"service {spec.name!r} has neither an app nor a command")
             return AiohttpApp(spec.app, context, loader=self._loader, logs=self._logs, clock=self._clock)
 
         return make

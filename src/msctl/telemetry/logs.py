@@ -86,12 +86,11 @@ class LogHub:
         """Call `listener` with each line from now on, at once and in order; it must not block."""
         self._listeners.append(listener)
 
-    def tail(self, services: Iterable[str] = (), count: int | None = None) -> list[LogLine]:
-        """The last `count` lines (None: all that is kept) of these services together, oldest first."""
+    def tail(self, services: Iterable[str] = ()) -> list[LogLine]:
+        """What is kept of these services (none: of all) together, oldest first."""
         wanted = set(services)
         rings = [ring for name, ring in self._rings.items() if not wanted or name in wanted]
-        lines = list(heapq.merge(*rings, key=attrgetter("seq")))
-        return lines if count is None else lines[max(0, len(lines) - count) :]
+        return list(heapq.merge(*rings, key=attrgetter("seq")))
 
     def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
         """The lines that `query` asks for; with `follow`, those to come until the caller stops.

@@ -109,12 +109,12 @@ def load(spec: TlsSpec, source: str) -> Identity:
     except (ValueError, IndexError):
         raise ConfigError(
             f"{source}: gateway.tls.cert: {spec.cert} holds no certificate in PEM",
-            hint='It begins with "-----BEGIN CERTIFICATE-----". From DER: openssl x509 -inform der -in CERT',
+            hint='it begins with "-----BEGIN CERTIFICATE-----"; from DER: openssl x509 -inform der -in CERT',
         ) from None
     if b"PRIVATE KEY-----" not in secret:
         raise ConfigError(
             f"{source}: gateway.tls.key: {spec.key} holds no private key in PEM",
-            hint='It has a line such as "-----BEGIN PRIVATE KEY-----".',
+            hint='it has a line such as "-----BEGIN PRIVATE KEY-----"',
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion[f"TLSv{spec.min_version.value.replace('.', '_')}"]
@@ -124,18 +124,18 @@ def load(spec: TlsSpec, source: str) -> Identity:
     except _EncryptedError:
         raise ConfigError(
             f"{source}: gateway.tls.key: {spec.key} is encrypted, and nobody is asked for its passphrase",
-            hint="Keep it without one, readable by you alone: openssl pkey -in KEY -out PLAIN",
+            hint="keep it without one, readable by you alone: openssl pkey -in KEY -out PLAIN",
         ) from None
     except ssl.SSLError as error:
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
             raise ConfigError(
                 f"{source}: gateway.tls.key: {spec.key} is not the key of the certificate {spec.cert}",
-                hint="Name the two files that were made together; the certificate comes first in its file.",
+                hint="name the two files that were made together; the certificate comes first in its file",
             ) from None
         reason = (error.reason or str(error)).replace("_", " ").lower()
         raise ConfigError(
             f"{source}: gateway.tls: {spec.cert} and {spec.key} cannot be used: {reason}",
-            hint="Look at them with: openssl x509 -noout -text -in CERT; openssl pkey -noout -in KEY",
+            hint="look at them with: openssl x509 -noout -text -in CERT; openssl pkey -noout -in KEY",
         ) from None
     return Identity(
         context,

@@ -78,7 +78,7 @@ def names_for(host: str) -> tuple[str, ...]:
         raise ConfigError(
             f"gateway.host: the local authority does not sign for {host}, only for private addresses and for "
             f"names that end in {', '.join(DOMAINS)}",
-            hint="Use a certificate of your own: [gateway.tls] cert and key.",
+            hint="use a certificate of your own: [gateway.tls] cert and key",
         )
     return (*ALWAYS, host)
 

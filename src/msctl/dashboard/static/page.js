@@ -774,6 +774,7 @@ const queues = {
     $('queue-table').hidden = !list || !list.length;
     $('no-queues').hidden = Boolean(list && list.length);
     put($('no-queues'), list ? 'The broker has no queues yet.' : GOOD.has(broker.state) ? 'A broker that runs outside of the stack does not tell its queues. Name one below to publish to it or to look into it.' : 'The broker is away.');
+    put($('peek-how'), broker.mode === 'embedded' ? 'Messages are looked at, never taken.' : 'Messages are taken and put back at once, which marks them as redelivered.');
     const now = snapshot.uptime_s, names = (list || []).map((q) => q.name);
     const flows = snapshot.services.flatMap((s) => s.messages.map((m) => m.queue));
     const known = [...new Set([...names, ...flows])].slice(0, 200).join('\n');

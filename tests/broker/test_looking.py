@@ -1,0 +1,231 @@
+"""Looking at a queue shows what waits, in the order in which it would go out, and changes nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from msctl.broker.consumers import Consumer
+from msctl.broker.looking import look
+from msctl.broker.messages import Message, ReadyMessages
+from msctl.broker.properties import CONTENT_TYPE, PRIORITY, join, with_headers
+from msctl.broker.queues import Ledger, Queue
+from msctl.broker.tables import Table
+from msctl.broker.vhost import VirtualHost
+from msctl.broker.wire import route_of, shortstr
+from msctl.model import PEEK_BODY, PEEK_BYTES, PEEK_HEADER, PEEK_HEADERS, PEEK_MESSAGES, PeekedMessage
+from tests.support.clock import FakeClock
+
+PLAIN = join({})
+
+
+class Channel:
+    """A consumer's channel that takes messages or does not."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.got: list[tuple[bytes, bool]] = []
+
+    def accepts(self, _consumer: Consumer) -> bool:
+        return self.ready
+
+    def deliver(self, _consumer: Consumer, _number: int, message: Message, redelivered: bool) -> None:
+        self.got.append((message[2], redelivered))
+
+    def cancelled(self, _consumer: Consumer) -> None:
+        raise AssertionError("nothing is cancelled here")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def vhost(clock: FakeClock) -> VirtualHost:
+    return VirtualHost("/", clock, Ledger())
+
+
+def declare(vhost: VirtualHost, **arguments: int) -> Queue:
+    table: Table = {f"x-{key.replace('_', '-')}".encode(): ("I", value) for key, value in arguments.items()}
+    return vhost.declare_queue("q", None, durable=False, exclusive=False, auto_delete=False, arguments=table)
+
+
+def put(
+    queue: Queue, *texts: bytes, ttl: int | None = None, properties: bytes = PLAIN, priority: int = 0
+) -> None:
+    for text in texts:
+        queue.publish(route_of("", queue.name), properties, text, ttl, priority)
+
+
+def shown(queue: Queue) -> list[PeekedMessage]:
+    return [message for _, message in look(queue)]
+
+
+def bodies(queue: Queue) -> list[str]:
+    return [message.body for message in shown(queue)]
+
+
+def everything(part: object) -> dict[str, Any]:
+    """All that a queue, its messages and its ledger remember."""
+    found: dict[str, Any] = {}
+    for name in part.__slots__:  # type: ignore[attr-defined]  # the broker's classes have slots
+        value = getattr(part, name)
+        if name == "ready":
+            levels = [(list(level.fresh), list(level.returned)) for level in value._levels]
+            found[name] = (levels, value.count, value.bytes)
+        else:
+            found[name] = list(value) if isinstance(value, list) else value
+    return found
+
+
+def test_nothing_of_the_queue_changes(vhost: VirtualHost, clock: FakeClock) -> None:
+    queue = declare(vhost, expires=60_000, max_priority=3)
+    channel = Channel()
+    queue.add_consumer(Consumer("tag", queue, channel, prefetch=1))
+    put(queue, b"one", b"two", ttl=5000)
+    put(queue, b"first", priority=2)
+    taken = queue.get(no_ack=False)
+    assert taken is not None
+    queue.requeue([taken[:2]])
+    clock.set(1.0)
+    before = everything(queue), everything(vhost.ledger), vhost.next_reminder()
+    assert bodies(queue) == ["first", "one", "two"]
+    assert (everything(queue), everything(vhost.ledger), vhost.next_reminder()) == before
+
+
+def test_what_is_delivered_after_a_look_was_never_out(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    put(queue, b"one", b"two")
+    look(queue)
+    channel = Channel()
+    channel.ready = True
+    queue.add_consumer(Consumer("tag", queue, channel))
+    queue.pump(10)
+    assert channel.got == [(b"one", False), (b"two", False)]
+
+
+def test_what_came_back_is_shown_at_its_place_and_as_redelivered(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    put(queue, *[b"%d" % number for number in range(9)])
+    taken = [queue.get(no_ack=False) for _ in range(7)]
+    marks = {message.body: mark for mark, message in look(queue)}
+    out = [one[:2] for one in taken if one is not None]
+    queue.requeue([out[number] for number in (5, 0, 3, 1, 6, 4, 2)])
+    found = look(queue)
+    assert [message.body for _, message in found] == [str(number) for number in range(9)]
+    assert [message.redelivered for _, message in found] == [True] * 7 + [False] * 2
+    assert {message.body: mark for mark, message in found}.items() >= marks.items()
+
+
+def test_what_is_out_is_not_shown(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    put(queue, b"out", b"in")
+    queue.get(no_ack=False)
+    assert bodies(queue) == ["in"]
+
+
+def test_what_has_expired_is_not_shown_and_not_dropped_by_looking(
+    vhost: VirtualHost, clock: FakeClock
+) -> None:
+    queue = declare(vhost)
+    put(queue, b"old", ttl=10)
+    put(queue, b"new")
+    clock.set(0.011)
+    assert bodies(queue) == ["new"]
+    assert queue.ready.count == 2
+
+
+def test_a_look_is_bounded_in_messages_and_bytes(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    put(queue, *[b"x"] * (PEEK_MESSAGES + 5))
+    assert len(look(queue)) == PEEK_MESSAGES
+    queue.purge()
+    put(queue, *[b"x" * PEEK_BODY * 2] * PEEK_MESSAGES)
+    assert len(look(queue)) == PEEK_BYTES // (PEEK_BODY + len(PLAIN))
+    assert {(len(message.body), message.size) for message in shown(queue)} == {(PEEK_BODY, 2 * PEEK_BODY)}
+
+
+def test_a_message_larger_than_a_look_is_shown_all_the_same(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.broker.looking.PEEK_BYTES", 1)
+    queue = declare(vhost)
+    put(queue, b"large", b"next")
+    assert bodies(queue) == ["large"]
+
+
+def test_messages_that_differ_in_anything_have_marks_of_their_own(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    put(queue, b"x", b"x", b"y", b"x" * (PEEK_BODY + 1), b"x" * (PEEK_BODY + 2))
+    put(queue, b"x", properties=join({PRIORITY: b"\x01"}))
+    queue.publish(route_of("amq.fanout", "q"), PLAIN, b"x")
+    marks = [mark for mark, _ in look(queue)]
+    assert marks[0] == marks[1]
+    assert len(set(marks)) == len(marks) - 1
+
+
+def test_properties_are_shown_as_a_client_would_print_them(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    headers: Table = {
+        b"text": ("S", b"caf\xc3\xa9"),
+        b"bytes": ("S", b"\xff"),
+        b"number": ("l", -3),
+        b"yes": ("t", True),
+        b"nothing": ("V", None),
+        b"price": ("D", (2, 314)),
+        b"when": ("T", 1_700_000_000),
+        b"never": ("T", 2**64 - 1),
+        b"nested": ("F", {b"list": ("A", [("I", 1), ("S", b"two")])}),
+        b"long": ("S", b"x" * 1000),
+    }
+    properties = join(with_headers({CONTENT_TYPE: shortstr("text/x-test")}, headers))
+    queue.publish(route_of("amq.topic", "a.b\udcff"), properties, b"\xffbody")
+    (message,) = shown(queue)
+    assert message == PeekedMessage(
+        body="\\xffbody",
+        size=5,
+        exchange="amq.topic",
+        routing_key="a.b\\xff",
+        content_type="text/x-test",
+        headers={
+            "text": "café",
+            "bytes": "\\xff",
+            "number": "-3",
+            "yes": "True",
+            "nothing": "None",
+            "price": str(Decimal("3.14")),
+            "when": "2023-11-14 22:13:20+00:00",
+            "never": str(2**64 - 1),
+            "nested": "{'list': [1, 'two']}",
+            "long": "x" * PEEK_HEADER,
+        },
+    )
+
+
+def test_only_the_first_headers_are_shown(vhost: VirtualHost) -> None:
+    queue = declare(vhost)
+    many: Table = {b"h%d" % number: ("I", number) for number in range(PEEK_HEADERS + 1)}
+    put(queue, b"x", properties=join(with_headers({}, many)))
+    (message,) = shown(queue)
+    assert list(message.headers) == [f"h{number}" for number in range(PEEK_HEADERS)]
+
+
+def test_the_first_of_many_that_came_back_are_found_without_sorting_them_all() -> None:
+    ready = ReadyMessages()
+    compared = 0
+
+    class Number(int):
+        def __lt__(self, other: int) -> bool:
+            nonlocal compared
+            compared += 1
+            return int(self) < int(other)
+
+    for number in reversed(range(10_000)):
+        ready.give_back(Number(number), (b"", b"", b"%d" % number, None), 0)
+    compared = 0
+    waiting = ready.waiting()
+    assert [int(next(waiting)[0][2]) for _ in range(100)] == list(range(100))
+    assert compared < 5000
