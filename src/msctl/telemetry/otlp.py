@@ -1,8 +1,9 @@
 """Sends spans to a collector: OTLP over HTTP in its JSON form, configured as OpenTelemetry's own SDKs are.
 
 OTEL_EXPORTER_OTLP_ENDPOINT (to which /v1/traces is added) or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says
-where, OTEL_EXPORTER_OTLP_HEADERS what to send along. A collector that is away costs spans, never
-memory or requests: at most `MAX_WAITING` wait for it.
+where, OTEL_EXPORTER_OTLP_HEADERS or OTEL_EXPORTER_OTLP_TRACES_HEADERS what to send along. A collector
+that is away costs spans, never memory or requests: at most `MAX_WAITING` wait for it, and of what other
+programs sent, `MAX_FORWARDED` bytes.
 """
 
 from __future__ import annotations
@@ -24,13 +25,20 @@ from msctl.telemetry.tracing import Ended
 log = logging.getLogger("msctl.otlp")
 
 MAX_WAITING = 4096
+MAX_FORWARDED = 16 * 1024 * 1024
 BATCH = 512
 EVERY_S = 2.0
 TIMEOUT_S = 10.0
 LAST_TIMEOUT_S = 2.0
 """For what is left when the stack ends."""
 
-_KINDS = {SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.PRODUCER: 4, SpanKind.CONSUMER: 5}
+_KINDS = {
+    SpanKind.INTERNAL: 1,
+    SpanKind.SERVER: 2,
+    SpanKind.CLIENT: 3,
+    SpanKind.PRODUCER: 4,
+    SpanKind.CONSUMER: 5,
+}
 _ERROR = 2
 _LATER = frozenset({429, 502, 503, 504})
 
@@ -40,9 +48,11 @@ class Exporter:
 
     def __init__(self, endpoint: str, headers: Mapping[str, str], namespace: str) -> None:
         self._endpoint = endpoint
-        self._headers = {"Content-Type": "application/json", **headers}
+        self._headers = headers
         self._namespace = namespace
         self._waiting: deque[Ended] = deque(maxlen=MAX_WAITING)
+        self._forwarded: deque[tuple[bytes, str]] = deque()
+        self._forwarded_size = 0
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._ailing = False
@@ -56,7 +66,8 @@ class Exporter:
         switched_off = env.get("OTEL_SDK_DISABLED", "").lower() == "true"
         if not endpoint or switched_off or env.get("OTEL_TRACES_EXPORTER") == "none":
             return None
-        pairs = (pair.partition("=") for pair in env.get("OTEL_EXPORTER_OTLP_HEADERS", "").split(","))
+        headers = env.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or env.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+        pairs = (pair.partition("=") for pair in headers.split(","))
         return cls(
             endpoint,
             {name.strip(): unquote(value.strip()) for name, found, value in pairs if found},
@@ -68,6 +79,13 @@ class Exporter:
         self._waiting.append(span)
         if len(self._waiting) >= BATCH:
             self._full.set()
+
+    def forward(self, body: bytes, content_type: str) -> None:
+        """Have a request of another program sent as it came; never blocks, the oldest make room."""
+        self._forwarded.append((body, content_type))
+        self._forwarded_size += len(body)
+        while self._forwarded_size > MAX_FORWARDED:
+            self._forwarded_size -= len(self._forwarded.popleft()[0])
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="otlp-exporter")
@@ -81,8 +99,12 @@ class Exporter:
         self._task = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_TIMEOUT_S), aiohttp.ClientSession() as session:
-                while self._waiting and await self._send(session):
+                while self._pending and await self._send(session):
                     pass
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._waiting or self._forwarded)
 
     async def _run(self) -> None:
         async with aiohttp.ClientSession() as session:
@@ -91,31 +113,47 @@ class Exporter:
                     async with asyncio.timeout(EVERY_S):
                         await self._full.wait()
                 self._full.clear()
-                while self._waiting:
+                while self._pending:
                     if not await self._send(session):
                         await asyncio.sleep(EVERY_S)
                         break
 
     async def _send(self, session: aiohttp.ClientSession) -> bool:
         """Send one batch; whether the collector dealt with it. What it can take later stays."""
+        if not self._waiting:
+            return await self._send_on(session)
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        body = msgspec.json.encode(document(batch, self._namespace))
+        dealt_with = False
+        try:
+            body = msgspec.json.encode(document(batch, self._namespace))
+            dealt_with = await self._post(session, body, "application/json")
+        finally:
+            if not dealt_with:
+                self._put_back(batch)
+        return dealt_with
+
+    async def _send_on(self, session: aiohttp.ClientSession) -> bool:
+        """Send the oldest request of another program, as `_send` does."""
+        first = self._forwarded[0]
+        dealt_with = await self._post(session, *first)
+        # While it was under way, it may have had to make room.
+        if dealt_with and self._forwarded and self._forwarded[0] is first:
+            self._forwarded.popleft()
+            self._forwarded_size -= len(first[0])
+        return dealt_with
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes, content_type: str) -> bool:
         try:
             async with session.post(
                 self._endpoint,
                 data=body,
-                headers=self._headers,
+                headers={"Content-Type": content_type, **self._headers},
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             ) as response:
                 problem = f"it answered {response.status}" if response.status >= 400 else ""
                 again = response.status in _LATER
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             problem, again = str(error) or type(error).__name__, True
-        except asyncio.CancelledError:
-            self._put_back(batch)
-            raise
-        if again:
-            self._put_back(batch)
         self._tell(problem)
         return not again
 
