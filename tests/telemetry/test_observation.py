@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
+import pytest
 from tests.support.clock import FakeClock
+from tests.telemetry.test_otlp import Collector, serve
 
 from msctl.model import BrokerMode, BrokerSnapshot, Snapshot, State
 from msctl.specs import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
+from msctl.telemetry import otlp
 from msctl.telemetry.logs import LogHub
 from msctl.telemetry.observation import Observation
 
@@ -36,3 +40,25 @@ async def test_limits_of_new_routes_begin_at_zero_and_old_ones_stay() -> None:
     lines = (await observation.page(""))[0].decode().splitlines()
     assert 'msctl_gateway_ratelimited_total{http_route="/old"} 1.0' in lines
     assert 'msctl_gateway_ratelimited_total{http_route="/new"} 0.0' in lines
+
+
+async def test_spans_reach_the_collector_though_nobody_looks_at_them_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector()
+    server = await serve(collector)
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": str(server.make_url(""))}
+    observation = Observation(PROJECT, LogHub(FakeClock()), env, snapshot=snapshot, targets=tuple)
+    observation.start()
+
+    async def ask(path: str) -> None:
+        observation.requests.request_started("GET", path, ())
+        observation.requests.request_finished("a", path, "GET", 200, 0.001)
+
+    await asyncio.create_task(ask("/one"))
+    assert [span["name"] for span in await collector.spans()] == ["GET /one"]
+    await asyncio.create_task(ask("/two"))
+    await observation.stop()
+    assert [span["name"] for span in await collector.spans()] == ["GET /two"]
+    await server.close()

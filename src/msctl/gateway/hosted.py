@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 import weakref
+from email.utils import formatdate
 from typing import Any, cast
 
 from aiohttp import WSCloseCode, web
@@ -28,7 +30,6 @@ from msctl.gateway.downstream import (
     Downstream,
     MemoryDownstream,
     edited,
-    http_date,
 )
 from msctl.gateway.headers import Fields, text
 from msctl.gateway.problems import Problem, ProblemError
@@ -44,7 +45,7 @@ MAX_REMEMBERED = 1024
 """Bytes of a head that is worth remembering."""
 _heads: dict[tuple[object, ...], bytes] = {}
 """Services answer with the same heads again and again: each is checked and put together once."""
-_clock_lines = (b"", b"")
+_stamp = (0, b"")
 _PASSING = frozenset(
     {"Content-Type", "Last-Modified", "ETag", "Cache-Control", "Location", "Vary", "Expires"}
 )
@@ -339,11 +340,13 @@ def _refuse_control_characters(response: web.StreamResponse) -> None:
 
 
 def _date_and_server() -> bytes:
-    global _clock_lines
-    date = http_date()
-    if _clock_lines[0] is not date:
-        _clock_lines = (date, b"Date: %b\r\nServer: %b\r\n" % (date, SERVER_SOFTWARE.encode()))
-    return _clock_lines[1]
+    """The two lines that a server adds, made once a second."""
+    global _stamp
+    second = int(time.time())
+    if second != _stamp[0]:
+        date = formatdate(second, usegmt=True)
+        _stamp = second, f"Date: {date}\r\nServer: {SERVER_SOFTWARE}\r\n".encode()
+    return _stamp[1]
 
 
 def _check(response: object, request: HostedRequest, *, started: bool) -> None:

@@ -51,6 +51,8 @@ class Observation:
         )
         self.metrics = Metrics(loop_lag=self._watch.lag)
         self.requests = Requests(self.metrics, self.tracer, logs, page=self._page_of)
+        if self._exporter is not None:
+            self._exporter.settle = self.requests.settle
         self.reconfigure(project)
 
     def reconfigure(self, project: Project) -> None:

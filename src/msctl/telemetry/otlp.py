@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import unquote
 
 import aiohttp
@@ -56,6 +56,8 @@ class Exporter:
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._ailing = False
+        self.settle: Callable[[], None] = lambda: None
+        """Called before anything is sent: lets spans in that have been put off."""
 
     @classmethod
     def of(cls, env: Mapping[str, str], namespace: str) -> Exporter | None:
@@ -97,6 +99,7 @@ class Exporter:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        self.settle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_TIMEOUT_S), aiohttp.ClientSession() as session:
                 while self._pending and await self._send(session):
@@ -113,6 +116,7 @@ class Exporter:
                     async with asyncio.timeout(EVERY_S):
                         await self._full.wait()
                 self._full.clear()
+                self.settle()
                 while self._pending:
                     if not await self._send(session):
                         await asyncio.sleep(EVERY_S)

@@ -1,7 +1,7 @@
 """Around every request that this process takes: its trace, its measures, its line in the access log.
 
-`Requests` wraps the handler that a listener or the gateway would call. It knows aiohttp's requests,
-and nothing of listeners, of the gateway's rules or of how services run.
+`Requests` wraps what a service's own listener calls, and is told by the gateway of what passes there. It
+knows aiohttp's requests, and nothing of listeners, of the gateway's rules or of how services run.
 """
 
 from __future__ import annotations
