@@ -53,11 +53,11 @@ class Instrumented(BaseHTTPRequestHandler):
             "name": "GET /any", "kind": 2, "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 10**6),
             "attributes": [{"key": "http.response.status_code", "value": {"intValue": "200"}}],
         }
-        name, _, token = os.environ["OTEL_EXPORTER_OTLP_TRACES_HEADERS"].partition("=")
+        pairs = os.environ["OTEL_EXPORTER_OTLP_TRACES_HEADERS"].split(",")
         urllib.request.urlopen(urllib.request.Request(
             os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"],
             json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode(),
-            {"Content-Type": "application/json", name: token},
+            {"Content-Type": "application/json", **dict(pair.split("=") for pair in pairs)},
         )).read()
 
     def log_message(self, *_):
@@ -110,7 +110,7 @@ def collector() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -2,8 +2,10 @@
 
 OTEL_EXPORTER_OTLP_ENDPOINT (to which /v1/traces is added) or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says
 where, OTEL_EXPORTER_OTLP_HEADERS or OTEL_EXPORTER_OTLP_TRACES_HEADERS what to send along. A collector
-that is away costs spans, never memory or requests: at most `MAX_WAITING` wait for it, and of what other
-programs sent, `MAX_FORWARDED` bytes.
+that is away costs spans, never memory or requests: not many more than `MAX_WAITING` wait for it, and of
+what other programs sent, `MAX_FORWARDED` bytes.
+
+In a child of a stack, the collector is the stack (see receiver.py).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import msgspec
 
 from msctl import __version__
 from msctl.model import Span, SpanKind
+from msctl.telemetry.backlog import Backlog
 from msctl.telemetry.tracing import Ended
 
 log = logging.getLogger("msctl.otlp")
@@ -31,6 +34,9 @@ EVERY_S = 2.0
 TIMEOUT_S = 10.0
 LAST_TIMEOUT_S = 2.0
 """For what is left when the stack ends."""
+LATEST_HEADER = "x-msctl-latest"
+"""Among the headers to send along: only so many of the latest spans are wanted each time, besides errors
+and slow ones. To a stack that keeps no more than that, a busy child would send the others in vain."""
 
 _KINDS = {
     SpanKind.INTERNAL: 1,
@@ -47,10 +53,12 @@ class Exporter:
     """Takes spans in and sends them in batches, from `start` to `stop`."""
 
     def __init__(self, endpoint: str, headers: Mapping[str, str], namespace: str) -> None:
+        latest = headers.get(LATEST_HEADER, "")
+        self._eager = not (latest.isascii() and latest.isdigit())
         self._endpoint = endpoint
         self._headers = headers
         self._namespace = namespace
-        self._waiting: deque[Ended] = deque(maxlen=MAX_WAITING)
+        self._waiting = Backlog(MAX_WAITING if self._eager else min(MAX_WAITING, int(latest)))
         self._forwarded: deque[tuple[bytes, str]] = deque()
         self._forwarded_size = 0
         self._full = asyncio.Event()
@@ -78,8 +86,8 @@ class Exporter:
 
     def take(self, span: Ended) -> None:
         """Have a span sent; never blocks, and the oldest that wait make room."""
-        self._waiting.append(span)
-        if len(self._waiting) >= BATCH:
+        self._waiting.add(span)
+        if self._eager and len(self._waiting) >= BATCH:
             self._full.set()
 
     def forward(self, body: bytes, content_type: str) -> None:
@@ -107,7 +115,7 @@ class Exporter:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._waiting or self._forwarded)
+        return len(self._waiting) > 0 or bool(self._forwarded)
 
     async def _run(self) -> None:
         async with aiohttp.ClientSession() as session:
@@ -124,16 +132,16 @@ class Exporter:
 
     async def _send(self, session: aiohttp.ClientSession) -> bool:
         """Send one batch; whether the collector dealt with it. What it can take later stays."""
-        if not self._waiting:
+        if len(self._waiting) == 0:
             return await self._send_on(session)
-        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        batch = self._waiting.take(BATCH)
         dealt_with = False
         try:
             body = msgspec.json.encode(document(batch, self._namespace))
             dealt_with = await self._post(session, body, "application/json")
         finally:
             if not dealt_with:
-                self._put_back(batch)
+                self._waiting.put_back(batch)
         return dealt_with
 
     async def _send_on(self, session: aiohttp.ClientSession) -> bool:
@@ -160,11 +168,6 @@ class Exporter:
             problem, again = str(error) or type(error).__name__, True
         self._tell(problem)
         return not again
-
-    def _put_back(self, batch: list[Ended]) -> None:
-        """As much of it as there is room for, the newest first."""
-        room = MAX_WAITING - len(self._waiting)
-        self._waiting.extendleft(reversed(batch[-room:] if room else []))
 
     def _tell(self, problem: str) -> None:
         """Once when it begins, once when it is over."""

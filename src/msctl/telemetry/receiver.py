@@ -18,6 +18,7 @@ from aiohttp import web
 
 from msctl.specs import ServiceSpec
 from msctl.telemetry.incoming import MAX_SPANS, Incoming, MalformedSpansError, Origin, ended, from_json
+from msctl.telemetry.otlp import LATEST_HEADER
 from msctl.telemetry.protobuf import from_protobuf
 from msctl.telemetry.tracing import Ended
 
@@ -30,6 +31,8 @@ MAX_BODY = 4 * 1024 * 1024
 MAX_AT_ONCE = 8
 """Requests whose bodies are read or taken apart at a time."""
 BODY_TIMEOUT_S = 10.0
+LATEST = 512
+"""Spans that a child of ours under load sends every two seconds, where no collector wants them all."""
 STEP = 32
 """Spans that are taken apart before the loop is given to others: about a millisecond's work."""
 
@@ -87,11 +90,14 @@ class Receiver:
         """What tells a child of this service where its spans go; nothing where that is not for us to say."""
         if self._url is None or _own_way(spec.env) or _by_grpc(inherited):
             return {}
+        headers = f"{HEADER}={self._token(Origin(spec.name, instance))}"
+        if self._forward is None:
+            headers += f",{LATEST_HEADER}={LATEST}"
         found = {
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": self._url,
             # Programs that speak JSON only do so whatever this says, and many SDKs refuse to be told to.
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"{HEADER}={self._token(Origin(spec.name, instance))}",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": headers,
             "OTEL_SERVICE_NAME": spec.name,
         }
         if "OTEL_RESOURCE_ATTRIBUTES" not in inherited:
