@@ -15,6 +15,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
 from urllib.parse import unquote
 
 import aiohttp
@@ -62,6 +63,7 @@ class Exporter:
         self._forwarded: deque[tuple[bytes, str]] = deque()
         self._forwarded_size = 0
         self._full = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._ailing = False
         self.settle: Callable[[], None] = lambda: None
@@ -102,16 +104,21 @@ class Exporter:
 
     async def stop(self) -> None:
         """Send what is left, if the collector takes it at once."""
-        if self._task is None:
+        task, self._task = self._task, None
+        if task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
-        self.settle()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_TIMEOUT_S), aiohttp.ClientSession() as session:
-                while self._pending and await self._send(session):
-                    pass
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_TIMEOUT_S):
+                    async with self._sending:  # what is under way would be sent again, were it cut off
+                        task.cancel()
+                    self.settle()
+                    async with aiohttp.ClientSession() as session:
+                        while self._pending and await self._send(session):
+                            pass
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     @property
     def _pending(self) -> bool:
@@ -126,7 +133,9 @@ class Exporter:
                 self._full.clear()
                 self.settle()
                 while self._pending:
-                    if not await self._send(session):
+                    async with self._sending:
+                        dealt_with = await self._send(session)
+                    if not dealt_with:
                         await asyncio.sleep(EVERY_S)
                         break
 
@@ -158,7 +167,7 @@ class Exporter:
         try:
             async with session.post(
                 self._endpoint,
-                data=body,
+                data=BytesIO(body),  # as bytes, aiohttp warns of a large one
                 headers={"Content-Type": content_type, **self._headers},
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             ) as response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
@@ -41,6 +42,8 @@ PROTOBUF = "application/x-protobuf"
 _FORMS: Mapping[str, Callable[[bytes], Iterator[Incoming]]] = {JSON: from_json, PROTOBUF: from_protobuf}
 _TAKEN = {JSON: b"{}", PROTOBUF: b""}
 """An ExportTraceServiceResponse with nothing to complain of."""
+_GZIP = 31
+"""zlib's window bits for gzip's format."""
 
 Forward = Callable[[bytes, str], None]
 """Sends a body of this content type on to the user's collector."""
@@ -69,7 +72,8 @@ class Receiver:
             return
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post(PATH, self._take)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        # aiohttp logs a traceback for each body that does not decompress, so that is done here.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
         await runner.setup()
         try:
             await web.TCPSite(runner, HOST, 0).start()
@@ -119,16 +123,23 @@ class Receiver:
         form = request.content_type
         if form not in _FORMS:
             return self._refuse(origin, 415, f"spans are taken as {JSON} or {PROTOBUF}, not as {form}")
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("identity", "gzip"):
+            return self._refuse(origin, 415, f"spans are taken as they are or with gzip, not with {encoding}")
         if self._busy >= MAX_AT_ONCE:
             return _refusal(503, f"{MAX_AT_ONCE} requests are being taken already; try again")
         self._busy += 1
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await request.read()
+            if encoding == "gzip":
+                body = _decompressed(body)
             spans = await _read(body, form, origin)
         except MalformedSpansError as error:
             return self._refuse(origin, 400, str(error))
-        except web.HTTPRequestEntityTooLarge:
+        except web.RequestPayloadError:
+            return self._refuse(origin, 400, "the body's framing is broken")
+        except (web.HTTPRequestEntityTooLarge, _TooLargeError):
             return self._refuse(origin, 413, f"a request of more than {MAX_BODY} bytes; send smaller batches")
         except TimeoutError:
             return self._refuse(origin, 408, f"the body did not come within {BODY_TIMEOUT_S:g} s")
@@ -173,6 +184,24 @@ async def _read(body: bytes, form: str, origin: Origin) -> list[Ended]:
             raise MalformedSpansError(f"a request of more than {MAX_SPANS} spans; send smaller batches")
         if len(found) % STEP == 0:
             await asyncio.sleep(0)
+    return found
+
+
+class _TooLargeError(Exception):
+    """A body that decompresses to more than is taken."""
+
+
+def _decompressed(body: bytes) -> bytes:
+    """Raises MalformedSpansError and _TooLargeError."""
+    inflate = zlib.decompressobj(wbits=_GZIP)
+    try:
+        found = inflate.decompress(body, MAX_BODY + 1)
+    except zlib.error as error:
+        raise MalformedSpansError(f"the body is not gzip: {error}") from error
+    if len(found) > MAX_BODY:
+        raise _TooLargeError
+    if not inflate.eof:
+        raise MalformedSpansError("the body is not gzip: it is cut off")
     return found
 
 
