@@ -260,6 +260,8 @@ class SpanKind(StrEnum):
     CLIENT = "client"
     PRODUCER = "producer"
     CONSUMER = "consumer"
+    INTERNAL = "internal"
+    """Neither: work within a program, of which only those that run on their own tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from msctl.supervisor.brokers import make_broker
 from msctl.supervisor.ledger import end_leftovers
 from msctl.supervisor.names import select
 from msctl.supervisor.runner import Supervisor
+from msctl.supervisor.specs import runs_here
 from msctl.telemetry.broadcast import Broadcast
 from msctl.telemetry.logs import STACK, LogHub
 from msctl.telemetry.observation import Observation
@@ -112,6 +113,7 @@ class Stack:
             instrument=self._observation.requests,
             server=GatewayServer,
             tls=lambda: self._tls.context,
+            child_env=self._observation.receiver.environment,
         )
         self._dashboard = (
             Dashboard(
@@ -142,6 +144,7 @@ class Stack:
         self._supervisor.reserve(self._chosen)
         self._write_record()
         self._observation.start()
+        await self._receive_spans(self._project)
         await self._control.start()
         await self._open_dashboard()
 
@@ -271,6 +274,7 @@ class Stack:
                 self._build_gateway(new)  # only to hear what is wrong, before anything is done
             plan = self._supervisor.prepare(new, changes)
             renewed = self._tls.use(identity)
+            await self._receive_spans(new)
             gateway, self._project = self._gateway, new
             failed = await self._supervisor.apply(plan)
             self._project = without(old, new, failed)
@@ -403,6 +407,15 @@ class Stack:
             environ=rules.environ,
             observer=self._observation.requests,
         )
+
+    async def _receive_spans(self, project: Project) -> None:
+        """Listen for the spans of services in processes of their own, if there are any."""
+        if all(spec.kind is Kind.REMOTE or runs_here(spec) for spec in project.services):
+            return
+        try:
+            await self._observation.receiver.start()
+        except OSError as error:
+            log.warning("traces show no spans of services in processes of their own: %s", error)
 
     async def _open_dashboard(self) -> None:
         """Serve the page; a port that is taken costs the page, not the stack."""

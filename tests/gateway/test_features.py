@@ -529,6 +529,10 @@ class Recorder:
     def attempt_started(self, method: str, target: str) -> None:
         self.told.append(("attempt started", method, target))
 
+    def attempt_leaves(self) -> str:
+        self.told.append(("attempt leaves",))
+        return ""
+
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         self.told.append(("attempt", service, instance, status))
 
@@ -557,8 +561,10 @@ async def test_an_observer_is_told_what_happens() -> None:
     assert observer.told == [
         ("started", "GET", "/x/1"),
         ("ready", "x", "x-1", True),
+        ("attempt leaves",),
         ("attempt", "x", "x-1", None),
         ("retried", "x", "connection_refused"),
+        ("attempt leaves",),
         ("breaker", "x", "x-1", BreakerState.OPEN),
         ("attempt", "x", "x-1", None),
         ("finished", "x", "/x", "GET", 502),

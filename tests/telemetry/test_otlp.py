@@ -43,9 +43,13 @@ class Collector:
         self.got.put_nowait((json.loads(await request.read()), dict(request.headers)))
         return web.Response(status=status)
 
-    async def spans(self) -> list[dict[str, Any]]:
+    async def body(self) -> dict[str, Any]:
         async with asyncio.timeout(20):
             body, _ = await self.got.get()
+        return body
+
+    async def spans(self) -> list[dict[str, Any]]:
+        body = await self.body()
         return [
             span
             for resource in body["resourceSpans"]
@@ -184,5 +188,68 @@ async def test_a_collector_that_is_away_costs_no_memory(monkeypatch: pytest.Monk
         sender.take(SPAN._replace(name=str(number)))
     await asyncio.sleep(0.05)
     assert len(sender._waiting) <= otlp.MAX_WAITING
-    assert sender._waiting[-1].name == str(otlp.MAX_WAITING * 2 - 1)
+    *_, newest = sender._waiting.take(otlp.MAX_WAITING * 2)
+    assert newest.name == str(otlp.MAX_WAITING * 2 - 1)
     await sender.stop()
+
+
+async def test_headers_for_traces_alone_go_before_those_for_all() -> None:
+    collector = Collector()
+    server = await serve(collector)
+    sender = exporter(
+        server, OTEL_EXPORTER_OTLP_HEADERS="x-key=all", OTEL_EXPORTER_OTLP_TRACES_HEADERS="x-key=traces"
+    )
+    sender.start()
+    sender.take(SPAN)
+    await sender.stop()
+    await server.close()
+    _, headers = collector.got.get_nowait()
+    assert headers["x-key"] == "traces"
+
+
+async def test_what_other_programs_sent_goes_on_as_it_came_until_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector(503)
+    server = await serve(collector)
+    sender = exporter(server)
+    sender.start()
+    sender.forward(b'{"first": 1}', "application/json")
+    sender.forward(b'{"second": 2}', "application/x-protobuf")
+    for expected in ({"first": 1}, {"first": 1}, {"second": 2}):
+        async with asyncio.timeout(20):
+            body, headers = await collector.got.get()
+        assert body == expected
+    assert headers["Content-Type"] == "application/x-protobuf"
+    await sender.stop()
+    await server.close()
+    assert collector.got.empty()
+
+
+async def test_what_other_programs_sent_is_bounded_in_bytes() -> None:
+    collector = Collector()
+    server = await serve(collector)
+    sender = exporter(server)
+    quarter = b" " * (otlp.MAX_FORWARDED // 4)
+    for number in range(9):
+        sender.forward(b"%d" % number + quarter, "application/json")
+    sender.start()
+    await sender.stop()
+    await server.close()
+    got: list[Any] = [collector.got.get_nowait()[0] for _ in range(collector.got.qsize())]
+    assert got == [6, 7, 8]
+
+
+async def test_where_only_the_latest_are_wanted_a_busy_process_sends_no_others() -> None:
+    collector = Collector()
+    server = await serve(collector)
+    sender = exporter(server, OTEL_EXPORTER_OTLP_HEADERS=f"{otlp.LATEST_HEADER}=3")
+    sender.start()
+    for number in range(otlp.BATCH * 3):
+        sender.take(SPAN._replace(name=str(number), error=number == 1, duration_s=0.001))
+    await asyncio.sleep(0)  # what is eager would begin to send now
+    assert collector.got.empty()
+    await sender.stop()
+    await server.close()
+    assert [span["name"] for span in await collector.spans()] == ["1", "1533", "1534", "1535"]

@@ -210,11 +210,15 @@ async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consume
     )
 
 
-async def test_attempts_have_spans_below_that_of_the_request(bench: Bench) -> None:
+async def test_attempts_have_spans_below_that_of_the_request_and_go_on_with_them(bench: Bench) -> None:
+    assert bench.requests.attempt_leaves() == ""
+    sent: list[str] = []
+
     async def gateway(_request: web.Request) -> web.StreamResponse:
         bench.requests.request_started("GET", "/users?q=1", [f"00-{TRACE}-{PARENT}-01"])
-        bench.requests.attempt_finished("users", "users-1", None, 0.001)
-        bench.requests.attempt_finished("users", "users-2", 200, 0.001)
+        for instance, status in (("users-1", None), ("users-2", 200)):
+            sent.append(bench.requests.attempt_leaves())
+            bench.requests.attempt_finished("users", instance, status, 0.001)
         bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
         return web.Response()
 
@@ -225,6 +229,7 @@ async def test_attempts_have_spans_below_that_of_the_request(bench: Bench) -> No
     attempts = [s for s in spans if s.kind is SpanKind.CLIENT]
     assert {(s.name, s.error) for s in attempts} == {("to users-1", True), ("to users-2", False)}
     assert {s.parent_id for s in attempts} == {request.span_id}
+    assert sent == [f"00-{TRACE}-{s.span_id}-01" for s in sorted(attempts, key=lambda s: s.name)]
     assert len({s.span_id for s in spans}) == 3
     assert bench.count(200) == 1
     assert bench.value("http_server_active_requests", service="gateway") == 0

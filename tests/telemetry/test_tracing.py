@@ -113,3 +113,33 @@ async def test_every_span_is_exported() -> None:
     for number in range(5):
         tracer.record(span(number))
     assert len(seen) == 5
+
+
+async def test_what_comes_from_elsewhere_joins_its_trace_and_is_exported_by_nobody_here() -> None:
+    seen: list[Ended] = []
+    tracer = Tracer(export=seen.append)
+    tracer.settle = lambda: tracer.record(span(1, span_id="a", start=1))
+    child = span(1, span_id="b", parent="a", start=2, service="apart")
+    tracer.adopt([child, child])
+    tracer.settle = lambda: None
+    tracer.adopt([child])
+    assert [s.span_id for s in (await tracer.trace(f"{1:032x}")).spans] == ["a", "b"]
+    assert [s.span_id for s in seen] == ["a"]
+
+
+async def test_what_comes_too_late_pushes_out_nothing_unless_it_is_notable() -> None:
+    tracer = Tracer(capacity=5, notable=2, slow_s=0.5)
+    for number in range(10, 20):
+        tracer.record(span(number, start=number))
+    tracer.adopt([span(1, start=11), span(2, start=18, span_id="new")])
+    assert await ids(tracer) == [19, 18, 2]
+    tracer.adopt([span(3, start=11, seconds=0.6)])
+    assert await ids(tracer) == [19, 2, 3]
+
+
+async def test_spans_from_elsewhere_are_bounded_too() -> None:
+    tracer = Tracer(capacity=5, notable=2)
+    tracer.adopt(span(1, span_id=str(number)) for number in range(MAX_SPANS + 7))
+    assert len((await tracer.trace(f"{1:032x}")).spans) == MAX_SPANS
+    tracer.adopt(span(number, start=number, error=True) for number in range(1_000))
+    assert len(await ids(tracer)) == 5

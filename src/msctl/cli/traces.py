@@ -114,16 +114,22 @@ def waterfall(trace: Trace, width: int, *, coloured: bool) -> Iterator[str]:
 
 
 def tree(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
-    """The spans depth first, each with its depth; one whose cause is not kept stands at the top."""
+    """The spans depth first, each with its depth; one whose cause is not kept stands at the top.
+
+    So does one of those that name each other as their cause, which programs other than msctl can send.
+    """
     known = {span.span_id for span in spans}
     below: dict[str | None, list[Span]] = {}
     for span in spans:
         below.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
-    waiting = [(span, 0) for span in reversed(below.pop(None, []))]
-    while waiting:
-        span, depth = waiting.pop()
-        yield span, depth
-        waiting += [(child, depth + 1) for child in reversed(below.pop(span.span_id, []))]
+    top: str | None = None
+    while below:
+        waiting = [(span, 0) for span in reversed(below.pop(top, []))]
+        while waiting:
+            span, depth = waiting.pop()
+            yield span, depth
+            waiting += [(child, depth + 1) for child in reversed(below.pop(span.span_id, []))]
+        top = next(iter(below), None)
 
 
 def show_time(seconds: float) -> str:

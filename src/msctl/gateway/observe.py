@@ -27,6 +27,10 @@ class Observer(Protocol):
         """What an instance in this process is asked; told of no other."""
         ...
 
+    def attempt_leaves(self) -> str:
+        """The traceparent with which an instance elsewhere is asked; empty for the request's own."""
+        ...
+
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         """One attempt at an instance; `status` is None where it gave no response."""
         ...

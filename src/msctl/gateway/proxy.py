@@ -65,8 +65,11 @@ class Proxy:
             instance.in_flight += 1
             if not breaker.pristine:
                 breaker.enter()
-            if observer is not None and instance.endpoint.handler is not None:
-                observer.attempt_started(out.head.method, out.head.target)
+            if observer is not None:
+                if instance.endpoint.handler is not None:
+                    observer.attempt_started(out.head.method, out.head.target)
+                else:
+                    out.traceparent = observer.attempt_leaves() or out.traceparent
             try:
                 response = await instance.upstream.send(out, fresh=fresh)
                 status = out.down.status

@@ -29,7 +29,7 @@ from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import Service
 from msctl.supervisor.sources import edited_since, files_of
 from msctl.supervisor.specs import stop_time
-from msctl.supervisor.workers import Workers
+from msctl.supervisor.workers import ChildEnv, Workers
 from msctl.telemetry.logs import LogHub
 
 
@@ -52,14 +52,15 @@ class Supervisor:
         instrument: Instrument | None = None,
         server: type[web.Server] = web.Server,
         tls: TlsContext | None = None,
+        child_env: ChildEnv | None = None,
     ) -> None:
         """`builtin` are the hosted services that have no import path (the gateway).
 
         `serve_argv(service, instance)` is the command that runs one hosted service in a process of
         its own; `ledger` is the file in which children are recorded (see ledger.leftovers);
         `instrument` sees the requests and messages of hosted services; `tls` is for what listens on the
-        gateway's address, if that speaks HTTPS. Raises ConfigError for cycles, unknown dependencies,
-        clashing addresses and what cannot be scaled.
+        gateway's address, if that speaks HTTPS; `child_env` adds to the environment of children. Raises
+        ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
         """
         project = specs.as_run(project)
         graph.check(project.services, project.source)
@@ -81,6 +82,7 @@ class Supervisor:
             instrument=instrument,
             server=server,
             tls=tls,
+            child_env=child_env,
         )
         self._dependents = graph.dependents(project.services)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}

@@ -29,6 +29,10 @@ from msctl.supervisor.specs import runs_here
 from msctl.supervisor.worker import Worker
 from msctl.telemetry.logs import LogHub
 
+ChildEnv = Callable[[ServiceSpec, str, Mapping[str, str]], Mapping[str, str]]
+"""What a child of this service and instance is to find in its environment besides what it inherits;
+what msctl itself or the service's `env` sets wins."""
+
 
 class Workers:
     """The workers of one project, and what they share."""
@@ -46,6 +50,7 @@ class Workers:
         instrument: Instrument | None,
         server: type[web.Server],
         tls: TlsContext | None,
+        child_env: ChildEnv | None,
     ) -> None:
         """The parameters are those of runner.Supervisor."""
         self.listeners = Listeners(project, server, tls)
@@ -61,6 +66,7 @@ class Workers:
         self._loader = Loader(project.root)
         self._nursery = Nursery(clock, logs, Censuses(), self.guard, Ledger(ledger))
         self._ports: dict[str, int] = {}
+        self._child_env = child_env or (lambda _spec, _instance, _inherited: {})
         self._starts = 0
 
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
@@ -122,7 +128,12 @@ class Workers:
         self.forget(instance)
         address = self._port(spec, instance)
         listens = specs.listens(spec)
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment(spec, address)}
+        env = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            **self._child_env(spec, instance, os.environ),
+            **self._environment(spec, address),
+        }
         self._starts += 1
         return CommandWorker(
             spec,

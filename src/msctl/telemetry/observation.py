@@ -15,6 +15,7 @@ from msctl.telemetry.lag import Block, LoopWatch
 from msctl.telemetry.logs import STACK, LogHub
 from msctl.telemetry.metrics import Metrics
 from msctl.telemetry.otlp import Exporter
+from msctl.telemetry.receiver import Receiver
 from msctl.telemetry.requests import Requests
 from msctl.telemetry.tracing import Tracer
 
@@ -22,7 +23,8 @@ log = logging.getLogger("msctl.observation")
 
 
 class Observation:
-    """`requests` is what the supervisor and the gateway are given, `tracer` what keeps the traces."""
+    """`requests` is what the supervisor and the gateway are given, `tracer` what keeps the traces, and
+    `receiver` what takes those of other processes, once somebody starts it."""
 
     def __init__(
         self,
@@ -44,6 +46,9 @@ class Observation:
         )
         self._exporter = Exporter.of(env, project.name)
         self.tracer = Tracer(export=None if self._exporter is None else self._exporter.take)
+        self.receiver = Receiver(
+            project.name, self.tracer.adopt, None if self._exporter is None else self._exporter.forward
+        )
         self.metrics = Metrics(loop_lag=self._watch.lag)
         self.requests = Requests(self.metrics, self.tracer, logs, page=self._page_of)
         if self._exporter is not None:
@@ -69,6 +74,7 @@ class Observation:
     async def stop(self) -> None:
         """End; spans that wait for their collector are sent, if it takes them at once."""
         self._watch.stop()
+        await self.receiver.stop()
         if self._exporter is not None:
             await self._exporter.stop()
 

@@ -105,6 +105,16 @@ class Called(TraceContext):
         self.target = target
 
 
+class Leaving(TraceContext):
+    """The span of the gateway's attempt at an instance elsewhere, which goes on with it."""
+
+    __slots__ = ("caller",)
+
+    def __init__(self, caller: TraceContext) -> None:
+        super().__init__(caller.trace_id, caller.span_id, caller.flags)
+        self.caller = caller
+
+
 Attempt = tuple[str, str, int | None, float, float, Called | str]
 """One attempt of the gateway: service, instance, status (None where it gave no response), seconds, when
 it ended, and its span: the instance's own where that is in this process, else the id of the attempt's."""
@@ -218,11 +228,22 @@ class Requests:
         if context is not None:
             current_trace.set(Called(context, method, target))
 
+    def attempt_leaves(self) -> str:
+        context = current_trace.get()
+        if context is None:
+            return ""
+        leaving = Leaving(context)
+        current_trace.set(leaving)
+        return leaving.traceparent
+
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         context = current_trace.get()
         span: Called | str
         if type(context) is Called:
             span, context = context, context.caller
+            current_trace.set(context)
+        elif type(context) is Leaving:
+            span, context = context.span_id, context.caller
             current_trace.set(context)
         else:
             span = new_id()

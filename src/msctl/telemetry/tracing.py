@@ -119,7 +119,7 @@ class Tracer:
         self._slow_s = slow_s
         self._export = export
 
-    def record(self, bunch: Bunch) -> None:
+    def record(self, bunch: Bunch, *, export: bool = True) -> None:
         """Keep what has ended. Runs for every request, so it only puts it in its place."""
         trace_id = bunch.trace_id
         kept = self._recent.get(trace_id)
@@ -133,9 +133,26 @@ class Tracer:
             kept.append(bunch)
         else:
             self._dropped[trace_id] = self._dropped.get(trace_id, 0) + 1
-        if self._export is not None:
+        if self._export is not None and export:
             for span in bunch.spans():
                 self._export(span)
+
+    def adopt(self, spans: Iterable[Ended]) -> None:
+        """Keep what has ended in other processes, and is not to be exported from here.
+
+        It comes late, and may come twice: what belongs to a trace that had to go does not push out one
+        that is whole, unless it is notable.
+        """
+        self.settle()
+        oldest = self._oldest()
+        for span in spans:
+            kept = self._recent.get(span.trace_id) or self._notable.get(span.trace_id)
+            if kept is None:
+                if span.start < oldest and not span.notable(self._slow_s):
+                    continue
+            elif any(type(other) is Ended and other.span_id == span.span_id for other in kept):
+                continue
+            self.record(span, export=False)
 
     async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
         self.settle()
@@ -172,6 +189,12 @@ class Tracer:
             summary = _summary(trace_id, spans, self._dropped.get(trace_id, 0))
             if summary.duration_s >= query.min_duration_s:
                 yield summary
+
+    def _oldest(self) -> float:
+        """When the next trace to go began; 0 while there is room."""
+        if len(self._recent) < self._recent_capacity:
+            return 0.0
+        return min(span.start for span in _spans(next(iter(self._recent.values()))))
 
     def _retire(self) -> None:
         """Make room: the oldest goes, to the notable ones if it is one."""

@@ -1,0 +1,54 @@
+"""What waits to be sent is bounded, and errors and slow ones wait longest."""
+
+from __future__ import annotations
+
+from msctl.model import SpanKind
+from msctl.telemetry.backlog import NOTABLE, Backlog
+from msctl.telemetry.tracing import SLOW_S, Ended
+
+
+def span(number: int, *, error: bool = False, seconds: float = 0.001) -> Ended:
+    return Ended(
+        "ab" * 16, f"{number:016x}", None, str(number), "users", SpanKind.SERVER, 0.0, seconds, error
+    )
+
+
+def names(spans: list[Ended]) -> list[str]:
+    return [span.title for span in spans]
+
+
+def test_the_oldest_make_room_and_the_oldest_go_first() -> None:
+    backlog = Backlog(3)
+    for number in range(5):
+        backlog.add(span(number))
+    assert len(backlog) == 3
+    assert names(backlog.take(2)) == ["2", "3"]
+    assert names(backlog.take(2)) == ["4"]
+    assert backlog.take(2) == []
+
+
+def test_errors_and_slow_ones_outlive_the_others_and_are_bounded_too() -> None:
+    backlog = Backlog(2)
+    backlog.add(span(0, error=True))
+    backlog.add(span(1, seconds=SLOW_S))
+    for number in range(2, 9):
+        backlog.add(span(number))
+    assert names(backlog.take(9)) == ["0", "1", "7", "8"]
+    for number in range(NOTABLE * 2):
+        backlog.add(span(number, error=True))
+    assert len(backlog) == NOTABLE + 2
+
+
+def test_what_could_not_be_sent_goes_back_before_what_came_since() -> None:
+    backlog = Backlog(4)
+    for number in range(3):
+        backlog.add(span(number))
+    taken = backlog.take(3)
+    backlog.add(span(3))
+    backlog.add(span(4))
+    backlog.put_back(taken)
+    assert names(backlog.take(9)) == ["1", "2", "3", "4"]
+    for number in range(4):
+        backlog.add(span(number))
+    backlog.put_back(taken)
+    assert names(backlog.take(9)) == ["0", "1", "2", "3"]

@@ -1,0 +1,246 @@
+"""Spans of other programs are taken as they are meant, bounded, or refused with what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from msctl.model import SpanKind
+from msctl.telemetry import incoming
+from msctl.telemetry.incoming import MalformedSpansError, Origin, ended, from_json
+from msctl.telemetry.otlp import document
+from msctl.telemetry.tracing import Ended
+
+ORIGIN = Origin("users", "users-1")
+SPAN: dict[str, Any] = {
+    "traceId": "AB" * 16,
+    "spanId": "000000000000001f",
+    "parentSpanId": "CD" * 8,
+    "name": "GET /users",
+    "kind": 2,
+    "startTimeUnixNano": "1700000000500000000",
+    "endTimeUnixNano": "1700000000750000000",
+    "attributes": [
+        {"key": "http.response.status_code", "value": {"intValue": "503"}},
+        {"key": "retried", "value": {"boolValue": True}},
+        {"key": "ratio", "value": {"doubleValue": 0.5}},
+        {"key": "word", "value": {"stringValue": "x"}},
+    ],
+    "status": {"code": 2, "message": "too bad"},
+    "events": [{"name": "an event", "timeUnixNano": "1"}],
+    "aFieldOfTomorrow": [[{}]],
+}
+
+
+def request(*spans: object) -> bytes:
+    return json.dumps(
+        {
+            "resourceSpans": [
+                {
+                    "resource": {
+                        "attributes": [{"key": "service.name", "value": {"stringValue": "another"}}]
+                    },
+                    "scopeSpans": [{"scope": {"name": "x"}, "spans": list(spans)}],
+                }
+            ]
+        }
+    ).encode()
+
+
+def parse(body: bytes) -> list[Ended]:
+    return [ended(span, ORIGIN) for span in from_json(body)]
+
+
+def parsed(**changes: object) -> Ended:
+    (found,) = parse(request({**SPAN, **changes}))
+    return found
+
+
+def test_a_span_is_taken_with_what_is_shown_of_it_and_as_its_senders() -> None:
+    assert parsed() == Ended(
+        "ab" * 16,
+        "000000000000001f",
+        "cd" * 8,
+        "GET /users",
+        "users",
+        SpanKind.SERVER,
+        1_700_000_000.5,
+        0.25,
+        True,
+        503,
+        "users-1",
+        {"retried": True, "ratio": 0.5, "word": "x"},
+    )
+
+
+@pytest.mark.parametrize(
+    "nothing", [b"{}", b'{"resourceSpans": null}', b'{"resourceSpans": [{}]}', request()]
+)
+def test_a_request_without_spans_is_fine(nothing: bytes) -> None:
+    assert parse(nothing) == []
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    (found,) = parse(request({"traceId": "1" * 32, "spanId": "2" * 16, "startTimeUnixNano": 5_000_000_000}))
+    assert (found.parent_id, found.kind, found.name) == (None, SpanKind.INTERNAL, "internal")
+    assert (found.start, found.duration_s, found.error, found.status) == (5.0, 0.0, False, None)
+
+
+@pytest.mark.parametrize("parent", [None, "", "0" * 16, SPAN["spanId"]])
+def test_no_parent_is_none_and_nobody_is_its_own(parent: str | None) -> None:
+    assert parsed(parentSpanId=parent).parent_id is None
+
+
+def test_the_status_of_older_sdks_is_understood() -> None:
+    old = [{"key": "http.status_code", "value": {"intValue": 404}}]
+    assert parsed(attributes=old).status == 404
+    assert parsed(attributes=[{"key": "http.status_code", "value": {"stringValue": "404"}}]).status is None
+
+
+def test_a_client_keeps_whom_it_asked_and_others_are_the_instance_that_sent_them() -> None:
+    given_by_sender = [
+        {"key": "service.instance.id", "value": {"stringValue": "somebody-else"}},
+        {"key": "server.address", "value": {"stringValue": "db"}},
+    ]
+    client = parsed(kind=3, attributes=given_by_sender).shown()
+    assert client.attributes["server.address"] == "db"
+    server = parsed(kind=5, attributes=given_by_sender).shown()
+    assert (server.kind, server.attributes["service.instance.id"]) == (SpanKind.CONSUMER, "users-1")
+
+
+def test_what_has_no_form_to_be_shown_in_is_left_out() -> None:
+    values: list[object] = [
+        {"arrayValue": {"values": []}},
+        {"doubleValue": "NaN"},
+        {"intValue": str(2**64)},
+        {"bytesValue": "AA=="},
+        {},
+        None,
+    ]
+    attributes = [{"key": f"k{n}", "value": value} for n, value in enumerate(values)]
+    attributes.append({"key": "", "value": {"stringValue": "nameless"}})
+    assert parsed(attributes=attributes).attributes == {}
+
+
+def test_text_is_bounded_and_is_nothing_that_a_terminal_obeys() -> None:
+    long = [{"key": "k" * 500, "value": {"stringValue": "v\x1b[2J" + "v" * 5000}}]
+    found = parsed(name="GET /\x1b]0;gone\x07\n" + "x" * 5000, attributes=long)
+    assert len(found.title) == 200
+    assert found.title.isprintable()
+    ((key, value),) = found.attributes.items()
+    assert (len(key), len(str(value))) == (incoming.LONGEST_KEY, incoming.LONGEST_VALUE)
+    assert str(value).isprintable()
+
+
+def test_attributes_are_bounded_in_number_and_together() -> None:
+    many = [{"key": f"k{n}", "value": {"boolValue": True}} for n in range(500)]
+    assert len(parsed(attributes=many).attributes) == incoming.MAX_ATTRIBUTES
+    wide = [{"key": f"k{n}", "value": {"stringValue": "v" * 256}} for n in range(30)]
+    kept = parsed(attributes=wide).attributes
+    assert sum(len(key) + len(str(value)) for key, value in kept.items()) <= incoming.ATTRIBUTES_ROOM
+    assert len(kept) == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"traceId": "ab"},
+        {"traceId": "0" * 32},
+        {"traceId": "g" * 32},
+        {"traceId": "\N{ARABIC-INDIC DIGIT ONE}" * 32},
+        {"spanId": "0" * 16},
+        {"spanId": "1" * 17},
+        {"parentSpanId": "x"},
+        {"startTimeUnixNano": "soon"},
+        {"startTimeUnixNano": -1},
+        {"startTimeUnixNano": "9" * 20},
+        {"startTimeUnixNano": "9" * 10_000},
+        {"endTimeUnixNano": 2**63},
+        {"kind": "SPAN_KIND_SERVER"},
+        {"attributes": [{"key": "n", "value": {"intValue": "1_0"}}]},
+        {"attributes": 5},
+        {"status": {"code": "2"}},
+        {"name": None},
+    ],
+)
+def test_a_span_that_cannot_be_one_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(MalformedSpansError):
+        parsed(**changes)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"spans",
+        b"[]",
+        b"{",
+        b'{"resourceSpans": {}}',
+        b'{"x": ' + b"[" * 200_000,
+        b'{"resourceSpans": "\xff"}',
+        request({**SPAN, "name": "?"}).replace(b"?", b"\xff"),
+        request({**SPAN, "name": "?"}).replace(b"?", b"\\ud800"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedSpansError, match="not an ExportTraceServiceRequest"):
+        parse(body)
+
+
+_NAMES = [*SPAN, "key", "value", "intValue", "doubleValue", "stringValue"]
+_ANYTHING: st.SearchStrategy[object] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(_NAMES), inner),
+)
+
+
+@given(_ANYTHING)
+def test_whatever_a_span_holds_is_taken_or_refused(value: object) -> None:
+    for changes in ({name: value} for name in SPAN):
+        try:
+            found = parsed(**changes)
+        except MalformedSpansError:
+            continue
+        msgspec.json.encode(found.shown())
+
+
+_hex = st.integers(1, 2**64 - 1).map("{:016x}".format)
+_texts = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40)
+_spans = st.builds(
+    Ended,
+    trace_id=st.integers(1, 2**128 - 1).map("{:032x}".format),
+    span_id=_hex,
+    parent_id=st.none() | _hex,
+    name=_texts | st.tuples(st.sampled_from(["GET", "POST"]), st.just("/users?secret=1")),
+    service=st.just("users"),
+    kind=st.sampled_from(SpanKind),
+    start=st.floats(0, 4e9),
+    duration_s=st.floats(0, 1e5),
+    error=st.booleans(),
+    status=st.none() | st.integers(100, 599),
+    instance=st.just("users-1"),
+    attributes=st.dictionaries(
+        _texts,
+        st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | _texts
+        | st.floats(allow_nan=False, allow_infinity=False),
+        max_size=8,
+    ),
+)
+
+
+@given(_spans)
+def test_what_msctl_writes_it_reads_again(span: Ended) -> None:
+    assume(span.parent_id != span.span_id)
+    (read,) = parse(msgspec.json.encode(document([span], "shop")))
+    before, after = span.shown(), read.shown()
+    assert after.start == pytest.approx(before.start, abs=1e-6)
+    assert after.duration_s == pytest.approx(before.duration_s, abs=2e-6)
+    same = ("trace_id", "span_id", "parent_id", "name", "service", "kind", "error", "attributes")
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
