@@ -12,7 +12,7 @@ import re
 import time
 import weakref
 from email.utils import formatdate
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import WSCloseCode, web
 from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
@@ -20,6 +20,7 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 
 from msctl.discovery.registry import Handler
+from msctl.gateway.contents import CountedContent, refilled
 from msctl.gateway.deadline import DeadlineError
 from msctl.gateway.downstream import (
     CLOSES,
@@ -34,7 +35,7 @@ from msctl.gateway.downstream import (
 from msctl.gateway.headers import Fields, text
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.respond import Edits
-from msctl.gateway.upstream import AttemptError, Body, BrokenResponseError, Outgoing, too_large
+from msctl.gateway.upstream import AttemptError, BrokenResponseError, Outgoing
 from msctl.telemetry.logs import current_service
 
 _BODILESS = frozenset({100, 101, 102, 103, 204, 205, 304})
@@ -239,9 +240,9 @@ class HostedUpstream:
         )
         content = body.content
         if body.kept:
-            content = _refilled(given, body.kept)
+            content = refilled(given, body.kept)
         elif body.chunked and body.limit:
-            content = cast(StreamReader, _CountedBody(body))
+            content = cast(StreamReader, CountedContent(body))
         request = HostedRequest(
             message,
             content,
@@ -366,78 +367,3 @@ class _ShortBodyError(Exception):
     def __init__(self, missing: int) -> None:
         super().__init__(missing)
         self.missing = missing
-
-
-class _CountedBody:
-    """A body of unknown length on its way to an application, which must not outgrow the limit."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-        self._content = body.content
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)
-
-    def _check(self) -> None:
-        if self._content.total_bytes > self._body.limit:
-            raise ProblemError(too_large(self._body.limit))
-
-    async def read(self, n: int = -1) -> bytes:
-        if n < 0:
-            pieces: list[bytes] = []
-            while piece := await self.readany():
-                pieces.append(piece)
-            return b"".join(pieces)
-        data = await self._content.read(n)
-        self._check()
-        return data
-
-    async def readany(self) -> bytes:
-        data = await self._content.readany()
-        self._check()
-        return data
-
-    async def readline(self, **options: Any) -> bytes:
-        data = await self._content.readline(**options)
-        self._check()
-        return data
-
-    async def readuntil(self, *args: Any, **options: Any) -> bytes:
-        data = await self._content.readuntil(*args, **options)
-        self._check()
-        return data
-
-    async def readexactly(self, n: int) -> bytes:
-        data = await self._content.readexactly(n)
-        self._check()
-        return data
-
-    async def readchunk(self) -> tuple[bytes, bool]:
-        data = await self._content.readchunk()
-        self._check()
-        return data
-
-    async def iter_any(self) -> Any:
-        while data := await self.readany():
-            yield data
-
-    async def iter_chunked(self, n: int) -> Any:
-        while data := await self.read(n):
-            yield data
-
-    async def iter_chunks(self) -> Any:
-        while (piece := await self.readchunk()) != (b"", False):
-            yield piece
-
-    async def __aiter__(self) -> Any:
-        while line := await self.readline():
-            yield line
-
-
-def _refilled(given: web.Request, data: bytes) -> StreamReader:
-    """A body that was read beforehand, to be read again."""
-    content = StreamReader(given.protocol, 2**16, loop=asyncio.get_running_loop())
-    content.set_read_chunk_size(max(1, len(data)))
-    content.feed_data(data)
-    content.feed_eof()
-    return content
