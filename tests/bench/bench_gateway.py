@@ -97,37 +97,46 @@ def ratio(name: str, ours: list[float], theirs: list[float], target: float | Non
 
 
 @contextlib.contextmanager
-def go_programs() -> Iterator[tuple[str, str]]:
-    """The URLs of the gateway and the users service written in Go."""
+def go_programs() -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """The URLs of the gateway and the users service written in Go, and the pids of both."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("gateway", "users"):
             source = str(HERE / "go" / f"{name}.go")
             subprocess.run(["go", "build", "-o", f"{folder}/{name}", source], check=True)
-        with program(f"{folder}/users") as (users, _), program(f"{folder}/gateway", users) as (proxy, _):
-            yield proxy, users
+        with (
+            program(f"{folder}/users") as (users, one),
+            program(f"{folder}/gateway", users) as (proxy, other),
+        ):
+            yield proxy, users, (one, other)
 
 
 def hosted_against_bare() -> Measured:
-    """By the servers' processor time: what else this machine does is not counted."""
     with gateway("bare") as (bare, theirs), gateway("hosted") as (hosted, ours):
-        pairs = [
-            (
-                requests_per_cpu_second(f"{hosted}/users", ours),
-                requests_per_cpu_second(f"{bare}/users", theirs),
-            )
-            for _ in range(2 * ROUNDS)
-        ]
+        return processor_ratio(
+            "hosted /users through the gateway / bare aiohttp",
+            (f"{hosted}/users", ours),
+            (f"{bare}/users", theirs),
+            0.7,
+        )
+
+
+def processor_ratio(
+    name: str, ours: tuple[str, *tuple[int, ...]], theirs: tuple[str, *tuple[int, ...]], target: float | None
+) -> Measured:
+    """By the processor time of the programs that serve (a URL and their pids): what else this machine
+    does is not counted."""
+    pairs = [(requests_per_cpu_second(*ours), requests_per_cpu_second(*theirs)) for _ in range(2 * ROUNDS)]
     # The best of each: what disturbs a run (another program in the same core's cache) only slows it.
     us, them = max(one for one, _ in pairs), max(other for _, other in pairs)
     detail = f"{us:.0f} against {them:.0f} requests for a second of the processor"
-    return Measured("hosted /users through the gateway / bare aiohttp", us / them, "x", 0.7, detail)
+    return Measured(name, us / them, "x", target, detail)
 
 
-def requests_per_cpu_second(url: str, pid: int) -> float:
-    process = psutil.Process(pid)
-    before = sum(process.cpu_times()[:2])
+def requests_per_cpu_second(url: str, *pids: int) -> float:
+    processes = [psutil.Process(pid) for pid in pids]
+    before = sum(sum(process.cpu_times()[:2]) for process in processes)
     requests, _ = load(url, seconds=1)
-    return requests / (sum(process.cpu_times()[:2]) - before)
+    return requests / (sum(sum(process.cpu_times()[:2]) for process in processes) - before)
 
 
 def against_go() -> list[Measured]:
@@ -135,13 +144,17 @@ def against_go() -> list[Measured]:
     if shutil.which("go") is None:
         return []
     with (
-        go_programs() as (proxy, users),
-        gateway("hosted") as (hosted, _),
+        go_programs() as (proxy, users, pids),
+        gateway("hosted") as (hosted, pid),
         gateway("remote", users) as (remote, _),
     ):
         theirs, ours, forwarded = in_turn(f"{proxy}/users", f"{hosted}/users", f"{remote}/users")
+        processor = processor_ratio(
+            "the same by processor time", (f"{hosted}/users", pid), (f"{proxy}/users", *pids), None
+        )
     return [
         ratio("hosted /users / Go gateway and Go service", ours, theirs, 2.0),
+        processor,
         ratio("HTTP upstream / Go gateway, same Go service", forwarded, theirs, 0.7),
     ]
 
@@ -150,7 +163,7 @@ def against_nginx() -> list[Measured]:
     if shutil.which("nginx") is None or shutil.which("go") is None:
         return []
     with (
-        go_programs() as (_, users),
+        go_programs() as (_, users, _),
         tempfile.TemporaryDirectory() as folder,
         gateway("remote", users) as (remote, _),
         nginx(Path(folder), users) as proxy,

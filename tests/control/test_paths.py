@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import stat
 from pathlib import Path
 
@@ -66,3 +68,17 @@ def test_a_lock_is_held_once_and_free_after_it_is_let_go(tmp_path: Path) -> None
     assert StackLock.acquire(paths) is None
     lock.forget()
     assert not is_locked(paths)
+
+
+def test_whoever_only_looks_keeps_no_stack_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = StackPaths(tmp_path)
+    looker = os.open(paths.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    # It is done looking while the stack waits.
+    monkeypatch.setattr("msctl.control.paths.time.sleep", lambda _: os.close(looker))
+    lock = StackLock.acquire(paths)
+    assert lock is not None
+    assert is_locked(paths)
+    lock.forget()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,6 +105,9 @@ def running_stacks(env: Mapping[str, str]) -> list[StackPaths]:
     return [paths for paths in map(StackPaths, folders) if is_locked(paths)]
 
 
+_A_MOMENT = 0.001
+
+
 class StackLock:
     """Held by a stack for as long as its process lives."""
 
@@ -115,11 +119,14 @@ class StackLock:
         """Take the lock of a prepared folder; None where a living stack holds it."""
         descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError:
+            while not _take(descriptor, fcntl.LOCK_EX):
+                if not _take(descriptor, fcntl.LOCK_SH):
+                    os.close(descriptor)
+                    return None
+                # Nobody lives here: others only look (`is_locked`), and are done in a moment.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                time.sleep(_A_MOMENT)
+        except BaseException:
             os.close(descriptor)
             raise
         return cls(descriptor)
@@ -136,9 +143,14 @@ def is_locked(paths: StackPaths) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _take(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
