@@ -241,6 +241,23 @@ async def test_attempts_have_spans_below_that_of_the_request_and_go_on_with_them
     )
 
 
+async def test_spans_begin_when_they_began_though_the_machine_has_slept_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started("GET", "/users", [f"00-{TRACE}-{PARENT}-01"])
+        bench.requests.attempt_finished("users", "users-1", 200, 0.001)
+        bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+        return await bench.requests.direct("users", "users-1", users)(_request)
+
+    await get(gateway, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    before = [span.start for span in (await bench.tracer.trace(TRACE)).spans]
+    # The monotonic clock stands still meanwhile, and the other one does not.
+    monkeypatch.setattr("msctl.telemetry.requests.monotonic", lambda: 0.0)
+    assert len(before) == 3
+    assert [span.start for span in (await bench.tracer.trace(TRACE)).spans] == before
+
+
 async def test_an_attempt_of_nobodys_request_is_measured_all_the_same(bench: Bench) -> None:
     bench.requests.attempt_started("GET", "/users")
     bench.requests.attempt_finished("users", "users-1", 200, 0.001)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import NamedTuple
 
 from aiohttp import web
@@ -45,9 +44,21 @@ class Passing(TraceContext):
     """A request on its way through the gateway: its span, and what has become known of it so far.
 
     `service` and `route` are empty where no route took it; `label` is its method as it is measured.
+    `ended` is of the monotonic clock, which stands still while a machine sleeps; `at` is of the other.
     """
 
-    __slots__ = ("attempts", "ended", "label", "method", "route", "seconds", "service", "status", "target")
+    __slots__ = (
+        "at",
+        "attempts",
+        "ended",
+        "label",
+        "method",
+        "route",
+        "seconds",
+        "service",
+        "status",
+        "target",
+    )
 
     def __init__(self, given: Given | None, method: str, target: str) -> None:
         # Not through super(), nor with what it calls: this is the larger part of what tracing costs.
@@ -62,13 +73,14 @@ class Passing(TraceContext):
         self.target = target
         self.attempts: tuple[Attempt, ...] = ()
 
-    def finish(self, service: str, route: str, label: str, status: int, seconds: float, ended: float) -> None:
+    def finish(self, service: str, route: str, label: str, status: int, seconds: float) -> None:
         self.service = service
         self.route = route
         self.label = label
         self.status = status
         self.seconds = seconds
-        self.ended = ended
+        self.ended = monotonic()
+        self.at = time()
 
     def notable(self, slow_s: float) -> bool:
         return (
@@ -80,14 +92,14 @@ class Passing(TraceContext):
     def spans(self) -> Iterator[Ended]:
         """Its own, and one for each attempt: the instance's where that is in this process."""
         asked = (self.method, self.target)
-        yield _server(self, asked, GATEWAY, "", self.status, self.seconds, self.ended)
-        for service, instance, status, seconds, ended, span in self.attempts:
+        yield _server(self, asked, GATEWAY, "", self.status, self.seconds, self.at)
+        for service, instance, status, seconds, at, span in self.attempts:
             if isinstance(span, Called):
                 failed = FAILURE if status is None else status
                 asked = (span.method, span.target)
-                yield _server(span, asked, service, instance, failed, seconds, ended)
+                yield _server(span, asked, service, instance, failed, seconds, at)
             else:
-                yield _client(self, span, instance, status, seconds, ended)
+                yield _client(self, span, instance, status, seconds, at)
 
 
 class Called(TraceContext):
@@ -117,13 +129,14 @@ class Leaving(TraceContext):
 
 Attempt = tuple[str, str, int | None, float, float, Called | str]
 """One attempt of the gateway: service, instance, status (None where it gave no response), seconds, when
-it ended, and its span: the instance's own where that is in this process, else the id of the attempt's."""
+it ended (since the epoch), and its span: the instance's own where that is in this process, else the id
+of the attempt's."""
 
 
 class Served(NamedTuple):
     """A request that a service's own listener took, and that has ended; `route` is its pattern.
 
-    Like all of them, `ended` is a reading of the monotonic clock.
+    `ended` and `at` are as those of Passing.
     """
 
     context: TraceContext
@@ -134,6 +147,7 @@ class Served(NamedTuple):
     status: int
     seconds: float
     ended: float
+    at: float
     route: str
 
 
@@ -190,7 +204,7 @@ class Requests:
                 method, target, route = request.method, request.raw_path, request.get(ROUTE, "")
                 seconds = ended - began
                 self._journal.note(
-                    Served(context, service, instance, method, target, status, seconds, ended, route)
+                    Served(context, service, instance, method, target, status, seconds, ended, time(), route)
                 )
                 self._access.request(service, method, target, status, seconds)
                 current_trace.reset(token)
@@ -214,7 +228,7 @@ class Requests:
         if type(context) is not Passing:
             self._metrics.request_finished(service, route, method, status, seconds)
             return
-        context.finish(service, route, method, status, seconds, monotonic())
+        context.finish(service, route, method, status, seconds)
         self._journal.note(context)
         if status < FAILURE:
             if self._access.sample:
@@ -250,7 +264,7 @@ class Requests:
         if type(context) is not Passing:
             self._metrics.attempt_finished(service, instance, status, seconds)
             return
-        context.attempts += ((service, instance, status, seconds, monotonic(), span),)
+        context.attempts += ((service, instance, status, seconds, time(), span),)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -266,10 +280,10 @@ class Requests:
                     metrics.attempt_finished(service, instance, answered, seconds)
                 record(note)
             elif type(note) is Served:
-                context, service, instance, method, target, status, seconds, ended, route = note
+                context, service, instance, method, target, status, seconds, ended, at, route = note
                 label = method if method in _KNOWN_METHODS else OTHER
                 metrics.service_finished(service, route, label, status, seconds, ended)
-                record(_server(context, (method, target), service, instance, status, seconds, ended))
+                record(_server(context, (method, target), service, instance, status, seconds, at))
 
     async def _own_page(
         self, service: str, request: web.Request, otherwise: web.StreamResponse
@@ -282,11 +296,6 @@ class Requests:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-def _start(seconds: float, ended: float) -> float:
-    """When something began, in seconds since the epoch."""
-    return time.time() - monotonic() + ended - seconds
-
-
 def _server(
     context: TraceContext,
     asked: tuple[str, str],
@@ -294,7 +303,7 @@ def _server(
     instance: str,
     status: int,
     seconds: float,
-    ended: float,
+    at: float,
 ) -> Ended:
     return Ended(
         context.trace_id,
@@ -303,7 +312,7 @@ def _server(
         asked,
         service,
         SpanKind.SERVER,
-        _start(seconds, ended),
+        at - seconds,
         seconds,
         status >= FAILURE,
         status,
@@ -312,7 +321,7 @@ def _server(
 
 
 def _client(
-    context: TraceContext, span_id: str, instance: str, status: int | None, seconds: float, ended: float
+    context: TraceContext, span_id: str, instance: str, status: int | None, seconds: float, at: float
 ) -> Ended:
     return Ended(
         context.trace_id,
@@ -321,7 +330,7 @@ def _client(
         f"to {instance}",
         GATEWAY,
         SpanKind.CLIENT,
-        _start(seconds, ended),
+        at - seconds,
         seconds,
         status is None or status >= FAILURE,
         status,
