@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 import weakref
-from email.utils import formatdate
 from typing import cast
 
 from aiohttp import WSCloseCode, web
@@ -31,6 +29,7 @@ from msctl.gateway.downstream import (
     Downstream,
     MemoryDownstream,
     edited,
+    http_date,
 )
 from msctl.gateway.headers import Fields, text
 from msctl.gateway.problems import Problem, ProblemError
@@ -46,7 +45,7 @@ MAX_REMEMBERED = 1024
 """Bytes of a head that is worth remembering."""
 _heads: dict[tuple[object, ...], bytes] = {}
 """Services answer with the same heads again and again: each is checked and put together once."""
-_stamp = (0, b"")
+_stamp = (b"", b"")
 _PASSING = frozenset(
     {"Content-Type", "Last-Modified", "ETag", "Cache-Control", "Location", "Vary", "Expires"}
 )
@@ -343,10 +342,9 @@ def _refuse_control_characters(response: web.StreamResponse) -> None:
 def _date_and_server() -> bytes:
     """The two lines that a server adds, made once a second."""
     global _stamp
-    second = int(time.time())
-    if second != _stamp[0]:
-        date = formatdate(second, usegmt=True)
-        _stamp = second, f"Date: {date}\r\nServer: {SERVER_SOFTWARE}\r\n".encode()
+    date = http_date()
+    if _stamp[0] is not date:
+        _stamp = date, b"Date: %b\r\nServer: %b\r\n" % (date, SERVER_SOFTWARE.encode())
     return _stamp[1]
 
 

@@ -109,8 +109,7 @@ class Targets:
 
         Raises ProblemError (503) where the service has none, or where every breaker is open.
         """
-        endpoints, known = self._registry.endpoints(service), self._known.get(service)
-        instances = known[1] if known is not None and known[0] is endpoints else self.instances(service)
+        instances = self.instances(service)
         if len(instances) == 1 and (instances[0].breaker.pristine or instances[0].breaker.admits):
             return instances[0]
         if not instances:
