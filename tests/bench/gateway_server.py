@@ -57,7 +57,7 @@ async def main(mode: str, url: str | None) -> None:
             return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
 
         server = GatewayServer(
-            gateway.handle,  # type: ignore[arg-type] # its requests are web.Request, by the factory
+            gateway.handle,
             request_factory=make,
             auto_decompress=False,
             access_log=None,

@@ -33,10 +33,10 @@ class Moving(Protocol):
 class Watch:
     """Looks after the deadlines of a loop; its timer runs only while there are any."""
 
-    __slots__ = ("_loop", "active", "now", "running")
+    __slots__ = ("active", "loop", "now", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self.running = False
         self.active: set[Deadline] = set()
         self.now = loop.time
@@ -44,7 +44,7 @@ class Watch:
     def run(self) -> None:
         """Begin to look after them."""
         self.running = True
-        self._loop.call_later(TICK, self._tick)
+        self.loop.call_later(TICK, self._tick)
 
     def _tick(self) -> None:
         if not self.active:
@@ -53,7 +53,7 @@ class Watch:
         now = self.now()
         for deadline in [deadline for deadline in self.active if deadline.at <= now]:
             deadline.look()
-        self._loop.call_later(TICK, self._tick)
+        self.loop.call_later(TICK, self._tick)
 
 
 class Deadline:
@@ -77,7 +77,7 @@ class Deadline:
         self.expired = False
 
     def __enter__(self) -> Deadline:
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(self._watch.loop)
         self._cancelling = 0 if task is None else task.cancelling()
         watch = self._watch
         watch.active.add(self)

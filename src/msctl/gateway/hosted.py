@@ -31,6 +31,7 @@ from msctl.gateway.downstream import (
     edited,
     http_date,
 )
+from msctl.gateway.eager import give_way
 from msctl.gateway.headers import Fields, text
 from msctl.gateway.problems import Problem, ProblemError
 from msctl.gateway.respond import Edits
@@ -143,9 +144,11 @@ class HostedUpstream:
         try:
             with deadline:
                 try:
+                    await give_way()
                     response = await self._handler(request)
                 except web.HTTPException as answer:
                     response = answer
+                await give_way()
                 whole = _whole(response, request, out)
                 if whole is not None:
                     down.put(response.status, whole)

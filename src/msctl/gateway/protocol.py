@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 
+from msctl.gateway.eager import Eager
 from msctl.gateway.planning import Origin
 from msctl.gateway.problems import Problem
 from msctl.gateway.tracecontext import request_id
@@ -30,22 +33,46 @@ def origin(protocol: web.RequestHandler) -> Origin:
 
 
 class GatewayProtocol(web.RequestHandler):
-    """One client's connection: its `origin`, and the packets `received`, a sign of life for deadlines."""
+    """One client's connection: its `origin`, and the packets `received`, a sign of life for deadlines.
 
-    __slots__ = ("origin", "received")
+    A request without a body, for which the connection has been waiting, begins as soon as it is read.
+    Every other is left to aiohttp, whose task for the connection goes on waiting in the meantime.
+    """
 
-    def __init__(self, manager: web.Server, **options: Any) -> None:
+    __slots__ = ("_eager", "_serving", "origin", "received")
+
+    def __init__(self, manager: GatewayServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self.received = 0
         self.origin: Origin = ("", "http")
+        self._eager = manager.eager
+        self._serving: asyncio.Task[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.origin = origin(self)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        await super().shutdown(timeout)
+        if self._serving is not None:
+            self._serving.cancel()
+
     def data_received(self, data: bytes) -> None:
         self.received += 1
-        super().data_received(data)
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._messages:
+            super().data_received(data)
+        else:
+            # aiohttp wakes its task if it finds what that waits for.
+            self._waiter = None
+            super().data_received(data)
+            if not self._begin(waiter):
+                self._wait_on(waiter)
         # aiohttp queues the error of a body behind the request that the body belongs to, whose
         # handler would wait for the rest of it until the end of its patience.
         request = self._current_request
@@ -53,6 +80,58 @@ class GatewayProtocol(web.RequestHandler):
             return
         if getattr(self._messages[-1][0], "exc", None) is not None:
             request.content.set_exception(web.RequestPayloadError("the body's framing is malformed"))
+
+    def _begin(self, waiter: asyncio.Future[None]) -> bool:
+        """Whether the request that has been read could begin at once."""
+        messages = self._messages
+        if len(messages) != 1 or messages[0][1] is not EMPTY_PAYLOAD or self._upgraded:
+            return False
+        message = messages[0][0]
+        if type(message) is not RawRequestMessage:
+            return False
+        messages.popleft()
+        self._eager.start(self._serve(message, waiter))
+        return True
+
+    async def _serve(self, message: RawRequestMessage, waiter: asyncio.Future[None]) -> None:
+        """What aiohttp's task does with a request that has no body; it waits on `waiter` until this ends."""
+        loop, manager, parser, make = self._loop, self._manager, self._parser, self._request_factory
+        if manager is None or parser is None or make is None or self._request_handler is None:
+            return  # the connection was lost before this could begin
+        parser.message_consumed()
+        manager.requests_count += 1
+        task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
+        self._serving = task
+        request = make(message, EMPTY_PAYLOAD, self, StreamWriter(self, loop), task)
+        stays = False
+        try:
+            response, broken = await self._handle_request(request, None, self._request_handler)
+            stays = not broken and bool(response.keep_alive)
+        except ConnectionError:
+            pass  # the client has gone
+        finally:
+            request._task = None  # type: ignore[assignment]  # as aiohttp does: it would hold the task
+            self._serving = None
+            self._served(waiter, stays=stays)
+
+    def _served(self, waiter: asyncio.Future[None], *, stays: bool) -> None:
+        """Wait for the next request, or close the connection."""
+        self._keepalive = stays
+        if not stays or self._close or self._force_close:
+            if self.transport is not None:
+                self.transport.close()
+            waiter.cancel()
+            return
+        self._next_keepalive_close_time = when = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(when, self._process_keepalive)
+        self._wait_on(waiter)
+
+    def _wait_on(self, waiter: asyncio.Future[None]) -> None:
+        """Let aiohttp's task wait on, for what there is or will be."""
+        self._waiter = waiter
+        if self._messages and not waiter.done():
+            waiter.set_result(None)
 
     def handle_error(
         self,
@@ -97,6 +176,14 @@ class GatewayServer(web.Server):
     Give it `auto_decompress=False`, `access_log=None`, `handler_cancellation=True` and
     `keepalive_timeout=KEEP_ALIVE`, and a `request_factory` that makes `web.Request` objects.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.eager = Eager(self._loop)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        await super().shutdown(timeout)
+        self.eager.close()
 
     def __call__(self) -> web.RequestHandler:
         return GatewayProtocol(self, loop=self._loop, **self._kwargs)

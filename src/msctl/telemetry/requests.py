@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import Token
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ class Passing(TraceContext):
     __slots__ = (
         "at",
         "attempts",
+        "before",
         "ended",
         "label",
         "method",
@@ -72,6 +74,7 @@ class Passing(TraceContext):
         self.method = method
         self.target = target
         self.attempts: tuple[Attempt, ...] = ()
+        self.before: tuple[Token[TraceContext | None], Token[str]] | None = None
 
     def finish(self, service: str, route: str, label: str, status: int, seconds: float) -> None:
         self.service = service
@@ -220,8 +223,8 @@ class Requests:
     def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
         self._active[GATEWAY] += 1
         given = parse(traceparents[0]) if len(traceparents) == 1 else None
-        current_trace.set(Passing(given, method, target))
-        current_service.set(GATEWAY)
+        passing = Passing(given, method, target)
+        passing.before = current_trace.set(passing), current_service.set(GATEWAY)
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         context = current_trace.get()
@@ -236,6 +239,12 @@ class Requests:
         elif context.attempts and context.attempts[-1][2] is not None:
             # Otherwise the gateway failed it by itself, and has logged why.
             self._access.request(GATEWAY, context.method, context.target, status, seconds)
+        if context.before is not None:
+            # What comes after it in this context is another request (see gateway/eager.py).
+            trace, logged = context.before
+            context.before = None
+            current_trace.reset(trace)
+            current_service.reset(logged)
 
     def attempt_started(self, method: str, target: str) -> None:
         context = current_trace.get()
