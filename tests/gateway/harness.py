@@ -201,7 +201,7 @@ async def running(
         return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
 
     server = GatewayServer(
-        gateway.handle,  # type: ignore[arg-type] # its requests are web.Request, by the factory
+        gateway.handle,
         request_factory=make,
         auto_decompress=False,
         access_log=None,

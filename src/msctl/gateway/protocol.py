@@ -14,7 +14,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import StreamReader
 
 from msctl.gateway.eager import Eager
 from msctl.gateway.planning import Origin
@@ -35,8 +35,9 @@ def origin(protocol: web.RequestHandler) -> Origin:
 class GatewayProtocol(web.RequestHandler):
     """One client's connection: its `origin`, and the packets `received`, a sign of life for deadlines.
 
-    A request without a body, for which the connection has been waiting, begins as soon as it is read.
-    Every other is left to aiohttp, whose task for the connection goes on waiting in the meantime.
+    A request that has come in one piece, with nothing behind it, begins together with those of other
+    connections (see eager.py). Every other is left to aiohttp's task for the connection, which waits
+    until that has been answered.
     """
 
     __slots__ = ("_eager", "_serving", "origin", "received")
@@ -82,19 +83,21 @@ class GatewayProtocol(web.RequestHandler):
             request.content.set_exception(web.RequestPayloadError("the body's framing is malformed"))
 
     def _begin(self, waiter: asyncio.Future[None]) -> bool:
-        """Whether the request that has been read could begin at once."""
+        """Whether what has been read is one whole request, which then begins."""
         messages = self._messages
-        if len(messages) != 1 or messages[0][1] is not EMPTY_PAYLOAD or self._upgraded:
+        if len(messages) != 1 or self._upgraded:
             return False
-        message = messages[0][0]
-        if type(message) is not RawRequestMessage:
+        message, content = messages[0]
+        if type(message) is not RawRequestMessage or not content.is_eof():
             return False
         messages.popleft()
-        self._eager.start(self._serve(message, waiter))
+        self._eager.start(self._serve(message, content, waiter))
         return True
 
-    async def _serve(self, message: RawRequestMessage, waiter: asyncio.Future[None]) -> None:
-        """What aiohttp's task does with a request that has no body; it waits on `waiter` until this ends."""
+    async def _serve(
+        self, message: RawRequestMessage, content: StreamReader, waiter: asyncio.Future[None]
+    ) -> None:
+        """What aiohttp's task does with a request that is there; it waits on `waiter` until this ends."""
         loop, manager, parser, make = self._loop, self._manager, self._parser, self._request_factory
         if manager is None or parser is None or make is None or self._request_handler is None:
             return  # the connection was lost before this could begin
@@ -102,7 +105,7 @@ class GatewayProtocol(web.RequestHandler):
         manager.requests_count += 1
         task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
         self._serving = task
-        request = make(message, EMPTY_PAYLOAD, self, StreamWriter(self, loop), task)
+        request = make(message, content, self, StreamWriter(self, loop), task)
         stays = False
         try:
             response, broken = await self._handle_request(request, None, self._request_handler)
@@ -110,6 +113,7 @@ class GatewayProtocol(web.RequestHandler):
         except ConnectionError:
             pass  # the client has gone
         finally:
+            content.set_exception(web.PayloadAccessError())
             request._task = None  # type: ignore[assignment]  # as aiohttp does: it would hold the task
             self._serving = None
             self._served(waiter, stays=stays)
