@@ -137,7 +137,7 @@ class Harness:
 
     gateway: Gateway
     registry: Registry
-    server: web.Server
+    server: GatewayServer
     port: int
     runners: list[web.AppRunner] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
@@ -186,6 +186,7 @@ async def running(
     *routes: RouteSpec,
     spec: GatewaySpec | None = None,
     services: Mapping[str, UpstreamPolicy] | None = None,
+    keep_alive: float = KEEP_ALIVE,
     **options: Any,
 ) -> AsyncIterator[Harness]:
     """A gateway that listens; afterwards no task and no descriptor of it may be left."""
@@ -206,7 +207,7 @@ async def running(
         auto_decompress=False,
         access_log=None,
         handler_cancellation=True,
-        keepalive_timeout=KEEP_ALIVE,
+        keepalive_timeout=keep_alive,
         lingering_time=0.2,
     )
     listener = await loop.create_server(server, "127.0.0.1", 0)

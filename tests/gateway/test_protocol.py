@@ -1,0 +1,232 @@
+"""How a connection's requests are begun and ended: in order, each by itself, and none left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from msctl.specs import RouteSpec
+from tests.gateway.harness import HOSTED, PATIENCE, Client, Harness, TruncatedError, running
+
+GET = b"GET %b HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+class Service:
+    """A hosted application that answers at once, or when it is told to."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.calls: list[str] = []
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.requests: list[web.Request] = []
+        self.app = web.Application()
+        self.app.router.add_route("*", "/{name:.*}", self.answer)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        self.calls.append(name)
+        self.requests.append(request)
+        text = f"{name} {colour.get()}"
+        task = asyncio.current_task()
+        assert task is not None
+        if name == "paint":
+            colour.set("red")
+        if name == "keep":
+            self.tasks.append(task)
+        if request.can_read_body:
+            text += f" {await request.text()}"
+        if name == "wait":
+            self.entered.set()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+            assert asyncio.current_task() is task
+        return web.Response(text=text)
+
+
+@pytest.fixture
+async def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+async def harness(service: Service) -> AsyncIterator[Harness]:
+    async with running(RouteSpec("/", "service")) as harness:
+        await harness.serve("service", service.app, HOSTED)
+        yield harness
+
+
+async def until(event: asyncio.Event) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await event.wait()
+
+
+async def replies(client: Client, count: int) -> list[str]:
+    return [(await client.reply()).body.decode() for _ in range(count)]
+
+
+async def test_what_comes_while_one_waits_is_answered_after_it(harness: Harness, service: Service) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/wait")
+    await until(service.entered)
+    await client.send(GET % b"/second" + GET % b"/third")
+    assert service.calls == ["wait"]
+    service.gate.set()
+    assert await replies(client, 3) == ["wait none", "second none", "third none"]
+    await client.send(GET % b"/fourth")
+    assert await replies(client, 1) == ["fourth none"]
+
+
+async def test_requests_in_one_packet_are_answered_in_their_order(harness: Harness) -> None:
+    client = await harness.client()
+    await client.send(b"".join(GET % b"/%d" % number for number in range(100)))
+    assert await replies(client, 100) == [f"{number} none" for number in range(100)]
+
+
+async def test_a_request_in_pieces_is_answered(harness: Harness) -> None:
+    client = await harness.client()
+    for byte in GET % b"/pieces":
+        await client.send(bytes((byte,)))
+        await asyncio.sleep(0)
+    assert await replies(client, 1) == ["pieces none"]
+
+
+async def test_a_body_that_comes_with_its_head_or_later_is_read(harness: Harness, service: Service) -> None:
+    client = await harness.client()
+    head = b"POST /body HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 4\r\n\r\n"
+    await client.send(head + b"once")
+    assert await replies(client, 1) == ["body none once"]
+    await client.send(head + b"tw")
+    async with asyncio.timeout(PATIENCE):
+        while len(service.calls) < 2:
+            await asyncio.sleep(0)
+    await client.send(b"ce")
+    assert await replies(client, 1) == ["body none twce"]
+    with pytest.raises(web.PayloadAccessError):
+        await service.requests[0].content.read()
+
+
+async def test_what_one_request_puts_into_its_context_the_next_does_not_see(harness: Harness) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/paint")
+    assert await replies(client, 1) == ["paint none"]
+    await client.send(GET % b"/look")
+    assert await replies(client, 1) == ["look none"]
+    other = await harness.client()
+    await other.send(GET % b"/look")
+    assert await replies(other, 1) == ["look none"]
+
+
+async def test_who_keeps_the_task_of_a_request_that_is_over_cannot_cancel_another(
+    harness: Harness, service: Service
+) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/keep")
+    assert await replies(client, 1) == ["keep none"]
+    await client.send(GET % b"/wait")
+    await until(service.entered)
+    service.tasks[0].cancel()
+    service.gate.set()
+    assert await replies(client, 1) == ["wait none"]
+
+
+async def test_requests_that_never_wait_leave_no_tasks(harness: Harness) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/first")
+    await client.reply()
+    tasks = len(asyncio.all_tasks())
+    for _ in range(20):
+        await client.send(GET % b"/again")
+        await client.reply()
+    assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_a_client_that_leaves_while_a_request_waits_cancels_it(
+    harness: Harness, service: Service
+) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/wait")
+    await until(service.entered)
+    client.reset()
+    await until(service.cancelled)
+    assert (await harness.get("/next")).body == b"next none"
+
+
+async def test_a_request_whose_client_is_lost_before_it_begins_is_not_begun(
+    harness: Harness, service: Service
+) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/first")
+    await client.reply()
+    (protocol,) = harness.server.connections
+    assert protocol.transport is not None
+    protocol.transport.abort()
+    protocol.data_received(GET % b"/second")
+    assert await client.closed()
+    assert (await harness.get("/third")).body == b"third none"
+    assert service.calls == ["first", "third"]
+
+
+async def test_a_connection_that_is_to_close_closes_after_the_answer(
+    harness: Harness, service: Service
+) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/wait")
+    await until(service.entered)
+    harness.server.pre_shutdown()
+    service.gate.set()
+    assert await replies(client, 1) == ["wait none"]
+    assert await client.closed()
+
+
+async def test_a_shutdown_waits_for_the_answer(harness: Harness, service: Service) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/wait")
+    await until(service.entered)
+    shutdown = asyncio.ensure_future(harness.server.shutdown(PATIENCE))
+    await asyncio.sleep(0)
+    service.gate.set()
+    assert await replies(client, 1) == ["wait none"]
+    async with asyncio.timeout(PATIENCE):
+        await shutdown
+
+
+async def test_a_shutdown_ends_what_does_not_end(harness: Harness, service: Service) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/wait")
+    await until(service.entered)
+    async with asyncio.timeout(PATIENCE):
+        await harness.server.shutdown(0.01)
+    await until(service.cancelled)
+    with pytest.raises((TruncatedError, ConnectionError)):
+        await client.reply()
+
+
+async def test_an_idle_connection_is_closed_after_its_time(service: Service) -> None:
+    async with running(RouteSpec("/", "service"), keep_alive=0.05) as harness:
+        await harness.serve("service", service.app, HOSTED)
+        client = await harness.client()
+        await client.send(GET % b"/first")
+        assert await replies(client, 1) == ["first none"]
+        assert await client.closed()
+
+
+async def test_a_waiting_request_is_not_idle(service: Service) -> None:
+    async with running(RouteSpec("/", "service"), keep_alive=0.01) as harness:
+        await harness.serve("service", service.app, HOSTED)
+        client, idle = await harness.client(), await harness.client()
+        await client.send(GET % b"/wait")
+        await until(service.entered)
+        assert await idle.closed()
+        service.gate.set()
+        assert await replies(client, 1) == ["wait none"]
