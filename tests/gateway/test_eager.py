@@ -295,6 +295,29 @@ async def test_who_cancels_itself_and_never_waits_cancels_nobody_else(bench: Ben
             await asyncio.sleep(0)
 
 
+async def test_a_cancellation_of_oneself_does_not_reach_who_was_begun_before_it(bench: Bench) -> None:
+    gate, ended = asyncio.Event(), asyncio.Event()
+
+    async def nothing() -> None:
+        pass
+
+    async def steps() -> None:
+        await gate.wait()
+        ended.set()
+
+    async def cancelling() -> None:
+        bench.eager.start(steps())
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    await bench.begin(nothing)
+    await bench.begin(cancelling)
+    gate.set()
+    async with asyncio.timeout(PATIENCE):
+        await ended.wait()
+
+
 @pytest.mark.parametrize("fresh", [True, False])
 async def test_a_cancellation_before_the_second_step_is_not_lost(bench: Bench, fresh: bool) -> None:
     pending: asyncio.Future[None] = bench.loop.create_future()
@@ -439,8 +462,9 @@ def test_the_end_of_the_process_is_not_swallowed_and_the_others_go_on() -> None:
                 await asyncio.sleep(0)
         eager.close()
         beginning.cancel()
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0)
 
     loop = asyncio.new_event_loop()
     eager = Eager(loop)
@@ -474,12 +498,13 @@ async def test_one_that_begins_within_another_is_not_taken_for_it(bench: Bench) 
 
 async def test_a_spare_that_was_cancelled_is_replaced(bench: Bench) -> None:
     ended: list[str] = []
+    gate = asyncio.Event()
 
     async def nothing() -> None:
         pass
 
     async def steps() -> None:
-        await asyncio.sleep(0)
+        await gate.wait()
         ended.append("ended")
 
     before = asyncio.all_tasks()
@@ -488,6 +513,7 @@ async def test_a_spare_that_was_cancelled_is_replaced(bench: Bench) -> None:
     spare.cancel()
     await asyncio.wait([spare], timeout=PATIENCE)
     await bench.begin(steps)
+    gate.set()
     async with asyncio.timeout(PATIENCE):
         while not ended:
             await asyncio.sleep(0)

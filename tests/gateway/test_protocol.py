@@ -25,6 +25,7 @@ class Service:
         self.gate = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.calls: list[str] = []
+        self.names: list[str] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.requests: list[web.Request] = []
         self.app = web.Application()
@@ -37,6 +38,7 @@ class Service:
         text = f"{name} {colour.get()}"
         task = asyncio.current_task()
         assert task is not None
+        self.names.append(task.get_name())
         if name == "paint":
             colour.set("red")
         if name == "keep":
@@ -51,6 +53,16 @@ class Service:
                 self.cancelled.set()
                 raise
             assert asyncio.current_task() is task
+        if name == "flood":
+            self.entered.set()
+            response = web.StreamResponse()
+            await response.prepare(request)
+            try:
+                while True:
+                    await response.write(bytes(2**20))
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
         return web.Response(text=text)
 
 
@@ -140,15 +152,13 @@ async def test_who_keeps_the_task_of_a_request_that_is_over_cannot_cancel_anothe
     assert await replies(client, 1) == ["wait none"]
 
 
-async def test_requests_that_never_wait_leave_no_tasks(harness: Harness) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/first")
-    await client.reply()
-    tasks = len(asyncio.all_tasks())
-    for _ in range(20):
-        await client.send(GET % b"/again")
-        await client.reply()
-    assert len(asyncio.all_tasks()) == tasks
+async def test_requests_that_never_wait_need_no_new_task(harness: Harness, service: Service) -> None:
+    client, other = await harness.client(), await harness.client()
+    for _ in range(10):
+        for each in (client, other):
+            await each.send(GET % b"/again")
+            await each.reply()
+    assert len(set(service.names)) == 1
 
 
 async def test_a_client_that_leaves_while_a_request_waits_cancels_it(
@@ -165,6 +175,8 @@ async def test_a_client_that_leaves_while_a_request_waits_cancels_it(
 async def test_a_request_whose_client_is_lost_before_it_begins_is_not_begun(
     harness: Harness, service: Service
 ) -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     client = await harness.client()
     await client.send(GET % b"/first")
     await client.reply()
@@ -175,6 +187,7 @@ async def test_a_request_whose_client_is_lost_before_it_begins_is_not_begun(
     assert await client.closed()
     assert (await harness.get("/third")).body == b"third none"
     assert service.calls == ["first", "third"]
+    assert not errors
 
 
 async def test_a_connection_that_is_to_close_closes_after_the_answer(
@@ -212,6 +225,15 @@ async def test_a_shutdown_ends_what_does_not_end(harness: Harness, service: Serv
         await client.reply()
 
 
+async def test_a_shutdown_ends_what_a_client_does_not_read(harness: Harness, service: Service) -> None:
+    client = await harness.client()
+    await client.send(GET % b"/flood")
+    await until(service.entered)
+    async with asyncio.timeout(PATIENCE):
+        await harness.server.shutdown(0.01)
+    await until(service.cancelled)
+
+
 async def test_an_idle_connection_is_closed_after_its_time(service: Service) -> None:
     async with running(RouteSpec("/", "service"), keep_alive=0.05) as harness:
         await harness.serve("service", service.app, HOSTED)
@@ -221,7 +243,7 @@ async def test_an_idle_connection_is_closed_after_its_time(service: Service) -> 
         assert await client.closed()
 
 
-async def test_a_waiting_request_is_not_idle(service: Service) -> None:
+async def test_a_waiting_request_is_not_idle_until_it_is_answered(service: Service) -> None:
     async with running(RouteSpec("/", "service"), keep_alive=0.01) as harness:
         await harness.serve("service", service.app, HOSTED)
         client, idle = await harness.client(), await harness.client()
@@ -230,3 +252,4 @@ async def test_a_waiting_request_is_not_idle(service: Service) -> None:
         assert await idle.closed()
         service.gate.set()
         assert await replies(client, 1) == ["wait none"]
+        assert await client.closed()

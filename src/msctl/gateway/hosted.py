@@ -172,6 +172,7 @@ class HostedUpstream:
             raise self._failed(error, out) from error
         finally:
             request._finish()
+            request._task = None  # type: ignore[assignment]  # as aiohttp does with the client's own
         # aiohttp would prepare what it is given once more: a file would be sent twice.
         return STAYS if response.keep_alive else CLOSES
 
