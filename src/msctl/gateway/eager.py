@@ -171,7 +171,7 @@ class _Lane:
         Who still holds the task could cancel it; what was put into its context would be found there.
         """
         self._steps = None
-        if self._call.done() or self.task.cancelling() or sys.getrefcount(self.task) != self._known:
+        if self.task.cancelling() or sys.getrefcount(self.task) != self._known:
             return False
         try:
             return self._context == self._before
