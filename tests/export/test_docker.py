@@ -24,7 +24,7 @@ import pytest
 from msctl.export import Options, export
 from msctl.export.docker import PYTHON, WHEEL, health_command, image_name
 from msctl.export.workloads import container_addresses, workloads
-from msctl.specs import Project, ServiceSpec
+from msctl.specs import Project, ServiceSpec, TlsSpec
 from tests.export import projects
 from tests.support import tools
 from tests.support.http import request
@@ -161,6 +161,38 @@ def test_a_health_check_is_a_program_that_python_can_read() -> None:
 )
 def test_an_image_always_has_a_tag(asked: str | None, image: str) -> None:
     assert image_name(projects.shop(), Options(image=asked)) == image
+
+
+@pytest.mark.parametrize("key", ["key.pem", "tls/a [1]*.key", "!key.pem", "#key.pem"])
+def test_the_gateways_private_key_is_not_in_the_image(
+    image: tuple[Buildah, str], key: str, tmp_path: Path
+) -> None:
+    buildah, _ = image
+    shop = replace(projects.shop(), root=tmp_path)
+    assert shop.gateway is not None
+    cert = tmp_path / "cert.pem"
+    tls = TlsSpec(cert, tmp_path / key)
+    exported = export("docker", replace(shop, gateway=replace(shop.gateway, tls=tls)))
+    for path in (cert, tmp_path / key, tmp_path / "tls/a 1x.key"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    ignored = tmp_path / "Dockerfile.dockerignore"
+    ignored.write_text(next(file.text for file in exported.files if file.path == ignored.name))
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    buildah("bud", "--isolation", "chroot", f"--ignorefile={ignored}", "-t", "probe", ".", cwd=tmp_path)
+    root = Path(buildah("mount", buildah("from", "--pull-never", "localhost/probe")))
+    assert not (root / key).exists()
+    assert (root / "cert.pem").exists()
+    assert (root / "tls/a 1x.key").exists()
+    assert "gateway.tls.key" in [notice.key for notice in exported.notices]
+
+
+def test_a_private_key_outside_of_the_projects_folder_needs_no_line() -> None:
+    shop = projects.shop()
+    assert shop.gateway is not None
+    tls = TlsSpec(Path("/etc/ssl/shop.pem"), Path("/etc/ssl/shop.key"))
+    ours = replace(shop, root=Path("/srv/shop"), gateway=replace(shop.gateway, tls=tls))
+    assert "shop.key" not in export("docker", ours).files[1].text
 
 
 def dockerfile(project: Project) -> str:

@@ -75,7 +75,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     }
     yield File("compose.yaml", dump(document, comment=_comment(project, options)))
     yield File("Dockerfile", docker.dockerfile(project, options))
-    yield File("Dockerfile.dockerignore", docker.DOCKERIGNORE)
+    yield File("Dockerfile.dockerignore", docker.dockerignore(project))
     if options.monitoring:
         yield from _monitoring_files(project, found, broker)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from msctl import __version__
@@ -110,7 +111,7 @@ def _ports(found: tuple[Workload, ...]) -> list[int]:
     return sorted({workload.address.port for workload in found if workload.address is not None})
 
 
-DOCKERIGNORE = """\
+_DOCKERIGNORE = """\
 # What an image must not hold: secrets, history, and what is made anew inside it.
 .env
 .env.*
@@ -130,14 +131,42 @@ build
 """
 
 
+_SPECIAL = re.compile(r"[*?\[\\]|^[!#]")
+"""What means something else in a line of a .dockerignore, and does not behind a backslash."""
+
+
+def dockerignore(project: Project) -> str:
+    """What stays out of the image's build context, the gateway's private key among it."""
+    key = _private_key(project)
+    if key is None:
+        return _DOCKERIGNORE
+    literal = _SPECIAL.sub(r"\\\g<0>", key)
+    return f"{_DOCKERIGNORE}{literal}\n"
+
+
+def _private_key(project: Project) -> str | None:
+    """Where the gateway's private key is, from the project's folder; None where it is not inside."""
+    key = None if project.gateway is None else project.gateway.tls.key
+    if key is None or project.root is None:
+        return None
+    root = project.root.absolute()
+    path = root / key
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else None
+
+
 def render(project: Project, options: Options) -> Iterator[Item]:
     yield File("Dockerfile", dockerfile(project, options))
     # Next to its Dockerfile this name wins over a .dockerignore of the user's own, and spares it.
-    yield File("Dockerfile.dockerignore", DOCKERIGNORE)
+    yield File("Dockerfile.dockerignore", dockerignore(project))
     yield Notice(
         "MSCTL_WHEEL",
         f"the build takes msctl from {WHEEL} in its context; the Dockerfile says how to make it",
     )
+    if project.gateway is not None and project.gateway.tls.key is not None:
+        yield Notice(
+            "gateway.tls.key",
+            "not in the image: mount it where msctl.toml says, or take [gateway.tls] out of it there",
+        )
     yield from image_notices(project)
 
 
