@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from msctl.gateway.eager import SPARES, Eager, give_way
+from msctl.gateway.eager import ABREAST, Eager, give_way
 
 Steps = Callable[[], Coroutine[Any, Any, None]]
 PATIENCE = 10
@@ -94,16 +94,37 @@ async def test_who_gives_way_again_and_again_leaves_the_loop_to_others(bench: Be
         await ended.wait()
 
 
-async def test_no_more_spare_tasks_are_kept_than_are_worth_it(bench: Bench) -> None:
+async def test_many_take_turns_in_their_order(bench: Bench) -> None:
+    ran: list[int] = []
+
+    def numbered(number: int) -> Steps:
+        async def steps() -> None:
+            await give_way()
+            ran.append(number)
+
+        return steps
+
+    for number in range(2 * ABREAST + 1):
+        bench.eager.start(numbered(number)())
+    await asyncio.sleep(0)
+    assert ran == list(range(ABREAST))
+    bench.eager.start(numbered(2 * ABREAST + 1)())
+    async with asyncio.timeout(PATIENCE):
+        while len(ran) < 2 * ABREAST + 2:
+            await asyncio.sleep(0)
+    assert ran == list(range(2 * ABREAST + 2))
+
+
+async def test_many_need_no_more_tasks_than_go_side_by_side(bench: Bench) -> None:
     async def steps() -> None:
         pass
 
     tasks = len(asyncio.all_tasks())
-    await bench.begin(*[steps] * (2 * SPARES))
+    await bench.begin(*[steps] * (2 * ABREAST))
     async with asyncio.timeout(PATIENCE):
-        while len(asyncio.all_tasks()) > tasks + SPARES:
+        while len(asyncio.all_tasks()) > tasks + ABREAST:
             await asyncio.sleep(0)
-    assert len(asyncio.all_tasks()) == tasks + SPARES
+    assert len(asyncio.all_tasks()) == tasks + ABREAST
 
 
 async def test_what_waits_goes_on_in_the_same_task_and_context(bench: Bench) -> None:

@@ -21,8 +21,9 @@ Steps = Coroutine[Any, Any, None]
 
 STAGES = 3
 """How often a coroutine is resumed in the turn in which it begins."""
-SPARES = 64
-"""Spare tasks that are kept: as many can begin together without a new one."""
+ABREAST = 32
+"""How many go on side by side in one turn, and spare tasks that are kept for them. With more of them it is
+what they work on that no longer fits into the caches."""
 
 
 @types.coroutine
@@ -45,7 +46,7 @@ class Eager:
         self._closed = False
 
     def start(self, steps: Steps) -> None:
-        """Begin `steps` in the loop's next turn.
+        """Begin `steps` in the loop's next turn, or a later one if many are before it.
 
         What it raises is reported to the loop's exception handler, as a task's is that nobody asks.
         """
@@ -60,7 +61,10 @@ class Eager:
             self._spares.pop().dismiss()
 
     def _run(self) -> None:
-        begun, self._begun = self._begun, []
+        begun = self._begun[:ABREAST]
+        del self._begun[:ABREAST]
+        if self._begun:
+            self._loop.call_soon(self._run)
         lanes = [self._lane(steps) for steps in begun]
         going = lanes
         try:
@@ -89,7 +93,7 @@ class Eager:
         return lane
 
     def _keep(self, lane: _Lane) -> None:
-        if lane.unmarked() and len(self._spares) < SPARES and not self._closed:
+        if lane.unmarked() and not self._closed:
             self._spares.append(lane)
         else:
             lane.dismiss()
