@@ -94,6 +94,24 @@ async def test_who_gives_way_again_and_again_leaves_the_loop_to_others(bench: Be
         await ended.wait()
 
 
+async def test_as_a_task_nobody_gives_way(bench: Bench) -> None:
+    ran: list[str] = []
+
+    async def steps() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        bench.loop.call_soon(ran.append, "next turn")
+        await give_way()
+        ran.append("ended")
+
+    await bench.begin(steps)
+    async with asyncio.timeout(PATIENCE):
+        while len(ran) < 2:
+            await asyncio.sleep(0)
+    assert ran == ["ended", "next turn"]
+
+
 async def test_many_take_turns_in_their_order(bench: Bench) -> None:
     ran: list[int] = []
 

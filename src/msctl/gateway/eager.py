@@ -26,9 +26,20 @@ ABREAST = 32
 what they work on that no longer fits into the caches."""
 
 
+_abreast = False
+"""Whether coroutines are being run side by side now."""
+
+
 @types.coroutine
 def give_way() -> Generator[None, None, None]:
-    """Let the others that began in the same turn come as far as this; in a task, wait for the next turn."""
+    """Let the others that began in the same turn come as far as this. Nothing else runs meanwhile; and
+    who goes on as a task, because it had to wait, does not wait here."""
+    if _abreast:
+        yield
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
     yield
 
 
@@ -61,12 +72,14 @@ class Eager:
             self._spares.pop().dismiss()
 
     def _run(self) -> None:
+        global _abreast
         begun = self._begun[:ABREAST]
         del self._begun[:ABREAST]
         if self._begun:
             self._loop.call_soon(self._run)
         lanes = [self._lane(steps) for steps in begun]
         going = lanes
+        _abreast = True
         try:
             for _ in range(STAGES):
                 gave_way = []
@@ -77,6 +90,7 @@ class Eager:
                         self._keep(lane)
                 going = gave_way
         finally:
+            _abreast = False
             for lane in lanes:
                 if lane.going:
                     lane.carry_on(None)
@@ -194,7 +208,7 @@ class _Lane:
     async def _wait(self) -> None:
         error: BaseException | None = None
         try:
-            await give_way()
+            await _pause()
             await self._call
         except asyncio.CancelledError as cancelled:
             if not self.carries:

@@ -143,6 +143,7 @@ class HostedUpstream:
         deadline.move(out.limits.response_timeout, "response")
         try:
             with deadline:
+                # The application's code, and after it ours, is run for one request after the other.
                 try:
                     await give_way()
                     response = await self._handler(request)
