@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from msctl.gateway.protocol import GatewayServer
 from msctl.specs import RouteSpec
 from tests.gateway.harness import HOSTED, PATIENCE, Client, Harness, TruncatedError, running
 
@@ -232,6 +233,39 @@ async def test_a_shutdown_ends_what_a_client_does_not_read(harness: Harness, ser
     async with asyncio.timeout(PATIENCE):
         await harness.server.shutdown(0.01)
     await until(service.cancelled)
+
+
+async def test_an_answer_that_cannot_be_sent_ends_its_connection_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(
+            text=request.path, headers={"X-Path": "a\r\nb" if request.path == "/bad" else "a"}
+        )
+
+    loop = asyncio.get_running_loop()
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+
+    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
+        return web.Request(message, payload, protocol, writer, task, loop)
+
+    server = GatewayServer(handle, request_factory=make, access_log=None, handler_cancellation=True)
+    listener = await loop.create_server(server, "127.0.0.1", 0)
+    client, other = [
+        Client(*await asyncio.open_connection(*listener.sockets[0].getsockname())) for _ in range(2)
+    ]
+    try:
+        await client.send(GET % b"/bad")
+        assert await client.closed()
+        assert (await other.request("GET", "/good")).body == b"/good"
+    finally:
+        for each in (client, other):
+            each.close()
+        listener.close()
+        await server.shutdown(1)
+    assert "could not be sent" in caplog.text
+    assert not errors
 
 
 async def test_an_idle_connection_is_closed_after_its_time(service: Service) -> None:

@@ -112,6 +112,8 @@ class GatewayProtocol(web.RequestHandler):
             stays = not broken and bool(response.keep_alive)
         except ConnectionError:
             pass  # the client has gone
+        except Exception as error:  # noqa: BLE001 - what is wrong with one answer ends one connection
+            self.log_exception("the answer to a request could not be sent", exc_info=error)
         finally:
             content.set_exception(web.PayloadAccessError())
             request._task = None  # type: ignore[assignment]  # as aiohttp does: it would hold the task
