@@ -77,6 +77,7 @@ class Deadline:
         self.expired = False
 
     def __enter__(self) -> Deadline:
+        # Without the loop, Python 3.11 asks the system for the process's id to find it.
         self._task = task = asyncio.current_task(self._watch.loop)
         self._cancelling = 0 if task is None else task.cancelling()
         watch = self._watch
