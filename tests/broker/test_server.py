@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import aio_pika
 import pytest
@@ -18,6 +17,7 @@ from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError
 from tests.broker.client import Client, make_broker
+from tests.support.waiting import until
 
 MEMORY = 40_000_000
 
@@ -84,13 +84,6 @@ class Raw:
             await self.writer.wait_closed()
         except ConnectionError:
             pass
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        await asyncio.sleep(0.005)
 
 
 def find(server: BrokerServer, name: str) -> tuple[int, int, int]:

@@ -11,10 +11,20 @@ from typing import Any
 import pytest
 
 from msctl.gateway.eager import ABREAST, Eager, give_way
+from tests.support.waiting import PATIENCE, until
 
 Steps = Callable[[], Coroutine[Any, Any, None]]
-PATIENCE = 10
 colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+def current() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def nothing() -> None:
+    """Leaves a spare task behind."""
 
 
 class Bench:
@@ -32,6 +42,11 @@ class Bench:
             self.eager.start(each())
         await asyncio.sleep(0)
 
+    async def warm(self) -> None:
+        """Have a spare task that has begun to wait."""
+        await self.begin(nothing)
+        await asyncio.sleep(0)
+
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
@@ -40,17 +55,14 @@ async def bench() -> AsyncIterator[Bench]:
     bench = Bench(asyncio.get_running_loop())
     yield bench
     bench.eager.close()
-    async with asyncio.timeout(PATIENCE):
-        while asyncio.all_tasks() - before - {asyncio.current_task()}:
-            await asyncio.sleep(0)
+    await until(lambda: asyncio.all_tasks() <= before | {current()})
 
 
 async def test_what_never_waits_needs_no_new_task(bench: Bench) -> None:
     names: list[str] = []
 
     async def steps() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         names.append(task.get_name())
 
     tasks = len(asyncio.all_tasks())
@@ -90,8 +102,7 @@ async def test_who_gives_way_again_and_again_leaves_the_loop_to_others(bench: Be
 
     await bench.begin(steps, steps)
     bench.loop.call_soon(seen.set)
-    async with asyncio.timeout(PATIENCE):
-        await ended.wait()
+    await until(ended.is_set)
 
 
 async def test_as_a_task_nobody_gives_way(bench: Bench) -> None:
@@ -106,9 +117,7 @@ async def test_as_a_task_nobody_gives_way(bench: Bench) -> None:
         ran.append("ended")
 
     await bench.begin(steps)
-    async with asyncio.timeout(PATIENCE):
-        while len(ran) < 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(ran) >= 2)
     assert ran == ["ended", "next turn"]
 
 
@@ -127,9 +136,7 @@ async def test_many_take_turns_in_their_order(bench: Bench) -> None:
     await asyncio.sleep(0)
     assert ran == list(range(ABREAST))
     bench.eager.start(numbered(2 * ABREAST + 1)())
-    async with asyncio.timeout(PATIENCE):
-        while len(ran) < 2 * ABREAST + 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(ran) >= 2 * ABREAST + 2)
     assert ran == list(range(2 * ABREAST + 2))
 
 
@@ -139,9 +146,7 @@ async def test_many_need_no_more_tasks_than_go_side_by_side(bench: Bench) -> Non
 
     tasks = len(asyncio.all_tasks())
     await bench.begin(*[steps] * (2 * ABREAST))
-    async with asyncio.timeout(PATIENCE):
-        while len(asyncio.all_tasks()) > tasks + ABREAST:
-            await asyncio.sleep(0)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks + ABREAST)
     assert len(asyncio.all_tasks()) == tasks + ABREAST
 
 
@@ -162,8 +167,7 @@ async def test_what_waits_goes_on_in_the_same_task_and_context(bench: Bench) -> 
     await bench.begin(steps)
     assert asyncio.current_task() not in tasks
     gate.set()
-    async with asyncio.timeout(PATIENCE):
-        await ended.wait()
+    await until(ended.is_set)
     assert tasks[0] is tasks[1]
     assert not bench.errors
 
@@ -186,8 +190,7 @@ async def test_the_value_awaited_and_the_error_raised_arrive(bench: Bench) -> No
     await bench.begin(steps)
     good.set_result(7)
     bad.set_exception(ValueError("eight"))
-    async with asyncio.timeout(PATIENCE):
-        await ended.wait()
+    await until(ended.is_set)
     assert got == [7, "eight"]
 
 
@@ -202,9 +205,7 @@ async def test_the_first_wait_may_be_over_before_the_task_takes_it(bench: Bench)
         done.set_result(3)
 
     await bench.begin(steps, answer)
-    async with asyncio.timeout(PATIENCE):
-        while not got:
-            await asyncio.sleep(0)
+    await until(lambda: got)
     assert got == [3]
 
 
@@ -225,8 +226,7 @@ async def test_a_context_that_was_put_back_serves_again(bench: Bench) -> None:
 
     async def steps() -> None:
         token = colour.set("red")
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         tasks.add(task.get_name())
         del task
         colour.reset(token)
@@ -261,8 +261,7 @@ async def test_a_task_that_somebody_keeps_is_not_used_again(bench: Bench) -> Non
     waited, gate = asyncio.Event(), asyncio.Event()
 
     async def keeping() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         kept.append(task)
 
     async def steps() -> None:
@@ -273,8 +272,7 @@ async def test_a_task_that_somebody_keeps_is_not_used_again(bench: Bench) -> Non
     await bench.begin(keeping)
     await bench.begin(steps)
     gate.set()
-    async with asyncio.timeout(PATIENCE):
-        await waited.wait()
+    await until(waited.is_set)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -282,12 +280,8 @@ async def test_who_cancels_itself_is_cancelled_where_it_waits(bench: Bench, fres
     pending: asyncio.Future[None] = bench.loop.create_future()
     ended: list[str] = []
 
-    async def nothing() -> None:
-        pass
-
     async def steps() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         task.cancel()
         try:
             await pending
@@ -296,12 +290,9 @@ async def test_who_cancels_itself_is_cancelled_where_it_waits(bench: Bench, fres
             raise
 
     if not fresh:
-        await bench.begin(nothing)
-        await asyncio.sleep(0)
+        await bench.warm()
     await bench.begin(steps)
-    async with asyncio.timeout(PATIENCE):
-        while not ended:
-            await asyncio.sleep(0)
+    await until(lambda: ended)
     assert ended == ["cancelled 1"]
     assert pending.cancelled()
     assert not bench.errors
@@ -311,12 +302,8 @@ async def test_who_cancels_itself_is_cancelled_where_it_waits(bench: Bench, fres
 async def test_who_cancels_itself_and_never_waits_cancels_nobody_else(bench: Bench, fresh: bool) -> None:
     ended: list[str] = []
 
-    async def nothing() -> None:
-        pass
-
     async def cancelling() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         task.cancel()
 
     async def steps() -> None:
@@ -325,20 +312,14 @@ async def test_who_cancels_itself_and_never_waits_cancels_nobody_else(bench: Ben
         ended.append("ended")
 
     if not fresh:
-        await bench.begin(nothing)
-        await asyncio.sleep(0)
+        await bench.warm()
     await bench.begin(cancelling)
     await bench.begin(steps)
-    async with asyncio.timeout(PATIENCE):
-        while not ended:
-            await asyncio.sleep(0)
+    await until(lambda: ended)
 
 
 async def test_a_cancellation_of_oneself_does_not_reach_who_was_begun_before_it(bench: Bench) -> None:
     gate, ended = asyncio.Event(), asyncio.Event()
-
-    async def nothing() -> None:
-        pass
 
     async def steps() -> None:
         await gate.wait()
@@ -346,15 +327,13 @@ async def test_a_cancellation_of_oneself_does_not_reach_who_was_begun_before_it(
 
     async def cancelling() -> None:
         bench.eager.start(steps())
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         task.cancel()
 
     await bench.begin(nothing)
     await bench.begin(cancelling)
     gate.set()
-    async with asyncio.timeout(PATIENCE):
-        await ended.wait()
+    await until(ended.is_set)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -363,12 +342,8 @@ async def test_a_cancellation_before_the_second_step_is_not_lost(bench: Bench, f
     tasks: list[asyncio.Task[Any]] = []
     ended: list[str] = []
 
-    async def nothing() -> None:
-        pass
-
     async def steps() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         tasks.append(task)
         try:
             await pending
@@ -381,16 +356,11 @@ async def test_a_cancellation_before_the_second_step_is_not_lost(bench: Bench, f
         tasks[0].cancel()
 
     if not fresh:
-        await bench.begin(nothing)
-        await asyncio.sleep(0)
+        await bench.warm()
     await bench.begin(steps, cancelling)
-    async with asyncio.timeout(PATIENCE):
-        while not ended:
-            await asyncio.sleep(0)
+    await until(lambda: ended)
     assert pending.cancelled()
-    async with asyncio.timeout(PATIENCE):
-        while not tasks[0].done():
-            await asyncio.sleep(0)
+    await until(tasks[0].done)
     assert tasks[0].cancelled()
 
 
@@ -398,8 +368,7 @@ async def test_a_swallowed_cancellation_lets_it_go_on(bench: Bench) -> None:
     ended: list[int] = []
 
     async def steps() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = current()
         task.cancel()
         try:
             await asyncio.sleep(PATIENCE)
@@ -409,9 +378,7 @@ async def test_a_swallowed_cancellation_lets_it_go_on(bench: Bench) -> None:
         ended.append(task.cancelling())
 
     await bench.begin(steps)
-    async with asyncio.timeout(PATIENCE):
-        while not ended:
-            await asyncio.sleep(0)
+    await until(lambda: ended)
     assert ended == [0]
 
 
@@ -437,9 +404,7 @@ async def test_timeouts_and_groups_know_their_task(bench: Bench) -> None:
             ended.append("failed together")
 
     await bench.begin(late, grouped)
-    async with asyncio.timeout(PATIENCE):
-        while len(ended) < 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(ended) >= 2)
     assert sorted(ended) == ["failed together", "timed out"]
 
 
@@ -466,10 +431,7 @@ async def test_an_error_of_a_later_step_is_reported_too(bench: Bench) -> None:
         raise ValueError("later")
 
     await bench.begin(failing)
-    async with asyncio.timeout(PATIENCE):
-        while not bench.errors:
-            await asyncio.sleep(0)
-            gc.collect()
+    await until(lambda: gc.collect() < 0 or bench.errors)
     assert [str(context["exception"]) for context in bench.errors] == ["later"]
 
 
@@ -496,14 +458,10 @@ def test_the_end_of_the_process_is_not_swallowed_and_the_others_go_on() -> None:
         await asyncio.Event().wait()
 
     async def settle() -> None:
-        async with asyncio.timeout(PATIENCE):
-            while len(ran) < 6:
-                await asyncio.sleep(0)
+        await until(lambda: len(ran) >= 6)
         eager.close()
         beginning.cancel()
-        async with asyncio.timeout(PATIENCE):
-            while len(asyncio.all_tasks()) > 1:
-                await asyncio.sleep(0)
+        await until(lambda: len(asyncio.all_tasks()) <= 1)
 
     loop = asyncio.new_event_loop()
     eager = Eager(loop)
@@ -529,18 +487,13 @@ async def test_one_that_begins_within_another_is_not_taken_for_it(bench: Bench) 
         tasks.append(asyncio.current_task())
 
     await bench.begin(outer)
-    async with asyncio.timeout(PATIENCE):
-        while len(tasks) < 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(tasks) >= 2)
     assert tasks[0] is not tasks[1]
 
 
 async def test_a_spare_that_was_cancelled_is_replaced(bench: Bench) -> None:
     ended: list[str] = []
     gate = asyncio.Event()
-
-    async def nothing() -> None:
-        pass
 
     async def steps() -> None:
         await gate.wait()
@@ -553,9 +506,7 @@ async def test_a_spare_that_was_cancelled_is_replaced(bench: Bench) -> None:
     await asyncio.wait([spare], timeout=PATIENCE)
     await bench.begin(steps)
     gate.set()
-    async with asyncio.timeout(PATIENCE):
-        while not ended:
-            await asyncio.sleep(0)
+    await until(lambda: ended)
 
 
 async def test_closed_it_keeps_no_task_and_still_begins(bench: Bench) -> None:
@@ -569,6 +520,4 @@ async def test_closed_it_keeps_no_task_and_still_begins(bench: Bench) -> None:
     bench.eager.close()
     await bench.begin(steps)
     assert ended == ["ended", "ended"]
-    async with asyncio.timeout(PATIENCE):
-        while asyncio.all_tasks() - before:
-            await asyncio.sleep(0)
+    await until(lambda: asyncio.all_tasks() <= before)

@@ -13,6 +13,7 @@ from aiohttp import web
 from msctl.gateway.protocol import GatewayServer
 from msctl.specs import RouteSpec
 from tests.gateway.harness import HOSTED, PATIENCE, Client, Harness, TruncatedError, running
+from tests.support.waiting import until
 
 GET = b"GET %b HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
 colour: ContextVar[str] = ContextVar("colour", default="none")
@@ -79,9 +80,12 @@ async def harness(service: Service) -> AsyncIterator[Harness]:
         yield harness
 
 
-async def until(event: asyncio.Event) -> None:
-    async with asyncio.timeout(PATIENCE):
-        await event.wait()
+async def under_way(harness: Harness, service: Service, target: bytes) -> Client:
+    """A client whose request the service has begun to handle."""
+    client = await harness.client()
+    await client.send(GET % target)
+    await until(service.entered.is_set)
+    return client
 
 
 async def replies(client: Client, count: int) -> list[str]:
@@ -89,9 +93,7 @@ async def replies(client: Client, count: int) -> list[str]:
 
 
 async def test_what_comes_while_one_waits_is_answered_after_it(harness: Harness, service: Service) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/wait")
-    await until(service.entered)
+    client = await under_way(harness, service, b"/wait")
     await client.send(GET % b"/second" + GET % b"/third")
     assert service.calls == ["wait"]
     service.gate.set()
@@ -120,9 +122,7 @@ async def test_a_body_that_comes_with_its_head_or_later_is_read(harness: Harness
     await client.send(head + b"once")
     assert await replies(client, 1) == ["body none once"]
     await client.send(head + b"tw")
-    async with asyncio.timeout(PATIENCE):
-        while len(service.calls) < 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(service.calls) == 2)
     await client.send(b"ce")
     assert await replies(client, 1) == ["body none twce"]
     with pytest.raises(web.PayloadAccessError):
@@ -147,7 +147,7 @@ async def test_who_keeps_the_task_of_a_request_that_is_over_cannot_cancel_anothe
     await client.send(GET % b"/keep")
     assert await replies(client, 1) == ["keep none"]
     await client.send(GET % b"/wait")
-    await until(service.entered)
+    await until(service.entered.is_set)
     service.tasks[0].cancel()
     service.gate.set()
     assert await replies(client, 1) == ["wait none"]
@@ -165,11 +165,9 @@ async def test_requests_that_never_wait_need_no_new_task(harness: Harness, servi
 async def test_a_client_that_leaves_while_a_request_waits_cancels_it(
     harness: Harness, service: Service
 ) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/wait")
-    await until(service.entered)
+    client = await under_way(harness, service, b"/wait")
     client.reset()
-    await until(service.cancelled)
+    await until(service.cancelled.is_set)
     assert (await harness.get("/next")).body == b"next none"
 
 
@@ -194,9 +192,7 @@ async def test_a_request_whose_client_is_lost_before_it_begins_is_not_begun(
 async def test_a_connection_that_is_to_close_closes_after_the_answer(
     harness: Harness, service: Service
 ) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/wait")
-    await until(service.entered)
+    client = await under_way(harness, service, b"/wait")
     harness.server.pre_shutdown()
     service.gate.set()
     assert await replies(client, 1) == ["wait none"]
@@ -204,9 +200,7 @@ async def test_a_connection_that_is_to_close_closes_after_the_answer(
 
 
 async def test_a_shutdown_waits_for_the_answer(harness: Harness, service: Service) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/wait")
-    await until(service.entered)
+    client = await under_way(harness, service, b"/wait")
     shutdown = asyncio.ensure_future(harness.server.shutdown(PATIENCE))
     await asyncio.sleep(0)
     service.gate.set()
@@ -216,23 +210,19 @@ async def test_a_shutdown_waits_for_the_answer(harness: Harness, service: Servic
 
 
 async def test_a_shutdown_ends_what_does_not_end(harness: Harness, service: Service) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/wait")
-    await until(service.entered)
+    client = await under_way(harness, service, b"/wait")
     async with asyncio.timeout(PATIENCE):
         await harness.server.shutdown(0.01)
-    await until(service.cancelled)
+    await until(service.cancelled.is_set)
     with pytest.raises((TruncatedError, ConnectionError)):
         await client.reply()
 
 
 async def test_a_shutdown_ends_what_a_client_does_not_read(harness: Harness, service: Service) -> None:
-    client = await harness.client()
-    await client.send(GET % b"/flood")
-    await until(service.entered)
+    await under_way(harness, service, b"/flood")
     async with asyncio.timeout(PATIENCE):
         await harness.server.shutdown(0.01)
-    await until(service.cancelled)
+    await until(service.cancelled.is_set)
 
 
 async def test_an_answer_that_cannot_be_sent_ends_its_connection_and_is_logged(
@@ -282,7 +272,7 @@ async def test_a_waiting_request_is_not_idle_until_it_is_answered(service: Servi
         await harness.serve("service", service.app, HOSTED)
         client, idle = await harness.client(), await harness.client()
         await client.send(GET % b"/wait")
-        await until(service.entered)
+        await until(service.entered.is_set)
         assert await idle.closed()
         service.gate.set()
         assert await replies(client, 1) == ["wait none"]

@@ -103,7 +103,7 @@ class GatewayProtocol(web.RequestHandler):
             return  # the connection was lost before this could begin
         parser.message_consumed()
         manager.requests_count += 1
-        task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
+        task = cast("asyncio.Task[None]", asyncio.current_task(loop))
         self._serving = task
         request = make(message, content, self, StreamWriter(self, loop), task)
         stays = False
