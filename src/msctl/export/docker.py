@@ -14,6 +14,7 @@ from msctl.export.workloads import (
     Workload,
     container_addresses,
     image_notices,
+    inside,
     local_services,
     workloads,
 )
@@ -137,21 +138,12 @@ _SPECIAL = re.compile(r"[*?\[\\]|^[!#]")
 
 def dockerignore(project: Project) -> str:
     """What stays out of the image's build context, the gateway's private key among it."""
-    key = _private_key(project)
-    if key is None:
-        return _DOCKERIGNORE
-    literal = _SPECIAL.sub(r"\\\g<0>", key)
-    return f"{_DOCKERIGNORE}{literal}\n"
-
-
-def _private_key(project: Project) -> str | None:
-    """Where the gateway's private key is, from the project's folder; None where it is not inside."""
     key = None if project.gateway is None else project.gateway.tls.key
-    if key is None or project.root is None:
-        return None
-    root = project.root.absolute()
-    path = root / key
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else None
+    within = None if key is None or project.root is None else inside(project.root, key)
+    if within is None:
+        return _DOCKERIGNORE
+    literal = _SPECIAL.sub(r"\\\g<0>", within.as_posix())
+    return f"{_DOCKERIGNORE}{literal}\n"
 
 
 def render(project: Project, options: Options) -> Iterator[Item]:

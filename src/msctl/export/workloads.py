@@ -283,13 +283,12 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
     for spec in project.services:
         cwd = spec.cwd
         if cwd is not None and project.root is not None:
-            inside = cwd.absolute().is_relative_to(project.root.absolute())
-            if inside:
-                cwd = Path(cwd.absolute().relative_to(project.root.absolute()).as_posix())
-            else:
+            within = inside(project.root, cwd)
+            if within is None:
                 notices.append(
                     Notice(f"services.{spec.name}.cwd", f"{cwd} is outside of the project's folder")
                 )
+            cwd = within or cwd
         env = {name: value for name, value in spec.env.items() if not is_secret(name, value)}
         services.append(replace(spec, cwd=cwd, env=env))
     broker = replace(project.broker, url=_without_credentials(project.broker.url), mode=BrokerMode.EXTERNAL)
@@ -307,6 +306,12 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
 
 def _without_credentials(url: str) -> str:
     return re.sub(r"(?<=://)[^\s/?#@]*@", "", without_password(url), count=1)
+
+
+def inside(root: Path, path: Path) -> Path | None:
+    """`path` from the project's folder on; None where it lies elsewhere."""
+    root, path = root.absolute(), path.absolute()
+    return path.relative_to(root) if path.is_relative_to(root) else None
 
 
 def image_notices(project: Project) -> Iterator[Notice]:
