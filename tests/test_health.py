@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from msctl.health import seen_by_gateway
-from msctl.model import BreakerState, InstanceSnapshot, Kind, ServiceSnapshot, State, TargetSnapshot
+from msctl.model.service_health import seen_by_gateway
+from msctl.model.snapshots import BreakerState, InstanceSnapshot, Kind, ServiceSnapshot, State, TargetSnapshot
 
 
 def service(name: str, count: int, *, reason: str = "") -> ServiceSnapshot:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from msctl.loop import new_event_loop
+from msctl.runtime.loop import new_event_loop
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.routing import conflicts
-from msctl.specs import RouteSpec
+from msctl.model.project import RouteSpec
+from msctl.model.routing import conflicts
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from msctl.watch import EVERY_S, SETTLE_S, Watch
+from msctl.runtime.file_watch import EVERY_S, SETTLE_S, Watch
 from tests.support.clock import FakeClock, settle
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from msctl.specs import ServiceContext
+    from msctl.model.project import ServiceContext
 
 __all__ = ["ServiceContext", "__version__"]
 
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """ServiceContext comes when it is asked for: most verbs do not pay for its import."""
     if name == "ServiceContext":
-        from msctl.specs import ServiceContext
+        from msctl.model.project import ServiceContext
 
         return ServiceContext
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

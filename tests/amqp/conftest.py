@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from msctl.amqp.link import Link
+from msctl.amqp.connection import Link
 from msctl.amqp.queues import declare
 from msctl.amqp.url import BrokerUrl, parse_url
 from tests.support.rabbitmq import unique

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from pamqp.commands import Basic
 
+from msctl.amqp.connection import Link
 from msctl.amqp.consumer import Consumer, Settlement
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
-from msctl.amqp.link import Link
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count
 from msctl.amqp.url import BrokerUrl, parse_url

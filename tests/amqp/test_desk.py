@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import pytest
 from pamqp.commands import Basic
 
-import msctl.amqp.desk as desk_module
+import msctl.amqp.queue_admin as desk_module
+from msctl.amqp.connection import Link, closing
 from msctl.amqp.consumer import Consumer
-from msctl.amqp.desk import Desk
-from msctl.amqp.link import Link, closing
 from msctl.amqp.publisher import Publisher
+from msctl.amqp.queue_admin import Desk
 from msctl.amqp.queues import count, declare
 from msctl.amqp.url import parse_url
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError
-from msctl.model import PEEK_MESSAGES, PeekedMessage
+from msctl.model.snapshots import PEEK_MESSAGES, PeekedMessage
 from tests.support.rabbitmq import unique
 
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from msctl.amqp.connection import Link
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
-from msctl.amqp.link import Link
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.errors import BrokerError, ExitCode, TimedOutError
 from tests.support.clock import settle

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from pamqp.commands import Basic
 
+from msctl.amqp.connection import Link
 from msctl.amqp.consumer import Consumer
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
 from msctl.amqp.frames import PublishTemplate
-from msctl.amqp.link import Link
 from msctl.amqp.publisher import MAX_BODY, Publisher, Refusal
 from msctl.amqp.queues import count
 from msctl.amqp.url import BrokerUrl, parse_url

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from msctl.amqp.connection import Link
 from msctl.amqp.errors import BrokerRefusedError
-from msctl.amqp.link import Link
 from msctl.amqp.queues import Once, count, declare, open_with_queue, require_exchange
 from msctl.amqp.url import BrokerUrl, parse_url
 from tests.support.fake_broker import fake_broker

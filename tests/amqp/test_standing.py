@@ -10,12 +10,12 @@ import pytest
 from pamqp.commands import Basic
 
 from msctl.amqp.backoff import Backoff
+from msctl.amqp.connection import Link
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
-from msctl.amqp.link import Link
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count
-from msctl.amqp.standing import Place, StandingConsumer, StandingPublisher, running, stay_connected
+from msctl.amqp.reconnecting import Place, StandingConsumer, StandingPublisher, running, stay_connected
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.errors import BrokerError
 from tests.support.clock import FakeClock, settle

@@ -14,10 +14,11 @@ import uvloop
 from aiohttp import web
 
 from msctl.clock import SystemClock
-from msctl.discovery.registry import Endpoint, Registry
+from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.gateway.protocol import KEEP_ALIVE, GatewayServer
-from msctl.specs import GatewaySpec, RouteSpec
+from msctl.gateway.server import KEEP_ALIVE, GatewayServer
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import GatewaySpec, RouteSpec
 
 USERS = b'[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"}]\n'
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import uvloop
 
 from msctl.clock import SystemClock
-from msctl.config.load import load
+from msctl.config.reading.load import load
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.model import GATEWAY, Snapshot
-from msctl.specs import ServiceContext
-from msctl.supervisor.runner import Supervisor
-from msctl.telemetry.logs import LogHub
+from msctl.model.project import ServiceContext
+from msctl.model.snapshots import GATEWAY, Snapshot
+from msctl.supervisor.supervisor import Supervisor
+from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.observation import Observation
 
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pamqp import base, body, commands, frame, header
 
-from msctl.broker.broker import Broker
-from msctl.broker.session import Session
+from msctl.broker.core.broker import Broker
+from msctl.broker.session.session import Session
 from tests.support.clock import FakeClock
 
 MEMORY = 1_000_000

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.broker.arguments import (
+from msctl.broker.core.arguments import (
     QUEUE_ARGUMENTS,
     check_equivalent,
     check_same,
     read_consumer_priority,
     read_queue_arguments,
 )
-from msctl.broker.replies import AmqpError, ReplyCode
-from msctl.broker.tables import Field
+from msctl.broker.protocol.replies import AmqpError, ReplyCode
+from msctl.broker.protocol.tables import Field
 
 QUEUE = "queue 'q' in vhost '/'"
 

@@ -7,11 +7,11 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.broker.arguments import QueueOptions
-from msctl.broker.exchanges import Binding, Exchange, ExchangeType, headers_match, resolve
-from msctl.broker.queues import Queue
-from msctl.broker.tables import Field, Table
-from msctl.broker.vhost import VirtualHost
+from msctl.broker.core.arguments import QueueOptions
+from msctl.broker.core.exchanges import Binding, Exchange, ExchangeType, headers_match, resolve
+from msctl.broker.core.queues import Queue
+from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.protocol.tables import Field, Table
 from tests.broker.client import make_broker
 
 words = st.sampled_from(["a", "b", "", "*", "#"])

@@ -7,15 +7,22 @@ from typing import Any
 
 import pytest
 
-from msctl.broker.consumers import Consumer
-from msctl.broker.looking import look
-from msctl.broker.messages import Message, ReadyMessages
-from msctl.broker.properties import CONTENT_TYPE, PRIORITY, join, with_headers
-from msctl.broker.queues import Ledger, Queue
-from msctl.broker.tables import Table
-from msctl.broker.vhost import VirtualHost
-from msctl.broker.wire import route_of, shortstr
-from msctl.model import PEEK_BODY, PEEK_BYTES, PEEK_HEADER, PEEK_HEADERS, PEEK_MESSAGES, PeekedMessage
+from msctl.broker.core.browse import look
+from msctl.broker.core.consumers import Consumer
+from msctl.broker.core.messages import Message, ReadyMessages
+from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.protocol.properties import CONTENT_TYPE, PRIORITY, join, with_headers
+from msctl.broker.protocol.tables import Table
+from msctl.broker.protocol.wire import route_of, shortstr
+from msctl.model.snapshots import (
+    PEEK_BODY,
+    PEEK_BYTES,
+    PEEK_HEADER,
+    PEEK_HEADERS,
+    PEEK_MESSAGES,
+    PeekedMessage,
+)
 from tests.support.clock import FakeClock
 
 PLAIN = join({})
@@ -151,7 +158,7 @@ def test_a_look_is_bounded_in_messages_and_bytes(vhost: VirtualHost) -> None:
 def test_a_message_larger_than_a_look_is_shown_all_the_same(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.broker.looking.PEEK_BYTES", 1)
+    monkeypatch.setattr("msctl.broker.core.browse.PEEK_BYTES", 1)
     queue = declare(vhost)
     put(queue, b"large", b"next")
     assert bodies(queue) == ["large"]

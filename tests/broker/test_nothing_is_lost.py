@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from pamqp import commands
 
-from msctl.broker.messages import MESSAGE_COST
+from msctl.broker.core.messages import MESSAGE_COST
 from tests.broker.client import Client, make_broker
 
 QUEUES = ("plain", "dead")

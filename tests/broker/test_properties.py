@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands
 
-from msctl.broker.properties import (
+from msctl.broker.protocol.properties import (
     HEADERS,
     MAX_EXPIRY_MS,
     expiration_ms,
@@ -19,8 +19,8 @@ from msctl.broker.properties import (
     split,
     with_headers,
 )
-from msctl.broker.replies import AmqpError
-from msctl.broker.tables import MalformedError
+from msctl.broker.protocol.replies import AmqpError
+from msctl.broker.protocol.tables import MalformedError
 
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 KINDS: dict[str, st.SearchStrategy[Any]] = {

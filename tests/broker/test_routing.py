@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from msctl.broker.queues import Queue
-from msctl.broker.replies import AmqpError, ReplyCode
-from msctl.broker.routing import Routing
-from msctl.broker.vhost import VirtualHost
+from msctl.broker.core.queues import Queue
+from msctl.broker.core.routing import Routing
+from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.protocol.replies import AmqpError, ReplyCode
 from tests.broker.client import make_broker
 
 ME, YOU = object(), object()

@@ -12,7 +12,7 @@ import pytest
 from aiormq.exceptions import AMQPError, ConnectionClosed
 from pamqp import base, commands, frame
 
-from msctl.broker import wire
+from msctl.broker.protocol import wire
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands, frame
 
-from msctl.broker import wire
-from msctl.broker.messages import MESSAGE_COST
-from msctl.broker.session import State
+from msctl.broker.core.messages import MESSAGE_COST
+from msctl.broker.protocol import wire
+from msctl.broker.session.session import State
 from tests.broker.client import Client, make_broker
 from tests.support.clock import FakeClock
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.broker.tables import (
+from msctl.broker.protocol.tables import (
     MAX_DEPTH,
     Field,
     MalformedError,

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from msctl.broker.deadletter import MAX_DEATHS, X_DEATH
-from msctl.broker.properties import EXPIRATION, PRIORITY, headers_of, join, split
-from msctl.broker.queues import Ledger, Queue
-from msctl.broker.tables import Field, Table
-from msctl.broker.vhost import VirtualHost
-from msctl.broker.wire import route_of, shortstr, split_route
+from msctl.broker.core.dead_letter import MAX_DEATHS, X_DEATH
+from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.protocol.properties import EXPIRATION, PRIORITY, headers_of, join, split
+from msctl.broker.protocol.tables import Field, Table
+from msctl.broker.protocol.wire import route_of, shortstr, split_route
 from tests.support.clock import FakeClock
 
 

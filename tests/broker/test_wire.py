@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import base, body, commands, frame, header
 
-from msctl.broker import wire
-from msctl.broker.replies import AmqpError, ReplyCode
+from msctl.broker.protocol import wire
+from msctl.broker.protocol.replies import AmqpError, ReplyCode
 
 short = st.text(max_size=40).filter(lambda text: len(text.encode()) <= 255)
 

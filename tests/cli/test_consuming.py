@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
+from msctl.amqp.connection import Link
 from msctl.amqp.consumer import Consumer
-from msctl.amqp.link import Link
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, declare
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.cli import consuming
 from msctl.cli.consuming import Ack, ConsumeRequest, consume_messages
-from msctl.cli.message_text import Form
+from msctl.cli.output.message_text import Form
 from msctl.errors import BrokerError
 from tests.support.proxy import Proxy, proxy
 from tests.support.rabbitmq import unique

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from msctl.cli.message_options import parse_properties, parse_rate, queue_name
+from msctl.cli.options.message_options import parse_properties, parse_rate, queue_name
 from msctl.errors import UsageError
 
 

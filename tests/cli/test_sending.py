@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msctl.amqp.publisher import Account, Refusal
-from msctl.cli.message_options import MessageProperties
+from msctl.cli.options.message_options import MessageProperties
 from msctl.cli.sending import SendRequest, failure, send_messages
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 from tests.support.fake_broker import FakeBroker, fake_broker, limited, silence

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.cli.streams import lines, read_all, write_all
+from msctl.cli.output.streams import lines, read_all, write_all
 from msctl.errors import MsctlError, UsageError
 
 
@@ -22,7 +22,7 @@ def pipe_with(data: bytes) -> int:
 
 
 async def test_lines_come_without_their_ends_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.cli.streams.CHUNK", 3)
+    monkeypatch.setattr("msctl.cli.output.streams.CHUNK", 3)
     fd = pipe_with(b"first\n\nthird\r\nlast")
     assert [line async for line in lines(fd, limit=10, name="x")] == [b"first", b"", b"third\r", b"last"]
     os.close(fd)

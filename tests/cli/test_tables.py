@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.cli.tables import instance_lines, show_duration, show_size, sparkline, status_lines, table
-from msctl.model import (
+from msctl.cli.output.tables import instance_lines, show_duration, show_size, sparkline, status_lines, table
+from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
     BrokerSnapshot,

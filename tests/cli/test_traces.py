@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from msctl.cli.traces import show_time, table, tree, waterfall
-from msctl.model import Span, SpanKind, Trace, TraceSummary
+from msctl.cli.verbs.traces import show_time, table, tree, waterfall
+from msctl.model.snapshots import Span, SpanKind, Trace, TraceSummary
 
 
 def span(

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from msctl.config.diff import Changes, diff, with_edited, without
-from msctl.model import BrokerMode
-from msctl.specs import (
+from msctl.model.project import (
     BrokerSpec,
     Dependency,
     GatewaySpec,
@@ -18,6 +17,7 @@ from msctl.specs import (
     RouteSpec,
     ServiceSpec,
 )
+from msctl.model.snapshots import BrokerMode
 
 USERS = ServiceSpec("users", app="a:b", port=1, routes=(RouteSpec("/users", "users"),))
 ORDERS = ServiceSpec("orders", app="a:b", depends_on=(Dependency("users"),), isolation=Isolation.PROCESS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.config.dotenv import DotenvError, parse
+from msctl.config.reading.dotenv import DotenvError, parse
 
 
 @pytest.mark.parametrize(

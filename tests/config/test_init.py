@@ -18,10 +18,10 @@ import pytest
 from aiohttp import web
 
 from msctl.config.init import EXAMPLES, render_example, render_init
-from msctl.config.load import load
+from msctl.config.reading.load import load
 from msctl.errors import UsageError
-from msctl.model import Kind
-from msctl.specs import Isolation, ServiceContext
+from msctl.model.project import Isolation, ServiceContext
+from msctl.model.snapshots import Kind
 from tests.support.ports import reserved_port
 
 

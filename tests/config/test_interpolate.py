@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.config.interpolate import InterpolationError, expand
+from msctl.config.reading.interpolate import InterpolationError, expand
 
 ENV = {"SET": "value", "EMPTY": "", "OTHER": "other"}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config.identity import ProjectIdentity, find_file, identify
-from msctl.config.load import Resolved, load
+from msctl.config.reading.identify import identify
+from msctl.config.reading.load import Resolved, load
+from msctl.config.reading.project_ref import ProjectIdentity, find_file
 from msctl.config.render import explain, to_toml
 from msctl.errors import ConfigError, ExitCode
-from msctl.model import BrokerMode, Kind
-from msctl.specs import (
+from msctl.model.project import (
     Condition,
     Dependency,
     Isolation,
@@ -24,6 +24,7 @@ from msctl.specs import (
     TlsSpec,
     TlsVersion,
 )
+from msctl.model.snapshots import BrokerMode, Kind
 
 APP = 'app = "shop:app"\n'
 Load = Callable[..., Resolved]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.config.locate import Path, line_numbers
+from msctl.config.toml_positions import Path, line_numbers
 
 
 @pytest.mark.parametrize(

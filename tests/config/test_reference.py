@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 
 from msctl.config.reference import KeyDoc, reference, to_markdown
-from msctl.config.route_keys import HEADER_EDIT, INNER_TABLES, POLICY, ROUTE
-from msctl.config.schema import BROKER, GATEWAY, SERVICE, TLS
-from msctl.config.section import Section
+from msctl.config.schema.keys import BROKER, GATEWAY, SERVICE, TLS
+from msctl.config.schema.route_keys import HEADER_EDIT, INNER_TABLES, POLICY, ROUTE
+from msctl.config.schema.table import Section
 
 SECTIONS = [SERVICE, ROUTE, GATEWAY, TLS, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
 # Not written as a key: the name of a table, and what keys of the same table make up.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.config.load import Resolved, load
+from msctl.config.reading.load import Resolved, load
 from msctl.config.render import explain, redacted, to_document, to_toml, toml_value
 
 FULL = r"""

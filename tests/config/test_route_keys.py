@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config.load import load
+from msctl.config.reading.load import load
 from msctl.config.render import to_toml
 from msctl.errors import ConfigError
-from msctl.specs import (
+from msctl.model.project import (
     ApiKeySpec,
     Balance,
     ComposeSpec,

@@ -15,7 +15,7 @@ from msctl.control.client import ControlClient
 from msctl.control.paths import StackPaths
 from msctl.control.server import ControlServer
 from msctl.errors import MsctlError, NotRunningError, UnknownServiceError
-from msctl.model import (
+from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
     BrokerSnapshot,

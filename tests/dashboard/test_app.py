@@ -16,7 +16,8 @@ from msctl.dashboard import app as server
 from msctl.dashboard import feed
 from msctl.dashboard.app import Dashboard, Parts
 from msctl.errors import BrokerError, ConfigError, MsctlError, PortTakenError, UsageError
-from msctl.model import (
+from msctl.model.project import DashboardSpec
+from msctl.model.snapshots import (
     BrokerMode,
     BrokerSnapshot,
     Event,
@@ -31,10 +32,9 @@ from msctl.model import (
     SpanKind,
     State,
 )
-from msctl.specs import DashboardSpec
-from msctl.telemetry.broadcast import Broadcast
-from msctl.telemetry.logs import LogHub
-from msctl.telemetry.tracing import Ended, Tracer
+from msctl.telemetry.logs.broadcast import Broadcast
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.tracing.tracer import Ended, Tracer
 
 
 class System:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msctl.export import KINDS, Options, export
-from msctl.specs import Project
+from msctl.model.project import Project
 from tests.export import projects
 
 FOLDER = Path(__file__).parent / "golden"

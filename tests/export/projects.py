@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msctl.config.load import load
-from msctl.model import GATEWAY, BrokerMode
-from msctl.specs import (
+from msctl.config.reading.load import load
+from msctl.model.project import (
     ApiKeySpec,
     BrokerSpec,
     Condition,
@@ -22,6 +21,7 @@ from msctl.specs import (
     ServiceSpec,
     UpstreamPolicy,
 )
+from msctl.model.snapshots import GATEWAY, BrokerMode
 
 ROOT = Path("/srv/shop")
 

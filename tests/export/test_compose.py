@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from msctl.export import Options, export
-from msctl.model import BrokerMode
-from msctl.specs import Project
+from msctl.model.project import Project
+from msctl.model.snapshots import BrokerMode
 from tests.export import golden, projects
 
 SCHEMA = json.loads(

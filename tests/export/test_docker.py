@@ -24,7 +24,7 @@ import pytest
 from msctl.export import Options, export
 from msctl.export.docker import PYTHON, WHEEL, health_command, image_name
 from msctl.export.workloads import container_addresses, workloads
-from msctl.specs import Project, ServiceSpec, TlsSpec
+from msctl.model.project import Project, ServiceSpec, TlsSpec
 from tests.export import projects
 from tests.support import tools
 from tests.support.http import request

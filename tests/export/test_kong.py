@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from msctl.export import ExportError, export
-from msctl.specs import Project, RateLimitKey, RateLimitSpec, RouteSpec, ServiceSpec, UpstreamPolicy
+from msctl.model.project import Project, RateLimitKey, RateLimitSpec, RouteSpec, ServiceSpec, UpstreamPolicy
 from tests.export import projects
 
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$"}

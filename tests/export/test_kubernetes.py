@@ -14,7 +14,7 @@ import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
 from msctl.export import ExportError, Options, export
-from msctl.specs import Project, RestartPolicy, ServiceSpec
+from msctl.model.project import Project, RestartPolicy, ServiceSpec
 from tests.export import projects
 from tests.support import tools
 

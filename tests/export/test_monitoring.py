@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from msctl.export import ExportError, Options, export, grafana
-from msctl.specs import DashboardSpec, Project
+from msctl.model.project import DashboardSpec, Project
 from tests.export import projects
 from tests.support import tools
 

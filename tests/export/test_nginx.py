@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from msctl.export import ExportError, Options, export
-from msctl.model import GATEWAY
-from msctl.specs import (
+from msctl.model.project import (
     Balance,
     BrokerSpec,
     CorsSpec,
@@ -24,6 +23,7 @@ from msctl.specs import (
     ServiceSpec,
     UpstreamPolicy,
 )
+from msctl.model.snapshots import GATEWAY
 from tests.export import projects
 from tests.export.servers import ask, echo, nginx
 from tests.integration.conftest import Course

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from msctl.export import Options, export
-from msctl.specs import Project
+from msctl.model.project import Project
 from tests.export import projects
 
 SCHEMA = json.loads(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from msctl.export.kind import ExportError
 from msctl.export.precedence import Pattern, plan
-from msctl.gateway.routes import RouteTable
-from msctl.routing import is_variable
-from msctl.specs import RouteSpec
+from msctl.gateway.routing.routes import RouteTable
+from msctl.model.project import RouteSpec
+from msctl.model.routing import is_variable
 
 ELEMENTS = st.sampled_from(["a", "b", "{x}"])
 PATHS = st.lists(ELEMENTS, max_size=3).map(lambda elements: "/" + "/".join(elements))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from msctl.export import Options, export
-from msctl.specs import Project, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
 from tests.export import projects
 from tests.support import tools
 from tests.support.cli import Msctl

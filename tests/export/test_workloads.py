@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config.load import load
+from msctl.config.reading.load import load
 from msctl.export.pipeline import check
 from msctl.export.upstreams import routes_of, upstream
 from msctl.export.workloads import (
@@ -19,8 +19,8 @@ from msctl.export.workloads import (
     portable_toml,
     workloads,
 )
-from msctl.model import BrokerMode
-from msctl.specs import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
+from msctl.model.project import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
+from msctl.model.snapshots import BrokerMode
 from tests.export import projects
 
 

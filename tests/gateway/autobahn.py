@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import WSMsgType, web
 
-from msctl.specs import GatewaySpec, RouteSpec
+from msctl.model.project import GatewaySpec, RouteSpec
 from tests.gateway.harness import HOSTED, REMOTE, running
 
 DIRECT = {"hosted": "aiohttp", "remote": "aiohttp", "other-proxied": "other"}

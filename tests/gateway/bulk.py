@@ -13,7 +13,7 @@ from collections import Counter
 import uvloop
 from aiohttp import web
 
-from msctl.specs import GatewaySpec, RouteSpec
+from msctl.model.project import GatewaySpec, RouteSpec
 from tests.gateway.harness import HOSTED, REMOTE, running
 
 BLOCK = bytes(range(256)) * 256

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from msctl.specs import RouteSpec
+from msctl.model.project import RouteSpec
 from tests.gateway.harness import HOSTED, KINDS, running
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)

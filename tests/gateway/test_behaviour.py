@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from msctl.specs import GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
+from msctl.model.project import GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
 from tests.gateway.harness import KINDS, Reply, TruncatedError, running
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from msctl.specs import GatewaySpec, RouteSpec
+from msctl.model.project import GatewaySpec, RouteSpec
 from tests.gateway.harness import Reply, TruncatedError, running
 from tests.support.recording_upstream import OK, Exchange, RecordingUpstream, Script
 

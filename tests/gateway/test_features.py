@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msctl.discovery.registry import Registry
 from msctl.errors import ConfigError
 from msctl.gateway.app import Gateway
-from msctl.model import BreakerState
-from msctl.specs import (
+from msctl.model.project import (
     ApiKeySpec,
     ComposeSpec,
     CorsSpec,
@@ -28,6 +27,7 @@ from msctl.specs import (
     RedirectSpec,
     RouteSpec,
 )
+from msctl.model.snapshots import BreakerState
 from tests.gateway.harness import KINDS, Harness, running
 from tests.support.clock import FakeClock
 

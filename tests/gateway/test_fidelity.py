@@ -7,9 +7,9 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msctl.gateway.headers import FORWARDING, HOP_BY_HOP
-from msctl.gateway.http1 import chunk
-from msctl.specs import RouteSpec
+from msctl.gateway.message.headers import FORWARDING, HOP_BY_HOP
+from msctl.gateway.message.http1 import chunk
+from msctl.model.project import RouteSpec
 from tests.gateway.harness import running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web, web_fileresponse
 
-from msctl.discovery.registry import Endpoint
-from msctl.specs import GatewaySpec, HeaderEdit, RouteSpec
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import GatewaySpec, HeaderEdit, RouteSpec
 from tests.gateway.harness import HOSTED, KINDS, Harness, Reply, running
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

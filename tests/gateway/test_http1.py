@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.gateway.http1 import (
+from msctl.gateway.message.http1 import (
     MAX_HEAD,
     IncompleteResponseError,
     MalformedResponseError,

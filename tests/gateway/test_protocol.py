@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from msctl.gateway.protocol import GatewayServer
-from msctl.specs import RouteSpec
+from msctl.gateway.server import GatewayServer
+from msctl.model.project import RouteSpec
 from tests.gateway.harness import HOSTED, PATIENCE, Client, Harness, TruncatedError, running
 from tests.support.waiting import until
 

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.gateway.balancer import Balancer
-from msctl.gateway.breaker import Breaker
-from msctl.gateway.headers import Hop, Trust, end_to_end, request_fields
-from msctl.gateway.limits import RateLimiter, RetryBudget
-from msctl.gateway.problems import Problem
-from msctl.gateway.routes import RouteTable
-from msctl.gateway.target import BadTargetError, host_name, is_authority, parse_target
-from msctl.gateway.tracecontext import continued, request_id, trace_id, traceparent
-from msctl.gateway.wsframes import FrameTracker, close_frame
-from msctl.model import BreakerState
-from msctl.specs import Balance, RateLimitSpec, RouteSpec
+from msctl.gateway.message.headers import Hop, Trust, end_to_end, request_fields
+from msctl.gateway.message.problems import Problem
+from msctl.gateway.message.target import BadTargetError, host_name, is_authority, parse_target
+from msctl.gateway.message.trace_context import continued, request_id, trace_id, traceparent
+from msctl.gateway.policies.balancer import Balancer
+from msctl.gateway.policies.breaker import Breaker
+from msctl.gateway.policies.limits import RateLimiter, RetryBudget
+from msctl.gateway.routing.routes import RouteTable
+from msctl.gateway.upstream.websocket_frames import FrameTracker, close_frame
+from msctl.model.project import Balance, RateLimitSpec, RouteSpec
+from msctl.model.snapshots import BreakerState
 from tests.support.clock import FakeClock
 
 # --- routes ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import re
 
 import pytest
 
-from msctl.specs import RouteSpec
+from msctl.model.project import RouteSpec
 from tests.gateway.harness import PATIENCE, running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 

@@ -14,10 +14,10 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import make_mocked_request
 
-from msctl.gateway.connection import Connection
-from msctl.gateway.deadline import Deadline, Watch
-from msctl.gateway.tunnel import Tunnel
-from msctl.specs import GatewaySpec, RouteSpec
+from msctl.gateway.policies.deadline import Deadline, Watch
+from msctl.gateway.upstream.connection import Connection
+from msctl.gateway.upstream.tunnel import Tunnel
+from msctl.model.project import GatewaySpec, RouteSpec
 from tests.gateway.harness import KINDS, Client, Harness, running
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 

@@ -9,12 +9,12 @@ import pytest
 from aiohttp.test_utils import TestServer
 from pamqp.commands import Basic
 
-from msctl.amqp.link import Link
+from msctl.amqp.connection import Link
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, open_with_queue
 from msctl.amqp.url import parse_url
+from msctl.model.project import ServiceContext
 from msctl.services import consumer
-from msctl.specs import ServiceContext
 from tests.support.rabbitmq import unique
 
 

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from msctl.amqp.connection import Link
 from msctl.amqp.consumer import Consumer
-from msctl.amqp.link import Link
 from msctl.amqp.url import parse_url
+from msctl.model.project import ServiceContext
 from msctl.services import producer
-from msctl.specs import ServiceContext
 from tests.support.ports import reserved_port
 from tests.support.rabbitmq import unique
 

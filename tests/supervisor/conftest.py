@@ -13,11 +13,11 @@ import uvloop
 
 from msctl.clock import AsyncClock, SystemClock
 from msctl.discovery.registry import Registry
-from msctl.model import Event, ServiceSnapshot, State
-from msctl.specs import BrokerSpec, GatewaySpec, Project, ServiceSpec
-from msctl.supervisor.hosted import HostedFactory
-from msctl.supervisor.runner import Supervisor
-from msctl.telemetry.logs import LogHub
+from msctl.hosting.aiohttp_app import HostedFactory
+from msctl.model.project import BrokerSpec, GatewaySpec, Project, ServiceSpec
+from msctl.model.snapshots import Event, ServiceSnapshot, State
+from msctl.supervisor.supervisor import Supervisor
+from msctl.telemetry.logs.hub import LogHub
 
 AMQP = "amqp://guest:guest@127.0.0.1:5672/"
 

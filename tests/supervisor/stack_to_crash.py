@@ -13,10 +13,10 @@ import psutil
 
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
-from msctl.model import State
-from msctl.specs import BrokerSpec, Project, ServiceSpec
-from msctl.supervisor.runner import Supervisor
-from msctl.telemetry.logs import LogHub
+from msctl.model.project import BrokerSpec, Project, ServiceSpec
+from msctl.model.snapshots import State
+from msctl.supervisor.supervisor import Supervisor
+from msctl.telemetry.logs.hub import LogHub
 
 
 async def main(ledger: str, *scripts: str) -> None:

@@ -14,8 +14,16 @@ import psutil
 import pytest
 
 from msctl.errors import ConfigError, PortTakenError, UsageError
-from msctl.model import LogLine, State
-from msctl.specs import Condition, Dependency, GatewaySpec, Isolation, RestartPolicy, RouteSpec, ServiceSpec
+from msctl.model.project import (
+    Condition,
+    Dependency,
+    GatewaySpec,
+    Isolation,
+    RestartPolicy,
+    RouteSpec,
+    ServiceSpec,
+)
+from msctl.model.snapshots import LogLine, State
 from tests.supervisor.conftest import MakeRig, Rig, alive, free_port
 
 Write = Callable[[str, str], Path]
@@ -191,7 +199,7 @@ async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, wr
 async def test_an_exit_is_reported_as_a_person_reads_it(
     rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.health.SETTLE_S", 60.0)  # however slow the machine is
+    monkeypatch.setattr("msctl.processes.probes.SETTLE_S", 60.0)  # however slow the machine is
     one = rig(ServiceSpec("x", command=sh(script), restart=RestartPolicy.NO))
     await one.supervisor.start()
     assert (one.service("x").state, one.service("x").reason) == (State.FATAL, reason)
@@ -202,7 +210,7 @@ async def test_a_crash_is_restarted_after_a_pause_and_five_in_a_row_are_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
-    monkeypatch.setattr("msctl.supervisor.health.SETTLE_S", 60.0)
+    monkeypatch.setattr("msctl.processes.probes.SETTLE_S", 60.0)
     one = rig(
         ServiceSpec("crash", command=sh("exit 1")),
         ServiceSpec("after", command=("sleep", "9"), depends_on=(Dependency("crash", Condition.COMPLETED),)),
@@ -315,8 +323,8 @@ async def test_without_its_ready_line_in_time_it_is_replaced(rig: MakeRig) -> No
 async def test_a_sick_service_is_not_offered_until_it_is_well(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.health.READY_EVERY", 0.01)
-    monkeypatch.setattr("msctl.supervisor.health.FAILING_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
     one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
     await one.supervisor.start()
     (tmp_path / "sick").touch()
@@ -332,8 +340,8 @@ async def test_a_sick_service_is_not_offered_until_it_is_well(
 async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.health.READY_EVERY", 0.01)
-    monkeypatch.setattr("msctl.supervisor.health.FAILING_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
     one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
     await one.supervisor.start()
     (tmp_path / "sick").touch()
@@ -355,8 +363,8 @@ async def test_a_host_that_is_not_this_machines_is_the_reason(
 async def test_a_failing_liveness_probe_restarts(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.health.READY_EVERY", 0.01)
-    monkeypatch.setattr("msctl.supervisor.health.FAILING_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
     one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz", liveness=True))
     await one.supervisor.start()
     first = pid_of(one, "web")

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from msctl.supervisor import census
-from msctl.supervisor.ledger import Entry, Ledger, Leftover, created, end_leftovers, leftovers
+from msctl.processes import process_table
+from msctl.processes.pid_file import Entry, Ledger, Leftover, created, end_leftovers, leftovers
 from tests.supervisor.conftest import alive
 from tests.supervisor.test_command_services import FORKS
 
@@ -45,7 +45,7 @@ def stack(ledger: Path, *scripts: str) -> Iterator[tuple[subprocess.Popen[str], 
             process.kill()
             process.wait()
             end_leftovers(ledger)
-            census.signal_all(pids, signal.SIGKILL)
+            process_table.signal_all(pids, signal.SIGKILL)
 
 
 def wait_gone(pids: list[int]) -> list[int]:
@@ -137,15 +137,15 @@ def test_a_ledger_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) 
 
 
 def test_a_mark_is_found_wherever_it_is_in_the_environment() -> None:
-    for environment in ({census.MARK: "t:x:1"}, {"A": "1", census.MARK: "t:x:1", "Z": "2"}):
+    for environment in ({process_table.MARK: "t:x:1"}, {"A": "1", process_table.MARK: "t:x:1", "Z": "2"}):
         with sleeper(environment) as child:
-            assert census.take().marks.get("t:x:1") == {child.pid}
-    with sleeper({"X" + census.MARK: "t:x:1"}):
-        assert "t:x:1" not in census.take().marks
+            assert process_table.take().marks.get("t:x:1") == {child.pid}
+    with sleeper({"X" + process_table.MARK: "t:x:1"}):
+        assert "t:x:1" not in process_table.take().marks
 
 
 def test_a_zombie_is_nobody() -> None:
     child = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert child.pid not in census.take().sessions
+    assert child.pid not in process_table.take().sessions
     child.wait()

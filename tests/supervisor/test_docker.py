@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from msctl.amqp.probe import speaks_amqp
+from msctl.brokers.docker import IMAGE, DockerBroker
 from msctl.errors import BrokerError, MsctlError
-from msctl.model import BrokerMode, State
-from msctl.specs import BrokerSpec
-from msctl.supervisor.docker import IMAGE, DockerBroker
+from msctl.model.project import BrokerSpec
+from msctl.model.snapshots import BrokerMode, State
 from tests.support.ports import reserved_port
 
 SOURCE = Path(__file__).parents[2] / "src"

@@ -14,9 +14,10 @@ from typing import cast
 
 import pytest
 
-from msctl.supervisor import door as module
-from msctl.supervisor.door import SecureDoor
-from msctl.supervisor.ports import Address, bind
+from msctl.http import tls_acceptor as module
+from msctl.http.tls_acceptor import SecureDoor
+from msctl.model.address import Address
+from msctl.ports import bind
 from tests.support.certificates import Certificates
 
 PATIENCE = 20.0

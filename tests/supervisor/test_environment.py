@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.supervisor.environment import fill_in, variable
+from msctl.processes.environment import fill_in, variable
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msctl.errors import ConfigError
-from msctl.specs import Dependency, ServiceSpec
-from msctl.supervisor import graph
+from msctl.model import dependency_graph
+from msctl.model.project import Dependency, ServiceSpec
 
 
 def project(**needs: str) -> list[ServiceSpec]:
@@ -23,7 +23,7 @@ def project(**needs: str) -> list[ServiceSpec]:
 
 def test_what_is_needed_comes_in_earlier_waves_and_the_rest_side_by_side() -> None:
     services = project(gateway="", users="db", orders="users db", db="", mail="db")
-    assert graph.waves(services, [s.name for s in services]) == [
+    assert dependency_graph.waves(services, [s.name for s in services]) == [
         ["gateway", "db"],
         ["users", "mail"],
         ["orders"],
@@ -31,17 +31,17 @@ def test_what_is_needed_comes_in_earlier_waves_and_the_rest_side_by_side() -> No
 
 
 def test_a_need_outside_the_chosen_names_does_not_count() -> None:
-    assert graph.waves(project(a="b", b=""), ["a"]) == [["a"]]
+    assert dependency_graph.waves(project(a="b", b=""), ["a"]) == [["a"]]
 
 
 def test_the_closure_of_a_name_is_what_it_needs_directly_and_indirectly() -> None:
     services = project(a="b", b="c", c="", d="c")
-    assert graph.closure(services, ["a"]) == ["a", "b", "c"]
-    assert graph.closure(services, []) == []
+    assert dependency_graph.closure(services, ["a"]) == ["a", "b", "c"]
+    assert dependency_graph.closure(services, []) == []
 
 
 def test_dependents_are_those_that_name_it() -> None:
-    assert graph.dependents(project(a="b", b="", c="b")) == {"a": (), "b": ("a", "c"), "c": ()}
+    assert dependency_graph.dependents(project(a="b", b="", c="b")) == {"a": (), "b": ("a", "c"), "c": ()}
 
 
 @pytest.mark.parametrize(
@@ -54,32 +54,32 @@ def test_dependents_are_those_that_name_it() -> None:
 )
 def test_a_cycle_is_refused_and_spelt_out(services: list[ServiceSpec], circle: str) -> None:
     with pytest.raises(ConfigError, match="in a circle") as caught:
-        graph.check(services)
+        dependency_graph.check(services)
     assert circle in caught.value.message
 
 
 def test_an_unknown_dependency_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"'orders' depends on 'user'") as caught:
-        graph.check(project(orders="user", users=""))
+        dependency_graph.check(project(orders="user", users=""))
     assert caught.value.hint == "did you mean 'users'?"
 
 
 def test_an_unknown_dependency_without_a_near_name_lists_what_there_is() -> None:
     with pytest.raises(ConfigError) as caught:
-        graph.check(project(orders="zzz", users=""))
+        dependency_graph.check(project(orders="zzz", users=""))
     assert caught.value.hint == "it has: orders, users"
 
 
 def test_a_chain_of_thousands_is_no_trouble() -> None:
     names = [f"s{i}" for i in range(3000)]
     services = project(**{n: " ".join(names[i + 1 : i + 2]) for i, n in enumerate(names)})
-    graph.check(services)
-    assert len(graph.closure(services, ["s0"])) == 3000
+    dependency_graph.check(services)
+    assert len(dependency_graph.closure(services, ["s0"])) == 3000
 
 
 def test_waves_of_a_cycle_are_a_defect_of_the_caller() -> None:
     with pytest.raises(ValueError, match="cycle"):
-        graph.waves(project(a="b", b="a"), ["a", "b"])
+        dependency_graph.waves(project(a="b", b="a"), ["a", "b"])
 
 
 names = st.integers(0, 7)
@@ -92,13 +92,13 @@ def test_either_there_is_a_cycle_or_every_service_starts_after_what_it_needs(
     services = project(
         **{f"s{n}": " ".join(f"s{m}" for m in sorted(of) if m in needs) for n, of in needs.items()}
     )
-    cycle = graph.find_cycle(services)
+    cycle = dependency_graph.find_cycle(services)
     if cycle:
         assert cycle[0] == cycle[-1]
         by_name = {s.name: {d.service for d in s.depends_on} for s in services}
         assert all(after in by_name[before] for before, after in itertools.pairwise(cycle))
         return
-    order = graph.waves(services, [s.name for s in services])
+    order = dependency_graph.waves(services, [s.name for s in services])
     position = {name: i for i, wave in enumerate(order) for name in wave}
     assert len(position) == len(services)
     assert all(position[d.service] < position[s.name] for s in services for d in s.depends_on)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.supervisor.health import (
+from msctl.model.address import Address
+from msctl.processes.probes import (
     Finding,
     Probe,
     ProbeError,
@@ -20,7 +21,6 @@ from msctl.supervisor.health import (
     http_probe,
     tcp_probe,
 )
-from msctl.supervisor.ports import Address
 from tests.supervisor.conftest import free_port
 from tests.support.clock import FakeClock, settle
 
@@ -241,7 +241,7 @@ async def test_a_refused_connection_is_said_with_its_address() -> None:
 
 
 async def test_an_answer_that_does_not_come_is_given_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.supervisor.health.PROBE_TIMEOUT", 0.05)
+    monkeypatch.setattr("msctl.processes.probes.PROBE_TIMEOUT", 0.05)
     clock, told = FakeClock(), Told()
     async with server(None) as address:
         done = asyncio.Event()

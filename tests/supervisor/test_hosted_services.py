@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 
 from msctl.errors import ConfigError, MsctlError, PortTakenError
-from msctl.model import State
-from msctl.specs import Dependency, GatewaySpec, RouteSpec, ServiceContext, ServiceSpec
-from msctl.telemetry.logs import HubHandler
+from msctl.model.project import Dependency, GatewaySpec, RouteSpec, ServiceContext, ServiceSpec
+from msctl.model.snapshots import State
+from msctl.telemetry.logs.hub import HubHandler
 from tests.supervisor.conftest import MakeRig, Rig, free_port
 
 Write = Callable[[str, str], Path]
@@ -639,7 +639,7 @@ async def test_what_a_built_in_service_raises_at_its_end_is_logged(rig: MakeRig)
 
 
 async def test_a_cleanup_without_end_is_cut_short(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.supervisor.hosting.CLEANUP_S", 0.01)
+    monkeypatch.setattr("msctl.hosting.hosted_worker.CLEANUP_S", 0.01)
 
     class Endless(StubGateway):
         async def cleanup(self) -> None:

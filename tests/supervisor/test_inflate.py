@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from msctl.specs import RouteSpec, ServiceSpec
+from msctl.model.project import RouteSpec, ServiceSpec
 from tests.gateway.harness import running
 from tests.supervisor.conftest import MakeRig
 

@@ -11,13 +11,13 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msctl.discovery.registry import Endpoint, Registry
-from msctl.model import State
-from msctl.specs import RestartPolicy, ServiceSpec
+from msctl.discovery.registry import Registry
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import RestartPolicy, ServiceSpec
+from msctl.model.snapshots import State
+from msctl.model.worker import Checks, Outcome, Report, StartError
 from msctl.supervisor.instance import Instance
-from msctl.supervisor.policy import Outcome
-from msctl.supervisor.worker import Checks, Report, StartError
-from msctl.telemetry.logs import LogHub
+from msctl.telemetry.logs.hub import LogHub
 from tests.support.clock import FakeClock, settle
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.model import State
+from msctl.model.snapshots import State
 from msctl.supervisor.lifecycle import (
     AT_REST,
     TRANSITIONS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msctl.errors import ExitCode, UnknownServiceError
-from msctl.supervisor.names import select
+from msctl.model.service_names import select
 
 KNOWN = ["hello", "users", "user-mail", "gateway"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.supervisor.output import LineSplitter, Output
+from msctl.processes.output import LineSplitter, Output
 
 
 @pytest.mark.parametrize(

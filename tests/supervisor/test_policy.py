@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.specs import RestartPolicy
-from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, Outcome, Restarts, Retry, Verdict, backoff
+from msctl.model.project import RestartPolicy
+from msctl.model.worker import Outcome
+from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, Restarts, Retry, Verdict, backoff
 
 OK = Outcome(True, "exit 0")
 BAD = Outcome(False, "exit 1")

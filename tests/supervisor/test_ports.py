@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from msctl import ports
 from msctl.errors import MsctlError, PortTakenError
-from msctl.supervisor import ports
-from msctl.supervisor.ports import Address
+from msctl.model.address import Address
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from msctl.clock import SystemClock
-from msctl.supervisor import process, watchdog
-from msctl.supervisor.census import MARK, Censuses
-from msctl.supervisor.guard import Guard
-from msctl.supervisor.process import Child, Ending, SpawnError, describe_exit
+from msctl.processes import child as child_module
+from msctl.processes import watchdog
+from msctl.processes.child import Child, Ending, SpawnError, describe_exit
+from msctl.processes.process_table import MARK, Censuses
+from msctl.processes.watchdog_client import Guard
 from tests.supervisor.conftest import alive
 
 
@@ -34,9 +35,9 @@ def child(*argv: str) -> Child:
 
 @pytest.fixture
 def no_prefix() -> Iterator[None]:
-    process._die_with_parent.cache_clear()
+    child_module._die_with_parent.cache_clear()
     yield
-    process._die_with_parent.cache_clear()
+    child_module._die_with_parent.cache_clear()
 
 
 async def test_an_exit_is_noticed_without_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +91,7 @@ def test_how_an_exit_is_put(code: int, text: str) -> None:
 
 
 async def test_a_watchdog_that_does_not_go_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.supervisor.guard._CLOSE_S", 0.1)
+    monkeypatch.setattr("msctl.processes.watchdog_client._CLOSE_S", 0.1)
     guard = Guard("token")
     guard.add(2**22 + 1)
     assert guard.pid is not None

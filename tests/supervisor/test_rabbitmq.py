@@ -15,9 +15,9 @@ import aio_pika
 import psutil
 import pytest
 
+from msctl.brokers import local_rabbitmq as module
+from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
-from msctl.supervisor import rabbitmq as module
-from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings
 from tests.support.rabbitmq import require_binary
 
 pytestmark = pytest.mark.rabbitmq
@@ -141,7 +141,7 @@ async def test_node_dies_with_its_parent(tmp_path: Path) -> None:
         pytest.skip("only Linux tells a child that its parent is gone")
     program = f"""
         import asyncio, pathlib
-        from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings
+        from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings
 
         async def main():
             folder = pathlib.Path({str(tmp_path / "node")!r})

@@ -14,9 +14,9 @@ import pytest
 
 from msctl.config.diff import diff, with_edited
 from msctl.errors import ConfigError, PortTakenError
-from msctl.model import State
-from msctl.specs import BrokerSpec, Dependency, Project, RestartPolicy, RouteSpec, ServiceSpec
-from msctl.supervisor.sources import edited_since
+from msctl.hosting.sources import edited_since
+from msctl.model.project import BrokerSpec, Dependency, Project, RestartPolicy, RouteSpec, ServiceSpec
+from msctl.model.snapshots import State
 from tests.supervisor.conftest import MakeRig, Rig, free_port
 
 Write = Callable[[str, str], Path]

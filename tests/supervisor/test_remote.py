@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model import Kind, State
-from msctl.specs import Dependency, RouteSpec, ServiceSpec
+from msctl.model.project import Dependency, RouteSpec, ServiceSpec
+from msctl.model.snapshots import Kind, State
 from tests.supervisor.conftest import MakeRig, free_port
 from tests.support.clock import FakeClock
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from msctl.specs import ServiceSpec
-from msctl.supervisor.sources import edited_since, files_of
+from msctl.hosting.sources import edited_since, files_of
+from msctl.model.project import ServiceSpec
 
 Write = Callable[[str, str], Path]
 

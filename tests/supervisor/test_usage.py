@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from msctl.supervisor.usage import Meter, measure
+from msctl.processes.usage import Meter, measure
 
 
 def test_the_first_look_is_since_the_start_and_later_ones_since_the_last() -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings, find_binary
 from msctl.errors import BrokerError
-from msctl.supervisor.rabbitmq import RabbitNode, RabbitSettings, find_binary
 
 
 def unique(prefix: str = "q") -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from msctl.model import SpanKind
-from msctl.telemetry.backlog import NOTABLE, Backlog
-from msctl.telemetry.tracing import SLOW_S, Ended
+from msctl.model.snapshots import SpanKind
+from msctl.telemetry.export.backlog import NOTABLE, Backlog
+from msctl.telemetry.tracing.tracer import SLOW_S, Ended
 
 
 def span(number: int, *, error: bool = False, seconds: float = 0.001) -> Ended:

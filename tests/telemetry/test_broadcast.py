@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msctl.telemetry.broadcast import Broadcast
+from msctl.telemetry.logs.broadcast import Broadcast
 
 
 async def test_each_subscription_gets_what_is_published_in_order() -> None:

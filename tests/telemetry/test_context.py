@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from msctl.telemetry.context import begin, parse
+from msctl.telemetry.trace_context import begin, parse
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from msctl.telemetry.frames import serves, service_of
+from msctl.telemetry.logs.frames import serves, service_of
 
 
 def test_a_marked_function_names_its_service_and_no_other_does() -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from msctl.model import SpanKind
-from msctl.telemetry import incoming
-from msctl.telemetry.incoming import MalformedSpansError, Origin, ended, from_json
-from msctl.telemetry.otlp import document
-from msctl.telemetry.tracing import Ended
+from msctl.model.snapshots import SpanKind
+from msctl.telemetry.export.otlp import document
+from msctl.telemetry.ingest import otlp
+from msctl.telemetry.ingest.otlp import MalformedSpansError, Origin, ended, from_json
+from msctl.telemetry.tracing.tracer import Ended
 
 ORIGIN = Origin("users", "users-1")
 SPAN: dict[str, Any] = {
@@ -133,16 +133,16 @@ def test_text_is_bounded_and_is_nothing_that_a_terminal_obeys() -> None:
     assert len(found.title) == 200
     assert found.title.isprintable()
     ((key, value),) = found.attributes.items()
-    assert (len(key), len(str(value))) == (incoming.LONGEST_KEY, incoming.LONGEST_VALUE)
+    assert (len(key), len(str(value))) == (otlp.LONGEST_KEY, otlp.LONGEST_VALUE)
     assert str(value).isprintable()
 
 
 def test_attributes_are_bounded_in_number_and_together() -> None:
     many = [{"key": f"k{n}", "value": {"boolValue": True}} for n in range(500)]
-    assert len(parsed(attributes=many).attributes) == incoming.MAX_ATTRIBUTES
+    assert len(parsed(attributes=many).attributes) == otlp.MAX_ATTRIBUTES
     wide = [{"key": f"k{n}", "value": {"stringValue": "v" * 256}} for n in range(30)]
     kept = parsed(attributes=wide).attributes
-    assert sum(len(key) + len(str(value)) for key, value in kept.items()) <= incoming.ATTRIBUTES_ROOM
+    assert sum(len(key) + len(str(value)) for key, value in kept.items()) <= otlp.ATTRIBUTES_ROOM
     assert len(kept) == 7
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msctl.telemetry.journal import Journal
+from msctl.telemetry.tracing.batch import Journal
 
 
 def test_notes_wait_for_somebody_to_look() -> None:

@@ -16,7 +16,7 @@ from types import FrameType
 import pytest
 import uvloop
 
-from msctl.telemetry.lag import Block, LoopWatch, Place, locate
+from msctl.telemetry.loop_monitor import Block, LoopWatch, Place, locate
 
 
 def blocking_handler(seconds: float) -> int:

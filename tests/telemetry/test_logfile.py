@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msctl.model import LogLine
-from msctl.telemetry.logfile import LogFile
+from msctl.model.snapshots import LogLine
+from msctl.telemetry.logs.logfile import LogFile
 
 
 def test_lines_are_written_with_time_level_and_service(tmp_path: Path) -> None:

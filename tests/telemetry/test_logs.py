@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 from tests.support.clock import FakeClock
 
-from msctl.model import LogLine, LogQuery
-from msctl.telemetry.context import begin, current_trace
-from msctl.telemetry.lines import as_json
-from msctl.telemetry.logs import MAX_LINE, HubHandler, LogHub, current_service
+from msctl.model.snapshots import LogLine, LogQuery
+from msctl.telemetry.logs.hub import MAX_LINE, HubHandler, LogHub, current_service
+from msctl.telemetry.logs.lines import as_json
+from msctl.telemetry.trace_context import begin, current_trace
 
 
 def texts(lines: list[LogLine]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.clock import FakeClock
 
-from msctl.model import (
+from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
     BrokerSnapshot,
@@ -21,9 +21,9 @@ from msctl.model import (
     State,
     TargetSnapshot,
 )
-from msctl.telemetry.durations import BUCKETS
-from msctl.telemetry.exposition import MAX_QUEUES, render
-from msctl.telemetry.metrics import Metrics
+from msctl.telemetry.metrics.exposition import MAX_QUEUES, render
+from msctl.telemetry.metrics.histogram import BUCKETS
+from msctl.telemetry.metrics.metrics import Metrics
 
 Samples = dict[str, float]
 
@@ -164,7 +164,7 @@ def test_two_stacks_in_one_process_share_nothing() -> None:
     ],
 )
 def test_series_are_bounded(flood: Callable[[Metrics, int], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.telemetry.durations.MAX_SERIES", 50)
+    monkeypatch.setattr("msctl.telemetry.metrics.histogram.MAX_SERIES", 50)
     metrics = Metrics(monotonic=FakeClock().monotonic)
     for number in range(150):
         flood(metrics, number)

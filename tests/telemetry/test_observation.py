@@ -9,10 +9,10 @@ import pytest
 from tests.support.clock import FakeClock
 from tests.telemetry.test_otlp import Collector, serve
 
-from msctl.model import BrokerMode, BrokerSnapshot, Snapshot, State
-from msctl.specs import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
-from msctl.telemetry import otlp
-from msctl.telemetry.logs import LogHub
+from msctl.model.project import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Snapshot, State
+from msctl.telemetry.export import otlp
+from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.observation import Observation
 
 PROJECT = Project(

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from msctl.model import SpanKind
-from msctl.telemetry import otlp
-from msctl.telemetry.otlp import Exporter, document
-from msctl.telemetry.tracing import Ended
+from msctl.model.snapshots import SpanKind
+from msctl.telemetry.export import otlp
+from msctl.telemetry.export.otlp import Exporter, document
+from msctl.telemetry.tracing.tracer import Ended
 
 SPAN = Ended(
     "ab" * 16,

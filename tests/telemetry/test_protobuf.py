@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model import SpanKind
-from msctl.telemetry.incoming import MalformedSpansError, Origin, ended
-from msctl.telemetry.protobuf import MAX_FIELDS, from_protobuf
-from msctl.telemetry.tracing import Ended
+from msctl.model.snapshots import SpanKind
+from msctl.telemetry.ingest.otlp import MalformedSpansError, Origin, ended
+from msctl.telemetry.ingest.protobuf import MAX_FIELDS, from_protobuf
+from msctl.telemetry.tracing.tracer import Ended
 
 ORIGIN = Origin("users", "users-1")
 

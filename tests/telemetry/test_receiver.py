@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from msctl.specs import ServiceSpec
-from msctl.telemetry import receiver
-from msctl.telemetry.incoming import MAX_SPANS, Origin
-from msctl.telemetry.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver
-from msctl.telemetry.tracing import Ended
+from msctl.model.project import ServiceSpec
+from msctl.telemetry.ingest import receiver
+from msctl.telemetry.ingest.otlp import MAX_SPANS, Origin
+from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver
+from msctl.telemetry.tracing.tracer import Ended
 
 USERS = ServiceSpec("users", command=("users",))
 

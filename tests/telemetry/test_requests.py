@@ -9,15 +9,15 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from tests.support.clock import FakeClock
 
-from msctl.model import SpanKind, TraceQuery
-from msctl.telemetry.context import current_trace
-from msctl.telemetry.exposition import render
-from msctl.telemetry.journal import BATCH
-from msctl.telemetry.logs import LogHub
-from msctl.telemetry.messaging import Messages
-from msctl.telemetry.metrics import Metrics
-from msctl.telemetry.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests
-from msctl.telemetry.tracing import Tracer
+from msctl.model.snapshots import SpanKind, TraceQuery
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.metrics.exposition import render
+from msctl.telemetry.metrics.metrics import Metrics
+from msctl.telemetry.trace_context import current_trace
+from msctl.telemetry.tracing.batch import BATCH
+from msctl.telemetry.tracing.messaging import Messages
+from msctl.telemetry.tracing.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests
+from msctl.telemetry.tracing.tracer import Tracer
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -253,7 +253,7 @@ async def test_spans_begin_when_they_began_though_the_machine_has_slept_since(
     await get(gateway, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     before = [span.start for span in (await bench.tracer.trace(TRACE)).spans]
     # The monotonic clock stands still meanwhile, and the other one does not.
-    monkeypatch.setattr("msctl.telemetry.requests.monotonic", lambda: 0.0)
+    monkeypatch.setattr("msctl.telemetry.tracing.requests.monotonic", lambda: 0.0)
     assert len(before) == 3
     assert [span.start for span in (await bench.tracer.trace(TRACE)).spans] == before
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msctl.supervisor.modules import Loader
-from msctl.telemetry.traceback import user_traceback
+from msctl.hosting.modules import Loader
+from msctl.telemetry.logs.traceback import user_traceback
 
 
 def raised_by(loader: Loader, target: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model import SpanKind, TraceQuery
-from msctl.telemetry.tracing import MAX_SPANS, Ended, Tracer
+from msctl.model.snapshots import SpanKind, TraceQuery
+from msctl.telemetry.tracing.tracer import MAX_SPANS, Ended, Tracer
 
 
 def span(

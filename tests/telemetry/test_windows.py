@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from msctl.telemetry.windows import Window, quantile
+from msctl.telemetry.metrics.sliding_window import Window, quantile
 
 
 def test_rate_is_that_of_the_last_ten_whole_seconds() -> None:

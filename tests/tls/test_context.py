@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from msctl.errors import ConfigError, ExitCode
-from msctl.model import BrokerMode
-from msctl.specs import BrokerSpec, GatewaySpec, Project, TlsSpec, TlsVersion
+from msctl.model.project import BrokerSpec, GatewaySpec, Project, TlsSpec, TlsVersion
+from msctl.model.snapshots import BrokerMode
 from msctl.tls.context import ServerTls, files
 from tests.support.certificates import Certificates, trusting
 
@@ -225,7 +225,8 @@ def test_the_files_to_watch_are_the_users_own(made: Certificates) -> None:
 
 def test_a_stack_without_https_pays_nothing_for_it() -> None:
     program = (
-        "import sys, msctl.stack, msctl.single, msctl.cli.up, msctl.cli.detach\n"
+        "import sys, msctl.runtime.stack, msctl.runtime.single_service\n"
+        "import msctl.cli.verbs.up, msctl.cli.detach\n"
         "print([name for name in ('cryptography', 'jwt') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -17,8 +17,8 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
+from msctl.amqp.connection import Link, end_of
 from msctl.amqp.errors import BrokerRefusedError
-from msctl.amqp.link import Link, end_of
 from msctl.errors import BrokerError, MsctlError
 
 MAX_PREFETCH = 65535

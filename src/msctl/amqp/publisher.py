@@ -20,9 +20,9 @@ from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
+from msctl.amqp.connection import Link, end_of
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.frames import PublishTemplate
-from msctl.amqp.link import Link, end_of
 from msctl.errors import MsctlError, TimedOutError, UsageError
 
 WINDOW = 1000

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msctl.amqp.connection import CONNECT_TIMEOUT, Link
 from msctl.amqp.errors import BrokerRefusedError
-from msctl.amqp.link import CONNECT_TIMEOUT, Link
 from msctl.amqp.url import BrokerUrl
 
 Say = Callable[[str], None]

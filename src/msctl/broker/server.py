@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from msctl.broker.broker import Broker
-from msctl.broker.looking import look
-from msctl.broker.queues import Queue
-from msctl.broker.session import Session
-from msctl.broker.vhost import VirtualHost
+from msctl.broker.core.broker import Broker, Client
+from msctl.broker.core.browse import look
+from msctl.broker.core.queues import Queue
+from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.session.session import Session
 from msctl.clock import Clock
 from msctl.errors import BrokerError
-from msctl.model import LOOPBACK, QueueLook, QueueSnapshot
+from msctl.model.snapshots import LOOPBACK, QueueLook, QueueSnapshot
 
 MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 16 * 1024 * 1024
@@ -75,7 +75,7 @@ class BrokerServer:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._protocols: dict[Session, _Connection] = {}
+        self._protocols: dict[Client, _Connection] = {}
         self._turn: asyncio.Handle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._reminder: asyncio.TimerHandle | None = None

@@ -37,13 +37,13 @@ VERBS = {
     "stop": "lifecycle:stop",
     "restart": "lifecycle:restart",
     "reload": "reload:reload",
-    "wait": "watching:wait",
-    "events": "watching:events",
+    "wait": "wait:wait",
+    "events": "wait:events",
     "send": "messaging:send",
     "consume": "messaging:consume",
-    "config": "configuration:config",
-    "graph": "inspecting:graph",
-    "ls": "inspecting:ls",
+    "config": "config:config",
+    "graph": "graph:graph",
+    "ls": "graph:ls",
     "queues": "queues:queues",
     "routes": "routes:routes",
     "route": "routes:route",
@@ -68,7 +68,7 @@ class Boundary(TyperGroup):
         if cmd_name not in VERBS:
             return None
         module, _, function = VERBS[cmd_name].partition(":")
-        verb = getattr(importlib.import_module(f"msctl.cli.{module}"), function)
+        verb = getattr(importlib.import_module(f"msctl.cli.verbs.{module}"), function)
         if not isinstance(verb, typer.Typer):
             single = typer.Typer(add_completion=False, context_settings=CONTEXT, rich_markup_mode="markdown")
             single.command(cmd_name)(verb)

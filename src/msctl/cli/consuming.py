@@ -10,14 +10,14 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msctl.amqp.connection import Link
 from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, Consumer, Delivery, Settlement
-from msctl.amqp.link import Link
 from msctl.amqp.queues import Once, open_with_queue
-from msctl.amqp.standing import stay_connected
+from msctl.amqp.reconnecting import stay_connected
 from msctl.amqp.url import parse_url
-from msctl.cli.message_text import RENDERERS, Form
+from msctl.cli.output.message_text import RENDERERS, Form
+from msctl.cli.output.streams import calm, write_all
 from msctl.cli.sending import note
-from msctl.cli.streams import calm, write_all
 from msctl.clock import SystemClock
 from msctl.errors import TimedOutError
 

@@ -17,14 +17,14 @@ import traceback
 
 import typer
 
-from msctl.cli.render import print_failures, print_started, print_trust
+from msctl.cli.output.render import print_failures, print_started, print_trust
 from msctl.cli.session import Settings
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
-from msctl.model import LogLine, Snapshot
-from msctl.specs import Project
-from msctl.telemetry.logfile import LogFile
+from msctl.model.project import Project
+from msctl.model.snapshots import LogLine, Snapshot
+from msctl.telemetry.logs.logfile import LogFile
 
 OPEN, UP, FAILED = b"open", b"up", b"failed"
 

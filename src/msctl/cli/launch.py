@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from msctl.cli.session import Settings
-from msctl.config.identity import ENV_FILE_NAME
+from msctl.config.reading.project_ref import ENV_FILE_NAME
 from msctl.control.paths import StackPaths
-from msctl.life import Audience, run
-from msctl.reloading import Origin
-from msctl.specs import Project
-from msctl.stack import Stack
+from msctl.model.project import Project
+from msctl.runtime.process_life import Audience, run
+from msctl.runtime.reload_request import Origin
+from msctl.runtime.stack import Stack
 
 
 def run_stack(

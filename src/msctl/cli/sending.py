@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pamqp.commands import Basic
 
-from msctl.amqp.link import Link, closing
+from msctl.amqp.connection import Link, closing
 from msctl.amqp.publisher import MAX_BODY, Account, Publisher
 from msctl.amqp.queues import open_with_queue, require_exchange
 from msctl.amqp.url import parse_url
-from msctl.cli.message_options import MessageProperties
-from msctl.cli.streams import calm, lines, read_all, unreadable
+from msctl.cli.options.message_options import MessageProperties
+from msctl.cli.output.streams import calm, lines, read_all, unreadable
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 
 STDIN = 0

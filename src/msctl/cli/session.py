@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msctl.config.identity import FILE_NAME, identify
+from msctl.config.reading.identify import identify
+from msctl.config.reading.project_ref import FILE_NAME
 from msctl.control.paths import StackPaths, stack_paths
 
 if TYPE_CHECKING:
-    from msctl.config.load import Resolved
+    from msctl.config.reading.load import Resolved
     from msctl.control.client import ControlClient
 
 
@@ -45,7 +46,7 @@ class Settings:
 
     def load(self) -> Resolved:
         """The whole configuration. Raises ConfigError."""
-        from msctl.config.load import load
+        from msctl.config.reading.load import load
 
         resolved = load(
             file=self.file,
@@ -56,7 +57,7 @@ class Settings:
         )
         if self.copy is None:
             return resolved
-        from msctl.config.isolate import isolated
+        from msctl.config.reading.isolate import isolated
 
         return replace(resolved, project=isolated(resolved.project, self.copy))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 
-from msctl.model import GATEWAY
-from msctl.specs import Project, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.snapshots import GATEWAY
 
 # What the supervisor and the gateway can take up while an instance runs on. Any other key is part of
 # what an instance was started with.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from msctl.config.identity import COURSE, FILE_NAME
 from msctl.config.origin import did_you_mean
+from msctl.config.reading.project_ref import COURSE, FILE_NAME
+from msctl.config.reading.sources import BUILT_IN, package_text
 from msctl.config.render import toml_value
-from msctl.config.sources import BUILT_IN, package_text
 from msctl.errors import UsageError
 
 EXAMPLES = ("shop",)

@@ -58,7 +58,9 @@ class Origins:
     @property
     def _lines(self) -> Mapping[KeyPath, int]:
         if self._found is None:
-            from msctl.config.locate import line_numbers  # a project's name is read without it
+            from msctl.config.toml_positions import (
+                line_numbers,  # a project's name is read without it
+            )
 
             self._found = line_numbers(self._text)
         return self._found

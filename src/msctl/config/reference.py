@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from msctl.config.reading.sources import variable
 from msctl.config.render import toml_value
-from msctl.config.route_keys import INNER_TABLES, ROUTE
-from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
-from msctl.config.section import Key, Section
-from msctl.config.sources import variable
+from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
+from msctl.config.schema.route_keys import INNER_TABLES, ROUTE
+from msctl.config.schema.table import Key, Section
 
 
 class KeyDoc(NamedTuple):

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from msctl.config.load import Resolved
 from msctl.config.origin import Origin
-from msctl.config.schema import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
-from msctl.config.values import without_password
-from msctl.model import GATEWAY as GATEWAY_NAME
-from msctl.specs import Project
+from msctl.config.reading.load import Resolved
+from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
+from msctl.config.schema.values import without_password
+from msctl.model.project import Project
+from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 
 _BARE_KEY = r"[A-Za-z0-9_-]+"
 _CONTROL = r"[\x00-\x1f\x7f]"

@@ -15,11 +15,20 @@ import msgspec
 from msctl.control.http import Answer, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model import Event, LogLine, LogQuery, ReloadResult, Snapshot, Trace, TraceQuery, TraceSummary
+from msctl.model.snapshots import (
+    Event,
+    LogLine,
+    LogQuery,
+    ReloadResult,
+    Snapshot,
+    Trace,
+    TraceQuery,
+    TraceSummary,
+)
 
 if TYPE_CHECKING:
-    from msctl.routing import RouteExplanation
-    from msctl.specs import RouteSpec
+    from msctl.model.project import RouteSpec
+    from msctl.model.routing import RouteExplanation
 
 T = TypeVar("T")
 
@@ -78,13 +87,13 @@ class ControlClient:
 
     def routes(self) -> tuple[RouteSpec, ...]:
         """The gateway's routes, in the order in which they are tried."""
-        from msctl.specs import RouteSpec  # what a status need not pay for
+        from msctl.model.project import RouteSpec  # what a status need not pay for
 
         return self._call("GET", "/v1/routes", tuple[RouteSpec, ...], timeout=ANSWER_TIMEOUT)
 
     def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
         """What the gateway would do with such a request now."""
-        from msctl.routing import RouteExplanation
+        from msctl.model.routing import RouteExplanation
 
         body = {"method": method, "target": target, "headers": headers}
         return self._call("POST", "/v1/routes/explain", RouteExplanation, body, ANSWER_TIMEOUT)

@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import web
 
 from msctl.errors import ExitCode, MsctlError, UsageError
-from msctl.model import LogQuery, SystemView, TraceQuery, TraceView
-from msctl.routing import RouteView
+from msctl.model.routing import RouteView
+from msctl.model.snapshots import LogQuery, SystemView, TraceQuery, TraceView
 
 log = logging.getLogger("msctl.control")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -23,8 +23,8 @@ from aiohttp import web
 from msctl.dashboard.feed import Feed, Lines
 from msctl.dashboard.guard import TOKEN_HEADER, Asked, Guard, is_loopback
 from msctl.errors import ConfigError, MsctlError, PortTakenError, UnknownServiceError, UsageError
-from msctl.model import PeekedMessage, QueueView, SystemView, TraceQuery, TraceView
-from msctl.specs import DashboardSpec
+from msctl.model.project import DashboardSpec
+from msctl.model.snapshots import PeekedMessage, QueueView, SystemView, TraceQuery, TraceView
 
 log = logging.getLogger("msctl.dashboard")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

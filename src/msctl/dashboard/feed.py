@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
-from msctl.model import LogLine, LogQuery, SystemView
-from msctl.telemetry.broadcast import Broadcast
+from msctl.model.snapshots import LogLine, LogQuery, SystemView
+from msctl.telemetry.logs.broadcast import Broadcast
 
 TICK_S = 1.0
 SOONEST_S = 0.1

@@ -22,7 +22,7 @@ from msctl.export import (
     systemd,
 )
 from msctl.export.kind import Exported, ExportError, File, Kind, Notice, Options, collect
-from msctl.specs import Project
+from msctl.model.project import Project
 
 __all__ = ["KINDS", "ExportError", "Exported", "File", "Kind", "Notice", "Options", "export", "find"]
 

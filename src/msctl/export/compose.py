@@ -28,8 +28,8 @@ from msctl.export.workloads import (
     workloads,
 )
 from msctl.export.yaml import dump
-from msctl.model import LOOPBACK
-from msctl.specs import Condition, Project, RestartPolicy
+from msctl.model.project import Condition, Project, RestartPolicy
+from msctl.model.snapshots import LOOPBACK
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own
 PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"

@@ -18,7 +18,7 @@ from msctl.export.workloads import (
     local_services,
     workloads,
 )
-from msctl.specs import Project
+from msctl.model.project import Project
 
 PYTHON = "3.13"
 USER = 10001

@@ -8,7 +8,7 @@ from msctl.export import pipeline
 from msctl.export.kind import File, Item, Kind, Options
 from msctl.export.names import label
 from msctl.export.yaml import dump
-from msctl.specs import Project
+from msctl.model.project import Project
 
 DOCKER = "28"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from msctl.export.kind import File, Item, Kind, Options
 from msctl.export.names import project_label
 from msctl.export.yaml import dump
-from msctl.specs import Project
+from msctl.model.project import Project
 
 PROMETHEUS_URL = "http://127.0.0.1:9090"
 DATASOURCE_UID = "msctl-prometheus"

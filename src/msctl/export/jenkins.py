@@ -8,7 +8,7 @@ from msctl.export import pipeline
 from msctl.export.docker import image_name
 from msctl.export.kind import File, Item, Kind, Notice, Options
 from msctl.export.names import label
-from msctl.specs import Project
+from msctl.model.project import Project
 
 
 def render(project: Project, options: Options) -> Iterator[Item]:

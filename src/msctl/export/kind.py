@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from msctl.errors import ConfigError, UsageError
-from msctl.specs import Project
+from msctl.model.project import Project
 
 
 @dataclass(frozen=True, slots=True)

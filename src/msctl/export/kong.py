@@ -12,8 +12,8 @@ from msctl.export.names import label
 from msctl.export.precedence import Pattern, pattern_of
 from msctl.export.upstreams import Upstream, routes_of, upstream
 from msctl.export.yaml import dump
-from msctl.routing import is_variable
-from msctl.specs import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.routing import is_variable
 
 FORMAT = "3.0"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

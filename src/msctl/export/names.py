@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from msctl.export.kind import ExportError, Notice
-from msctl.specs import Project
+from msctl.model.project import Project
 
 LONGEST_LABEL = 63
 

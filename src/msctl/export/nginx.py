@@ -12,8 +12,8 @@ from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
 from msctl.export.names import label, labels, project_label
 from msctl.export.precedence import HostPlan, Pattern, Place, is_conditional, pattern_of, plan
 from msctl.export.upstreams import Upstream, routes_of, upstream
-from msctl.routing import is_variable
-from msctl.specs import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.routing import is_variable
 
 LISTEN = 8000
 _NO_BODY_LIMIT = 0

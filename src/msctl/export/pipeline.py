@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msctl.export.docker import PYTHON, WHEEL, image_name
 from msctl.export.kind import Notice, Options
 from msctl.export.workloads import Address, gateway_scheme
-from msctl.specs import Project
+from msctl.model.project import Project
 
 PYTHON_IMAGE = f"python:{PYTHON}"
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"

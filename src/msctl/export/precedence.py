@@ -1,7 +1,7 @@
 """The gateway's choice among routes, laid out for a proxy that knows only an order of patterns; pure.
 
 msctl prefers the more specific host, then the path that is literal for longer, then the longer
-path, then the route that names methods, then the one with more headers (msctl/gateway/routes.py).
+path, then the route that names methods, then the one with more headers (msctl/gateway/routing/routes.py).
 Here that becomes, for each host, the list of path patterns in the order in which they must be
 tried, and for each pattern the routes that may take a request there.
 """
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msctl.export.kind import ExportError
-from msctl.routing import is_variable, route_elements
-from msctl.specs import RouteSpec
+from msctl.model.project import RouteSpec
+from msctl.model.routing import is_variable, route_elements
 
 MOST_PATTERNS = 500
 

@@ -14,8 +14,8 @@ from msctl.export.workloads import (
     secret_notices,
     workloads,
 )
-from msctl.model import BrokerMode
-from msctl.specs import Project
+from msctl.model.project import Project
+from msctl.model.snapshots import BrokerMode
 
 
 def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them

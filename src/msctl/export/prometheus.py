@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
 from msctl.export.workloads import Address, reachable
 from msctl.export.yaml import dump
-from msctl.model import Kind as ServiceKind
-from msctl.specs import Project
+from msctl.model.project import Project
+from msctl.model.snapshots import Kind as ServiceKind
 
 INTERVAL = "5s"
 RULES = "alerts.yml"

@@ -17,8 +17,8 @@ from msctl.export.workloads import (
     secret_notices,
     workloads,
 )
-from msctl.model import BrokerMode
-from msctl.specs import Condition, Project, RestartPolicy
+from msctl.model.project import Condition, Project, RestartPolicy
+from msctl.model.snapshots import BrokerMode
 
 EXECUTABLE = "/usr/local/bin/msctl"
 _RESTART = {

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import Address, gateway_scheme, reachable
-from msctl.model import GATEWAY
-from msctl.specs import Project, RouteSpec, ServiceSpec
+from msctl.model.project import Project, RouteSpec, ServiceSpec
+from msctl.model.snapshots import GATEWAY
 
 _AT_THE_GATEWAY = ("compose", "api_key", "jwt", "cors", "request_headers", "response_headers")
 

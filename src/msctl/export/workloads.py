@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from msctl.config.reading.sources import env_name
 from msctl.config.render import to_toml
-from msctl.config.sources import env_name
-from msctl.config.values import without_password
+from msctl.config.schema.values import without_password
 from msctl.export.kind import Notice
-from msctl.model import GATEWAY, LOOPBACK, BrokerMode, Kind
-from msctl.specs import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
+from msctl.model.project import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
+from msctl.model.snapshots import GATEWAY, LOOPBACK, BrokerMode, Kind
 
 CONTAINER_PORT = 8080
 """Where a service listens in a container if the project gives it no port of its own."""

@@ -16,27 +16,27 @@ from aiohttp import web
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
-from msctl.gateway.balancer import Balancer
 from msctl.gateway.composition import Composer
-from msctl.gateway.deadline import Deadline, Watch
-from msctl.gateway.downstream import CLIENT_GONE, ClientGoneError, Downstream
 from msctl.gateway.explain import explain
-from msctl.gateway.guard import Answer, guard
-from msctl.gateway.headers import Field, Fields, Trust
-from msctl.gateway.observe import Observer, method_label
-from msctl.gateway.planning import Plan, Planner
-from msctl.gateway.problems import Problem, ProblemError
-from msctl.gateway.protocol import GatewayProtocol, origin
+from msctl.gateway.message.headers import Field, Fields, Trust
+from msctl.gateway.message.problems import Problem, ProblemError
+from msctl.gateway.message.response_fields import Edits
+from msctl.gateway.message.trace_context import request_id, trace_id, traceparent
+from msctl.gateway.observer import Observer, method_label
+from msctl.gateway.policies.balancer import Balancer
+from msctl.gateway.policies.deadline import Deadline, Watch
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.respond import Edits
-from msctl.gateway.routes import RouteTable
-from msctl.gateway.settings import first, settings
-from msctl.gateway.targets import Targets
-from msctl.gateway.tracecontext import request_id, trace_id, traceparent
-from msctl.gateway.upstream import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
-from msctl.model import TargetSnapshot
-from msctl.routing import RouteExplanation
-from msctl.specs import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.gateway.request.client_response import CLIENT_GONE, ClientGoneError, Downstream
+from msctl.gateway.request.plan import Plan, Planner
+from msctl.gateway.request.route_guard import Answer, guard
+from msctl.gateway.routing.route_settings import first, settings
+from msctl.gateway.routing.routes import RouteTable
+from msctl.gateway.server import GatewayProtocol, origin
+from msctl.gateway.upstream.base import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
+from msctl.gateway.upstream.instances import Targets
+from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.routing import RouteExplanation
+from msctl.model.snapshots import TargetSnapshot
 
 
 class Gateway:

@@ -6,17 +6,24 @@ import asyncio
 
 from aiohttp import web
 
-from msctl.gateway.compose import MAX_BRANCH, Branch, branch_fields, branch_result, branch_targets, document
-from msctl.gateway.deadline import Deadline, Watch
-from msctl.gateway.downstream import ClientGoneError, Downstream, MemoryDownstream
-from msctl.gateway.headers import Fields
-from msctl.gateway.planning import Plan, Planner
-from msctl.gateway.problems import Problem, ProblemError
+from msctl.gateway.message.headers import Fields
+from msctl.gateway.message.problems import Problem, ProblemError
+from msctl.gateway.message.response_fields import Edits
+from msctl.gateway.message.trace_context import traceparent
+from msctl.gateway.policies.deadline import Deadline, Watch
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.respond import Edits
-from msctl.gateway.tracecontext import traceparent
-from msctl.gateway.upstream import NO_BODY, BrokenResponseError, Outgoing
-from msctl.specs import ComposeSpec
+from msctl.gateway.request.client_response import ClientGoneError, Downstream, MemoryDownstream
+from msctl.gateway.request.plan import Plan, Planner
+from msctl.gateway.routing.compose import (
+    MAX_BRANCH,
+    Branch,
+    branch_fields,
+    branch_result,
+    branch_targets,
+    document,
+)
+from msctl.gateway.upstream.base import NO_BODY, BrokenResponseError, Outgoing
+from msctl.model.project import ComposeSpec
 
 
 class Composer:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msctl.gateway.admission import admit
-from msctl.gateway.headers import Field
-from msctl.gateway.planning import Planner
-from msctl.gateway.problems import ProblemError
-from msctl.gateway.routes import Match, Rule, upstream_path
-from msctl.gateway.target import Target, host_name
-from msctl.gateway.targets import Targets
-from msctl.routing import RouteExplanation
-from msctl.specs import RouteSpec
+from msctl.gateway.message.headers import Field
+from msctl.gateway.message.problems import ProblemError
+from msctl.gateway.message.target import Target, host_name
+from msctl.gateway.request.plan import Planner
+from msctl.gateway.request.validation import admit
+from msctl.gateway.routing.routes import Match, Rule, upstream_path
+from msctl.gateway.upstream.instances import Targets
+from msctl.model.project import RouteSpec
+from msctl.model.routing import RouteExplanation
 
 DEFAULT_HOST = "localhost"
 

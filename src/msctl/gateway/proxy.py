@@ -13,15 +13,15 @@ from collections.abc import Callable
 from aiohttp import web
 
 from msctl.clock import AsyncClock
-from msctl.gateway.breaker import Verdict
-from msctl.gateway.downstream import CLIENT_GONE, ClientGoneError
-from msctl.gateway.limits import RetryBudget
-from msctl.gateway.observe import Observer
-from msctl.gateway.problems import ProblemError
-from msctl.gateway.remote import IDEMPOTENT
-from msctl.gateway.targets import Instance, Targets
-from msctl.gateway.upstream import AttemptError, BrokenResponseError, Outgoing
-from msctl.specs import GatewaySpec
+from msctl.gateway.message.problems import ProblemError
+from msctl.gateway.observer import Observer
+from msctl.gateway.policies.breaker import Verdict
+from msctl.gateway.policies.limits import RetryBudget
+from msctl.gateway.request.client_response import CLIENT_GONE, ClientGoneError
+from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, Outgoing
+from msctl.gateway.upstream.instances import Instance, Targets
+from msctl.gateway.upstream.remote import IDEMPOTENT
+from msctl.model.project import GatewaySpec
 
 FAILURE = 500
 """From this status on a response counts as the instance's failure."""

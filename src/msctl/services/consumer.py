@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from msctl.amqp.consumer import Delivery
-from msctl.amqp.standing import Place, StandingConsumer, running
+from msctl.amqp.reconnecting import Place, StandingConsumer, running
 from msctl.amqp.url import parse_url
-from msctl.specs import ServiceContext
+from msctl.model.project import ServiceContext
 
 QUEUE = "hello"
 

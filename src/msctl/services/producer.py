@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from pamqp.commands import Basic
 
-from msctl.amqp.standing import Place, StandingPublisher, running
+from msctl.amqp.reconnecting import Place, StandingPublisher, running
 from msctl.amqp.url import parse_url
 from msctl.errors import MsctlError, UsageError
-from msctl.specs import ServiceContext
+from msctl.model.project import ServiceContext
 
 QUEUE = "hello"
 MAX_BODY = 16 * 1024 * 1024

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
-from msctl.model import InstanceSnapshot, State
-from msctl.specs import RestartPolicy, ServiceSpec
+from msctl.model.project import RestartPolicy, ServiceSpec
+from msctl.model.snapshots import InstanceSnapshot, State
+from msctl.model.worker import Outcome, StartError, Worker
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
-from msctl.supervisor.policy import Done, Outcome, Restarts, Retry
-from msctl.supervisor.worker import StartError, Worker
-from msctl.telemetry.logs import STACK, LogHub
+from msctl.supervisor.policy import Done, Restarts, Retry
+from msctl.telemetry.logs.hub import STACK, LogHub
 
 Gate = Callable[["Instance"], Awaitable[str | None]]
 """Waits for what an instance needs; returns None to proceed, or why it is to be skipped."""

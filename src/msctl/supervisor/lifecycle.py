@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from msctl.model import State
+from msctl.model.snapshots import State
 
 
 class Step(StrEnum):

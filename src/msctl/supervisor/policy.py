@@ -9,27 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msctl.specs import RestartPolicy
+from msctl.model.project import RestartPolicy
+from msctl.model.worker import Outcome
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
 JITTER = 0.2
 MAX_FAILURES = 5
 STABLE_AFTER = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an instance ended: `reason` as a person reads it ("exit 1", "killed by SIGSEGV").
-
-    `final` says that another try cannot help: the command does not exist, the import fails.
-    `untidy` says that it has left something behind which is still to be ended.
-    """
-
-    success: bool
-    reason: str
-    final: bool = False
-    untidy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from msctl import ports
 from msctl.config.diff import Changes, without
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
-from msctl.model import Kind, State
-from msctl.specs import Project, ServiceSpec
-from msctl.supervisor import graph, ports
+from msctl.http.listener import Listener
+from msctl.model import dependency_graph
+from msctl.model.address import Address
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.services import address_of, runs_here, stop_time
+from msctl.model.snapshots import Kind, State
 from msctl.supervisor.instance import Gate, Instance
-from msctl.supervisor.listener import Listener
-from msctl.supervisor.ports import Address
 from msctl.supervisor.service import Service
-from msctl.supervisor.specs import address_of, runs_here, stop_time
 from msctl.supervisor.workers import Workers
 
 _SERVING = frozenset({State.RUNNING, State.READY, State.UNHEALTHY})
@@ -69,7 +70,7 @@ class Reload:
         self._resize = resize
         self._start = start
         self._listeners = workers.listeners.plan(new)
-        self._dependents = graph.dependents(new.services)
+        self._dependents = dependency_graph.dependents(new.services)
 
     def reserve(self) -> None:
         """Bind, or see to be free, what is needed besides what the stack holds already.
@@ -121,7 +122,7 @@ class Reload:
             for name in (*changes.restarted, *changes.added)
             if name in changes.restarted or self._starts(self._spec(name))
         ]
-        for wave in graph.waves(self.project.services, chosen):
+        for wave in dependency_graph.waves(self.project.services, chosen):
             await asyncio.gather(*(self._renew(self._services[name]) for name in wave))
         left_out = [s.spec.name for s in self._services.values() if s.wanted and s.state is State.SKIPPED]
         again = [*(n for n in left_out if n not in self.failed), *changes.scaled]

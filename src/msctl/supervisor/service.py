@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from msctl.model import InstanceSnapshot, Kind, ServiceSnapshot, State
-from msctl.specs import Condition, ServiceSpec
-from msctl.supervisor import usage
+from msctl.model.project import Condition, ServiceSpec
+from msctl.model.services import probed, runs_here
+from msctl.model.snapshots import InstanceSnapshot, Kind, ServiceSnapshot, State
+from msctl.processes import usage
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.lifecycle import SETTLED, together
-from msctl.supervisor.specs import probed, runs_here
 
 
 @dataclass(eq=False, slots=True)

@@ -9,25 +9,26 @@ from pathlib import Path
 
 from aiohttp import web
 
+from msctl import ports
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
-from msctl.model import Kind
-from msctl.specs import Project, ServiceContext, ServiceSpec
-from msctl.supervisor import ports, specs
-from msctl.supervisor.census import Censuses
-from msctl.supervisor.command import CommandWorker, Nursery
-from msctl.supervisor.environment import environment, fill_in
-from msctl.supervisor.guard import Guard
-from msctl.supervisor.hosted import AiohttpApp, HostedApp, HostedFactory, Instrument, NoInstrument
-from msctl.supervisor.hosting import HostedWorker
-from msctl.supervisor.ledger import Ledger
-from msctl.supervisor.listener import Listeners, TlsContext
-from msctl.supervisor.modules import Loader
-from msctl.supervisor.ports import Address
-from msctl.supervisor.remote import RemoteWorker
-from msctl.supervisor.specs import runs_here
-from msctl.supervisor.worker import Worker
-from msctl.telemetry.logs import LogHub
+from msctl.hosting.aiohttp_app import AiohttpApp, HostedApp, HostedFactory, Instrument, NoInstrument
+from msctl.hosting.hosted_worker import HostedWorker
+from msctl.hosting.modules import Loader
+from msctl.http.listener import Listeners, TlsContext
+from msctl.model import services
+from msctl.model.address import Address
+from msctl.model.project import Project, ServiceContext, ServiceSpec
+from msctl.model.services import runs_here
+from msctl.model.snapshots import Kind
+from msctl.model.worker import Worker
+from msctl.processes.command_worker import CommandWorker, Nursery
+from msctl.processes.environment import environment, fill_in
+from msctl.processes.pid_file import Ledger
+from msctl.processes.process_table import Censuses
+from msctl.processes.watchdog_client import Guard
+from msctl.supervisor.external_service import RemoteWorker
+from msctl.telemetry.logs.hub import LogHub
 
 ChildEnv = Callable[[ServiceSpec, str, Mapping[str, str]], Mapping[str, str]]
 """What a child of this service and instance is to find in its environment besides what it inherits;
@@ -127,7 +128,7 @@ class Workers:
         # Chosen afresh for each start: somebody may have taken the former one.
         self.forget(instance)
         address = self._port(spec, instance)
-        listens = specs.listens(spec)
+        listens = services.listens(spec)
         env = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",

@@ -7,17 +7,17 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from msctl.model import Snapshot, TargetSnapshot
-from msctl.specs import Project
-from msctl.telemetry import exposition
-from msctl.telemetry.frames import service_of
-from msctl.telemetry.lag import Block, LoopWatch
-from msctl.telemetry.logs import STACK, LogHub
-from msctl.telemetry.metrics import Metrics
-from msctl.telemetry.otlp import Exporter
-from msctl.telemetry.receiver import Receiver
-from msctl.telemetry.requests import Requests
-from msctl.telemetry.tracing import Tracer
+from msctl.model.project import Project
+from msctl.model.snapshots import Snapshot, TargetSnapshot
+from msctl.telemetry.export.otlp import Exporter
+from msctl.telemetry.ingest.receiver import Receiver
+from msctl.telemetry.logs.frames import service_of
+from msctl.telemetry.logs.hub import STACK, LogHub
+from msctl.telemetry.loop_monitor import Block, LoopWatch
+from msctl.telemetry.metrics import exposition
+from msctl.telemetry.metrics.metrics import Metrics
+from msctl.telemetry.tracing.requests import Requests
+from msctl.telemetry.tracing.tracer import Tracer
 
 log = logging.getLogger("msctl.observation")
 

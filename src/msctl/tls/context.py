@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msctl.errors import ConfigError
-from msctl.specs import GatewaySpec, Project, TlsSpec
+from msctl.model.project import GatewaySpec, Project, TlsSpec
 from msctl.tls.authority import Authority, data_folder
 
 if TYPE_CHECKING:

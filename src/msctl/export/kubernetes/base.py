@@ -30,7 +30,7 @@ from msctl.export.workloads import (
     workloads,
 )
 from msctl.export.yaml import dump, dump_all
-from msctl.specs import Project, RestartPolicy
+from msctl.model.project import Project, RestartPolicy
 
 
 def render(project: Project, options: Options) -> Iterator[Item]:

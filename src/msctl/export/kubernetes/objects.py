@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from msctl.export.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOUT_S, USER
 from msctl.export.kubernetes.network import service
 from msctl.export.workloads import AMQP_URL, BROKER, EVERYWHERE, BrokerPlan, Workload
-from msctl.specs import RestartPolicy
+from msctl.model.project import RestartPolicy
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"
 RABBITMQ_USER = 999

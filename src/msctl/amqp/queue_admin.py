@@ -1,0 +1,150 @@
+"""A broker's queues at the hands of a person: publish one message, look at what waits.
+
+A broker in this process is looked at directly, which changes nothing. From any other each message is
+got, and given back to its place at once (as RabbitMQ's own management page does it): it is away for
+that moment, and counts as redelivered from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from itertools import islice
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from msctl.amqp.connection import Link, closing
+from msctl.amqp.publisher import Publisher
+from msctl.amqp.queues import count
+from msctl.amqp.url import parse_url
+from msctl.model.snapshots import (
+    PEEK_BODY,
+    PEEK_HEADER,
+    PEEK_HEADERS,
+    PEEK_MESSAGES,
+    PeekedMessage,
+    QueueLook,
+)
+
+CONNECT_TIMEOUT = 5.0
+LOOK_EVERY = 0.5
+MOST_TAKEN = 32 * 1024 * 1024
+"""Bytes of messages above which no further one is taken to look at it."""
+
+
+class Desk:
+    """Implements model.QueueView over AMQP. `url` is asked for each time: the broker may move."""
+
+    def __init__(
+        self, url: Callable[[], str], look: Callable[[str], QueueLook | None] = lambda _queue: None
+    ) -> None:
+        """`look` shows what waits in a queue of this process; None for queues that are elsewhere."""
+        self._url = url
+        self._look = look
+
+    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
+        """Return when the broker has confirmed it; raises BrokerError, also where no queue takes it."""
+        async with closing(await self._open()) as link:
+            await count(link, queue)
+            publisher = await Publisher.open(link)
+            try:
+                properties = Basic.Properties(content_type=content_type)
+                template = publisher.template(properties, exchange="", routing_key=queue)
+                await publisher.publish(template, body)
+            finally:
+                await publisher.close()
+
+    async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
+        """What waits in the queue and what stays in it long enough to be seen, each once."""
+        seen: Counter[bytes] = Counter()
+        async with self._looking_at(queue) as look:
+            while True:
+                now: Counter[bytes] = Counter()
+                for mark, message in await look():
+                    now[mark] += 1
+                    if now[mark] > seen[mark]:
+                        yield message
+                seen = now
+                await asyncio.sleep(LOOK_EVERY)
+
+    @asynccontextmanager
+    async def _looking_at(self, queue: str) -> AsyncIterator[Callable[[], Awaitable[QueueLook]]]:
+        if self._look(queue) is None:
+            async with closing(await self._open()) as link:
+                yield _Elsewhere(link, queue).look
+            return
+
+        async def look() -> QueueLook:
+            return self._look(queue) or ()
+
+        yield look
+
+    async def _open(self) -> Link:
+        return await Link.open(parse_url(self._url()), name="msctl desk", timeout=CONNECT_TIMEOUT)
+
+
+class _Elsewhere:
+    """A queue that is looked at over a connection."""
+
+    def __init__(self, link: Link, queue: str) -> None:
+        self._link = link
+        self._queue = queue
+        self._count = 0
+        self._found: QueueLook = ()
+
+    async def look(self) -> QueueLook:
+        """What waits; what was found the last time, as long as there is as much of it."""
+        before, self._count = self._count, (await count(self._link, self._queue)).ready
+        if self._count != before:
+            # Else most likely nothing has changed, and what is not touched stays as it is.
+            messages = await _take_and_put_back(self._link, self._queue) if self._count else []
+            self._found = [(_mark(message), _shown(message)) for message in messages]
+        return self._found
+
+
+async def _take_and_put_back(link: Link, queue: str) -> list[DeliveredMessage]:
+    """The messages at the head of the queue, which has them all again when this returns."""
+    channel = await link.channel()
+    found: list[DeliveredMessage] = []
+    room = MOST_TAKEN
+    try:
+        while len(found) < PEEK_MESSAGES and room > 0 and (message := await _get(link, channel, queue)):
+            found.append(message)
+            room -= len(message.body)
+        if found:
+            await link.ask(channel.basic_nack(len(found), multiple=True, requeue=True))
+    finally:
+        # Closing gives back what is left, whatever went wrong.
+        await link.ask(channel.close())
+    return found
+
+
+async def _get(link: Link, channel: Channel, queue: str) -> DeliveredMessage | None:
+    answer = await link.ask(channel.basic_get(queue))
+    return None if isinstance(answer.delivery, Basic.GetEmpty) else answer
+
+
+def _mark(message: DeliveredMessage) -> bytes:
+    """What tells one message from another, as far as AMQP lets us."""
+    properties = message.header.properties
+    told = (message.exchange, message.routing_key, properties.message_id, properties.timestamp)
+    return sha256(repr(told).encode() + message.body).digest()
+
+
+def _shown(message: DeliveredMessage) -> PeekedMessage:
+    properties = message.header.properties
+    headers = islice((properties.headers or {}).items(), PEEK_HEADERS)
+    return PeekedMessage(
+        body=message.body[:PEEK_BODY].decode(errors="backslashreplace"),
+        size=len(message.body),
+        exchange=message.exchange or "",
+        routing_key=message.routing_key or "",
+        content_type=properties.content_type or "",
+        headers={str(name): str(value)[:PEEK_HEADER] for name, value in headers},
+        redelivered=bool(message.redelivered),
+    )

@@ -1,0 +1,277 @@
+"""Exchanges: their bindings, and which destinations a message goes to. Pure.
+
+Sources: AMQP 0-9-1 section 3.1.3; RabbitMQ's exchange-to-exchange bindings and its reading of
+`x-match`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from msctl.broker.protocol.replies import erlang_binary, precondition_failed
+from msctl.broker.protocol.tables import TYPE_NAMES, Field, Table
+
+if TYPE_CHECKING:
+    from msctl.broker.core.queues import Queue
+
+
+class ExchangeType(StrEnum):
+    DIRECT = "direct"
+    FANOUT = "fanout"
+    TOPIC = "topic"
+    HEADERS = "headers"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binding:
+    """One binding; `identity` is what makes two bindings the same one."""
+
+    source: Exchange
+    destination: Exchange | Queue
+    key: str
+    arguments: Table
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        return binding_identity(self.destination, self.key, self.arguments)
+
+
+def binding_identity(destination: Exchange | Queue, key: str, arguments: Table) -> tuple[object, ...]:
+    """Destinations by who they are, arguments regardless of their order."""
+    return id(destination), key, repr(sorted(arguments.items(), key=lambda item: item[0]))
+
+
+class Exchange:
+    """An exchange and the bindings of which it is the source."""
+
+    __slots__ = (
+        "_direct",
+        "_topic",
+        "alternate",
+        "arguments",
+        "auto_delete",
+        "bindings",
+        "durable",
+        "internal",
+        "name",
+        "type",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: ExchangeType,
+        *,
+        durable: bool = True,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: Table | None = None,
+    ) -> None:
+        self.name = name
+        self.type = kind
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.internal = internal
+        self.arguments: Table = arguments or {}
+        self.alternate = _text(self.arguments.get(b"alternate-exchange"))
+        self.bindings: dict[tuple[object, ...], Binding] = {}
+        self._direct: dict[str, dict[tuple[object, ...], Binding]] = {}
+        self._topic = TopicIndex()
+
+    def bind(self, binding: Binding) -> bool:
+        """Add a binding; False if it is there already."""
+        identity = binding.identity
+        if identity in self.bindings:
+            return False
+        self.bindings[identity] = binding
+        if self.type is ExchangeType.DIRECT:
+            self._direct.setdefault(binding.key, {})[identity] = binding
+        elif self.type is ExchangeType.TOPIC:
+            self._topic.add(binding.key, identity, binding)
+        return True
+
+    def unbind(self, identity: tuple[object, ...]) -> Binding | None:
+        """Remove a binding and return it; None if it is not there."""
+        binding = self.bindings.pop(identity, None)
+        if binding is None:
+            return None
+        if self.type is ExchangeType.DIRECT:
+            same_key = self._direct[binding.key]
+            del same_key[identity]
+            if not same_key:
+                del self._direct[binding.key]
+        elif self.type is ExchangeType.TOPIC:
+            self._topic.remove(binding.key, identity)
+        return binding
+
+    def match(self, keys: Iterable[str], headers: Table) -> Iterator[Exchange | Queue]:
+        """The destinations of a message with these routing keys and headers, perhaps repeated."""
+        if self.type is ExchangeType.FANOUT:
+            found: Iterable[Binding] = self.bindings.values()
+        elif self.type is ExchangeType.HEADERS:
+            found = [b for b in self.bindings.values() if headers_match(b.arguments, headers)]
+        elif self.type is ExchangeType.TOPIC:
+            found = [binding for key in keys for binding in self._topic.find(key)]
+        else:
+            found = [b for key in keys for b in self._direct.get(key, _NO_BINDINGS).values()]
+        for binding in found:
+            yield binding.destination
+
+
+_NO_BINDINGS: dict[tuple[object, ...], Binding] = {}
+
+
+class _Node:
+    __slots__ = ("any_number", "bindings", "children")
+
+    def __init__(self, word: str = "") -> None:
+        self.any_number = word == "#"
+        self.children: dict[str, _Node] = {}
+        self.bindings: dict[tuple[object, ...], Binding] = {}
+
+
+class TopicIndex:
+    """Bindings by the words of their patterns: `*` is any one word, `#` any number of words."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, pattern: str, identity: tuple[object, ...], binding: Binding) -> None:
+        node = self._root
+        for word in split_words(pattern):
+            child = node.children.get(word)
+            if child is None:
+                child = node.children[word] = _Node(word)
+            node = child
+        node.bindings[identity] = binding
+
+    def remove(self, pattern: str, identity: tuple[object, ...]) -> None:
+        path = [("", self._root)]
+        for word in split_words(pattern):
+            path.append((word, path[-1][1].children[word]))
+        del path[-1][1].bindings[identity]
+        for (word, node), (_, parent) in zip(reversed(path[1:]), reversed(path[:-1]), strict=True):
+            if node.bindings or node.children:
+                break
+            del parent.children[word]
+
+    def find(self, key: str) -> list[Binding]:
+        """Every binding whose pattern matches, each once.
+
+        Walks all places of the pattern tree that the words so far can have led to, so the work is
+        bounded by words times nodes, whatever the patterns are.
+        """
+        here: dict[int, _Node] = {}
+        _enter(self._root, here)
+        for word in split_words(key):
+            following: dict[int, _Node] = {}
+            for node in here.values():
+                if node.any_number:
+                    _enter(node, following)
+                for step in (word, "*"):
+                    child = node.children.get(step)
+                    if child is not None:
+                        _enter(child, following)
+            here = following
+        return [binding for node in here.values() for binding in node.bindings.values()]
+
+
+def _enter(node: _Node, places: dict[int, _Node]) -> None:
+    """Be at this node, and past every `#` that may stand for no word."""
+    while id(node) not in places:
+        places[id(node)] = node
+        beyond = node.children.get("#")
+        if beyond is None:
+            return
+        node = beyond
+
+
+def split_words(key: str) -> list[str]:
+    """The words of a topic key; an empty key has none, and empty words count."""
+    return key.split(".") if key else []
+
+
+def headers_match(pattern: Table, headers: Table) -> bool:
+    """Whether a message's headers satisfy a binding's arguments.
+
+    A void in the pattern asks only for presence. Names that begin with `x-` count only for the
+    `-with-x` modes. An empty pattern matches everything with `all`, nothing with `any`.
+    """
+    mode = _mode(pattern)
+    with_x = mode.endswith("-with-x")
+    some = mode.startswith("any")
+    matched = (
+        name in headers and (field[0] == "V" or _same(field, headers[name]))
+        for name, field in pattern.items()
+        if name != b"x-match" and (with_x or not name.startswith(b"x-"))
+    )
+    return any(matched) if some else all(matched)
+
+
+def _same(wanted: Field, found: Field) -> bool:
+    """Equal values are equal whatever their type, but a boolean is no number and text no number."""
+    return (wanted[0] == "t") == (found[0] == "t") and bool(wanted[1] == found[1])
+
+
+def _mode(pattern: Table) -> str:
+    kind, value = pattern.get(b"x-match", ("S", b"all"))
+    mode = value.decode(errors="replace") if kind == "S" else "all"
+    return mode if mode in _MODES else "all"
+
+
+_MODES = ("all", "any", "all-with-x", "any-with-x")
+
+
+def check_headers_binding(arguments: Table) -> None:
+    """Raises AmqpError 406 for an x-match that means nothing."""
+    field = arguments.get(b"x-match")
+    if field is None:
+        return
+    kind, value = field
+    if kind != "S":
+        shown = str(value).lower() if kind == "t" else str(value)
+        raise precondition_failed(
+            f"Invalid x-match field type {TYPE_NAMES[kind]} (value {shown}); expected longstr"
+        )
+    if value.decode(errors="replace") not in _MODES:
+        raise precondition_failed(
+            f"Invalid x-match field value {erlang_binary(value)}; "
+            "expected all, any, all-with-x, or any-with-x"
+        )
+
+
+def _text(field: Field | None) -> str | None:
+    return None if field is None else field[1].decode(errors="surrogateescape")
+
+
+Lookup = Callable[[str], Exchange | None]
+"""An exchange by its name."""
+
+
+def resolve(first: Exchange, keys: Iterable[str], headers: Table, lookup: Lookup) -> dict[Queue, None]:
+    """The queues that a message reaches from `first` on, each once, in the order found.
+
+    Exchanges may be bound in circles: each is visited once. An exchange that leads nowhere passes
+    the message to its alternate exchange.
+    """
+    queues: dict[Queue, None] = {}
+    seen = {first.name}
+    work = [first]
+    while work:
+        exchange = work.pop()
+        destinations = list(exchange.match(keys, headers))
+        if not destinations and exchange.alternate is not None:
+            alternate = lookup(exchange.alternate)
+            destinations = [] if alternate is None else [alternate]
+        for destination in destinations:
+            if not isinstance(destination, Exchange):
+                queues[destination] = None
+            elif destination.name not in seen:
+                seen.add(destination.name)
+                work.append(destination)
+    return queues

@@ -1,0 +1,395 @@
+"""A queue: what waits, who consumes, what is out unacknowledged, what its arguments forbid. Pure.
+
+Behaves as RabbitMQ's classic queue. Messages leave at the head and come back to their old place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from msctl.broker.core.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
+from msctl.broker.core.consumers import Consumer, ConsumerRing
+from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
+from msctl.broker.protocol.properties import priority_of
+from msctl.broker.protocol.replies import AmqpError, ReplyCode, resource
+from msctl.broker.protocol.tables import Table
+from msctl.clock import Clock
+
+EXPIRED = "expired"
+REJECTED = "rejected"
+MAXLEN = "maxlen"
+
+
+class Ledger:
+    """Bytes of all messages in the care of all queues, and counters of what has passed."""
+
+    __slots__ = ("acked", "delivered", "messages", "published", "used")
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.messages = 0
+        self.published = 0
+        self.delivered = 0
+        self.acked = 0
+
+
+class QueueHost(Protocol):
+    """What a queue asks of the virtual host it lives in."""
+
+    name: str
+    clock: Clock
+    ledger: Ledger
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None: ...
+
+    def remind(self, queue: Queue, when: float) -> None:
+        """Call `queue.tick` at `when` (monotonic) or soon after."""
+        ...
+
+    def pump_later(self, queue: Queue) -> None:
+        """Call `queue.pump` soon: it has messages and somebody to take them."""
+        ...
+
+    def delete_queue(self, queue: Queue) -> int: ...
+
+
+class Queue:
+    """One queue. The virtual host creates and deletes it; channels publish, take and settle."""
+
+    __slots__ = (
+        "_active",
+        "_limited",
+        "_next_number",
+        "_plain",
+        "_reminded",
+        "_ring",
+        "_timed",
+        "arguments",
+        "auto_delete",
+        "consumers",
+        "deleted",
+        "delivered",
+        "durable",
+        "host",
+        "last_used",
+        "name",
+        "options",
+        "owner",
+        "published",
+        "ready",
+        "unacked",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        host: QueueHost,
+        options: QueueOptions,
+        *,
+        durable: bool = False,
+        auto_delete: bool = False,
+        owner: object | None = None,
+        arguments: Table | None = None,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.options = options
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.owner = owner
+        self.arguments: Table = arguments or {}
+        self.ready = ReadyMessages(options.max_priority)
+        self.unacked = 0
+        self.published = 0
+        self.delivered = 0
+        self.consumers: list[Consumer] = []
+        self.deleted = False
+        self.last_used = host.clock.monotonic()
+        self._ring = ConsumerRing()
+        self._active: Consumer | None = None
+        self._next_number = 0
+        self._limited = options.max_length is not None or options.max_bytes is not None
+        self._timed = False
+        self._plain = not self._limited and options.message_ttl is None
+        self._reminded: float | None = None
+        self._remind_unused()
+
+    def check_access(self, owner: object | None, *, strict: bool = False) -> None:
+        """Raises AmqpError 405 where the queue is another connection's; `strict` as declare asks it."""
+        if self.owner is owner or (self.owner is None and not strict):
+            return
+        raise AmqpError(
+            ReplyCode.RESOURCE_LOCKED,
+            f"cannot obtain exclusive access to locked {resource('queue', self.name, self.host.name)}. "
+            "It could be originally declared on another connection or the exclusive property value "
+            "does not match that of the original declaration.",
+        )
+
+    # --- messages in ---
+
+    def publish(
+        self, route: bytes, properties: bytes, body: bytes, ttl_ms: int | None = None, priority: int = 0
+    ) -> bool:
+        """Take a message in, or hand it straight to a consumer; False if the queue refuses it."""
+        expires = None
+        if ttl_ms is not None or not self._plain:
+            if self._limited and self._would_overflow(len(body)):
+                if self.options.overflow == REJECT_PUBLISH_DLX:
+                    self.host.dead_letter(self, (route, properties, body, None), MAXLEN)
+                return False
+            ttl = _least(ttl_ms, self.options.message_ttl)
+            if ttl is not None:
+                expires = self.host.clock.monotonic() + ttl / 1000
+                if self.ready.count:
+                    self.drop_expired()
+        message = (route, properties, body, expires)
+        self.published += 1
+        if not self.ready.count:
+            consumer = self._ring.choose()
+            if consumer is not None:
+                self._next_number += 1
+                self._hand(consumer, self._next_number, message, redelivered=False, known=False)
+                return True
+        ledger = self.host.ledger
+        ledger.used += MESSAGE_COST + len(body)
+        ledger.messages += 1
+        self.ready.add(message, priority)
+        if self._limited and self.options.overflow == DROP_HEAD:
+            self._drop_overflow()
+        if expires is not None:
+            self._timed = True
+            self.drop_expired()
+        return True
+
+    def _would_overflow(self, size: int) -> bool:
+        if self.options.overflow == DROP_HEAD:
+            return False
+        return self._over(self.ready.count + 1, self.ready.bytes + size)
+
+    def _over(self, count: int, size: int) -> bool:
+        most, most_bytes = self.options.max_length, self.options.max_bytes
+        return (most is not None and count > most) or (most_bytes is not None and size > most_bytes)
+
+    def _drop_overflow(self) -> None:
+        while self.ready.count and self._over(self.ready.count, self.ready.bytes):
+            self._bury(self.ready.take()[1], MAXLEN)
+
+    # --- messages out ---
+
+    def pump(self, most: int) -> int:
+        """Hand out up to `most` messages to consumers that can take them; returns how many."""
+        handed = 0
+        ready = self.ready
+        if self._timed:
+            self.drop_expired()
+        while ready.count and handed < most:
+            consumer = self._ring.choose()
+            if consumer is None:
+                break
+            number, message = ready.take()
+            known = number is not None
+            if number is None:
+                self._next_number = number = self._next_number + 1
+            self._hand(consumer, number, message, redelivered=known, known=True)
+            handed += 1
+            if self._timed:
+                self.drop_expired()
+        if ready.count and handed == most:
+            self.host.pump_later(self)
+        return handed
+
+    def _hand(
+        self, consumer: Consumer, number: int, message: Message, *, redelivered: bool, known: bool
+    ) -> None:
+        """Give a message to a consumer; `known` says that the ledger has it already."""
+        ledger = self.host.ledger
+        ledger.delivered += 1
+        self.delivered += 1
+        if consumer.no_ack:
+            if known:
+                ledger.used -= cost_of(message)
+                ledger.messages -= 1
+        else:
+            if not known:
+                ledger.used += cost_of(message)
+                ledger.messages += 1
+            self.unacked += 1
+            if consumer.credit > 0:
+                consumer.credit -= 1
+        consumer.sink.deliver(consumer, number, message, redelivered)
+
+    def get(self, *, no_ack: bool) -> tuple[int, Message, bool] | None:
+        """Take the first message for basic.get: its place, itself, whether it was out before."""
+        self.touch()
+        if self._timed:
+            self.drop_expired()
+        if not self.ready.count:
+            return None
+        number, message = self.ready.take()
+        redelivered = number is not None
+        if number is None:
+            self._next_number = number = self._next_number + 1
+        self.host.ledger.delivered += 1
+        self.delivered += 1
+        if no_ack:
+            self._forget(message)
+        else:
+            self.unacked += 1
+        if self._timed:
+            self.drop_expired()
+        return number, message, redelivered
+
+    # --- settling ---
+
+    def settle(self, message: Message) -> None:
+        """An acknowledged message is gone."""
+        self.unacked -= 1
+        ledger = self.host.ledger
+        ledger.acked += 1
+        ledger.used -= MESSAGE_COST + len(message[2])
+        ledger.messages -= 1
+
+    def reject(self, message: Message) -> None:
+        """A message that nobody wants: to the dead-letter exchange, if there is one."""
+        self.unacked -= 1
+        if self.deleted:
+            self._forget(message)
+        else:
+            self._bury(message, REJECTED)
+
+    def requeue(self, taken: Iterable[Taken]) -> None:
+        """Messages that come back, each to its old place; consumers are offered them again soon."""
+        many_levels = self.options.max_priority > 0
+        for number, message in taken:
+            self.unacked -= 1
+            if self.deleted:
+                self._forget(message)
+                continue
+            if message[3] is not None:
+                self._timed = True
+            self.ready.give_back(number, message, priority_of(message[1]) if many_levels else 0)
+        if self._limited and self.options.overflow == DROP_HEAD:
+            self._drop_overflow()
+        if self._timed:
+            self.drop_expired()
+        if self.ready.count:
+            self.host.pump_later(self)
+
+    def purge(self) -> int:
+        """Drop what is ready; returns how many. What is out stays out."""
+        ledger = self.host.ledger
+        ledger.used -= self.ready.count * MESSAGE_COST + self.ready.bytes
+        ledger.messages -= self.ready.count
+        return self.ready.clear()
+
+    def _bury(self, message: Message, reason: str) -> None:
+        self._forget(message)
+        self.host.dead_letter(self, message, reason)
+
+    def _forget(self, message: Message) -> None:
+        ledger = self.host.ledger
+        ledger.used -= cost_of(message)
+        ledger.messages -= 1
+
+    # --- consumers ---
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        self.consumers.append(consumer)
+        if not self.options.single_active_consumer:
+            self._ring.add(consumer)
+        elif self._active is None:
+            self._activate(consumer)
+        else:
+            consumer.waiting = False
+        if self.ready.count:
+            self.host.pump_later(self)
+
+    def remove_consumer(self, consumer: Consumer) -> None:
+        """Forget a consumer. The last one of an auto-delete queue takes the queue with it."""
+        if consumer not in self.consumers:
+            return
+        self.consumers.remove(consumer)
+        self._ring.remove(consumer)
+        consumer.waiting = False
+        if consumer is self._active:
+            self._active = None
+            if self.consumers:
+                self._activate(max(self.consumers, key=lambda each: each.priority))
+        if not self.consumers:
+            self.touch()
+            if self.auto_delete:
+                self.host.delete_queue(self)
+
+    def _activate(self, consumer: Consumer) -> None:
+        self._active = consumer
+        self._ring.add(consumer)
+        if self.ready.count:
+            self.host.pump_later(self)
+
+    def exclusively_consumed(self) -> bool:
+        return any(consumer.exclusive for consumer in self.consumers)
+
+    def wake(self, consumer: Consumer) -> None:
+        self._ring.add(consumer)
+        if self.ready.count:
+            self.host.pump_later(self)
+
+    def close(self) -> int:
+        """The queue is deleted: everything goes, consumers are told. Returns how many were ready."""
+        self.deleted = True
+        count = self.purge()
+        consumers, self.consumers = self.consumers, []
+        self._ring = ConsumerRing()
+        for consumer in consumers:
+            consumer.waiting = False
+            consumer.sink.cancelled(consumer)
+        return count
+
+    # --- time ---
+
+    def touch(self) -> None:
+        """The queue has been used, which puts off its end by x-expires."""
+        if self.options.expires is not None:
+            self.last_used = self.host.clock.monotonic()
+            self._remind_unused()
+
+    def tick(self, now: float) -> None:
+        """Do what is due: expire messages, or the queue itself."""
+        self._reminded = None
+        self.drop_expired()
+        expires = self.options.expires
+        if expires is not None and not self.consumers and now >= self.last_used + expires / 1000:
+            self.host.delete_queue(self)
+            return
+        self._remind_unused()
+
+    def drop_expired(self, most: int = 500) -> None:
+        """Drop what has expired at the head, a bounded number at a time, and see to the next."""
+        head = self.ready.head()
+        if head is None or head[3] is None:
+            return
+        now = self.host.clock.monotonic()
+        while head is not None and head[3] is not None:
+            if head[3] > now or most <= 0:
+                self._remind(max(head[3], now))
+                return
+            most -= 1
+            self.ready.take()
+            self._bury(head, EXPIRED)
+            head = self.ready.head()
+
+    def _remind_unused(self) -> None:
+        if self.options.expires is not None and not self.consumers:
+            self._remind(self.last_used + self.options.expires / 1000)
+
+    def _remind(self, when: float) -> None:
+        if self._reminded is None or when < self._reminded:
+            self._reminded = when
+            self.host.remind(self, when)
+
+
+def _least(first: int | None, second: int | None) -> int | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)

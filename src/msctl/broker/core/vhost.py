@@ -1,0 +1,203 @@
+"""A virtual host: its queues, and what they need of each other: dead-lettering, and the time. Pure.
+
+Declaring and deleting follow RabbitMQ's rules and texts; sessions only ask. Exchanges and bindings
+are in `routing`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+from base64 import urlsafe_b64encode
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+from msctl.broker.core.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
+from msctl.broker.core.dead_letter import bury, goes_in_circles
+from msctl.broker.core.messages import Message
+from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.routing import Routing, refuse_reserved, strip_name
+from msctl.broker.protocol.properties import priority_of
+from msctl.broker.protocol.replies import not_found, precondition_failed, resource
+from msctl.broker.protocol.tables import Table
+from msctl.broker.protocol.wire import route_of
+from msctl.clock import Clock
+
+REPLY_QUEUE = "amq.rabbitmq.reply-to"
+_CIRCLES_KEPT = 1000
+
+
+class VirtualHost:
+    """One virtual host. `pump_later` is told of queues that have something to hand out."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        ledger: Ledger,
+        *,
+        pump_later: Callable[[Queue], None] = lambda _queue: None,
+        log: Callable[[str, str], None] = lambda _level, _text: None,
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.ledger = ledger
+        self.queues: dict[str, Queue] = {}
+        self.routing = Routing(name, self.queues)
+        self._pump_later = pump_later
+        self._log = log
+        self._reminders: list[tuple[float, int, Queue]] = []
+        self._numbers = count()
+        self._dead: deque[tuple[Queue, Message, str]] = deque()
+        self._burying = False
+        self._circles: set[tuple[str, str]] = set()
+
+    # --- queues ---
+
+    def queue(self, name: str) -> Queue:
+        """Raises AmqpError 404."""
+        queue = self.queues.get(name)
+        if queue is None:
+            raise not_found("queue", name, self.name)
+        return queue
+
+    def queue_for(self, name: str, owner: object) -> Queue:
+        """A queue that this connection may use. Raises AmqpError 404, 405."""
+        queue = self.queue(name)
+        queue.check_access(owner)
+        return queue
+
+    def declare_queue(
+        self,
+        name: str,
+        owner: object,
+        *,
+        durable: bool,
+        exclusive: bool,
+        auto_delete: bool,
+        arguments: Table,
+    ) -> Queue:
+        """A queue that is there and is the same, or a new one; an empty name asks for a made-up one.
+
+        Raises AmqpError 403, 405, 406.
+        """
+        name = strip_name(name)
+        if name:
+            refuse_reserved("queue", name)
+        else:
+            name = made_up_name("amq.gen")
+        durable = durable and not exclusive
+        shown = resource("queue", name, self.name)
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue(
+                name,
+                self,
+                read_queue_arguments(arguments, shown),
+                durable=durable,
+                auto_delete=auto_delete,
+                owner=owner if exclusive else None,
+                arguments=arguments,
+            )
+            self.routing.changed()
+            return queue
+        queue.check_access(owner if exclusive else None, strict=True)
+        check_same("durable", shown, queue.durable, durable)
+        check_same("auto_delete", shown, queue.auto_delete, auto_delete)
+        check_equivalent(queue.arguments, arguments, QUEUE_ARGUMENTS, shown, absent_type=True)
+        queue.touch()
+        return queue
+
+    def delete_queue_named(self, name: str, owner: object, *, if_unused: bool, if_empty: bool) -> int:
+        """How many messages were ready; 0 for a queue that is not there. Raises AmqpError 405, 406."""
+        queue = self.queues.get(strip_name(name))
+        if queue is None:
+            return 0
+        queue.check_access(owner)
+        shown = resource("queue", queue.name, self.name)
+        if if_empty and queue.ready.count:
+            raise precondition_failed(f"{shown} not empty")
+        if if_unused and queue.consumers:
+            raise precondition_failed(f"{shown} in use")
+        return self.delete_queue(queue)
+
+    def delete_queue(self, queue: Queue) -> int:
+        if self.queues.get(queue.name) is not queue:
+            return 0
+        del self.queues[queue.name]
+        self.routing.changed()
+        self.routing.unbind_destination(queue)
+        return queue.close()
+
+    def delete_exclusive(self, owner: object) -> None:
+        """A connection has ended: its exclusive queues go with it."""
+        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+            self.delete_queue(queue)
+
+    # --- what queues ask for ---
+
+    def pump_later(self, queue: Queue) -> None:
+        self._pump_later(queue)
+
+    def remind(self, queue: Queue, when: float) -> None:
+        heapq.heappush(self._reminders, (when, next(self._numbers), queue))
+
+    def next_reminder(self) -> float | None:
+        """When `tick` is due (monotonic); None while nothing waits for time."""
+        return self._reminders[0][0] if self._reminders else None
+
+    def tick(self, most: int = 100) -> None:
+        """Do what is due now, a bounded number of queues at a time."""
+        now = self.clock.monotonic()
+        while self._reminders and self._reminders[0][0] <= now and most > 0:
+            _, _, queue = heapq.heappop(self._reminders)
+            if not queue.deleted:
+                queue.tick(now)
+            most -= 1
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
+        """Send a message that `queue` gives up to its dead-letter exchange, if that exists.
+
+        What this leads to may dead-letter in turn: all is done one after the other, not nested.
+        """
+        if queue.options.dead_letter_exchange not in self.routing.exchanges:
+            return
+        self._dead.append((queue, message, reason))
+        if self._burying:
+            return
+        self._burying = True
+        try:
+            while self._dead:
+                self._bury(*self._dead.popleft())
+        finally:
+            self._burying = False
+
+    def _bury(self, queue: Queue, message: Message, reason: str) -> None:
+        exchange = self.routing.exchanges.get(queue.options.dead_letter_exchange or "")
+        if exchange is None:
+            return
+        keys, raw, headers = bury(
+            message, reason, queue.name, self.clock.time(), queue.options.dead_letter_key
+        )
+        priority = priority_of(raw)
+        route = route_of(exchange.name, keys[0])
+        for target in self.routing.route(exchange, keys, headers):
+            if goes_in_circles(target.name, reason, headers):
+                self._report_circle(queue.name, target.name)
+            else:
+                target.publish(route, raw, message[2], None, priority)
+
+    def _report_circle(self, source: str, target: str) -> None:
+        if (source, target) not in self._circles and len(self._circles) < _CIRCLES_KEPT:
+            self._circles.add((source, target))
+            self._log(
+                "warning",
+                f"Messages that queue {source!r} dead-letters come back to queue {target!r} in a circle: "
+                "they are dropped. This circle will not be reported again.",
+            )
+
+
+def made_up_name(prefix: str) -> str:
+    """A name that nobody else has, as `amq.gen-…` and `amq.ctag-…`."""
+    return f"{prefix}-{urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"

@@ -1,0 +1,102 @@
+"""How a connection begins: the offer, authentication, and what the client may ask for. Pure.
+
+Source: AMQP 0-9-1 section 2.2.4; texts and order of checks are RabbitMQ 3.10's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msctl import __version__
+from msctl.broker.protocol.replies import AmqpError, ReplyCode, not_allowed
+from msctl.broker.protocol.tables import MalformedError, Table, decode_table, text_field
+from msctl.broker.protocol.wire import FRAME_MIN
+
+CHANNEL_MAX = 2047
+FRAME_MAX = 131_072
+HEARTBEAT = 60
+MECHANISMS = b"PLAIN AMQPLAIN"
+LOCALES = b"en_US"
+
+CAPABILITIES = (
+    b"publisher_confirms",
+    b"exchange_exchange_bindings",
+    b"basic.nack",
+    b"consumer_cancel_notify",
+    b"connection.blocked",
+    b"consumer_priorities",
+    b"authentication_failure_close",
+    b"per_consumer_qos",
+    b"direct_reply_to",
+)
+
+
+def server_properties() -> Table:
+    return {
+        b"capabilities": ("F", dict.fromkeys(CAPABILITIES, ("t", True))),
+        b"cluster_name": text_field("msctl@localhost"),
+        b"copyright": text_field("MIT License"),
+        b"information": text_field("Embedded broker: queues and messages live in memory"),
+        b"platform": text_field("Python"),
+        b"product": text_field("msctl"),
+        b"version": text_field(__version__),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the client says it can do, of what makes a difference."""
+
+    cancel_notify: bool = False
+    blocked: bool = False
+    failure_close: bool = False
+
+
+def client_capabilities(properties: Table) -> Capabilities:
+    kind, table = properties.get(b"capabilities", ("V", None))
+    if kind != "F":
+        return Capabilities()
+    return Capabilities(
+        cancel_notify=table.get(b"consumer_cancel_notify") == ("t", True),
+        blocked=table.get(b"connection.blocked") == ("t", True),
+        failure_close=table.get(b"authentication_failure_close") == ("t", True),
+    )
+
+
+def credentials(mechanism: str, response: bytes) -> tuple[str, str]:
+    """User and password of a SASL response. Raises AmqpError 503 or 502."""
+    if mechanism == "PLAIN":
+        parts = response.split(b"\0")
+        if len(parts) == 3 and parts[0] == b"":
+            return _decode(parts[1]), _decode(parts[2])
+    elif mechanism == "AMQPLAIN":
+        try:
+            table = decode_table(response, 0, len(response))
+        except MalformedError:
+            table = {}
+        user, password = table.get(b"LOGIN"), table.get(b"PASSWORD")
+        if user and password and user[0] == password[0] == "S":
+            return _decode(user[1]), _decode(password[1])
+    else:
+        raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
+    raise AmqpError(ReplyCode.SYNTAX_ERROR, f"the {mechanism} response is not one")
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
+
+
+def check_tuning(frame_max: int, channel_max: int) -> None:
+    """Raises AmqpError 530 where tune-ok goes beyond what tune offered."""
+    _check_limit("frame_max", frame_max, FRAME_MIN, FRAME_MAX)
+    _check_limit("channel_max", channel_max, 1, CHANNEL_MAX)
+
+
+def _check_limit(name: str, value: int, least: int, most: int) -> None:
+    if value != 0 and value < least:
+        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({least})")
+    if value == 0 or value > most:
+        detail = " (no limit)" if value == 0 else ""
+        raise not_allowed(
+            f"negotiated {name} = {value}{detail} is higher than the maximum allowed value ({most})"
+        )

@@ -1,0 +1,376 @@
+"""One channel: which method does what, with RabbitMQ's replies and errors. No sockets.
+
+Methods arrive decoded; the handler of `Queue.Declare` is `queue_declare`, with the method's
+arguments as parameters. Publishing and receiving are parts of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pamqp import commands
+
+from msctl.broker.core.arguments import read_consumer_priority
+from msctl.broker.core.broker import Broker
+from msctl.broker.core.consumers import Consumer
+from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost, made_up_name
+from msctl.broker.protocol.replies import (
+    AmqpError,
+    ReplyCode,
+    access_refused,
+    channel_error,
+    not_allowed,
+    not_found,
+    not_implemented,
+    precondition_failed,
+    resource,
+)
+from msctl.broker.protocol.tables import Table
+from msctl.broker.protocol.wire import (
+    MethodType,
+    content_frames,
+    decode_arguments,
+    encode_method,
+    split_route,
+)
+from msctl.broker.session.buffers import Outbox
+from msctl.broker.session.deliveries import Deliveries, ReplyConsumer, Unacked
+from msctl.broker.session.publisher import REPLY_PREFIX, Publisher
+
+Records = list[tuple[int, Unacked]]
+
+
+class Owner(Protocol):
+    """The connection of a channel, which owns its exclusive queues."""
+
+    broker: Broker
+    user: str
+    outbox: Outbox
+
+    @property
+    def notify_cancel(self) -> bool: ...
+
+
+class Channel:
+    """An open channel. After `closing` is set everything but close and close-ok is ignored."""
+
+    def __init__(self, number: int, connection: Owner, vhost: VirtualHost) -> None:
+        self.number = number
+        self.closing = False
+        outbox = connection.outbox
+        self.publisher = Publisher(number, connection.broker, vhost, connection.user, outbox)
+        self.deliveries = Deliveries(number, outbox, notify_cancel=connection.notify_cancel)
+        self._connection = connection
+        self._outbox = outbox
+        self._vhost = vhost
+        self._last_queue = ""
+        self._reply_consumer: ReplyConsumer | None = None
+        self._settled: list[tuple[str, Records]] = []
+
+    def handle(self, method: MethodType, payload: bytes) -> None:
+        """Carry out one method. Raises AmqpError, and MalformedError for arguments that are none."""
+        handler = _HANDLERS.get(method)
+        if handler is None:
+            raise AmqpError(ReplyCode.COMMAND_INVALID, "unimplemented method")
+        handler(self, *decode_arguments(method, payload))
+
+    def close(self) -> None:
+        """Give everything back: messages to their queues, consumers and reply address to nobody."""
+        self.publisher.close()
+        self._forget_reply_consumer()
+        for _, records in self._settled:
+            self.deliveries.put_back(records)
+        self._settled = []
+        self.deliveries.close()
+
+    def _reply(self, nowait: bool, method: MethodType, *arguments: Any) -> None:
+        if not nowait:
+            self._outbox.send(encode_method(self.number, method, *arguments))
+
+    def _queue_name(self, name: str) -> str:
+        """An empty name means the queue declared last. Raises AmqpError 404."""
+        if name:
+            return name
+        if not self._last_queue:
+            raise AmqpError(ReplyCode.NOT_FOUND, "no previously declared queue")
+        return self._last_queue
+
+    def channel_open(self, _out_of_band: str) -> None:
+        raise channel_error("second 'channel.open' seen")
+
+    def channel_flow(self, active: bool) -> None:
+        if not active:
+            raise not_implemented("active=false")
+        self._reply(False, commands.Channel.FlowOk, True)
+
+    # --- exchanges ---
+
+    def exchange_declare(
+        self,
+        _ticket: int,
+        exchange: str,
+        kind: str,
+        passive: bool,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        nowait: bool,
+        arguments: Table,
+    ) -> None:
+        self._vhost.routing.declare(
+            exchange,
+            kind,
+            passive=passive,
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
+            arguments=arguments,
+        )
+        self._reply(nowait, commands.Exchange.DeclareOk)
+
+    def exchange_delete(self, _ticket: int, exchange: str, if_unused: bool, nowait: bool) -> None:
+        self._vhost.routing.delete(exchange, if_unused=if_unused)
+        self._reply(nowait, commands.Exchange.DeleteOk)
+
+    def exchange_bind(
+        self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
+    ) -> None:
+        self._vhost.routing.bind(source, destination, "exchange", key, arguments, self._connection)
+        self._reply(nowait, commands.Exchange.BindOk)
+
+    def exchange_unbind(
+        self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
+    ) -> None:
+        self._vhost.routing.unbind(source, destination, "exchange", key, arguments, self._connection)
+        self._reply(nowait, commands.Exchange.UnbindOk)
+
+    # --- queues ---
+
+    def queue_declare(
+        self,
+        _ticket: int,
+        name: str,
+        passive: bool,
+        durable: bool,
+        exclusive: bool,
+        auto_delete: bool,
+        nowait: bool,
+        arguments: Table,
+    ) -> None:
+        if name.startswith(REPLY_QUEUE):
+            known = (
+                name == REPLY_QUEUE or name[len(REPLY_PREFIX) :] in self._connection.broker.reply_consumers
+            )
+            if not known:
+                raise not_found("queue", name, self._vhost.name)
+            self._last_queue = name
+            self._reply(nowait, commands.Queue.DeclareOk, name, 0, 1)
+            return
+        if passive:
+            queue = self._vhost.queue_for(name, self._connection)
+            queue.touch()
+        else:
+            queue = self._vhost.declare_queue(
+                name,
+                self._connection,
+                durable=durable,
+                exclusive=exclusive,
+                auto_delete=auto_delete,
+                arguments=arguments,
+            )
+        self._last_queue = queue.name
+        self._reply(nowait, commands.Queue.DeclareOk, queue.name, queue.ready.count, len(queue.consumers))
+
+    def queue_bind(
+        self, _ticket: int, queue: str, exchange: str, key: str, nowait: bool, arguments: Table
+    ) -> None:
+        name = self._queue_name(queue)
+        key = name if not queue and not key else key
+        self._vhost.routing.bind(exchange, name, "queue", key, arguments, self._connection)
+        self._reply(nowait, commands.Queue.BindOk)
+
+    def queue_unbind(self, _ticket: int, queue: str, exchange: str, key: str, arguments: Table) -> None:
+        name = self._queue_name(queue)
+        key = name if not queue and not key else key
+        self._vhost.routing.unbind(exchange, name, "queue", key, arguments, self._connection)
+        self._reply(False, commands.Queue.UnbindOk)
+
+    def queue_purge(self, _ticket: int, queue: str, nowait: bool) -> None:
+        found = self._vhost.queue_for(self._queue_name(queue), self._connection)
+        self._reply(nowait, commands.Queue.PurgeOk, found.purge())
+
+    def queue_delete(self, _ticket: int, queue: str, if_unused: bool, if_empty: bool, nowait: bool) -> None:
+        count = self._vhost.delete_queue_named(
+            self._queue_name(queue), self._connection, if_unused=if_unused, if_empty=if_empty
+        )
+        self._reply(nowait, commands.Queue.DeleteOk, count)
+
+    # --- consuming ---
+
+    def basic_qos(self, size: int, count: int, all_consumers: bool) -> None:
+        if size:
+            raise not_implemented(f"prefetch_size!=0 ({size})")
+        if all_consumers:
+            self.deliveries.limit(count)
+        else:
+            self.deliveries.prefetch = count
+            self.deliveries.limit(0)
+        self._reply(False, commands.Basic.QosOk)
+
+    def basic_consume(
+        self,
+        _ticket: int,
+        queue: str,
+        tag: str,
+        _no_local: bool,
+        no_ack: bool,
+        exclusive: bool,
+        nowait: bool,
+        arguments: Table,
+    ) -> None:
+        queue = self._queue_name(queue)
+        if tag in self.deliveries.consumers or (self._reply_consumer and tag == self._reply_consumer.tag):
+            raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
+        tag = tag or made_up_name("amq.ctag")
+        if queue == REPLY_QUEUE:
+            self._consume_replies(tag, no_ack=no_ack)
+            self._reply(nowait, commands.Basic.ConsumeOk, tag)
+            return
+        found = self._vhost.queue_for(queue, self._connection)
+        shown = resource("queue", queue, self._vhost.name)
+        priority = read_consumer_priority(arguments, shown)
+        taken = found.exclusively_consumed() or (exclusive and found.consumers)
+        if taken or (exclusive and found.options.single_active_consumer):
+            raise access_refused(f"{shown} in exclusive use")
+        self._reply(nowait, commands.Basic.ConsumeOk, tag)
+        self.deliveries.add(
+            Consumer(
+                tag,
+                found,
+                self.deliveries,
+                no_ack=no_ack,
+                exclusive=exclusive,
+                priority=priority,
+                prefetch=self.deliveries.prefetch,
+            )
+        )
+
+    def _consume_replies(self, tag: str, *, no_ack: bool) -> None:
+        if not no_ack:
+            raise precondition_failed("reply consumer cannot acknowledge")
+        if self._reply_consumer is not None:
+            raise precondition_failed("reply consumer already set")
+        secret = made_up_name("g1h2")
+        self._reply_consumer = ReplyConsumer(tag, secret, self.deliveries)
+        self._connection.broker.reply_consumers[secret] = self._reply_consumer
+        self.publisher.reply_address = REPLY_PREFIX + secret
+
+    def _forget_reply_consumer(self) -> None:
+        if self._reply_consumer is not None:
+            self._connection.broker.reply_consumers.pop(self._reply_consumer.secret, None)
+            self._reply_consumer = None
+            self.publisher.reply_address = None
+
+    def basic_cancel(self, tag: str, nowait: bool) -> None:
+        if self._reply_consumer is not None and self._reply_consumer.tag == tag:
+            self._forget_reply_consumer()
+        self._reply(nowait, commands.Basic.CancelOk, tag)
+        self.deliveries.remove(tag)
+
+    def basic_get(self, _ticket: int, queue: str, no_ack: bool) -> None:
+        found = self._vhost.queue_for(self._queue_name(queue), self._connection)
+        got = found.get(no_ack=no_ack)
+        if got is None:
+            self._reply(False, commands.Basic.GetEmpty, "")
+            return
+        number, message, redelivered = got
+        tag = self.deliveries.got(found, number, message, no_ack=no_ack)
+        exchange, key = split_route(message[0])
+        method = encode_method(
+            self.number, commands.Basic.GetOk, tag, redelivered, exchange, key, found.ready.count
+        )
+        content = content_frames(self.number, message[1], message[2], self._outbox.frame_max)
+        self._outbox.send(method + content)
+
+    # --- settling ---
+
+    def basic_ack(self, tag: int, multiple: bool) -> None:
+        self._settle("ack", self.deliveries.take(tag, multiple=multiple))
+
+    def basic_nack(self, tag: int, multiple: bool, requeue: bool) -> None:
+        self._settle("requeue" if requeue else "reject", self.deliveries.take(tag, multiple=multiple))
+
+    def basic_reject(self, tag: int, requeue: bool) -> None:
+        self._settle("requeue" if requeue else "reject", self.deliveries.take(tag, multiple=False))
+
+    def _settle(self, how: str, records: Records) -> None:
+        if self.publisher.transaction is not None:
+            self._settled.append((how, records))
+        else:
+            self._carry_out(how, records)
+
+    def _carry_out(self, how: str, records: Records) -> None:
+        if how == "ack":
+            self.deliveries.acknowledge(records)
+        else:
+            self.deliveries.reject(records, requeue=how == "requeue")
+
+    def basic_recover(self, requeue: bool) -> None:
+        self.basic_recover_async(requeue)
+        self._reply(False, commands.Basic.RecoverOk)
+
+    def basic_recover_async(self, requeue: bool) -> None:
+        if not requeue:
+            raise not_implemented("requeue=false")
+        self.deliveries.recover()
+
+    # --- confirms and transactions ---
+
+    def confirm_select(self, nowait: bool) -> None:
+        if self.publisher.transaction is not None:
+            raise precondition_failed("cannot switch from tx to confirm mode")
+        self.publisher.confirming = True
+        self._reply(nowait, commands.Confirm.SelectOk)
+
+    def tx_select(self) -> None:
+        if self.publisher.confirming:
+            raise precondition_failed("cannot switch from confirm to tx mode")
+        if self.publisher.transaction is None:
+            self.publisher.transaction = []
+        self._reply(False, commands.Tx.SelectOk)
+
+    def tx_commit(self) -> None:
+        self._check_transactional()
+        published = self.publisher.take_transaction()
+        settled, self._settled = self._settled, []
+        accepted = [self.publisher.deliver(prepared, body) for prepared, body in published]
+        for how, records in settled:
+            self._carry_out(how, records)
+        if not all(accepted):
+            raise precondition_failed("partial tx completion")
+        self._reply(False, commands.Tx.CommitOk)
+
+    def tx_rollback(self) -> None:
+        self._check_transactional()
+        self.publisher.take_transaction()
+        for _, records in self._settled:
+            self.deliveries.put_back(records)
+        self._settled = []
+        self._reply(False, commands.Tx.RollbackOk)
+
+    def _check_transactional(self) -> None:
+        if self.publisher.transaction is None:
+            raise precondition_failed("channel is not transactional")
+
+
+def _handler_name(method: MethodType) -> str:
+    group, verb = method.name.split(".")
+    return f"{group}_{''.join('_' + c if c.isupper() and i else c for i, c in enumerate(verb))}".lower()
+
+
+_HANDLERS: dict[MethodType, Callable[..., None]] = {
+    method: handler
+    for method in commands.INDEX_MAPPING.values()
+    if (handler := getattr(Channel, _handler_name(method), None)) is not None
+}

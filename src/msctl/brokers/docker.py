@@ -1,0 +1,194 @@
+"""The `docker` broker: the course's RabbitMQ container, a child of the stack.
+
+Knows the engine's command line and the AMQP handshake. The container is named after the stack's
+process, removed when it ends, and never restarted behind the stack's back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+from msctl.amqp.probe import speaks_amqp
+from msctl.amqp.url import redact
+from msctl.brokers.external_queues import QueuesElsewhere
+from msctl.errors import BrokerError, TimedOutError
+from msctl.model.project import BrokerSpec
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
+from msctl.processes.output import LineSplitter
+
+IMAGE = "rabbitmq:3-management"
+"""What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""
+
+MANAGEMENT_PORT = 15672
+ENGINES = ("docker", "podman")
+START_TIMEOUT = 180.0
+"""Seconds, of which fetching the image takes the most."""
+
+ENGINE_TIMEOUT = 15.0
+STOP_TIMEOUT = 20.0
+PROBE_EVERY = 0.2
+LAST_LINES = 10
+
+Log = Callable[[str, str], None]
+
+
+class DockerBroker(QueuesElsewhere):
+    """RabbitMQ in a container on the port of the URL, from `start` to `stop`."""
+
+    place = "in a container"
+    tools = f"RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}"
+
+    def __init__(self, spec: BrokerSpec, *, log: Log) -> None:
+        self._spec = spec
+        self._log = log
+        self._name = f"msctl-rabbitmq-{os.getpid()}"
+        self._engine: str | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._state = State.STOPPED
+
+    @property
+    def url(self) -> str:
+        return self._spec.url
+
+    async def start(self) -> None:
+        """Raises BrokerError where no engine answers or the container does not come up."""
+        self._state = State.STARTING
+        try:
+            self._engine = await find_engine()
+            await self._run(self._engine)
+        except BaseException:
+            await self.stop()
+            self._state = State.FATAL
+            raise
+        self._state = State.READY
+
+    async def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None or self._engine is None:
+            self._state = State.STOPPED
+            return
+        self._state = State.STOPPING
+        remove = await asyncio.create_subprocess_exec(
+            self._engine,
+            "rm",
+            "--force",
+            "--volumes",
+            self._name,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await remove.wait()
+                await process.wait()
+        except TimeoutError:
+            for child in (remove, process):
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+            await process.wait()
+        if self._reader is not None:
+            await self._reader
+        self._state = State.STOPPED
+
+    async def snapshot(self) -> BrokerSnapshot:
+        state, reason = self._state, ""
+        if state is State.READY and not await speaks_amqp(self.url):
+            state, reason = State.UNHEALTHY, "the container does not answer"
+        return BrokerSnapshot(mode=BrokerMode.DOCKER, state=state, url=redact(self.url), reason=reason)
+
+    async def _run(self, engine: str) -> None:
+        parts = urlsplit(self.url)
+        host = "127.0.0.1" if parts.hostname in (None, "localhost") else parts.hostname
+        self._process = await asyncio.create_subprocess_exec(
+            engine,
+            "run",
+            "--rm",
+            "--name",
+            self._name,
+            "--publish",
+            f"{host}:{parts.port or 5672}:5672",
+            "--publish",
+            f"{host}:{MANAGEMENT_PORT}:15672",
+            "--env",
+            "RABBITMQ_DEFAULT_USER",
+            "--env",
+            "RABBITMQ_DEFAULT_PASS",
+            IMAGE,
+            # Through the environment, for a command line is everybody's to read.
+            env={
+                **os.environ,
+                "RABBITMQ_DEFAULT_USER": unquote(parts.username or "guest"),
+                "RABBITMQ_DEFAULT_PASS": unquote(parts.password or "guest"),
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = asyncio.create_task(self._read(self._process.stdout))
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while not await speaks_amqp(self.url):
+                    if self._process.returncode is not None:
+                        await self._reader
+                        raise BrokerError(
+                            f"{engine} run {IMAGE} ended with exit code {self._process.returncode}: "
+                            + " / ".join(self._last),
+                            hint=f"try it by hand: {engine} run --rm {IMAGE}",
+                        )
+                    await asyncio.sleep(PROBE_EVERY)
+        except TimeoutError as error:
+            raise TimedOutError(
+                f"the container {IMAGE} did not speak AMQP within {START_TIMEOUT:g} s",
+                hint=f"see what it says: {engine} logs {self._name}",
+            ) from error
+
+    async def _read(self, output: asyncio.StreamReader | None) -> None:
+        lines = LineSplitter()
+        while output is not None and (chunk := await output.read(65536)):
+            self._tell(lines.feed(chunk))
+        self._tell(lines.flush())
+
+    def _tell(self, lines: list[str]) -> None:
+        for line in lines:
+            self._last.append(line)
+            self._log("info", line)
+
+
+async def find_engine() -> str:
+    """The first container engine that answers. Raises BrokerError where none does."""
+    installed = [program for program in ENGINES if shutil.which(program)]
+    for program in installed:
+        if await _answers(program):
+            return program
+    what = f"{' and '.join(installed)} found, but no engine answers" if installed else "none is installed"
+    raise BrokerError(
+        f'broker.mode = "docker" needs a container engine: {what}',
+        hint='start the engine, or use [broker] mode = "auto", which needs none',
+    )
+
+
+async def _answers(program: str) -> bool:
+    process = await asyncio.create_subprocess_exec(
+        program,
+        "info",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(ENGINE_TIMEOUT):
+            return await process.wait() == 0
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return False

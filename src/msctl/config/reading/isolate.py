@@ -1,0 +1,43 @@
+"""A second copy of a project beside the first: its own name, and ports that nobody else has. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from msctl.model.project import BrokerSpec, Project, ServiceSpec
+from msctl.model.snapshots import BrokerMode
+
+_OWN = frozenset({BrokerMode.AUTO, BrokerMode.EMBEDDED, BrokerMode.LOCAL})
+
+
+def isolated(project: Project, tag: str) -> Project:
+    """`project` called NAME-`tag`, every port chosen when it is bound.
+
+    What shares the gateway's port is reached through the gateway alone. A broker that the stack
+    runs itself gets a port of its own too; `auto` always embeds one. A broker elsewhere stays.
+    """
+    return replace(
+        project,
+        name=f"{project.name}-{tag}",
+        services=tuple(_moved(spec, project) for spec in project.services),
+        gateway=None if project.gateway is None else replace(project.gateway, port=0),
+        broker=_own_broker(project.broker),
+        dashboard=replace(project.dashboard, port=0),
+    )
+
+
+def _moved(spec: ServiceSpec, project: Project) -> ServiceSpec:
+    if spec.port is None:
+        return spec
+    shared = project.gateway is not None and spec.port == project.gateway.port and spec.app is not None
+    return replace(spec, port=None if shared else 0)
+
+
+def _own_broker(broker: BrokerSpec) -> BrokerSpec:
+    if broker.mode not in _OWN:
+        return broker
+    parts = urlsplit(broker.url)
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    mode = BrokerMode.EMBEDDED if broker.mode is BrokerMode.AUTO else broker.mode
+    return replace(broker, mode=mode, url=parts._replace(netloc=f"{userinfo}{at}{parts.hostname}:0").geturl())

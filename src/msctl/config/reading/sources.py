@@ -1,0 +1,259 @@
+"""Finds and reads what a configuration is made of: the file, `.env`, variables and flags.
+
+The only module here that reads files. What it yields is one raw tree and the origin of each part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place, did_you_mean, nearest
+from msctl.config.reading.project_ref import ENV_FILE_NAME
+from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
+from msctl.config.schema.values import describe
+from msctl.errors import ConfigError
+
+BUILT_IN = "course.toml"
+LARGEST_FILE = 4 * 1024 * 1024
+
+# Names that other tools use for what is ours too; ours wins over them within its layer.
+_ALIASES = {"AMQP_URL": ("broker", "url")}
+_AT = r" ?\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$"
+
+Tree = dict[str, Any]
+
+
+class Document(NamedTuple):
+    """A configuration file as text. `root` is the project's folder, None for the built-in system."""
+
+    text: str
+    display: str
+    source: str
+    root: Path | None
+
+
+def document(path: Path | None, cwd: Path) -> Document:
+    """The file at `path`, or the built-in course system. Raises ConfigError where it cannot be read."""
+    if path is None:
+        return Document(package_text(BUILT_IN), BUILT_IN, f"built-in {BUILT_IN}", None)
+    display = _display(path, cwd)
+    return Document(_read(path, display), display, str(path), path.parent)
+
+
+def tree(source: Document) -> Tree:
+    """The file's tables. Raises ConfigError with the line and column of what is not TOML."""
+    import tomllib  # `msctl` starts quicker without it where no file is read
+
+    try:
+        return tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(_AT, str(error))
+        reason = re.sub(_AT, "", str(error))
+        lines = source.text.split("\n")
+        line, column = (at["line"], at["column"]) if at and at["line"] else (len(lines), len(lines[-1]) + 1)
+        hint = (
+            'strings need quotes: port = 8080, but host = "127.0.0.1"' if reason == "Invalid value" else None
+        )
+        raise ConfigError(
+            f"{source.display}:{line}:{column}: this is not TOML: {reason[:1].lower()}{reason[1:]}", hint=hint
+        ) from None
+
+
+class Variables(NamedTuple):
+    """The environment over what `.env` says; `lines` has the latter's origins."""
+
+    env: Mapping[str, str]
+    from_file: Mapping[str, tuple[str, int]]
+    file: str
+
+    def get(self, name: str) -> str | None:
+        if name in self.env:
+            return self.env[name]
+        return self.from_file[name][0] if name in self.from_file else None
+
+    def layers(self) -> Iterator[tuple[Mapping[str, str], Layer]]:
+        yield {name: value for name, (value, _) in self.from_file.items()}, Layer.ENV_FILE
+        yield self.env, Layer.VARIABLE
+
+    def origin(self, name: str, layer: Layer) -> Origin:
+        if layer is Layer.ENV_FILE:
+            return Origin(layer, self.file, self.from_file[name][1], name)
+        return Origin(layer, variable=name)
+
+
+def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, cwd: Path) -> Variables:
+    """The environment, and the `.env` given or, if there is one, that of the project's folder."""
+    if env_file is not None:
+        path = cwd / env_file
+    elif root is not None and (root / ENV_FILE_NAME).is_file():
+        path = root / ENV_FILE_NAME
+    else:
+        return Variables(env, {}, "")
+    from msctl.config.reading.dotenv import DotenvError, parse
+
+    display = _display(path.absolute(), cwd)
+    try:
+        return Variables(env, parse(_read(path, display), env), display)
+    except DotenvError as error:
+        raise ConfigError(f"{display}:{error.line}: {error.message}") from None
+
+
+def interpolate(raw: Tree, top: Place, given: Variables) -> Tree:
+    """The tree with every `${VARIABLE}` in its strings replaced. Raises ConfigError."""
+
+    def walk(value: Any, place: Place) -> Any:
+        if isinstance(value, dict):
+            return {name: walk(item, place / name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item, place / index) for index, item in enumerate(value)]
+        if isinstance(value, str) and "$" in value:
+            return _expanded(value, place, given)
+        return value
+
+    return {name: walk(item, top / name) for name, item in raw.items()}
+
+
+def _expanded(value: str, place: Place, given: Variables) -> str:
+    from msctl.config.reading.interpolate import InterpolationError, expand
+
+    try:
+        return expand(value, given.get)
+    except InterpolationError as error:
+        raise place.error(error.message, hint=_unset_hint(error.variable)) from None
+
+
+def _unset_hint(variable: str | None) -> str:
+    if variable is None:
+        return 'write "$$" for a dollar sign'
+    return (
+        f"set {variable} in the environment or in {ENV_FILE_NAME}, or write ${{{variable}:-default}}; "
+        "what a command is given when it starts, such as $PORT, is written without braces"
+    )
+
+
+def overlay_variables(raw: Tree, places: Origins, given: Variables) -> None:
+    """Lay `.env`, then the environment, over the tree: every variable that names a key of it.
+
+    Only whole names count: of `MSCTL_*` variables that name no key nothing is said here, for they
+    may belong to the command line's options, or to somebody else.
+    """
+    names = key_variables(raw)
+    for found, layer in given.layers():
+        for name, path in (*_ALIASES.items(), *names.items()):
+            if found.get(name):
+                _set(raw, path, found[name])
+                places.overlay(path, given.origin(name, layer))
+
+
+def overlay_flags(raw: Tree, places: Origins, overrides: Mapping[str, str]) -> None:
+    """Lay what the command line says over the tree. Raises ConfigError for a key that is not known."""
+    known = {".".join(path): path for path in key_variables(raw).values()}
+    for key, value in overrides.items():
+        if key not in known:
+            raise ConfigError(f"command line: {key}: this key is not known", hint=did_you_mean(key, known))
+        _set(raw, known[key], value)
+        places.overlay(known[key], Origin(Layer.FLAG))
+
+
+def key_variables(raw: Tree) -> dict[str, tuple[str, ...]]:
+    """The `MSCTL_*` name of every key that a string can set, for the services in the tree."""
+    sections = [("_".join(path), path, section) for path, section in SINGLE.items()]
+    services = raw.get("services")
+    if isinstance(services, dict):
+        sections += [(name, ("services", name), SERVICE) for name in services]
+    return {
+        variable(owner, key.name): (*path, key.name)
+        for owner, path, section in sections
+        for key in section.all_keys()
+        if not key.type.is_table
+    }
+
+
+def variable(owner: str, key: str) -> str:
+    """`MSCTL_<SECTION or SERVICE>_<KEY>`."""
+    return f"MSCTL_{env_name(owner)}_{env_name(key)}"
+
+
+def env_name(name: str) -> str:
+    """A service's name within that of a variable: `user-api` → `USER_API`."""
+    return name.upper().replace("-", "_")
+
+
+def stray_variables(raw: Tree, given: Variables) -> list[tuple[str, str]]:
+    """`MSCTL_<SERVICE>_...` and the like that set nothing, each with the name that was probably meant.
+
+    Only names that begin as a section's or a service's do, and go on much as one of its keys.
+    """
+    known = key_variables(raw)
+    suffixes: dict[str, list[str]] = {}
+    for name, path in known.items():
+        suffix = env_name(path[-1])
+        suffixes.setdefault(name.removesuffix(suffix), []).append(suffix)
+    stray = []
+    for name in sorted({*given.env, *given.from_file} - set(known)):
+        prefix = max((prefix for prefix in suffixes if name.startswith(prefix)), key=len, default="")
+        if prefix:
+            meant = nearest(name.removeprefix(prefix), suffixes[prefix])
+            if meant is not None:
+                stray.append((name, prefix + meant))
+    return stray
+
+
+def check_tables(raw: Tree, top: Place) -> None:
+    """Raises ConfigError for a table that is not known or a section that is not a table."""
+    for name, value in raw.items():
+        if name not in TABLES:
+            raise (top / name).error("this table is not known", hint=did_you_mean(name, TABLES))
+        if not isinstance(value, dict):
+            raise (top / name).error(f"expected a table, found {describe(value)}")
+
+
+def package_text(path: str) -> str:
+    """A text file of the package, by its path below `msctl/`."""
+    # As importlib.resources would, which takes longer to import than all of this package; the loader
+    # reads from an archive too.
+    import msctl
+
+    loader: Any = msctl.__loader__
+    content: bytes = loader.get_data(str(Path(msctl.__path__[0]) / path))
+    return content.decode("utf-8")
+
+
+def _set(raw: Tree, path: KeyPath, value: str) -> None:
+    table = raw
+    for part in path[:-1]:
+        inner = table.setdefault(str(part), {})
+        if not isinstance(inner, dict):
+            return  # reading the file's own value will say what is wrong with it
+        table = inner
+    table[str(path[-1])] = value
+
+
+def _read(path: Path, display: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{display}: there is no such file") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{display}: cannot be read: {reason}") from None
+    if len(data) > LARGEST_FILE:
+        raise ConfigError(
+            f"{display}: is larger than {LARGEST_FILE // 1024**2} MiB; this is no configuration"
+        )
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{display}:{line}: is not UTF-8", hint="save the file as UTF-8") from None
+
+
+def _display(path: Path, cwd: Path) -> str:
+    try:
+        return str(path.relative_to(cwd.absolute()))
+    except ValueError:
+        return str(path)

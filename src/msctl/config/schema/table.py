@@ -1,0 +1,132 @@
+"""A table of the configuration as data: its keys, and what reading and showing them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any, NamedTuple
+
+from msctl.config.origin import Place, did_you_mean
+from msctl.config.schema.values import MismatchError, Type, describe
+
+
+class Key(NamedTuple):
+    """One key: its name in the file (and of the field that takes it), its type, what it is for.
+
+    `default` is for a key that the model has no field or no fixed default for.
+    """
+
+    name: str
+    type: Type
+    doc: str
+    default: object = None
+
+
+class Section(NamedTuple):
+    """The keys of one table, and the dataclass whose fields they fill.
+
+    `inner` names a field that is a dataclass itself, and the keys that fill it: they are written in
+    this same table.
+    """
+
+    title: str
+    spec: type[Any]
+    keys: tuple[Key, ...]
+    inner: tuple[str, Section] | None = None
+
+    def all_keys(self) -> tuple[Key, ...]:
+        return self.keys if self.inner is None else self.keys + self.inner[1].keys
+
+    def names(self) -> list[str]:
+        return [key.name for key in self.all_keys()]
+
+    def key(self, name: str) -> Key | None:
+        return next((key for key in self.all_keys() if key.name == name), None)
+
+    def default(self, key: Key) -> object:
+        """What the key is when nobody sets it; None for one that then has no value."""
+        if self.inner is not None and key in self.inner[1].keys:
+            return self.inner[1].default(key)
+        for field in fields(self.spec):
+            if field.name == key.name:
+                if field.default is not MISSING:
+                    return field.default
+                if field.default_factory is not MISSING:
+                    return field.default_factory()
+        return key.default
+
+    def required(self) -> list[str]:
+        """The keys without which there is no spec."""
+        named = {key.name for key in self.keys}
+        return [
+            field.name
+            for field in fields(self.spec)
+            if field.default is MISSING and field.default_factory is MISSING and field.name in named
+        ]
+
+    def read(self, raw: object, place: Place) -> dict[str, Any]:
+        """The fields that the table sets. Raises ConfigError, also for a key that is not known."""
+        if not isinstance(raw, dict):
+            raise place.error(f"expected a table, found {describe(raw)}")
+        for name in raw:
+            if self.key(name) is None:
+                raise (place / name).error("this key is not known", hint=did_you_mean(name, self.names()))
+        found = {
+            key.name: key.type.read(raw[key.name], place / key.name) for key in self.keys if key.name in raw
+        }
+        if self.inner is not None:
+            field, section = self.inner
+            inner = {name: value for name, value in raw.items() if section.key(name) is not None}
+            if inner:
+                found[field] = section.spec(**section.read(inner, place))
+        return found
+
+    def build(self, raw: object, place: Place, **given: Any) -> Any:
+        """The dataclass itself; `given` are fields that are not written in the table."""
+        found = self.read(raw, place)
+        missing = [name for name in self.required() if name not in found]
+        if missing:
+            key = self.key(missing[0])
+            expected = "" if key is None else f", {key.type.expected}"
+            raise place.error(f'expected the key "{missing[0]}"{expected}')
+        return self.spec(**found, **given)
+
+    def show(self, spec: object) -> dict[str, object]:
+        """Every key that the spec has, as one would write it; None for one without a value."""
+        shown = {}
+        for key in self.all_keys():
+            holder = self._holder(spec, key)
+            if hasattr(holder, key.name):
+                value = getattr(holder, key.name)
+                is_unset = value is None and self.default(key) is None
+                shown[key.name] = None if is_unset else key.type.show(value)
+        return shown
+
+    def show_set(self, spec: object) -> dict[str, object]:
+        """The keys that are not at their default, as one would write them."""
+        return {
+            name: value
+            for name, value in self.show(spec).items()
+            if (key := self.key(name)) is not None
+            and getattr(self._holder(spec, key), name) != self.default(key)
+        }
+
+    def _holder(self, spec: object, key: Key) -> object:
+        if self.inner is not None and key in self.inner[1].keys:
+            return getattr(spec, self.inner[0])
+        return spec
+
+
+def table_of(section: Section, check: Callable[[Any], str | None] | None = None) -> Type:
+    """The type of a key that holds a table; `check` says what is wrong with what was read."""
+
+    def parse(raw: object, place: Place) -> Any:
+        if not isinstance(raw, dict):
+            raise MismatchError
+        spec = section.build(raw, place)
+        complaint = None if check is None else check(spec)
+        if complaint is not None:
+            raise MismatchError(complaint)
+        return spec
+
+    return Type(f"a table of {', '.join(section.names())}", parse, section.show_set, is_table=True)

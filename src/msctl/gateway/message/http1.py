@@ -1,0 +1,301 @@
+"""HTTP/1.1 as the gateway speaks it to upstreams: bytes in, a head and body pieces out; no I/O.
+
+Strict where two readers of one message could disagree about where it ends (RFC 9112 §6.3): such a
+response is an error, never a guess. Bounded: no head longer than MAX_HEAD, no field line longer than
+MAX_LINE, no more than MAX_FIELDS fields.
+
+A response is read in states: HEAD → (BODY_LENGTH | BODY_CHUNKS | BODY_TO_END | DONE); an interim
+(1xx) head goes back to HEAD.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from msctl.gateway.message.headers import Field, Fields, connection_options
+
+MAX_HEAD = 64 * 1024
+MAX_LINE = 8190
+MAX_FIELDS = 128
+MAX_INTERIM = 16
+MAX_CHUNK_LINE = 256
+MAX_TRAILER = 16 * 1024
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_FIELD_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*:[ \t]*"
+    rb"((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
+)
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+
+class MalformedResponseError(Exception):
+    """An upstream's bytes are not one HTTP/1.1 response; the text says why."""
+
+
+class IncompleteResponseError(Exception):
+    """An upstream ended its response early; the text says how much was missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A status line and its fields. `length` is the body's, None where chunks or the end of the
+    connection mark it; `bodiless` is true where no body follows whatever the fields say."""
+
+    status: int
+    reason: bytes
+    fields: Fields
+    minor: int
+    length: int | None
+    chunked: bool
+    bodiless: bool
+    keep_alive: bool
+
+
+class _State(Enum):
+    HEAD = auto()
+    LENGTH = auto()
+    CHUNK_LINE = auto()
+    CHUNK_DATA = auto()
+    CHUNK_END = auto()
+    TRAILER = auto()
+    TO_END = auto()
+    DONE = auto()
+
+
+class ResponseReader:
+    """Reads one response (and the interim ones before it) from the bytes fed to it.
+
+    `head` appears when the final head is complete; `interim` holds 1xx heads not yet taken; `body`
+    the pieces not yet taken; `done` is set when the message has ended, `excess` when bytes followed
+    it. Raises MalformedResponseError, and from `feed_eof` IncompleteResponseError.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_interims",
+        "_left",
+        "_method",
+        "_state",
+        "body",
+        "excess",
+        "head",
+        "interim",
+        "upgraded",
+    )
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._buffer = b""
+        self._state = _State.HEAD
+        self._left = 0
+        self._interims = 0
+        self.head: ResponseHead | None = None
+        self.interim: list[ResponseHead] = []
+        self.body: list[bytes] = []
+        self.excess = False
+        self.upgraded = False
+
+    @property
+    def done(self) -> bool:
+        return self._state is _State.DONE
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can carry another request now."""
+        head = self.head
+        return self._state is _State.DONE and head is not None and head.keep_alive and not self.excess
+
+    def feed(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while data:
+            state = self._state
+            if state is _State.HEAD:
+                data = self._feed_head(data)
+            elif state is _State.LENGTH:
+                piece, data = data[: self._left], data[self._left :]
+                self._left -= len(piece)
+                self.body.append(piece)
+                if not self._left:
+                    self._state = _State.DONE
+            elif state is _State.TO_END:
+                self.body.append(data)
+                return
+            elif state is _State.DONE:
+                if self.upgraded:
+                    self.body.append(data)
+                else:
+                    self.excess = True
+                return
+            else:
+                rest = self._feed_chunks(data)
+                if rest is None:
+                    return
+                data = rest
+
+    def feed_eof(self) -> None:
+        if self._state is _State.TO_END:
+            self._state = _State.DONE
+        elif self._state is _State.HEAD:
+            raise IncompleteResponseError(
+                "it closed the connection in the middle of the response's head"
+                if self._buffer
+                else "it closed the connection without a response"
+            )
+        elif self._state is _State.LENGTH:
+            raise IncompleteResponseError(
+                f"it closed the connection {self._left} bytes before the end of the body"
+            )
+        elif self._state is not _State.DONE:
+            raise IncompleteResponseError("it closed the connection before the last chunk")
+
+    def _feed_head(self, data: bytes) -> bytes:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(data) > MAX_HEAD:
+                raise MalformedResponseError(f"the response's head is longer than {MAX_HEAD} bytes")
+            if data[:5] != b"HTTP/"[: len(data)]:
+                raise MalformedResponseError("it did not answer in HTTP")
+            self._buffer = data
+            return b""
+        if end > MAX_HEAD:
+            raise MalformedResponseError(f"the response's head is longer than {MAX_HEAD} bytes")
+        head = parse_head(data[:end], self._method)
+        rest = data[end + 4 :]
+        if head.status < 200 and head.status != 101:
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
+                raise MalformedResponseError("it sent one interim response after another")
+            self.interim.append(head)
+            return rest
+        self.head = head
+        if head.status == 101:
+            self.upgraded = True
+            self._state = _State.DONE
+        elif head.bodiless or head.length == 0:
+            self._state = _State.DONE
+        elif head.chunked:
+            self._state = _State.CHUNK_LINE
+        elif head.length is not None:
+            self._left = head.length
+            self._state = _State.LENGTH
+        else:
+            self._state = _State.TO_END
+        return rest
+
+    def _feed_chunks(self, data: bytes) -> bytes | None:
+        """One step through a chunked body (RFC 9112 §7.1); None when more bytes are needed."""
+        state = self._state
+        if state is _State.CHUNK_DATA:
+            piece, data = data[: self._left], data[self._left :]
+            self._left -= len(piece)
+            self.body.append(piece)
+            if not self._left:
+                self._state = _State.CHUNK_END
+            return data
+        if state is _State.CHUNK_END:
+            if len(data) < 2:
+                if data != b"\r":
+                    raise MalformedResponseError("a chunk is longer than its size said")
+                self._buffer = data
+                return None
+            if data[:2] != b"\r\n":
+                raise MalformedResponseError("a chunk is longer than its size said")
+            self._state = _State.CHUNK_LINE
+            return data[2:]
+        end = data.find(b"\r\n")
+        limit = MAX_CHUNK_LINE if state is _State.CHUNK_LINE else MAX_LINE
+        if end < 0 or end > limit:
+            if len(data) > limit + 1:
+                raise MalformedResponseError("a chunk's size line or a trailer field is too long")
+            self._buffer = data
+            return None
+        line, data = data[:end], data[end + 2 :]
+        if state is _State.CHUNK_LINE:
+            match = _CHUNK_LINE.fullmatch(line)
+            if match is None:
+                raise MalformedResponseError("a chunk's size is not a hexadecimal number")
+            size = int(match[1], 16)
+            if size:
+                self._left, self._state = size, _State.CHUNK_DATA
+            else:
+                self._left, self._state = MAX_TRAILER, _State.TRAILER
+        elif not line:
+            self._state = _State.DONE
+        else:
+            # Trailer fields end at this hop: the gateway strips TE, so no one asked for them.
+            self._left -= len(line)
+            if self._left < 0 or _FIELD_LINE.fullmatch(line) is None:
+                raise MalformedResponseError("the trailer section is malformed or too long")
+        return data
+
+
+def parse_head(head: bytes, method: str) -> ResponseHead:
+    """A response's head without the empty line that ends it; `method` is that of its request."""
+    lines = head.split(b"\r\n")
+    status_line = _STATUS_LINE.fullmatch(lines[0])
+    if status_line is None:
+        raise MalformedResponseError("its status line is malformed")
+    if len(lines) - 1 > MAX_FIELDS:
+        raise MalformedResponseError(f"it sent more than {MAX_FIELDS} header fields")
+    fields: Fields = []
+    lengths: list[bytes] = []
+    encodings: list[bytes] = []
+    has_connection = False
+    for line in lines[1:]:
+        match = _FIELD_LINE.fullmatch(line) if len(line) <= MAX_LINE else None
+        if match is None:
+            raise MalformedResponseError("one of its header fields is malformed or too long")
+        name, value = match.groups()
+        fields.append((name, value))
+        lower = name.lower()
+        if lower == b"content-length":
+            lengths.append(value)
+        elif lower == b"transfer-encoding":
+            encodings.append(value)
+        elif lower == b"connection":
+            has_connection = True
+    minor, status = int(status_line[1]), int(status_line[2])
+    length, chunked = _framing(lengths, encodings, minor)
+    bodiless = method == "HEAD" or status < 200 or status in (204, 304)
+    options = connection_options(fields) if has_connection else frozenset()
+    ends_by_close = not bodiless and length is None and not chunked
+    keep_alive = not ends_by_close and b"close" not in options and (minor == 1 or b"keep-alive" in options)
+    return ResponseHead(status, status_line[3] or b"", fields, minor, length, chunked, bodiless, keep_alive)
+
+
+def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[int | None, bool]:
+    if encodings:
+        if lengths:
+            raise MalformedResponseError("it sent both Content-Length and Transfer-Encoding")
+        if minor == 0 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
+            raise MalformedResponseError("it sent a transfer coding that the gateway did not ask for")
+        return None, True
+    if not lengths:
+        return None, False
+    numbers = {part.strip(b" \t") for value in lengths for part in value.split(b",")}
+    if len(numbers) != 1 or not _DIGITS.fullmatch(number := numbers.pop()):
+        raise MalformedResponseError("its Content-Length is not one number")
+    return int(number), False
+
+
+def serialize_head(start_line: bytes, fields: Iterable[Field]) -> bytes:
+    """A head, ready to send. The fields have been checked when they were read."""
+    parts = [start_line]
+    for name, value in fields:
+        parts.append(name + b": " + value)
+    parts.append(b"\r\n")
+    return b"\r\n".join(parts)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

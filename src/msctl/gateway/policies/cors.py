@@ -1,0 +1,68 @@
+"""CORS for a route, as the Fetch standard defines it (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+Pure. Where a route has it, the gateway alone speaks CORS: what the upstream says of it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msctl.gateway.message.headers import Field, Fields, first
+from msctl.model.project import CorsSpec
+
+OWNED = frozenset(
+    {
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-methods",
+        b"access-control-allow-headers",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+    }
+)
+
+
+def is_preflight(method: str, fields: Sequence[Field]) -> bool:
+    return (
+        method == "OPTIONS"
+        and first(fields, b"origin") is not None
+        and first(fields, b"access-control-request-method") is not None
+    )
+
+
+def preflight(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
+    """The fields of a preflight's answer; without the allowing ones where the origin may not call."""
+    vary = (b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+    allowed = _origin(spec, fields)
+    if not allowed:
+        return [vary]
+    asked = first(fields, b"access-control-request-headers")
+    headers = ", ".join(spec.headers).encode() if spec.headers else asked
+    out = [*allowed, (b"Access-Control-Allow-Methods", ", ".join(spec.methods).encode())]
+    if headers:
+        out.append((b"Access-Control-Allow-Headers", headers))
+    return [*out, (b"Access-Control-Max-Age", str(spec.max_age).encode()), vary]
+
+
+def response_fields(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
+    """The fields to add to the response of a request with these fields."""
+    out = _origin(spec, fields)
+    if out and spec.expose:
+        out.append((b"Access-Control-Expose-Headers", ", ".join(spec.expose).encode()))
+    if spec.credentials or "*" not in spec.origins:
+        out.append((b"Vary", b"Origin"))
+    return out
+
+
+def _origin(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
+    origin = first(fields, b"origin")
+    if origin is None:
+        return []
+    anyone = "*" in spec.origins
+    if not anyone and origin.decode("latin-1") not in spec.origins:
+        return []
+    # With credentials a browser accepts no asterisk, so the origin itself is named.
+    out = [(b"Access-Control-Allow-Origin", b"*" if anyone and not spec.credentials else origin)]
+    if spec.credentials:
+        out.append((b"Access-Control-Allow-Credentials", b"true"))
+    return out

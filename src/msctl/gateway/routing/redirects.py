@@ -1,0 +1,37 @@
+"""Where a redirecting route sends a client. Pure."""
+
+from __future__ import annotations
+
+from msctl.gateway.message.target import Target
+from msctl.gateway.routing.routes import Rule, replace_prefix
+from msctl.model.project import RedirectSpec
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def location(spec: RedirectSpec, rule: Rule, target: Target, *, scheme: str, host: str) -> str:
+    """The Location of a request to `target`, which came for `host` (with its port, if it named one)."""
+    to_scheme = spec.scheme or scheme
+    if spec.path is not None:
+        path = spec.path
+    elif spec.prefix is not None:
+        path = replace_prefix(rule, target.path, spec.prefix)
+    else:
+        path = target.path
+    name, port = _split(host)
+    if spec.port is not None:
+        port = str(spec.port)
+    elif spec.scheme is not None or spec.host is not None:
+        port = ""
+    authority = spec.host or name
+    if port and port != str(_DEFAULT_PORTS.get(to_scheme)):
+        authority = f"{authority}:{port}"
+    query = "" if target.query is None else f"?{target.query}"
+    return f"{to_scheme}://{authority}{path}{query}"
+
+
+def _split(host: str) -> tuple[str, str]:
+    name, mark, port = host.rpartition(":")
+    if not mark or "]" in port:
+        return host, ""
+    return name, port

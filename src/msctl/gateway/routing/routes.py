@@ -1,0 +1,204 @@
+"""Which route takes a request: the table, its precedence, and explanations.
+
+Pure. Precedence as in Kubernetes' Gateway API: the more specific host, then an exact path, then the
+longer prefix (by whole elements), then a route that names methods, then the one with more header
+matches, then the one declared first. A literal element comes before a `{variable}` in its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msctl.gateway.message.headers import Field, text
+from msctl.model.project import RouteSpec
+from msctl.model.routing import is_variable, route_elements
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A route as the table keeps it; `length` is how many elements its path has."""
+
+    spec: RouteSpec
+    order: int
+    elements: tuple[str, ...]
+    methods: frozenset[str]
+    headers: tuple[tuple[bytes, str], ...]
+    hosts: tuple[str, ...]
+
+    def takes(self, method: str, fields: Sequence[Field]) -> bool:
+        if self.methods and method not in self.methods:
+            return False
+        return not self.headers or all(
+            any(key.lower() == name and text(given) == wanted for key, given in fields)
+            for name, wanted in self.headers
+        )
+
+
+class Match(NamedTuple):
+    """A route and what its path's variables stand for in this request."""
+
+    rule: Rule
+    variables: Mapping[str, str]
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""What a route that names no methods is said to take; it takes any."""
+
+
+@dataclass(slots=True)
+class _Node:
+    children: dict[str, _Node] = field(default_factory=dict)
+    variable: _Node | None = None
+    exact: list[Rule] = field(default_factory=list)
+    prefix: list[Rule] = field(default_factory=list)
+
+
+class RouteTable:
+    """Finds the route of a request; built once from the configuration."""
+
+    def __init__(self, routes: Sequence[RouteSpec]) -> None:
+        self.rules = tuple(_rule(spec, order) for order, spec in enumerate(routes))
+        self._any = _Node()
+        self._hosts: dict[str, _Node] = {}
+        self._suffixes: list[tuple[str, _Node]] = []
+        for rule in sorted(self.rules, key=_within_path):
+            for root in self._roots(rule):
+                _insert(root, rule)
+        self._suffixes.sort(key=lambda item: -len(item[0]))
+
+    def match(
+        self, method: str, host: str, elements: tuple[str, ...], fields: Sequence[Field]
+    ) -> Match | None:
+        """The route for a request to `elements` at `host` (lower case, without port)."""
+        for rules in self._candidates(host, elements):
+            for rule in rules:
+                if rule.takes(method, fields):
+                    return Match(rule, _variables(rule, elements))
+        return None
+
+    def methods(self, host: str, elements: tuple[str, ...], fields: Sequence[Field]) -> tuple[str, ...]:
+        """The methods that some route would take here, for a request with these fields."""
+        found: dict[str, None] = {}
+        for rules in self._candidates(host, elements):
+            for rule in rules:
+                for method in _methods(rule):
+                    if rule.takes(method, fields):
+                        found[method] = None
+        return tuple(found)
+
+    def all_methods(self) -> tuple[str, ...]:
+        """The methods that some route takes somewhere, and OPTIONS."""
+        return tuple(dict.fromkeys([*(name for rule in self.rules for name in _methods(rule)), "OPTIONS"]))
+
+    def nearest(self, path: str, count: int = 3) -> tuple[str, ...]:
+        """The routes' paths that look most like `path`, best first; some are always named."""
+        paths = list(dict.fromkeys(rule.spec.path for rule in self.rules))
+        ratio = difflib.SequenceMatcher(b=path)
+
+        def likeness(candidate: str) -> float:
+            ratio.set_seq1(candidate)
+            return ratio.ratio()
+
+        return tuple(sorted(paths, key=likeness, reverse=True)[:count])
+
+    def candidates(self, host: str, elements: tuple[str, ...]) -> Iterator[Rule]:
+        """Every rule whose host and path match, most specific first."""
+        for rules in self._candidates(host, elements):
+            yield from rules
+
+    def _roots(self, rule: Rule) -> Iterator[_Node]:
+        if not rule.hosts:
+            yield self._any
+        for host in rule.hosts:
+            if host.startswith("*."):
+                suffix = host[1:]
+                node = next((node for known, node in self._suffixes if known == suffix), None)
+                if node is None:
+                    node = _Node()
+                    self._suffixes.append((suffix, node))
+                yield node
+            else:
+                yield self._hosts.setdefault(host, _Node())
+
+    def _candidates(self, host: str, elements: tuple[str, ...]) -> Iterator[list[Rule]]:
+        if self._hosts and (node := self._hosts.get(host)) is not None:
+            yield from _walk(node, elements, 0)
+        for suffix, node in self._suffixes:
+            if host.endswith(suffix) and len(host) > len(suffix):
+                yield from _walk(node, elements, 0)
+        yield from _walk(self._any, elements, 0)
+
+
+def _walk(node: _Node, elements: tuple[str, ...], depth: int) -> Iterator[list[Rule]]:
+    if depth == len(elements):
+        if node.exact:
+            yield node.exact
+    else:
+        element = elements[depth]
+        if (child := node.children.get(element)) is not None:
+            yield from _walk(child, elements, depth + 1)
+        if node.variable is not None and element:
+            yield from _walk(node.variable, elements, depth + 1)
+    if node.prefix:
+        yield node.prefix
+
+
+def _insert(root: _Node, rule: Rule) -> None:
+    node = root
+    for element in rule.elements:
+        if is_variable(element):
+            if node.variable is None:
+                node.variable = _Node()
+            node = node.variable
+        else:
+            node = node.children.setdefault(element, _Node())
+    (node.exact if rule.spec.exact else node.prefix).append(rule)
+
+
+def _rule(spec: RouteSpec, order: int) -> Rule:
+    return Rule(
+        spec,
+        order,
+        route_elements(spec),
+        frozenset(method.upper() for method in spec.methods),
+        tuple((name.lower().encode(), value) for name, value in spec.headers.items()),
+        tuple(host.lower() for host in spec.hosts),
+    )
+
+
+NOWHERE = Match(_rule(RouteSpec("", ""), -1), {})
+"""What a request about the server as a whole matches: no route of the table."""
+
+
+def _methods(rule: Rule) -> Sequence[str]:
+    return sorted(rule.methods) or METHODS
+
+
+def _within_path(rule: Rule) -> tuple[bool, int, int]:
+    return (not rule.methods, -len(rule.headers), rule.order)
+
+
+def _variables(rule: Rule, elements: tuple[str, ...]) -> Mapping[str, str]:
+    if "{" not in rule.spec.path:
+        return {}
+    pairs = zip(rule.elements, elements, strict=False)
+    return {name[1:-1]: given for name, given in pairs if is_variable(name)}
+
+
+def upstream_path(rule: Rule, path: str) -> str:
+    """The path to forward: as sent, or with the matched prefix taken off or replaced."""
+    spec = rule.spec
+    if spec.rewrite is not None:
+        return spec.rewrite if spec.exact else replace_prefix(rule, path, spec.rewrite)
+    return replace_prefix(rule, path, "/") if spec.strip_prefix else path
+
+
+def replace_prefix(rule: Rule, path: str, prefix: str) -> str:
+    """`path` with what the route matched replaced; the rest keeps its bytes."""
+    rest = path[1:].split("/")[len(rule.elements) :]
+    if not rest:
+        return prefix or "/"
+    return f"{prefix.rstrip('/')}/{'/'.join(rest)}"

@@ -1,0 +1,361 @@
+"""One connection to an HTTP upstream: asyncio on the outside, `http1` within.
+
+Reads no faster than its response is taken, and writes no faster than the upstream reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import cast
+
+from msctl.gateway.message.http1 import (
+    IncompleteResponseError,
+    MalformedResponseError,
+    ResponseHead,
+    ResponseReader,
+)
+
+HIGH_WATER = 256 * 1024
+"""Bytes of a response kept for a client that reads slowly, before the upstream is no longer read."""
+
+
+class UpstreamClosedError(ConnectionError):
+    """The connection is gone; the text says how."""
+
+
+class Connection(asyncio.Protocol):
+    """Carries one exchange at a time: `begin`, `send`, `head`, `read` until it returns b""."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.transport: asyncio.Transport | None = None
+        self._reader: ResponseReader | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._held = 0
+        self._writing_paused = False
+        self._reading_paused = False
+        self.received = False
+        self.exchanges = 0
+        self.idle_since = 0.0
+
+    # --- what the pool and the upstream ask -----------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self.transport is None or self.transport.is_closing()
+
+    @property
+    def reusable(self) -> bool:
+        return not self.closed and self._reader is not None and self._reader.reusable
+
+    @property
+    def writing_paused(self) -> bool:
+        return self._writing_paused
+
+    @property
+    def pending(self) -> bool:
+        """Whether `read` would return at once."""
+        reader = self._reader
+        return reader is not None and (bool(reader.body) or reader.done)
+
+    @property
+    def done(self) -> bool:
+        return self._reader is not None and self._reader.done and not self._reader.body
+
+    def begin(self, method: str) -> None:
+        self._reader = ResponseReader(method)
+        self._held = 0
+        self.received = False
+        self.exchanges += 1
+
+    def rest(self) -> None:
+        """The exchange is over; any byte that comes now is one too many."""
+        self._reader = None
+
+    def send(self, data: bytes) -> None:
+        """Queue `data`; raises UpstreamClosedError where the connection is already gone."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise UpstreamClosedError(str(self._error or "it closed the connection"))
+        transport.write(data)
+
+    async def drain(self) -> None:
+        """Return when the upstream has taken enough of what was sent."""
+        if self._writing_paused and self.transport is not None:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await self._drained
+
+    async def head(self) -> ResponseHead:
+        """The next head, an interim one or the final one.
+
+        Raises MalformedResponseError, IncompleteResponseError or what `fail` was given.
+        """
+        reader = self._current()
+        while True:
+            if reader.interim:
+                return reader.interim.pop(0)
+            if reader.head is not None:
+                return reader.head
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """All that is there of the body, b"" at its end; raises as `head` does."""
+        reader = self._current()
+        while not reader.body:
+            if reader.done and not reader.upgraded:
+                return b""
+            if self._error is not None:
+                if reader.upgraded and isinstance(self._error, IncompleteResponseError):
+                    return b""
+                raise self._error
+            await self._wait()
+        pieces = reader.body
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._held = 0
+        if self._reading_paused and self.transport is not None:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        return data
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange from our side: whoever waits for it gets `error`."""
+        if self._error is None:
+            self._error = error
+        self.abort()
+        self._wake()
+
+    def abort(self) -> None:
+        """Close at once, without a clean end."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def _current(self) -> ResponseReader:
+        if self._reader is None:
+            raise RuntimeError("no exchange has begun on this connection")
+        return self._reader
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    # --- what the event loop tells --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            # An answer that nobody asked for: what follows could be taken for another's.
+            self.close()
+            return
+        self.received = True
+        try:
+            reader.feed(data)
+        except MalformedResponseError as error:
+            self.fail(error)
+            return
+        self._held += len(data)
+        if self._held > HIGH_WATER and not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._end()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._end(exc)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+
+    def _end(self, exc: Exception | None = None) -> None:
+        if self._error is None and self._reader is not None:
+            if exc is not None and not self._reader.done:
+                self._error = UpstreamClosedError("it reset the connection")
+            else:
+                try:
+                    self._reader.feed_eof()
+                except IncompleteResponseError as error:
+                    self._error = error
+                else:
+                    if self._reader.upgraded:
+                        self._error = IncompleteResponseError("it ended the upgraded connection")
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class PoolFullError(Exception):
+    """No connection became free in time."""
+
+
+class Pool:
+    """The connections to one instance: at most `size`, kept for `idle` seconds when unused.
+
+    The idle time is below what servers commonly allow, so that we rarely send a request into a
+    connection that the other side is closing at that moment.
+    """
+
+    def __init__(self, host: str, port: int, *, size: int, idle: float) -> None:
+        self._host = host
+        self._port = port
+        self._size = size
+        self._idle_for = idle
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._connecting = 0
+        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._reaper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def limit(self, size: int, idle: float) -> None:
+        """Go by these from now on; connections that are one too many close when they are given back."""
+        self._size = size
+        self._idle_for = idle
+
+    @property
+    def open(self) -> int:
+        return len(self._open) + self._connecting
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    async def acquire(
+        self, loop: asyncio.AbstractEventLoop, timeout: float, *, fresh: bool = False
+    ) -> Connection:
+        """A connection nobody uses.
+
+        Raises OSError (refused and the like), TimeoutError after `timeout` seconds, or PoolFullError
+        when as many as the pool may hold were busy for that long.
+        """
+        deadline = loop.time() + timeout
+        while True:
+            while self._idle and not fresh:
+                connection = self._idle.pop()
+                if not connection.closed and loop.time() - connection.idle_since < self._idle_for:
+                    return connection
+                self._forget(connection)
+            if self.open < self._size:
+                return await self._connect(loop, deadline - loop.time())
+            if fresh and self._idle:
+                self._forget(self._idle.pop(0))
+                continue
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters[waiter] = None
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await waiter
+            except TimeoutError:
+                raise PoolFullError(f"all {self._size} connections to it were busy") from None
+            except asyncio.CancelledError:
+                if waiter.done():
+                    self._admit()
+                raise
+            finally:
+                self._waiters.pop(waiter, None)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, timeout: float) -> Connection:
+        self._connecting += 1
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await loop.create_connection(lambda: Connection(loop), self._host, self._port)
+        except BaseException:
+            self._connecting -= 1
+            self._admit()
+            raise
+        self._connecting -= 1
+        self._open.add(connection)
+        return connection
+
+    def release(self, connection: Connection, now: float) -> None:
+        """Give a connection back: to be used again where its exchange ended cleanly."""
+        if self._closed or not connection.reusable or self.open > self._size:
+            self._forget(connection)
+        else:
+            connection.rest()
+            connection.idle_since = now
+            self._idle.append(connection)
+            if self._reaper is None:
+                self._reaper = asyncio.get_running_loop().call_later(self._idle_for, self._reap)
+        self._admit()
+
+    def drop(self, connection: Connection) -> None:
+        """The exchange did not end cleanly: nothing more can be said over this connection."""
+        connection.abort()
+        self._open.discard(connection)
+        self._admit()
+
+    def detach(self, connection: Connection) -> None:
+        """The connection belongs to somebody else from now on."""
+        self._open.discard(connection)
+        self._admit()
+
+    async def close(self) -> None:
+        """Close what is idle; what is in use closes when it is given back."""
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        for connection in self._idle:
+            self._forget(connection)
+        self._idle.clear()
+
+    def abort(self) -> None:
+        """Close everything, in use or not."""
+        for connection in list(self._open):
+            connection.abort()
+
+    def _forget(self, connection: Connection) -> None:
+        with contextlib.suppress(RuntimeError):
+            connection.close()
+        self._open.discard(connection)
+
+    def _admit(self) -> None:
+        """Let the next one in line look again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _reap(self) -> None:
+        self._reaper = None
+        loop = asyncio.get_running_loop()
+        fresh: list[Connection] = []
+        for connection in self._idle:
+            if connection.closed or loop.time() - connection.idle_since >= self._idle_for:
+                self._forget(connection)
+            else:
+                fresh.append(connection)
+        self._idle = fresh
+        if fresh:
+            self._reaper = loop.call_later(self._idle_for, self._reap)

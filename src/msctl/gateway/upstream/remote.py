@@ -1,0 +1,273 @@
+"""Upstreams across a socket: an instance that speaks HTTP/1.1 at an address.
+
+Bodies stream both ways. Each failure is named for what the instance did, and said to be before or
+after a byte of the response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from msctl.gateway.message.headers import end_to_end
+from msctl.gateway.message.http1 import (
+    LAST_CHUNK,
+    IncompleteResponseError,
+    MalformedResponseError,
+    ResponseHead,
+    chunk,
+)
+from msctl.gateway.message.problems import Problem, ProblemError
+from msctl.gateway.policies.deadline import Deadline, DeadlineError
+from msctl.gateway.request.client_response import ClientGoneError, MemoryDownstream, edited, http_date
+from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, Outgoing
+from msctl.gateway.upstream.connection import Connection, Pool, PoolFullError, UpstreamClosedError
+from msctl.gateway.upstream.tunnel import GOING_AWAY, Tunnel
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods whose repetition changes nothing more (RFC 9110 §9.2.2)."""
+
+_CONNECT_ERRORS = {
+    errno.ECONNREFUSED: ("connection_refused", "refused the connection"),
+    errno.ECONNRESET: ("connection_terminated", "reset the connection"),
+    errno.EHOSTUNREACH: ("destination_ip_unroutable", "cannot be reached"),
+    errno.ENETUNREACH: ("destination_ip_unroutable", "cannot be reached"),
+}
+
+
+class RemoteUpstream:
+    """An instance at `base_url` (http://host:port)."""
+
+    def __init__(
+        self, service: str, instance: str, base_url: str, *, pool_size: int, pool_idle: float, retry_body: int
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise ValueError(f"{base_url!r} is not an http URL with a host")
+        self.address = base_url
+        self._service = service
+        self._instance = instance
+        self._authority = parts.netloc
+        self._pool = Pool(parts.hostname, parts.port or 80, size=pool_size, idle=pool_idle)
+        self._retry_body = retry_body
+        self._tunnels: set[Tunnel] = set()
+
+    @property
+    def pool_open(self) -> int:
+        return self._pool.open
+
+    @property
+    def pool_waiting(self) -> int:
+        return self._pool.waiting
+
+    def limit(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
+        self._pool.limit(pool_size, pool_idle)
+        self._retry_body = retry_body
+
+    async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        body = out.body
+        try:
+            connection = await self._pool.acquire(loop, out.limits.connect_timeout, fresh=fresh)
+        except (OSError, PoolFullError) as error:
+            raise self._unreachable(error, out) from error
+        try:
+            with out.deadline as deadline:
+                return await self._exchange(connection, out, deadline, loop)
+        except DeadlineError as error:
+            raise self._late(out, error) from error
+        except (MalformedResponseError, IncompleteResponseError, UpstreamClosedError, OSError) as error:
+            raise self._broken(connection, out, error) from error
+        finally:
+            if connection.reusable and connection.done and (body.kept is not None or body.content.at_eof()):
+                self._pool.release(connection, loop.time())
+            else:
+                self._pool.drop(connection)
+
+    async def _exchange(
+        self, connection: Connection, out: Outgoing, deadline: Deadline, loop: asyncio.AbstractEventLoop
+    ) -> web.StreamResponse:
+        body, limits = out.body, out.limits
+        connection.begin(out.head.method)
+        uploader: asyncio.Task[None] | None = None
+        if out.expects_continue:
+            await out.invite()
+        if body.kept is None and (body.content.is_eof() or self._worth_keeping(out)):
+            deadline.move(limits.idle_timeout, "request body")
+            await body.keep()
+        head = self._head(out)
+        if body.kept is not None:
+            if not body.kept:
+                connection.send(head + LAST_CHUNK if body.chunked else head)
+            else:
+                connection.send(head + (chunk(body.kept) + LAST_CHUNK if body.chunked else body.kept))
+            deadline.move(limits.response_timeout, "response")
+        else:
+            connection.send(head)
+            deadline.move(limits.idle_timeout, "request body")
+            uploader = loop.create_task(self._upload(connection, out, deadline))
+        try:
+            while (answer := await connection.head()).status < 200 and answer.status != 101:
+                if answer.status != 100:
+                    # We never ask for a 100, so nobody waits for one.
+                    await out.down.interim(answer.status, answer.reason, end_to_end(answer.fields))
+            if answer.status == 101:
+                return await self._switch(connection, out, answer, deadline)
+            return await self._relay(connection, out, answer, deadline)
+        finally:
+            if uploader is not None:
+                uploader.cancel()
+                await asyncio.gather(uploader, return_exceptions=True)
+
+    def _head(self, out: Outgoing) -> bytes:
+        head = out.head
+        own = f"X-Request-Id: {out.request_id}\r\ntraceparent: {out.traceparent}\r\n\r\n"
+        if not head.host:
+            own = f"Host: {self._authority}\r\n{own}"
+        return head.prefix + own.encode("latin-1")
+
+    def _worth_keeping(self, out: Outgoing) -> bool:
+        """Whether the body is small enough, and the method such, that it may have to be sent again."""
+        length = out.body.length
+        return length is not None and length <= self._retry_body and out.head.method in IDEMPOTENT
+
+    async def _upload(self, connection: Connection, out: Outgoing, deadline: Deadline) -> None:
+        """Send the body as it comes; a body that fails ends the exchange, so the upstream never sees
+        a shortened one as whole."""
+        body = out.body
+        try:
+            while data := await body.read():
+                deadline.move(out.limits.idle_timeout, "upstream reading")
+                connection.send(chunk(data) if body.chunked else data)
+                await connection.drain()
+                deadline.move(out.limits.idle_timeout, "request body")
+            if body.chunked:
+                connection.send(LAST_CHUNK)
+        except UpstreamClosedError:
+            return  # its response, if there is one, says more
+        except ProblemError as error:
+            connection.fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever ended the client's body ends the exchange
+            connection.fail(ClientGoneError(str(error)))
+        else:
+            deadline.move(out.limits.response_timeout, "response")
+
+    async def _relay(
+        self, connection: Connection, out: Outgoing, answer: ResponseHead, deadline: Deadline
+    ) -> web.StreamResponse:
+        down, idle = out.down, out.limits.idle_timeout
+        deadline.move(idle, "response body")
+        fields = edited(down, answer.fields)
+        if answer.status == 204:
+            fields = [field for field in fields if field[0].lower() != b"content-length"]
+        if not any(name.lower() == b"date" for name, _ in fields):
+            fields.append((b"Date", http_date()))
+        await down.start(answer.status, answer.reason, fields, length=answer.length, bodiless=answer.bodiless)
+        if not connection.pending:
+            await down.flush()
+        while True:
+            data = await connection.read()
+            if connection.done:
+                return await down.finish(data)
+            deadline.move(idle, "client reading")
+            await down.write(data)
+            deadline.move(idle, "response body")
+
+    async def _switch(
+        self, connection: Connection, out: Outgoing, answer: ResponseHead, deadline: Deadline
+    ) -> web.StreamResponse:
+        """The upstream changed the protocol: from now on bytes pass, both ways."""
+        down = out.down
+        if out.head.upgrade is None or isinstance(down, MemoryDownstream):
+            raise MalformedResponseError("it switched protocols without having been asked to")
+        fields = edited(down, answer.fields)
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.head.upgrade.encode())]
+        await down.start(101, answer.reason, fields, length=0, bodiless=True)
+        await down.flush()
+        tunnel = Tunnel(connection, down.request, deadline, out.limits.idle_timeout)
+        self._tunnels.add(tunnel)
+        try:
+            await tunnel.run()
+        finally:
+            self._tunnels.discard(tunnel)
+        down.keep_alive = False
+        return await down.finish()
+
+    # --- failures, in words ---------------------------------------------------------------------------
+
+    def _unreachable(self, error: Exception, out: Outgoing) -> AttemptError:
+        if isinstance(error, PoolFullError):
+            kind, what, status = "connection_limit_reached", str(error), 503
+        elif isinstance(error, TimeoutError):
+            kind, status = "connection_timeout", 504
+            what = f"it did not accept the connection within {out.limits.connect_timeout:g} s"
+        else:
+            number = error.errno if isinstance(error, OSError) and error.errno else 0
+            kind, what = _CONNECT_ERRORS.get(
+                number, ("destination_unavailable", f"cannot be reached: {error}")
+            )
+            what, status = f"it {what}", 502
+        problem = Problem(
+            status,
+            f"{self._instance} at {self._authority} could not be asked: {what}.",
+            error=kind,
+            service=self._service,
+            instance=self._instance,
+            retry_after=1.0 if status == 503 else None,
+        )
+        return AttemptError(problem, unsent=True)
+
+    def _late(self, out: Outgoing, error: DeadlineError) -> Exception:
+        if out.down.started:
+            who = "the client" if error.stage == "client reading" else self._instance
+            reason = f"{who} was silent for {out.limits.idle_timeout:g} s"
+            return BrokenResponseError(reason, out.down.abort())
+        if error.stage == "request body":
+            return ProblemError(
+                Problem(
+                    408, f"The request's body did not come within {out.limits.idle_timeout:g} s.", close=True
+                )
+            )
+        seconds = out.limits.response_timeout if error.stage == "response" else out.limits.idle_timeout
+        return AttemptError(
+            Problem(
+                504,
+                f"{self._instance} at {self._authority} did not answer within {seconds:g} s.",
+                error="http_response_timeout",
+                service=self._service,
+                instance=self._instance,
+            )
+        )
+
+    def _broken(self, connection: Connection, out: Outgoing, error: Exception) -> Exception:
+        if isinstance(error, ClientGoneError):
+            return error
+        transport = out.down.request.transport
+        if transport is None or transport.is_closing():
+            return ClientGoneError("the client closed the connection")
+        if out.down.started:
+            return BrokenResponseError(f"{self._instance} failed in mid-response: {error}", out.down.abort())
+        malformed = isinstance(error, MalformedResponseError)
+        return AttemptError(
+            Problem(
+                502,
+                f"{self._instance} at {self._authority} did not answer: {error}.",
+                error="http_protocol_error" if malformed else "connection_terminated",
+                service=self._service,
+                instance=self._instance,
+            ),
+            answered=malformed or connection.received,
+            stale=connection.exchanges > 1 and not connection.received,
+        )
+
+    async def drain(self) -> None:
+        for tunnel in list(self._tunnels):
+            await tunnel.close(GOING_AWAY)
+
+    async def close(self) -> None:
+        for tunnel in list(self._tunnels):
+            tunnel.abort()
+        await self._pool.close()

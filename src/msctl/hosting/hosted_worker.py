@@ -1,0 +1,149 @@
+"""A hosted service at work: its application, and its place behind a listener."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+
+from msctl.aio import within
+from msctl.clock import AsyncClock
+from msctl.errors import MsctlError
+from msctl.hosting.aiohttp_app import (
+    AiohttpApp,
+    Handle,
+    HostedApp,
+    HostedFactory,
+    Instrument,
+    NoInstrument,
+    describe,
+    shorten,
+    speaking_as,
+)
+from msctl.http.listener import Listener, Tenant, resetting
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import ServiceContext
+from msctl.model.snapshots import GATEWAY
+from msctl.model.worker import Checks, Outcome, StartError
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.logs.traceback import user_traceback
+
+CLEANUP_S = 5.0
+_DEFAULT_MAX_BODY = 1024**2
+
+
+class HostedWorker:
+    """Runs one HostedApp in this process. It never ends by itself."""
+
+    def __init__(
+        self,
+        factory: HostedFactory,
+        context: ServiceContext,
+        *,
+        listener: Listener | None,
+        prefixes: Callable[[], tuple[str, ...]],
+        logs: LogHub,
+        clock: AsyncClock,
+        instrument: Instrument | None = None,
+    ) -> None:
+        self._factory = factory
+        self._context = context
+        self._listener = listener
+        self._prefixes = prefixes
+        self._logs = logs
+        self._clock = clock
+        self._instrument = instrument or NoInstrument()
+        self._app: HostedApp | None = None
+        self._tenant: Tenant | None = None
+        self._hurry = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        return os.getpid() if self._app is not None else None
+
+    @property
+    def address(self) -> str | None:
+        return None if self._listener is None else self._listener.address.shown
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        if self._app is None:
+            return None
+        app = self._app
+        limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
+        return Endpoint(self._context.name, self._context.instance, handler=app.handle, client_max_size=limit)
+
+    @property
+    def checks(self) -> Checks | None:
+        return None
+
+    async def start(self) -> None:
+        name = self._context.name
+        app: HostedApp | None = None
+        try:
+            with speaking_as(name):
+                made = self._factory(self._context)
+                app = await made if inspect.isawaitable(made) else made
+                await app.startup()
+            if self._listener is not None:
+                tenant = Tenant(name, self._direct(app), self._prefixes)
+                await self._listener.admit(tenant)
+                self._tenant = tenant
+        except MsctlError as error:
+            await self._clean(app)
+            raise StartError(Outcome(False, error.message, final=True)) from error
+        except (Exception, SystemExit) as error:
+            # Whatever a user's code raises is the reason why this service, and no other, is not there.
+            self._logs.append(name, shorten(user_traceback(error)), "error")
+            await self._clean(app)
+            raise StartError(Outcome(False, describe(error), final=True)) from error
+        except BaseException:
+            await self._clean(app)
+            raise
+        self._app = app
+
+    def _direct(self, app: HostedApp) -> Handle:
+        """What its own listener calls. The gateway tells of its requests by itself."""
+        name = self._context.name
+        if name == GATEWAY:
+            return app.handle
+        return resetting(self._instrument.direct(name, self._context.instance, app.handle))
+
+    async def wait(self) -> Outcome:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a future that nobody completes has completed")
+
+    async def stop(self, timeout: float) -> str | None:
+        app, self._app = self._app, None
+        if app is None:
+            return None
+        name = self._context.name
+        if self._listener is not None and self._tenant is not None:
+            self._listener.dismiss(self._tenant)
+        try:
+            # The extra time is for requests that are cancelled to come to their end.
+            await within(timeout + 1.0, app.drain(timeout), self._clock, self._hurry)
+        except Exception:  # noqa: BLE001 - a service that fails to drain must not keep the stack from stopping
+            self._logs.append(name, shorten(traceback.format_exc()), "error")
+        if self._listener is not None:
+            await self._listener.finish(name, 0.5)
+        await self._clean(app)
+        return None
+
+    def kill(self) -> None:
+        self._hurry.set()
+
+    async def _clean(self, app: HostedApp | None) -> None:
+        if app is None:
+            return
+        try:
+            done = await within(CLEANUP_S, app.cleanup(), self._clock, self._hurry)
+        except Exception:  # noqa: BLE001 - as above
+            self._logs.append(self._context.name, shorten(traceback.format_exc()), "error")
+        else:
+            if not done:
+                self._logs.append(
+                    self._context.name, "its cleanup was cut short: it took too long", "warning"
+                )

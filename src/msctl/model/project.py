@@ -1,0 +1,378 @@
+"""What a user declares: services, routes, the gateway and the broker, resolved and checked.
+
+Frozen plain data, made by config and read by all that act on it. A verb that only looks at a running
+stack does not need this module, nor the time that it takes to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from msctl.model.snapshots import LOOPBACK, BrokerMode, Kind, MessagingObserver
+
+
+class Isolation(StrEnum):
+    """Where a hosted service's application lives."""
+
+    NONE = "none"
+    PROCESS = "process"
+
+
+class RestartPolicy(StrEnum):
+    """When an instance that ended is started again."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    NO = "no"
+
+
+class Condition(StrEnum):
+    """What a dependency must have reached before its dependent starts."""
+
+    STARTED = "started"
+    READY = "ready"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """`service` must have reached `condition` first."""
+
+    service: str
+    condition: Condition = Condition.READY
+
+
+class Balance(StrEnum):
+    """How a request chooses among the ready instances of its service."""
+
+    LEAST_LOADED = "least-loaded"
+    ROUND_ROBIN = "round-robin"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPolicy:
+    """How the gateway talks to a service; None leaves the decision to the level above.
+
+    A route's policy comes before its service's, and that before the gateway's own values.
+    Times are in seconds, sizes in bytes (0 = no limit).
+    """
+
+    connect_timeout: float | None = None
+    response_timeout: float | None = None
+    idle_timeout: float | None = None
+    max_body: int | None = None
+    retries: int | None = None
+    pool_size: int | None = None
+    balance: Balance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdit:
+    """Changes to a message's fields, done in this order: remove, set (replaces), add (appends)."""
+
+    remove: tuple[str, ...] = ()
+    set: Mapping[str, str] = field(default_factory=dict)
+    add: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectSpec:
+    """Answer with a redirect; what is None stays as the request has it.
+
+    `path` replaces the whole path, `prefix` only what the route matched; the query is kept.
+    """
+
+    status: int = 302
+    scheme: str | None = None
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CorsSpec:
+    """Which foreign origins a browser may let call a route (the Fetch standard's CORS protocol).
+
+    `origins` are exact ("https://app.example") or "*"; `max_age` is how long, in seconds, a
+    browser may keep a preflight's answer. Empty `headers` allow what the preflight asks for.
+    """
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeySpec:
+    """A route that wants a key; the keys are in the environment, never in the file.
+
+    `env` names a variable that holds `name=key` pairs (or bare keys) parted by commas; the key
+    comes in the field `header`.
+    """
+
+    env: str
+    header: str = "X-API-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class JwtSpec:
+    """A route that wants a signed bearer token (RFC 7519).
+
+    `key_env` names the variable with the secret (HS*) or the public key in PEM (RS*, ES*, PS*,
+    EdDSA). `leeway` is the clock difference, in seconds, that is forgiven.
+    """
+
+    key_env: str
+    algorithms: tuple[str, ...] = ("HS256",)
+    audience: str | None = None
+    issuer: str | None = None
+    leeway: float = 0.0
+
+
+class RateLimitKey(StrEnum):
+    """Whose requests share a bucket."""
+
+    CLIENT = "client"
+    CREDENTIAL = "credential"
+    HEADER = "header"
+    ROUTE = "route"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitSpec:
+    """A token bucket for each client of a route: `requests` in `period` seconds, at most `burst` at once.
+
+    `burst` None is as many as `requests`. With `key = header`, `header` names the field whose
+    value tells the clients apart.
+    """
+
+    requests: int
+    period: float = 1.0
+    burst: int | None = None
+    key: RateLimitKey = RateLimitKey.CLIENT
+    header: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSpec:
+    """One JSON document made of several services' answers, fetched side by side.
+
+    `branches` maps each member of the document to the path (and query) it is fetched from, as
+    routed by this gateway; `{name}` in it is a variable of the route's path. `timeout` is each
+    branch's own, in seconds.
+    """
+
+    branches: Mapping[str, str]
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One route at the gateway: which requests it takes, and the service they go to.
+
+    `path` is matched by whole path elements (`/users` takes `/users` and `/users/1`, not
+    `/userspace`) unless `exact`. Empty `methods`, `headers` and `hosts` match everything; a host
+    may begin with `*.`. An element `{name}` matches any one element. `service` is empty for a
+    route that answers by itself (`redirect`, `compose`). `strip_prefix` takes the matched prefix
+    off the path that is forwarded; `rewrite` puts another in its place.
+    """
+
+    path: str
+    service: str
+    exact: bool = False
+    methods: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    strip_prefix: bool = False
+    rewrite: str | None = None
+    redirect: RedirectSpec | None = None
+    compose: ComposeSpec | None = None
+    request_headers: HeaderEdit | None = None
+    response_headers: HeaderEdit | None = None
+    cors: CorsSpec | None = None
+    api_key: ApiKeySpec | None = None
+    jwt: JwtSpec | None = None
+    rate_limit: RateLimitSpec | None = None
+    policy: UpstreamPolicy = UpstreamPolicy()
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The environment variables in which its guards find their keys."""
+        names = (self.api_key and self.api_key.env, self.jwt and self.jwt.key_env)
+        return tuple(name for name in names if name)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """A service as the configuration declares it; times are in seconds.
+
+    At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
+    the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
+    service runs elsewhere, and what says how it would run here counts for nothing.
+    """
+
+    name: str
+    app: str | None = None
+    command: tuple[str, ...] | None = None
+    host: str = LOOPBACK
+    port: int | None = None
+    routes: tuple[RouteSpec, ...] = ()
+    depends_on: tuple[Dependency, ...] = ()
+    autostart: bool = True
+    replicas: int = 1
+    isolation: Isolation = Isolation.NONE
+    health: str | None = None
+    ready_log: str | None = None
+    liveness: bool = False
+    oneshot: bool = False
+    restart: RestartPolicy = RestartPolicy.ON_FAILURE
+    stop_timeout: float = 10.0
+    start_timeout: float = 60.0
+    success_exit_codes: tuple[int, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    url: str | None = None
+    policy: UpstreamPolicy = UpstreamPolicy()
+
+    @property
+    def kind(self) -> Kind:
+        if self.url is not None:
+            return Kind.REMOTE
+        return Kind.COMMAND if self.command is not None else Kind.HOSTED
+
+
+class TlsVersion(StrEnum):
+    """The oldest version of TLS that is spoken."""
+
+    TLS12 = "1.2"
+    TLS13 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """The certificate with which a listener speaks HTTPS: one of the user's own, or with `dev` one that a
+    local authority signs. With neither it speaks plain HTTP. `dev` wins.
+
+    `cert` is a PEM file with the certificate and those between it and its authority, `key` one with its
+    private key.
+    """
+
+    cert: Path | None = None
+    key: Path | None = None
+    dev: bool = False
+    min_version: TlsVersion = TlsVersion.TLS12
+
+    @property
+    def enabled(self) -> bool:
+        return self.dev or self.cert is not None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySpec:
+    """The gateway's listener and limits; times are in seconds, sizes in bytes (0 = no limit).
+
+    `trusted_peers` are addresses or networks (CIDR) whose X-Forwarded-* fields are believed and
+    appended to. `pool_size` connections are kept to each instance, `pool_idle` seconds unused.
+    A request is tried again at most `retries` times, after a pause drawn between `backoff_min`
+    and `backoff_max`, with a body of at most `retry_body` bytes, while retries are no more than
+    `retry_budget` of the requests of the last 10 s plus `retry_floor` a second. A breaker opens
+    after `breaker_failures` failures in a row, for `breaker_open` seconds times its openings in a
+    row, at most `breaker_cap`. `ready_path` is where the gateway tells its own readiness (None:
+    nowhere). `access_log_sample` is the share of the successful requests that are logged. `tls` holds for
+    all that is served on the gateway's address.
+    """
+
+    host: str = LOOPBACK
+    port: int = 8080
+    connect_timeout: float = 3.0
+    response_timeout: float = 15.0
+    idle_timeout: float = 60.0
+    max_body: int = 16 * 1024 * 1024
+    drain_timeout: float = 10.0
+    trusted_peers: tuple[str, ...] = ()
+    forwarded: bool = False
+    pool_size: int = 256
+    pool_idle: float = 4.0
+    retries: int = 1
+    retry_body: int = 64 * 1024
+    retry_budget: float = 0.2
+    retry_floor: float = 10.0
+    backoff_min: float = 0.025
+    backoff_max: float = 0.25
+    breaker_failures: int = 5
+    breaker_open: float = 5.0
+    breaker_cap: float = 60.0
+    balance: Balance = Balance.LEAST_LOADED
+    ready_path: str | None = "/-/ready"
+    access_log_sample: float = 0.0
+    tls: TlsSpec = TlsSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSpec:
+    """The broker's mode and the URL at which the stack and the CLI reach it."""
+
+    mode: BrokerMode = BrokerMode.AUTO
+    url: str = "amqp://guest:guest@localhost:5672/"
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSpec:
+    """Where the stack's page and its metrics are served.
+
+    `password` is what a browser asks for (HTTP Basic, any user name); without one the page is
+    served on loopback only.
+    """
+
+    enabled: bool = True
+    host: str = LOOPBACK
+    port: int = 8090
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A resolved configuration: everything that a stack needs to know before it starts.
+
+    `root` is the folder of `msctl.toml`, or None for the built-in course system; `source` names
+    the file that was read. Services are in the order of declaration; the gateway is one of them
+    (named "gateway", at the end) unless the project has switched it off. `secrets` are the keys of
+    guarded routes, by the variable that each was found in; they are in no file and are never shown.
+    """
+
+    name: str
+    root: Path | None
+    source: str
+    services: tuple[ServiceSpec, ...]
+    gateway: GatewaySpec | None
+    broker: BrokerSpec
+    dashboard: DashboardSpec = DashboardSpec()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def service(self, name: str) -> ServiceSpec | None:
+        return next((spec for spec in self.services if spec.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceContext:
+    """What a hosted application may ask to be given: its factory takes one argument, this.
+
+    `env` holds what a command service would find in its environment ($PORT, $HOST, $AMQP_URL and
+    $<NAME>_URL of its dependencies), on top of the stack's own environment. `messaging` is None where
+    nobody observes.
+    """
+
+    name: str
+    instance: str
+    host: str
+    port: int | None
+    amqp_url: str
+    env: Mapping[str, str]
+    messaging: MessagingObserver | None = None

@@ -1,0 +1,182 @@
+"""A command service at work: its child process, its probes, and its place in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msctl import ports
+from msctl.clock import AsyncClock
+from msctl.errors import MsctlError
+from msctl.model.address import Address
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import ServiceSpec
+from msctl.model.worker import Checks, Outcome, StartError
+from msctl.processes import pid_file
+from msctl.processes.child import Child, Ending, SpawnError, describe_exit
+from msctl.processes.pid_file import Ledger
+from msctl.processes.probes import Probe, ProcessChecks, Settling, http_probe, tcp_probe
+from msctl.processes.process_table import Censuses
+from msctl.processes.watchdog_client import Guard
+from msctl.telemetry.logs.hub import LogHub
+
+
+@dataclass(frozen=True, slots=True)
+class Nursery:
+    """What all children of one supervisor share."""
+
+    clock: AsyncClock
+    logs: LogHub
+    censuses: Censuses
+    guard: Guard
+    ledger: Ledger
+
+
+class CommandWorker:
+    """Runs one child process."""
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        instance: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None,
+        mark: str,
+        listens: Address | None,
+        url: str | None,
+        nursery: Nursery,
+    ) -> None:
+        """`listens` is where it is expected to accept connections, None if nowhere; `url` is where the
+        gateway sends its requests."""
+        self._spec = spec
+        self._instance = instance
+        self._argv = argv
+        self._env = env
+        self._cwd = cwd
+        self._mark = mark
+        self._listens = listens
+        self._url = url
+        self._nursery = nursery
+        self._child: Child | None = None
+        self._checks: Checks | None = None
+        self._printed = asyncio.Event() if spec.ready_log else None
+        self._ready_line = re.compile(spec.ready_log) if spec.ready_log else None
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    @property
+    def address(self) -> str | None:
+        return None if self._listens is None else str(self._listens)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        if self._child is None or self._url is None:
+            return None
+        return Endpoint(self._spec.name, self._instance, base_url=self._url)
+
+    @property
+    def checks(self) -> Checks | None:
+        return self._checks
+
+    async def start(self) -> None:
+        nursery = self._nursery
+        try:
+            if self._listens is not None:
+                # Else its own complaint would be all there is, or a probe would find the other program.
+                ports.probe_free(self._listens, self._spec.name)
+            child = Child(
+                self._argv,
+                env=self._env,
+                cwd=self._cwd,
+                mark=self._mark,
+                line=self._take_line,
+                clock=nursery.clock,
+                censuses=nursery.censuses,
+            )
+        except SpawnError as error:
+            nursery.logs.append(self._spec.name, str(error), "error")
+            raise StartError(Outcome(False, str(error), final=True)) from error
+        except MsctlError as error:
+            nursery.logs.append(self._spec.name, error.message, "error")
+            raise StartError(Outcome(False, error.message)) from error
+        self._child = child
+        nursery.guard.add(child.pid)
+        nursery.ledger.add(
+            pid_file.Entry(
+                child.pid, pid_file.created(child.pid), self._spec.name, self._instance, self._mark
+            )
+        )
+        self._checks = self._make_checks()
+
+    async def wait(self) -> Outcome:
+        child = self._require()
+        code = await child.exited()
+        text = describe_exit(code)
+        behind = await child.left_behind()
+        if behind:
+            text += f", leaving {_processes(behind)} behind"
+        else:
+            self._forget(child)
+        success = code == 0 or code in self._spec.success_exit_codes
+        return Outcome(success, text, untidy=behind > 0)
+
+    async def stop(self, timeout: float) -> str | None:
+        child = self._child
+        if child is None:
+            return None
+        ending = await child.end(timeout)
+        self._forget(child)
+        if ending.killed:
+            text = f"it did not end within {timeout:g} s of SIGTERM and was killed"
+            self._nursery.logs.append(self._spec.name, text, "warning")
+        return describe_stop(ending)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    def _make_checks(self) -> Checks | None:
+        spec = self._spec
+        probe: Probe | None = None
+        if self._listens is not None:
+            probe = http_probe(self._listens, spec.health) if spec.health else tcp_probe(self._listens)
+        clock = self._nursery.clock
+        if spec.oneshot:
+            return None
+        if probe is None and self._printed is None:
+            return Settling(clock)
+        return ProcessChecks(
+            clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness
+        )
+
+    def _take_line(self, text: str) -> None:
+        self._nursery.logs.append(self._spec.name, text)
+        if self._ready_line is not None and self._printed is not None and self._ready_line.search(text):
+            self._printed.set()
+
+    def _require(self) -> Child:
+        if self._child is None:
+            raise RuntimeError(f"{self._instance} has not been started")
+        return self._child
+
+    def _forget(self, child: Child) -> None:
+        self._nursery.guard.remove(child.pid)
+        self._nursery.ledger.remove(child.pid)
+
+
+def describe_stop(ending: Ending) -> str:
+    """How a process ended that was told to: by our own signal is as it should be."""
+    if ending.killed:
+        return "killed by SIGKILL: it did not stop in time"
+    return describe_exit(ending.code)
+
+
+def _processes(count: int) -> str:
+    return "a process" if count == 1 else f"{count} processes"

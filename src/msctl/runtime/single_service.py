@@ -1,0 +1,186 @@
+"""One service of a project, alone in this process: what a container runs, or an isolated instance.
+
+It has no control socket and no broker of its own: it finds both its broker and its neighbours by
+their URLs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from msctl import __version__
+from msctl.brokers.modes import ExternalBroker
+from msctl.clock import AsyncClock
+from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError
+from msctl.gateway.app import Gateway
+from msctl.gateway.server import GatewayServer
+from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext, ServiceSpec
+from msctl.model.service_names import unknown
+from msctl.model.snapshots import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
+from msctl.processes.environment import variable
+from msctl.supervisor.supervisor import Supervisor
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.observation import Observation
+from msctl.tls.context import ServerTls
+
+
+class Single:
+    """The service `name` of `project` on host:port, from `open` to `end`."""
+
+    def __init__(
+        self,
+        project: Project,
+        name: str,
+        *,
+        instance: str,
+        host: str,
+        port: int,
+        clock: AsyncClock,
+        logs: LogHub,
+    ) -> None:
+        """Raises UnknownServiceError, and MsctlError for a command, which runs without msctl."""
+        self._name = name
+        self._project = _alone(project, name, host, port)
+        self._routes = [route for spec in project.services for route in spec.routes]
+        self._policies = {spec.name: spec.policy for spec in project.services}
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._ending = asyncio.Event()
+        self._lost: str | None = None
+        self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
+        self._registry = Registry()
+        self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
+        self._gateway: Gateway | None = None
+        self._observation = Observation(
+            self._project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=lambda: () if self._gateway is None else self._gateway.targets(),
+        )
+        self._tls = ServerTls(os.environ)
+        self._tls.use(self._tls.read(self._project))
+        self._supervisor = Supervisor(
+            self._project,
+            clock=clock,
+            logs=logs,
+            registry=self._registry,
+            builtin={GATEWAY: self._make_gateway},
+            amqp_url=lambda: self._broker.url,
+            on_event=self._watch,
+            instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
+            instrument=self._observation.requests,
+            server=GatewayServer,
+            tls=lambda: self._tls.context,
+        )
+
+    async def open(self) -> None:
+        """Bind. Raises PortTakenError."""
+        self._supervisor.reserve([self._name])
+        self._observation.start()
+
+    async def up(self) -> None:
+        """Start the service. Raises MsctlError where it does not become ready."""
+        if elsewhere := [spec.name for spec in self._project.services if spec.name != self._name]:
+            await self._supervisor.start(elsewhere)
+        await self._supervisor.start([self._name])
+        service = self._supervisor.snapshot()[0]
+        if service.state is not State.READY:
+            raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
+
+    async def ended(self) -> None:
+        """Wait until somebody asks it to end. Raises MsctlError where the service ends by itself."""
+        await self._ending.wait()
+        if self._lost is not None:
+            raise MsctlError(self._lost)
+
+    def ask_to_end(self, timeout: float | None = None) -> None:
+        if timeout is not None:
+            self._stop_timeout = timeout
+        self._ending.set()
+
+    async def end(self) -> None:
+        await self._supervisor.shutdown(self._stop_timeout)
+        await self._observation.stop()
+
+    def kill(self) -> None:
+        self._supervisor.kill()
+
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(
+            project=self._project.name,
+            root=None if self._project.root is None else str(self._project.root),
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=self._clock.monotonic() - self._began,
+            services=self._supervisor.snapshot(),
+            broker=await self._broker.snapshot(),
+        )
+
+    def _watch(self, event: Event) -> None:
+        """A service that has ended for good ends its container, whose engine decides what then."""
+        if event.state is State.FATAL:
+            self._lost = f"{event.service} is {event.state.value}: {event.reason}"
+            self._ending.set()
+
+    def _make_gateway(self, _context: ServiceContext) -> Gateway:
+        spec = self._project.gateway
+        if spec is None:
+            raise MsctlError("the gateway is switched off in the configuration")
+        self._gateway = Gateway(
+            spec,
+            self._routes,
+            self._registry,
+            clock=self._clock,
+            services=self._policies,
+            environ=self._project.secrets,
+            observer=self._observation.requests,
+        )
+        return self._gateway
+
+
+def _alone(project: Project, name: str, host: str, port: int) -> Project:
+    """The project with this one service, in this process, needing nothing that it would have to wait for.
+
+    Beside the gateway, it has the services that run elsewhere.
+    """
+    spec = project.service(name)
+    if spec is None:
+        raise unknown(name, [service.name for service in project.services])
+    if spec.command is not None:
+        raise MsctlError(f"the service {name!r} is a command: run it as it is, without msctl")
+    if spec.app is None and spec.url is not None:
+        raise MsctlError(f"the service {name!r} runs elsewhere, at {spec.url}")
+    only = replace(
+        spec,
+        host=host,
+        port=port,
+        depends_on=(),
+        replicas=1,
+        isolation=Isolation.NONE,
+        url=None,
+        env={**_neighbours(project, spec), **spec.env},
+    )
+    gateway = None
+    if name == GATEWAY:
+        gateway = replace(project.gateway or GatewaySpec(), host=host, port=port)
+    elsewhere = [other for other in project.services if other.kind is Kind.REMOTE and other.name != name]
+    beside = elsewhere if name == GATEWAY else []
+    return replace(project, services=(only, *beside), gateway=gateway)
+
+
+def _neighbours(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
+    """The $<NAME>_URL of what the service depends on, as far as they are known here."""
+    found: dict[str, str] = {}
+    for dependency in spec.depends_on:
+        other = project.service(dependency.service)
+        name = variable(dependency.service)
+        if name in os.environ:
+            found[name] = os.environ[name]
+        elif other is not None and other.url is not None:
+            found[name] = other.url
+    return found

@@ -1,0 +1,438 @@
+"""The composition root: the one place that builds the parts of a stack and connects them.
+
+`Stack` is a running project as SystemView shows it; life.py runs it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from msctl import __version__
+from msctl.amqp.queue_admin import Desk
+from msctl.broker.server import BrokerServer
+from msctl.brokers.modes import make_broker
+from msctl.clock import AsyncClock
+from msctl.config.diff import diff, with_edited, without
+from msctl.control.paths import StackPaths
+from msctl.control.record import StackRecord, clear_record
+from msctl.control.server import ControlServer
+from msctl.dashboard.app import Dashboard, Parts
+from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError, NotRunningError, PortTakenError
+from msctl.gateway.app import Gateway
+from msctl.gateway.server import GatewayServer
+from msctl.model.project import Project, RouteSpec, ServiceContext
+from msctl.model.routing import RouteExplanation
+from msctl.model.service_health import seen_by_gateway
+from msctl.model.service_names import select
+from msctl.model.services import runs_here
+from msctl.model.snapshots import (
+    GATEWAY,
+    Event,
+    Kind,
+    LogLine,
+    LogQuery,
+    ReloadResult,
+    Snapshot,
+    TargetSnapshot,
+)
+from msctl.processes.pid_file import end_leftovers
+from msctl.runtime.file_watch import Watch
+from msctl.runtime.reload_request import Origin, refuse, rules_of
+from msctl.supervisor.supervisor import Supervisor
+from msctl.telemetry.logs.broadcast import Broadcast
+from msctl.telemetry.logs.hub import STACK, LogHub
+from msctl.telemetry.observation import Observation
+from msctl.tls.context import ServerTls, files
+
+T = TypeVar("T")
+
+log = logging.getLogger("msctl.runtime.stack")
+
+STOP_TIMEOUT = 30.0
+"""Seconds within which the whole stack stops, unless `down -t` says otherwise."""
+
+
+class Stack:
+    """A project's services, gateway and broker in this process. Implements model.SystemView."""
+
+    def __init__(
+        self,
+        project: Project,
+        origin: Origin,
+        paths: StackPaths,
+        services: Sequence[str],
+        *,
+        clock: AsyncClock,
+        logs: LogHub,
+        serve_argv: Callable[[str, str], Sequence[str]],
+    ) -> None:
+        """`services` are names or globs of what `up` starts; none means all that start by themselves.
+
+        Raises ConfigError and UnknownServiceError.
+        """
+        self._project = project
+        self._origin = origin
+        self._gateway: Gateway | None = None
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._chosen = self._select(services)
+        self._paths = paths
+        self._clock = clock
+        self._logs = logs
+        self._began = clock.monotonic()
+        self._events: Broadcast[Event] = Broadcast()
+        self._seq = 0
+        self._ending = asyncio.Event()
+        self._stop_timeout = STOP_TIMEOUT
+        self._registry = Registry()
+        self._observation = Observation(
+            project,
+            logs,
+            os.environ,
+            snapshot=self.snapshot,
+            targets=self._targets,
+        )
+        self._page: str | None = None
+        self._tls = ServerTls(os.environ)
+        self._tls.use(self._tls.read(project))
+        self._broker = make_broker(
+            project.broker,
+            paths.folder,
+            clock=clock,
+            log=self._log_broker,
+            embedded=self._make_server,
+        )
+        self._supervisor = Supervisor(
+            project,
+            clock=clock,
+            logs=logs,
+            registry=self._registry,
+            builtin={GATEWAY: self._make_gateway},
+            amqp_url=lambda: self._broker.url,
+            on_event=self._record,
+            serve_argv=serve_argv,
+            ledger=paths.children,
+            instrument=self._observation.requests,
+            server=GatewayServer,
+            tls=lambda: self._tls.context,
+            child_env=self._observation.receiver.environment,
+        )
+        self._dashboard = (
+            Dashboard(
+                project.dashboard,
+                self,
+                Parts(
+                    self._observation.page,
+                    traces=self._observation.tracer,
+                    queues=Desk(lambda: self._broker.url, self._broker.look),
+                ),
+            )
+            if project.dashboard.enabled
+            else None
+        )
+        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer, routes=self)
+
+    # --- its life ---------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Bind what the services listen on, and open the control socket.
+
+        Raises PortTakenError or MsctlError; `end` is owed either way.
+        """
+        for left in end_leftovers(self._paths.children):
+            pids = ", ".join(map(str, left.pids))
+            text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
+            self._logs.append(STACK, text, "warning")
+        self._supervisor.reserve(self._chosen)
+        self._write_record()
+        self._observation.start()
+        await self._receive_spans(self._project)
+        await self._control.start()
+        await self._open_dashboard()
+
+    async def up(self) -> None:
+        """Start the broker and then the services; returns when each is ready or has failed.
+
+        Raises BrokerError where the stack runs the broker itself and it does not come up.
+        """
+        await self._broker.start()
+        self._write_record()
+        await self._supervisor.start(self._chosen)
+        self._write_record()
+        if self._origin.watched:
+            self._spawn(self._watch())
+
+    def ask_to_end(self, timeout: float | None = None) -> None:
+        """Let `ended` return; `timeout` is how many seconds the services may then take."""
+        if timeout is not None:
+            self._stop_timeout = timeout
+        self._ending.set()
+
+    async def ended(self) -> None:
+        """Wait until somebody asks the stack to end."""
+        await self._ending.wait()
+
+    async def end(self) -> None:
+        """Stop everything, in order; the control socket goes last but for the lock."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await self._supervisor.shutdown(self._stop_timeout)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._broker.stop()
+        if self._dashboard is not None:
+            await self._dashboard.stop()
+        await self._observation.stop()
+        await self._control.stop()
+        clear_record(self._paths)
+
+    def kill(self) -> None:
+        """End every child at once, without asking it."""
+        self._supervisor.kill()
+
+    # --- SystemView -------------------------------------------------------------------------------
+
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(
+            project=self._project.name,
+            root=self._root,
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=self._clock.monotonic() - self._began,
+            services=seen_by_gateway(
+                self._observation.metrics.annotate(self._supervisor.snapshot()), self._targets()
+            ),
+            broker=await self._broker.snapshot(),
+            dashboard=self._page,
+        )
+
+    async def events(self) -> AsyncIterator[Event]:
+        with self._events.subscribe() as feed:
+            for event in self._present():
+                yield event
+            while True:
+                for event in (await feed.take())[0]:
+                    yield event
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        known = (*self._names, STACK, "broker")
+        names = select(query.services, known) if query.services else ()
+        return self._logs.follow(replace(query, services=tuple(names)))
+
+    async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        self._refuse_while_ending()
+        await self._supervisor.start(self._select(services), deps=deps)
+        return await self.snapshot()
+
+    async def stop(self, services: Sequence[str]) -> Snapshot:
+        await self._supervisor.stop(self._select(services, everything=True))
+        return await self.snapshot()
+
+    async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        self._refuse_while_ending()
+        await self._supervisor.restart(self._select(services), deps=deps)
+        return await self.snapshot()
+
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        self._refuse_while_ending()
+        select(list(counts), self._names)
+        await self._supervisor.scale(counts)
+        return await self.snapshot()
+
+    async def reload(self) -> ReloadResult:
+        self._refuse_while_ending()
+        # Whoever asked may go away; a change that has begun is carried out.
+        return await asyncio.shield(self._spawn(self._reload()))
+
+    def routes(self) -> tuple[RouteSpec, ...]:
+        return self._running_gateway().routes
+
+    def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
+        return self._running_gateway().explain(method, target, headers)
+
+    async def purge_queue(self, name: str) -> int:
+        return self._broker.purge(name)
+
+    async def delete_queue(self, name: str) -> int:
+        return self._broker.delete(name)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        self.ask_to_end(timeout)
+
+    # --- reload -----------------------------------------------------------------------------------
+
+    async def _reload(self) -> ReloadResult:
+        async with self._reloading:
+            old, new = self._project, await asyncio.to_thread(self._origin.load)
+            refuse(old, new)
+            identity = await asyncio.to_thread(self._tls.read, new)
+            edited = await asyncio.to_thread(self._supervisor.edited)
+            changes = with_edited(diff(old, new), old, new, edited)
+            ruled = rules_of(old) != rules_of(new)
+            if not changes:
+                # The files behind the same names may have been replaced.
+                return ReloadResult(gateway=self._tls.use(identity))
+            if new.gateway is not None:
+                self._build_gateway(new)  # only to hear what is wrong, before anything is done
+            plan = self._supervisor.prepare(new, changes)
+            renewed = self._tls.use(identity)
+            await self._receive_spans(new)
+            gateway, self._project = self._gateway, new
+            failed = await self._supervisor.apply(plan)
+            self._project = without(old, new, failed)
+            if GATEWAY in failed:
+                self._gateway = gateway
+            if self._gateway is not None and (ruled or failed):
+                self._gateway.reconfigure(*rules_of(self._project))
+            self._observation.reconfigure(self._project)
+            await plan.retire()
+            self._write_record()
+            return ReloadResult(
+                added=tuple(name for name in changes.added if name not in failed),
+                removed=changes.removed,
+                restarted=tuple(name for name in changes.restarted if name not in failed),
+                scaled=tuple(name for name in changes.scaled if name not in failed),
+                updated=changes.updated,
+                gateway=ruled or renewed,
+                failed=dict(failed),
+            )
+
+    async def _watch(self) -> None:
+        """Reload whenever a file is edited that the project or one of its services is made of."""
+        watch = Watch(self._clock)
+        watch.look(await self._watched_files())
+        while True:
+            # At first too: something may have been edited while the services started.
+            await self._reload_and_tell()
+            await watch.edited(await self._watched_files())
+
+    async def _watched_files(self) -> set[Path]:
+        sources = await asyncio.to_thread(self._supervisor.files)
+        return {*self._origin.files, *files(self._project), *sources}
+
+    async def _reload_and_tell(self) -> None:
+        try:
+            result = await self.reload()
+        except MsctlError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
+            return
+        for name, why in result.failed.items():
+            self._logs.append(STACK, f"{name} could not be brought up to date: {why}", "error")
+        if done := result.done():
+            self._logs.append(STACK, f"reloaded: {'; '.join(done)}")
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self._project.services)
+
+    @property
+    def _root(self) -> str | None:
+        return None if self._project.root is None else str(self._project.root)
+
+    def _select(self, patterns: Sequence[str], *, everything: bool = False) -> list[str]:
+        """Names for the patterns; for none, all services (or all that start by themselves)."""
+        if patterns:
+            return select(patterns, self._names)
+        return [spec.name for spec in self._project.services if everything or spec.autostart]
+
+    def _refuse_while_ending(self) -> None:
+        if self._ending.is_set():
+            raise NotRunningError(
+                f"the stack of the project {self._project.name!r} is stopping",
+                hint="wait for it to end, then start it again with: msctl up",
+            )
+
+    def _write_record(self) -> None:
+        addresses = [
+            address
+            for service in self._supervisor.snapshot()
+            if service.kind is not Kind.REMOTE
+            for address in service.addresses
+        ]
+        StackRecord(
+            self._project.name,
+            self._root,
+            os.getpid(),
+            tuple(dict.fromkeys(addresses)),
+            broker_url=self._broker.url,
+        ).write(self._paths)
+
+    def _record(self, event: Event) -> None:
+        self._seq = event.seq
+        self._events.publish(event)
+
+    def _present(self) -> list[Event]:
+        """The state of every instance now, as if it had just come to be."""
+        now = self._clock.time()
+        return [
+            Event(self._seq, now, service.name, instance.name, instance.state, instance.reason)
+            for service in self._supervisor.snapshot()
+            for instance in service.instances
+        ]
+
+    def _log_broker(self, level: str, text: str) -> None:
+        self._logs.append("broker", text, level)
+
+    def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
+        return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
+
+    def _targets(self) -> tuple[TargetSnapshot, ...]:
+        """What the gateway sees, while it takes requests."""
+        return self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
+
+    def _running_gateway(self) -> Gateway:
+        if self._gateway is None:
+            raise NotRunningError("no gateway is running", hint="start it with: msctl start gateway")
+        return self._gateway
+
+    def _make_gateway(self, _context: ServiceContext) -> Gateway:
+        self._gateway = self._build_gateway(self._project)
+        return self._gateway
+
+    def _build_gateway(self, project: Project) -> Gateway:
+        rules = rules_of(project)
+        return Gateway(
+            rules.spec,
+            rules.routes,
+            self._registry,
+            clock=self._clock,
+            services=rules.services,
+            environ=rules.environ,
+            observer=self._observation.requests,
+        )
+
+    async def _receive_spans(self, project: Project) -> None:
+        """Listen for the spans of services in processes of their own, if there are any."""
+        if all(spec.kind is Kind.REMOTE or runs_here(spec) for spec in project.services):
+            return
+        try:
+            await self._observation.receiver.start()
+        except OSError as error:
+            log.warning("traces show no spans of services in processes of their own: %s", error)
+
+    async def _open_dashboard(self) -> None:
+        """Serve the page; a port that is taken costs the page, not the stack."""
+        if self._dashboard is None:
+            return
+        try:
+            self._page = await self._dashboard.start()
+        except PortTakenError as error:
+            log.warning("%s; %s", error.message, error.hint)
+        else:
+            log.info("the dashboard is at %s", self._page)

@@ -1,0 +1,56 @@
+"""A service that runs elsewhere: nothing is started or stopped here; where it is, is told, and whether it
+answers is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+from msctl.clock import AsyncClock
+from msctl.model.address import Address
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import ServiceSpec
+from msctl.model.worker import Checks, Outcome
+from msctl.processes.probes import Elsewhere, http_probe, tcp_probe
+
+
+class RemoteWorker:
+    """Stands for the service at its `url`, from `start` to `stop`."""
+
+    def __init__(self, spec: ServiceSpec, instance: str, *, clock: AsyncClock) -> None:
+        self._spec = spec
+        self._instance = instance
+        self._url = spec.url or ""
+        self._clock = clock
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    @property
+    def address(self) -> str | None:
+        return self._url
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return Endpoint(self._spec.name, self._instance, base_url=self._url)
+
+    @property
+    def checks(self) -> Checks | None:
+        parts = urlsplit(self._url)
+        address = Address(parts.hostname or "", parts.port or 80)
+        health = self._spec.health
+        return Elsewhere(self._clock, http_probe(address, health) if health else tcp_probe(address))
+
+    async def start(self) -> None:
+        """Nothing to do: it runs, or it does not."""
+
+    async def wait(self) -> Outcome:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a future that nobody completes has completed")
+
+    async def stop(self, timeout: float) -> str | None:  # noqa: ARG002 - of the protocol
+        return None
+
+    def kill(self) -> None:
+        """Nothing of ours runs."""

@@ -1,0 +1,151 @@
+"""OTLP's spans in their binary form, which most OpenTelemetry SDKs send and some send only.
+
+Reads the few messages that it knows of opentelemetry-proto's trace/v1 and common/v1, by the numbers of
+their fields (Protocol Buffers, "Encoding"). Pure, and bounded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from msctl.telemetry.ingest.otlp import Attribute, Incoming, MalformedSpansError, Status, Value
+
+MAX_FIELDS = 8192
+"""Fields of one message, so that no single span takes long to read."""
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+_DOUBLE = struct.Struct("<d")
+
+Field = int | bytes
+"""A field's value as the wire has it: a number for what is of fixed size, else bytes."""
+
+
+def from_protobuf(body: bytes) -> Iterator[Incoming]:
+    """The spans of a request in OTLP's binary form, each read when it is asked for.
+
+    Raises MalformedSpansError.
+    """
+    for resource in _messages(body, 1):  # ExportTraceServiceRequest.resource_spans
+        for scope in _messages(resource, 2):  # ResourceSpans.scope_spans
+            for span in _messages(scope, 2):  # ScopeSpans.spans
+                yield _span(span)
+
+
+def _span(message: bytes) -> Incoming:
+    span = Incoming()
+    attributes: list[Attribute] = []
+    for number, value in fields(message):
+        if number == 1:
+            span.trace_id = _bytes(value).hex()
+        elif number == 2:
+            span.span_id = _bytes(value).hex()
+        elif number == 4:
+            span.parent_span_id = _bytes(value).hex()
+        elif number == 5:
+            span.name = _text(value)
+        elif number == 6:
+            span.kind = _number(value)
+        elif number == 7:
+            span.start_time_unix_nano = _number(value)
+        elif number == 8:
+            span.end_time_unix_nano = _number(value)
+        elif number == 9:
+            attributes.append(_attribute(_bytes(value)))
+        elif number == 15:
+            codes = [_number(code) for field, code in fields(_bytes(value)) if field == 3]
+            span.status = Status(codes[-1] if codes else 0)
+    span.attributes = attributes
+    return span
+
+
+def _attribute(message: bytes) -> Attribute:
+    attribute = Attribute()
+    for number, value in fields(message):
+        if number == 1:
+            attribute.key = _text(value)
+        elif number == 2:
+            attribute.value = _value(_bytes(value))
+    return attribute
+
+
+def _value(message: bytes) -> Value:
+    found = Value()
+    for number, value in fields(message):
+        if number == 1:
+            found = Value(string_value=_text(value))
+        elif number == 2:
+            found = Value(bool_value=_number(value) != 0)
+        elif number == 3:
+            found = Value(int_value=_signed(_number(value)))
+        elif number == 4:
+            found = Value(double_value=_DOUBLE.unpack(_number(value).to_bytes(8, "little"))[0])
+    return found
+
+
+def fields(message: bytes) -> Iterator[tuple[int, Field]]:
+    """Each field's number and value. Raises MalformedSpansError for what is no message."""
+    at, end, count = 0, len(message), 0
+    while at < end:
+        count += 1
+        if count > MAX_FIELDS:
+            raise MalformedSpansError(f"a message of more than {MAX_FIELDS} fields")
+        key, at = _varint(message, at)
+        kind = key & 7
+        value: Field
+        if kind == _VARINT:
+            value, at = _varint(message, at)
+        elif kind == _BYTES:
+            size, at = _varint(message, at)
+            value = _taken(message, at, size)
+            at += size
+        elif kind in (_FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
+            value = int.from_bytes(_taken(message, at, size), "little")
+            at += size
+        else:
+            raise MalformedSpansError(f"a field of wire type {kind}")
+        yield key >> 3, value
+
+
+def _messages(message: bytes, wanted: int) -> Iterator[bytes]:
+    return (_bytes(value) for number, value in fields(message) if number == wanted)
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """Seven bits a byte, the lowest first; and where what follows begins."""
+    found = shift = 0
+    for byte in message[at : at + _LONGEST_VARINT]:
+        at += 1
+        found |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return found & 0xFFFF_FFFF_FFFF_FFFF, at
+        shift += 7
+    raise MalformedSpansError("a number that does not end")
+
+
+def _taken(message: bytes, at: int, size: int) -> bytes:
+    if size > len(message) - at:
+        raise MalformedSpansError("a field that is longer than what it is in")
+    return message[at : at + size]
+
+
+def _bytes(value: Field) -> bytes:
+    if not isinstance(value, bytes):
+        raise MalformedSpansError("a number where bytes belong")
+    return value
+
+
+def _number(value: Field) -> int:
+    if not isinstance(value, int):
+        raise MalformedSpansError("bytes where a number belongs")
+    return value
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _text(value: Field) -> str:
+    return _bytes(value).decode(errors="replace")

@@ -1,0 +1,29 @@
+"""A log line as one JSON document, for programs that read logs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from msctl.model.snapshots import LogLine
+
+_encoder = msgspec.json.Encoder()
+
+
+def as_json(line: LogLine) -> str:
+    """Time (RFC 3339, UTC, microseconds), level, service and message, then what else is known."""
+    moment = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="microseconds")
+    document: dict[str, object] = {
+        "time": moment.replace("+00:00", "Z"),
+        "level": line.level,
+        "service": line.service,
+    }
+    if line.instance:
+        document["instance"] = line.instance
+    if line.trace:
+        document["trace_id"] = line.trace
+    document["message"] = line.text
+    if line.fields:
+        document["fields"] = line.fields
+    return _encoder.encode(document).decode()

@@ -1,0 +1,258 @@
+"""What the stack measures: OpenTelemetry's names in Prometheus form, in a registry of its own.
+
+Fed through observers by the gateway, by the services' own listeners and by messaging. Series do not
+grow with what clients send: labels come from the configuration or from closed sets, and past
+`MAX_SERIES` a new combination is counted under `_OTHER`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from msctl.model.snapshots import GATEWAY, BreakerState, MessageFlow, ServiceSnapshot
+from msctl.telemetry.metrics.histogram import MAX_SERIES, Active, Durations, bounded
+from msctl.telemetry.metrics.sliding_window import Window, quantile
+
+_BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+_FAILURE = 500
+
+M = TypeVar("M", Counter, Gauge)
+
+
+class Metrics:
+    """The measures of one stack. Its methods are called on the event loop and never block or raise."""
+
+    def __init__(
+        self,
+        *,
+        loop_lag: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`loop_lag` tells how late the event loop ran, in seconds."""
+        self._monotonic = monotonic
+        self.settle: Callable[[], None] = lambda: None
+        """Called before anything is read for people: lets in what has been put off."""
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._served = Durations(
+            "http_server_request_duration_seconds",
+            "Requests that a service answered, through the gateway or on its own listener.",
+            ("service", "http_request_method", "http_route", "http_response_status_code"),
+            registry,
+        )
+        self._attempts = Durations(
+            "http_client_request_duration_seconds",
+            "Attempts of the gateway at a service's instances.",
+            ("server_address", "http_response_status_code", "error_type"),
+            registry,
+        )
+        self._processed = Durations(
+            "messaging_process_duration_seconds",
+            "How long services took for a message.",
+            ("service", "messaging_destination_name", "error_type"),
+            registry,
+        )
+        self.active = Active(registry).counts
+        """Requests under way, by who took them from the client."""
+        self._retries = _Children(
+            Counter(
+                "msctl_gateway_retries",
+                "Requests that the gateway sent again.",
+                ("upstream", "reason"),
+                registry=registry,
+            )
+        )
+        self._breaker = _Children(
+            Gauge(
+                "msctl_gateway_breaker_state",
+                "The worst of its instances' circuit breakers: 0 closed, 1 half-open, 2 open.",
+                ("upstream",),
+                registry=registry,
+            )
+        )
+        self._ready = _Children(
+            Gauge(
+                "msctl_gateway_target_ready",
+                "Whether the gateway sends requests to an instance.",
+                ("upstream", "instance"),
+                registry=registry,
+            )
+        )
+        self._limited = _Children(
+            Counter(
+                "msctl_gateway_ratelimited",
+                "Requests that were answered 429.",
+                ("http_route",),
+                registry=registry,
+            )
+        )
+        self._sent = _Children(
+            Counter(
+                "messaging_client_sent_messages",
+                "Messages that a service published.",
+                ("service", "messaging_destination_name", "error_type"),
+                registry=registry,
+            )
+        )
+        self._consumed = _Children(
+            Counter(
+                "messaging_client_consumed_messages",
+                "Messages that were delivered to a service.",
+                ("service", "messaging_destination_name"),
+                registry=registry,
+            )
+        )
+        lag = Gauge(
+            "msctl_event_loop_lag_seconds",
+            "How late the event loop ran at its worst within the last seconds.",
+            registry=registry,
+        )
+        if loop_lag is not None:
+            lag.set_function(loop_lag)
+        self._breakers: dict[str, dict[str, int]] = {}
+        self._requests: dict[tuple[str, bool], Window] = {}
+        self._flows: dict[tuple[str, str, bool], Window] = {}
+
+    # --- requests on a service's own listener -----------------------------------------------------
+
+    def service_started(self, service: str) -> None:
+        self.active[service] += 1
+
+    def service_finished(
+        self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
+    ) -> None:
+        """`route` is the pattern that matched, empty for none; never the path. `at` is when it ended
+        by the monotonic clock, where that was not now."""
+        self.active[service] -= 1
+        self._served.observe((service, method, route, status), seconds)
+        self._remember((service, False), status, seconds, at)
+
+    # --- the gateway's Observer -------------------------------------------------------------------
+
+    def request_started(self) -> None:
+        self.active[GATEWAY] += 1
+
+    def request_finished(
+        self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
+    ) -> None:
+        self.active[GATEWAY] -= 1
+        service = service or GATEWAY
+        self._served.observe((service, method, route, status), seconds)
+        self._remember((service, True), status, seconds, at)
+
+    def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
+        labels = (service, "", "no_response") if status is None else (service, status, "")
+        self._attempts.observe(labels, seconds)
+
+    def retried(self, service: str, reason: str) -> None:
+        self._retries.get((service, reason)).inc()
+
+    def breaker_changed(self, service: str, instance: str, state: BreakerState) -> None:
+        states = self._breakers.setdefault(service, {})
+        states[instance] = _BREAKER[state]
+        self._breaker.get((service,)).set(max(states.values()))
+
+    def target_ready(self, service: str, instance: str, ready: bool) -> None:
+        self._ready.get((service, instance)).set(ready)
+        states = self._breakers.setdefault(service, {})
+        if ready:
+            states[instance] = _BREAKER[BreakerState.CLOSED]
+        else:
+            states.pop(instance, None)
+        self._breaker.get((service,)).set(max(states.values(), default=0))
+
+    def rate_limited(self, route: str) -> None:
+        self._limited.get((route,)).inc()
+
+    def expect_limits(self, routes: Iterable[str]) -> None:
+        """These routes limit requests: their counters begin at zero, not with the first refusal."""
+        for route in routes:
+            self._limited.get((route,))
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def message_sent(self, service: str, destination: str, error: str) -> None:
+        """`error` is the kind of what went wrong, empty for a message that the broker has."""
+        self._sent.get((service, destination, error)).inc()
+        self._flow(service, destination, sends=True)
+
+    def message_processed(self, service: str, destination: str, error: str, seconds: float) -> None:
+        self._consumed.get((service, destination)).inc()
+        self._processed.observe((service, destination, error), seconds)
+        self._flow(service, destination, sends=False)
+
+    # --- for people -------------------------------------------------------------------------------
+
+    def annotate(self, services: Sequence[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
+        """The services with how many requests they get, how fast they are, and their messages."""
+        self.settle()
+        now = self._monotonic()
+        flows: dict[str, list[MessageFlow]] = {}
+        for (service, queue, sends), window in self._flows.items():
+            if rate := window.rate(now):
+                flows.setdefault(service, []).append(MessageFlow(queue, sends, rate))
+        return tuple(self._annotated(service, flows.get(service.name, []), now) for service in services)
+
+    def _annotated(self, service: ServiceSnapshot, flows: list[MessageFlow], now: float) -> ServiceSnapshot:
+        windows = [
+            window
+            for (name, through_gateway), window in self._requests.items()
+            if name == service.name or (through_gateway and service.name == GATEWAY)
+        ]
+        if not windows:
+            return replace(service, messages=tuple(flows)) if flows else service
+        return replace(
+            service,
+            requests_per_s=sum(window.rate(now) for window in windows),
+            errors_per_s=sum(window.error_rate(now) for window in windows),
+            p95_s=quantile(windows, now, 0.95),
+            recent=tuple(map(sum, zip(*(window.recent(now) for window in windows), strict=True))),
+            messages=tuple(flows),
+        )
+
+    def _remember(self, key: tuple[str, bool], status: int, seconds: float, at: float | None) -> None:
+        """For people: by service, and whether it came through the gateway, whose own it is too."""
+        now = self._monotonic() if at is None else at
+        window = self._requests.get(key)
+        if window is None:
+            window = self._requests[key] = Window(now)
+        window.record(now, seconds, error=status >= _FAILURE)
+
+    def _flow(self, service: str, destination: str, *, sends: bool) -> None:
+        now = self._monotonic()
+        key = (service, destination, sends)
+        window = self._flows.get(key)
+        if window is None:
+            if len(self._flows) >= MAX_SERIES:
+                return
+            window = self._flows[key] = Window(now)
+        window.record(now, 0.0)
+
+
+class _Children(Generic[M]):
+    """The label children of one metric: looking one up here costs a tenth of `labels()`."""
+
+    __slots__ = ("_known", "_metric")
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._known: dict[tuple[str | int, ...], M] = {}
+
+    def get(self, labels: tuple[str | int, ...]) -> M:
+        child = self._known.get(labels)
+        if child is None:
+            labels = bounded(labels, self._known)
+            child = self._known.get(labels)
+        if child is None:
+            child = self._known[labels] = self._metric.labels(*labels)
+        return child
