@@ -1,0 +1,135 @@
+"""Children on systems that lack what Linux has, and the small program that outlives a stack."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from msctl.clock import SystemClock
+from msctl.processes import child as child_module
+from msctl.processes import watchdog
+from msctl.processes.child import Child, Ending, SpawnError, describe_exit
+from msctl.processes.process_table import MARK, Censuses
+from msctl.processes.watchdog_client import Guard
+from tests.unit.supervisor.conftest import alive
+
+
+def child(*argv: str) -> Child:
+    return Child(
+        argv,
+        env={"PATH": os.environ["PATH"]},
+        cwd=None,
+        mark="test:x:1",
+        line=lambda text: None,
+        clock=SystemClock(asyncio.sleep),
+        censuses=Censuses(),
+    )
+
+
+@pytest.fixture
+def no_prefix() -> Iterator[None]:
+    child_module._die_with_parent.cache_clear()
+    yield
+    child_module._die_with_parent.cache_clear()
+
+
+async def test_an_exit_is_noticed_without_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    one = child("sh", "-c", "exit 3")
+    assert await one.exited() == 3
+    assert await one.end(1.0) == Ending(3)
+
+
+async def test_an_exit_is_noticed_without_pidfds_and_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.delattr(os, "waitid")
+    one = child("sh", "-c", "kill -TERM $$")
+    assert await one.exited() == -signal.SIGTERM
+    assert await one.end(1.0) == Ending(-signal.SIGTERM)
+
+
+async def test_a_program_is_run_as_it_is_where_there_is_no_setpriv(
+    no_prefix: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    one = child("sleep", "1000")
+    assert await one.end(5.0) == Ending(-signal.SIGTERM)
+
+
+async def test_a_program_that_the_kernel_refuses_is_said(
+    no_prefix: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SpawnError, match="cannot run sh: Argument list too long"):
+        child("sh", "-c", "x" * 10_000_000)
+
+
+async def test_an_end_may_be_asked_for_again() -> None:
+    one = child("sleep", "1000")
+    first = asyncio.ensure_future(one.end(600.0))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert await one.end(5.0) == Ending(-signal.SIGTERM)
+    assert await one.end(5.0) == Ending(-signal.SIGTERM)
+    one.kill()  # nobody is there any more, and nobody else is hit
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(0, "exit 0"), (-11, "killed by SIGSEGV"), (-64, "killed by SIGRTMAX"), (-99, "killed by signal 99")],
+)
+def test_how_an_exit_is_put(code: int, text: str) -> None:
+    assert describe_exit(code) == text
+
+
+async def test_a_watchdog_that_does_not_go_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msctl.processes.watchdog_client._CLOSE_S", 0.1)
+    guard = Guard("token")
+    guard.add(2**22 + 1)
+    assert guard.pid is not None
+    pid = guard.pid
+    os.kill(pid, signal.SIGSTOP)
+    await guard.close()
+    assert not alive(pid)
+    await guard.close()
+
+
+def test_the_watchdog_kills_by_session_and_by_mark_and_nothing_else() -> None:
+    def sleeper(**env: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True)
+
+    recorded, marked, stranger = sleeper(), sleeper(**{MARK: "ours:x:1"}), sleeper(**{MARK: "theirs:x:1"})
+    try:
+        assert watchdog.kill_all({recorded.pid}, f"{MARK}=ours".encode())
+        assert recorded.wait(10) == marked.wait(10) == -signal.SIGKILL
+        assert not watchdog.kill_all({recorded.pid}, f"{MARK}=ours".encode())
+        assert stranger.poll() is None
+    finally:
+        for one in (recorded, marked, stranger):
+            one.kill()
+            one.wait()
+
+
+def test_the_watchdog_falls_back_to_groups_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "processes", list)
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as one:
+        watchdog.kill_all({one.pid, 2**22 + 1}, b"none")
+        assert one.wait(10) == -signal.SIGKILL
+
+
+def test_the_watchdog_forgets_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[set[int]] = []
+    monkeypatch.setattr(watchdog, "kill_all", lambda children, mark: killed.append(children))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(sys, "argv", ["watchdog.py", MARK, "token"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("+5\n+6\n-5\n-7\n"))
+    watchdog.main()
+    assert killed == [{6}]

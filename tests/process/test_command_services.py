@@ -1,0 +1,629 @@
+"""Command services under the supervisor: real children, and what is said of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from msctl.errors import ConfigError, PortTakenError, UsageError
+from msctl.model.project import (
+    Condition,
+    Dependency,
+    GatewaySpec,
+    Isolation,
+    RestartPolicy,
+    RouteSpec,
+    ServiceSpec,
+)
+from msctl.model.snapshots import LogLine, State
+from tests.unit.supervisor.conftest import MakeRig, Rig, alive, free_port
+
+Write = Callable[[str, str], Path]
+
+SERVER = """
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status = 200
+        if self.path == "/healthz" and os.path.exists("sick"):
+            status = 503
+        body = f"{os.getpid()} {os.environ['PORT']}".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def sh(script: str) -> tuple[str, ...]:
+    return ("sh", "-c", script)
+
+
+def py(script: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", script)
+
+
+def pid_of(rig: Rig, service: str) -> int:
+    pid = rig.service(service).instances[0].pid
+    assert pid is not None
+    return pid
+
+
+async def get(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return await answer.text()
+
+
+async def test_a_command_without_anything_to_probe_is_ready_when_it_runs_and_gone_when_stopped(
+    rig: MakeRig,
+) -> None:
+    one = rig(ServiceSpec("sleeper", command=("sleep", "1000")))
+    await one.supervisor.start()
+    assert one.states("sleeper") == [State.WAITING, State.STARTING, State.RUNNING, State.READY]
+    pid = pid_of(one, "sleeper")
+    assert alive(pid)
+    assert os.getsid(pid) == pid
+    assert one.registry.endpoints("sleeper") == ()
+    await one.supervisor.stop(["sleeper"])
+    assert not alive(pid)
+    assert one.service("sleeper").instances[0].exit == "killed by SIGTERM"
+
+
+async def test_a_service_with_a_port_is_ready_once_it_accepts_and_the_gateway_hears_of_it(
+    rig: MakeRig,
+) -> None:
+    port = free_port()
+    one = rig(ServiceSpec("web", command=py(SERVER), port=port))
+    await one.supervisor.start()
+    assert one.service("web").addresses == (f"127.0.0.1:{port}",)
+    endpoint = one.registry.endpoints("web")[0]
+    assert endpoint.base_url == f"http://127.0.0.1:{port}"
+    assert (await get(endpoint.base_url)).endswith(str(port))
+    await one.supervisor.stop(["web"])
+    assert one.registry.endpoints("web") == ()
+
+
+async def test_replicas_get_ports_of_their_own(rig: MakeRig) -> None:
+    one = rig(ServiceSpec("web", command=py(SERVER), routes=(RouteSpec("/", "web"),), replicas=3))
+    await one.supervisor.start()
+    endpoints = one.registry.endpoints("web")
+    assert len({e.base_url for e in endpoints}) == 3
+    answers = [await get(e.base_url) for e in endpoints if e.base_url]
+    assert len({a.split()[0] for a in answers}) == 3
+    assert [i.name for i in one.service("web").instances] == ["web-1", "web-2", "web-3"]
+
+
+async def test_a_service_grows_and_shrinks(rig: MakeRig) -> None:
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0))
+    await one.supervisor.start()
+    first = pid_of(one, "web")
+    await one.supervisor.scale({"web": 3})
+    assert one.service("web").state is State.READY
+    pids = [i.pid for i in one.service("web").instances]
+    assert len(set(pids)) == 3
+    await one.supervisor.scale({"web": 1})
+    assert [i.pid for i in one.service("web").instances] == [first]
+    assert len(one.registry.endpoints("web")) == 1
+    assert [alive(p) for p in pids if p] == [True, False, False]
+    await one.supervisor.scale({"web": 0})
+    assert one.service("web").state is State.STOPPED
+    assert not alive(first)
+    with pytest.raises(UsageError):
+        await one.supervisor.scale({"web": -1})
+
+
+async def test_what_lives_in_the_stack_cannot_be_scaled(rig: MakeRig) -> None:
+    one = rig(ServiceSpec("app", app="x:y"))
+    with pytest.raises(UsageError, match="cannot be scaled") as caught:
+        await one.supervisor.scale({"app": 2})
+    assert caught.value.hint == 'set isolation = "process" under [services.app]'
+    with pytest.raises(ConfigError, match="cannot have 2 replicas"):
+        rig(ServiceSpec("app", app="x:y", replicas=2))
+
+
+async def test_the_environment_says_where_everything_is(rig: MakeRig, tmp_path: Path) -> None:
+    port = free_port()
+    one = rig(
+        ServiceSpec("user-store", command=py(SERVER), port=port),
+        ServiceSpec(
+            "show",
+            command=sh(
+                'echo "$USER_STORE_URL $AMQP_URL $HOST ${PORT:+port} $PYTHONUNBUFFERED $MINE $PWD"; '
+                "cat; exec sleep 1000"
+            ),
+            depends_on=(Dependency("user-store"),),
+            env={"MINE": "yes"},
+            ready_log="http",
+        ),
+    )
+    await one.supervisor.start()
+    assert one.text("show") == (
+        f"http://127.0.0.1:{port} amqp://guest:guest@127.0.0.1:5672/ 127.0.0.1 port 1 yes {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("no-such-program-at-all",), "command not found: no-such-program-at-all"),
+        (("./missing.sh",), "command not found: ./missing.sh (looked in {root})"),
+        (("./plain.txt",), "not executable: ./plain.txt (chmod +x ./plain.txt)"),
+        (("./folder",), "not a program but a folder: ./folder"),
+    ],
+)
+async def test_a_command_that_cannot_be_run_is_fatal_at_once(
+    rig: MakeRig, write: Write, tmp_path: Path, command: tuple[str, ...], reason: str
+) -> None:
+    write("plain.txt", "x")
+    (tmp_path / "folder").mkdir()
+    one = rig(ServiceSpec("bad", command=command), ServiceSpec("good", command=("sleep", "1000")))
+    await one.supervisor.start()
+    assert one.service("bad").state is State.FATAL
+    assert one.service("bad").reason == reason.format(root=tmp_path)
+    assert one.service("good").state is State.READY
+
+
+async def test_a_folder_that_does_not_exist_is_named(rig: MakeRig, tmp_path: Path) -> None:
+    one = rig(ServiceSpec("bad", command=("true",), cwd=tmp_path / "none"))
+    await one.supervisor.start()
+    assert one.service("bad").reason == f"the folder to run it in does not exist: {tmp_path / 'none'}"
+
+
+async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, write: Write) -> None:
+    write("run.sh", "echo from a script\n").chmod(0o755)
+    one = rig(ServiceSpec("script", command=("./run.sh",), oneshot=True))
+    await one.supervisor.start()
+    assert (one.service("script").state, one.text("script")) == (State.EXITED, "from a script")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exit 3", "exit 3"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+        ("exit 137", "exit 137 (as a shell reports SIGKILL)"),
+        ("exit 200", "exit 200"),
+    ],
+)
+async def test_an_exit_is_reported_as_a_person_reads_it(
+    rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.processes.probes.SETTLE_S", 60.0)  # however slow the machine is
+    one = rig(ServiceSpec("x", command=sh(script), restart=RestartPolicy.NO))
+    await one.supervisor.start()
+    assert (one.service("x").state, one.service("x").reason) == (State.FATAL, reason)
+    assert one.service("x").instances[0].exit == reason
+
+
+async def test_a_crash_is_restarted_after_a_pause_and_five_in_a_row_are_fatal(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("msctl.processes.probes.SETTLE_S", 60.0)
+    one = rig(
+        ServiceSpec("crash", command=sh("exit 1")),
+        ServiceSpec("after", command=("sleep", "9"), depends_on=(Dependency("crash", Condition.COMPLETED),)),
+    )
+    await one.supervisor.start()
+    assert one.service("crash").state is State.FATAL
+    assert one.service("crash").reason == "exit 1, 5 times in a row"
+    assert one.service("crash").restarts == 4
+    backoffs = [e.reason for e in one.events if e.state is State.BACKOFF]
+    assert len(backoffs) == 4
+    assert backoffs[0].startswith("exit 1, retry in 0.0")
+    assert one.service("after").state is State.SKIPPED
+    assert one.service("after").reason == "crash failed: exit 1, 5 times in a row"
+
+
+async def test_a_killed_service_comes_back_and_keeps_its_port(rig: MakeRig) -> None:
+    port = free_port()
+    one = rig(ServiceSpec("web", command=py(SERVER), port=port))
+    await one.supervisor.start()
+    first = pid_of(one, "web")
+    os.kill(first, signal.SIGKILL)
+    await one.until_state("web", State.BACKOFF)
+    assert one.service("web").reason.startswith("killed by SIGKILL, retry in ")
+    assert one.registry.absence("web") == "has failed and will be started again: killed by SIGKILL"
+    await one.supervisor.start(["web"])  # asked for: no need to sit out the pause
+    assert one.service("web").state is State.READY
+    assert pid_of(one, "web") != first
+    assert (await get(f"http://127.0.0.1:{port}/")).startswith(str(pid_of(one, "web")))
+
+
+async def test_a_clean_exit_is_no_failure(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec("done", command=sh("exit 0")),
+        ServiceSpec("odd", command=sh("exit 7"), success_exit_codes=(7,)),
+    )
+    await one.supervisor.start()
+    await one.until_state("done", State.EXITED)
+    await one.until_state("odd", State.EXITED)
+    assert one.service("done").reason == "exit 0"
+    assert one.service("odd").reason == "exit 7"
+
+
+async def test_a_one_shot_completes_and_is_never_shown_ready(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec("migrate", command=sh("echo migrated"), oneshot=True, restart=RestartPolicy.ALWAYS),
+        ServiceSpec(
+            "web", command=("sleep", "1000"), depends_on=(Dependency("migrate", Condition.COMPLETED),)
+        ),
+        ServiceSpec("other", command=("sleep", "1000"), depends_on=(Dependency("migrate"),)),
+    )
+    await one.supervisor.start(["web", "other"])
+    assert one.states("migrate") == [State.WAITING, State.STARTING, State.RUNNING, State.EXITED]
+    assert {one.service(n).state for n in ("web", "other")} == {State.READY}
+    await one.supervisor.restart(["web"])
+    assert one.text("migrate") == "migrated"  # it is not run again for somebody who needs it
+
+
+async def test_started_is_enough_where_that_is_the_condition(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec("slow", command=sh("exec sleep 1000"), ready_log="never"),
+        ServiceSpec("next", command=("sleep", "1000"), depends_on=(Dependency("slow", Condition.STARTED),)),
+    )
+    await one.supervisor.start(["next"])
+    assert one.service("slow").state is State.RUNNING
+    assert one.service("next").state is State.READY
+
+
+async def test_a_ready_line_makes_it_ready(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec(
+            "a",
+            command=sh("echo booting; echo listening on 9; exec sleep 1000"),
+            ready_log=r"listening on \d",
+        )
+    )
+    await one.supervisor.start()
+    assert one.service("a").state is State.READY
+    assert one.text("a") == "booting\nlistening on 9"
+
+
+def test_a_broken_ready_line_is_a_configuration_error(rig: MakeRig) -> None:
+    with pytest.raises(ConfigError, match="ready_log of service 'a'"):
+        rig(ServiceSpec("a", command=("x",), ready_log="("))
+
+
+async def test_one_that_is_never_ready_is_replaced_and_its_last_probe_is_the_reason(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(
+        ServiceSpec(
+            "a", command=("sleep", "1000"), port=free_port(), start_timeout=0.2, restart=RestartPolicy.NO
+        )
+    )
+    await one.supervisor.start()
+    assert one.service("a").state is State.FATAL
+    assert one.service("a").reason.startswith("not ready within 0.2 s: connection refused on 127.0.0.1:")
+    assert State.READY not in one.states("a")
+
+
+async def test_without_its_ready_line_in_time_it_is_replaced(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec(
+            "a", command=("sleep", "1000"), ready_log="up", start_timeout=0.1, restart=RestartPolicy.NO
+        )
+    )
+    await one.supervisor.start()
+    assert one.service("a").reason == "it did not print its ready line within 0.1 s"
+
+
+async def test_a_sick_service_is_not_offered_until_it_is_well(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+    await one.supervisor.start()
+    (tmp_path / "sick").touch()
+    await one.until_state("web", State.UNHEALTHY)
+    assert one.service("web").reason == "GET /healthz: 503 Service Unavailable"
+    assert one.registry.endpoints("web") == ()
+    (tmp_path / "sick").unlink()
+    await one.until_state("web", State.READY)
+    assert len(one.registry.endpoints("web")) == 1
+    assert one.service("web").restarts == 0
+
+
+async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+    await one.supervisor.start()
+    (tmp_path / "sick").touch()
+    await one.until_state("web", State.UNHEALTHY)
+    await asyncio.wait_for(one.supervisor.start(["web"]), 10)
+    assert one.service("web").state is State.UNHEALTHY
+
+
+async def test_a_host_that_is_not_this_machines_is_the_reason(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    one = rig(ServiceSpec("web", command=py(SERVER), host="192.0.2.1", health="/"))
+    await one.supervisor.start()
+    assert one.service("web").state is State.FATAL
+    assert "cannot listen on 192.0.2.1:" in one.service("web").reason
+
+
+async def test_a_failing_liveness_probe_restarts(
+    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
+    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz", liveness=True))
+    await one.supervisor.start()
+    first = pid_of(one, "web")
+    (tmp_path / "sick").touch()
+    await one.until_state("web", State.BACKOFF)
+    assert one.service("web").reason.startswith("its liveness probe failed 3 times: GET /healthz: 503")
+    assert not alive(first)
+    (tmp_path / "sick").unlink()
+    await one.supervisor.start(["web"])
+    assert one.service("web").state is State.READY
+
+
+async def test_a_declared_port_that_is_taken_is_refused_before_anything_starts(rig: MakeRig) -> None:
+    holder = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+    port = holder.sockets[0].getsockname()[1]
+    one = rig(ServiceSpec("other", command=("sleep", "9")), ServiceSpec("web", command=py(SERVER), port=port))
+    with pytest.raises(PortTakenError, match=rf"127\.0\.0\.1:{port} is taken by pid {os.getpid()}"):
+        await one.supervisor.start()
+    assert one.events == []
+    holder.close()
+    await holder.wait_closed()
+
+
+async def test_one_that_ignores_sigterm_is_killed(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec(
+            "stubborn",
+            command=sh("trap '' TERM; echo up; while :; do sleep 1000; done"),
+            ready_log="up",
+            stop_timeout=0.2,
+        )
+    )
+    await one.supervisor.start()
+    pid = pid_of(one, "stubborn")
+    await one.supervisor.stop()
+    assert not alive(pid)
+    assert one.service("stubborn").instances[0].exit == "killed by SIGKILL: it did not stop in time"
+    assert "it did not end within 0.2 s of SIGTERM and was killed" in one.text("stubborn")
+
+
+async def test_one_that_ends_itself_when_told_is_given_the_time(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec(
+            "polite", command=sh("trap 'echo bye; exit 0' TERM; echo up; sleep 1000 & wait"), ready_log="up"
+        )
+    )
+    await one.supervisor.start()
+    await one.supervisor.stop()
+    assert one.service("polite").instances[0].exit == "exit 0"
+    assert one.text("polite") == "up\nbye"
+
+
+async def test_a_stopped_process_can_be_stopped(rig: MakeRig) -> None:
+    one = rig(ServiceSpec("frozen", command=("sleep", "1000")))
+    await one.supervisor.start()
+    os.kill(pid_of(one, "frozen"), signal.SIGSTOP)
+    await one.supervisor.stop()
+    assert one.service("frozen").instances[0].exit == "killed by SIGTERM"
+
+
+FORKS = {
+    "with a wiped environment": "env -i sleep 1000 & echo pid $!; {end}",
+    "in the group": "sleep 1000 & echo pid $!; {end}",
+    "ignoring SIGTERM": "sh -c 'trap \"\" TERM; echo pid $$; sleep 99; sleep 99' & sleep 0.2; {end}",
+    "in a session of its own": "setsid sh -c 'echo pid $$; exec sleep 1000' & sleep 0.2; {end}",
+    "twice, detached": "setsid sh -c '(sleep 1000 & echo pid $!) &' & sleep 0.2; {end}",
+}
+
+
+def forked(rig: Rig, service: str) -> int:
+    return next(int(line.split()[1]) for line in rig.text(service).splitlines() if line.startswith("pid"))
+
+
+@pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
+async def test_what_a_command_forks_is_gone_after_a_stop(rig: MakeRig, script: str) -> None:
+    one = rig(
+        ServiceSpec(
+            "parent", command=sh(script.format(end="echo up; sleep 1000")), ready_log="up", stop_timeout=0.5
+        )
+    )
+    await one.supervisor.start()
+    pid = forked(one, "parent")
+    assert alive(pid)
+    await one.supervisor.stop()
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
+async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
+    rig: MakeRig, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.instance.SWEEP_S", 0.3)
+    one = rig(ServiceSpec("parent", command=sh(script.format(end="exit 0")), oneshot=True))
+    await one.supervisor.start()
+    assert not alive(forked(one, "parent"))
+    assert one.service("parent").state is State.EXITED
+    assert one.service("parent").reason.startswith("exit 0, leaving ")
+    assert one.service("parent").reason.endswith(" behind")
+    assert State.STOPPING in one.states("parent")
+
+
+@pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
+async def test_a_kill_ends_everything_at_once(rig: MakeRig, script: str) -> None:
+    one = rig(
+        ServiceSpec(
+            "parent", command=sh(script.format(end="echo up; sleep 1000")), ready_log="up", stop_timeout=600
+        ),
+        ServiceSpec(
+            "stubborn",
+            command=sh("trap '' TERM; echo up; sleep 1000; sleep 1000"),
+            ready_log="up",
+            stop_timeout=600,
+        ),
+    )
+    await one.supervisor.start()
+    pids = [forked(one, "parent"), pid_of(one, "parent"), pid_of(one, "stubborn")]
+    first = asyncio.create_task(one.supervisor.shutdown(600))
+    await one.until_state("stubborn", State.STOPPING)
+    one.supervisor.kill()
+    await asyncio.wait_for(first, 15)
+    assert [alive(pid) for pid in pids] == [False, False, False]
+
+
+async def test_a_shutdown_that_runs_out_of_time_kills(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec(
+            "stubborn",
+            command=sh("trap '' TERM; echo up; sleep 1000; sleep 1000"),
+            ready_log="up",
+            stop_timeout=600,
+        )
+    )
+    await one.supervisor.start()
+    pid = pid_of(one, "stubborn")
+    await asyncio.wait_for(one.supervisor.shutdown(0.1), 15)
+    assert not alive(pid)
+
+
+async def test_a_flood_costs_neither_the_loop_nor_memory(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec("flood", command=("yes", "a line of a flood")),
+        ServiceSpec("calm", command=py(SERVER), port=0),
+    )
+    lines = 0
+    flooded = asyncio.Event()
+
+    def count(line: LogLine) -> None:
+        nonlocal lines
+        lines += line.service == "flood"
+        if lines == 5000:
+            flooded.set()
+
+    one.logs.listen(count)
+    await one.supervisor.start()
+    await flooded.wait()
+    lags = []
+    loop = asyncio.get_running_loop()
+    for _ in range(50):
+        before = loop.time()
+        await asyncio.sleep(0.01)
+        lags.append(loop.time() - before - 0.01)
+    assert sorted(lags)[25] < 0.1  # half the rounds of the loop are quick, on any machine
+    await get(f"http://{one.service('calm').addresses[0]}/")
+    assert len(one.logs.tail(["flood"])) == 2000
+    await one.supervisor.stop()
+
+
+async def test_long_lines_are_cut_and_foreign_bytes_shown(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec(
+            "odd",
+            command=py(
+                "import sys; w = sys.stdout.buffer.write\n"
+                r"w(b'caf\xe9 \xff\n'); w('größe\n'.encode()); w(b'x' * 1_000_000 + b'\n'); w(b'no newline')"
+            ),
+            oneshot=True,
+        )
+    )
+    await one.supervisor.start()
+    lines = one.text("odd").split("\n")
+    assert lines[0] == "caf\ufffd \ufffd"
+    assert lines[1] == "größe"
+    assert lines[2].startswith("xxx")
+    assert len(lines[2]) < 20_000
+    assert lines[2].endswith("cut)")
+    assert lines[3] == "no newline"
+
+
+async def test_the_memory_and_processor_time_of_all_that_an_instance_runs_are_shown(rig: MakeRig) -> None:
+    one = rig(
+        ServiceSpec("busy", command=sh("(while :; do :; done) & echo up; wait"), ready_log="up"),
+        ServiceSpec("idle", command=("sleep", "1000")),
+    )
+    await one.supervisor.start()
+    await one.until(lambda: True)
+    one.supervisor.snapshot()
+    await asyncio.sleep(0.5)
+    busy, idle = one.service("busy"), one.service("idle")
+    assert busy.cpu_percent is not None
+    assert busy.cpu_percent > 5
+    assert idle.cpu_percent is not None
+    assert idle.cpu_percent < busy.cpu_percent
+    assert idle.memory_bytes is not None
+    assert idle.memory_bytes > 100_000
+
+
+async def test_a_hosted_service_can_live_in_a_process_of_its_own(rig: MakeRig) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def serve(service: str, instance: str) -> tuple[str, ...]:
+        asked.append((service, instance))
+        return py(SERVER)
+
+    one = rig(ServiceSpec("app", app="x:y", isolation=Isolation.PROCESS, replicas=2), serve_argv=serve)
+    await one.supervisor.start()
+    assert sorted(asked) == [("app", "app-1"), ("app", "app-2")]
+    assert len(one.registry.endpoints("app")) == 2
+    assert all(e.handler is None for e in one.registry.endpoints("app"))
+
+
+async def test_fifty_services_come_up_in_one_wave(rig: MakeRig) -> None:
+    one = rig(*(ServiceSpec(f"s{n}", command=("sleep", "1000")) for n in range(50)))
+    await one.supervisor.start()
+    assert {s.state for s in one.supervisor.snapshot()} == {State.READY}
+    order = [e.state for e in one.events]
+    assert order[:50] == [State.WAITING] * 50
+    await one.supervisor.stop()
+    assert {s.state for s in one.supervisor.snapshot()} == {State.STOPPED}
+
+
+async def test_the_gateway_is_how_one_reaches_a_service_without_a_port(rig: MakeRig) -> None:
+    from tests.unit.supervisor.test_hosted_services import StubGateway
+
+    port = free_port()
+    one = rig(
+        ServiceSpec("inner", app="-", routes=(RouteSpec("/inner", "inner"),)),
+        ServiceSpec("cut", app="-", routes=(RouteSpec("/cut", "cut", strip_prefix=True),)),
+        ServiceSpec("away", app="-", url="https://example.test"),
+        ServiceSpec("none", app="-"),
+        ServiceSpec(
+            "show",
+            command=sh('echo "$INNER_URL $CUT_URL $AWAY_URL ${NONE_URL-unset}"'),
+            oneshot=True,
+            depends_on=tuple(Dependency(n) for n in ("inner", "cut", "away", "none")),
+        ),
+        ServiceSpec("gateway", port=port),
+        gateway=GatewaySpec(port=port),
+        builtin={n: lambda c: StubGateway() for n in ("inner", "cut", "away", "none", "gateway")},
+    )
+    await one.supervisor.start()
+    base = f"http://127.0.0.1:{port}"
+    assert one.text("show") == f"{base} {base}/cut https://example.test unset"
+
+
+async def test_a_watchdog_that_was_killed_is_replaced(rig: MakeRig) -> None:
+    one = rig(ServiceSpec("a", command=("sleep", "1000")), ServiceSpec("b", command=("sleep", "1000")))
+    await one.supervisor.start(["a"])
+    watchdog = next(p for p in psutil.Process().children() if "watchdog.py" in " ".join(p.cmdline()))
+    watchdog.kill()
+    watchdog.wait()
+    await one.supervisor.start(["b"])
+    assert any("watchdog.py" in " ".join(p.cmdline()) for p in psutil.Process().children())

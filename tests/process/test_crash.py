@@ -1,0 +1,151 @@
+"""What a stack leaves behind when its process is killed: nothing; and how leftovers are found if it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from msctl.processes import process_table
+from msctl.processes.pid_file import Entry, Ledger, Leftover, created, end_leftovers, leftovers
+from tests.process.test_command_services import FORKS
+from tests.unit.supervisor.conftest import alive
+
+PROGRAM = Path(__file__).with_name("stack_to_crash.py")
+
+
+@contextmanager
+def stack(ledger: Path, *scripts: str) -> Iterator[tuple[subprocess.Popen[str], list[int], int]]:
+    """A running stack, the pids of its children and of what they forked, and its watchdog's."""
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(ledger), *scripts],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout is not None
+        pids: list[int] = []
+        try:
+            for line in process.stdout:
+                word, number = line.split()
+                if word == "ready":
+                    yield process, pids, int(number)
+                    break
+                pids.append(int(number))
+        finally:
+            process.kill()
+            process.wait()
+            end_leftovers(ledger)
+            process_table.signal_all(pids, signal.SIGKILL)
+
+
+def wait_gone(pids: list[int]) -> list[int]:
+    """Those that are still there after a while."""
+    processes = []
+    for pid in pids:
+        try:
+            processes.append(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(processes, timeout=10)
+    return [p.pid for p in left if alive(p.pid)]
+
+
+SCRIPTS = [script.format(end="echo up; sleep 1000") for script in FORKS.values()]
+
+
+def test_a_killed_stack_leaves_no_process_however_it_was_forked(tmp_path: Path) -> None:
+    with stack(tmp_path / "ledger", *SCRIPTS) as (process, pids, watchdog):
+        assert len(pids) == 2 * len(SCRIPTS)
+        assert all(alive(pid) for pid in pids)
+        process.kill()
+        process.wait()
+        assert wait_gone([*pids, watchdog]) == []
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv, which asks for PDEATHSIG, is not here")
+def test_without_its_watchdog_the_children_still_die_and_the_rest_is_found_and_named(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    # One whose environment was wiped is not told from a stranger's once its session's first is gone.
+    scripts = [script for script in SCRIPTS if "env -i" not in script]
+    with stack(ledger, *scripts) as (process, pids, watchdog):
+        assert leftovers(ledger) != []  # a running stack's children are in its ledger
+        os.kill(watchdog, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        children = pids[-len(scripts) :]
+        forked = pids[: -len(scripts)]
+        assert wait_gone(children) == []
+        found = leftovers(ledger)
+        assert {pid for leftover in found for pid in leftover.pids} >= {p for p in forked if alive(p)}
+        assert {leftover.instance for leftover in found} <= {f"s{n}-1" for n in range(len(scripts))}
+        assert any("sleep 1000" in leftover.program for leftover in found)
+        assert [entry.instance for entry in end_leftovers(ledger)] == [entry.instance for entry in found]
+        assert wait_gone([pid for leftover in found for pid in leftover.pids]) == []
+        assert leftovers(ledger) == []
+        assert not ledger.exists()
+
+
+@contextmanager
+def sleeper(
+    env: dict[str, str] | None = None, start_new_session: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"], env=env, start_new_session=start_new_session) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_ledger_is_gone_when_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger(path)
+    me = os.getpid()
+    ledger.add(Entry(me, created(me), "a", "a-1", "x:a-1:1"))
+    ledger.add(Entry(me + 1, 0.0, "b", "b-1", "x:b-1:2"))
+    assert [entry["pid"] for entry in json.loads(path.read_text())] == [me, me + 1]
+    ledger.remove(me)
+    ledger.remove(me + 1)
+    ledger.remove(me + 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_was_given_the_id_since_is_never_taken_for_ours(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with sleeper(start_new_session=True) as other:
+        Ledger(path).add(Entry(other.pid, created(other.pid) - 100.0, "a", "a-1", "no such mark"))
+        assert leftovers(path) == []
+        Ledger(path).add(Entry(other.pid, created(other.pid), "a", "a-1", "no such mark"))
+        assert leftovers(path) == [Leftover("a", "a-1", (other.pid,), "sleep 1000")]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[1]", '[{"pid": 1}]'])
+def test_a_ledger_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "ledger"
+    if text is not None:
+        path.write_text(text)
+    assert leftovers(path) == []
+
+
+def test_a_mark_is_found_wherever_it_is_in_the_environment() -> None:
+    for environment in ({process_table.MARK: "t:x:1"}, {"A": "1", process_table.MARK: "t:x:1", "Z": "2"}):
+        with sleeper(environment) as child:
+            assert process_table.take().marks.get("t:x:1") == {child.pid}
+    with sleeper({"X" + process_table.MARK: "t:x:1"}):
+        assert "t:x:1" not in process_table.take().marks
+
+
+def test_a_zombie_is_nobody() -> None:
+    child = subprocess.Popen(["true"], start_new_session=True)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert child.pid not in process_table.take().sessions
+    child.wait()

@@ -1,0 +1,208 @@
+"""What a channel does that the differential tests do not show: order, bookkeeping, the fast way in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pamqp import commands, frame
+
+from tests.unit.broker.client import Client, make_broker
+
+
+def opened(**options: Any) -> Client:
+    client = Client(make_broker(**options))
+    client.open()
+    return client
+
+
+def test_confirms_of_a_batch_come_as_one() -> None:
+    client = opened()
+    client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
+    client.queue()
+    client.feed(client.publish_bytes(b"1") * 5)
+    ack = client.take(commands.Basic.Ack)
+    assert (ack.delivery_tag, ack.multiple) == (5, True)
+    client.publish(b"6")
+    ack = client.take(commands.Basic.Ack)
+    assert (ack.delivery_tag, ack.multiple) == (6, False)
+
+
+def test_a_refused_message_is_nacked_between_the_acks_of_its_neighbours() -> None:
+    client = opened()
+    client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
+    client.queue("full", **{"x-max-length": 0, "x-overflow": "reject-publish"})
+    client.queue("q")
+    good, bad = client.publish_bytes(b"g"), client.publish_bytes(b"b", "full")
+    client.feed(good + good + bad + good)
+    settled = [event for _, event in client.events]
+    assert [(type(e).__name__, e.delivery_tag, e.multiple) for e in settled] == [
+        ("Ack", 2, True),
+        ("Nack", 3, False),
+        ("Ack", 4, False),
+    ]
+
+
+def test_repeated_publishes_take_the_same_way_as_the_first() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"12345", content_type="text/plain") * 50)
+    client.feed(client.publish_bytes(b"abcde", content_type="text/plain") * 50)
+    client.consume(no_ack=True)
+    assert client.bodies() == [b"12345"] * 50 + [b"abcde"] * 50
+
+
+def test_a_repeated_publish_sees_that_the_exchange_has_changed() -> None:
+    client = opened()
+    client.queue("one")
+    client.queue("two")
+    client.call(commands.Exchange.Declare(exchange="x"), commands.Exchange.DeclareOk)
+    message = client.publish_bytes(b"m", "k", exchange="x")
+    client.call(commands.Queue.Bind(queue="one", exchange="x", routing_key="k"), commands.Queue.BindOk)
+    client.feed(message * 2)
+    client.call(commands.Queue.Bind(queue="two", exchange="x", routing_key="k"), commands.Queue.BindOk)
+    client.feed(message * 2)
+    client.call(commands.Queue.Delete(queue="one"), commands.Queue.DeleteOk)
+    client.feed(message * 2)
+    queues = client.broker.vhosts["/"].queues
+    assert queues["two"].ready.count == 4
+    client.call(commands.Exchange.Delete(exchange="x"), commands.Exchange.DeleteOk)
+    client.feed(message * 2)
+    close = client.take(commands.Channel.Close)
+    assert (close.reply_code, close.class_id, close.method_id) == (404, 60, 40)
+
+
+def test_a_repeated_publish_on_a_channel_in_a_transaction_waits_for_the_commit() -> None:
+    client = opened()
+    client.queue()
+    message = client.publish_bytes(b"m")
+    client.feed(message * 2)
+    client.call(commands.Tx.Select(), commands.Tx.SelectOk)
+    client.feed(message * 3)
+    queue = client.broker.vhosts["/"].queues["q"]
+    assert queue.ready.count == 2
+    client.call(commands.Tx.Commit(), commands.Tx.CommitOk)
+    assert queue.ready.count == 5
+
+
+def test_what_follows_a_closed_channel_is_ignored_until_close_ok() -> None:
+    client = opened()
+    client.queue()
+    client.send(commands.Queue.Declare(queue="nowhere", passive=True))
+    assert client.take(commands.Channel.Close).reply_code == 404
+    client.publish(b"ignored")
+    client.send(commands.Queue.Declare(queue="new"))
+    assert client.events == []
+    client.call(commands.Channel.Close(200, "", 0, 0), commands.Channel.CloseOk)
+    client.send(commands.Channel.CloseOk())
+    client.open()
+    queues = client.broker.vhosts["/"].queues
+    assert list(queues) == ["q"] and queues["q"].ready.count == 0
+
+
+def test_a_multiple_ack_costs_no_more_for_all_that_was_acked_before() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"m") * 300)
+    client.consume()
+    tags = [tag for tag, _, _ in client.messages()]
+    assert tags == list(range(1, 301))
+    client.send(commands.Basic.Ack(100, multiple=True))
+    client.send(commands.Basic.Ack(102))
+    client.send(commands.Basic.Nack(110, multiple=True, requeue=False))
+    client.send(commands.Basic.Ack(300, multiple=True))
+    queue = client.broker.vhosts["/"].queues["q"]
+    assert (queue.ready.count, queue.unacked, client.broker.ledger.used) == (0, 0, 0)
+    client.send(commands.Basic.Ack(300))
+    assert client.take(commands.Channel.Close).reply_text == "PRECONDITION_FAILED - unknown delivery tag 300"
+
+
+def test_what_was_rolled_back_can_be_acked_again() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"m") * 3)
+    client.consume()
+    client.messages()
+    client.call(commands.Tx.Select(), commands.Tx.SelectOk)
+    client.send(commands.Basic.Ack(2, multiple=True))
+    client.call(commands.Tx.Rollback(), commands.Tx.RollbackOk)
+    client.send(commands.Basic.Ack(1))
+    client.call(commands.Tx.Commit(), commands.Tx.CommitOk)
+    assert client.broker.vhosts["/"].queues["q"].unacked == 2
+    client.send(commands.Basic.Ack(3, multiple=True))
+    client.call(commands.Channel.Close(200, "", 0, 0), commands.Channel.CloseOk)
+    queue = client.broker.vhosts["/"].queues["q"]
+    assert (queue.ready.count, queue.unacked) == (2, 0), "an uncommitted ack is none"
+
+
+def test_a_consumer_that_does_not_ack_holds_no_more_than_its_prefetch() -> None:
+    client = opened()
+    client.queue()
+    client.call(commands.Basic.Qos(prefetch_count=10), commands.Basic.QosOk)
+    client.consume(tag="lazy")
+    client.feed(client.publish_bytes(b"m") * 100)
+    assert len(client.bodies()) == 10
+    client.consume(tag="busy", no_ack=True)
+    assert len(client.bodies()) == 90
+
+
+def test_deliveries_stop_at_the_output_limit_and_go_on_when_it_is_written() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"x" * 1000) * 500)
+    broker = client.broker
+    consumer = Client(broker)
+    consumer.open()
+    consumer.session.outbox.written(writable=False)
+    consumer.session.receive(frame.marshal(commands.Basic.Consume(queue="q", no_ack=True), 1))
+    consumer.session.process(10)
+    while broker.pump(1000):
+        pass
+    first = consumer.session.take_output()
+    assert len(first) < 1000, "nothing but the consume-ok while the peer does not read"
+    total = 0
+    for _ in range(20):
+        consumer.session.outbox.written(writable=True)
+        while broker.pump(1000):
+            pass
+        portion = consumer.session.take_output()
+        assert len(portion) < 140_000
+        total += len(portion)
+    assert total > 500 * 1000
+    assert broker.vhosts["/"].queues["q"].ready.count == 0
+
+
+def test_publishes_that_differ_in_properties_or_size_are_each_themselves() -> None:
+    client = opened()
+    client.queue()
+    bodies = [b"x" * (number % 7) for number in range(60)]
+    client.feed(
+        b"".join(
+            client.publish_bytes(body, message_id=str(number // 3)) for number, body in enumerate(bodies)
+        )
+    )
+    client.consume(no_ack=True)
+    ids = [event.properties.message_id for _, event in client.events if hasattr(event, "properties")]
+    assert ids == [str(number // 3) for number in range(60)]
+    assert client.bodies() == bodies
+
+
+def test_a_bad_message_among_repeated_ones_closes_the_channel_at_its_place() -> None:
+    client = opened()
+    client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
+    client.queue()
+    good = client.publish_bytes(b"m")
+    client.feed(good * 3 + client.publish_bytes(b"m", expiration="never") + good * 3)
+    ack = client.take(commands.Basic.Ack)
+    assert (ack.delivery_tag, ack.multiple) == (3, True)
+    close = client.take(commands.Channel.Close)
+    assert (close.reply_code, close.class_id, close.method_id) == (406, 60, 40)
+    assert client.broker.vhosts["/"].queues["q"].ready.count == 3
+
+
+def test_a_refusal_of_a_user_id_is_no_template_for_the_next() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"m", user_id="guest") * 2)
+    client.feed(client.publish_bytes(b"m", user_id="other") * 2)
+    assert client.take(commands.Channel.Close).reply_code == 406
+    assert client.broker.vhosts["/"].queues["q"].ready.count == 2

@@ -1,0 +1,443 @@
+"""The dashboard's server over real sockets: what it serves, pushes, refuses and leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, encode_basic_auth
+
+from msctl.dashboard import app as server
+from msctl.dashboard import feed
+from msctl.dashboard.app import Dashboard, Parts
+from msctl.errors import BrokerError, ConfigError, MsctlError, PortTakenError, UsageError
+from msctl.model.project import DashboardSpec
+from msctl.model.snapshots import (
+    BrokerMode,
+    BrokerSnapshot,
+    Event,
+    InstanceSnapshot,
+    Kind,
+    LogLine,
+    LogQuery,
+    PeekedMessage,
+    ReloadResult,
+    ServiceSnapshot,
+    Snapshot,
+    SpanKind,
+    State,
+)
+from msctl.telemetry.logs.broadcast import Broadcast
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.tracing.tracer import Ended, Tracer
+from tests.support.clock import FakeClock
+
+
+class System:
+    """A stack that does as it is told, at once. Implements SystemView and QueueView."""
+
+    def __init__(self) -> None:
+        self.states = {"users": State.READY, "orders": State.STOPPED}
+        self.done: list[str] = []
+        self.hub = LogHub(FakeClock())
+        self.published: list[tuple[str, bytes, str]] = []
+        self.waiting: asyncio.Queue[PeekedMessage | MsctlError] = asyncio.Queue()
+        self.watched: Broadcast[Event] = Broadcast()
+        self.snapshots = 0
+
+    async def snapshot(self) -> Snapshot:
+        self.snapshots += 1
+        services = tuple(
+            ServiceSnapshot(name, Kind.HOSTED, state, instances=(InstanceSnapshot(f"{name}-1", state),))
+            for name, state in self.states.items()
+        )
+        broker = BrokerSnapshot(BrokerMode.EMBEDDED, State.READY, "amqp://guest@x/")
+        return Snapshot("shop", None, "1", 1, 5.0, services, broker)
+
+    async def events(self) -> AsyncIterator[Event]:
+        with self.watched.subscribe() as feed:
+            while True:
+                for event in (await feed.take())[0]:
+                    yield event
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        return self.hub.follow(query)
+
+    async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        return await self._change("start", services, State.READY)
+
+    async def stop(self, services: Sequence[str]) -> Snapshot:
+        return await self._change("stop", services, State.STOPPED)
+
+    async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
+        return await self._change("restart", services, State.READY)
+
+    async def scale(self, counts: Mapping[str, int]) -> Snapshot:
+        if min(counts.values()) < 0:
+            raise UsageError("less than none", hint="give a number from 0 up")
+        self.done.append(f"scale {dict(counts)}")
+        return await self.snapshot()
+
+    async def reload(self) -> ReloadResult:
+        return ReloadResult()
+
+    async def purge_queue(self, name: str) -> int:
+        raise AssertionError
+
+    async def delete_queue(self, name: str) -> int:
+        raise AssertionError
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        raise AssertionError
+
+    async def _change(self, verb: str, services: Sequence[str], state: State) -> Snapshot:
+        for name in services:
+            self.done.append(f"{verb} {name}")
+            self.states[name] = state
+            self.watched.publish(Event(1, 0.0, name, f"{name}-1", state))
+        return await self.snapshot()
+
+    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
+        if queue == "absent":
+            raise BrokerError("there is no queue 'absent'")
+        self.published.append((queue, body, content_type))
+
+    async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
+        while True:
+            item = await self.waiting.get()
+            if isinstance(item, MsctlError):
+                raise item
+            yield item
+
+
+async def metrics(accept: str) -> tuple[bytes, str]:
+    return b"up 1\n", f"text/plain; asked={accept.partition('/')[0]}"
+
+
+class Page:
+    """A client that does what the page does."""
+
+    def __init__(self, url: str, session: ClientSession, dashboard: Dashboard) -> None:
+        self.url = url.rstrip("/")
+        self.dashboard = dashboard
+        self.session = session
+
+    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        async with self.session.get(self.url + path, headers=headers) as response:
+            text = await response.text()
+        return response.status, json.loads(text) if text[:1] in "{[" else text
+
+    async def post(self, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        _, found = await self.get("/api/session")
+        given = {"X-Msctl-Token": found["token"], "Content-Type": "application/json", **headers}
+        async with self.session.post(self.url + path, data=json.dumps(body or {}), headers=given) as response:
+            return response.status, json.loads(await response.text())
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[Stream]:
+        async with self.session.get(self.url + path) as response:
+            assert response.status == 200, await response.text()
+            assert response.content_type == "text/event-stream"
+            yield Stream(response.content)
+
+
+class Stream:
+    """Server-sent events as they come."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    async def next(self, *wanted: str) -> Any:
+        """The data of the next event of one of these names."""
+        async with asyncio.timeout(20):
+            while True:
+                name = ""
+                while line := (await self.content.readline()).decode():
+                    if line.startswith("event: "):
+                        name = line[7:].strip()
+                    elif line.startswith("data: ") and name in wanted:
+                        return json.loads(line[6:])
+                assert line, "the stream has ended"
+
+
+@pytest.fixture
+def system() -> System:
+    return System()
+
+
+@contextlib.asynccontextmanager
+async def running(system: System, spec: DashboardSpec | None = None, **parts: Any) -> AsyncIterator[Page]:
+    tracer = Tracer()
+    for number in range(3):
+        tracer.record(
+            Ended(f"{number:032x}", "a", None, f"GET /{number}", "users", SpanKind.SERVER, number, 0.1, False)
+        )
+    given = {"traces": tracer, "queues": system, **parts}
+    dashboard = Dashboard(spec or DashboardSpec(port=0), system, Parts(metrics, **given))
+    url = await dashboard.start()
+    async with ClientSession() as session:
+        try:
+            yield Page(url, session, dashboard)
+        finally:
+            await dashboard.stop()
+
+
+async def test_the_page_and_its_parts_are_served_from_here_alone_and_are_small(system: System) -> None:
+    async with running(system) as page:
+        size = 0
+        for path in ("/", "/static/style.css", "/static/page.js", "/static/icon.svg"):
+            async with page.session.get(page.url + path) as response:
+                assert response.status == 200
+                text = await response.text()
+                size += len(text.encode())
+                assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                tag = response.headers["ETag"]
+            for line in text.splitlines():
+                assert (
+                    "//" not in line.replace("http://www.w3.org/", "").replace("http://${a}/", "")
+                    or line[:2] == "//"
+                    or line.lstrip().startswith("//")
+                ), line
+            async with page.session.get(page.url + path, headers={"If-None-Match": tag}) as response:
+                assert response.status == 304
+        assert size < 150_000
+        assert (await page.get("/static/nothing.js"))[0] == 404
+
+
+async def test_the_state_comes_at_once_and_again_when_it_changes(system: System) -> None:
+    async with running(system) as page, page.stream("/api/stream") as stream:
+        first = await stream.next("state")
+        assert [(s["name"], s["state"]) for s in first["services"]] == [
+            ("users", "ready"),
+            ("orders", "stopped"),
+        ]
+        assert await page.post("/api/services/orders/start") == (200, {})
+        while (await stream.next("state"))["services"][1]["state"] != "ready":
+            pass
+        assert system.done == ["start orders"]
+
+
+async def test_nobody_is_asked_for_states_while_no_page_looks(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "TICK_S", 0.1)
+    monkeypatch.setattr(feed, "SOONEST_S", 0.01)
+    async with running(system) as page:
+        async with page.stream("/api/stream") as one, page.stream("/api/stream") as other:
+            for stream in (one, other):
+                await stream.next("state")
+                await stream.next("state")
+        async with asyncio.timeout(20):
+            while feeding := [task for task in asyncio.all_tasks() if task.get_name() == "dashboard-feed"]:
+                await asyncio.wait(feeding)
+        assert system.snapshots
+
+
+async def test_log_lines_come_in_batches_and_go_on_where_a_page_left_off(system: System) -> None:
+    for number in range(1500):
+        system.hub.append("users", f"line {number}")
+    async with running(system) as page:
+        _, session = await page.get("/api/session")
+        async with page.stream("/api/stream") as stream:
+            texts: list[str] = []
+            while len(texts) < 1500:
+                batch = await stream.next("lines")
+                assert len(batch["lines"]) <= 1000
+                texts += [line[4] for line in batch["lines"]]
+                last = batch["lines"][-1][0]
+            assert (texts[0], texts[-1]) == ("line 0", "line 1499")
+        system.hub.append("orders", "new", "error", fields={"n": 1})
+        async with page.stream(f"/api/stream?session={session['session']}&after={last}") as stream:
+            (line,) = (await stream.next("lines"))["lines"]
+            assert line[2:5] + line[7:] == ["orders", "error", "new", {"n": 1}]
+        async with page.stream(f"/api/stream?session=another&after={last}") as stream:
+            assert len((await stream.next("lines"))["lines"]) == 1000
+
+
+async def test_lines_that_no_page_takes_do_not_pile_up(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "MAX_WAITING", 10)
+    monkeypatch.setattr(feed, "FIRST_LINES", 10)
+    monkeypatch.setattr(feed, "BATCH", 5)
+    lines = feed.Lines(system, 0)
+    task = asyncio.create_task(lines.collect())
+    await asyncio.sleep(0)
+    for number in range(100):
+        system.hub.append("users", str(number))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    batches = lines.batches()
+    first = json.loads(await anext(batches))
+    assert first["missed"] == 80
+    assert [line[4] for line in first["lines"]] == ["80", "81", "82", "83", "84"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_page_is_told_that_the_stack_ends(system: System) -> None:
+    async with running(system) as page:
+        async with page.stream("/api/stream") as stream:
+            await stream.next("state")
+            ended = asyncio.create_task(stream.next("bye"))
+            await asyncio.sleep(0)
+            leaving = asyncio.create_task(page.dashboard.stop())
+            assert await ended == {}
+        await leaving
+
+
+async def test_more_streams_than_are_bearable_are_refused(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_STREAMS", 1)
+    async with running(system) as page, page.stream("/api/stream") as stream:
+        await stream.next("state")
+        assert (await page.get("/api/stream"))[0] == 503
+        assert (await page.get("/api/peek?queue=hello"))[0] == 503
+
+
+async def test_verbs_act_on_exactly_one_service(system: System) -> None:
+    async with running(system) as page:
+        assert await page.post("/api/services/users/stop") == (200, {})
+        assert await page.post("/api/services/users/restart") == (200, {})
+        assert await page.post("/api/services/users/scale", {"count": 3}) == (200, {})
+        assert system.done == ["stop users", "restart users", "scale {'users': 3}"]
+        for path in ("/api/services/*/stop", "/api/services/nobody/stop", "/api/services/nobody/scale"):
+            status, problem = await page.post(path, {"count": 1})
+            assert status == 409
+            assert "there is no service" in problem["message"]
+        assert (await page.post("/api/services/users/scale", {"count": -1}))[1] == {
+            "message": "less than none",
+            "hint": "give a number from 0 up",
+        }
+        wrong: list[object] = [{}, {"count": "x"}, {"count": 1, "more": 2}, []]
+        for body in wrong:
+            status, problem = await page.post("/api/services/users/scale", body)
+            assert status == 409
+            assert "malformed" in problem["message"]
+        assert len(system.done) == 3
+
+
+async def test_without_the_token_or_from_elsewhere_nothing_acts(system: System) -> None:
+    async with running(system) as page:
+        for headers in (
+            {"X-Msctl-Token": "guess"},
+            {"Origin": "http://evil.example"},
+            {"Host": "evil.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            assert (await page.post("/api/services/users/stop", **headers))[0] == 403
+        assert (await page.post("/api/services/users/stop", **{"Content-Type": "text/plain"}))[0] == 415
+        for path in ("/", "/metrics", "/api/session", "/api/stream", "/static/page.js", "/api/traces"):
+            assert (await page.get(path, Host="evil.example"))[0] == 403
+            assert (await page.get(path, Origin="http://evil.example"))[0] == 403
+        assert system.done == []
+
+
+async def test_a_page_elsewhere_is_given_no_right_to_read(system: System) -> None:
+    async with running(system) as page, page.session.get(page.url + "/api/session") as response:
+        assert not [name for name in response.headers if name.startswith("Access-Control")]
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_password_is_asked_for_everywhere(system: System) -> None:
+    async with running(system, DashboardSpec(port=0, password="pw")) as page:
+        for path in ("/", "/metrics", "/api/stream"):
+            async with page.session.get(page.url + path) as response:
+                assert response.status == 401
+                assert response.headers["WWW-Authenticate"].startswith("Basic")
+        known = {"Authorization": encode_basic_auth("x", "pw")}
+        async with page.session.get(page.url + "/metrics", headers=known) as response:
+            assert await response.text() == "up 1\n"
+
+
+def test_beyond_loopback_there_is_no_page_without_a_password(system: System) -> None:
+    with pytest.raises(ConfigError, match="without a password"):
+        Dashboard(DashboardSpec(host="0.0.0.0"), system, Parts(metrics))
+    Dashboard(DashboardSpec(host="0.0.0.0", password="pw"), system, Parts(metrics))
+
+
+async def test_a_port_that_is_taken_is_said(system: System) -> None:
+    async with running(system) as page:
+        port = int(page.url.rpartition(":")[2])
+        with pytest.raises(PortTakenError, match=f"127.0.0.1:{port}"):
+            await Dashboard(DashboardSpec(port=port), system, Parts(metrics)).start()
+
+
+async def test_metrics_are_given_in_the_form_that_is_asked_for(system: System) -> None:
+    async with running(system) as page, page.session.get(page.url + "/metrics") as response:
+        assert await response.text() == "up 1\n"
+        assert response.headers["Content-Type"] == "text/plain; asked=*"
+
+
+async def test_traces_are_listed_filtered_and_shown(system: System) -> None:
+    async with running(system) as page:
+        _, found = await page.get("/api/traces?limit=2")
+        assert [trace["name"] for trace in found] == ["GET /2", "GET /1"]
+        assert await page.get("/api/traces?service=orders") == (200, [])
+        assert await page.get("/api/traces?errors=1&min_ms=50") == (200, [])
+        _, trace = await page.get(f"/api/traces/{1:032x}")
+        assert [span["name"] for span in trace["spans"]] == ["GET /1"]
+        status, problem = await page.get("/api/traces/ffff")
+        assert (status, "is kept" in problem["message"]) == (409, True)
+
+
+async def test_a_message_is_published_and_a_refusal_is_told(system: System) -> None:
+    async with running(system) as page:
+        message = {"queue": "hello", "body": "hé", "content_type": "text/plain"}
+        assert await page.post("/api/publish", message) == (200, {})
+        assert system.published == [("hello", "hé".encode(), "text/plain")]
+        assert (await page.post("/api/publish", {"queue": "absent", "body": ""}))[1]["message"] == (
+            "there is no queue 'absent'"
+        )
+        assert (await page.post("/api/publish", {"queue": "", "body": ""}))[0] == 409
+        assert (await page.post("/api/publish", {"queue": "q"}))[0] == 409
+        assert len(system.published) == 1
+
+
+async def test_a_queue_is_watched_until_it_fails(system: System) -> None:
+    async with running(system) as page, page.stream("/api/peek?queue=hello") as stream:
+        assert await stream.next("messages") == {"missed": 0, "messages": []}
+        system.waiting.put_nowait(PeekedMessage("one", 3, routing_key="hello"))
+        (message,) = (await stream.next("messages"))["messages"]
+        assert (message["body"], message["routing_key"]) == ("one", "hello")
+        system.waiting.put_nowait(BrokerError("the broker has gone"))
+        assert (await stream.next("failed"))["message"] == "the broker has gone"
+
+
+async def test_a_flood_of_messages_is_cut_and_counted(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PEEK_BATCH", 5)
+    for number in range(50):
+        system.waiting.put_nowait(PeekedMessage(str(number), 1))
+    async with running(system) as page, page.stream("/api/peek?queue=hello") as stream:
+        await stream.next("messages")
+        batch = await stream.next("messages")
+        assert batch["missed"] == 45
+        assert [message["body"] for message in batch["messages"]] == ["45", "46", "47", "48", "49"]
+
+
+async def test_what_a_stack_does_not_have_the_page_does_not_offer(system: System) -> None:
+    async with running(system, traces=None, queues=None) as page:
+        _, session = await page.get("/api/session")
+        assert (session["traces"], session["queues"]) == (False, False)
+        assert await page.get("/api/traces") == (200, [])
+        assert (await page.get("/api/traces/1"))[0] == 404
+        assert (await page.get("/api/peek?queue=x"))[0] == 404
+        assert (await page.post("/api/publish", {"queue": "x", "body": ""}))[0] == 409
+
+
+async def test_what_is_not_here_is_not_found_and_a_wrong_method_is_said(system: System) -> None:
+    async with running(system) as page:
+        assert (await page.get("/nothing"))[0] == 404
+        assert (await page.get("/api/peek"))[0] == 409
+        async with page.session.get(page.url + "/api/publish") as response:
+            assert response.status == 405
+            assert response.headers["Allow"] == "POST"

@@ -1,0 +1,300 @@
+"""The page in a real browser, over a real stack: what it shows is so, and what it is told is done."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser, require_axe
+from tests.support.http import request
+from tests.unit.dashboard.conftest import Shop
+
+LIVE = "return document.querySelector('.pill.live') && !document.body.classList.contains('stale')"
+STATE = "return document.querySelector(`[data-service=${args[0]}] .word`)?.textContent === args[1]"
+
+
+@pytest.fixture
+def page(shop: Shop, browser: Browser) -> Iterator[Browser]:
+    """The page, just opened and live; the browser has nothing to complain of at the end."""
+    browser.emulate(width=1280, scheme="light")
+    browser.open("about:blank")
+    browser.problems()
+    browser.open(shop.page)
+    browser.until(LIVE)
+    yield browser
+    assert browser.problems() == []
+
+
+def show(page: Browser, shop: Shop, view: str) -> None:
+    page.open(f"{shop.page}#/{view}")
+    page.until("return page.view === args[0] && page.snapshot", view.partition("?")[0] or "overview")
+
+
+def test_a_service_is_stopped_and_started_by_its_buttons(page: Browser, shop: Shop) -> None:
+    page.until(STATE, "users", "ready")
+    page.click("button[aria-label='Stop users']")
+    page.until(STATE, "users", "stopped")
+    assert shop.msctl.states()["users"] == "stopped"
+    page.click("button[aria-label='Start users']")
+    page.until(STATE, "users", "ready")
+    assert shop.msctl.states()["users"] == "ready"
+
+
+def test_buttons_work_from_the_keyboard_and_keep_the_focus(page: Browser) -> None:
+    page.until(STATE, "hello", "ready")
+    page.run("document.querySelector(\"button[aria-label='Restart hello']\").focus()")
+    page.press("button[aria-label='Restart hello']", "\n")
+    page.until("return page.busy.size === 0 && overview.rows.get('hello').service.uptime_s < 20")
+    assert page.run("return document.activeElement.getAttribute('aria-label')") == "Restart hello"
+    page.until(STATE, "hello", "ready")
+
+
+def test_a_crash_appears_without_a_reload(page: Browser, shop: Shop) -> None:
+    page.run("window.stayed = true")
+    (worker,) = [s for s in shop.msctl.status()["services"] if s["name"] == "worker"]
+    os.kill(worker["pid"], signal.SIGKILL)
+    page.until("return document.querySelector('[data-service=worker] .word')?.textContent === 'fatal'")
+    assert "SIGKILL" in page.text("[data-service=worker] .reason")
+    page.until("return document.title.startsWith('(1)')")
+    assert "worker is fatal" in page.run("return document.getElementById('said').textContent")
+    page.click("button[aria-label='Start worker']")
+    page.until("return ['running', 'ready'].includes(overview.rows.get('worker').service.state)")
+    assert page.run("return window.stayed")
+
+
+def test_a_service_is_scaled_by_its_buttons(page: Browser, shop: Shop) -> None:
+    page.until("return overview.rows.get('worker')?.service.instances.length === 1")
+    page.click("button[aria-label='One instance of worker more']")
+    page.until(
+        "return document.querySelector('[data-service=worker] output').textContent === '2' && !page.busy.size"
+    )
+    (worker,) = [s for s in shop.msctl.status()["services"] if s["name"] == "worker"]
+    assert len(worker["instances"]) == 2
+    page.click("button[aria-label='One instance of worker less']")
+    page.until("return document.querySelector('[data-service=worker] output').textContent === '1'")
+
+
+def test_requests_show_in_the_table_and_in_the_topology(page: Browser, shop: Shop) -> None:
+    for _ in range(30):
+        request(shop.gateway + "/users")
+    page.until("return overview.rows.get('users').service.requests_per_s > 0")
+    page.until("return document.querySelector('#topology .e.on')")
+    label = page.run("return document.querySelector('#topology svg').getAttribute('aria-label')")
+    assert "users" in label
+    page.until("return document.querySelector('[data-service=users] .spark')")
+
+
+def test_only_problems_are_shown_when_asked_for(page: Browser) -> None:
+    page.click("#problems")
+    page.until("return document.getElementById('no-services').textContent === 'Nothing is wrong.'")
+    page.click("#problems")
+    page.type("#find", "prod")
+    shown = "return [...document.querySelectorAll('#services tr:not([hidden])')].map(r => r.dataset.service)"
+    assert page.run(shown) == ["producer"]
+
+
+def test_a_published_message_arrives_at_a_consumer(page: Browser, shop: Shop) -> None:
+    with shop.msctl.process("consume", "-n", "1", "--idle-timeout", "60s") as consumer:
+        consumer.line("stderr", "Waiting for messages")
+        show(page, shop, "queues")
+        page.type("#publish-queue", "hello")
+        page.type("#publish-body", "from the page")
+        page.click("#publish button")
+        page.until("return document.getElementById('published').textContent.startsWith('Confirmed')")
+        consumer.line("stdout", "Received a message: from the page")
+        assert consumer.wait() == 0
+
+
+def test_a_queue_is_watched_and_nothing_is_taken_out_of_it(page: Browser, shop: Shop) -> None:
+    shop.msctl.ok("send", "first")
+    show(page, shop, "queues")
+    page.click("button[aria-label='Watch hello']")
+    page.until("return document.querySelector('#messages')?.textContent.includes('first')")
+    shop.msctl.ok("send", "second")
+    page.until("return document.querySelector('#messages').firstChild.textContent.includes('second')")
+    page.click("#peek-button")
+    assert page.text("#peek-how") == "Messages are looked at, never taken."
+    lines = shop.msctl.ok("consume", "-n", "2", "--idle-timeout", "30s", "-o", "json").splitlines()
+    taken = [json.loads(line) for line in lines]
+    assert [(one["body"], one["redelivered"]) for one in taken] == [("first", False), ("second", False)]
+
+
+def test_a_refused_publish_says_why(page: Browser, shop: Shop) -> None:
+    show(page, shop, "queues")
+    page.type("#publish-queue", "nobody-has-this")
+    page.click("#publish button")
+    page.until("return document.getElementById('toast').textContent.includes('nobody-has-this')")
+    assert page.text("#published") == "Not published."
+    page.problems()  # the browser logs every answer of 409
+
+
+def test_filters_filter_the_log(page: Browser, shop: Shop) -> None:
+    show(page, shop, "logs")
+    page.until("return logs.shown.length > 1")
+    page.type("#log-text", "dashboard is")
+    page.until(
+        "return logs.shown.length > 0 && logs.shown.every(l => l[4].toLowerCase().includes('dashboard is'))"
+    )
+    assert page.run("return document.querySelectorAll('.row mark').length") > 0
+    page.type("#log-text", "nothing says this")
+    page.until("return document.getElementById('no-lines').textContent === 'No line fits these filters.'")
+    page.open("about:blank")
+    show(page, shop, "logs?service=producer")
+    page.until("return logs.shown.length > 0 && logs.shown.every(l => l[2] === 'producer')")
+
+
+def test_a_line_leads_to_its_trace_and_the_trace_to_its_lines(page: Browser, shop: Shop) -> None:
+    answer = request(shop.gateway + "/messages", method="POST", body=b"x", headers={"X": "y"})
+    assert answer.status == 202
+    page.open(f"{shop.page}#/traces")
+    page.until(
+        "return [...document.querySelectorAll('#trace-rows tr')].some(r => r.innerText.includes('POST'))"
+    )
+    page.run(
+        "[...document.querySelectorAll('#trace-rows tr')].find(r => r.innerText.includes('POST'))"
+        ".querySelector('button').click()"
+    )
+    page.until("return document.querySelectorAll('.waterfall li').length >= 3")
+    labels = page.run("return [...document.querySelectorAll('.waterfall .label')].map(l => l.textContent)")
+    assert labels[:2] == ["gateway POST /messages", "producer POST /messages"]
+    shop.msctl.ok("queues", "purge", "hello")
+
+
+def test_a_hundred_thousand_lines_stay_usable(page: Browser, shop: Shop) -> None:
+    show(page, shop, "logs")
+    page.run(
+        "const lines = []; for (let i = 0; i < 100000; i++) lines.push([1e6 + i, 1e9 + i, 'users', 'info',"
+        " 'line number ' + i, null, '', null]); logs.take({missed: 0, lines});"
+    )
+    spent = page.run(
+        "const at = performance.now(); document.getElementById('log-text').value = 'number 99';"
+        "logs.refilter(); logs.render(); return performance.now() - at"
+    )
+    assert page.run("return logs.all.length") <= 100_000
+    assert page.run("return document.querySelectorAll('.row').length") < 200
+    assert spent < 2000, "filtering must not freeze the page for seconds"
+
+
+def test_the_page_says_that_the_stack_is_gone_and_recovers(page: Browser, shop: Shop) -> None:
+    page.run("window.stayed = true")
+    shop.msctl.ok("down")
+    page.until("return document.body.classList.contains('stale') && !document.getElementById('gone').hidden")
+    assert "has not answered since" in page.text("#gone")
+    assert page.run(
+        "return [...document.querySelectorAll('.acts button')].every(b => b.disabled || b.ariaDisabled)"
+    )
+    shop.msctl.ok("up", "-d")
+    page.until(LIVE)
+    page.until(STATE, "users", "ready")
+    assert page.run("return window.stayed")
+    page.click("button[aria-label='Stop hello']")
+    page.until(STATE, "hello", "stopped")
+    page.click("button[aria-label='Start hello']")
+    page.until(STATE, "hello", "ready")
+    page.problems()  # refused connections, while there was nobody to connect to
+
+
+def test_nothing_is_loaded_from_anywhere_else(page: Browser, shop: Shop) -> None:
+    loaded = page.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert loaded
+    assert [name for name in loaded if not name.startswith(shop.page)] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1440])
+def test_it_fits_and_is_accessible(page: Browser, shop: Shop, width: int, scheme: str) -> None:
+    axe = require_axe()
+    page.emulate(width=width, scheme=scheme)
+    for _ in range(5):
+        request(shop.gateway + "/users")
+    for view in ("", "logs", "traces", "queues"):
+        show(page, shop, view)
+        if view == "traces":
+            page.click("#trace-rows button")
+            page.until("return document.querySelector('.waterfall li')")
+        if view == "logs":
+            page.until("return logs.shown.length && document.querySelector('.row')")
+            page.press("#lines", "\ue015")
+            page.until("return !document.getElementById('line').hidden")
+        page.run(f"if (!window.axe) {{ {axe} }}; window.axe = axe || window.axe")
+        found = page.run("const r = await window.axe.run(); return r.violations")
+        grave = [
+            (one["id"], one["help"], [node["html"] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert grave == [], f"{view or 'overview'}: {grave}"
+        assert page.run("return document.documentElement.scrollWidth <= innerWidth"), f"{view} is too wide"
+    page.problems()  # axe asks for style sheets in ways that the policy forbids
+
+
+# --- another origin ------------------------------------------------------------------------------------
+
+
+class _Elsewhere(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title><form method=post></form><iframe></iframe>")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def elsewhere() -> Iterator[str]:
+    """A page of another origin on the same machine."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ATTACKS = (Path(__file__).parent / "attacks.js").read_text()
+
+
+def test_a_page_of_another_origin_can_neither_act_nor_read(shop: Shop, browser: Browser) -> None:
+    with elsewhere() as url:
+        for target in (shop.page, shop.page.replace("localhost", "127.0.0.1")):
+            browser.open(url)
+            tried = browser.run(ATTACKS, target)
+            assert tried.pop("frame") in ("closed", "blank")
+            assert tried.pop("blind post") in ("sent", "failed")
+            assert tried.pop("beacon") == "sent"
+            assert tried.pop("blind read") in ("opaque", "failed")
+            assert set(tried.values()) == {"failed"}, tried
+            browser.run(
+                "const f = document.forms[0]; f.action = args[0] + 'api/services/users/stop';"
+                "f.enctype = 'text/plain'; f.submit()",
+                target,
+            )
+            browser.until("return document.body.innerText.includes('another origin')")
+    assert shop.msctl.states()["users"] == "ready"
+    asked = [line for line in shop.msctl.ok("logs", "msctl").splitlines() if "asked for by" in line]
+    browser.problems()
+    assert not [line for line in asked if "stop users" in line][1:]
+
+
+def test_a_service_whose_breaker_is_open_is_among_the_problems(page: Browser, shop: Shop) -> None:
+    while request(shop.gateway + "/broken").status != 503:
+        pass
+    page.until("return document.querySelector('[data-service=broken].troubled .reason')?.textContent")
+    assert page.text("[data-service=broken] .reason").startswith("breaker ")
+    assert page.text("[data-service=broken] .word") in ("ready", "running")
+    page.click("#problems")
+    shown = "return [...document.querySelectorAll('#services tr:not([hidden])')].map(r => r.dataset.service)"
+    page.until(f"const s = (() => {{ {shown} }})(); return s.length === 1 && s[0] === 'broken'")
+    page.click("#problems")

@@ -1,0 +1,80 @@
+"""A real Prometheus scrapes a stack under load: every metric that the documentation names has data."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.support.http import request
+from tests.support.prometheus import running_prometheus
+from tests.unit.dashboard.conftest import Shop
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+DOCUMENTED = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT, flags=re.MULTILINE))
+
+
+@contextmanager
+def load(shop: Shop) -> Iterator[None]:
+    """Requests of every kind until the block ends."""
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(0.02):
+            request(shop.gateway + "/users")
+            request(shop.gateway + "/nothing")
+            request(shop.users + "/users")
+            request(shop.gateway + "/messages", method="POST", body=b"x")
+            request(shop.gateway + "/broken")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_every_documented_metric_answers_a_query(shop: Shop) -> None:
+    shop.msctl.ok("start", "consumer")
+    page, users = (urlsplit(url).netloc for url in (shop.page, shop.users))
+    with load(shop), running_prometheus(stack=page, service=users) as prometheus:
+        for name, kind in DOCUMENTED.items():
+            prometheus.until(f'{name}{"_count" if kind == "histogram" else ""}{{job="stack"}}')
+        rates = prometheus.until(
+            'sum by (service) (rate(http_server_request_duration_seconds_count{job="stack"}[10s])) > 0'
+        )
+        assert {"users", "gateway", "producer"} <= {one["metric"]["service"] for one in rates}
+        p95 = prometheus.until(
+            "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket"
+            '{service="users",job="stack"}[10s]))) > 0'
+        )
+        assert float(p95[0]["value"][1]) < 10
+        unrouted = prometheus.until('http_server_request_duration_seconds_count{http_route="",job="stack"}')
+        assert {one["metric"]["service"] for one in unrouted} == {"gateway"}
+        mine = prometheus.until('{__name__=~".+",job="service"}')
+        owners = {
+            one["metric"][label]
+            for one in mine
+            for label in ("service", "upstream", "server_address")
+            if label in one["metric"]
+        }
+        assert owners == {"users"}
+
+
+def test_the_document_names_every_metric_that_there_is(shop: Shop) -> None:
+    text = request(shop.page.rstrip("/") + "/metrics").body.decode()
+    told = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, flags=re.MULTILINE))
+    ours = {name: kind for name, kind in told.items() if not name.startswith(("process_", "python_"))}
+    assert (
+        ours.items()
+        <= DOCUMENTED.items()
+        | {
+            "msctl_broker_queue_messages_published_total": "counter",
+            "msctl_broker_queue_messages_delivered_total": "counter",
+        }.items()
+    )

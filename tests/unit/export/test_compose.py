@@ -1,0 +1,119 @@
+"""The compose file: valid by the specification's schema, and what it says of each service."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from msctl.export import Options, export
+from msctl.model.project import Project
+from msctl.model.snapshots import BrokerMode
+from tests.unit.export import golden, projects
+
+SCHEMA = json.loads(
+    (files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").read_text(
+        encoding="utf-8"
+    )
+)
+
+
+def document(project: Project, options: Options | None = None) -> dict[str, Any]:
+    (text,) = [file.text for file in export("compose", project, options).files if file.path == "compose.yaml"]
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+@pytest.mark.parametrize("variant", ["compose", "compose-monitoring"])
+@pytest.mark.parametrize("project", golden.PROJECTS)
+def test_it_is_valid_by_the_specifications_schema(project: str, variant: str) -> None:
+    found = document(golden.PROJECTS[project](), golden.VARIANTS[variant][1])
+    jsonschema.validate(found, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found | {"servces": {}}, SCHEMA)
+
+
+def test_every_service_is_a_container_that_serves_it() -> None:
+    services = document(projects.course())["services"]
+    assert list(services) == ["hello", "users", "producer", "consumer", "gateway", "rabbitmq"]
+    assert services["users"]["command"] == ["serve", "users", "--host", "0.0.0.0", "--port", "8081"]
+    assert services["gateway"]["environment"] == {
+        "MSCTL_HELLO_URL": "http://hello:8080",
+        "MSCTL_USERS_URL": "http://users:8081",
+        "MSCTL_PRODUCER_URL": "http://producer:8080",
+    }
+
+
+def test_rabbitmq_is_the_courses_own() -> None:
+    rabbitmq = document(projects.course())["services"]["rabbitmq"]
+    assert rabbitmq["image"] == "rabbitmq:3-management"
+    assert rabbitmq["ports"] == ["127.0.0.1:5672:5672", "127.0.0.1:15672:15672"]
+
+
+def test_ports_are_published_as_on_the_laptop_but_for_one_that_is_shared() -> None:
+    services = document(projects.course())["services"]
+    assert services["gateway"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert services["users"]["ports"] == ["127.0.0.1:8081:8081"]
+    assert "ports" not in services["hello"]
+
+
+def test_what_a_bare_up_does_not_start_is_behind_a_profile() -> None:
+    assert document(projects.course())["services"]["consumer"]["profiles"] == ["consumer"]
+
+
+def test_dependencies_wait_for_what_they_waited_for() -> None:
+    services = document(projects.shop())["services"]
+    assert services["orders"]["depends_on"] == {
+        "user-service": {"condition": "service_healthy"},
+        "migrate": {"condition": "service_completed_successfully"},
+    }
+    assert services["payments"]["depends_on"] == {"orders": {"condition": "service_started"}}
+
+
+def test_dollars_are_not_for_compose_to_replace() -> None:
+    content = document(projects.shop())["configs"]["msctl"]["content"]
+    assert 'GREETING = "hello $$(world)"' in content
+
+
+def test_secrets_come_from_the_environment() -> None:
+    services = document(projects.shop())["services"]
+    assert services["user-service"]["environment"]["SESSION_SECRET"] == (
+        "${SESSION_SECRET:?a secret of user_service}"
+    )
+    password = "${BROKER_PASSWORD:?the password of the broker}"
+    assert services["orders"]["environment"]["AMQP_URL"] == f"amqp://shop:{password}@rabbitmq:5672/shop"
+    assert services["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_PASS"] == password
+
+
+def test_a_broker_elsewhere_stays_where_it_is() -> None:
+    project = projects.course()
+    there = replace(project.broker, mode=BrokerMode.EXTERNAL, url="amqp://guest:guest@mq.example/")
+    services = document(replace(project, broker=there))["services"]
+    assert "rabbitmq" not in services
+    assert services["users"]["environment"]["AMQP_URL"] == "amqp://guest:guest@mq.example:5672/"
+    secret = replace(there, url="amqp://me:hush@mq.example/")
+    services = document(replace(project, broker=secret))["services"]
+    assert services["users"]["environment"]["AMQP_URL"] == "${AMQP_URL:?the URL of the broker}"
+
+
+def test_the_dockerfile_is_found_from_the_projects_folder() -> None:
+    build = document(projects.shop(), Options(context="..", folder="deploy"))["services"]["orders"]["build"]
+    assert build == {"context": "..", "dockerfile": "deploy/Dockerfile"}
+
+
+def test_monitoring_brings_prometheus_and_grafana_with_their_files() -> None:
+    exported = export("compose", projects.shop(), Options(monitoring=True))
+    paths = {file.path for file in exported.files}
+    assert "monitoring/prometheus/prometheus.yml" in paths
+    assert "monitoring/grafana/dashboards/my-shop.json" in paths
+    (text,) = [file.text for file in exported.files if file.path.endswith("prometheus.yml")]
+    jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
+    assert jobs["user_service"]["static_configs"] == [{"targets": ["user-service:8081"]}]
+    assert jobs["orders"]["dns_sd_configs"] == [{"names": ["orders"], "type": "A", "port": 8082}]
+    assert jobs["rabbitmq"]["metrics_path"] == "/metrics/per-object"
+    assert "migrate" not in jobs

@@ -1,0 +1,81 @@
+"""What holds for every kind: it is found by name, refuses options that mean nothing to it, and is pure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+import pytest
+
+from msctl.errors import ExitCode, UsageError
+from msctl.export import KINDS, Kind, Options, export, find
+from msctl.export.kind import File, Notice, collect
+from tests.unit.export import projects
+
+
+def test_the_kinds_are_those_that_the_documentation_names() -> None:
+    assert [kind.name for kind in KINDS] == [
+        "docker",
+        "compose",
+        "kubernetes",
+        "nginx",
+        "kong",
+        "prometheus",
+        "grafana",
+        "gitlab-ci",
+        "jenkins",
+        "systemd",
+        "procfile",
+    ]
+
+
+def test_a_kind_that_does_not_exist_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        find("kubernets")
+    assert 'did you mean "kubernetes"?' in str(caught.value.hint)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_files_stay_within_their_folder_and_end_with_a_newline(kind: Kind) -> None:
+    for file in export(kind.name, projects.shop()).files:
+        path = PurePosixPath(file.path)
+        assert not path.is_absolute()
+        assert ".." not in path.parts
+        assert file.text.endswith("\n")
+        assert "\t" not in file.text
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_notice_names_a_key_and_every_notice_is_given_once(kind: Kind) -> None:
+    notices = export(kind.name, projects.shop()).notices
+    assert len(set(notices)) == len(notices)
+    assert all(re.fullmatch(r"[\w*.-]+", notice.key) and notice.text for notice in notices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "flag"),
+    [
+        ("nginx", Options(namespace="x"), "--namespace"),
+        ("docker", Options(monitoring=True), "--monitoring"),
+        ("grafana", Options(targets=("a:1",)), "--target"),
+        ("compose", Options(gateway_api="x"), "--gateway-api"),
+    ],
+)
+def test_an_option_that_means_nothing_to_a_kind_is_an_error(kind: str, options: Options, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"^{flag} means nothing to {kind}"):
+        export(kind, projects.course(), options)
+
+
+def test_the_error_says_which_options_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        export("nginx", projects.course(), Options(namespace="x"))
+    assert caught.value.hint == "it takes --listen"
+    with pytest.raises(UsageError) as caught:
+        export("grafana", projects.course(), Options(namespace="x"))
+    assert caught.value.hint == "it takes no options of its own"
+
+
+def test_a_notice_that_is_said_twice_is_kept_once() -> None:
+    found = collect([Notice("a", "b"), File("x", "y"), Notice("a", "b")])
+    assert (len(found.files), len(found.notices)) == (1, 1)

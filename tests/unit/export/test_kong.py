@@ -1,0 +1,221 @@
+"""Kong's declarative configuration, held against the fields that its documentation gives each entity."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from msctl.export import ExportError, export
+from msctl.model.project import Project, RateLimitKey, RateLimitSpec, RouteSpec, ServiceSpec, UpstreamPolicy
+from tests.unit.export import projects
+
+NAME = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$"}
+MILLIS = {"type": "integer", "minimum": 1, "maximum": 2147483646}
+PLUGIN = {
+    "type": "object",
+    "required": ["name"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"enum": ["rate-limiting", "request-size-limiting"]},
+        "config": {"type": "object"},
+    },
+}
+HEALTH = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "interval": {"type": "number", "minimum": 0, "maximum": 65535},
+        **{
+            key: {"type": "integer", "minimum": 0, "maximum": 255}
+            for key in ("successes", "tcp_failures", "timeouts", "http_failures")
+        },
+    },
+}
+ROUTE = {
+    "type": "object",
+    "additionalProperties": False,
+    "anyOf": [{"required": ["paths"]}, {"required": ["hosts"]}, {"required": ["methods"]}],
+    "properties": {
+        "name": NAME,
+        "protocols": {"type": "array", "items": {"enum": ["http", "https"]}},
+        "paths": {"type": "array", "items": {"type": "string", "pattern": "^(~/|/)"}},
+        "methods": {"type": "array", "items": {"type": "string", "pattern": "^[A-Z]+$"}},
+        "hosts": {"type": "array", "items": {"type": "string"}},
+        "headers": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+        "regex_priority": {"type": "integer", "minimum": 0},
+        "strip_path": {"type": "boolean"},
+        "preserve_host": {"type": "boolean"},
+        "request_buffering": {"type": "boolean"},
+        "response_buffering": {"type": "boolean"},
+        "plugins": {"type": "array", "items": PLUGIN},
+    },
+}
+SERVICE = {
+    "type": "object",
+    "required": ["host"],
+    "additionalProperties": False,
+    "properties": {
+        "name": NAME,
+        "protocol": {"enum": ["http", "https"]},
+        "host": NAME,
+        "port": {"type": "integer", "minimum": 0, "maximum": 65535},
+        "path": {"type": "string", "pattern": "^/"},
+        "retries": {"type": "integer", "minimum": 0, "maximum": 32767},
+        "connect_timeout": MILLIS,
+        "read_timeout": MILLIS,
+        "write_timeout": MILLIS,
+        "routes": {"type": "array", "items": ROUTE, "minItems": 1},
+    },
+}
+UPSTREAM = {
+    "type": "object",
+    "required": ["name"],
+    "additionalProperties": False,
+    "properties": {
+        "name": NAME,
+        "algorithm": {"enum": ["round-robin", "least-connections", "consistent-hashing", "latency"]},
+        "targets": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["target"],
+                "additionalProperties": False,
+                "properties": {"target": {"type": "string"}, "weight": {"type": "integer", "maximum": 65535}},
+            },
+        },
+        "healthchecks": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "active": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "type": {"enum": ["tcp", "http", "https", "grpc", "grpcs"]},
+                        "http_path": {"type": "string", "pattern": "^/"},
+                        "timeout": {"type": "number"},
+                        "healthy": HEALTH,
+                        "unhealthy": HEALTH,
+                    },
+                }
+            },
+        },
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["_format_version"],
+    "additionalProperties": False,
+    "properties": {
+        "_format_version": {"const": "3.0"},
+        "services": {"type": "array", "items": SERVICE},
+        "upstreams": {"type": "array", "items": UPSTREAM},
+        "plugins": {"type": "array", "items": PLUGIN},
+    },
+}
+
+
+def document(project: Project) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(export("kong", project).files[0].text)
+    return found
+
+
+def routes(project: Project) -> dict[str, dict[str, Any]]:
+    return {route["name"]: route for service in document(project)["services"] for route in service["routes"]}
+
+
+def one(*given: RouteSpec, **policy: Any) -> Project:
+    service = ServiceSpec("one", app="x:y", port=9000, routes=given, policy=UpstreamPolicy(**policy))
+    return replace(projects.course(), services=(service,))
+
+
+@pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
+def test_it_has_the_fields_of_the_documentation_and_no_others(project: Project) -> None:
+    found = document(project)
+    jsonschema.validate(found, SCHEMA)
+    names = [service["name"] for service in found["services"]]
+    names += [route["name"] for service in found["services"] for route in service["routes"]]
+    assert len(names) == len(set(names))
+    assert {service["host"] for service in found["services"]} == {one["name"] for one in found["upstreams"]}
+
+
+def test_a_prefix_ends_where_an_element_ends() -> None:
+    (route,) = routes(one(RouteSpec("/users", "one"))).values()
+    (path,) = route["paths"]
+    pattern = re.compile(path.removeprefix("~"))
+    assert pattern.match("/users")
+    assert pattern.match("/users/1")
+    assert not pattern.match("/userspace")
+
+
+def test_the_more_specific_path_is_tried_first() -> None:
+    found = routes(
+        one(
+            RouteSpec("/", "one"),
+            RouteSpec("/a", "one"),
+            RouteSpec("/a/{x}", "one"),
+            RouteSpec("/a/b", "one"),
+        )
+    )
+    ranked = sorted(found.values(), key=lambda route: -route["regex_priority"])
+    assert [route["paths"][0] for route in ranked] == ["~/a/b(?:/|$)", "~/a/[^/]+(?:/|$)", "~/a(?:/|$)", "/"]
+
+
+def test_a_route_without_methods_does_not_lose_to_one_with_them() -> None:
+    found = routes(one(RouteSpec("/", "one", methods=("GET",)), RouteSpec("/a", "one")))
+    assert all(route["methods"] for route in found.values())
+
+
+def test_what_belongs_to_a_service_in_kong_makes_one() -> None:
+    project = one(
+        RouteSpec("/a", "one"),
+        RouteSpec("/b", "one", rewrite="/v2"),
+        RouteSpec(
+            "/c", "one", policy=UpstreamPolicy(connect_timeout=0.5, idle_timeout=7.0, retries=4, max_body=9)
+        ),
+    )
+    plain, moved, patient = document(project)["services"]
+    assert (plain["name"], plain["retries"]) == ("one", 1)
+    assert (moved["name"], moved["path"], moved["routes"][0]["strip_path"]) == ("one-1", "/v2", True)
+    assert (patient["connect_timeout"], patient["read_timeout"], patient["retries"]) == (500, 7000, 4)
+    assert patient["routes"][0]["plugins"][0]["config"]["allowed_payload_size"] == 9
+
+
+def test_rate_limits_become_a_plugin_and_what_it_cannot_do_is_said() -> None:
+    limit = RateLimitSpec(10, period=120.0, burst=20, key=RateLimitKey.HEADER, header="X-Client")
+    project = one(
+        RouteSpec("/a", "one", rate_limit=limit),
+        RouteSpec("/b", "one", rate_limit=RateLimitSpec(3, key=RateLimitKey.ROUTE)),
+    )
+    first, second = routes(project).values()
+    assert first["plugins"][0]["config"] == {
+        "minute": 5,
+        "policy": "local",
+        "limit_by": "header",
+        "header_name": "X-Client",
+    }
+    assert second["plugins"][0]["config"]["second"] == 3
+    keys = {notice.key for notice in export("kong", project).notices}
+    base = "services.one.routes.rate_limit"
+    assert {f"{base}.burst", f"{base}.period", f"{base}.key"} <= keys
+
+
+def test_a_remote_service_is_reached_where_it_is() -> None:
+    service = ServiceSpec(
+        "far", app="x:y", url="https://u:p@far.example/base", routes=(RouteSpec("/far", "far"),)
+    )
+    project = replace(projects.course(), services=(service,))
+    (found,) = document(project)["services"]
+    assert (found["protocol"], found["port"]) == ("https", 443)
+    assert document(project)["upstreams"][0]["targets"] == [{"target": "far.example:443", "weight": 100}]
+    assert {notice.key for notice in export("kong", project).notices} == {"services.far.url"}
+
+
+def test_a_project_without_routes_is_an_error() -> None:
+    with pytest.raises(ExportError, match="no service has routes"):
+        export("kong", one())

@@ -1,0 +1,215 @@
+"""The kustomize base: built by kubectl, each object valid for the newest Kubernetes versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubernetes_validate.utils import ValidationError, validate
+
+from msctl.export import ExportError, Options, export
+from msctl.model.project import Project, RestartPolicy, ServiceSpec
+from tests.support import tools
+from tests.unit.export import projects
+
+NEWEST = 3
+
+
+def newest_versions() -> list[str]:
+    """The three newest versions whose schemas the package has."""
+    folder = files(kubernetes_validate) / "kubernetes-json-schema"
+    found = {
+        entry.name.removeprefix("v").split("-")[0] for entry in folder.iterdir() if entry.name.startswith("v")
+    }
+    return sorted(found, key=lambda version: tuple(map(int, version.split("."))))[-NEWEST:]
+
+
+def write(folder: Path, project: Project, options: Options | None = None) -> None:
+    for file in export("kubernetes", project, options).files:
+        (folder / file.path).write_text(file.text)
+
+
+def built(folder: Path) -> list[dict[str, Any]]:
+    output = tools.accepts([tools.require("kubectl"), "kustomize", str(folder)])
+    return [document for document in yaml.safe_load_all(output) if document]
+
+
+def objects(project: Project, options: Options | None = None) -> dict[tuple[str, str], Any]:
+    """Every object of the files as written, by kind and name."""
+    found = {}
+    for file in export("kubernetes", project, options).files:
+        if file.path.endswith(".yaml") and file.path != "kustomization.yaml":
+            for document in yaml.safe_load_all(file.text):
+                found[document["kind"], document["metadata"]["name"]] = document
+    return found
+
+
+@pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
+def test_kubectl_builds_it_and_every_object_is_valid(project: Project, tmp_path: Path) -> None:
+    write(tmp_path, project)
+    documents = built(tmp_path)
+    assert len(newest_versions()) == NEWEST
+    for version in newest_versions():
+        for document in documents:
+            validate(document, version, strict=True)
+    namespaces = {
+        document["metadata"].get("namespace") for document in documents if document["kind"] != "Namespace"
+    }
+    assert len(namespaces) == 1
+
+
+def test_the_schemas_would_refuse_a_mistake(tmp_path: Path) -> None:
+    write(tmp_path, projects.course())
+    deployment = next(document for document in built(tmp_path) if document["kind"] == "Deployment")
+    deployment["spec"]["replica"] = 1
+    with pytest.raises(ValidationError):
+        validate(deployment, newest_versions()[-1], strict=True)
+
+
+def test_the_image_and_the_configuration_are_tied_in_by_kustomize(tmp_path: Path) -> None:
+    write(tmp_path, projects.course(), Options(image="registry.example:5000/shop:1.2"))
+    documents = built(tmp_path)
+    users = next(d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "users")
+    pod = users["spec"]["template"]["spec"]
+    (config,) = [d for d in documents if d["kind"] == "ConfigMap"]
+    assert pod["containers"][0]["image"] == "registry.example:5000/shop:1.2"
+    assert pod["volumes"][0]["configMap"]["name"] == config["metadata"]["name"] != "msctl-config"
+    assert "[services.users]" in config["data"]["msctl.toml"]
+
+
+def container(found: Mapping[tuple[str, str], Any], name: str) -> dict[str, Any]:
+    one: dict[str, Any] = found["Deployment", name]["spec"]["template"]["spec"]["containers"][0]
+    return one
+
+
+def environment(found: Mapping[tuple[str, str], Any], name: str) -> dict[str, Any]:
+    return {
+        entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(found, name)["env"]
+    }
+
+
+def test_the_gateway_finds_every_service_that_has_routes_by_its_dns_name() -> None:
+    found = environment(objects(projects.shop()), "gateway")
+    assert found["MSCTL_USER_SERVICE_URL"] == "http://user-service:8081"
+    assert found["MSCTL_ORDERS_URL"] == "http://orders:8082"
+    assert "AMQP_URL" not in found
+    assert "MSCTL_LEDGER_URL" not in found  # it runs elsewhere, as the configuration says
+
+
+def test_secrets_are_only_referred_to() -> None:
+    found = objects(projects.shop())
+    users = environment(found, "user-service")
+    assert users["SESSION_SECRET"] == {
+        "secretKeyRef": {"name": "user-service-secrets", "key": "SESSION_SECRET"}
+    }
+    assert users["AMQP_URL"] == "amqp://$(BROKER_USERNAME):$(BROKER_PASSWORD)@rabbitmq:5672/shop"
+    assert environment(found, "gateway")["ADMIN_KEYS"]["secretKeyRef"]["name"] == "gateway-secrets"
+    assert not [kind for kind, _ in found if kind == "Secret"]
+
+
+def test_a_broker_that_runs_elsewhere_is_not_deployed() -> None:
+    project = projects.shop()
+    elsewhere = replace(project, broker=replace(project.broker, url="amqps://u:p@mq.example/x"))
+    elsewhere = replace(elsewhere, broker=replace(elsewhere.broker, mode=projects.course().broker.mode))
+    found = objects(elsewhere)
+    assert ("StatefulSet", "rabbitmq") not in found
+    assert environment(found, "orders")["AMQP_URL"] == {
+        "secretKeyRef": {"name": "broker-credentials", "key": "url"}
+    }
+
+
+def test_probes_are_those_of_the_service() -> None:
+    found = objects(projects.shop())
+    users, orders, gateway = (container(found, name) for name in ("user-service", "orders", "gateway"))
+    assert users["readinessProbe"]["tcpSocket"] == {"port": "http"}
+    assert "livenessProbe" not in users
+    assert orders["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert orders["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert gateway["startupProbe"]["httpGet"]["path"] == "/-/ready"
+    assert "readinessProbe" not in container(found, "mailer")
+
+
+def test_a_pod_has_longer_to_end_than_its_service() -> None:
+    pod = objects(projects.shop())["Deployment", "payments"]["spec"]["template"]["spec"]
+    pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause + 2.5
+
+
+def test_every_pod_is_locked_down() -> None:
+    for (kind, _), found in objects(projects.shop()).items():
+        if kind not in ("Deployment", "Job", "StatefulSet"):
+            continue
+        pod = found["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        for one in pod["containers"]:
+            assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert one["resources"]["limits"]["memory"]
+
+
+def test_replicas_are_scaled_and_protected_and_single_services_are_not() -> None:
+    found = objects(projects.shop())
+    scaler = found["HorizontalPodAutoscaler", "orders"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 6)
+    assert "replicas" not in found["Deployment", "orders"]["spec"]
+    assert found["PodDisruptionBudget", "orders"]["spec"]["maxUnavailable"] == 1
+    assert ("HorizontalPodAutoscaler", "payments") not in found
+    assert ("PodDisruptionBudget", "payments") not in found
+    assert found["Deployment", "mailer"]["spec"]["replicas"] == 0
+
+
+def test_a_job_runs_once() -> None:
+    found = objects(projects.shop())
+    job = found["Job", "migrate"]["spec"]
+    assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
+    assert ("Service", "migrate") not in found
+
+
+def test_only_callers_may_connect() -> None:
+    found = objects(projects.shop())
+    callers = found["NetworkPolicy", "orders"]["spec"]["ingress"][0]["from"]
+    names = [
+        one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in callers if "podSelector" in one
+    ]
+    assert names == ["payments", "gateway"]
+    assert "from" not in found["NetworkPolicy", "gateway"]["spec"]["ingress"][0]
+    assert found["NetworkPolicy", "default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+
+
+def test_the_way_in_is_an_ingress_or_a_route_of_the_gateway_api() -> None:
+    ingress = objects(projects.course(), Options(host="shop.example"))["Ingress", "gateway"]["spec"]["rules"][
+        0
+    ]
+    assert ingress["host"] == "shop.example"
+    assert ingress["http"]["paths"][0]["backend"] == {
+        "service": {"name": "gateway", "port": {"name": "http"}}
+    }
+    route = objects(projects.course(), Options(gateway_api="public"))["HTTPRoute", "gateway"]["spec"]
+    assert route["parentRefs"] == [{"name": "public"}]
+    assert route["rules"][0]["backendRefs"] == [{"name": "gateway", "port": 8080}]
+
+
+def test_without_a_gateway_there_is_no_way_in() -> None:
+    course = projects.course()
+    project = replace(course, gateway=None, services=tuple(s for s in course.services if s.name != "gateway"))
+    assert not [kind for kind, _ in objects(project) if kind == "Ingress"]
+
+
+def test_a_service_called_as_the_broker_is_refused() -> None:
+    project = replace(projects.course(), services=(ServiceSpec("rabbitmq", app="x:y"),))
+    with pytest.raises(ExportError, match=r"^services\.rabbitmq: "):
+        export("kubernetes", project)
+
+
+def test_what_kubernetes_does_differently_is_said() -> None:
+    project = projects.course()
+    once = ServiceSpec("once", command=("python", "x"), restart=RestartPolicy.NO)
+    notices = export("kubernetes", replace(project, services=(*project.services, once))).notices
+    assert "services.once.restart" in [notice.key for notice in notices]

@@ -1,0 +1,84 @@
+"""What continuous integration runs: GitLab's schema holds, and the Jenkinsfile is well-formed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from msctl.export import Options, export
+from msctl.model.project import Project
+from tests.unit.export import projects
+
+SCHEMA = json.loads(
+    (files("check_jsonschema") / "builtin_schemas" / "vendor" / "gitlab-ci.json").read_text(encoding="utf-8")
+)
+
+
+def pipeline(project: Project, options: Options | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(export("gitlab-ci", project, options).files[0].text)
+    return found
+
+
+@pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
+def test_gitlabs_schema_holds(project: Project) -> None:
+    found = pipeline(project)
+    jsonschema.validate(found, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found | {"check": {"script": 1}}, SCHEMA)
+
+
+def test_the_system_is_started_and_asked_before_anything_is_built() -> None:
+    found = pipeline(projects.course())
+    assert found["stages"] == ["check", "build", "deploy"]
+    assert found["check"]["script"][-1] == "curl --fail --silent --show-error http://127.0.0.1:8080/-/ready"
+    assert found["check"]["script"].index("msctl up -d --wait-timeout 2m") == 1
+
+
+def test_nothing_is_deployed_without_somebody_saying_so() -> None:
+    assert pipeline(projects.course())["deploy"]["rules"][0]["when"] == "manual"
+    text = export("jenkins", projects.course()).files[0].text
+    assert "input { message 'Bring it to Kubernetes?' }" in text
+
+
+def scripts() -> list[str]:
+    found = pipeline(projects.shop())
+    steps = [
+        found[job][part]
+        for job in ("check", "build", "deploy")
+        for part in ("before_script", "script")
+        if part in found[job]
+    ]
+    text = export("jenkins", projects.shop()).files[0].text
+    return ["\n".join(step) for step in steps] + text.split("'''")[1::2]
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_every_script_is_one_that_a_shell_can_read(script: str) -> None:
+    done = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_jenkinsfile_is_well_formed() -> None:
+    text = export("jenkins", projects.shop(), Options(image="registry.example/shop")).files[0].text
+    outside = "".join(text.split("'''")[::2])
+    depth = 0
+    for character in outside:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert text.count("'''") % 2 == 0
+    assert 'docker build --pull -t "registry.example/shop:$GIT_COMMIT" .' in text
+
+
+def test_the_deployed_image_is_the_one_that_was_built() -> None:
+    deploy = pipeline(projects.course(), Options(image="reg.example/x:1", namespace="prod"))["deploy"][
+        "script"
+    ]
+    assert "s|image: reg.example/x:.*|image: $CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA|" in deploy[0]
+    assert "-n prod rollout status" in deploy[1]

@@ -1,0 +1,154 @@
+"""What a project is once it leaves the stack's process: addresses, variables, secrets, configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from msctl.config.reading.load import load
+from msctl.export.pipeline import check
+from msctl.export.upstreams import routes_of, upstream
+from msctl.export.workloads import (
+    Address,
+    broker_plan,
+    container_addresses,
+    is_secret,
+    machine_addresses,
+    portable_toml,
+    workloads,
+)
+from msctl.model.project import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
+from msctl.model.snapshots import BrokerMode
+from tests.unit.export import projects
+
+
+def read_again(text: str, folder: Path) -> Project:
+    (folder / "payments").mkdir()
+    (folder / "msctl.toml").write_text(text)
+    return load(file=folder / "msctl.toml", cwd=folder, env={}).project
+
+
+def test_the_configuration_that_goes_along_means_the_same_project(tmp_path: Path) -> None:
+    project = projects.course()
+    text, notices = portable_toml(project)
+    again = read_again(text, tmp_path)
+    assert notices == ()
+    assert again.services == project.services
+    assert again.gateway == project.gateway
+
+
+def test_it_holds_neither_secrets_nor_this_machines_folders(tmp_path: Path) -> None:
+    project = projects.shop()
+    services = tuple(replace(spec, routes=()) for spec in project.services)
+    text, notices = portable_toml(replace(project, services=services))
+    assert notices == ()
+    assert "hush" not in text
+    assert "do-not-tell" not in text
+    assert "/srv/shop" not in text
+    payments = read_again(text, tmp_path).service("payments")
+    assert payments is not None
+    assert payments.cwd == tmp_path / "payments"
+
+
+def over_tls(project: Project) -> Project:
+    gateway = project.gateway or GatewaySpec()
+    tls = TlsSpec(Path("/srv/shop/cert.pem"), Path("/srv/shop/key.pem"))
+    return replace(project, gateway=replace(gateway, tls=tls))
+
+
+def test_certificates_stay_on_this_machine_and_that_is_said() -> None:
+    text, notices = portable_toml(over_tls(projects.course()))
+    assert [notice.key for notice in notices] == ["gateway.tls"]
+    assert "tls" not in text
+
+
+def test_on_this_machine_the_gateway_is_reached_over_what_it_speaks() -> None:
+    project = over_tls(projects.course())
+    addresses, _ = machine_addresses(project)
+    assert addresses["gateway"].url == "https://127.0.0.1:8080"
+    assert addresses["users"].url == "http://127.0.0.1:8081"
+    assert (
+        container_addresses(project, {s.name: s.name for s in project.services})["gateway"].scheme == "http"
+    )
+    upstreams = {
+        found.service: found.scheme for found in (upstream(project, r)[0] for r in routes_of(project))
+    }
+    assert upstreams == {"gateway": "https", "users": "http"}
+    assert check(project)[-1] == (
+        "curl --fail --silent --show-error --insecure https://127.0.0.1:8080/-/ready"
+    )
+
+
+def test_a_folder_outside_of_the_project_is_said() -> None:
+    outside = ServiceSpec("one", command=("x",), cwd=Path("/elsewhere"))
+    _, notices = portable_toml(replace(projects.shop(), services=(outside,)))
+    assert [notice.key for notice in notices] == ["services.one.cwd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("DB_PASSWORD", "x", True),
+        ("session_secret", "x", True),
+        ("API_KEY", "x", True),
+        ("AUTH_TOKEN", "", True),
+        ("DATABASE_URL", "postgres://u:p@db/x", True),
+        ("DATABASE_URL", "postgres://db/x", False),
+        ("KEYBOARD", "x", False),
+        ("TOKENIZER", "x", False),
+        ("PRIMARY_KEY", "id", False),
+    ],
+)
+def test_secrets_are_known_by_name_or_by_the_password_in_a_url(name: str, value: str, secret: bool) -> None:
+    assert is_secret(name, value) is secret
+
+
+def test_a_remote_service_is_reached_where_it_is_and_its_password_is_a_secret() -> None:
+    far = ServiceSpec("far", app="x:y", url="https://me:hush@far.example")
+    near = ServiceSpec("near", app="x:y", depends_on=(Dependency("far"), Dependency("gateway")))
+    project = replace(projects.course(), services=(far, near, projects.course().services[-1]))
+    names = {"near": "near", "gateway": "gateway"}
+    found = {w.name: w for w in workloads(project, names, container_addresses(project, names))}
+    assert set(found) == {"near", "gateway"}
+    assert found["near"].secrets == ("MSCTL_FAR_URL",)
+    assert found["near"].variables == {"GATEWAY_URL": "http://gateway:8080"}
+
+
+def test_ports_on_one_machine_are_kept_where_they_can_be() -> None:
+    found, notices = machine_addresses(projects.course())
+    assert found["gateway"] == Address("127.0.0.1", 8080)
+    assert found["users"] == Address("127.0.0.1", 8081)
+    assert found["hello"].port != 8080
+    assert {notice.key for notice in notices} == {
+        "services.hello.port",
+        "services.producer.port",
+        "services.consumer.port",
+    }
+
+
+def test_an_ipv6_address_is_written_as_urls_want_it() -> None:
+    assert Address("::1", 80).url == "http://[::1]:80"
+
+
+@pytest.mark.parametrize(
+    ("mode", "url", "ours", "where"),
+    [
+        (BrokerMode.AUTO, "amqp://guest:guest@localhost:5672/", True, "amqp://x@rabbitmq:5672/"),
+        (BrokerMode.EXTERNAL, "amqp://localhost:5673/v", True, "amqp://x@rabbitmq:5672/v"),
+        (BrokerMode.EXTERNAL, "amqp://mq.example", False, "amqp://x@mq.example:5672/"),
+        (BrokerMode.AUTO, "amqps://u:p@mq.example/v", False, "amqps://x@mq.example:5671/v"),
+    ],
+)
+def test_this_machines_broker_stays_behind_and_anothers_is_kept(
+    mode: BrokerMode, url: str, ours: bool, where: str
+) -> None:
+    plan = broker_plan(BrokerSpec(mode, url))
+    assert (plan.is_ours, plan.url("x")) == (ours, where)
+
+
+def test_a_program_that_takes_no_requests_is_given_no_port() -> None:
+    project = replace(projects.course(), services=(ServiceSpec("worker", command=("w",)),))
+    (worker,) = workloads(project, {"worker": "worker"}, container_addresses(project, {"worker": "worker"}))
+    assert worker.serve("0.0.0.0") == ("serve", "worker")

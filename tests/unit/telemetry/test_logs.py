@@ -1,0 +1,143 @@
+"""The log hub keeps the last lines of each service apart, and followers see all that comes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import aclosing
+
+from msctl.model.snapshots import LogLine, LogQuery
+from msctl.telemetry.logs.hub import MAX_LINE, HubHandler, LogHub, current_service
+from msctl.telemetry.logs.lines import as_json
+from msctl.telemetry.trace_context import begin, current_trace
+from tests.support.clock import FakeClock
+
+
+def texts(lines: list[LogLine]) -> list[str]:
+    return [line.text for line in lines]
+
+
+def test_a_chatty_service_never_evicts_another() -> None:
+    hub = LogHub(FakeClock(), capacity=5)
+    hub.append("quiet", "the only line")
+    for number in range(100):
+        hub.append("chatty", str(number))
+    assert texts(hub.tail(["quiet"])) == ["the only line"]
+    assert texts(hub.tail(["chatty"])) == ["95", "96", "97", "98", "99"]
+
+
+def test_lines_of_several_services_come_in_the_order_they_were_written() -> None:
+    hub = LogHub(FakeClock())
+    for number in range(6):
+        hub.append("even" if number % 2 == 0 else "odd", str(number))
+    assert texts(hub.tail()) == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_each_line_of_a_text_is_a_line_of_its_own() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "Traceback:\n  file\nValueError", "error")
+    assert texts(hub.tail()) == ["Traceback:", "  file", "ValueError"]
+    assert {line.level for line in hub.tail()} == {"error"}
+
+
+def test_an_endless_line_is_cut_and_says_so() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "x" * (MAX_LINE + 7))
+    assert hub.tail()[0].text.endswith("… (7 more characters cut)")
+
+
+async def test_a_follower_gets_the_tail_and_then_what_comes() -> None:
+    hub = LogHub(FakeClock())
+    for number in range(5):
+        hub.append("users", str(number))
+    async with aclosing(hub.follow(LogQuery(("users",), tail=2, follow=True))) as lines:  # type: ignore[type-var]  # a generator behind AsyncIterator
+        assert [(await anext(lines)).text, (await anext(lines)).text] == ["3", "4"]
+        hub.append("hello", "not asked for")
+        hub.append("users", "5")
+        assert (await anext(lines)).text == "5"
+
+
+async def test_without_follow_the_lines_end_with_the_last_one() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "one")
+    assert [line.text async for line in hub.follow(LogQuery())] == ["one"]
+
+
+async def test_a_follower_that_is_too_slow_is_told_how_many_lines_it_missed() -> None:
+    hub = LogHub(FakeClock(), backlog=2)
+    lines = hub.follow(LogQuery(tail=0, follow=True))
+    hub.append("users", "before")
+    async with aclosing(lines):  # type: ignore[type-var]  # a generator behind AsyncIterator
+        waiting = hub.follow(LogQuery(tail=1, follow=True))
+        async with aclosing(waiting):  # type: ignore[type-var]  # a generator behind AsyncIterator
+            assert (await anext(waiting)).text == "before"
+            for number in range(5):
+                hub.append("users", str(number))
+            assert (await anext(waiting)).text == "(3 lines were skipped: this reader was too slow)"
+            assert (await anext(waiting)).text == "3"
+
+
+def test_a_listener_is_called_with_each_line_at_once() -> None:
+    hub = LogHub(FakeClock())
+    seen: list[str] = []
+    hub.listen(lambda line: seen.append(f"{line.service}: {line.text}"))
+    hub.append("users", "one")
+    assert seen == ["users: one"]
+
+
+def test_records_of_logging_belong_to_the_service_whose_task_wrote_them() -> None:
+    hub = LogHub(FakeClock())
+    logger = logging.Logger("some.library")
+    logger.addHandler(HubHandler(hub))
+    token = current_service.set("users")
+    logger.warning("careful with %s", "that")
+    current_service.reset(token)
+    logger.error("of the stack")
+    assert [(line.service, line.level, line.text) for line in hub.tail()] == [
+        ("users", "warning", "careful with that"),
+        ("msctl", "error", "of the stack"),
+    ]
+
+
+def test_what_a_writer_attaches_is_kept_as_fields() -> None:
+    hub = LogHub(FakeClock())
+    logger = logging.Logger("x")
+    logger.addHandler(HubHandler(hub))
+    logger.warning("paid %s", "much", extra={"order": 7, "who": "x" * 1000, "odd": object(), "ok": True})
+    (line,) = hub.tail()
+    assert line.text == "paid much"
+    assert line.fields == {"order": 7, "who": "x" * 256, "ok": True}
+
+
+def test_a_line_carries_the_trace_it_was_written_for() -> None:
+    hub = LogHub(FakeClock())
+    hub.append("users", "before")
+    context = begin([])
+    token = current_trace.set(context)
+    hub.append("users", "during\nit", instance="users-1")
+    current_trace.reset(token)
+    assert [(line.trace, line.instance) for line in hub.tail()] == [
+        (None, ""),
+        (context.trace_id, "users-1"),
+        (context.trace_id, "users-1"),
+    ]
+
+
+def test_a_line_is_one_json_document() -> None:
+    line = LogLine(1, 1_700_000_000.25, "users", "info", "hi\n", "users-1", "ab" * 16, {"n": 1})
+    assert json.loads(as_json(line)) == {
+        "time": "2023-11-14T22:13:20.250000Z",
+        "level": "info",
+        "service": "users",
+        "instance": "users-1",
+        "trace_id": "ab" * 16,
+        "message": "hi\n",
+        "fields": {"n": 1},
+    }
+    assert "\n" not in as_json(line)
+    assert list(json.loads(as_json(LogLine(1, 0.0, "users", "info", "hi")))) == [
+        "time",
+        "level",
+        "service",
+        "message",
+    ]

@@ -1,0 +1,64 @@
+"""What observes a process goes by the project that it runs, also after a reload."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from msctl.model.project import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Snapshot, State
+from msctl.telemetry.export import otlp
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.observation import Observation
+from tests.support.clock import FakeClock
+from tests.unit.telemetry.test_otlp_export import Collector, serve
+
+PROJECT = Project(
+    "shop",
+    None,
+    "msctl.toml",
+    (ServiceSpec("a", app="a:b"),),
+    GatewaySpec(access_log_sample=1.0),
+    BrokerSpec(),
+)
+
+
+async def snapshot() -> Snapshot:
+    return Snapshot("shop", None, "1", 1, 1.0, (), BrokerSnapshot(BrokerMode.EXTERNAL, State.READY, ""))
+
+
+async def test_limits_of_new_routes_begin_at_zero_and_old_ones_stay() -> None:
+    def limiting(path: str) -> Project:
+        route = RouteSpec(path, "a", rate_limit=RateLimitSpec(1))
+        return replace(PROJECT, services=(ServiceSpec("a", app="a:b", routes=(route,)),))
+
+    observation = Observation(limiting("/old"), LogHub(FakeClock()), {}, snapshot=snapshot, targets=tuple)
+    observation.requests.rate_limited("/old")
+    observation.reconfigure(limiting("/new"))
+    lines = (await observation.page(""))[0].decode().splitlines()
+    assert 'msctl_gateway_ratelimited_total{http_route="/old"} 1.0' in lines
+    assert 'msctl_gateway_ratelimited_total{http_route="/new"} 0.0' in lines
+
+
+async def test_spans_reach_the_collector_though_nobody_looks_at_them_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(otlp, "EVERY_S", 0.01)
+    collector = Collector()
+    server = await serve(collector)
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": str(server.make_url(""))}
+    observation = Observation(PROJECT, LogHub(FakeClock()), env, snapshot=snapshot, targets=tuple)
+    observation.start()
+
+    async def ask(path: str) -> None:
+        observation.requests.request_started("GET", path, ())
+        observation.requests.request_finished("a", path, "GET", 200, 0.001)
+
+    await asyncio.create_task(ask("/one"))
+    assert [span["name"] for span in await collector.spans()] == ["GET /one"]
+    await asyncio.create_task(ask("/two"))
+    await observation.stop()
+    assert [span["name"] for span in await collector.spans()] == ["GET /two"]
+    await server.close()

@@ -1,0 +1,235 @@
+"""The stack's children find where their spans go; nobody else gets any in, and bad ones are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from msctl.model.project import ServiceSpec
+from msctl.telemetry.ingest import receiver
+from msctl.telemetry.ingest.otlp import MAX_SPANS, Origin
+from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver
+from msctl.telemetry.tracing.tracer import Ended
+
+USERS = ServiceSpec("users", command=("users",))
+
+
+def body(spans: int = 1, **more: object) -> bytes:
+    written = [
+        {"traceId": "ab" * 16, "spanId": f"{number + 1:016x}", "name": "work", **more}
+        for number in range(spans)
+    ]
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": written}]}]}).encode()
+
+
+@dataclass
+class Rig:
+    """A receiver, what it has kept and sent on, and a client of it."""
+
+    receiver: Receiver
+    session: aiohttp.ClientSession
+    kept: list[Ended]
+    forwarded: list[tuple[bytes, str]]
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        return self.receiver.environment(USERS, "users-1", {})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        pairs = self.env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"].split(",")
+        return {"Content-Type": JSON, **dict(pair.split("=", 1) for pair in pairs)}
+
+    async def post(self, data: object, **headers: str) -> tuple[int, bytes]:
+        endpoint = self.env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.post(endpoint, data=data, headers={**self.headers, **given}) as response:
+            return response.status, await response.read()
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    kept: list[Ended] = []
+    forwarded: list[tuple[bytes, str]] = []
+    taker = Receiver("shop", kept.extend, lambda sent, form: forwarded.append((sent, form)))
+    async with aiohttp.ClientSession() as session:
+        made = Rig(taker, session, kept, forwarded)
+        await made.receiver.start()
+        yield made
+        await made.receiver.stop()
+
+
+async def test_a_child_is_told_where_and_with_which_token(rig: Rig) -> None:
+    assert rig.env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].startswith("http://127.0.0.1:")
+    assert rig.env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert rig.env["OTEL_SERVICE_NAME"] == "users"
+    attributes = "service.namespace=shop,service.instance.id=users-1"
+    assert rig.env["OTEL_RESOURCE_ATTRIBUTES"] == attributes
+    assert rig.env == rig.env
+    other = rig.receiver.environment(USERS, "users-2", {"OTEL_RESOURCE_ATTRIBUTES": "a=b"})
+    assert other["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] != rig.env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
+    assert "OTEL_RESOURCE_ATTRIBUTES" not in other
+
+
+async def test_only_where_a_collector_wants_all_are_all_sent(rig: Rig) -> None:
+    assert "latest" not in rig.env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
+    alone = Receiver("shop", lambda _spans: None, None)
+    await alone.start()
+    told = alone.environment(USERS, "users-1", {})["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
+    assert told.endswith(f",x-msctl-latest={receiver.LATEST}")
+    await alone.stop()
+
+
+@pytest.mark.parametrize(
+    "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER"]
+)
+async def test_a_service_that_says_itself_where_its_spans_go_is_told_nothing(rig: Rig, name: str) -> None:
+    assert rig.receiver.environment(ServiceSpec("a", command=("a",), env={name: "x"}), "a-1", {}) == {}
+
+
+async def test_what_a_service_says_of_other_things_does_not_matter(rig: Rig) -> None:
+    env = {"OTEL_LOG_LEVEL": "debug", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m"}
+    assert rig.receiver.environment(ServiceSpec("a", command=("a",), env=env), "a-1", {})
+
+
+async def test_children_go_on_by_themselves_to_a_collector_that_speaks_grpc(rig: Rig) -> None:
+    named = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    assert rig.receiver.environment(USERS, "users-1", named) == {}
+    named["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/json"
+    assert rig.receiver.environment(USERS, "users-1", named)
+
+
+async def test_before_it_listens_and_after_nobody_is_told_anything(rig: Rig) -> None:
+    await rig.receiver.start()
+    await rig.receiver.stop()
+    assert rig.env == {}
+    await rig.receiver.stop()
+    await rig.receiver.start()
+    assert (await rig.post(body()))[0] == 200
+
+
+async def test_spans_are_kept_as_their_senders_and_sent_on_as_they_came(rig: Rig) -> None:
+    sent = body(3)
+    assert await rig.post(sent) == (200, b"{}")
+    assert [(span.service, span.instance, span.title) for span in rig.kept] == [
+        ("users", "users-1", "work")
+    ] * 3
+    assert rig.forwarded == [(sent, JSON)]
+
+
+async def test_the_binary_form_is_taken_too(rig: Rig) -> None:
+    ids = b"\x0a\x10" + b"\xab" * 16 + b"\x12\x08" + b"\xcd" * 8
+    scope = b"\x12" + bytes([len(ids)]) + ids
+    resource = b"\x12" + bytes([len(scope)]) + scope
+    sent = b"\x0a" + bytes([len(resource)]) + resource
+    assert await rig.post(sent, Content_Type=PROTOBUF) == (200, b"")
+    assert [span.trace_id for span in rig.kept] == ["ab" * 16]
+    assert rig.forwarded == [(sent, PROTOBUF)]
+
+
+async def test_a_compressed_body_is_taken_and_goes_on_without_its_compression(rig: Rig) -> None:
+    assert (await rig.post(gzip.compress(body(), mtime=0), Content_Encoding="gzip"))[0] == 200
+    assert rig.forwarded == [(body(), JSON)]
+
+
+async def test_without_the_token_nobody_is_heard(rig: Rig) -> None:
+    for token in ("", "x", rig.headers[HEADER] + "x"):
+        status, answer = await rig.post(body(), **{HEADER: token})
+        assert status == 401
+        assert HEADER.encode() in answer
+    endpoint = rig.env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+    async with rig.session.post(endpoint, data=body(), headers={"Content-Type": JSON}) as response:
+        assert response.status == 401
+    async with rig.session.get(endpoint, headers=rig.headers) as response:
+        assert response.status == 405
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "headers", "status", "why"),
+    [
+        (b"{", {}, 400, "not an ExportTraceServiceRequest"),
+        (body(traceId="no"), {}, 400, "traceId"),
+        (b"\xff", {"Content_Type": PROTOBUF}, 400, "does not end"),
+        (b"not gzip", {"Content_Encoding": "gzip"}, 400, "not gzip"),
+        (gzip.compress(body(), mtime=0)[:-9], {"Content_Encoding": "gzip"}, 400, "cut off"),
+        (body(), {"Content_Encoding": "br"}, 415, "gzip"),
+        (body(), {"Content_Type": "text/plain"}, 415, "application/x-protobuf"),
+        (b" " * (MAX_BODY + 1), {}, 413, "smaller batches"),
+        (gzip.compress(b" " * (MAX_BODY + 1), mtime=0), {"Content_Encoding": "gzip"}, 413, "smaller batches"),
+        (body(MAX_SPANS + 1), {}, 400, "smaller batches"),
+    ],
+)
+async def test_what_cannot_be_taken_is_refused_whole_and_logged_once(
+    rig: Rig,
+    caplog: pytest.LogCaptureFixture,
+    sent: bytes,
+    headers: Mapping[str, str],
+    status: int,
+    why: str,
+) -> None:
+    for _ in range(2):
+        answered, text = await rig.post(BytesIO(sent), **headers)
+        assert answered == status
+        assert why in text.decode()
+    assert rig.kept == []
+    assert rig.forwarded == []
+    assert len([record for record in caplog.records if record.name == "msctl.otlp"]) <= 1
+    assert all(record.levelname == "WARNING" and "users-1" in record.message for record in caplog.records)
+
+
+async def test_so_many_at_once_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = asyncio.Semaphore(0)
+    go_on = asyncio.Event()
+    read = web.Request.read
+
+    async def slowly(request: web.Request) -> bytes:
+        arrived.release()
+        await go_on.wait()
+        return await read(request)
+
+    monkeypatch.setattr(web.Request, "read", slowly)
+    async with asyncio.TaskGroup() as group:
+        first = [group.create_task(rig.post(body())) for _ in range(receiver.MAX_AT_ONCE)]
+        for _ in first:
+            await arrived.acquire()
+        assert (await rig.post(body()))[0] == 503
+        go_on.set()
+    assert [task.result()[0] for task in first] == [200] * receiver.MAX_AT_ONCE
+    assert (await rig.post(body()))[0] == 200
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "BODY_TIMEOUT_S", 0.01)
+    done = asyncio.Event()
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await done.wait()
+
+    assert (await rig.post(never()))[0] == 408
+    done.set()
+
+
+async def test_others_get_their_turn_while_many_spans_are_taken_apart(rig: Rig) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    found = await receiver._read(body(1024), JSON, Origin("users", "users-1"))
+    counting.cancel()
+    assert len(found) == 1024
+    assert turns >= 1024 / receiver.STEP - 1

@@ -1,0 +1,335 @@
+"""Every request is measured, traced and logged once, whichever way it came; real sockets, real aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
+from msctl.model.snapshots import SpanKind, TraceQuery
+from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.metrics.exposition import render
+from msctl.telemetry.metrics.metrics import Metrics
+from msctl.telemetry.trace_context import current_trace
+from msctl.telemetry.tracing.batch import BATCH
+from msctl.telemetry.tracing.messaging import Messages
+from msctl.telemetry.tracing.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests
+from msctl.telemetry.tracing.tracer import Tracer
+from tests.support.clock import FakeClock
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+class Bench:
+    """One listener, and all that observes it."""
+
+    def __init__(self, sample: float = 0.0) -> None:
+        self.metrics = Metrics()
+        self.tracer = Tracer()
+        self.logs = LogHub(FakeClock())
+        self.requests = Requests(
+            self.metrics, self.tracer, self.logs, sample=sample, page=self.page, chance=lambda: 0.5
+        )
+        self.messages = Messages("producer", self.metrics, self.tracer)
+
+    async def page(self, service: str, accept: str) -> tuple[bytes, str]:
+        return render(self.metrics.registry, None, service=service, accept=accept)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        self.requests.settle()
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def count(self, status: int, route: str = "/users", method: str = "GET") -> float | None:
+        return self.value(
+            "http_server_request_duration_seconds_count",
+            service="users",
+            http_route=route,
+            http_request_method=method,
+            http_response_status_code=str(status),
+        )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def serve(handle: Handle) -> tuple[ClientSession, str, TestServer]:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    server = TestServer(app)
+    await server.start_server()
+    return ClientSession(), str(server.make_url("")), server
+
+
+async def users(request: web.Request) -> web.StreamResponse:
+    if request.path == "/users":
+        request[ROUTE] = "/users"
+        return web.Response(text="[]")
+    return web.Response(status=404)
+
+
+async def get(handle: Handle, path: str = "/users", **options: object) -> tuple[int, str]:
+    session, base, server = await serve(handle)
+    async with session, session.get(base.rstrip("/") + path, **options) as response:  # type: ignore[arg-type]  # of these tests
+        found = response.status, await response.text()
+    await server.close()
+    return found
+
+
+async def test_a_request_on_an_own_listener_is_measured_under_its_route(bench: Bench) -> None:
+    assert await get(bench.requests.direct("users", "users-1", users)) == (200, "[]")
+    assert bench.count(200) == 1
+    assert bench.value("http_server_active_requests", service="users") == 0
+
+
+async def test_what_no_route_takes_has_no_path_in_its_labels(bench: Bench) -> None:
+    await get(bench.requests.direct("users", "users-1", users), "/etc/passwd")
+    assert bench.count(404, route="") == 1
+
+
+async def test_an_unknown_method_is_other(bench: Bench) -> None:
+    session, base, server = await serve(bench.requests.direct("users", "users-1", users))
+    async with session, session.request("PROPFIND", base.rstrip("/") + "/users"):
+        pass
+    await server.close()
+    assert bench.count(200, method="_OTHER") == 1
+
+
+async def test_a_handler_that_raises_is_a_500(bench: Bench) -> None:
+    async def broken(_request: web.Request) -> web.StreamResponse:
+        raise ConnectionResetError("half an answer")
+
+    session, base, server = await serve(bench.requests.direct("users", "users-1", broken))
+    async with session, session.get(base) as response:
+        assert response.status == 500
+    await server.close()
+    assert bench.count(500, route="") == 1
+    assert (await bench.tracer.traces(TraceQuery(errors=True)))[0].status == 500
+
+
+async def test_a_client_that_goes_is_a_499_and_no_error(bench: Bench) -> None:
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asyncio.get_running_loop().call_soon(left.set)
+        raise AssertionError
+
+    session, base, server = await serve(bench.requests.direct("users", "users-1", slow))
+    request = asyncio.create_task(session.get(base).__aenter__())
+    async with session, asyncio.timeout(10):
+        await entered.wait()
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        await session.close()
+        await left.wait()
+    await server.close()
+    assert bench.count(499, route="") == 1
+    assert not (await bench.tracer.traces(TraceQuery()))[0].error
+
+
+async def test_a_service_without_a_metrics_page_gets_its_own_series(bench: Bench) -> None:
+    bench.metrics.request_finished("orders", "/orders", "GET", 200, 0.001)
+    handle = bench.requests.direct("users", "users-1", users)
+    await get(handle)
+    status, text = await get(handle, "/metrics")
+    assert status == 200
+    assert 'service="users"' in text
+    assert "orders" not in text
+
+
+async def test_a_services_own_metrics_page_wins(bench: Bench) -> None:
+    async def own(_request: web.Request) -> web.StreamResponse:
+        return web.Response(text="mine")
+
+    assert await get(bench.requests.direct("users", "users-1", own), "/metrics") == (200, "mine")
+
+
+async def test_the_callers_trace_goes_on(bench: Bench) -> None:
+    await get(
+        bench.requests.direct("users", "users-1", users),
+        headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
+    )
+    (span,) = (await bench.tracer.trace(TRACE)).spans
+    assert (span.parent_id, span.service, span.name, span.kind) == (
+        PARENT,
+        "users",
+        "GET /users",
+        SpanKind.SERVER,
+    )
+    assert span.attributes == {"http.response.status_code": 200, "service.instance.id": "users-1"}
+
+
+async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consumer(bench: Bench) -> None:
+    headers: dict[str, str] = {}
+
+    async def producer(_request: web.Request) -> web.StreamResponse:
+        bench.logs.append("producer", "publishing")
+        with bench.messages.publishing("hello") as added:
+            headers.update(added)
+        return web.Response(status=202)
+
+    async def gateway(request: web.Request) -> web.StreamResponse:
+        # What the gateway tells around a request, and around the attempt in this process.
+        bench.requests.request_started("GET", request.raw_path, ())
+        bench.requests.attempt_started("GET", "/inner")
+        response = await producer(request)
+        bench.requests.attempt_finished("producer", "producer-1", response.status, 0.001)
+        bench.logs.append("gateway", "done")
+        bench.requests.request_finished("producer", "/messages", "GET", response.status, 0.002)
+        return response
+
+    await get(gateway, "/messages")
+    with Messages("consumer", bench.metrics, bench.tracer).processing("hello", headers):
+        bench.logs.append("consumer", "received")
+
+    (summary,) = await bench.tracer.traces(TraceQuery())
+    spans = (await bench.tracer.trace(summary.trace_id)).spans
+    root = next(s for s in spans if s.parent_id is None)
+    assert (root.service, root.name) == ("gateway", "GET /messages")
+    chain = [root]
+    while below := [s for s in spans if s.parent_id == chain[-1].span_id]:
+        assert len(below) == 1
+        chain.append(below[0])
+    assert chain[1].name == "GET /inner"
+    assert [(s.service, s.kind.value) for s in chain[1:]] == [
+        ("producer", "server"),
+        ("producer", "producer"),
+        ("consumer", "consumer"),
+    ]
+    assert {line.trace for line in bench.logs.tail()} == {summary.trace_id}
+    assert bench.value(
+        "messaging_client_consumed_messages_total", service="consumer", messaging_destination_name="hello"
+    )
+
+
+async def test_attempts_have_spans_below_that_of_the_request_and_go_on_with_them(bench: Bench) -> None:
+    assert bench.requests.attempt_leaves() == ""
+    sent: list[str] = []
+
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started("GET", "/users?q=1", [f"00-{TRACE}-{PARENT}-01"])
+        for instance, status in (("users-1", None), ("users-2", 200)):
+            sent.append(bench.requests.attempt_leaves())
+            bench.requests.attempt_finished("users", instance, status, 0.001)
+        bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+        return web.Response()
+
+    await get(gateway)
+    spans = (await bench.tracer.trace(TRACE)).spans
+    (request,) = [s for s in spans if s.kind is SpanKind.SERVER]
+    assert (request.name, request.service, request.parent_id) == ("GET /users", "gateway", PARENT)
+    attempts = [s for s in spans if s.kind is SpanKind.CLIENT]
+    assert {(s.name, s.error) for s in attempts} == {("to users-1", True), ("to users-2", False)}
+    assert {s.parent_id for s in attempts} == {request.span_id}
+    assert sent == [f"00-{TRACE}-{s.span_id}-01" for s in sorted(attempts, key=lambda s: s.name)]
+    assert len({s.span_id for s in spans}) == 3
+    assert bench.count(200) == 1
+    assert bench.value("http_server_active_requests", service="gateway") == 0
+    assert bench.value(
+        "http_client_request_duration_seconds_count",
+        server_address="users",
+        http_response_status_code="",
+        error_type="no_response",
+    )
+
+
+async def test_spans_begin_when_they_began_though_the_machine_has_slept_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started("GET", "/users", [f"00-{TRACE}-{PARENT}-01"])
+        bench.requests.attempt_finished("users", "users-1", 200, 0.001)
+        bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+        return await bench.requests.direct("users", "users-1", users)(_request)
+
+    await get(gateway, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    before = [span.start for span in (await bench.tracer.trace(TRACE)).spans]
+    # The monotonic clock stands still meanwhile, and the other one does not.
+    monkeypatch.setattr("msctl.telemetry.tracing.requests.monotonic", lambda: 0.0)
+    assert len(before) == 3
+    assert [span.start for span in (await bench.tracer.trace(TRACE)).spans] == before
+
+
+async def test_an_attempt_of_nobodys_request_is_measured_all_the_same(bench: Bench) -> None:
+    bench.requests.attempt_started("GET", "/users")
+    bench.requests.attempt_finished("users", "users-1", 200, 0.001)
+    bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+    assert bench.count(200) == 1
+    assert not await bench.tracer.traces(TraceQuery())
+
+
+async def test_what_has_ended_is_accounted_for_before_much_of_it_waits(bench: Bench) -> None:
+    async def gateway(_request: web.Request) -> web.StreamResponse:
+        bench.requests.request_started("GET", "/users", ())
+        bench.requests.request_finished("users", "/users", "GET", 200, 0.001)
+        return web.Response()
+
+    session, base, server = await serve(gateway)
+    async with session:
+        for _ in range(BATCH + 1):
+            async with session.get(base):
+                pass
+    await server.close()
+    registry = bench.metrics.registry
+    assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 1
+    bench.requests.settle()
+    assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 0
+
+
+async def test_a_publish_that_fails_is_counted_as_such(bench: Bench) -> None:
+    with pytest.raises(ZeroDivisionError), bench.messages.publishing("hello"):
+        raise ZeroDivisionError
+    name = "messaging_client_sent_messages_total"
+    labels = {"service": "producer", "messaging_destination_name": "hello"}
+    assert bench.value(name, **labels, error_type="ZeroDivisionError") == 1
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"traceparent": 7}, {"traceparent": "nonsense"}])
+def test_a_message_without_a_trace_begins_one(bench: Bench, headers: dict[str, object] | None) -> None:
+    with bench.messages.processing("hello", headers):
+        context = current_trace.get()
+        assert context is not None
+        assert context.parent_id is None
+    assert current_trace.get() is None
+
+
+def test_a_trace_id_may_come_as_bytes(bench: Bench) -> None:
+    with bench.messages.processing("hello", {"traceparent": f"00-{TRACE}-{PARENT}-01".encode()}):
+        context = current_trace.get()
+        assert context is not None
+        assert context.trace_id == TRACE
+
+
+async def test_the_access_log_samples_what_succeeded() -> None:
+    for sample, lines in ((0.0, []), (0.4, []), (0.6, ["GET /users 200"]), (1.0, ["GET /users 200"])):
+        bench = Bench(sample)
+        await get(bench.requests.direct("users", "users-1", users), "/users?token=secret")
+        assert [line.text.partition(" in ")[0] for line in bench.logs.tail()] == lines
+
+
+async def test_failures_are_logged_with_their_trace_but_do_not_drown_the_rest() -> None:
+    bench = Bench()
+
+    async def failing(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    session, base, server = await serve(bench.requests.direct("users", "users-1", failing))
+    async with session:
+        for _ in range(300):
+            async with session.get(base):
+                pass
+    await server.close()
+    lines = bench.logs.tail()
+    assert 0 < len(lines) < 300
+    assert lines[0].fields["status"] == 503
+    assert lines[0].trace
+    assert lines[0].level == "error"
+    assert len(lines) >= MAX_ERROR_LINES
