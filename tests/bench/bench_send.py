@@ -51,7 +51,7 @@ def send_lines(url: str, path: Path) -> None:
         confirm=True,
         timeout=30.0,
     )
-    if run(send_messages(request)).account.confirmed != LINES:
+    if run(send_messages(request)).stats.confirmed != LINES:
         raise RuntimeError("not every line was confirmed")
 
 

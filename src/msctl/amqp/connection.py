@@ -1,6 +1,6 @@
 """One open connection to a broker, and the one place where the library's failures are translated.
 
-A link never reconnects: it is open, then it ends, and `lost` says why. What aiormq gets wrong at the
+A connection never reconnects: it is open, then it ends, and `lost` says why. What aiormq gets wrong at the
 edges (an rpc that ends in a cancellation nobody asked for, a close that waits for ever, records with
 tracebacks for ends that we report ourselves) is put right here.
 """
@@ -39,19 +39,19 @@ _REASON_TIMEOUT = 1.0
 T = TypeVar("T")
 
 
-class Link:
+class Connection:
     """An open connection; `open` makes one, `close` ends it, `lost` waits for its end."""
 
-    def __init__(self, url: BrokerUrl, connection: aio_pika.Connection, sockets: _Sockets) -> None:
-        """For a `connection` that is open; `sockets` made its socket."""
+    def __init__(self, url: BrokerUrl, client: aio_pika.Connection, sockets: _Sockets) -> None:
+        """For a `client` that is open; `sockets` made its socket."""
         self.url = url
-        self._connection = connection
+        self._client = client
         self._sockets = sockets
-        assert connection.transport is not None  # noqa: S101 - for the type checker: it is open
-        self._transport = cast(Transport, connection.transport.connection)
+        assert client.transport is not None  # noqa: S101 - for the type checker: it is open
+        self._transport = cast(Transport, client.transport.connection)
 
     @classmethod
-    async def open(cls, url: BrokerUrl, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Link:
+    async def open(cls, url: BrokerUrl, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
         """Connect once, within `timeout` seconds; `name` is what the broker's tools show.
 
         Raises BrokerAwayError where another attempt may help, else BrokerError.
@@ -60,15 +60,15 @@ class Link:
         before = cancellations()
         sockets = _Sockets(tls=url.tls)
         try:
-            connection = aio_pika.Connection(
+            client = aio_pika.Connection(
                 URL(url.text), client_properties={"connection_name": name, "product": "msctl"}
             )
-            connection.kwargs["transport_factory"] = sockets
+            client.kwargs["transport_factory"] = sockets
             # Not aio-pika's own timeout: on Python 3.11 it can swallow a cancellation.
             async with asyncio.timeout(timeout):
-                await connection.connect()
+                await client.connect()
             raise_if_cancelled(before)
-            return cls(url, connection, sockets)
+            return cls(url, client, sockets)
         except (TimeoutError, ValueError, *LIBRARY_ERRORS) as exc:
             sockets.abort()
             raise_if_cancelled(before)
@@ -109,7 +109,7 @@ class Link:
         return result
 
     async def reason(self, exc: BaseException | None) -> BrokerError:
-        """Why something on this link failed with `exc`: the connection's own end says most."""
+        """Why something on this connection failed with `exc`: the connection's own end says most."""
         error = closed_error(exc, self.url)
         if not isinstance(error, BrokerAwayError) or (exc is not None and is_connection_level(exc)):
             return error
@@ -145,7 +145,7 @@ class Link:
         """End the connection; promptly, even where the broker no longer answers."""
         with contextlib.suppress(TimeoutError, *LIBRARY_ERRORS):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._connection.close()
+                await self._client.close()
         self._sockets.abort()
 
 
@@ -178,12 +178,12 @@ async def end_of(part: Base) -> BaseException | None:
 
 
 @contextlib.asynccontextmanager
-async def closing(link: Link) -> AsyncIterator[Link]:
-    """`link`, closed at the end also when the body is cancelled."""
+async def closing(connection: Connection) -> AsyncIterator[Connection]:
+    """`connection`, closed at the end also when the body is cancelled."""
     try:
-        yield link
+        yield connection
     finally:
-        await link.close()
+        await connection.close()
 
 
 def cancellations() -> int:

@@ -17,7 +17,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from msctl.amqp.connection import Link, end_of
+from msctl.amqp.connection import Connection, end_of
 from msctl.amqp.errors import BrokerRefusedError
 from msctl.errors import BrokerError, MsctlError
 
@@ -30,7 +30,7 @@ _PART = 4
 """A batch is at most this part of what may be on its way, so that the broker never has to pause."""
 
 
-class Settlement(StrEnum):
+class AckMode(StrEnum):
     """What happens to a message once it was dealt with."""
 
     ACK = "ack"
@@ -40,7 +40,7 @@ class Settlement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message, and how it came."""
+    """One message, and mode it came."""
 
     body: bytes
     properties: Basic.Properties
@@ -53,40 +53,47 @@ class Consumer:
     """Takes up to `limit` messages (None: all that come) from one queue over a channel of its own."""
 
     def __init__(
-        self, link: Link, channel: Channel, queue: str, *, prefetch: int, limit: int | None, how: Settlement
+        self,
+        connection: Connection,
+        channel: Channel,
+        queue: str,
+        *,
+        prefetch: int,
+        limit: int | None,
+        mode: AckMode,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._channel = channel
         self._queue = queue
         self._limit = limit
         self._prefetch = prefetch
-        self._how = how
+        self._mode = mode
         self._tag: str | None = None
         self._arrived: deque[DeliveredMessage] = deque()
         self._wake = asyncio.Event()
         self._ended: MsctlError | None = None
         self._done = 0
-        self._settled = 0
+        self._acked = 0
         self._watch = asyncio.create_task(self._watch_channel())
 
     @classmethod
     async def open(
         cls,
-        link: Link,
+        connection: Connection,
         queue: str,
         *,
         prefetch: int = PREFETCH,
         limit: int | None = None,
-        how: Settlement = Settlement.ACK,
+        mode: AckMode = AckMode.ACK,
     ) -> Consumer:
         """Start consuming. Raises BrokerRefusedError (404: no such queue), BrokerAwayError."""
         prefetch = min(prefetch, MAX_PREFETCH if limit is None else limit)
-        channel = await link.channel()
-        consumer = cls(link, channel, queue, prefetch=prefetch, limit=limit, how=how)
+        channel = await connection.channel()
+        consumer = cls(connection, channel, queue, prefetch=prefetch, limit=limit, mode=mode)
         try:
             channel.on_consumer_cancel_callbacks.add(consumer._on_cancel)
-            await link.ask(channel.basic_qos(prefetch_count=prefetch))
-            started = await link.ask(channel.basic_consume(queue, consumer._on_message))
+            await connection.ask(channel.basic_qos(prefetch_count=prefetch))
+            started = await connection.ask(channel.basic_consume(queue, consumer._on_message))
         except BaseException:
             consumer._watch.cancel()
             raise
@@ -94,9 +101,9 @@ class Consumer:
         return consumer
 
     @property
-    def unsettled(self) -> int:
+    def unacked(self) -> int:
         """Messages that were dealt with and are not settled yet."""
-        return self._done - self._settled
+        return self._done - self._acked
 
     @property
     def at_hand(self) -> int:
@@ -106,7 +113,7 @@ class Consumer:
     @property
     def is_full(self) -> bool:
         """Whether the broker sends nothing more before something is settled."""
-        return self.unsettled >= self._prefetch
+        return self.unacked >= self._prefetch
 
     async def take(self) -> list[Delivery]:
         """Wait until there is a message; return all that are at hand. Raises what ended the consumer."""
@@ -125,51 +132,51 @@ class Consumer:
         self._arrived.clear()
         return taken
 
-    async def settle(self, count: int) -> None:
+    async def mark_done(self, count: int) -> None:
         """The next `count` messages that were taken are dealt with: tell the broker, where the limit
         lets us. Raises what ended the consumer."""
         self._done += count
-        if self._how is Settlement.REQUEUE:
+        if self._mode is AckMode.REQUEUE:
             return
         ceiling = self._done if self._limit is None else min(self._done, self._limit - self._prefetch)
-        await self._settle_up_to(ceiling)
+        await self._ack_up_to(ceiling)
 
     async def is_empty(self) -> bool:
         """Whether the queue has nothing for us: no message ready, none on its way, none at hand."""
         for _ in range(2):
             # Twice, as what was on its way when the broker counted can come after its answer.
-            answer = await self._link.ask(self._channel.queue_declare(self._queue, passive=True))
+            answer = await self._connection.ask(self._channel.queue_declare(self._queue, passive=True))
             await asyncio.sleep(0)
             if self._arrived or answer.message_count:
                 return False
         return True
 
     async def finish(self) -> None:
-        """End: settle what was dealt with, give back the rest. Quiet where the link is lost already."""
+        """End: settle what was dealt with, give back the rest. Quiet where the connection is lost already."""
         try:
             with contextlib.suppress(MsctlError):
                 if self._ended is None and self._tag is not None:
-                    await self._link.ask(self._channel.basic_cancel(self._tag), _END_TIMEOUT)
-                await self._settle_up_to(self._done)
+                    await self._connection.ask(self._channel.basic_cancel(self._tag), _END_TIMEOUT)
+                await self._ack_up_to(self._done)
         finally:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        if self._link.is_open and not self._channel.is_closed:
+        if self._connection.is_open and not self._channel.is_closed:
             with contextlib.suppress(MsctlError):
-                await self._link.ask(self._channel.close(), _END_TIMEOUT)
+                await self._connection.ask(self._channel.close(), _END_TIMEOUT)
 
-    async def _settle_up_to(self, tag: int) -> None:
+    async def _ack_up_to(self, tag: int) -> None:
         """Delivery tags count from 1 on each channel, and this one has no other consumer."""
-        if tag <= self._settled:
+        if tag <= self._acked:
             return
-        match self._how:
-            case Settlement.ACK:
-                await self._link.ask(self._channel.basic_ack(tag, multiple=True))
-            case Settlement.REJECT:
-                await self._link.ask(self._channel.basic_nack(tag, multiple=True, requeue=False))
-            case Settlement.REQUEUE:
-                await self._link.ask(self._channel.basic_nack(tag, multiple=True, requeue=True))
-        self._settled = tag
+        match self._mode:
+            case AckMode.ACK:
+                await self._connection.ask(self._channel.basic_ack(tag, multiple=True))
+            case AckMode.REJECT:
+                await self._connection.ask(self._channel.basic_nack(tag, multiple=True, requeue=False))
+            case AckMode.REQUEUE:
+                await self._connection.ask(self._channel.basic_nack(tag, multiple=True, requeue=True))
+        self._acked = tag
 
     async def _on_message(self, message: DeliveredMessage) -> None:
         # aiormq runs one task per delivery, started in the order of arrival: nothing may be awaited
@@ -187,7 +194,7 @@ class Consumer:
         )
 
     async def _watch_channel(self) -> None:
-        self._end(await self._link.reason(await end_of(self._channel)))
+        self._end(await self._connection.reason(await end_of(self._channel)))
 
     def _end(self, error: BrokerError) -> None:
         # What came and was not taken will be delivered again: the channel that could settle it is gone.

@@ -1,4 +1,4 @@
-"""Publishing with confirms, many at a time, in order, and with an exact account of each.
+"""Publishing with confirms, many at a time, in order, and with an exact stats of each.
 
 Waiting for each confirm in turn costs a round trip per message; here up to a window of messages is
 under way. A message that the broker returns (nobody takes it), refuses or never confirms is named
@@ -20,7 +20,7 @@ from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from msctl.amqp.connection import Link, end_of
+from msctl.amqp.connection import Connection, end_of
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.frames import PublishTemplate
 from msctl.errors import MsctlError, TimedOutError, UsageError
@@ -37,7 +37,7 @@ _REASONS_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedMessage:
     """A message that is not in any queue, and why; `number` counts publishes from 1."""
 
     number: int
@@ -45,7 +45,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PublishStats:
     """What became of everything that was published.
 
     sent = confirmed + refused + unconfirmed, but without confirms nothing is ever confirmed.
@@ -56,7 +56,7 @@ class Account:
     sent: int = 0
     confirmed: int = 0
     refused: int = 0
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[RefusedMessage, ...] = ()
     unconfirmed: tuple[int, ...] = ()
 
 
@@ -73,7 +73,7 @@ class _Tally:
     sent: int = 0
     confirmed: int = 0
     refused: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedMessage] = field(default_factory=list)
 
 
 class Publisher:
@@ -85,7 +85,7 @@ class Publisher:
 
     def __init__(
         self,
-        link: Link,
+        connection: Connection,
         channel: Channel,
         *,
         confirms: bool,
@@ -93,7 +93,7 @@ class Publisher:
         window_bytes: int = WINDOW_BYTES,
         timeout: float = CONFIRM_TIMEOUT,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._channel = channel
         self._confirms = confirms
         self._window = window
@@ -117,7 +117,7 @@ class Publisher:
     @classmethod
     async def open(
         cls,
-        link: Link,
+        connection: Connection,
         *,
         confirms: bool = True,
         window: int = WINDOW,
@@ -125,9 +125,9 @@ class Publisher:
         timeout: float = CONFIRM_TIMEOUT,
     ) -> Publisher:
         """Raises BrokerError and its kinds. `timeout`: seconds without any answer that are too long."""
-        channel = await link.channel(confirms=confirms)
+        channel = await connection.channel(confirms=confirms)
         return cls(
-            link, channel, confirms=confirms, window=window, window_bytes=window_bytes, timeout=timeout
+            connection, channel, confirms=confirms, window=window, window_bytes=window_bytes, timeout=timeout
         )
 
     def template(self, properties: Basic.Properties, *, exchange: str, routing_key: str) -> PublishTemplate:
@@ -139,15 +139,15 @@ class Publisher:
                 routing_key=routing_key,
                 mandatory=self._confirms,
                 channel=self._channel.number,
-                frame_max=self._link.frame_max,
+                frame_max=self._connection.frame_max,
             )
         except ValueError as exc:
             raise UsageError(f"the message cannot be sent: {exc}") from exc
 
-    async def put(self, template: PublishTemplate, body: bytes) -> asyncio.Future[object]:
+    async def publish_nowait(self, template: PublishTemplate, body: bytes) -> asyncio.Future[object]:
         """Send one message as soon as the window allows; the future holds the broker's answer.
 
-        The future need not be awaited: `account` tells the same. Raises, without sending anything,
+        The future need not be awaited: `stats` tells the same. Raises, without sending anything,
         UsageError for a body that no broker takes, TimedOutError where the window does not move, and
         what ended the channel.
         """
@@ -162,7 +162,7 @@ class Publisher:
 
     async def publish(self, template: PublishTemplate, body: bytes) -> None:
         """Send one message and return when the broker has confirmed it. Raises BrokerError and its kinds."""
-        answer = await self.put(template, body)
+        answer = await self.publish_nowait(template, body)
         try:
             async with asyncio.timeout(self._timeout):
                 await asyncio.shield(answer)
@@ -178,7 +178,7 @@ class Publisher:
         if self._failure is None and not self._confirms:
             # Without confirms a refusal is heard only as the channel's end: one round trip behind
             # everything that was sent is enough to hear it.
-            await self._link.ask(self._channel.basic_qos(prefetch_count=0), self._timeout)
+            await self._connection.ask(self._channel.basic_qos(prefetch_count=0), self._timeout)
         if self._failure is not None:
             raise self._failure
 
@@ -193,9 +193,9 @@ class Publisher:
         """How many messages the broker has refused so far."""
         return self._tally.refused
 
-    def account(self) -> Account:
+    def stats(self) -> PublishStats:
         tally = self._tally
-        return Account(
+        return PublishStats(
             sent=tally.sent,
             confirmed=tally.confirmed,
             refused=tally.refused,
@@ -204,13 +204,13 @@ class Publisher:
         )
 
     async def close(self) -> None:
-        """Stop; what is under way stays in the account as unconfirmed."""
+        """Stop; what is under way stays in the stats as unconfirmed."""
         self._writer.cancel()
         self._watch.cancel()
         await asyncio.wait([self._writer, self._watch])
-        if self._link.is_open and not self._channel.is_closed:
+        if self._connection.is_open and not self._channel.is_closed:
             with contextlib.suppress(MsctlError):
-                await self._link.ask(self._channel.close(), 2.0)
+                await self._connection.ask(self._channel.close(), 2.0)
 
     def _has_room(self, template: PublishTemplate, size: int) -> bool:
         if template.own_id is not None and template.own_id in self._pending_ids:
@@ -252,7 +252,7 @@ class Publisher:
         else:
             tally.refused += 1
             if len(tally.refusals) < _REASONS_KEPT:
-                tally.refusals.append(Refusal(pending.number, _why(error)))
+                tally.refusals.append(RefusedMessage(pending.number, _why(error)))
         self._progress.set()
 
     async def _wait_for_progress(self) -> None:
@@ -264,8 +264,8 @@ class Publisher:
             raise await self._no_answer() from None
 
     async def _no_answer(self) -> TimedOutError:
-        at = self._link.url.address
-        if await self._link.is_blocked():
+        at = self._connection.url.address
+        if await self._connection.is_blocked():
             return TimedOutError(
                 f"the broker at {at} takes no messages now: it is low on memory or disk space",
                 hint="see its log and `rabbitmq-diagnostics alarms`",
@@ -297,7 +297,7 @@ class Publisher:
 
     async def _watch_channel(self) -> None:
         """Settle everything that is under way when the channel or the connection ends."""
-        error = await self._link.reason(await end_of(self._channel))
+        error = await self._connection.reason(await end_of(self._channel))
         self._fail(error)
 
     def _fail(self, error: MsctlError) -> None:

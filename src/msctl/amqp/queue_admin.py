@@ -1,4 +1,4 @@
-"""A broker's queues at the hands of a person: publish one message, look at what waits.
+"""A broker's queues at the hands of a person: publish one message, browse at what waits.
 
 A broker in this process is looked at directly, which changes nothing. From any other each message is
 got, and given back to its place at once (as RabbitMQ's own management page does it): it is away for
@@ -18,7 +18,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from msctl.amqp.connection import Link, closing
+from msctl.amqp.connection import Connection, closing
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count
 from msctl.amqp.url import parse_url
@@ -34,24 +34,24 @@ from msctl.model.snapshots import (
 CONNECT_TIMEOUT = 5.0
 LOOK_EVERY = 0.5
 MOST_TAKEN = 32 * 1024 * 1024
-"""Bytes of messages above which no further one is taken to look at it."""
+"""Bytes of messages above which no further one is taken to browse at it."""
 
 
-class Desk:
+class QueueAdmin:
     """Implements model.QueueView over AMQP. `url` is asked for each time: the broker may move."""
 
     def __init__(
-        self, url: Callable[[], str], look: Callable[[str], QueueLook | None] = lambda _queue: None
+        self, url: Callable[[], str], browse: Callable[[str], QueueLook | None] = lambda _queue: None
     ) -> None:
-        """`look` shows what waits in a queue of this process; None for queues that are elsewhere."""
+        """`browse` shows what waits in a queue of this process; None for queues that are elsewhere."""
         self._url = url
-        self._look = look
+        self._browse = browse
 
     async def publish(self, queue: str, body: bytes, content_type: str) -> None:
         """Return when the broker has confirmed it; raises BrokerError, also where no queue takes it."""
-        async with closing(await self._open()) as link:
-            await count(link, queue)
-            publisher = await Publisher.open(link)
+        async with closing(await self._open()) as connection:
+            await count(connection, queue)
+            publisher = await Publisher.open(connection)
             try:
                 properties = Basic.Properties(content_type=content_type)
                 template = publisher.template(properties, exchange="", routing_key=queue)
@@ -62,10 +62,10 @@ class Desk:
     async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
         """What waits in the queue and what stays in it long enough to be seen, each once."""
         seen: Counter[bytes] = Counter()
-        async with self._looking_at(queue) as look:
+        async with self._browsing(queue) as browse:
             while True:
                 now: Counter[bytes] = Counter()
-                for mark, message in await look():
+                for mark, message in await browse():
                     now[mark] += 1
                     if now[mark] > seen[mark]:
                         yield message
@@ -73,59 +73,59 @@ class Desk:
                 await asyncio.sleep(LOOK_EVERY)
 
     @asynccontextmanager
-    async def _looking_at(self, queue: str) -> AsyncIterator[Callable[[], Awaitable[QueueLook]]]:
-        if self._look(queue) is None:
-            async with closing(await self._open()) as link:
-                yield _Elsewhere(link, queue).look
+    async def _browsing(self, queue: str) -> AsyncIterator[Callable[[], Awaitable[QueueLook]]]:
+        if self._browse(queue) is None:
+            async with closing(await self._open()) as connection:
+                yield _RemoteQueue(connection, queue).browse
             return
 
-        async def look() -> QueueLook:
-            return self._look(queue) or ()
+        async def browse() -> QueueLook:
+            return self._browse(queue) or ()
 
-        yield look
+        yield browse
 
-    async def _open(self) -> Link:
-        return await Link.open(parse_url(self._url()), name="msctl desk", timeout=CONNECT_TIMEOUT)
+    async def _open(self) -> Connection:
+        return await Connection.open(parse_url(self._url()), name="msctl desk", timeout=CONNECT_TIMEOUT)
 
 
-class _Elsewhere:
+class _RemoteQueue:
     """A queue that is looked at over a connection."""
 
-    def __init__(self, link: Link, queue: str) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, queue: str) -> None:
+        self._connection = connection
         self._queue = queue
         self._count = 0
         self._found: QueueLook = ()
 
-    async def look(self) -> QueueLook:
+    async def browse(self) -> QueueLook:
         """What waits; what was found the last time, as long as there is as much of it."""
-        before, self._count = self._count, (await count(self._link, self._queue)).ready
+        before, self._count = self._count, (await count(self._connection, self._queue)).ready
         if self._count != before:
             # Else most likely nothing has changed, and what is not touched stays as it is.
-            messages = await _take_and_put_back(self._link, self._queue) if self._count else []
+            messages = await _take_and_put_back(self._connection, self._queue) if self._count else []
             self._found = [(_mark(message), _shown(message)) for message in messages]
         return self._found
 
 
-async def _take_and_put_back(link: Link, queue: str) -> list[DeliveredMessage]:
+async def _take_and_put_back(connection: Connection, queue: str) -> list[DeliveredMessage]:
     """The messages at the head of the queue, which has them all again when this returns."""
-    channel = await link.channel()
+    channel = await connection.channel()
     found: list[DeliveredMessage] = []
     room = MOST_TAKEN
     try:
-        while len(found) < PEEK_MESSAGES and room > 0 and (message := await _get(link, channel, queue)):
+        while len(found) < PEEK_MESSAGES and room > 0 and (message := await _get(connection, channel, queue)):
             found.append(message)
             room -= len(message.body)
         if found:
-            await link.ask(channel.basic_nack(len(found), multiple=True, requeue=True))
+            await connection.ask(channel.basic_nack(len(found), multiple=True, requeue=True))
     finally:
         # Closing gives back what is left, whatever went wrong.
-        await link.ask(channel.close())
+        await connection.ask(channel.close())
     return found
 
 
-async def _get(link: Link, channel: Channel, queue: str) -> DeliveredMessage | None:
-    answer = await link.ask(channel.basic_get(queue))
+async def _get(connection: Connection, channel: Channel, queue: str) -> DeliveredMessage | None:
+    answer = await connection.ask(channel.basic_get(queue))
     return None if isinstance(answer.delivery, Basic.GetEmpty) else answer
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pamqp.commands import Basic
 
 from msctl.amqp.backoff import Backoff
-from msctl.amqp.connection import Link, cancellations, closing, raise_if_cancelled
+from msctl.amqp.connection import Connection, cancellations, closing, raise_if_cancelled
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.publisher import Publisher
-from msctl.amqp.queues import Once, Say, declare, open_with_queue
+from msctl.amqp.queues import Notify, NotifyOnce, declare, open_with_queue
 from msctl.amqp.url import BrokerUrl
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
@@ -29,14 +29,14 @@ STEADY = 10.0
 PUBLISH_TIMEOUT = 10.0
 PREFETCH = 100
 
-Session = Callable[[Link], Awaitable[None]]
+Session = Callable[[Connection], Awaitable[None]]
 
 
-async def stay_connected(
-    open_link: Callable[[], Awaitable[Link]],
+async def keep_connected(
+    open_connection: Callable[[], Awaitable[Connection]],
     session: Session,
     *,
-    say: Say,
+    notify: Notify,
     clock: AsyncClock,
     backoff: Backoff | None = None,
     give_up_after: float | None = None,
@@ -44,7 +44,7 @@ async def stay_connected(
     """Run `session` on a connection, and again on a new one each time the broker goes away.
 
     Returns when a session returns. `give_up_after` seconds without a connection end it with the last
-    BrokerError; None goes on for ever, and then even a refusal (a wrong password, say) is waited out,
+    BrokerError; None goes on for ever, and then even a refusal (a wrong password, notify) is waited out,
     since whoever runs the broker can mend it.
     """
     backoff = backoff or Backoff()
@@ -52,10 +52,10 @@ async def stay_connected(
     away_since = clock.monotonic()
     while True:
         try:
-            async with closing(await open_link()) as link:
+            async with closing(await open_connection()) as connection:
                 since = clock.monotonic()
                 try:
-                    await session(link)
+                    await session(connection)
                     return
                 finally:
                     away_since = clock.monotonic()
@@ -68,38 +68,38 @@ async def stay_connected(
                 if gone >= give_up_after or not isinstance(error, BrokerAwayError):
                     raise
             wait = backoff.next()
-            say(f"{error.message}; trying again in {wait:.1f} s")
+            notify(f"{error.message}; trying again in {wait:.1f} s")
             await clock.sleep(wait)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A queue of a broker, and its user there: `name` is what the broker shows of the connection, `say`
+class QueueEndpoint:
+    """A queue of a broker, and its user there: `name` is what the broker shows of the connection, `notify`
     is told what happens, `observer` is around each message."""
 
     url: BrokerUrl
     queue: str
     name: str
-    say: Say
+    notify: Notify
     observer: MessagingObserver | None = None
 
-    async def stay(self, session: Session, report: Say) -> None:
+    async def stay(self, session: Session, report: Notify) -> None:
         """Keep connected, the queue declared, until cancelled; `report` is told of attempts and losses."""
-        once = Once(self.say)
-        await stay_connected(
-            lambda: open_with_queue(self.url, self.queue, name=self.name, say=once),
+        once = NotifyOnce(self.notify)
+        await keep_connected(
+            lambda: open_with_queue(self.url, self.queue, name=self.name, notify=once),
             session,
-            say=report,
+            notify=report,
             clock=SystemClock(asyncio.sleep),
         )
 
 
-class StandingPublisher:
+class ReconnectingPublisher:
     """Publishes to one queue whenever the broker is there, and says why it cannot when it is not."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: QueueEndpoint) -> None:
         self._place = place
-        self._session_now: tuple[Link, Publisher] | None = None
+        self._session_now: tuple[Connection, Publisher] | None = None
         self._why = f"still connecting to the broker at {place.url.address}"
 
     async def run(self) -> None:
@@ -122,22 +122,22 @@ class StandingPublisher:
     async def _publish(self, body: bytes, properties: Basic.Properties) -> None:
         if self._session_now is None:
             raise BrokerAwayError(self._why)
-        link, publisher = self._session_now
+        connection, publisher = self._session_now
         template = publisher.template(properties, exchange="", routing_key=self._place.queue)
         try:
             await publisher.publish(template, body)
         except BrokerRefusedError as refusal:
             if refusal.code != NO_ROUTE:
                 raise
-            self._place.say(f"queue '{self._place.queue}' was deleted: declaring it again")
-            await declare(link, self._place.queue, say=self._place.say)
+            self._place.notify(f"queue '{self._place.queue}' was deleted: declaring it again")
+            await declare(connection, self._place.queue, notify=self._place.notify)
             await publisher.publish(template, body)
 
-    async def _session(self, link: Link) -> None:
-        publisher = await Publisher.open(link, timeout=PUBLISH_TIMEOUT)
+    async def _session(self, connection: Connection) -> None:
+        publisher = await Publisher.open(connection, timeout=PUBLISH_TIMEOUT)
         try:
-            self._session_now = (link, publisher)
-            self._place.say(f"connected to the broker at {link.url.address}")
+            self._session_now = (connection, publisher)
+            self._place.notify(f"connected to the broker at {connection.url.address}")
             raise await publisher.failed()
         finally:
             self._session_now = None
@@ -145,32 +145,32 @@ class StandingPublisher:
 
     def _report(self, text: str) -> None:
         self._why = text
-        self._place.say(text)
+        self._place.notify(text)
 
 
-class StandingConsumer:
+class ReconnectingConsumer:
     """Hands each message of one queue to `handle`, in order, and acknowledges it after that.
 
     Where `handle` raises, the message and those behind it go back to the queue, the error is told
-    to `say`, and they come again after a pause.
+    to `notify`, and they come again after a pause.
     """
 
-    def __init__(self, place: Place, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+    def __init__(self, place: QueueEndpoint, handle: Callable[[Delivery], Awaitable[None]]) -> None:
         self._place = place
         self._handle = handle
 
     async def run(self) -> None:
         """Consume until cancelled."""
-        await self._place.stay(self._session, self._place.say)
+        await self._place.stay(self._session, self._place.notify)
 
-    async def _session(self, link: Link) -> None:
-        consumer = await Consumer.open(link, self._place.queue, prefetch=PREFETCH)
-        self._place.say(f"consuming queue '{self._place.queue}' of the broker at {link.url.address}")
+    async def _session(self, connection: Connection) -> None:
+        consumer = await Consumer.open(connection, self._place.queue, prefetch=PREFETCH)
+        self._place.notify(f"consuming queue '{self._place.queue}' of the broker at {connection.url.address}")
         try:
             while True:
                 for delivery in await consumer.take():
                     await self._deal_with(delivery)
-                    await consumer.settle(1)
+                    await consumer.mark_done(1)
         finally:
             await consumer.finish()
 
@@ -186,7 +186,7 @@ class StandingConsumer:
 
 
 @asynccontextmanager
-async def running(user: StandingPublisher | StandingConsumer) -> AsyncIterator[None]:
+async def running(user: ReconnectingPublisher | ReconnectingConsumer) -> AsyncIterator[None]:
     """Keep `user` connected as long as the block runs; its connection is closed at the end."""
     task = asyncio.create_task(user.run())
     try:

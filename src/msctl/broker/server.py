@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from msctl.broker.core.broker import Broker, Client
-from msctl.broker.core.browse import look
+from msctl.broker.core.browse import browse
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.session.session import Session
@@ -32,7 +32,7 @@ STOPPING = "broker forced connection closure with reason 'shutdown'"
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerFigures:
+class BrokerStats:
     """The broker at one moment; the counters count since it was built, `bytes` are those queued."""
 
     connections: int
@@ -117,10 +117,10 @@ class BrokerServer:
 
     # --- figures ---
 
-    def snapshot(self) -> BrokerFigures:
+    def snapshot(self) -> BrokerStats:
         broker = self._broker
-        ledger = broker.ledger
-        return BrokerFigures(
+        memory = broker.memory
+        return BrokerStats(
             connections=sum(session.open for session in self._protocols),
             channels=sum(session.channel_count for session in self._protocols),
             queues=tuple(
@@ -135,17 +135,17 @@ class BrokerServer:
                 for vhost in broker.vhosts.values()
                 for _, queue in sorted(vhost.queues.items())
             ),
-            messages=ledger.messages,
-            bytes=ledger.used,
-            published=ledger.published,
-            delivered=ledger.delivered,
-            acked=ledger.acked,
+            messages=memory.messages,
+            bytes=memory.used,
+            published=memory.published,
+            delivered=memory.delivered,
+            acked=memory.acked,
             blocked=broker.blocked,
         )
 
-    def look(self, queue: str) -> QueueLook:
+    def browse(self, queue: str) -> QueueLook:
         """What waits at the head of a queue, which stays as it is. Raises BrokerError if there is none."""
-        return look(self._named(queue))
+        return browse(self._named(queue))
 
     def purge(self, queue: str) -> int:
         """Drop what is ready in a queue; returns how many. Raises BrokerError if there is none."""

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
-from msctl.brokers.external_queues import QueuesElsewhere
+from msctl.brokers.external_queues import ExternalQueues
 from msctl.errors import BrokerError, TimedOutError
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
@@ -35,16 +35,16 @@ STOP_TIMEOUT = 20.0
 PROBE_EVERY = 0.2
 LAST_LINES = 10
 
-Log = Callable[[str, str], None]
+LogFunction = Callable[[str, str], None]
 
 
-class DockerBroker(QueuesElsewhere):
+class DockerBroker(ExternalQueues):
     """RabbitMQ in a container on the port of the URL, from `start` to `stop`."""
 
     place = "in a container"
     tools = f"RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}"
 
-    def __init__(self, spec: BrokerSpec, *, log: Log) -> None:
+    def __init__(self, spec: BrokerSpec, *, log: LogFunction) -> None:
         self._spec = spec
         self._log = log
         self._name = f"msctl-rabbitmq-{os.getpid()}"

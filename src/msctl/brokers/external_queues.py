@@ -6,13 +6,13 @@ from msctl.errors import MsctlError
 from msctl.model.snapshots import QueueLook
 
 
-class QueuesElsewhere:
+class ExternalQueues:
     """What a broker's `look`, `purge` and `delete` come to there; `place` and `tools` say where that is."""
 
     place = "not in an embedded broker"
     tools = "the broker's own tools: rabbitmqctl purge_queue, or its management page"
 
-    def look(self, _queue: str) -> QueueLook | None:
+    def browse(self, _queue: str) -> QueueLook | None:
         """None: only AMQP gets at them."""
         return None
 

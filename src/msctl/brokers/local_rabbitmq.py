@@ -157,7 +157,7 @@ class RabbitNode:
             except TimeoutError:
                 self._log("warning", f"RabbitMQ did not stop within {timeout:g} s and is killed.")
         _signal_group(process.pid, signal.SIGKILL)
-        await _bury(family)
+        await _reap(family)
         await process.wait()
         if self._reader is not None:
             # Its end of the pipe closes with the last process that held the other end.
@@ -356,7 +356,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-async def _bury(family: list[psutil.Process]) -> None:
+async def _reap(family: list[psutil.Process]) -> None:
     """Wait for helpers, which end when their node has; kill those that do not."""
     alive = family
     for attempt in range(40):

@@ -17,7 +17,7 @@ from msctl import ports
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
 from msctl.brokers.docker import DockerBroker
-from msctl.brokers.external_queues import QueuesElsewhere
+from msctl.brokers.external_queues import ExternalQueues
 from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings
 from msctl.clock import Clock
 from msctl.errors import BrokerError, ConfigError
@@ -31,7 +31,7 @@ PROBE_EVERY = 2.0
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Log = Callable[[str, str], None]
+LogFunction = Callable[[str, str], None]
 
 
 class Broker(Protocol):
@@ -48,7 +48,7 @@ class Broker(Protocol):
 
     async def snapshot(self) -> BrokerSnapshot: ...
 
-    def look(self, queue: str) -> QueueLook | None:
+    def browse(self, queue: str) -> QueueLook | None:
         """What waits at the head of a queue of the embedded broker, untouched; None where the queues
         are elsewhere and only AMQP gets at them."""
         ...
@@ -62,7 +62,7 @@ class Broker(Protocol):
         ...
 
 
-class Figures(Protocol):
+class ServerStats(Protocol):
     """What an embedded server tells of itself."""
 
     @property
@@ -79,9 +79,9 @@ class EmbeddedServer(Protocol):
 
     async def stop(self) -> None: ...
 
-    def snapshot(self) -> Figures: ...
+    def snapshot(self) -> ServerStats: ...
 
-    def look(self, queue: str) -> QueueLook: ...
+    def browse(self, queue: str) -> QueueLook: ...
 
     def purge(self, queue: str) -> int: ...
 
@@ -92,7 +92,9 @@ ServerFactory = Callable[[Mapping[str, str], str], EmbeddedServer]
 """Makes an embedded server for these users (name to password) and this virtual host."""
 
 
-def make_broker(spec: BrokerSpec, folder: Path, *, clock: Clock, log: Log, embedded: ServerFactory) -> Broker:
+def make_broker(
+    spec: BrokerSpec, folder: Path, *, clock: Clock, log: LogFunction, embedded: ServerFactory
+) -> Broker:
     """The broker that `spec` asks for; a private RabbitMQ keeps its files below `folder`."""
     match spec.mode:
         case BrokerMode.EXTERNAL:
@@ -107,7 +109,7 @@ def make_broker(spec: BrokerSpec, folder: Path, *, clock: Clock, log: Log, embed
             return AutoBroker(spec, clock=clock, log=log, embedded=embedded)
 
 
-class ExternalBroker(QueuesElsewhere):
+class ExternalBroker(ExternalQueues):
     """A broker that somebody else runs; we only look whether it answers."""
 
     def __init__(self, spec: BrokerSpec, *, clock: Clock) -> None:
@@ -197,8 +199,8 @@ class EmbeddedBroker:
             queues=figures.queues,
         )
 
-    def look(self, queue: str) -> QueueLook:
-        return self._server.look(queue)
+    def browse(self, queue: str) -> QueueLook:
+        return self._server.browse(queue)
 
     def purge(self, queue: str) -> int:
         return self._server.purge(queue)
@@ -213,7 +215,7 @@ class AutoBroker:
     Decided anew at each start; before the first one it counts as external.
     """
 
-    def __init__(self, spec: BrokerSpec, *, clock: Clock, log: Log, embedded: ServerFactory) -> None:
+    def __init__(self, spec: BrokerSpec, *, clock: Clock, log: LogFunction, embedded: ServerFactory) -> None:
         self._spec = spec
         self._log = log
         self._embedded = embedded
@@ -248,8 +250,8 @@ class AutoBroker:
     async def snapshot(self) -> BrokerSnapshot:
         return await self._chosen.snapshot()
 
-    def look(self, queue: str) -> QueueLook | None:
-        return self._chosen.look(queue)
+    def browse(self, queue: str) -> QueueLook | None:
+        return self._chosen.browse(queue)
 
     def purge(self, queue: str) -> int:
         return self._chosen.purge(queue)
@@ -258,10 +260,10 @@ class AutoBroker:
         return self._chosen.delete(queue)
 
 
-class LocalBroker(QueuesElsewhere):
+class LocalBroker(ExternalQueues):
     """A private `rabbitmq-server` node, a child of the stack."""
 
-    def __init__(self, spec: BrokerSpec, folder: Path, *, log: Log) -> None:
+    def __init__(self, spec: BrokerSpec, folder: Path, *, log: LogFunction) -> None:
         parts = urlsplit(spec.url)
         self._node = RabbitNode(
             RabbitSettings(

@@ -10,10 +10,10 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from msctl.amqp.connection import Link
-from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, Consumer, Delivery, Settlement
-from msctl.amqp.queues import Once, open_with_queue
-from msctl.amqp.reconnecting import stay_connected
+from msctl.amqp.connection import Connection
+from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, AckMode, Consumer, Delivery
+from msctl.amqp.queues import NotifyOnce, open_with_queue
+from msctl.amqp.reconnecting import keep_connected
 from msctl.amqp.url import parse_url
 from msctl.cli.output.message_text import RENDERERS, Form
 from msctl.cli.output.streams import calm, write_all
@@ -42,10 +42,10 @@ class Ack(StrEnum):
 
 
 _SETTLEMENTS = {
-    Ack.AUTO: Settlement.ACK,
-    Ack.MANUAL: Settlement.ACK,
-    Ack.REJECT: Settlement.REJECT,
-    Ack.REQUEUE: Settlement.REQUEUE,
+    Ack.AUTO: AckMode.ACK,
+    Ack.MANUAL: AckMode.ACK,
+    Ack.REJECT: AckMode.REJECT,
+    Ack.REQUEUE: AckMode.REQUEUE,
 }
 
 
@@ -77,20 +77,24 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
     BrokenPipeError where nobody reads standard output any more.
     """
     url = parse_url(request.url)
-    once = Once(note)
+    once = NotifyOnce(note)
 
-    async def connect() -> Link:
-        return await open_with_queue(url, request.queue, name="msctl consume", say=once)
+    async def connect() -> Connection:
+        return await open_with_queue(url, request.queue, name="msctl consume", notify=once)
 
     first = [await connect()]  # the first attempt is not retried: a script wants to know at once
 
-    async def next_link() -> Link:
+    async def next_connection() -> Connection:
         return first.pop() if first else await connect()
 
     run = _Run(request, once)
     try:
-        await stay_connected(
-            next_link, run.session, say=note, clock=SystemClock(asyncio.sleep), give_up_after=RECONNECT_FOR
+        await keep_connected(
+            next_connection,
+            run.session,
+            notify=note,
+            clock=SystemClock(asyncio.sleep),
+            give_up_after=RECONNECT_FOR,
         )
     except asyncio.CancelledError:
         calm()
@@ -100,31 +104,31 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
 class _Run:
     """One run of the verb, across however many connections it takes."""
 
-    def __init__(self, request: ConsumeRequest, say: Once) -> None:
+    def __init__(self, request: ConsumeRequest, notify: NotifyOnce) -> None:
         self._request = request
-        self._say = say
+        self._notify = notify
         self._render = RENDERERS[request.form]
         self._last = asyncio.get_running_loop().time()
         self.received = 0
 
-    async def session(self, link: Link) -> None:
+    async def session(self, connection: Connection) -> None:
         """Consume on one connection, until the request is met."""
         done = False
         while not done:
             consumer = await Consumer.open(
-                link,
+                connection,
                 self._request.queue,
                 prefetch=self._prefetch(),
                 limit=self._remaining,
-                how=_SETTLEMENTS[self._request.ack],
+                mode=_SETTLEMENTS[self._request.ack],
             )
-            self._say(WAITING)
+            self._notify(WAITING)
             try:
                 done = await self._drain(consumer)
             finally:
                 await consumer.finish()
-                if consumer.unsettled:
-                    left = consumer.unsettled
+                if consumer.unacked:
+                    left = consumer.unacked
                     note(f"{left} messages were printed but not acknowledged: they will come again")
 
     @property
@@ -189,9 +193,7 @@ class _Run:
     def _holds_back(self, consumer: Consumer) -> bool:
         """Whether printed messages wait for their acknowledgement only because of the limit."""
         return (
-            self._request.count is not None
-            and self._request.ack is not Ack.REQUEUE
-            and consumer.unsettled > 0
+            self._request.count is not None and self._request.ack is not Ack.REQUEUE and consumer.unacked > 0
         )
 
     async def _print(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
@@ -203,5 +205,5 @@ class _Run:
             if size >= _BATCH_BYTES or position == len(deliveries) or self._request.ack is Ack.MANUAL:
                 await write_all(STDOUT, b"".join(batch))
                 self.received += len(batch)
-                await consumer.settle(len(batch))
+                await consumer.mark_done(len(batch))
                 batch, size = [], 0

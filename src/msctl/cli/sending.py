@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pamqp.commands import Basic
 
-from msctl.amqp.connection import Link, closing
-from msctl.amqp.publisher import MAX_BODY, Account, Publisher
+from msctl.amqp.connection import Connection, closing
+from msctl.amqp.publisher import MAX_BODY, Publisher, PublishStats
 from msctl.amqp.queues import open_with_queue, require_exchange
 from msctl.amqp.url import parse_url
 from msctl.cli.options.message_options import MessageProperties
@@ -58,7 +58,7 @@ class SendRequest:
 class SendResult:
     """What became of the messages; `body` where there was one; whether Ctrl-C cut it short."""
 
-    account: Account
+    stats: PublishStats
     body: bytes | None
     interrupted: bool
 
@@ -68,13 +68,15 @@ async def send_messages(request: SendRequest) -> SendResult:
     url = parse_url(request.url)
     with _source(request) as fd:
         body = None if request.by_line else await _one_body(request, fd)
-        link = await open_with_queue(url, request.queue, name="msctl send", say=note, timeout=request.timeout)
-        async with closing(link):
+        connection = await open_with_queue(
+            url, request.queue, name="msctl send", notify=note, timeout=request.timeout
+        )
+        async with closing(connection):
             if request.exchange:
-                await require_exchange(link, request.exchange)
+                await require_exchange(connection, request.exchange)
             bodies = _lines(request, fd) if body is None else _copies(body, request.count)
-            account, interrupted = await _publish_all(request, link, bodies)
-            return SendResult(account, None if request.many else body, interrupted)
+            stats, interrupted = await _publish_all(request, connection, bodies)
+            return SendResult(stats, None if request.many else body, interrupted)
 
 
 def note(text: str) -> None:
@@ -84,9 +86,9 @@ def note(text: str) -> None:
 
 
 async def _publish_all(
-    request: SendRequest, link: Link, bodies: AsyncIterator[bytes]
-) -> tuple[Account, bool]:
-    publisher = await Publisher.open(link, confirms=request.confirm, timeout=request.timeout)
+    request: SendRequest, connection: Connection, bodies: AsyncIterator[bytes]
+) -> tuple[PublishStats, bool]:
+    publisher = await Publisher.open(connection, confirms=request.confirm, timeout=request.timeout)
     interrupted = False
     error: MsctlError | None = None
     try:
@@ -101,10 +103,10 @@ async def _publish_all(
         error = exc
     finally:
         await publisher.close()
-    account = publisher.account()
-    if error is not None or account.refused:
-        raise failure(request, account, error) from error
-    return account, interrupted
+    stats = publisher.stats()
+    if error is not None or stats.refused:
+        raise failure(request, stats, error) from error
+    return stats, interrupted
 
 
 async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterator[bytes]) -> None:
@@ -123,7 +125,7 @@ async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterato
             due += 1 / request.rate
         if publisher.refused:
             break
-        await publisher.put(template, body)
+        await publisher.publish_nowait(template, body)
     await publisher.drain()
 
 
@@ -142,27 +144,27 @@ async def _unless_failed(work: Coroutine[None, None, None], publisher: Publisher
     task.result()
 
 
-def failure(request: SendRequest, account: Account, error: MsctlError | None) -> MsctlError:
+def failure(request: SendRequest, stats: PublishStats, error: MsctlError | None) -> MsctlError:
     """The error that says what went wrong and what became of every message that was sent."""
     noun = request.noun
     parts = []
-    if account.refusals:
-        first = account.refusals[0]
+    if stats.refusals:
+        first = stats.refusals[0]
         where = f"{noun} {first.number}" if request.many else "the message"
         parts.append(f"{where} was refused: {first.reason}")
-        if account.refused > 1:
-            parts.append(f"{account.refused - 1} more were refused")
+        if stats.refused > 1:
+            parts.append(f"{stats.refused - 1} more were refused")
     elif error is not None:
         parts.append(error.message)
     if request.many and request.confirm:
-        parts.append(f"{_count(account.confirmed, noun)} confirmed")
-    if account.unconfirmed:
-        numbers = f" ({_ranges(account.unconfirmed, noun)})" if request.many else ""
-        were = _count(len(account.unconfirmed), noun)
+        parts.append(f"{_count(stats.confirmed, noun)} confirmed")
+    if stats.unconfirmed:
+        numbers = f" ({_ranges(stats.unconfirmed, noun)})" if request.many else ""
+        were = _count(len(stats.unconfirmed), noun)
         parts.append(f"{were} sent but not confirmed{numbers}, and may or may not have arrived")
-    if request.many and account.sent:
-        parts.append(f"nothing after {noun} {account.sent} was sent")
-    kind = BrokerError if account.refusals or error is None else _kind(error)
+    if request.many and stats.sent:
+        parts.append(f"nothing after {noun} {stats.sent} was sent")
+    kind = BrokerError if stats.refusals or error is None else _kind(error)
     return kind("; ".join(parts), hint=error.hint if error is not None else None)
 
 

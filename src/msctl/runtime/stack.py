@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msctl import __version__
-from msctl.amqp.queue_admin import Desk
+from msctl.amqp.queue_admin import QueueAdmin
 from msctl.broker.server import BrokerServer
 from msctl.brokers.modes import make_broker
 from msctl.clock import AsyncClock
@@ -131,7 +131,7 @@ class Stack:
                 Parts(
                     self._observation.page,
                     traces=self._observation.tracer,
-                    queues=Desk(lambda: self._broker.url, self._broker.look),
+                    queues=QueueAdmin(lambda: self._broker.url, self._broker.browse),
                 ),
             )
             if project.dashboard.enabled

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from msctl.amqp.consumer import Delivery
-from msctl.amqp.reconnecting import Place, StandingConsumer, running
+from msctl.amqp.reconnecting import QueueEndpoint, ReconnectingConsumer, running
 from msctl.amqp.url import parse_url
 from msctl.model.project import ServiceContext
 
@@ -22,14 +22,14 @@ async def log_message(delivery: Delivery) -> None:
 
 def create_app(context: ServiceContext) -> web.Application:
     async def consuming(_app: web.Application) -> AsyncIterator[None]:
-        place = Place(
+        place = QueueEndpoint(
             parse_url(context.amqp_url),
             QUEUE,
             name=f"msctl {context.instance}",
-            say=log.info,
+            notify=log.info,
             observer=context.messaging,
         )
-        async with running(StandingConsumer(place, log_message)):
+        async with running(ReconnectingConsumer(place, log_message)):
             yield
 
     app = web.Application()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from pamqp.commands import Basic
 
-from msctl.amqp.reconnecting import Place, StandingPublisher, running
+from msctl.amqp.reconnecting import QueueEndpoint, ReconnectingPublisher, running
 from msctl.amqp.url import parse_url
 from msctl.errors import MsctlError, UsageError
 from msctl.model.project import ServiceContext
@@ -20,7 +20,7 @@ MAX_BODY = 16 * 1024 * 1024
 RETRY_AFTER = "2"
 
 log = logging.getLogger(__name__)
-PUBLISHER: web.AppKey[StandingPublisher] = web.AppKey("publisher", StandingPublisher)
+PUBLISHER: web.AppKey[ReconnectingPublisher] = web.AppKey("publisher", ReconnectingPublisher)
 
 
 async def post_message(request: web.Request) -> web.Response:
@@ -51,14 +51,14 @@ def problem(status: int, title: str, detail: str) -> web.Response:
 
 def create_app(context: ServiceContext) -> web.Application:
     async def publisher(app: web.Application) -> AsyncIterator[None]:
-        place = Place(
+        place = QueueEndpoint(
             parse_url(context.amqp_url),
             QUEUE,
             name=f"msctl {context.instance}",
-            say=log.info,
+            notify=log.info,
             observer=context.messaging,
         )
-        app[PUBLISHER] = StandingPublisher(place)
+        app[PUBLISHER] = ReconnectingPublisher(place)
         async with running(app[PUBLISHER]):
             yield
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.queues import declare
 from msctl.amqp.url import BrokerUrl, parse_url
 from tests.support.rabbitmq import unique
@@ -40,8 +40,8 @@ def url(rabbitmq: str) -> BrokerUrl:
 
 
 @pytest.fixture
-async def link(url: BrokerUrl) -> AsyncIterator[Link]:
-    made = await Link.open(url, name="test")
+async def connection(url: BrokerUrl) -> AsyncIterator[Connection]:
+    made = await Connection.open(url, name="test")
     yield made
     await made.close()
 
@@ -50,8 +50,8 @@ async def link(url: BrokerUrl) -> AsyncIterator[Link]:
 async def queue(url: BrokerUrl) -> AsyncIterator[str]:
     """A queue that nobody else has, empty."""
     name = unique()
-    helper = await Link.open(url, name="fixture")
-    await declare(helper, name, say=lambda _: None)
+    helper = await Connection.open(url, name="fixture")
+    await declare(helper, name, notify=lambda _: None)
     yield name
     channel = await helper.channel()
     await helper.ask(channel.queue_delete(name))

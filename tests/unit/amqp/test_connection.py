@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.errors import BrokerError, ExitCode, TimedOutError
@@ -30,7 +30,7 @@ async def server(handler: Handler) -> AsyncIterator[int]:
 
 async def failure(text: str, timeout: float = 5.0) -> BrokerError:
     with pytest.raises(BrokerError) as failed:
-        await Link.open(parse_url(text), name="test", timeout=timeout)
+        await Connection.open(parse_url(text), name="test", timeout=timeout)
     error = failed.value
     assert error.exit_code is ExitCode.BROKER
     assert "hunter2" not in f"{error.message}{error.hint}"
@@ -108,62 +108,70 @@ async def test_tls_to_a_plain_port_is_recognised(url: BrokerUrl) -> None:
 
 async def test_a_lost_connection_says_so(url: BrokerUrl) -> None:
     async with proxy(url.host, url.port) as between:
-        link = await Link.open(parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test")
-        waiting = asyncio.create_task(link.lost())
+        connection = await Connection.open(
+            parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test"
+        )
+        waiting = asyncio.create_task(connection.lost())
         await between.cut()
         error = await waiting
-        await link.close()
+        await connection.close()
     assert isinstance(error, BrokerAwayError)
     assert "was lost" in error.message
-    assert not link.is_open
+    assert not connection.is_open
 
 
 async def test_a_request_on_a_lost_connection_fails_with_the_reason(url: BrokerUrl) -> None:
     async with proxy(url.host, url.port) as between:
-        link = await Link.open(parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test")
-        channel = await link.channel()
+        connection = await Connection.open(
+            parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test"
+        )
+        channel = await connection.channel()
         await between.cut()
         with pytest.raises(BrokerAwayError, match="was lost"):
-            await link.ask(channel.queue_declare("x", passive=True))
-        await link.close()
+            await connection.ask(channel.queue_declare("x", passive=True))
+        await connection.close()
 
 
 async def test_a_broker_that_stops_answering_times_out(url: BrokerUrl) -> None:
     async with proxy(url.host, url.port) as between:
-        link = await Link.open(parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test")
-        channel = await link.channel()
+        connection = await Connection.open(
+            parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test"
+        )
+        channel = await connection.channel()
         between.freeze()
         with pytest.raises(TimedOutError, match=r"did not answer within 0\.1 s"):
-            await link.ask(channel.queue_declare("x", passive=True), timeout=0.1)
+            await connection.ask(channel.queue_declare("x", passive=True), timeout=0.1)
         await between.cut()
-        await link.close()
+        await connection.close()
 
 
-async def test_our_own_cancellation_is_not_taken_for_the_brokers(link: Link) -> None:
-    waiting = asyncio.create_task(link.ask(asyncio.get_running_loop().create_future()))
+async def test_our_own_cancellation_is_not_taken_for_the_brokers(connection: Connection) -> None:
+    waiting = asyncio.create_task(connection.ask(asyncio.get_running_loop().create_future()))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_closing_twice_does_no_harm(link: Link) -> None:
-    await link.close()
-    await link.close()
-    assert not link.is_open
+async def test_closing_twice_does_no_harm(connection: Connection) -> None:
+    await connection.close()
+    await connection.close()
+    assert not connection.is_open
 
 
 async def test_a_connection_found_dead_by_its_heartbeat_is_not_taken_for_a_cancellation(
     url: BrokerUrl,
 ) -> None:
     async with proxy(url.host, url.port) as between:
-        link = await Link.open(parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test")
-        channel = await link.channel()
+        connection = await Connection.open(
+            parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/"), name="test"
+        )
+        channel = await connection.channel()
         between.freeze()
-        waiting = asyncio.create_task(link.ask(channel.queue_declare("x", passive=True)))
+        waiting = asyncio.create_task(connection.ask(channel.queue_declare("x", passive=True)))
         await settle()
         # What aiormq does to itself when no frame has come for three heartbeats.
-        link._transport._reader_task.cancel()
+        connection._transport._reader_task.cancel()
         with pytest.raises(BrokerAwayError, match="was lost"):
             await waiting
-        await link.close()
+        await connection.close()

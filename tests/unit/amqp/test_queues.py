@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.errors import BrokerRefusedError
-from msctl.amqp.queues import Once, count, declare, open_with_queue, require_exchange
+from msctl.amqp.queues import NotifyOnce, count, declare, open_with_queue, require_exchange
 from msctl.amqp.url import BrokerUrl, parse_url
 from tests.support.fake_broker import fake_broker
 from tests.support.rabbitmq import unique
@@ -16,27 +16,29 @@ def silent(text: str) -> None:
     raise AssertionError(f"nothing should be said, but: {text}")
 
 
-async def test_a_new_queue_is_declared_as_the_course_does(link: Link) -> None:
+async def test_a_new_queue_is_declared_as_the_course_does(connection: Connection) -> None:
     name = unique()
-    found = await declare(link, name, say=silent)
+    found = await declare(connection, name, notify=silent)
     assert (found.name, found.ready, found.consumers) == (name, 0, 0)
-    channel = await link.channel()
+    channel = await connection.channel()
     # RabbitMQ answers 406 where anything differs from these.
-    await link.ask(channel.queue_declare(name, durable=False, exclusive=False, auto_delete=False))
-    await link.ask(channel.queue_delete(name))
+    await connection.ask(channel.queue_declare(name, durable=False, exclusive=False, auto_delete=False))
+    await connection.ask(channel.queue_delete(name))
 
 
-async def test_a_queue_of_another_kind_is_used_as_it_is_and_said_once(link: Link, url: BrokerUrl) -> None:
+async def test_a_queue_of_another_kind_is_used_as_it_is_and_said_once(
+    connection: Connection, url: BrokerUrl
+) -> None:
     name = unique()
-    channel = await link.channel()
-    await link.ask(channel.queue_declare(name, durable=True))
+    channel = await connection.channel()
+    await connection.ask(channel.queue_declare(name, durable=True))
     said: list[str] = []
-    say = Once(said.append)
+    notify = NotifyOnce(said.append)
     for _ in range(2):
-        other = await open_with_queue(url, name, name="test", say=say)
+        other = await open_with_queue(url, name, name="test", notify=notify)
         assert (await count(other, name)).name == name
         await other.close()
-    await link.ask(channel.queue_delete(name))
+    await connection.ask(channel.queue_delete(name))
     assert len(said) == 1
     assert f"queue '{name}' is used as it is" in said[0]
     assert "inequivalent arg 'durable'" in said[0]
@@ -44,42 +46,44 @@ async def test_a_queue_of_another_kind_is_used_as_it_is_and_said_once(link: Link
 
 async def test_a_broker_without_transient_queues_gets_a_durable_one_and_it_is_said_once() -> None:
     said: list[str] = []
-    say = Once(said.append)
+    notify = NotifyOnce(said.append)
     async with fake_broker() as broker:
         for _ in range(2):
-            link = await open_with_queue(parse_url(broker.url), "hello", name="test", say=say)
-            await link.close()
+            connection = await open_with_queue(parse_url(broker.url), "hello", name="test", notify=notify)
+            await connection.close()
         assert broker.declared == [("hello", False), ("hello", True)] * 2
     assert said == ["this broker has no transient queues: queue 'hello' is declared durable"]
 
 
-async def test_a_queue_that_belongs_to_another_connection_is_refused(link: Link, url: BrokerUrl) -> None:
+async def test_a_queue_that_belongs_to_another_connection_is_refused(
+    connection: Connection, url: BrokerUrl
+) -> None:
     name = unique()
-    channel = await link.channel()
-    await link.ask(channel.queue_declare(name, exclusive=True))
+    channel = await connection.channel()
+    await connection.ask(channel.queue_declare(name, exclusive=True))
     with pytest.raises(BrokerRefusedError) as failed:
-        await open_with_queue(url, name, name="test", say=silent)
+        await open_with_queue(url, name, name="test", notify=silent)
     assert failed.value.code == 405
 
 
-async def test_a_reserved_name_is_refused_with_the_brokers_words(link: Link) -> None:
+async def test_a_reserved_name_is_refused_with_the_brokers_words(connection: Connection) -> None:
     with pytest.raises(BrokerRefusedError, match=r"reserved prefix 'amq\.\*'"):
-        await declare(link, "amq.mine", say=silent)
+        await declare(connection, "amq.mine", notify=silent)
 
 
-async def test_counting_an_absent_queue_is_a_404(link: Link) -> None:
+async def test_counting_an_absent_queue_is_a_404(connection: Connection) -> None:
     with pytest.raises(BrokerRefusedError) as failed:
-        await count(link, unique())
+        await count(connection, unique())
     assert failed.value.code == 404
 
 
-async def test_an_exchange_is_looked_for_before_anything_is_sent(link: Link) -> None:
-    await require_exchange(link, "amq.fanout")
+async def test_an_exchange_is_looked_for_before_anything_is_sent(connection: Connection) -> None:
+    await require_exchange(connection, "amq.fanout")
     with pytest.raises(BrokerRefusedError, match="no exchange 'nope'"):
-        await require_exchange(link, "nope")
+        await require_exchange(connection, "nope")
 
 
 async def test_no_queue_means_nothing_is_declared(url: BrokerUrl) -> None:
-    link = await open_with_queue(url, None, name="test", say=silent)
-    assert link.is_open
-    await link.close()
+    connection = await open_with_queue(url, None, name="test", notify=silent)
+    assert connection.is_open
+    await connection.close()

@@ -10,12 +10,18 @@ import pytest
 from pamqp.commands import Basic
 
 from msctl.amqp.backoff import Backoff
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count
-from msctl.amqp.reconnecting import Place, StandingConsumer, StandingPublisher, running, stay_connected
+from msctl.amqp.reconnecting import (
+    QueueEndpoint,
+    ReconnectingConsumer,
+    ReconnectingPublisher,
+    keep_connected,
+    running,
+)
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.errors import BrokerError
 from tests.support.clock import FakeClock, settle
@@ -47,22 +53,22 @@ def through(between: Proxy) -> BrokerUrl:
     return parse_url(f"amqp://guest:guest@127.0.0.1:{between.listen_port}/")
 
 
-def place(url: BrokerUrl, queue: str, heard: Heard) -> Place:
-    return Place(url, queue, "test", heard)
+def place(url: BrokerUrl, queue: str, heard: Heard) -> QueueEndpoint:
+    return QueueEndpoint(url, queue, "test", heard)
 
 
-async def never() -> Link:
+async def never() -> Connection:
     raise BrokerAwayError("no broker listens there")
 
 
-async def unused(_link: Link) -> None:
+async def unused(_connection: Connection) -> None:
     raise AssertionError("there is no connection to use")
 
 
 async def test_attempts_are_spaced_by_the_backoff_and_each_is_said() -> None:
     clock, heard = FakeClock(), Heard()
     task = asyncio.create_task(
-        stay_connected(never, unused, say=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
+        keep_connected(never, unused, notify=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
     )
     await clock.advance(3.4)
     assert heard.lines == [
@@ -75,8 +81,8 @@ async def test_attempts_are_spaced_by_the_backoff_and_each_is_said() -> None:
 async def test_a_time_limit_ends_it_with_the_last_reason() -> None:
     clock = FakeClock()
     task = asyncio.create_task(
-        stay_connected(
-            never, unused, say=Heard(), clock=clock, give_up_after=10, backoff=Backoff(rand=lambda: 0.5)
+        keep_connected(
+            never, unused, notify=Heard(), clock=clock, give_up_after=10, backoff=Backoff(rand=lambda: 0.5)
         )
     )
     await clock.advance(9)
@@ -87,20 +93,20 @@ async def test_a_time_limit_ends_it_with_the_last_reason() -> None:
 
 
 async def test_with_a_time_limit_a_refusal_ends_it_at_once() -> None:
-    async def refused() -> Link:
+    async def refused() -> Connection:
         raise BrokerRefusedError("wrong password", code=403, text="no")
 
     with pytest.raises(BrokerRefusedError):
-        await stay_connected(refused, unused, say=Heard(), clock=FakeClock(), give_up_after=10)
+        await keep_connected(refused, unused, notify=Heard(), clock=FakeClock(), give_up_after=10)
 
 
 async def test_without_one_even_a_refusal_is_waited_out() -> None:
     clock, heard = FakeClock(), Heard()
 
-    async def refused() -> Link:
+    async def refused() -> Connection:
         raise BrokerRefusedError("wrong password", code=403, text="no")
 
-    task = asyncio.create_task(stay_connected(refused, unused, say=heard, clock=clock))
+    task = asyncio.create_task(keep_connected(refused, unused, notify=heard, clock=clock))
     await clock.advance(60)
     assert len(heard.lines) > 4
     assert not task.done()
@@ -112,19 +118,19 @@ async def test_a_connection_that_lived_long_starts_again_with_the_shortest_wait(
     clock, heard = FakeClock(), Heard()
     attempts = 0
 
-    async def connect() -> Link:
+    async def connect() -> Connection:
         nonlocal attempts
         attempts += 1
         if attempts == 4:
-            return await Link.open(url, name="test")
+            return await Connection.open(url, name="test")
         raise BrokerAwayError("away")
 
-    async def session(_link: Link) -> None:
+    async def session(_connection: Connection) -> None:
         clock.set(clock.monotonic() + 60)
         raise BrokerAwayError("lost")
 
     task = asyncio.create_task(
-        stay_connected(connect, session, say=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
+        keep_connected(connect, session, notify=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
     )
     await clock.advance(3.5)
     line = await heard.until("lost")
@@ -137,7 +143,7 @@ async def test_a_publisher_starts_without_a_broker_and_says_why_it_cannot_publis
     heard = Heard()
     async with proxy("127.0.0.1", 1) as between:
         await between.cut()
-        publisher = StandingPublisher(place(through(between), "hello", heard))
+        publisher = ReconnectingPublisher(place(through(between), "hello", heard))
         with pytest.raises(BrokerAwayError, match="still connecting"):
             await publisher.publish(b"x", Basic.Properties())
         async with running(publisher):
@@ -146,10 +152,12 @@ async def test_a_publisher_starts_without_a_broker_and_says_why_it_cannot_publis
                 await publisher.publish(b"x", Basic.Properties())
 
 
-async def test_a_publisher_comes_back_when_the_broker_does(url: BrokerUrl, link: Link, queue: str) -> None:
+async def test_a_publisher_comes_back_when_the_broker_does(
+    url: BrokerUrl, connection: Connection, queue: str
+) -> None:
     heard = Heard()
     async with proxy(url.host, url.port) as between:
-        publisher = StandingPublisher(place(through(between), queue, heard))
+        publisher = ReconnectingPublisher(place(through(between), queue, heard))
         async with running(publisher):
             await heard.until("connected to the broker")
             await publisher.publish(b"1", Basic.Properties())
@@ -160,35 +168,35 @@ async def test_a_publisher_comes_back_when_the_broker_does(url: BrokerUrl, link:
             await between.listen()
             await heard.until("connected to the broker", times=2)
             await publisher.publish(b"2", Basic.Properties())
-    assert (await count(link, queue)).ready == 2
+    assert (await count(connection, queue)).ready == 2
 
 
 async def test_a_publisher_declares_its_queue_again_when_it_was_deleted(
-    url: BrokerUrl, link: Link, queue: str
+    url: BrokerUrl, connection: Connection, queue: str
 ) -> None:
     heard = Heard()
-    publisher = StandingPublisher(place(url, queue, heard))
+    publisher = ReconnectingPublisher(place(url, queue, heard))
     async with running(publisher):
         await heard.until("connected to the broker")
-        channel = await link.channel()
-        await link.ask(channel.queue_delete(queue))
+        channel = await connection.channel()
+        await connection.ask(channel.queue_delete(queue))
         await publisher.publish(b"x", Basic.Properties())
     assert heard.lines[-1] == f"queue '{queue}' was deleted: declaring it again"
-    assert (await count(link, queue)).ready == 1
+    assert (await count(connection, queue)).ready == 1
 
 
 async def test_a_consumer_handles_in_order_and_comes_back_after_a_loss(
-    url: BrokerUrl, link: Link, queue: str
+    url: BrokerUrl, connection: Connection, queue: str
 ) -> None:
     heard, seen = Heard(), Heard()
 
     async def handle(delivery: Delivery) -> None:
         seen(delivery.body.decode())
 
-    publisher = await Publisher.open(link)
+    publisher = await Publisher.open(connection)
     template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
     async with proxy(url.host, url.port) as between:
-        consumer = StandingConsumer(place(through(between), queue, heard), handle)
+        consumer = ReconnectingConsumer(place(through(between), queue, heard), handle)
         async with running(consumer):
             await heard.until("consuming queue")
             for body in (b"a", b"b"):
@@ -203,7 +211,9 @@ async def test_a_consumer_handles_in_order_and_comes_back_after_a_loss(
     await publisher.close()
 
 
-async def test_a_handler_that_fails_gets_the_message_again(url: BrokerUrl, link: Link, queue: str) -> None:
+async def test_a_handler_that_fails_gets_the_message_again(
+    url: BrokerUrl, connection: Connection, queue: str
+) -> None:
     heard = Heard()
     seen: list[Delivery] = []
 
@@ -212,29 +222,31 @@ async def test_a_handler_that_fails_gets_the_message_again(url: BrokerUrl, link:
         if len(seen) == 1:
             raise ValueError("not today")
 
-    publisher = await Publisher.open(link)
+    publisher = await Publisher.open(connection)
     template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
     await publisher.publish(template, b"x")
     await publisher.close()
-    async with running(StandingConsumer(place(url, queue, heard), handle)):
+    async with running(ReconnectingConsumer(place(url, queue, heard), handle)):
         await heard.until("a message could not be handled: ValueError('not today')")
         await heard.until("consuming queue", times=2)
         while len(seen) < 2:
             await asyncio.sleep(0.01)
     assert [delivery.redelivered for delivery in seen] == [False, True]
-    assert (await count(link, queue)).ready == 0
+    assert (await count(connection, queue)).ready == 0
 
 
-async def test_stopping_closes_the_connection_promptly(url: BrokerUrl, link: Link, queue: str) -> None:
+async def test_stopping_closes_the_connection_promptly(
+    url: BrokerUrl, connection: Connection, queue: str
+) -> None:
     heard = Heard()
 
     async def handle(_delivery: Delivery) -> None: ...
 
-    async with running(StandingConsumer(place(url, queue, heard), handle)):
+    async with running(ReconnectingConsumer(place(url, queue, heard), handle)):
         await heard.until("consuming queue")
-        assert (await count(link, queue)).consumers == 1
-    assert (await count(link, queue)).consumers == 0
-    consumer = await Consumer.open(link, queue)
+        assert (await count(connection, queue)).consumers == 1
+    assert (await count(connection, queue)).consumers == 0
+    consumer = await Consumer.open(connection, queue)
     await consumer.finish()
     await settle()
 
@@ -253,7 +265,7 @@ async def test_a_cancellation_that_the_library_swallows_is_heard_all_the_same(
             await asyncio.Event().wait()
 
     monkeypatch.setattr(aio_pika.Connection, "connect", deaf)
-    task = asyncio.create_task(StandingPublisher(place(url, queue, Heard())).run())
+    task = asyncio.create_task(ReconnectingPublisher(place(url, queue, Heard())).run())
     await connected.wait()
     task.cancel()
     _, pending = await asyncio.wait([task], timeout=5)

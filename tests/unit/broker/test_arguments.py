@@ -12,7 +12,7 @@ from msctl.broker.core.arguments import (
     read_queue_arguments,
 )
 from msctl.broker.protocol.replies import AmqpError, ReplyCode
-from msctl.broker.protocol.tables import Field
+from msctl.broker.protocol.tables import FieldValue
 
 QUEUE = "queue 'q' in vhost '/'"
 
@@ -37,7 +37,7 @@ QUEUE = "queue 'q' in vhost '/'"
         ("x-max-age", ("S", b"1D"), "of queue type rabbit_classic_queue"),
     ],
 )
-def test_a_bad_argument_is_refused_with_the_reason(name: str, field: Field, problem: str) -> None:
+def test_a_bad_argument_is_refused_with_the_reason(name: str, field: FieldValue, problem: str) -> None:
     with pytest.raises(AmqpError, match=problem) as caught:
         read_queue_arguments({name.encode(): field}, QUEUE)
     assert caught.value.code is ReplyCode.PRECONDITION_FAILED
@@ -73,7 +73,7 @@ def test_good_arguments_are_understood_and_unknown_ones_ignored() -> None:
     ],
 )
 def test_declarations_that_mean_the_same_are_equivalent(
-    current: dict[bytes, Field], received: dict[bytes, Field]
+    current: dict[bytes, FieldValue], received: dict[bytes, FieldValue]
 ) -> None:
     check_equivalent(current, received, QUEUE_ARGUMENTS, QUEUE, absent_type=True)
 
@@ -87,7 +87,7 @@ def test_declarations_that_mean_the_same_are_equivalent(
     ],
 )
 def test_declarations_that_differ_are_told_apart(
-    current: dict[bytes, Field], received: dict[bytes, Field], text: str
+    current: dict[bytes, FieldValue], received: dict[bytes, FieldValue], text: str
 ) -> None:
     with pytest.raises(AmqpError, match=text):
         check_equivalent(current, received, QUEUE_ARGUMENTS, QUEUE)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from msctl.broker.core.browse import look
-from msctl.broker.core.consumers import Consumer
+from msctl.broker.core.browse import browse
+from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.core.messages import Message, ReadyMessages
-from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.queues import MemoryAccount, Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol.properties import CONTENT_TYPE, PRIORITY, join, with_headers
 from msctl.broker.protocol.tables import Table
@@ -35,13 +35,13 @@ class Channel:
         self.ready = False
         self.got: list[tuple[bytes, bool]] = []
 
-    def accepts(self, _consumer: Consumer) -> bool:
+    def accepts(self, _consumer: QueueConsumer) -> bool:
         return self.ready
 
-    def deliver(self, _consumer: Consumer, _number: int, message: Message, redelivered: bool) -> None:
+    def deliver(self, _consumer: QueueConsumer, _number: int, message: Message, redelivered: bool) -> None:
         self.got.append((message[2], redelivered))
 
-    def cancelled(self, _consumer: Consumer) -> None:
+    def cancelled(self, _consumer: QueueConsumer) -> None:
         raise AssertionError("nothing is cancelled here")
 
 
@@ -52,7 +52,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def vhost(clock: FakeClock) -> VirtualHost:
-    return VirtualHost("/", clock, Ledger())
+    return VirtualHost("/", clock, MemoryAccount())
 
 
 def declare(vhost: VirtualHost, **arguments: int) -> Queue:
@@ -68,7 +68,7 @@ def put(
 
 
 def shown(queue: Queue) -> list[PeekedMessage]:
-    return [message for _, message in look(queue)]
+    return [message for _, message in browse(queue)]
 
 
 def bodies(queue: Queue) -> list[str]:
@@ -76,7 +76,7 @@ def bodies(queue: Queue) -> list[str]:
 
 
 def everything(part: object) -> dict[str, Any]:
-    """All that a queue, its messages and its ledger remember."""
+    """All that a queue, its messages and its memory remember."""
     found: dict[str, Any] = {}
     for name in part.__slots__:  # type: ignore[attr-defined]  # the broker's classes have slots
         value = getattr(part, name)
@@ -91,25 +91,25 @@ def everything(part: object) -> dict[str, Any]:
 def test_nothing_of_the_queue_changes(vhost: VirtualHost, clock: FakeClock) -> None:
     queue = declare(vhost, expires=60_000, max_priority=3)
     channel = Channel()
-    queue.add_consumer(Consumer("tag", queue, channel, prefetch=1))
+    queue.add_consumer(QueueConsumer("tag", queue, channel, prefetch=1))
     put(queue, b"one", b"two", ttl=5000)
     put(queue, b"first", priority=2)
     taken = queue.get(no_ack=False)
     assert taken is not None
     queue.requeue([taken[:2]])
     clock.set(1.0)
-    before = everything(queue), everything(vhost.ledger), vhost.next_reminder()
+    before = everything(queue), everything(vhost.memory), vhost.next_reminder()
     assert bodies(queue) == ["first", "one", "two"]
-    assert (everything(queue), everything(vhost.ledger), vhost.next_reminder()) == before
+    assert (everything(queue), everything(vhost.memory), vhost.next_reminder()) == before
 
 
 def test_what_is_delivered_after_a_look_was_never_out(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, b"one", b"two")
-    look(queue)
+    browse(queue)
     channel = Channel()
     channel.ready = True
-    queue.add_consumer(Consumer("tag", queue, channel))
+    queue.add_consumer(QueueConsumer("tag", queue, channel))
     queue.pump(10)
     assert channel.got == [(b"one", False), (b"two", False)]
 
@@ -118,10 +118,10 @@ def test_what_came_back_is_shown_at_its_place_and_as_redelivered(vhost: VirtualH
     queue = declare(vhost)
     put(queue, *[b"%d" % number for number in range(9)])
     taken = [queue.get(no_ack=False) for _ in range(7)]
-    marks = {message.body: mark for mark, message in look(queue)}
+    marks = {message.body: mark for mark, message in browse(queue)}
     out = [one[:2] for one in taken if one is not None]
     queue.requeue([out[number] for number in (5, 0, 3, 1, 6, 4, 2)])
-    found = look(queue)
+    found = browse(queue)
     assert [message.body for _, message in found] == [str(number) for number in range(9)]
     assert [message.redelivered for _, message in found] == [True] * 7 + [False] * 2
     assert {message.body: mark for mark, message in found}.items() >= marks.items()
@@ -148,10 +148,10 @@ def test_what_has_expired_is_not_shown_and_not_dropped_by_looking(
 def test_a_look_is_bounded_in_messages_and_bytes(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, *[b"x"] * (PEEK_MESSAGES + 5))
-    assert len(look(queue)) == PEEK_MESSAGES
+    assert len(browse(queue)) == PEEK_MESSAGES
     queue.purge()
     put(queue, *[b"x" * PEEK_BODY * 2] * PEEK_MESSAGES)
-    assert len(look(queue)) == PEEK_BYTES // (PEEK_BODY + len(PLAIN))
+    assert len(browse(queue)) == PEEK_BYTES // (PEEK_BODY + len(PLAIN))
     assert {(len(message.body), message.size) for message in shown(queue)} == {(PEEK_BODY, 2 * PEEK_BODY)}
 
 
@@ -169,7 +169,7 @@ def test_messages_that_differ_in_anything_have_marks_of_their_own(vhost: Virtual
     put(queue, b"x", b"x", b"y", b"x" * (PEEK_BODY + 1), b"x" * (PEEK_BODY + 2))
     put(queue, b"x", properties=join({PRIORITY: b"\x01"}))
     queue.publish(route_of("amq.fanout", "q"), PLAIN, b"x")
-    marks = [mark for mark, _ in look(queue)]
+    marks = [mark for mark, _ in browse(queue)]
     assert marks[0] == marks[1]
     assert len(set(marks)) == len(marks) - 1
 

@@ -111,7 +111,7 @@ def test_a_multiple_ack_costs_no_more_for_all_that_was_acked_before() -> None:
     client.send(commands.Basic.Nack(110, multiple=True, requeue=False))
     client.send(commands.Basic.Ack(300, multiple=True))
     queue = client.broker.vhosts["/"].queues["q"]
-    assert (queue.ready.count, queue.unacked, client.broker.ledger.used) == (0, 0, 0)
+    assert (queue.ready.count, queue.unacked, client.broker.memory.used) == (0, 0, 0)
     client.send(commands.Basic.Ack(300))
     assert client.take(commands.Channel.Close).reply_text == "PRECONDITION_FAILED - unknown delivery tag 300"
 

@@ -11,7 +11,7 @@ from msctl.broker.core.arguments import QueueOptions
 from msctl.broker.core.exchanges import Binding, Exchange, ExchangeType, headers_match, resolve
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
-from msctl.broker.protocol.tables import Field, Table
+from msctl.broker.protocol.tables import FieldValue, Table
 from tests.unit.broker.client import make_broker
 
 words = st.sampled_from(["a", "b", "", "*", "#"])
@@ -61,7 +61,7 @@ def test_topic_bindings_match_as_the_specification_says(
         assert found == sorted(expected)
 
 
-values: st.SearchStrategy[Field] = st.one_of(
+values: st.SearchStrategy[FieldValue] = st.one_of(
     st.tuples(st.just("S"), st.sampled_from([b"1", b"2"])),
     st.tuples(st.sampled_from(["I", "l"]), st.integers(0, 2)),
     st.tuples(st.just("t"), st.booleans()),

@@ -148,8 +148,8 @@ class Model(RuleBasedStateMachine):
         assert ready["plain"] == sorted(ready["plain"])
         assert sum(queues[name].unacked for name in QUEUES) == len(self.out)
         waiting = len(ready["plain"]) + len(ready["dead"]) + len(self.out)
-        assert self.broker.ledger.messages == waiting
-        assert self.broker.ledger.used == waiting * (MESSAGE_COST + 6)
+        assert self.broker.memory.messages == waiting
+        assert self.broker.memory.used == waiting * (MESSAGE_COST + 6)
 
 
 TestNothingIsLost = Model.TestCase

@@ -9,7 +9,7 @@ from pamqp import commands, frame
 
 from msctl.broker.core.messages import MESSAGE_COST
 from msctl.broker.protocol import wire
-from msctl.broker.session.session import State
+from msctl.broker.session.session import SessionState
 from tests.support.clock import FakeClock
 from tests.unit.broker.client import Client, make_broker
 
@@ -92,7 +92,7 @@ def test_without_heartbeats_silence_is_no_sign() -> None:
     client = Client(make_broker(clock), heartbeat=0)
     clock.set(100_000.0)
     client.session.tick(clock.monotonic())
-    assert client.session.state is State.RUNNING
+    assert client.session.state is SessionState.RUNNING
 
 
 def test_a_peer_that_never_agrees_to_a_close_is_cut_off() -> None:
@@ -196,20 +196,20 @@ def test_half_messages_and_transactions_count_against_the_limit() -> None:
     broker = make_broker(memory_limit=50_000)
     client = Client(broker)
     client.open()
-    before = broker.ledger.used
+    before = broker.memory.used
     whole = client.publish_bytes(b"x" * 60_000, frame_max=4096)
     client.feed(whole[:-5000])
-    assert broker.ledger.used > 50_000
+    assert broker.memory.used > 50_000
     client.session.lost()
-    assert broker.ledger.used == before
+    assert broker.memory.used == before
     other = Client(broker)
     other.open()
     other.call(commands.Tx.Select(), commands.Tx.SelectOk)
     other.queue()
     other.publish(b"x" * 10_000)
-    assert broker.ledger.used > 10_000
+    assert broker.memory.used > 10_000
     other.call(commands.Tx.Rollback(), commands.Tx.RollbackOk)
-    assert broker.ledger.used == before
+    assert broker.memory.used == before
 
 
 def test_a_peer_that_reads_no_answers_is_not_read_from_and_at_last_cut_off() -> None:
@@ -280,6 +280,6 @@ def test_any_bytes_get_an_amqp_error_or_a_close_and_never_harm_others(
     bystander.publish(b"still here", "mine")
     bystander.consume("mine", no_ack=True)
     assert bystander.bodies() == [b"still here"]
-    assert broker.ledger.used == sum(
+    assert broker.memory.used == sum(
         MESSAGE_COST * queue.ready.count + queue.ready.bytes for queue in broker.vhosts["/"].queues.values()
     )

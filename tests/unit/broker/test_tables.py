@@ -1,4 +1,4 @@
-"""Field tables: what is written is what is read, as RabbitMQ reads it; nonsense is told apart."""
+"""FieldValue tables: what is written is what is read, as RabbitMQ reads it; nonsense is told apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from msctl.broker.protocol.tables import (
     MAX_DEPTH,
-    Field,
+    FieldValue,
     MalformedError,
     Table,
     decode_table,
@@ -25,7 +25,7 @@ def ranged(low: int, high: int) -> st.SearchStrategy[int]:
     return st.integers(low, high)
 
 
-leaves: st.SearchStrategy[Field] = st.one_of(
+leaves: st.SearchStrategy[FieldValue] = st.one_of(
     st.tuples(st.just("S"), st.binary(max_size=30)),
     st.tuples(st.just("x"), st.binary(max_size=30)),
     st.tuples(st.just("b"), ranged(-128, 127)),
@@ -44,7 +44,7 @@ leaves: st.SearchStrategy[Field] = st.one_of(
 )
 
 
-def nested(inner: st.SearchStrategy[Field]) -> st.SearchStrategy[Field]:
+def nested(inner: st.SearchStrategy[FieldValue]) -> st.SearchStrategy[FieldValue]:
     return st.one_of(
         st.tuples(st.just("A"), st.lists(inner, max_size=4)),
         st.tuples(st.just("F"), st.dictionaries(names, inner, max_size=4)),

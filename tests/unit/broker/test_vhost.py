@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from msctl.broker.core.dead_letter import MAX_DEATHS, X_DEATH
-from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.queues import MemoryAccount, Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol.properties import EXPIRATION, PRIORITY, headers_of, join, split
-from msctl.broker.protocol.tables import Field, Table
+from msctl.broker.protocol.tables import FieldValue, Table
 from msctl.broker.protocol.wire import route_of, shortstr, split_route
 from tests.support.clock import FakeClock
 
@@ -22,13 +22,13 @@ class Host:
         self.clock = FakeClock()
         self.warnings: list[str] = []
         self.vhost = VirtualHost(
-            "/", self.clock, Ledger(), log=lambda _level, text: self.warnings.append(text)
+            "/", self.clock, MemoryAccount(), log=lambda _level, text: self.warnings.append(text)
         )
 
     def queue(self, name: str, **arguments: Any) -> Queue:
         table: Table = {}
         for key, value in arguments.items():
-            field: Field = ("S", value.encode()) if isinstance(value, str) else ("I", value)
+            field: FieldValue = ("S", value.encode()) if isinstance(value, str) else ("I", value)
             if isinstance(value, bool):
                 field = ("t", value)
             table[f"x-{key.replace('_', '-')}".encode()] = field
@@ -71,7 +71,7 @@ def test_messages_expire_by_the_queues_or_their_own_time_whichever_is_less(host:
     assert bodies(queue) == [b"long"]
     host.pass_time(0.9)
     assert bodies(queue) == []
-    assert host.vhost.ledger.used == 0
+    assert host.vhost.memory.used == 0
 
 
 def test_a_message_behind_a_longer_lived_one_waits_for_it(host: Host) -> None:
@@ -89,14 +89,14 @@ def test_a_message_for_now_or_never_is_dropped_without_a_consumer(host: Host) ->
     queue = host.queue("q", message_ttl=0)
     host.publish(queue, b"now")
     assert bodies(queue) == []
-    assert host.vhost.ledger.messages == 0
+    assert host.vhost.memory.messages == 0
 
 
 def test_many_messages_that_expire_at_once_are_dropped_bit_by_bit(host: Host) -> None:
     queue = host.queue("q", message_ttl=10)
     host.publish(queue, *[b"x"] * 2000)
     host.clock.set(1.0)
-    host.vhost.tick(most=1)
+    host.vhost.tick(limit=1)
     assert 0 < queue.ready.count < 2000
     host.pass_time(0)
     assert queue.ready.count == 0
@@ -121,7 +121,7 @@ def test_a_requeued_message_still_expires(host: Host) -> None:
     host.pass_time(0.2)
     queue.requeue([taken[:2]])
     assert bodies(queue) == []
-    assert host.vhost.ledger.used == 0
+    assert host.vhost.memory.used == 0
 
 
 def test_what_expires_goes_to_the_dead_letter_exchange_without_its_expiration(host: Host) -> None:
@@ -209,13 +209,13 @@ def test_a_message_that_has_died_too_often_is_dropped(host: Host) -> None:
     last = host.queue(f"q{MAX_DEATHS + 2}")
     host.publish(host.vhost.queues["q0"], b"m")
     assert bodies(last) == []
-    assert host.vhost.ledger.used == 0
+    assert host.vhost.memory.used == 0
 
 
 def test_a_message_whose_dead_letter_exchange_is_gone_is_dropped(host: Host) -> None:
     queue = host.queue("q", max_length=0, dead_letter_exchange="nowhere")
     host.publish(queue, b"m")
-    assert host.vhost.ledger.used == 0
+    assert host.vhost.memory.used == 0
 
 
 def test_higher_priorities_first_and_requeued_ones_at_their_place(host: Host) -> None:
@@ -235,10 +235,10 @@ def test_deleting_a_queue_settles_what_is_out(host: Host) -> None:
     out = [taken for _ in range(3) if (taken := queue.get(no_ack=False))]
     assert host.vhost.delete_queue(queue) == 1
     assert host.vhost.delete_queue(queue) == 0
-    queue.settle(out[0][1])
+    queue.ack(out[0][1])
     queue.reject(out[1][1])
     queue.requeue([out[2][:2]])
-    assert host.vhost.ledger.used == 0 and host.vhost.ledger.messages == 0
+    assert host.vhost.memory.used == 0 and host.vhost.memory.messages == 0
 
 
 def test_routes_are_forgotten_when_there_are_too_many(host: Host) -> None:

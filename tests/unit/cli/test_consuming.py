@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, declare
@@ -64,23 +64,23 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Output:
 
 
 @pytest.fixture
-async def link(rabbitmq: str) -> AsyncIterator[Link]:
-    made = await Link.open(parse_url(rabbitmq), name="test")
+async def connection(rabbitmq: str) -> AsyncIterator[Connection]:
+    made = await Connection.open(parse_url(rabbitmq), name="test")
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def queue(link: Link) -> AsyncIterator[str]:
+async def queue(connection: Connection) -> AsyncIterator[str]:
     name = unique()
-    await declare(link, name, say=lambda _: None)
+    await declare(connection, name, notify=lambda _: None)
     yield name
-    channel = await link.channel()
-    await link.ask(channel.queue_delete(name))
+    channel = await connection.channel()
+    await connection.ask(channel.queue_delete(name))
 
 
-async def publish(link: Link, queue: str, *bodies: bytes) -> None:
-    publisher = await Publisher.open(link)
+async def publish(connection: Connection, queue: str, *bodies: bytes) -> None:
+    publisher = await Publisher.open(connection)
     template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
     for body in bodies:
         await publisher.publish(template, body)
@@ -101,21 +101,21 @@ def request(between: Proxy, queue: str, number: int | None = None) -> ConsumeReq
 
 
 @pytest.fixture
-async def between(link: Link) -> AsyncIterator[Proxy]:
-    url: BrokerUrl = link.url
+async def between(connection: Connection) -> AsyncIterator[Proxy]:
+    url: BrokerUrl = connection.url
     async with proxy(url.host, url.port) as made:
         yield made
 
 
 async def test_a_lost_broker_is_waited_for_aloud_and_nothing_is_lost(
-    output: Output, link: Link, queue: str, between: Proxy
+    output: Output, connection: Connection, queue: str, between: Proxy
 ) -> None:
     consume = asyncio.create_task(consume_messages(request(between, queue)))
-    await publish(link, queue, b"a")
+    await publish(connection, queue, b"a")
     await output.until(lambda: output.out == b"a\n")
     await between.cut()
     await output.until(lambda: any("trying again in" in note for note in output.notes))
-    await publish(link, queue, b"b")
+    await publish(connection, queue, b"b")
     await between.listen()
     await output.until(lambda: output.out.endswith(b"b\n"))
     consume.cancel()
@@ -138,15 +138,15 @@ async def test_a_broker_that_stays_away_ends_it(
 
 
 async def test_what_a_limit_holds_back_is_acknowledged_when_it_gets_quiet(
-    output: Output, link: Link, queue: str, between: Proxy, monkeypatch: pytest.MonkeyPatch
+    output: Output, connection: Connection, queue: str, between: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consuming, "SETTLE_AFTER", 0.05)
     consume = asyncio.create_task(consume_messages(request(between, queue, 4)))
-    await publish(link, queue, b"a", b"b")
+    await publish(connection, queue, b"a", b"b")
     await output.until(lambda: output.out == b"a\nb\n" and output.opened >= 2)
     await between.cut()  # as a crash would: nothing can be acknowledged any more
     await between.listen()
-    await publish(link, queue, b"c", b"d", b"e")
+    await publish(connection, queue, b"c", b"d", b"e")
     assert (await consume).received == 4
     assert output.out == b"a\nb\nc\nd\n"
-    assert (await count(link, queue)).ready == 1
+    assert (await count(connection, queue)).ready == 1

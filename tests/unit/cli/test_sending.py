@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.amqp.publisher import Account, Refusal
+from msctl.amqp.publisher import PublishStats, RefusedMessage
 from msctl.cli.options.message_options import MessageProperties
 from msctl.cli.sending import SendRequest, failure, send_messages
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
@@ -40,7 +40,7 @@ def request(
 
 
 def test_one_refused_line_is_named_with_what_was_confirmed() -> None:
-    error = failure(request(), Account(5, 4, 1, (Refusal(5, "too large"),)), None)
+    error = failure(request(), PublishStats(5, 4, 1, (RefusedMessage(5, "too large"),)), None)
     assert isinstance(error, BrokerError)
     assert error.message == (
         "line 5 was refused: too large; 4 lines were confirmed; nothing after line 5 was sent"
@@ -48,13 +48,15 @@ def test_one_refused_line_is_named_with_what_was_confirmed() -> None:
 
 
 def test_further_refusals_are_counted() -> None:
-    error = failure(request(), Account(9, 1, 8, (Refusal(2, "no"), Refusal(3, "no"))), None)
+    error = failure(
+        request(), PublishStats(9, 1, 8, (RefusedMessage(2, "no"), RefusedMessage(3, "no"))), None
+    )
     assert error.message.startswith("line 2 was refused: no; 7 more were refused; 1 line was confirmed")
 
 
 def test_what_nobody_knows_is_said_to_be_unknown() -> None:
     lost = BrokerError("the connection was lost", hint="look at it")
-    error = failure(request(), Account(8, 5, 0, (), (6, 7, 8)), lost)
+    error = failure(request(), PublishStats(8, 5, 0, (), (6, 7, 8)), lost)
     assert error.message == (
         "the connection was lost; 5 lines were confirmed; 3 lines were sent but not confirmed "
         "(lines 6 to 8), and may or may not have arrived; nothing after line 8 was sent"
@@ -63,22 +65,23 @@ def test_what_nobody_knows_is_said_to_be_unknown() -> None:
 
 
 def test_gaps_in_what_is_unknown_are_not_hidden() -> None:
-    error = failure(request(), Account(8, 6, 0, (), (3, 8)), BrokerError("lost"))
+    error = failure(request(), PublishStats(8, 6, 0, (), (3, 8)), BrokerError("lost"))
     assert "2 lines were sent but not confirmed (between line 3 and line 8)" in error.message
 
 
 def test_a_single_message_is_not_numbered() -> None:
     single = request(by_line=False)
     assert (
-        failure(single, Account(1, 0, 1, (Refusal(1, "no"),)), None).message == "the message was refused: no"
+        failure(single, PublishStats(1, 0, 1, (RefusedMessage(1, "no"),)), None).message
+        == "the message was refused: no"
     )
-    lost = failure(single, Account(1, 0, 0, (), (1,)), BrokerError("lost"))
+    lost = failure(single, PublishStats(1, 0, 0, (), (1,)), BrokerError("lost"))
     assert lost.message == "lost; 1 message was sent but not confirmed, and may or may not have arrived"
 
 
 @pytest.mark.parametrize("kind", [TimedOutError, UsageError, BrokerError])
 def test_the_kind_of_failure_keeps_its_exit_code(kind: type[MsctlError]) -> None:
-    assert type(failure(request(), Account(), kind("x"))) is kind
+    assert type(failure(request(), PublishStats(), kind("x"))) is kind
 
 
 def lines(folder: Path, *sizes: int) -> Path:
@@ -113,4 +116,4 @@ async def test_a_broker_that_falls_silent_is_exit_code_124(tmp_path: Path) -> No
 async def test_the_lines_of_a_text_are_messages_of_their_own() -> None:
     async with fake_broker() as broker:
         result = await send_messages(request(broker.url, text=b"a\nb"))
-    assert result.account.confirmed == 2
+    assert result.stats.confirmed == 2

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from pamqp.commands import Basic
 
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, open_with_queue
 from msctl.amqp.url import parse_url
@@ -46,8 +46,10 @@ async def test_messages_are_logged_in_order_and_acknowledged(
     logger = logging.getLogger("msctl.services.consumer")
     logger.addHandler(heard)
     monkeypatch.setattr(logger, "level", logging.INFO)
-    link: Link = await open_with_queue(parse_url(rabbitmq), queue, name="test", say=lambda _: None)
-    publisher = await Publisher.open(link)
+    connection: Connection = await open_with_queue(
+        parse_url(rabbitmq), queue, name="test", notify=lambda _: None
+    )
+    publisher = await Publisher.open(connection)
     template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
     for body in (b"Hello World!", b"\xff\n", b"last"):
         await publisher.publish(template, body)
@@ -61,6 +63,6 @@ async def test_messages_are_logged_in_order_and_acknowledged(
         "Received a message: \\xff\n",
         "Received a message: last",
     ]
-    assert (await count(link, queue)).ready == 0
+    assert (await count(connection, queue)).ready == 0
     await publisher.close()
-    await link.close()
+    await connection.close()

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from msctl.amqp.connection import Link
+from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer
 from msctl.amqp.url import parse_url
 from msctl.model.project import ServiceContext
@@ -60,13 +60,13 @@ async def test_a_posted_message_is_in_the_queue_when_202_is_answered(
     answer = await post(connected, b"Hello \xff", "application/x-thing")
     assert answer.status == 202
     assert await answer.json() == {"status": "confirmed", "queue": queue}
-    link = await Link.open(parse_url(rabbitmq), name="test")
-    consumer = await Consumer.open(link, queue)
+    connection = await Connection.open(parse_url(rabbitmq), name="test")
+    consumer = await Consumer.open(connection, queue)
     (delivery,) = await consumer.take()
     assert (delivery.body, delivery.properties.content_type) == (b"Hello \xff", "application/x-thing")
-    await consumer.settle(1)
+    await consumer.mark_done(1)
     await consumer.finish()
-    await link.close()
+    await connection.close()
 
 
 async def test_without_a_broker_it_starts_answers_503_and_logs_what_it_waits_for(

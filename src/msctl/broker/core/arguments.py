@@ -11,7 +11,7 @@ from typing import Any
 
 from msctl.broker.protocol.properties import MAX_EXPIRY_MS
 from msctl.broker.protocol.replies import AmqpError, ReplyCode, precondition_failed
-from msctl.broker.protocol.tables import INTEGERS, TYPE_NAMES, Field, Table
+from msctl.broker.protocol.tables import INTEGERS, TYPE_NAMES, FieldValue, Table
 
 DROP_HEAD = "drop-head"
 REJECT_PUBLISH = "reject-publish"
@@ -139,7 +139,7 @@ _OTHER_TYPES_ARGUMENTS = frozenset(
     }
 )
 
-Check = Callable[[Field, Table], str | None]
+Check = Callable[[FieldValue, Table], str | None]
 """What is wrong with an argument, in RabbitMQ's own notation; None if nothing is."""
 
 
@@ -159,48 +159,48 @@ def _refuse(table: Table, queue: str, keys: Iterable[bytes]) -> None:
             )
 
 
-def _integer(field: Field, _: Table) -> str | None:
+def _integer(field: FieldValue, _: Table) -> str | None:
     kind, _value = field
     return None if kind in INTEGERS else f'"expected integer, got {TYPE_NAMES[kind]}"'
 
 
-def _not_negative(field: Field, table: Table) -> str | None:
+def _not_negative(field: FieldValue, table: Table) -> str | None:
     problem = _integer(field, table)
     if problem is None and field[1] < 0:
         return f"{{value_negative,{field[1]}}}"
     return problem
 
 
-def _expiry(field: Field, table: Table) -> str | None:
+def _expiry(field: FieldValue, table: Table) -> str | None:
     problem = _not_negative(field, table)
     if problem is None and field[1] > MAX_EXPIRY_MS:
         return f"{{value_too_large,{field[1]}}}"
     return problem
 
 
-def _positive_expiry(field: Field, table: Table) -> str | None:
+def _positive_expiry(field: FieldValue, table: Table) -> str | None:
     problem = _integer(field, table)
     if problem is None and field[1] == 0:
         return "{value_zero,0}"
     return _expiry(field, table)
 
 
-def _max_priority(field: Field, table: Table) -> str | None:
+def _max_priority(field: FieldValue, table: Table) -> str | None:
     problem = _not_negative(field, table)
     if problem is None and field[1] > MAX_PRIORITY_LEVELS:
         return f"{{max_value_exceeded,{field[1]}}}"
     return problem
 
 
-def _string(field: Field, _: Table) -> str | None:
+def _string(field: FieldValue, _: Table) -> str | None:
     return None if field[0] == "S" else f"{{unacceptable_type,{TYPE_NAMES[field[0]]}}}"
 
 
-def _boolean(field: Field, _: Table) -> str | None:
+def _boolean(field: FieldValue, _: Table) -> str | None:
     return None if field[0] == "t" else f"{{unacceptable_type,{TYPE_NAMES[field[0]]}}}"
 
 
-def _dead_letter_key(field: Field, table: Table) -> str | None:
+def _dead_letter_key(field: FieldValue, table: Table) -> str | None:
     problem = _string(field, table)
     if problem is None and b"x-dead-letter-exchange" not in table:
         return "routing_key_but_no_dlx_defined"
@@ -208,7 +208,7 @@ def _dead_letter_key(field: Field, table: Table) -> str | None:
 
 
 def _one_of(values: frozenset[bytes], problem: str) -> Check:
-    def check(field: Field, table: Table) -> str | None:
+    def check(field: FieldValue, table: Table) -> str | None:
         wrong = _string(field, table)
         if wrong is None and field[1] not in values:
             return problem.format(field[1].decode(errors="replace"))
@@ -217,7 +217,7 @@ def _one_of(values: frozenset[bytes], problem: str) -> Check:
     return check
 
 
-def _version(field: Field, table: Table) -> str | None:
+def _version(field: FieldValue, table: Table) -> str | None:
     problem = _not_negative(field, table)
     if problem is None and field[1] not in (1, 2):
         return f"\"unsupported queue version '{field[1]}'\""
@@ -259,7 +259,7 @@ def _text(table: Table, key: bytes) -> str | None:
     return None if value is None else value[:MAX_NAME].decode(errors="surrogateescape")
 
 
-def _describe(field: Field | None) -> str:
+def _describe(field: FieldValue | None) -> str:
     if field is None:
         return "none"
     kind, value = field

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msctl.broker.core.messages import Message
-from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.queues import MemoryAccount, Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.clock import Clock
 
-Log = Callable[[str, str], None]
+LogFunction = Callable[[str, str], None]
 """Called with a level ("debug", "info", "warning", "error") and a text."""
 
 MEMORY_LOW = 0.9
@@ -59,7 +59,7 @@ class Broker:
         self,
         *,
         clock: Clock,
-        log: Log,
+        log: LogFunction,
         users: Mapping[str, str],
         vhosts: Sequence[str],
         memory_limit: int,
@@ -68,12 +68,12 @@ class Broker:
         self.clock = clock
         self.log = log
         self.users = dict(users)
-        self.ledger = Ledger()
+        self.memory = MemoryAccount()
         self.memory_limit = memory_limit
         self.max_message_size = max_message_size
         self.blocked = False
         self.vhosts = {
-            name: VirtualHost(name, clock, self.ledger, pump_later=self._pump_later, log=log)
+            name: VirtualHost(name, clock, self.memory, pump_later=self._pump_later, log=log)
             for name in vhosts
         }
         self.sessions: set[Client] = set()
@@ -97,17 +97,17 @@ class Broker:
         """Whether messages wait to be handed out, or bytes to be sent."""
         return bool(self._pending or self.dirty)
 
-    def pump(self, most: int) -> bool:
-        """Hand out up to about `most` waiting messages; whether more of them wait."""
-        while self._pending and most > 0:
+    def pump(self, limit: int) -> bool:
+        """Hand out up to about `limit` waiting messages; whether more of them wait."""
+        while self._pending and limit > 0:
             queue = next(iter(self._pending))
             del self._pending[queue]
-            most -= 1 + queue.pump(most)
+            limit -= 1 + queue.pump(limit)
         return bool(self._pending)
 
     def check_memory(self) -> None:
         """Block or unblock publishers, where the queues' memory calls for it."""
-        used = self.ledger.used
+        used = self.memory.used
         if not self.blocked and used > self.memory_limit:
             self.blocked = True
             self.log(

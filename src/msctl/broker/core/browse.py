@@ -14,7 +14,7 @@ from typing import Any
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.properties import CONTENT_TYPE, headers_of, short_text, split
-from msctl.broker.protocol.tables import Field
+from msctl.broker.protocol.tables import FieldValue
 from msctl.broker.protocol.wire import split_route
 from msctl.model.snapshots import (
     PEEK_BODY,
@@ -27,7 +27,7 @@ from msctl.model.snapshots import (
 )
 
 
-def look(queue: Queue) -> QueueLook:
+def browse(queue: Queue) -> QueueLook:
     """The messages at the head of the queue: at most PEEK_MESSAGES, and about PEEK_BYTES of them."""
     found: list[tuple[bytes, PeekedMessage]] = []
     room = PEEK_BYTES
@@ -73,7 +73,7 @@ def _printable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _plain(field: Field) -> Any:
+def _plain(field: FieldValue) -> Any:
     """A field's value as a client would print it."""
     kind, value = field
     match kind:

@@ -17,15 +17,15 @@ UNLIMITED = -1
 class MessageSource(Protocol):
     """A queue, as its consumers and those who hold its messages see it."""
 
-    def add_consumer(self, consumer: Consumer) -> None: ...
+    def add_consumer(self, consumer: QueueConsumer) -> None: ...
 
-    def remove_consumer(self, consumer: Consumer) -> None: ...
+    def remove_consumer(self, consumer: QueueConsumer) -> None: ...
 
-    def wake(self, consumer: Consumer) -> None:
+    def wake(self, consumer: QueueConsumer) -> None:
         """This consumer may take messages again."""
         ...
 
-    def settle(self, message: Message) -> None: ...
+    def ack(self, message: Message) -> None: ...
 
     def reject(self, message: Message) -> None: ...
 
@@ -35,18 +35,18 @@ class MessageSource(Protocol):
 class Sink(Protocol):
     """Where a consumer's messages go: its channel."""
 
-    def accepts(self, consumer: Consumer) -> bool:
+    def accepts(self, consumer: QueueConsumer) -> bool:
         """Whether this consumer may be sent a message now; if not, it is woken when it may."""
         ...
 
-    def deliver(self, consumer: Consumer, number: int, message: Message, redelivered: bool) -> None: ...
+    def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None: ...
 
-    def cancelled(self, consumer: Consumer) -> None:
+    def cancelled(self, consumer: QueueConsumer) -> None:
         """The queue is gone, and with it this consumer."""
         ...
 
 
-class Consumer:
+class QueueConsumer:
     """A subscription. `credit` is how many more messages it may hold, UNLIMITED without a limit.
 
     `head`, `tail` and what they were made for are the channel's: the parts of the last delivery's
@@ -120,21 +120,21 @@ class ConsumerRing:
     __slots__ = ("_levels", "_single")
 
     def __init__(self) -> None:
-        self._levels: dict[int, deque[Consumer]] = {}
-        self._single: deque[Consumer] | None = None
+        self._levels: dict[int, deque[QueueConsumer]] = {}
+        self._single: deque[QueueConsumer] | None = None
 
-    def add(self, consumer: Consumer) -> None:
+    def add(self, consumer: QueueConsumer) -> None:
         consumer.waiting = False
         self._levels.setdefault(consumer.priority, deque()).append(consumer)
         self._arrange()
 
-    def remove(self, consumer: Consumer) -> None:
+    def remove(self, consumer: QueueConsumer) -> None:
         level = self._levels.get(consumer.priority)
         if level is not None and consumer in level:
             level.remove(consumer)
             self._arrange()
 
-    def choose(self) -> Consumer | None:
+    def choose(self) -> QueueConsumer | None:
         """Whose turn it is, among those that can take a message; the others are set aside."""
         if self._single is not None:
             return self._choose_from(self._single)
@@ -145,7 +145,7 @@ class ConsumerRing:
         return None
 
     @staticmethod
-    def _choose_from(level: deque[Consumer]) -> Consumer | None:
+    def _choose_from(level: deque[QueueConsumer]) -> QueueConsumer | None:
         while level:
             consumer = level[0]
             if consumer.credit and consumer.sink.accepts(consumer):

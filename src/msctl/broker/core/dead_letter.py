@@ -11,7 +11,7 @@ from typing import Any
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import REJECTED
 from msctl.broker.protocol.properties import EXPIRATION, Parts, headers_of, join, split, with_headers
-from msctl.broker.protocol.tables import Field, Table, text_field, texts
+from msctl.broker.protocol.tables import FieldValue, Table, text_field, texts
 from msctl.broker.protocol.wire import split_route
 
 X_DEATH = b"x-death"
@@ -19,12 +19,12 @@ MAX_DEATHS = 64
 """Queues that a message may die in: a longer way could not be told from a circle, nor its header sent."""
 
 
-def carbon_copies(headers: Table) -> list[str]:
+def cc_keys(headers: Table) -> list[str]:
     """The further routing keys of the CC and BCC headers."""
     return [key.decode(errors="surrogateescape") for name in (b"CC", b"BCC") for key in texts(headers, name)]
 
 
-def bury(
+def dead_lettered(
     message: Message, reason: str, queue: str, when: float, new_key: str | None
 ) -> tuple[list[str], bytes, Table]:
     """The routing keys, properties and headers of `message` as it leaves `queue` for the dead-letter
@@ -33,7 +33,7 @@ def bury(
     exchange, key = split_route(message[0])
     parts = split(message[1])
     headers = headers_of(parts) or {}
-    keys = [key, *carbon_copies(headers)]
+    keys = [key, *cc_keys(headers)]
     death: Table = {
         b"reason": text_field(reason),
         b"queue": text_field(queue),
@@ -63,7 +63,7 @@ def _with_death(headers: Table, death: Table) -> Table:
             headers[b"x-first-death-exchange"] = death[b"exchange"]
         deaths = []
     mine: Table = {b"count": ("l", 1), **death}
-    others: list[Field] = []
+    others: list[FieldValue] = []
     for field in _grouped(deaths):
         table = field[1] if field[0] == "F" else {}
         if _same_death(table, death):
@@ -75,10 +75,10 @@ def _with_death(headers: Table, death: Table) -> Table:
     return dict(sorted(headers.items()))
 
 
-def _grouped(deaths: list[Field]) -> list[Field]:
+def _grouped(deaths: list[FieldValue]) -> list[FieldValue]:
     """Deaths that a client copied together: one of each queue and reason."""
     seen: set[tuple[Any, Any]] = set()
-    kept: list[Field] = []
+    kept: list[FieldValue] = []
     for field in deaths:
         if field[0] == "F":
             identity = (field[1].get(b"queue"), field[1].get(b"reason"))
@@ -93,7 +93,7 @@ def _same_death(one: Table, other: Table) -> bool:
     return one.get(b"queue") == other.get(b"queue") and one.get(b"reason") == other.get(b"reason")
 
 
-def goes_in_circles(queue: str, reason: str, headers: Table) -> bool:
+def is_cycle(queue: str, reason: str, headers: Table) -> bool:
     """Whether `queue` has had this message before, with nothing but expiry and overflow since."""
     if len(headers.get(X_DEATH, ("A", []))[1]) > MAX_DEATHS:
         return True

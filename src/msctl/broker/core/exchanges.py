@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from msctl.broker.protocol.replies import erlang_binary, precondition_failed
-from msctl.broker.protocol.tables import TYPE_NAMES, Field, Table
+from msctl.broker.protocol.tables import TYPE_NAMES, FieldValue, Table
 
 if TYPE_CHECKING:
     from msctl.broker.core.queues import Queue
@@ -213,7 +213,7 @@ def headers_match(pattern: Table, headers: Table) -> bool:
     return any(matched) if some else all(matched)
 
 
-def _same(wanted: Field, found: Field) -> bool:
+def _same(wanted: FieldValue, found: FieldValue) -> bool:
     """Equal values are equal whatever their type, but a boolean is no number and text no number."""
     return (wanted[0] == "t") == (found[0] == "t") and bool(wanted[1] == found[1])
 
@@ -245,7 +245,7 @@ def check_headers_binding(arguments: Table) -> None:
         )
 
 
-def _text(field: Field | None) -> str | None:
+def _text(field: FieldValue | None) -> str | None:
     return None if field is None else field[1].decode(errors="surrogateescape")
 
 

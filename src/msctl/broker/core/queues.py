@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from msctl.broker.core.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
-from msctl.broker.core.consumers import Consumer, ConsumerRing
+from msctl.broker.core.consumers import ConsumerRing, QueueConsumer
 from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
 from msctl.broker.protocol.properties import priority_of
 from msctl.broker.protocol.replies import AmqpError, ReplyCode, resource
@@ -21,7 +21,7 @@ REJECTED = "rejected"
 MAXLEN = "maxlen"
 
 
-class Ledger:
+class MemoryAccount:
     """Bytes of all messages in the care of all queues, and counters of what has passed."""
 
     __slots__ = ("acked", "delivered", "messages", "published", "used")
@@ -39,16 +39,16 @@ class QueueHost(Protocol):
 
     name: str
     clock: Clock
-    ledger: Ledger
+    memory: MemoryAccount
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None: ...
 
     def remind(self, queue: Queue, when: float) -> None:
-        """Call `queue.tick` at `when` (monotonic) or soon after."""
+        """PublishMethod `queue.tick` at `when` (monotonic) or soon after."""
         ...
 
     def pump_later(self, queue: Queue) -> None:
-        """Call `queue.pump` soon: it has messages and somebody to take them."""
+        """PublishMethod `queue.pump` soon: it has messages and somebody to take them."""
         ...
 
     def delete_queue(self, queue: Queue) -> int: ...
@@ -103,11 +103,11 @@ class Queue:
         self.unacked = 0
         self.published = 0
         self.delivered = 0
-        self.consumers: list[Consumer] = []
+        self.consumers: list[QueueConsumer] = []
         self.deleted = False
         self.last_used = host.clock.monotonic()
         self._ring = ConsumerRing()
-        self._active: Consumer | None = None
+        self._active: QueueConsumer | None = None
         self._next_number = 0
         self._limited = options.max_length is not None or options.max_bytes is not None
         self._timed = False
@@ -149,11 +149,11 @@ class Queue:
             consumer = self._ring.choose()
             if consumer is not None:
                 self._next_number += 1
-                self._hand(consumer, self._next_number, message, redelivered=False, known=False)
+                self._dispatch(consumer, self._next_number, message, redelivered=False, known=False)
                 return True
-        ledger = self.host.ledger
-        ledger.used += MESSAGE_COST + len(body)
-        ledger.messages += 1
+        memory = self.host.memory
+        memory.used += MESSAGE_COST + len(body)
+        memory.messages += 1
         self.ready.add(message, priority)
         if self._limited and self.options.overflow == DROP_HEAD:
             self._drop_overflow()
@@ -168,22 +168,22 @@ class Queue:
         return self._over(self.ready.count + 1, self.ready.bytes + size)
 
     def _over(self, count: int, size: int) -> bool:
-        most, most_bytes = self.options.max_length, self.options.max_bytes
-        return (most is not None and count > most) or (most_bytes is not None and size > most_bytes)
+        limit, most_bytes = self.options.max_length, self.options.max_bytes
+        return (limit is not None and count > limit) or (most_bytes is not None and size > most_bytes)
 
     def _drop_overflow(self) -> None:
         while self.ready.count and self._over(self.ready.count, self.ready.bytes):
-            self._bury(self.ready.take()[1], MAXLEN)
+            self._dead_letter(self.ready.take()[1], MAXLEN)
 
     # --- messages out ---
 
-    def pump(self, most: int) -> int:
-        """Hand out up to `most` messages to consumers that can take them; returns how many."""
+    def pump(self, limit: int) -> int:
+        """Hand out up to `limit` messages to consumers that can take them; returns how many."""
         handed = 0
         ready = self.ready
         if self._timed:
             self.drop_expired()
-        while ready.count and handed < most:
+        while ready.count and handed < limit:
             consumer = self._ring.choose()
             if consumer is None:
                 break
@@ -191,29 +191,29 @@ class Queue:
             known = number is not None
             if number is None:
                 self._next_number = number = self._next_number + 1
-            self._hand(consumer, number, message, redelivered=known, known=True)
+            self._dispatch(consumer, number, message, redelivered=known, known=True)
             handed += 1
             if self._timed:
                 self.drop_expired()
-        if ready.count and handed == most:
+        if ready.count and handed == limit:
             self.host.pump_later(self)
         return handed
 
-    def _hand(
-        self, consumer: Consumer, number: int, message: Message, *, redelivered: bool, known: bool
+    def _dispatch(
+        self, consumer: QueueConsumer, number: int, message: Message, *, redelivered: bool, known: bool
     ) -> None:
-        """Give a message to a consumer; `known` says that the ledger has it already."""
-        ledger = self.host.ledger
-        ledger.delivered += 1
+        """Give a message to a consumer; `known` says that the memory has it already."""
+        memory = self.host.memory
+        memory.delivered += 1
         self.delivered += 1
         if consumer.no_ack:
             if known:
-                ledger.used -= cost_of(message)
-                ledger.messages -= 1
+                memory.used -= cost_of(message)
+                memory.messages -= 1
         else:
             if not known:
-                ledger.used += cost_of(message)
-                ledger.messages += 1
+                memory.used += cost_of(message)
+                memory.messages += 1
             self.unacked += 1
             if consumer.credit > 0:
                 consumer.credit -= 1
@@ -230,7 +230,7 @@ class Queue:
         redelivered = number is not None
         if number is None:
             self._next_number = number = self._next_number + 1
-        self.host.ledger.delivered += 1
+        self.host.memory.delivered += 1
         self.delivered += 1
         if no_ack:
             self._forget(message)
@@ -242,13 +242,13 @@ class Queue:
 
     # --- settling ---
 
-    def settle(self, message: Message) -> None:
+    def ack(self, message: Message) -> None:
         """An acknowledged message is gone."""
         self.unacked -= 1
-        ledger = self.host.ledger
-        ledger.acked += 1
-        ledger.used -= MESSAGE_COST + len(message[2])
-        ledger.messages -= 1
+        memory = self.host.memory
+        memory.acked += 1
+        memory.used -= MESSAGE_COST + len(message[2])
+        memory.messages -= 1
 
     def reject(self, message: Message) -> None:
         """A message that nobody wants: to the dead-letter exchange, if there is one."""
@@ -256,7 +256,7 @@ class Queue:
         if self.deleted:
             self._forget(message)
         else:
-            self._bury(message, REJECTED)
+            self._dead_letter(message, REJECTED)
 
     def requeue(self, taken: Iterable[Taken]) -> None:
         """Messages that come back, each to its old place; consumers are offered them again soon."""
@@ -278,23 +278,23 @@ class Queue:
 
     def purge(self) -> int:
         """Drop what is ready; returns how many. What is out stays out."""
-        ledger = self.host.ledger
-        ledger.used -= self.ready.count * MESSAGE_COST + self.ready.bytes
-        ledger.messages -= self.ready.count
+        memory = self.host.memory
+        memory.used -= self.ready.count * MESSAGE_COST + self.ready.bytes
+        memory.messages -= self.ready.count
         return self.ready.clear()
 
-    def _bury(self, message: Message, reason: str) -> None:
+    def _dead_letter(self, message: Message, reason: str) -> None:
         self._forget(message)
         self.host.dead_letter(self, message, reason)
 
     def _forget(self, message: Message) -> None:
-        ledger = self.host.ledger
-        ledger.used -= cost_of(message)
-        ledger.messages -= 1
+        memory = self.host.memory
+        memory.used -= cost_of(message)
+        memory.messages -= 1
 
     # --- consumers ---
 
-    def add_consumer(self, consumer: Consumer) -> None:
+    def add_consumer(self, consumer: QueueConsumer) -> None:
         self.consumers.append(consumer)
         if not self.options.single_active_consumer:
             self._ring.add(consumer)
@@ -305,7 +305,7 @@ class Queue:
         if self.ready.count:
             self.host.pump_later(self)
 
-    def remove_consumer(self, consumer: Consumer) -> None:
+    def remove_consumer(self, consumer: QueueConsumer) -> None:
         """Forget a consumer. The last one of an auto-delete queue takes the queue with it."""
         if consumer not in self.consumers:
             return
@@ -321,7 +321,7 @@ class Queue:
             if self.auto_delete:
                 self.host.delete_queue(self)
 
-    def _activate(self, consumer: Consumer) -> None:
+    def _activate(self, consumer: QueueConsumer) -> None:
         self._active = consumer
         self._ring.add(consumer)
         if self.ready.count:
@@ -330,7 +330,7 @@ class Queue:
     def exclusively_consumed(self) -> bool:
         return any(consumer.exclusive for consumer in self.consumers)
 
-    def wake(self, consumer: Consumer) -> None:
+    def wake(self, consumer: QueueConsumer) -> None:
         self._ring.add(consumer)
         if self.ready.count:
             self.host.pump_later(self)
@@ -364,19 +364,19 @@ class Queue:
             return
         self._remind_unused()
 
-    def drop_expired(self, most: int = 500) -> None:
+    def drop_expired(self, limit: int = 500) -> None:
         """Drop what has expired at the head, a bounded number at a time, and see to the next."""
         head = self.ready.head()
         if head is None or head[3] is None:
             return
         now = self.host.clock.monotonic()
         while head is not None and head[3] is not None:
-            if head[3] > now or most <= 0:
+            if head[3] > now or limit <= 0:
                 self._remind(max(head[3], now))
                 return
-            most -= 1
+            limit -= 1
             self.ready.take()
-            self._bury(head, EXPIRED)
+            self._dead_letter(head, EXPIRED)
             head = self.ready.head()
 
     def _remind_unused(self) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from itertools import count
 
 from msctl.broker.core.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
-from msctl.broker.core.dead_letter import bury, goes_in_circles
+from msctl.broker.core.dead_letter import dead_lettered, is_cycle
 from msctl.broker.core.messages import Message
-from msctl.broker.core.queues import Ledger, Queue
+from msctl.broker.core.queues import MemoryAccount, Queue
 from msctl.broker.core.routing import Routing, refuse_reserved, strip_name
 from msctl.broker.protocol.properties import priority_of
 from msctl.broker.protocol.replies import not_found, precondition_failed, resource
@@ -25,7 +25,7 @@ from msctl.broker.protocol.wire import route_of
 from msctl.clock import Clock
 
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
-_CIRCLES_KEPT = 1000
+_CYCLES_KEPT = 1000
 
 
 class VirtualHost:
@@ -35,14 +35,14 @@ class VirtualHost:
         self,
         name: str,
         clock: Clock,
-        ledger: Ledger,
+        memory: MemoryAccount,
         *,
         pump_later: Callable[[Queue], None] = lambda _queue: None,
         log: Callable[[str, str], None] = lambda _level, _text: None,
     ) -> None:
         self.name = name
         self.clock = clock
-        self.ledger = ledger
+        self.memory = memory
         self.queues: dict[str, Queue] = {}
         self.routing = Routing(name, self.queues)
         self._pump_later = pump_later
@@ -50,8 +50,8 @@ class VirtualHost:
         self._reminders: list[tuple[float, int, Queue]] = []
         self._numbers = count()
         self._dead: deque[tuple[Queue, Message, str]] = deque()
-        self._burying = False
-        self._circles: set[tuple[str, str]] = set()
+        self._dead_lettering = False
+        self._cycles: set[tuple[str, str]] = set()
 
     # --- queues ---
 
@@ -86,7 +86,7 @@ class VirtualHost:
         if name:
             refuse_reserved("queue", name)
         else:
-            name = made_up_name("amq.gen")
+            name = generate_name("amq.gen")
         durable = durable and not exclusive
         shown = resource("queue", name, self.name)
         queue = self.queues.get(name)
@@ -147,14 +147,14 @@ class VirtualHost:
         """When `tick` is due (monotonic); None while nothing waits for time."""
         return self._reminders[0][0] if self._reminders else None
 
-    def tick(self, most: int = 100) -> None:
+    def tick(self, limit: int = 100) -> None:
         """Do what is due now, a bounded number of queues at a time."""
         now = self.clock.monotonic()
-        while self._reminders and self._reminders[0][0] <= now and most > 0:
+        while self._reminders and self._reminders[0][0] <= now and limit > 0:
             _, _, queue = heapq.heappop(self._reminders)
             if not queue.deleted:
                 queue.tick(now)
-            most -= 1
+            limit -= 1
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         """Send a message that `queue` gives up to its dead-letter exchange, if that exists.
@@ -164,33 +164,33 @@ class VirtualHost:
         if queue.options.dead_letter_exchange not in self.routing.exchanges:
             return
         self._dead.append((queue, message, reason))
-        if self._burying:
+        if self._dead_lettering:
             return
-        self._burying = True
+        self._dead_lettering = True
         try:
             while self._dead:
-                self._bury(*self._dead.popleft())
+                self._dead_letter(*self._dead.popleft())
         finally:
-            self._burying = False
+            self._dead_lettering = False
 
-    def _bury(self, queue: Queue, message: Message, reason: str) -> None:
+    def _dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         exchange = self.routing.exchanges.get(queue.options.dead_letter_exchange or "")
         if exchange is None:
             return
-        keys, raw, headers = bury(
+        keys, raw, headers = dead_lettered(
             message, reason, queue.name, self.clock.time(), queue.options.dead_letter_key
         )
         priority = priority_of(raw)
         route = route_of(exchange.name, keys[0])
         for target in self.routing.route(exchange, keys, headers):
-            if goes_in_circles(target.name, reason, headers):
-                self._report_circle(queue.name, target.name)
+            if is_cycle(target.name, reason, headers):
+                self._report_cycle(queue.name, target.name)
             else:
                 target.publish(route, raw, message[2], None, priority)
 
-    def _report_circle(self, source: str, target: str) -> None:
-        if (source, target) not in self._circles and len(self._circles) < _CIRCLES_KEPT:
-            self._circles.add((source, target))
+    def _report_cycle(self, source: str, target: str) -> None:
+        if (source, target) not in self._cycles and len(self._cycles) < _CYCLES_KEPT:
+            self._cycles.add((source, target))
             self._log(
                 "warning",
                 f"Messages that queue {source!r} dead-letters come back to queue {target!r} in a circle: "
@@ -198,6 +198,6 @@ class VirtualHost:
             )
 
 
-def made_up_name(prefix: str) -> str:
+def generate_name(prefix: str) -> str:
     """A name that nobody else has, as `amq.gen-…` and `amq.ctag-…`."""
     return f"{prefix}-{urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"

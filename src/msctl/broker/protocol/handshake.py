@@ -92,11 +92,11 @@ def check_tuning(frame_max: int, channel_max: int) -> None:
     _check_limit("channel_max", channel_max, 1, CHANNEL_MAX)
 
 
-def _check_limit(name: str, value: int, least: int, most: int) -> None:
-    if value != 0 and value < least:
-        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({least})")
-    if value == 0 or value > most:
-        detail = " (no limit)" if value == 0 else ""
+def _check_limit(name: str, value: int, minimum: int, maximum: int) -> None:
+    if value != 0 and value < minimum:
+        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({minimum})")
+    if value == 0 or value > maximum:
+        detail = " (no maximum)" if value == 0 else ""
         raise not_allowed(
-            f"negotiated {name} = {value}{detail} is higher than the maximum allowed value ({most})"
+            f"negotiated {name} = {value}{detail} is higher than the maximum allowed value ({maximum})"
         )

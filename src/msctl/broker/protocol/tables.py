@@ -1,4 +1,4 @@
-"""Field tables to and from bytes, as RabbitMQ reads them.
+"""FieldValue tables to and from bytes, as RabbitMQ reads them.
 
 A value keeps its type letter, since equivalence checks, header matching and relaying need it:
 `S` bytes, `x` bytes, `A` a list of fields, `F` a table, `D` (scale, number), `V` None.
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from struct import Struct, error
 from typing import Any
 
-Field = tuple[str, Any]
+FieldValue = tuple[str, Any]
 """A type letter and its value."""
-Table = dict[bytes, Field]
-"""Field names are bytes: nothing promises that they are text."""
+Table = dict[bytes, FieldValue]
+"""FieldValue names are bytes: nothing promises that they are text."""
 
 MAX_DEPTH = 64
 """Tables within tables; far above any use, far below Python's own limit."""
@@ -83,8 +83,8 @@ def decode_table(data: bytes, position: int, end: int, depth: int = 0) -> Table:
     return table
 
 
-def _decode_array(data: bytes, position: int, end: int, depth: int) -> list[Field]:
-    fields: list[Field] = []
+def _decode_array(data: bytes, position: int, end: int, depth: int) -> list[FieldValue]:
+    fields: list[FieldValue] = []
     while position < end:
         field, position = _decode_field(data, position, end, depth)
         fields.append(field)
@@ -93,7 +93,7 @@ def _decode_array(data: bytes, position: int, end: int, depth: int) -> list[Fiel
     return fields
 
 
-def _decode_field(data: bytes, position: int, end: int, depth: int) -> tuple[Field, int]:
+def _decode_field(data: bytes, position: int, end: int, depth: int) -> tuple[FieldValue, int]:
     if position >= end:
         raise MalformedError("a field has no type")
     kind = chr(data[position])
@@ -151,7 +151,7 @@ def _encode_value(kind: str, value: Any) -> bytes:
     return _LENGTH.pack(len(value)) + bytes(value)
 
 
-def text_field(value: str | bytes) -> Field:
+def text_field(value: str | bytes) -> FieldValue:
     return "S", value.encode() if isinstance(value, str) else value
 
 
@@ -161,5 +161,5 @@ def texts(table: Table, name: bytes) -> list[bytes]:
     return strings(value) if kind == "A" else []
 
 
-def strings(fields: Iterable[Field]) -> list[bytes]:
+def strings(fields: Iterable[FieldValue]) -> list[bytes]:
     return [value for kind, value in fields if kind == "S"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msctl.broker.core.consumers import Consumer
+from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.protocol import wire
 
 OUTPUT_HIGH = 128 * 1024
@@ -15,7 +15,7 @@ OUTPUT_MAX = 8 * 1024 * 1024
 
 
 class Inbox:
-    """Received bytes. Between `gather` and `settle`, `data` from `position` on is what is to be read."""
+    """Received bytes. Between `gather` and `compact`, `data` from `position` on is what is to be read."""
 
     __slots__ = ("_chunks", "_needed", "_size", "data", "position")
 
@@ -42,7 +42,7 @@ class Inbox:
             self.position = 0
         return True
 
-    def settle(self, *, starved: bool) -> None:
+    def compact(self, *, starved: bool) -> None:
         """Reading has stopped; `starved` says that the next frame is not there as a whole."""
         data, position = self.data, self.position
         left = self._size = len(data) - position
@@ -83,7 +83,7 @@ class Outbox:
     def __init__(self, mark: Callable[[], None]) -> None:
         self.frame_max = wire.FRAME_MIN
         self.congested = False
-        self.parked: set[Consumer] = set()
+        self.parked: set[QueueConsumer] = set()
         self.size = 0
         self._mark = mark
         self._parts: list[bytes] = []

@@ -13,8 +13,8 @@ from pamqp import commands
 
 from msctl.broker.core.arguments import read_consumer_priority
 from msctl.broker.core.broker import Broker
-from msctl.broker.core.consumers import Consumer
-from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost, made_up_name
+from msctl.broker.core.consumers import QueueConsumer
+from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost, generate_name
 from msctl.broker.protocol.replies import (
     AmqpError,
     ReplyCode,
@@ -36,7 +36,7 @@ from msctl.broker.protocol.wire import (
 )
 from msctl.broker.session.buffers import Outbox
 from msctl.broker.session.deliveries import Deliveries, ReplyConsumer, Unacked
-from msctl.broker.session.publisher import REPLY_PREFIX, Publisher
+from msctl.broker.session.publish_handler import REPLY_PREFIX, PublishHandler
 
 Records = list[tuple[int, Unacked]]
 
@@ -59,14 +59,14 @@ class Channel:
         self.number = number
         self.closing = False
         outbox = connection.outbox
-        self.publisher = Publisher(number, connection.broker, vhost, connection.user, outbox)
+        self.publisher = PublishHandler(number, connection.broker, vhost, connection.user, outbox)
         self.deliveries = Deliveries(number, outbox, notify_cancel=connection.notify_cancel)
         self._connection = connection
         self._outbox = outbox
         self._vhost = vhost
         self._last_queue = ""
         self._reply_consumer: ReplyConsumer | None = None
-        self._settled: list[tuple[str, Records]] = []
+        self._resolutions: list[tuple[str, Records]] = []
 
     def handle(self, method: MethodType, payload: bytes) -> None:
         """Carry out one method. Raises AmqpError, and MalformedError for arguments that are none."""
@@ -79,9 +79,9 @@ class Channel:
         """Give everything back: messages to their queues, consumers and reply address to nobody."""
         self.publisher.close()
         self._forget_reply_consumer()
-        for _, records in self._settled:
+        for _, records in self._resolutions:
             self.deliveries.put_back(records)
-        self._settled = []
+        self._resolutions = []
         self.deliveries.close()
 
     def _reply(self, nowait: bool, method: MethodType, *arguments: Any) -> None:
@@ -232,7 +232,7 @@ class Channel:
         queue = self._queue_name(queue)
         if tag in self.deliveries.consumers or (self._reply_consumer and tag == self._reply_consumer.tag):
             raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
-        tag = tag or made_up_name("amq.ctag")
+        tag = tag or generate_name("amq.ctag")
         if queue == REPLY_QUEUE:
             self._consume_replies(tag, no_ack=no_ack)
             self._reply(nowait, commands.Basic.ConsumeOk, tag)
@@ -245,7 +245,7 @@ class Channel:
             raise access_refused(f"{shown} in exclusive use")
         self._reply(nowait, commands.Basic.ConsumeOk, tag)
         self.deliveries.add(
-            Consumer(
+            QueueConsumer(
                 tag,
                 found,
                 self.deliveries,
@@ -261,7 +261,7 @@ class Channel:
             raise precondition_failed("reply consumer cannot acknowledge")
         if self._reply_consumer is not None:
             raise precondition_failed("reply consumer already set")
-        secret = made_up_name("g1h2")
+        secret = generate_name("g1h2")
         self._reply_consumer = ReplyConsumer(tag, secret, self.deliveries)
         self._connection.broker.reply_consumers[secret] = self._reply_consumer
         self.publisher.reply_address = REPLY_PREFIX + secret
@@ -296,21 +296,21 @@ class Channel:
     # --- settling ---
 
     def basic_ack(self, tag: int, multiple: bool) -> None:
-        self._settle("ack", self.deliveries.take(tag, multiple=multiple))
+        self._resolve("ack", self.deliveries.take(tag, multiple=multiple))
 
     def basic_nack(self, tag: int, multiple: bool, requeue: bool) -> None:
-        self._settle("requeue" if requeue else "reject", self.deliveries.take(tag, multiple=multiple))
+        self._resolve("requeue" if requeue else "reject", self.deliveries.take(tag, multiple=multiple))
 
     def basic_reject(self, tag: int, requeue: bool) -> None:
-        self._settle("requeue" if requeue else "reject", self.deliveries.take(tag, multiple=False))
+        self._resolve("requeue" if requeue else "reject", self.deliveries.take(tag, multiple=False))
 
-    def _settle(self, how: str, records: Records) -> None:
+    def _resolve(self, how: str, records: Records) -> None:
         if self.publisher.transaction is not None:
-            self._settled.append((how, records))
+            self._resolutions.append((how, records))
         else:
-            self._carry_out(how, records)
+            self._apply(how, records)
 
-    def _carry_out(self, how: str, records: Records) -> None:
+    def _apply(self, how: str, records: Records) -> None:
         if how == "ack":
             self.deliveries.acknowledge(records)
         else:
@@ -343,10 +343,10 @@ class Channel:
     def tx_commit(self) -> None:
         self._check_transactional()
         published = self.publisher.take_transaction()
-        settled, self._settled = self._settled, []
+        settled, self._resolutions = self._resolutions, []
         accepted = [self.publisher.deliver(prepared, body) for prepared, body in published]
         for how, records in settled:
-            self._carry_out(how, records)
+            self._apply(how, records)
         if not all(accepted):
             raise precondition_failed("partial tx completion")
         self._reply(False, commands.Tx.CommitOk)
@@ -354,9 +354,9 @@ class Channel:
     def tx_rollback(self) -> None:
         self._check_transactional()
         self.publisher.take_transaction()
-        for _, records in self._settled:
+        for _, records in self._resolutions:
             self.deliveries.put_back(records)
-        self._settled = []
+        self._resolutions = []
         self._reply(False, commands.Tx.RollbackOk)
 
     def _check_transactional(self) -> None:

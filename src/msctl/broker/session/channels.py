@@ -15,14 +15,14 @@ from msctl.broker.protocol.replies import AmqpError, ReplyCode, frame_error, une
 from msctl.broker.protocol.tables import MalformedError
 from msctl.broker.session.buffers import Inbox
 from msctl.broker.session.channel import Channel, Owner
-from msctl.broker.session.publisher import Publisher, Template
+from msctl.broker.session.publish_handler import PublishHandler, RepeatedPublish
 
 _TEMPLATE_MAX = 64 * 1024
 _PUBLISH_FRAMES = 3
 
 
 class Channels:
-    """All channels of a connection, by number; at most `most` are open, whatever their numbers.
+    """All channels of a connection, by number; at most `limit` are open, whatever their numbers.
 
     `report` is called with what went wrong on a channel.
     """
@@ -33,19 +33,19 @@ class Channels:
         inbox: Inbox,
         vhost: VirtualHost,
         *,
-        most: int,
+        limit: int,
         report: Callable[[str], None],
     ) -> None:
         self._owner = owner
         self._inbox = inbox
         self._vhost = vhost
-        self._most = most
+        self._limit = limit
         self._report = report
         self._outbox = owner.outbox
         self._open: dict[int, Channel] = {}
-        self._template: Template | None = None
+        self._template: RepeatedPublish | None = None
         self._publish_start = -1
-        self._unconfirmed: dict[Publisher, None] = {}
+        self._unconfirmed: dict[PublishHandler, None] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -56,21 +56,21 @@ class Channels:
 
     # --- frames ---
 
-    def repeat(self, most: int) -> int:
+    def repeat(self, limit: int) -> int:
         """Carry out publishes for as long as they are the last one with another body.
 
-        Returns what is left of `most` frames.
+        Returns what is left of `limit` frames.
         """
         template = self._template
         if template is None:
-            return most
+            return limit
         inbox = self._inbox
         data, position = inbox.data, inbox.position
         publisher, method, frame_max = template.publisher, template.method, self._outbox.frame_max
         broker = self._owner.broker
         size = len(data)
         try:
-            while most > 0 and not broker.blocked:
+            while limit > 0 and not broker.blocked:
                 prefix = template.prefix
                 if data.startswith(prefix, position):
                     end = position + template.length
@@ -87,14 +87,14 @@ class Channels:
                 else:
                     break
                 position = end
-                most -= _PUBLISH_FRAMES
+                limit -= _PUBLISH_FRAMES
         except AmqpError as error:
             error.method = wire.BASIC_PUBLISH if error.method is None else error.method
             self._fail(self._open[template.channel], error)
-            return most - _PUBLISH_FRAMES
+            return limit - _PUBLISH_FRAMES
         if publisher.unconfirmed:
             self._unconfirmed[publisher] = None
-        return most
+        return limit
 
     def handle(self, frame: wire.Frame, start: int) -> bool:
         """One frame, which begins at `start` of the inbox; whether it was part of a message.
@@ -127,11 +127,11 @@ class Channels:
         return False
 
     def _handle_unopened(self, number: int, kind: int, payload: bytes) -> None:
-        if len(self._open) >= self._most:
+        if len(self._open) >= self._limit:
             raise AmqpError(
                 ReplyCode.NOT_ALLOWED,
                 f"number of channels opened ({len(self._open)}) has reached the negotiated "
-                f"channel_max ({self._most})",
+                f"channel_max ({self._limit})",
                 method=0,
             )
         if kind != wire.METHOD:
@@ -164,7 +164,7 @@ class Channels:
         else:
             channel.handle(method, payload)
 
-    def _handle_content(self, publisher: Publisher, kind: int, payload: bytes) -> None:
+    def _handle_content(self, publisher: PublishHandler, kind: int, payload: bytes) -> None:
         try:
             if kind == wire.HEADER:
                 publisher.header(payload)
@@ -176,7 +176,7 @@ class Channels:
         if publisher.unconfirmed:
             self._unconfirmed[publisher] = None
 
-    def _remember(self, publisher: Publisher, body: bytes) -> None:
+    def _remember(self, publisher: PublishHandler, body: bytes) -> None:
         """Make a template of a message that came whole, in three frames one after the other."""
         begin, end = self._publish_start, self._inbox.position
         self._publish_start = -1

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pamqp import commands
 
-from msctl.broker.core.consumers import UNLIMITED, Consumer, MessageSource
+from msctl.broker.core.consumers import UNLIMITED, MessageSource, QueueConsumer
 from msctl.broker.core.messages import Message, Taken
 from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import AmqpError, precondition_failed
@@ -28,7 +28,7 @@ from msctl.broker.protocol.wire import (
 )
 from msctl.broker.session.buffers import Outbox
 
-Unacked = tuple[MessageSource, Consumer | None, int, Message]
+Unacked = tuple[MessageSource, QueueConsumer | None, int, Message]
 """A message that is out: its queue, who has it (None: basic.get), its place, itself."""
 
 _DELIVER = METHOD_ID.pack(commands.Basic.Deliver.index)
@@ -43,7 +43,7 @@ class Deliveries:
     """
 
     def __init__(self, number: int, outbox: Outbox, *, notify_cancel: bool) -> None:
-        self.consumers: dict[str, Consumer] = {}
+        self.consumers: dict[str, QueueConsumer] = {}
         self.unacked: dict[int, Unacked] = {}
         self.prefetch = 0
         self._number = number
@@ -53,11 +53,11 @@ class Deliveries:
         self._outstanding = 0
         self._last_tag = 0
         self._oldest = 1
-        self._parked: set[Consumer] = set()
+        self._parked: set[QueueConsumer] = set()
 
     # --- sink ---
 
-    def accepts(self, consumer: Consumer) -> bool:
+    def accepts(self, consumer: QueueConsumer) -> bool:
         outbox = self._outbox
         if outbox.congested:
             outbox.parked.add(consumer)
@@ -67,7 +67,7 @@ class Deliveries:
             return False
         return True
 
-    def deliver(self, consumer: Consumer, number: int, message: Message, redelivered: bool) -> None:
+    def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None:
         tag = self._last_tag = self._last_tag + 1
         if not consumer.no_ack:
             self.unacked[tag] = (consumer.queue, consumer, number, message)
@@ -97,7 +97,7 @@ class Deliveries:
         """A direct reply: it has the next delivery tag, but does not use it up."""
         self._send_whole(consumer_tag, self._last_tag + 1, message, redelivered=False)
 
-    def _prepare(self, consumer: Consumer, message: Message) -> None:
+    def _prepare(self, consumer: QueueConsumer, message: Message) -> None:
         """Write the frames around tag and body once: they mostly fit the consumer's next message too."""
         route, properties, body, _ = message
         number = self._number
@@ -117,7 +117,7 @@ class Deliveries:
             )
         )
 
-    def cancelled(self, consumer: Consumer) -> None:
+    def cancelled(self, consumer: QueueConsumer) -> None:
         self.consumers.pop(consumer.tag, None)
         self._unpark(consumer)
         if self._notify_cancel:
@@ -125,7 +125,7 @@ class Deliveries:
 
     # --- consumers ---
 
-    def add(self, consumer: Consumer) -> None:
+    def add(self, consumer: QueueConsumer) -> None:
         self.consumers[consumer.tag] = consumer
         consumer.queue.add_consumer(consumer)
 
@@ -135,7 +135,7 @@ class Deliveries:
             self._unpark(consumer)
             consumer.queue.remove_consumer(consumer)
 
-    def _unpark(self, consumer: Consumer) -> None:
+    def _unpark(self, consumer: QueueConsumer) -> None:
         self._parked.discard(consumer)
         self._outbox.parked.discard(consumer)
 
@@ -188,9 +188,9 @@ class Deliveries:
 
     def acknowledge(self, records: Iterable[tuple[int, Unacked]]) -> None:
         for _, (queue, consumer, _, message) in records:
-            queue.settle(message)
+            queue.ack(message)
             if consumer is not None:
-                self._settled(consumer)
+                self._release(consumer)
         if self._parked:
             self._wake()
 
@@ -202,7 +202,7 @@ class Deliveries:
                 queue.reject(message)
         for _, (_, consumer, _, _) in records:
             if consumer is not None:
-                self._settled(consumer)
+                self._release(consumer)
         self._wake()
 
     def requeue(self, records: Iterable[tuple[int, Unacked]]) -> None:
@@ -212,7 +212,7 @@ class Deliveries:
         for queue, taken in by_queue.items():
             queue.requeue(taken)
 
-    def _settled(self, consumer: Consumer) -> None:
+    def _release(self, consumer: QueueConsumer) -> None:
         self._outstanding -= 1
         if consumer.credit != UNLIMITED:
             consumer.credit += 1

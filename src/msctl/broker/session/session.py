@@ -48,7 +48,7 @@ UNREAD_SECONDS = 30.0
 """How long a peer may leave our answers unread, once there are too many."""
 
 
-class State(Enum):
+class SessionState(Enum):
     HEADER = auto()
     STARTING = auto()
     TUNING = auto()
@@ -67,7 +67,7 @@ class Session:
     def __init__(self, broker: Broker, peer: str) -> None:
         self.broker = broker
         self.peer = peer
-        self.state = State.HEADER
+        self.state = SessionState.HEADER
         self.user = ""
         self.blocked = False
         self.outbox = Outbox(self._mark)
@@ -97,12 +97,12 @@ class Session:
     @property
     def open(self) -> bool:
         """Whether the peer still counts as connected."""
-        return self.state not in (State.CLOSING, State.ENDED)
+        return self.state not in (SessionState.CLOSING, SessionState.ENDED)
 
     @property
     def finished(self) -> bool:
         """Whether the socket is to be closed as soon as all has been written."""
-        return self.state is State.ENDED and self._deadline is None
+        return self.state is SessionState.ENDED and self._deadline is None
 
     @property
     def reads(self) -> bool:
@@ -114,44 +114,44 @@ class Session:
     def receive(self, data: bytes) -> None:
         """Take bytes in; `process` makes something of them."""
         self._last_received = self.broker.clock.monotonic()
-        if self.state is not State.ENDED:
+        if self.state is not SessionState.ENDED:
             self._inbox.add(data)
 
-    def process(self, most: int) -> bool:
-        """Carry out up to about `most` frames; whether there may be more to carry out."""
+    def process(self, limit: int) -> bool:
+        """Carry out up to about `limit` frames; whether there may be more to carry out."""
         if not self.reads or not self._inbox.gather():
             return False
-        if self.state is State.HEADER and not self._begin():
-            self._inbox.settle(starved=False)
+        if self.state is SessionState.HEADER and not self._begin():
+            self._inbox.compact(starved=False)
             return False
         starved = False
         if self._channels is not None:
             self._channels.moved()
         try:
-            starved = self._process(most)
+            starved = self._process(limit)
         except AmqpError as error:
             self._fail(error)
         if self._channels is not None:
             self._channels.confirm()
-        self._inbox.settle(starved=starved)
+        self._inbox.compact(starved=starved)
         self.broker.check_memory()
         return not starved and self._inbox.position < len(self._inbox.data)
 
-    def _process(self, most: int) -> bool:
+    def _process(self, limit: int) -> bool:
         """Whether there is not enough for another frame."""
         inbox = self._inbox
-        while most > 0:
-            if self.state is State.ENDED:
+        while limit > 0:
+            if self.state is SessionState.ENDED:
                 inbox.discard()
                 return True
             channels = self._channels
             if channels is not None:
-                most = channels.repeat(most)
+                limit = channels.repeat(limit)
             frame = wire.read_frame(inbox.data, inbox.position, self.outbox.frame_max)
             if frame is None:
                 return True
             start, inbox.position = inbox.position, frame.end
-            most -= 1
+            limit -= 1
             if frame.channel == 0:
                 self._handle_connection_frame(frame.kind, frame.payload)
             elif channels is not None:
@@ -159,7 +159,7 @@ class Session:
                     self.broker.check_memory()
                     if self.broker.blocked:
                         self._block()
-            elif self.state is not State.CLOSING:
+            elif self.state is not SessionState.CLOSING:
                 raise unexpected_frame(wire.describe(frame.kind, frame.payload))
             if not self.reads:
                 break
@@ -171,7 +171,7 @@ class Session:
         start = inbox.data[: len(header)]
         if start == header:
             inbox.position = len(header)
-            self.state = State.STARTING
+            self.state = SessionState.STARTING
             self._send(commands.Connection.Start, 0, 9, server_properties(), MECHANISMS, LOCALES)
             return True
         if len(start) == len(header) or not header.startswith(start):
@@ -188,7 +188,7 @@ class Session:
         whole = kind == wire.METHOD and len(payload) >= wire.METHOD_ID.size
         if kind == wire.HEARTBEAT and not payload:
             return
-        if self.state is State.CLOSING:
+        if self.state is SessionState.CLOSING:
             if whole:
                 self._handle_closing(payload)
             return
@@ -213,18 +213,18 @@ class Session:
 
     def _handle_method(self, method: wire.MethodType, arguments: list[Any]) -> None:
         state = self.state
-        if method is commands.Connection.StartOk and state is State.STARTING:
+        if method is commands.Connection.StartOk and state is SessionState.STARTING:
             self._start_ok(*arguments)
-        elif method is commands.Connection.TuneOk and state is State.TUNING:
+        elif method is commands.Connection.TuneOk and state is SessionState.TUNING:
             self._tune_ok(*arguments)
-        elif method is commands.Connection.Open and state is State.OPENING:
+        elif method is commands.Connection.Open and state is SessionState.OPENING:
             self._open(*arguments)
-        elif method is commands.Connection.Close and state is State.RUNNING:
+        elif method is commands.Connection.Close and state is SessionState.RUNNING:
             self._release()
             self._send(commands.Connection.CloseOk)
             self._agreed = True
             self._await_end(LINGER_SECONDS)
-        elif method is commands.Connection.UpdateSecret and state is State.RUNNING:
+        elif method is commands.Connection.UpdateSecret and state is SessionState.RUNNING:
             self._send(commands.Connection.UpdateSecretOk)
         else:
             raise channel_error(f"unexpected method in connection state {state.name.lower()}")
@@ -240,7 +240,7 @@ class Session:
                 method=0,
             )
         self.user = user
-        self.state = State.TUNING
+        self.state = SessionState.TUNING
         self._send(commands.Connection.Tune, CHANNEL_MAX, FRAME_MAX, HEARTBEAT)
 
     def _tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
@@ -248,14 +248,14 @@ class Session:
         self._channel_max = channel_max
         self.outbox.frame_max = frame_max
         self._heartbeat = heartbeat
-        self.state = State.OPENING
+        self.state = SessionState.OPENING
 
     def _open(self, virtual_host: str, _capabilities: str, _insist: bool) -> None:
         vhost = self.broker.vhosts.get(virtual_host)
         if vhost is None:
             raise not_allowed(f"vhost {virtual_host} not found")
-        self._channels = Channels(self, self._inbox, vhost, most=self._channel_max, report=self._report)
-        self.state = State.RUNNING
+        self._channels = Channels(self, self._inbox, vhost, limit=self._channel_max, report=self._report)
+        self.state = SessionState.RUNNING
         self._deadline = None
         self._send(commands.Connection.OpenOk, "")
 
@@ -270,10 +270,10 @@ class Session:
             self._end()
             return
         self._report(str(error))
-        told = self.state in (State.RUNNING, State.OPENING)
-        if self.state is State.STARTING and error.code is ReplyCode.ACCESS_REFUSED:
+        told = self.state in (SessionState.RUNNING, SessionState.OPENING)
+        if self.state is SessionState.STARTING and error.code is ReplyCode.ACCESS_REFUSED:
             told = self._capabilities.failure_close
-        elif self.state is State.TUNING and error.code is ReplyCode.NOT_ALLOWED:
+        elif self.state is SessionState.TUNING and error.code is ReplyCode.NOT_ALLOWED:
             told = True
         self._release()
         if not told:
@@ -284,27 +284,27 @@ class Session:
         if error.code in (ReplyCode.FRAME_ERROR, ReplyCode.SYNTAX_ERROR):
             # What follows cannot be told apart any more.
             self._await_end(LINGER_SECONDS)
-            self.state = State.ENDED
+            self.state = SessionState.ENDED
         else:
             self._await_end(CLOSE_SECONDS)
 
     def _await_end(self, seconds: float) -> None:
         """Leave it to the peer to close the socket: closing under its last bytes would reset it."""
-        self.state = State.CLOSING
+        self.state = SessionState.CLOSING
         self._deadline = self.broker.clock.monotonic() + seconds
 
     def force_close(self, detail: str) -> None:
         """The server stops: 320 CONNECTION_FORCED, and nothing is delivered after."""
         self.blocked = False
-        if self.state in (State.RUNNING, State.OPENING):
+        if self.state in (SessionState.RUNNING, SessionState.OPENING):
             self._fail(AmqpError(ReplyCode.CONNECTION_FORCED, detail, method=0))
-        elif self.state is not State.CLOSING or self._agreed:
+        elif self.state is not SessionState.CLOSING or self._agreed:
             self._end()
 
     def lost(self) -> None:
         """The socket is gone."""
         self._release()
-        self.state = State.ENDED
+        self.state = SessionState.ENDED
         self.broker.sessions.discard(self)
         self.broker.dirty.pop(self, None)
         self._inbox.discard()
@@ -316,7 +316,7 @@ class Session:
             channels.close()
 
     def _end(self) -> None:
-        self.state = State.ENDED
+        self.state = SessionState.ENDED
         self._deadline = None
         self._mark()
 
@@ -359,7 +359,7 @@ class Session:
         elif now - self._full_since > UNREAD_SECONDS:
             self._give_up(f"it has read nothing for {UNREAD_SECONDS:.0f} seconds")
             return
-        if self._heartbeat and self.state is State.RUNNING:
+        if self._heartbeat and self.state is SessionState.RUNNING:
             silence = now - self._last_received
             if self.reads and silence > 2 * self._heartbeat:
                 self._give_up(f"no heartbeat for {silence:.0f} seconds")

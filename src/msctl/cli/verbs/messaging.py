@@ -135,7 +135,7 @@ def send(
         timeout=seconds,
     )
     result = run(send_messages(request))
-    account = result.account
+    account = result.stats
     if result.interrupted:
         done = account.confirmed if confirm else account.sent - len(account.unconfirmed)
         lost = f", {len(account.unconfirmed)} sent but not confirmed" if account.unconfirmed else ""

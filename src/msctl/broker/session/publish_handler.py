@@ -1,7 +1,7 @@
 """The publishing side of one channel: content in, routing, returns, confirms. No sockets.
 
 Clients mostly publish the same frames again with another body. The first such message leaves a
-`Template`: the bytes that come before the body, and where they lead. While those bytes repeat,
+`RepeatedPublish`: the bytes that come before the body, and where they lead. While those bytes repeat,
 nothing of them is read again.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pamqp import commands
 
 from msctl.broker.core.broker import Broker
-from msctl.broker.core.dead_letter import carbon_copies
+from msctl.broker.core.dead_letter import cc_keys
 from msctl.broker.core.messages import MESSAGE_COST
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost
@@ -59,7 +59,7 @@ _ACK_SIZE = 13
 _CALLS_KEPT = 512
 
 
-class Call(NamedTuple):
+class PublishMethod(NamedTuple):
     """The arguments of a basic.publish; `route` is exchange and routing key as on the wire."""
 
     exchange: str
@@ -69,17 +69,17 @@ class Call(NamedTuple):
     route: bytes
 
 
-class Prepared(NamedTuple):
+class PublishPlan(NamedTuple):
     """A message whose way is known, but for its body."""
 
-    call: Call
+    call: PublishMethod
     properties: Properties
     raw: bytes
     targets: tuple[Queue, ...]
     generation: int
 
 
-class Template:
+class RepeatedPublish:
     """A publish that may come again: `prefix` are its bytes up to the body, `length` all its bytes.
 
     `method` is its first frame alone, which comes again oftener than the properties do.
@@ -87,7 +87,7 @@ class Template:
 
     __slots__ = ("channel", "length", "method", "prefix", "prepared", "publisher")
 
-    def __init__(self, prefix: bytes, length: int, publisher: Publisher, prepared: Prepared) -> None:
+    def __init__(self, prefix: bytes, length: int, publisher: PublishHandler, prepared: PublishPlan) -> None:
         self.prefix = prefix
         self.method = prefix[: FRAME_OVERHEAD + FRAME.unpack_from(prefix)[2]]
         self.channel: int = FRAME.unpack_from(prefix)[1]
@@ -96,28 +96,28 @@ class Template:
         self.prepared = prepared
 
 
-class Publisher:
+class PublishHandler:
     """Puts content together and sends it on its way."""
 
     def __init__(self, number: int, broker: Broker, vhost: VirtualHost, user: str, outbox: Outbox) -> None:
         self.confirming = False
         self.reply_address: str | None = None
-        self.transaction: list[tuple[Prepared, bytes]] | None = None
+        self.transaction: list[tuple[PublishPlan, bytes]] | None = None
         self._number = number
         self._broker = broker
         self._vhost = vhost.name
         self._routing = vhost.routing
         self._user = user.encode()
         self._outbox = outbox
-        self._calls: dict[bytes, Call] = {}
-        self._call: Call | None = None
+        self._calls: dict[bytes, PublishMethod] = {}
+        self._call: PublishMethod | None = None
         self._header: bytes | None = None
         self._awaited = 0
         self._size = 0
         self._assembled = 0
         self._buffered = 0
         self._body: list[bytes] = []
-        self._last: Prepared | None = None
+        self._last: PublishPlan | None = None
         self._published = 0
         self._confirmed = 0
 
@@ -143,7 +143,7 @@ class Publisher:
         if call is None:
             arguments = decode_arguments(commands.Basic.Publish, payload)
             _ticket, exchange, key, mandatory, immediate = arguments
-            call = Call(exchange, key, mandatory, immediate, payload[6:-1])
+            call = PublishMethod(exchange, key, mandatory, immediate, payload[6:-1])
             if len(self._calls) >= _CALLS_KEPT:
                 self._calls.clear()
             self._calls[payload] = call
@@ -186,13 +186,13 @@ class Publisher:
 
     def _hold(self, held: int, size: int) -> int:
         """Count bytes that are not in a queue yet against the broker's memory too."""
-        self._broker.ledger.used += size
+        self._broker.memory.used += size
         return held + size
 
     def _forget_content(self) -> None:
         self._call = self._header = None
         self._body = []
-        self._broker.ledger.used -= self._assembled
+        self._broker.memory.used -= self._assembled
         self._assembled = 0
 
     def _complete(self, body: bytes) -> None:
@@ -215,7 +215,7 @@ class Publisher:
 
     # --- routing ---
 
-    def _prepare(self, call: Call, raw: bytes) -> Prepared:
+    def _prepare(self, call: PublishMethod, raw: bytes) -> PublishPlan:
         """All checks of a publish, and where it leads. Raises AmqpError 403, 404, 406."""
         exchange = self._routing.exchange(call.exchange)
         if exchange.internal:
@@ -238,28 +238,28 @@ class Publisher:
             for name in (b"CC", b"BCC"):
                 if name in headers and headers[name][0] != "A":
                     raise _bad_copies(name, headers[name][0])
-            targets = self._routing.route(exchange, (call.key, *carbon_copies(headers)), headers)
+            targets = self._routing.route(exchange, (call.key, *cc_keys(headers)), headers)
             if b"BCC" in headers:
                 parts = split(relayed)
                 shown_headers = {name: field for name, field in headers.items() if name != b"BCC"}
                 relayed = join(with_headers(parts, shown_headers) if HEADERS in parts else parts)
-        return Prepared(call, properties, relayed, targets, self._routing.generation)
+        return PublishPlan(call, properties, relayed, targets, self._routing.generation)
 
     def _with_reply_address(self, raw: bytes) -> bytes:
         if self.reply_address is None:
             raise precondition_failed("fast reply consumer does not exist")
         return join({**split(raw), REPLY_TO: shortstr(self.reply_address)})
 
-    def template(self, prefix: bytes, length: int) -> Template | None:
+    def template(self, prefix: bytes, length: int) -> RepeatedPublish | None:
         """What to recognise the message just published by, if it may simply be repeated."""
         prepared = self._last
         if prepared is None or self.transaction is not None or self._call is not None:
             return None
         if prepared.call.key.startswith(REPLY_PREFIX) or prepared.raw is not prepared.properties.raw:
             return None
-        return Template(prefix, length, self, prepared)
+        return RepeatedPublish(prefix, length, self, prepared)
 
-    def repeat(self, template: Template, body: bytes) -> None:
+    def repeat(self, template: RepeatedPublish, body: bytes) -> None:
         """Publish again with another body."""
         prepared = template.prepared
         if prepared.generation != self._routing.generation:
@@ -267,7 +267,7 @@ class Publisher:
             template.prepared = self._last = prepared
         self._dispatch(prepared, body)
 
-    def vary(self, template: Template, content: Content, prefix: bytes) -> None:
+    def vary(self, template: RepeatedPublish, content: Content, prefix: bytes) -> None:
         """Publish as the template does but for the properties, or a body of another size.
 
         What is sent with the same properties as the last is the better template: `prefix` is its own.
@@ -291,7 +291,7 @@ class Publisher:
         if size > limit:
             raise precondition_failed(f"message size {size} is larger than configured max size {limit}")
 
-    def _dispatch(self, prepared: Prepared, body: bytes) -> None:
+    def _dispatch(self, prepared: PublishPlan, body: bytes) -> None:
         if self.transaction is not None:
             self.transaction.append((prepared, body))
             self._buffered = self._hold(self._buffered, MESSAGE_COST + len(body))
@@ -302,10 +302,10 @@ class Publisher:
         else:
             self.deliver(prepared, body)
 
-    def deliver(self, prepared: Prepared, body: bytes) -> bool:
+    def deliver(self, prepared: PublishPlan, body: bytes) -> bool:
         """Put a message into its queues, or return it; False if a queue refused it."""
         call, properties, raw, targets, _ = prepared
-        self._broker.ledger.published += 1
+        self._broker.memory.published += 1
         accepted = True
         ttl, priority = properties.ttl_ms, properties.priority
         for queue in targets:
@@ -315,10 +315,10 @@ class Publisher:
             self._unroutable(call, raw, body)
         return accepted
 
-    def take_transaction(self) -> list[tuple[Prepared, bytes]]:
+    def take_transaction(self) -> list[tuple[PublishPlan, bytes]]:
         """What has been published since the transaction began; a new one begins."""
         published, self.transaction = self.transaction or [], []
-        self._broker.ledger.used -= self._buffered
+        self._broker.memory.used -= self._buffered
         self._buffered = 0
         return published
 
@@ -327,7 +327,7 @@ class Publisher:
         self._forget_content()
         self.take_transaction()
 
-    def _unroutable(self, call: Call, raw: bytes, body: bytes) -> None:
+    def _unroutable(self, call: PublishMethod, raw: bytes, body: bytes) -> None:
         if not call.exchange and call.key.startswith(REPLY_PREFIX):
             consumer = self._broker.reply_consumers.get(call.key[len(REPLY_PREFIX) :])
             if consumer is not None:
@@ -354,7 +354,7 @@ class Publisher:
         if self._confirmed != self._published:
             multiple = self._published - self._confirmed > 1
             self._confirmed = self._published
-            self._settle(BASIC_ACK, multiple=multiple)
+            self._send_confirm(BASIC_ACK, multiple=multiple)
 
     def nack(self) -> None:
         """Refuse the last published message, having acknowledged those before it."""
@@ -362,9 +362,9 @@ class Publisher:
         self._published = last - 1
         self.confirm()
         self._published = self._confirmed = last
-        self._settle(BASIC_NACK, multiple=False)
+        self._send_confirm(BASIC_NACK, multiple=False)
 
-    def _settle(self, method: int, *, multiple: bool) -> None:
+    def _send_confirm(self, method: int, *, multiple: bool) -> None:
         self._outbox.send(
             ACK_FRAME.pack(METHOD, self._number, _ACK_SIZE, method, self._published, multiple, FRAME_END)
         )
