@@ -1,1 +1,1 @@
-"""What the stack records about itself and its services."""
+"""Metrics, traces and logs of the stack and its services."""

@@ -1,9 +1,11 @@
-"""How late the event loop runs, and whose code holds it up.
+"""Measures the event loop's lag and names the code that blocks the loop.
 
-The loop beats twenty times a second; a thread looks whether it still does. While a beat is overdue,
-the thread samples what the loop's thread executes (`sys._current_frames`), so that a handler that
-blocks everything is named by service, file and line once the loop goes on. Idle, both cost under
-half a percent of a core.
+Invariant: a timer in the loop beats every `BEAT_S`, and a thread checks the beat every `CHECK_S`. While a
+beat is overdue, the thread samples the stack of the loop's thread (`sys._current_frames`). When the loop
+continues, the location seen most often is reported as the cause, by service, file and line.
+
+Code that holds the GIL (a C extension that never releases it) stops the sampling thread too: the stall is
+then reported without a location. Both sides together cost less than half a percent of a core when idle.
 """
 
 from __future__ import annotations
@@ -24,19 +26,19 @@ from types import FrameType
 
 BLOCKED_S = 0.25
 BEAT_S = 0.05
-LOOK_S = 0.1
+CHECK_S = 0.1
 SUSPECT_S = 0.075
 """How overdue a beat is when the thread starts to sample."""
 STUCK_S = 5.0
 QUIET_S = 10.0
-"""The same place is reported at most once within this time."""
-WORST_OF_S = 10.0
-_MAX_PLACES = 200
+"""Each location is reported at most once within this time."""
+PERIOD_S = 10.0
+_MAX_LOCATIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A line of a service's code; `service` is empty where it belongs to none."""
+class CodeLocation:
+    """A line of code; `service` is empty for code outside every service."""
 
     service: str
     file: str
@@ -45,76 +47,79 @@ class Place:
 
     @property
     def code(self) -> str:
-        """The line itself; empty where its file cannot be read."""
+        """The text of the line; empty if the file cannot be read."""
         return linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
-        where = f"{_short(self.file)}:{self.line} in {self.function}"
-        return f"{where}: {self.code}" if self.code else where
+        position = f"{_short(self.file)}:{self.line} in {self.function}"
+        return f"{position}: {self.code}" if self.code else position
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """The event loop could not run for `seconds`. `place` is what ran instead, None where nothing of
-    ours did (the machine was busy, or asleep). `again` counts former ones there that were not told."""
+class Stall:
+    """The event loop did not run for `seconds`.
+
+    `location` is the code that ran instead; None if no Python code did (busy or suspended machine).
+    `unreported` counts earlier stalls at the same location that were not reported.
+    """
 
     seconds: float
-    place: Place | None
-    again: int = 0
+    location: CodeLocation | None
+    unreported: int = 0
 
     def __str__(self) -> str:
-        if self.place is None:
-            return f"the event loop did not run for {_ms(self.seconds)}: this machine gave it no time"
-        again = f" ({self.again} more times since this was last said)" if self.again else ""
-        owner = self.place.service or "code outside of any service"
-        return f"{owner} blocked the event loop for {_ms(self.seconds)}{again}, at {self.place}"
+        if self.location is None:
+            return f"the event loop did not run for {_ms(self.seconds)}: the machine was busy or suspended"
+        more = f" ({self.unreported} more times since the last report)" if self.unreported else ""
+        owner = self.location.service or "code outside every service"
+        return f"{owner} blocked the event loop for {_ms(self.seconds)}{more}, at {self.location}"
 
 
-class LoopWatch:
-    """Watches the loop that `start` is called in, until `stop`."""
+class LoopMonitor:
+    """Monitors the running event loop from `start` to `stop`."""
 
     def __init__(
         self,
-        report: Callable[[Block], None],
+        report: Callable[[Stall], None],
         *,
-        stuck: Callable[[Block], None] | None = None,
+        stuck: Callable[[Stall], None] | None = None,
         service_of: Callable[[FrameType], str | None] = lambda _: None,
         modules: Mapping[str, str] | None = None,
         blocked_s: float = BLOCKED_S,
         stuck_s: float = STUCK_S,
     ) -> None:
-        """`report` is called in the loop, after each block of at least `blocked_s`. `stuck` is called
-        in another thread, once for each block that has lasted `stuck_s` and goes on.
+        """`report` is called in the loop after each stall of at least `blocked_s`. `stuck` is called in
+        another thread, once for each stall that has lasted `stuck_s` and continues.
 
-        `service_of` knows the service that a frame serves; `modules` maps module names to the
-        service that is made of them, for frames that nobody knows.
+        `service_of` returns the service that a frame works for. `modules` maps module names to services,
+        for frames that `service_of` does not know.
         """
         self._report = report
         self._stuck = stuck
         self._service_of = service_of
-        self.attribute(modules or {})
+        self.set_modules(modules or {})
         self._blocked_s = blocked_s
         self._stuck_s = stuck_s
         self._due = 0.0
-        self._samples: Counter[Place] = Counter()
-        self._worst = _Worst()
-        self._told: dict[Place | None, tuple[float, int]] = {}
-        self._ended = threading.Event()
+        self._samples: Counter[CodeLocation] = Counter()
+        self._worst = _RecentMax()
+        self._reported: dict[CodeLocation | None, tuple[float, int]] = {}
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin; called in the loop."""
+        """Start the timer and the thread; call it in the loop."""
         self._loop = asyncio.get_running_loop()
-        self._watched = threading.get_ident()
-        self._ended.clear()
-        self._next()
-        self._thread = threading.Thread(target=self._look, name="msctl-loop-watch", daemon=True)
+        self._loop_thread = threading.get_ident()
+        self._stopped.clear()
+        self._schedule_beat()
+        self._thread = threading.Thread(target=self._check_beats, name="msctl-loop-monitor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End; returns when the thread has."""
-        self._ended.set()
+        """Stop the timer and join the thread."""
+        self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -122,17 +127,17 @@ class LoopWatch:
             self._thread.join()
             self._thread = None
 
-    def attribute(self, modules: Mapping[str, str]) -> None:
-        """From now on these modules' code belongs to these services."""
+    def set_modules(self, modules: Mapping[str, str]) -> None:
+        """Replace the map from module names to services."""
         self._modules = dict(modules)
 
     def lag(self) -> float:
-        """How late a beat was at the most, in seconds, within the last ten to twenty."""
+        """The longest delay of a beat, in seconds, within the last 10 to 20 s."""
         return self._worst.value(time.monotonic())
 
     # --- in the loop ------------------------------------------------------------------------------
 
-    def _next(self) -> None:
+    def _schedule_beat(self) -> None:
         self._due = time.monotonic() + BEAT_S
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 
@@ -141,88 +146,92 @@ class LoopWatch:
         late = max(0.0, now - self._due)
         self._worst.record(now, late)
         samples, self._samples = self._samples, Counter()
-        # What blocked may have begun right after the last beat.
+        # The blocking code may have started right after the last beat.
         if late + BEAT_S >= self._blocked_s:
-            self._tell(Block(late, _most_seen(samples)), now)
-        self._next()
+            self._report_once(Stall(late, _most_seen(samples)), now)
+        self._schedule_beat()
 
-    def _tell(self, block: Block, now: float) -> None:
-        told = self._told.get(block.place)
-        if told is not None and now - told[0] < QUIET_S:
-            self._told[block.place] = (told[0], told[1] + 1)
+    def _report_once(self, stall: Stall, now: float) -> None:
+        """Report the stall, unless its location was reported within `QUIET_S`: then count it."""
+        reported = self._reported.get(stall.location)
+        if reported is not None and now - reported[0] < QUIET_S:
+            self._reported[stall.location] = (reported[0], reported[1] + 1)
             return
-        if len(self._told) >= _MAX_PLACES:
-            self._told.clear()
-        self._told[block.place] = (now, 0)
-        self._report(replace(block, again=told[1] if told else 0))
+        if len(self._reported) >= _MAX_LOCATIONS:
+            self._reported.clear()
+        self._reported[stall.location] = (now, 0)
+        self._report(replace(stall, unreported=reported[1] if reported else 0))
 
     # --- in the thread ----------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _check_beats(self) -> None:
         alarmed = 0.0
-        while not self._ended.wait(LOOK_S):
+        while not self._stopped.wait(CHECK_S):
             due = self._due
             late = time.monotonic() - due
             if late < SUSPECT_S:
                 continue
-            place = self._sample()
-            if place is not None and self._due == due:
-                self._samples[place] += 1
+            location = self._sample()
+            if location is not None and self._due == due:
+                self._samples[location] += 1
             if self._stuck is not None and late >= self._stuck_s and alarmed != due:
                 alarmed = due
-                self._stuck(Block(late, place))
+                self._stuck(Stall(late, location))
 
-    def _sample(self) -> Place | None:
-        """Where the loop's thread is, without holding on to its frames."""
-        frame = sys._current_frames().get(self._watched)
+    def _sample(self) -> CodeLocation | None:
+        """The location of the loop's thread. Keeps no reference to its frames."""
+        frame = sys._current_frames().get(self._loop_thread)
         return None if frame is None else locate(frame, self._service_of, self._modules)
 
 
 def locate(
     innermost: FrameType, service_of: Callable[[FrameType], str | None], modules: Mapping[str, str]
-) -> Place | None:
-    """Whose code runs in this stack, inside of the event loop: the innermost line of a project's own,
-    else of a library, else of msctl itself. None where the loop only waits, or is itself at work."""
-    found: dict[_Kind, FrameType] = {}
+) -> CodeLocation | None:
+    """Find the code that the event loop runs, given the innermost frame of its thread.
+
+    Prefers the innermost line of the project, then of a library, then of msctl. Returns None while the
+    loop waits or runs its own code.
+    """
+    found: dict[_CodeOwner, FrameType] = {}
     service: str | None = None
-    named: str | None = None
-    for frame in _inside_of_loop(innermost):
-        found.setdefault(_kind(frame.f_code.co_filename), frame)
+    by_module: str | None = None
+    for frame in _frames_inside_loop(innermost):
+        found.setdefault(_owner(frame.f_code.co_filename), frame)
         service = service or service_of(frame)
-        named = named or _by_module(frame, modules)
-    chosen = found.get(_Kind.OWN) or found.get(_Kind.LIBRARY) or found.get(_Kind.MSCTL)
+        by_module = by_module or _service_of_module(frame, modules)
+    chosen = found.get(_CodeOwner.PROJECT) or found.get(_CodeOwner.LIBRARY) or found.get(_CodeOwner.MSCTL)
     if chosen is None:
         return None
     code = chosen.f_code
-    return Place(service or named or "", code.co_filename, chosen.f_lineno, code.co_name)
+    return CodeLocation(service or by_module or "", code.co_filename, chosen.f_lineno, code.co_name)
 
 
-class _Worst:
-    """The largest of the last ten to twenty seconds' values."""
+class _RecentMax:
+    """The largest value of the current and the previous period of `PERIOD_S`."""
 
     def __init__(self) -> None:
         self._period = 0
-        self._now = 0.0
-        self._before = 0.0
+        self._current = 0.0
+        self._previous = 0.0
 
     def record(self, now: float, value: float) -> None:
-        self._move(now)
-        self._now = max(self._now, value)
+        self._advance(now)
+        self._current = max(self._current, value)
 
     def value(self, now: float) -> float:
-        self._move(now)
-        return max(self._now, self._before)
+        self._advance(now)
+        return max(self._current, self._previous)
 
-    def _move(self, now: float) -> None:
-        period = int(now / WORST_OF_S)
+    def _advance(self, now: float) -> None:
+        period = int(now / PERIOD_S)
         if period != self._period:
-            self._before = self._now if period == self._period + 1 else 0.0
-            self._now = 0.0
+            self._previous = self._current if period == self._period + 1 else 0.0
+            self._current = 0.0
             self._period = period
 
 
-class _Kind(Enum):
-    OWN = 1
+class _CodeOwner(Enum):
+    PROJECT = 1
     LIBRARY = 2
     MSCTL = 3
     LOOP = 4
@@ -240,16 +249,16 @@ _LIBRARIES = (
 _RUNNERS = frozenset({"_run_once", "run_forever", "run_until_complete", "run"})
 
 
-def _kind(file: str) -> _Kind:
+def _owner(file: str) -> _CodeOwner:
     if file.startswith((_ASYNCIO, selectors.__file__)):
-        return _Kind.LOOP
+        return _CodeOwner.LOOP
     if file.startswith(_MSCTL):
-        return _Kind.OWN if file.startswith(_SERVICES) else _Kind.MSCTL
-    return _Kind.LIBRARY if file.startswith(_LIBRARIES) else _Kind.OWN
+        return _CodeOwner.PROJECT if file.startswith(_SERVICES) else _CodeOwner.MSCTL
+    return _CodeOwner.LIBRARY if file.startswith(_LIBRARIES) else _CodeOwner.PROJECT
 
 
-def _inside_of_loop(innermost: FrameType | None) -> Iterator[FrameType]:
-    """The frames from the innermost one out to the loop that called them."""
+def _frames_inside_loop(innermost: FrameType | None) -> Iterator[FrameType]:
+    """The frames from the innermost one up to the event loop's own."""
     frame = innermost
     while frame is not None:
         code = frame.f_code
@@ -259,7 +268,7 @@ def _inside_of_loop(innermost: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _by_module(frame: FrameType, modules: Mapping[str, str]) -> str | None:
+def _service_of_module(frame: FrameType, modules: Mapping[str, str]) -> str | None:
     name = str(frame.f_globals.get("__name__", ""))
     while name:
         if name in modules:
@@ -268,12 +277,12 @@ def _by_module(frame: FrameType, modules: Mapping[str, str]) -> str | None:
     return None
 
 
-def _most_seen(samples: Counter[Place]) -> Place | None:
+def _most_seen(samples: Counter[CodeLocation]) -> CodeLocation | None:
     return samples.most_common(1)[0][0] if samples else None
 
 
 def _short(file: str) -> str:
-    """Relative to where we are, if it is below that."""
+    """The path relative to the working directory, if it is below it."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 

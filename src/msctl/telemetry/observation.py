@@ -1,4 +1,4 @@
-"""All that observes one process: its measures, its traces, its event loop; built and ended together."""
+"""The observers of one process: metrics, traces and the loop monitor, started and stopped together."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from msctl.telemetry.export.otlp import Exporter
 from msctl.telemetry.ingest.receiver import Receiver
 from msctl.telemetry.logs.frames import service_of
 from msctl.telemetry.logs.hub import STACK, LogHub
-from msctl.telemetry.loop_monitor import Block, LoopWatch
+from msctl.telemetry.loop_monitor import LoopMonitor, Stall
 from msctl.telemetry.metrics import exposition
 from msctl.telemetry.metrics.metrics import Metrics
-from msctl.telemetry.tracing.requests import Requests
+from msctl.telemetry.tracing.requests import RequestObserver
 from msctl.telemetry.tracing.tracer import Tracer
 
 log = logging.getLogger("msctl.observation")
 
 
 class Observation:
-    """`requests` is what the supervisor and the gateway are given, `tracer` what keeps the traces, and
-    `receiver` what takes those of other processes, once somebody starts it."""
+    """Owns the observers of one process.
+
+    `requests` observes requests for the supervisor and the gateway, `tracer` keeps the traces, and
+    `receiver` takes spans of other processes once it is started.
+    """
 
     def __init__(
         self,
@@ -35,60 +38,56 @@ class Observation:
         snapshot: Callable[[], Awaitable[Snapshot]],
         targets: Callable[[], Sequence[TargetSnapshot]],
     ) -> None:
-        """`snapshot` and `targets` are what is asked when somebody scrapes; `env` may name a collector."""
+        """`snapshot` and `targets` are called for each scrape; `env` may name an OTLP collector."""
         self._logs = logs
         self._snapshot = snapshot
         self._targets = targets
-        self._watch = LoopWatch(
-            self._report,
-            stuck=_shout,
-            service_of=service_of,
-        )
-        self._exporter = Exporter.of(env, project.name)
-        self.tracer = Tracer(export=None if self._exporter is None else self._exporter.take)
+        self._loop_monitor = LoopMonitor(self._log_stall, stuck=_report_stall, service_of=service_of)
+        self._exporter = Exporter.from_env(env, project.name)
+        self.tracer = Tracer(export=None if self._exporter is None else self._exporter.add)
         self.receiver = Receiver(
             project.name, self.tracer.adopt, None if self._exporter is None else self._exporter.forward
         )
-        self.metrics = Metrics(loop_lag=self._watch.lag)
-        self.requests = Requests(self.metrics, self.tracer, logs, page=self._page_of)
+        self.metrics = Metrics(loop_lag=self._loop_monitor.lag)
+        self.requests = RequestObserver(self.metrics, self.tracer, logs, page=self._page_of)
         if self._exporter is not None:
-            self._exporter.settle = self.requests.settle
+            self._exporter.flush = self.requests.flush
         self.reconfigure(project)
 
     def reconfigure(self, project: Project) -> None:
-        """Go by this project from now on; what was measured stays."""
-        self._watch.attribute(
+        """Apply a changed project; metrics and traces stay."""
+        self._loop_monitor.set_modules(
             {spec.app.partition(":")[0]: spec.name for spec in project.services if spec.app}
         )
         self.metrics.expect_limits(
             route.path for service in project.services for route in service.routes if route.rate_limit
         )
-        self.requests.sample(0.0 if project.gateway is None else project.gateway.access_log_sample)
+        self.requests.set_sample(0.0 if project.gateway is None else project.gateway.access_log_sample)
 
     def start(self) -> None:
-        """Begin; called in the loop."""
-        self._watch.start()
+        """Start the loop monitor and the exporter; call it in the loop."""
+        self._loop_monitor.start()
         if self._exporter is not None:
             self._exporter.start()
 
     async def stop(self) -> None:
-        """End; spans that wait for their collector are sent, if it takes them at once."""
-        self._watch.stop()
+        """Stop everything; waiting spans are sent if the collector answers at once."""
+        self._loop_monitor.stop()
         await self.receiver.stop()
         if self._exporter is not None:
             await self._exporter.stop()
 
     async def page(self, accept: str) -> tuple[bytes, str]:
-        """All metrics and their content type, for a scraper that accepts this."""
+        """All metrics and their content type; `accept` is the scraper's Accept header."""
         return await self._render(None, accept)
 
     async def _page_of(self, service: str, accept: str) -> tuple[bytes, str]:
         return await self._render(service, accept)
 
     async def _render(self, service: str | None, accept: str) -> tuple[bytes, str]:
-        """In a thread, as it takes a while for a large stack."""
+        """Render in a thread: a large stack takes tens of milliseconds."""
         snapshot = await self._snapshot()
-        self.requests.settle()
+        self.requests.flush()
         return await asyncio.to_thread(
             exposition.render,
             self.metrics.registry,
@@ -98,14 +97,14 @@ class Observation:
             accept=accept,
         )
 
-    def _report(self, block: Block) -> None:
-        if block.place is None:
-            log.debug("%s", block)
+    def _log_stall(self, stall: Stall) -> None:
+        if stall.location is None:
+            log.debug("%s", stall)
         else:
-            self._logs.append(block.place.service or STACK, str(block), "warning")
+            self._logs.append(stall.location.service or STACK, str(stall), "warning")
 
 
-def _shout(block: Block) -> None:
-    """The loop that would log this does not run, so it is said where it can be."""
-    sys.stderr.write(f"msctl: {block}, and it goes on\n")
+def _report_stall(stall: Stall) -> None:
+    """Write to stderr: the loop that writes the log does not run."""
+    sys.stderr.write(f"msctl: {stall}, and still does\n")
     sys.stderr.flush()

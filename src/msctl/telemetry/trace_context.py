@@ -1,7 +1,6 @@
-"""Which trace the code that runs now works for: W3C Trace Context, and the context variable that
-carries it through the tasks of one request or message.
+"""W3C Trace Context, and the context variable that carries it through the tasks of a request or message.
 
-Pure but for the random bits of new ids.
+Pure except for the random bits of new ids.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from contextvars import ContextVar
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-\S*)?", re.ASCII)
 _MAX = 512
-"""Characters of the longest traceparent that is taken; ours has 55, later versions may add some."""
+"""Characters of the longest accepted traceparent; version 00 has 55, later versions may have more."""
 
 
 SAMPLED = "01"
-"""The flags of a trace that begins here."""
+"""The flags of a trace that starts here."""
 
 
 class TraceContext:
-    """One span at work."""
+    """The span that is active now."""
 
     __slots__ = ("flags", "parent_id", "span_id", "trace_id")
 
@@ -33,33 +32,33 @@ class TraceContext:
 
     @property
     def traceparent(self) -> str:
-        """What to send along with a call that is made for this span."""
+        """The header for requests and messages that this span sends."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
     def callee(self) -> TraceContext:
-        """The span of what is called for this one, within this process."""
+        """A new child span in this process."""
         return TraceContext(self.trace_id, self.span_id, self.flags)
 
 
 Given = tuple[str, str | None, str]
-"""A trace's id, the span in it that calls, and the flags."""
+"""A trace id, the id of the parent span, and the flags."""
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("msctl_current_trace", default=None)
 
 
 def begin(traceparents: Sequence[str]) -> TraceContext:
-    """A span in the caller's trace, or in a new one where the caller named none that is valid."""
+    """Start a span in the caller's trace; in a new trace without exactly one valid traceparent."""
     given = parse(traceparents[0]) if len(traceparents) == 1 else None
     return TraceContext(*(given or new_trace()))
 
 
 def new_trace() -> Given:
-    """The beginning of a trace: marked as sampled (W3C Trace Context §3.2.2, §4.3)."""
+    """Start a trace, marked as sampled (W3C Trace Context §3.2.2, §4.3)."""
     return new_id() + new_id(), None, SAMPLED
 
 
 def parse(value: str) -> Given | None:
-    """Trace id, parent id and flags of a traceparent; None for one that is not valid."""
+    """Trace id, parent id and flags of a traceparent; None if it is invalid."""
     match = _TRACEPARENT.fullmatch(value)
     if match is None or len(value) > _MAX:
         return None
@@ -72,9 +71,9 @@ def parse(value: str) -> Given | None:
 
 
 def new_id() -> str:
-    """A span's id; two of them make a trace's. Never all zero in practice, which W3C forbids.
+    """A span id; two of them make a trace id. All zeros, which W3C forbids, do not occur in practice.
 
-    Drawn many at a time, because each request needs some.
+    Drawn in blocks of `_DRAWN`: a system call per id would cost more than the rest of tracing.
     """
     if not _ids:
         digits = os.urandom(8 * _DRAWN).hex()

@@ -33,7 +33,7 @@ from msctl.model.snapshots import (
 )
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import LogHub
-from msctl.telemetry.tracing.tracer import Ended, Tracer
+from msctl.telemetry.tracing.tracer import EndedSpan, Tracer
 from tests.support.clock import FakeClock
 
 
@@ -174,7 +174,9 @@ async def running(system: System, spec: DashboardSpec | None = None, **parts: An
     tracer = Tracer()
     for number in range(3):
         tracer.record(
-            Ended(f"{number:032x}", "a", None, f"GET /{number}", "users", SpanKind.SERVER, number, 0.1, False)
+            EndedSpan(
+                f"{number:032x}", "a", None, f"GET /{number}", "users", SpanKind.SERVER, number, 0.1, False
+            )
         )
     given = {"traces": tracer, "queues": system, **parts}
     dashboard = Dashboard(spec or DashboardSpec(port=0), system, Parts(metrics, **given))
@@ -385,7 +387,7 @@ async def test_traces_are_listed_filtered_and_shown(system: System) -> None:
         _, trace = await page.get(f"/api/traces/{1:032x}")
         assert [span["name"] for span in trace["spans"]] == ["GET /1"]
         status, problem = await page.get("/api/traces/ffff")
-        assert (status, "is kept" in problem["message"]) == (409, True)
+        assert (status, "not found" in problem["message"]) == (409, True)
 
 
 async def test_a_message_is_published_and_a_refusal_is_told(system: System) -> None:

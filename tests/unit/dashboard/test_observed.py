@@ -73,7 +73,7 @@ def test_traces_are_listed_and_filtered(shop: Shop) -> None:
     assert shop.msctl.run("traces", "--slower-than", "10m").stdout == ""
     unknown = shop.msctl.run("traces", "feedfeed")
     assert unknown.returncode == 2
-    assert "no trace 'feedfeed' is kept" in unknown.stderr
+    assert "trace 'feedfeed' not found" in unknown.stderr
     assert shop.msctl.run("traces", "-n", "0").returncode == 2
 
 

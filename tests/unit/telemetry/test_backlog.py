@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from msctl.model.snapshots import SpanKind
 from msctl.telemetry.export.backlog import NOTABLE, Backlog
-from msctl.telemetry.tracing.tracer import SLOW_S, Ended
+from msctl.telemetry.tracing.tracer import SLOW_S, EndedSpan
 
 
-def span(number: int, *, error: bool = False, seconds: float = 0.001) -> Ended:
-    return Ended(
+def span(number: int, *, error: bool = False, seconds: float = 0.001) -> EndedSpan:
+    return EndedSpan(
         "ab" * 16, f"{number:016x}", None, str(number), "users", SpanKind.SERVER, 0.0, seconds, error
     )
 
 
-def names(spans: list[Ended]) -> list[str]:
+def names(spans: list[EndedSpan]) -> list[str]:
     return [span.title for span in spans]
 
 

@@ -1,40 +1,40 @@
-"""What is noted is accounted for once, in order, and never piles up."""
+"""Items are processed once, in order, and never accumulate."""
 
 from __future__ import annotations
 
-from msctl.telemetry.tracing.batch import Journal
+from msctl.telemetry.tracing.batch import Batch
 
 
-def test_notes_wait_for_somebody_to_look() -> None:
+def test_items_are_processed_on_flush() -> None:
     seen: list[list[int]] = []
-    journal = Journal(seen.append, batch=10)
-    journal.note(1)
-    journal.note(2)
+    batch = Batch(seen.append, size=10)
+    batch.add(1)
+    batch.add(2)
     assert seen == []
-    journal.settle()
-    journal.settle()
+    batch.flush()
+    batch.flush()
     assert seen == [[1, 2]]
 
 
-def test_notes_do_not_pile_up_where_nobody_looks() -> None:
+def test_a_full_batch_is_processed_without_a_flush() -> None:
     seen: list[list[int]] = []
-    journal = Journal(seen.append, batch=3)
+    batch = Batch(seen.append, size=3)
     for number in range(7):
-        journal.note(number)
+        batch.add(number)
     assert seen == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_what_is_noted_while_accounts_are_made_waits_for_the_next_time() -> None:
+def test_items_added_during_processing_wait_for_the_next_flush() -> None:
     seen: list[int] = []
 
-    def account(notes: list[int]) -> None:
-        seen.extend(notes)
-        if notes == [1]:
-            journal.note(2)
+    def process(items: list[int]) -> None:
+        seen.extend(items)
+        if items == [1]:
+            batch.add(2)
 
-    journal = Journal(account, batch=10)
-    journal.note(1)
-    journal.settle()
+    batch = Batch(process, size=10)
+    batch.add(1)
+    batch.flush()
     assert seen == [1]
-    journal.settle()
+    batch.flush()
     assert seen == [1, 2]

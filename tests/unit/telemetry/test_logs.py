@@ -73,7 +73,7 @@ async def test_a_follower_that_is_too_slow_is_told_how_many_lines_it_missed() ->
             assert (await anext(waiting)).text == "before"
             for number in range(5):
                 hub.append("users", str(number))
-            assert (await anext(waiting)).text == "(3 lines were skipped: this reader was too slow)"
+            assert (await anext(waiting)).text == "(3 lines skipped: this reader is too slow)"
             assert (await anext(waiting)).text == "3"
 
 

@@ -1,4 +1,4 @@
-"""A block of the event loop is named by service, file and line; waiting is never blamed on anybody."""
+"""A stall of the event loop is reported with service, file and line; an idle loop is not a stall."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from types import FrameType
 import pytest
 import uvloop
 
-from msctl.telemetry.loop_monitor import Block, LoopWatch, Place, locate
+from msctl.telemetry.loop_monitor import CodeLocation, LoopMonitor, Stall, locate
 
 
 def blocking_handler(seconds: float) -> int:
@@ -32,7 +32,7 @@ def spinning_handler(seconds: float) -> None:
 
 
 async def serving(msctl_service: str, seconds: float) -> int:
-    """Stands for what calls a service's handler: `service_of` knows it by its local."""
+    """Call a handler as a service host does; `service_of` reads its local variable."""
     assert msctl_service
     await asyncio.sleep(0)
     return blocking_handler(seconds)
@@ -43,109 +43,109 @@ def service_of(frame: FrameType) -> str | None:
 
 
 @contextmanager
-def watched(**options: object) -> Iterator[tuple[LoopWatch, asyncio.Queue[Block]]]:
-    blocks: asyncio.Queue[Block] = asyncio.Queue()
-    watch = LoopWatch(blocks.put_nowait, service_of=service_of, **options)  # type: ignore[arg-type]  # of these tests
-    watch.start()
+def monitored(**options: object) -> Iterator[tuple[LoopMonitor, asyncio.Queue[Stall]]]:
+    stalls: asyncio.Queue[Stall] = asyncio.Queue()
+    monitor = LoopMonitor(stalls.put_nowait, service_of=service_of, **options)  # type: ignore[arg-type]  # of these tests
+    monitor.start()
     try:
-        yield watch, blocks
+        yield monitor, stalls
     finally:
-        watch.stop()
+        monitor.stop()
 
 
-async def told(blocks: asyncio.Queue[Block]) -> Block:
+async def next_stall(stalls: asyncio.Queue[Stall]) -> Stall:
     async with asyncio.timeout(10):
-        while (block := await blocks.get()).place is None:  # a noisy machine
+        while (stall := await stalls.get()).location is None:  # a noisy machine
             pass
-    return block
+    return stall
 
 
-async def test_a_handler_that_blocks_is_named_by_service_file_and_line() -> None:
-    with watched() as (watch, blocks):
+async def test_a_blocking_handler_is_reported_with_service_file_and_line() -> None:
+    with monitored() as (monitor, stalls):
         line = await asyncio.create_task(serving("users", 0.6))
-        block = await told(blocks)
-        assert block.place == Place("users", __file__, line, "blocking_handler")
-        assert block.seconds >= 0.5
-        assert watch.lag() >= 0.5
-        assert str(block).startswith("users blocked the event loop for ")
-        assert f"test_lag.py:{line} in blocking_handler: time.sleep(seconds)" in str(block)
+        stall = await next_stall(stalls)
+        assert stall.location == CodeLocation("users", __file__, line, "blocking_handler")
+        assert stall.seconds >= 0.5
+        assert monitor.lag() >= 0.5
+        assert str(stall).startswith("users blocked the event loop for ")
+        assert f"test_loop_monitor.py:{line} in blocking_handler: time.sleep(seconds)" in str(stall)
 
 
-def test_it_works_on_uvloop_as_well() -> None:
-    async def main() -> Block:
-        with watched() as (_, blocks):
+def test_it_works_on_uvloop() -> None:
+    async def main() -> Stall:
+        with monitored() as (_, stalls):
             await asyncio.create_task(serving("users", 0.6))
-            return await told(blocks)
+            return await next_stall(stalls)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        place = runner.run(main()).place
-    assert place is not None
-    assert (place.service, place.function) == ("users", "blocking_handler")
+        location = runner.run(main()).location
+    assert location is not None
+    assert (location.service, location.function) == ("users", "blocking_handler")
 
 
-async def test_the_users_line_is_named_though_a_library_does_the_work() -> None:
-    with watched() as (_, blocks):
+async def test_the_project_line_is_reported_when_a_library_does_the_work() -> None:
+    with monitored() as (_, stalls):
         spinning_handler(0.6)
-        place = (await told(blocks)).place
-    assert place is not None
-    assert place.function == "spinning_handler"
-    assert place.service == ""
+        location = (await next_stall(stalls)).location
+    assert location is not None
+    assert location.function == "spinning_handler"
+    assert location.service == ""
 
 
-async def test_a_frame_that_nobody_knows_belongs_to_the_service_of_its_module() -> None:
-    with watched(modules={__name__.rpartition(".")[0]: "orders"}) as (_, blocks):
+async def test_an_unknown_frame_belongs_to_the_service_of_its_module() -> None:
+    with monitored(modules={__name__.rpartition(".")[0]: "orders"}) as (_, stalls):
         blocking_handler(0.6)
-        place = (await told(blocks)).place
-    assert place is not None
-    assert place.service == "orders"
+        location = (await next_stall(stalls)).location
+    assert location is not None
+    assert location.service == "orders"
 
 
-async def test_a_module_can_become_another_service_s() -> None:
-    with watched(modules={__name__.rpartition(".")[0]: "orders"}) as (watch, blocks):
-        watch.attribute({__name__.rpartition(".")[0]: "payments"})
+async def test_modules_can_be_reassigned_to_another_service() -> None:
+    with monitored(modules={__name__.rpartition(".")[0]: "orders"}) as (monitor, stalls):
+        monitor.set_modules({__name__.rpartition(".")[0]: "payments"})
         blocking_handler(0.6)
-        place = (await told(blocks)).place
-    assert place is not None
-    assert place.service == "payments"
+        location = (await next_stall(stalls)).location
+    assert location is not None
+    assert location.service == "payments"
 
 
-async def test_a_short_block_is_not_reported() -> None:
-    with watched(blocked_s=30.0) as (watch, blocks):
+async def test_a_short_stall_is_not_reported() -> None:
+    with monitored(blocked_s=30.0) as (monitor, stalls):
         blocking_handler(0.3)
         await asyncio.sleep(0.1)
-        assert blocks.empty()
-        assert watch.lag() >= 0.2
+        assert stalls.empty()
+        assert monitor.lag() >= 0.2
 
 
-async def test_the_same_place_is_told_once_and_counted() -> None:
-    with watched(blocked_s=0.2) as (_, blocks):
+async def test_the_same_location_is_reported_once_and_counted() -> None:
+    with monitored(blocked_s=0.2) as (_, stalls):
         for _ in range(3):
             blocking_handler(0.4)
             await asyncio.sleep(0.05)
-        assert (await told(blocks)).again == 0
-        assert blocks.empty() or (await blocks.get()).place is None
-        place = Place("", __file__, 1, "f")
-        assert "(2 more times since this was last said)" in str(Block(0.4, place, again=2))
+        assert (await next_stall(stalls)).unreported == 0
+        assert stalls.empty() or (await stalls.get()).location is None
+        location = CodeLocation("", __file__, 1, "f")
+        assert "(2 more times since the last report)" in str(Stall(0.4, location, unreported=2))
 
 
-async def test_a_block_that_does_not_end_is_told_from_another_thread() -> None:
+async def test_an_unfinished_stall_is_reported_from_another_thread() -> None:
     heard = threading.Event()
-    blocks: list[Block] = []
+    stalls: list[Stall] = []
 
-    def stuck(block: Block) -> None:
-        blocks.append(block)
+    def stuck(stall: Stall) -> None:
+        stalls.append(stall)
         heard.set()
 
-    with watched(stuck=stuck, stuck_s=0.3):
+    with monitored(stuck=stuck, stuck_s=0.3):
         await asyncio.sleep(0.05)
         assert heard.wait(10), "the loop is blocked by this very wait"
         await asyncio.sleep(0.05)
-    assert len(blocks) == 1
-    assert blocks[0].place is not None
-    assert blocks[0].place.file == __file__
+    assert len(stalls) == 1
+    assert stalls[0].location is not None
+    assert stalls[0].location.file == __file__
 
 
-def test_a_waiting_loop_is_nobodys_fault() -> None:
+def test_an_idle_loop_has_no_location() -> None:
     ready, done = threading.Event(), threading.Event()
     ident: list[int] = []
 
@@ -158,31 +158,31 @@ def test_a_waiting_loop_is_nobodys_fault() -> None:
     thread.start()
     assert ready.wait(10)
     time.sleep(0.02)  # lets the callback that set it return
-    place = locate(sys._current_frames()[ident[0]], service_of, {})
+    location = locate(sys._current_frames()[ident[0]], service_of, {})
     done.set()
     thread.join()
-    assert place is None
+    assert location is None
 
 
-def test_a_machine_that_gives_no_time_is_said_to_be_at_fault() -> None:
-    assert str(Block(0.5, None)) == "the event loop did not run for 500 ms: this machine gave it no time"
+def test_a_stall_without_location_blames_the_machine() -> None:
+    assert str(Stall(0.5, None)) == "the event loop did not run for 500 ms: the machine was busy or suspended"
 
 
-def test_files_below_the_current_folder_are_named_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_below_the_working_directory_are_shown_relative_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)
-    assert str(Place("", __file__, 1, "f")).startswith("test_lag.py:1 in f")
-    assert str(Place("", "/nowhere/x.py", 7, "f")) == "/nowhere/x.py:7 in f"
+    assert str(CodeLocation("", __file__, 1, "f")).startswith("test_loop_monitor.py:1 in f")
+    assert str(CodeLocation("", "/nowhere/x.py", 7, "f")) == "/nowhere/x.py:7 in f"
 
 
-async def test_lag_is_forgotten_after_a_while() -> None:
-    watch = LoopWatch(lambda _: None)
-    watch._worst.record(1000.0, 3.0)
-    assert watch._worst.value(1009.0) == 3.0
-    assert watch._worst.value(1015.0) == 3.0
-    assert watch._worst.value(1025.0) == 0.0
+async def test_lag_covers_the_last_two_periods() -> None:
+    monitor = LoopMonitor(lambda _: None)
+    monitor._worst.record(1000.0, 3.0)
+    assert monitor._worst.value(1009.0) == 3.0
+    assert monitor._worst.value(1015.0) == 3.0
+    assert monitor._worst.value(1025.0) == 0.0
 
 
 async def test_stopping_leaves_no_thread() -> None:
-    with watched():
-        assert any(t.name == "msctl-loop-watch" for t in threading.enumerate())
-    assert not any(t.name == "msctl-loop-watch" for t in threading.enumerate())
+    with monitored():
+        assert any(t.name == "msctl-loop-monitor" for t in threading.enumerate())
+    assert not any(t.name == "msctl-loop-monitor" for t in threading.enumerate())

@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestServer
 from msctl.model.snapshots import SpanKind
 from msctl.telemetry.export import otlp
 from msctl.telemetry.export.otlp import Exporter, document
-from msctl.telemetry.tracing.tracer import Ended
+from msctl.telemetry.tracing.tracer import EndedSpan
 
-SPAN = Ended(
+SPAN = EndedSpan(
     "ab" * 16,
     "000000000000001f",
     "cd" * 8,
@@ -67,7 +67,7 @@ async def serve(collector: Collector) -> TestServer:
 
 
 def exporter(server: TestServer, **more: str) -> Exporter:
-    found = Exporter.of({"OTEL_EXPORTER_OTLP_ENDPOINT": str(server.make_url("/")), **more}, "shop")
+    found = Exporter.from_env({"OTEL_EXPORTER_OTLP_ENDPOINT": str(server.make_url("/")), **more}, "shop")
     assert found is not None
     return found
 
@@ -109,7 +109,7 @@ def test_a_span_is_written_as_the_protocol_has_it() -> None:
     ],
 )
 def test_without_a_collector_nothing_is_exported(env: dict[str, str]) -> None:
-    assert Exporter.of(env, "shop") is None
+    assert Exporter.from_env(env, "shop") is None
 
 
 async def test_spans_are_sent_in_batches_with_the_headers_that_were_asked_for(
@@ -121,7 +121,7 @@ async def test_spans_are_sent_in_batches_with_the_headers_that_were_asked_for(
     sender = exporter(server, OTEL_EXPORTER_OTLP_HEADERS="x-key=a%20b, x-other=c")
     sender.start()
     for _ in range(otlp.BATCH + 3):
-        sender.take(SPAN)
+        sender.add(SPAN)
     body, headers = await collector.got.get()
     assert len(body["resourceSpans"][0]["scopeSpans"][0]["spans"]) == otlp.BATCH
     assert (headers["x-key"], headers["x-other"]) == ("a b", "c")
@@ -136,7 +136,7 @@ async def test_what_is_left_is_sent_at_the_end() -> None:
     server = await serve(collector)
     sender = exporter(server)
     sender.start()
-    sender.take(SPAN)
+    sender.add(SPAN)
     await sender.stop()
     assert len(await collector.spans()) == 1
     await server.close()
@@ -151,7 +151,7 @@ async def test_what_the_collector_cannot_take_now_is_sent_again(
     sender = exporter(server)
     with caplog.at_level("INFO", "msctl.otlp"):
         sender.start()
-        sender.take(SPAN)
+        sender.add(SPAN)
         for _ in range(3):
             assert len(await collector.spans()) == 1
         async with asyncio.timeout(20):
@@ -169,9 +169,9 @@ async def test_what_the_collector_refuses_for_good_is_dropped(monkeypatch: pytes
     server = await serve(collector)
     sender = exporter(server)
     sender.start()
-    sender.take(SPAN)
+    sender.add(SPAN)
     assert len(await collector.spans()) == 1
-    sender.take(SPAN._replace(name="second"))
+    sender.add(SPAN._replace(name="second"))
     assert [span["name"] for span in await collector.spans()] == ["second"]
     await sender.stop()
     await server.close()
@@ -185,7 +185,7 @@ async def test_a_collector_that_is_away_costs_no_memory(monkeypatch: pytest.Monk
     await server.close()
     sender.start()
     for number in range(otlp.MAX_WAITING * 2):
-        sender.take(SPAN._replace(name=str(number)))
+        sender.add(SPAN._replace(name=str(number)))
     await asyncio.sleep(0.05)
     assert len(sender._waiting) <= otlp.MAX_WAITING
     *_, newest = sender._waiting.take(otlp.MAX_WAITING * 2)
@@ -200,7 +200,7 @@ async def test_headers_for_traces_alone_go_before_those_for_all() -> None:
         server, OTEL_EXPORTER_OTLP_HEADERS="x-key=all", OTEL_EXPORTER_OTLP_TRACES_HEADERS="x-key=traces"
     )
     sender.start()
-    sender.take(SPAN)
+    sender.add(SPAN)
     await sender.stop()
     await server.close()
     _, headers = collector.got.get_nowait()
@@ -247,7 +247,7 @@ async def test_where_only_the_latest_are_wanted_a_busy_process_sends_no_others()
     sender = exporter(server, OTEL_EXPORTER_OTLP_HEADERS=f"{otlp.LATEST_HEADER}=3")
     sender.start()
     for number in range(otlp.BATCH * 3):
-        sender.take(SPAN._replace(name=str(number), error=number == 1, duration_s=0.001))
+        sender.add(SPAN._replace(name=str(number), error=number == 1, duration_s=0.001))
     await asyncio.sleep(0)  # what is eager would begin to send now
     assert collector.got.empty()
     await sender.stop()

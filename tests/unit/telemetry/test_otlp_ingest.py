@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from msctl.model.snapshots import SpanKind
 from msctl.telemetry.export.otlp import document
 from msctl.telemetry.ingest import otlp
-from msctl.telemetry.ingest.otlp import MalformedSpansError, Origin, ended, from_json
-from msctl.telemetry.tracing.tracer import Ended
+from msctl.telemetry.ingest.otlp import MalformedSpansError, Sender, ended_span, from_json
+from msctl.telemetry.tracing.tracer import EndedSpan
 
-ORIGIN = Origin("users", "users-1")
+ORIGIN = Sender("users", "users-1")
 SPAN: dict[str, Any] = {
     "traceId": "AB" * 16,
     "spanId": "000000000000001f",
@@ -52,17 +52,17 @@ def request(*spans: object) -> bytes:
     ).encode()
 
 
-def parse(body: bytes) -> list[Ended]:
-    return [ended(span, ORIGIN) for span in from_json(body)]
+def parse(body: bytes) -> list[EndedSpan]:
+    return [ended_span(span, ORIGIN) for span in from_json(body)]
 
 
-def parsed(**changes: object) -> Ended:
+def parsed(**changes: object) -> EndedSpan:
     (found,) = parse(request({**SPAN, **changes}))
     return found
 
 
 def test_a_span_is_taken_with_what_is_shown_of_it_and_as_its_senders() -> None:
-    assert parsed() == Ended(
+    assert parsed() == EndedSpan(
         "ab" * 16,
         "000000000000001f",
         "cd" * 8,
@@ -107,9 +107,9 @@ def test_a_client_keeps_whom_it_asked_and_others_are_the_instance_that_sent_them
         {"key": "service.instance.id", "value": {"stringValue": "somebody-else"}},
         {"key": "server.address", "value": {"stringValue": "db"}},
     ]
-    client = parsed(kind=3, attributes=given_by_sender).shown()
+    client = parsed(kind=3, attributes=given_by_sender).to_span()
     assert client.attributes["server.address"] == "db"
-    server = parsed(kind=5, attributes=given_by_sender).shown()
+    server = parsed(kind=5, attributes=given_by_sender).to_span()
     assert (server.kind, server.attributes["service.instance.id"]) == (SpanKind.CONSUMER, "users-1")
 
 
@@ -142,7 +142,7 @@ def test_attributes_are_bounded_in_number_and_together() -> None:
     assert len(parsed(attributes=many).attributes) == otlp.MAX_ATTRIBUTES
     wide = [{"key": f"k{n}", "value": {"stringValue": "v" * 256}} for n in range(30)]
     kept = parsed(attributes=wide).attributes
-    assert sum(len(key) + len(str(value)) for key, value in kept.items()) <= otlp.ATTRIBUTES_ROOM
+    assert sum(len(key) + len(str(value)) for key, value in kept.items()) <= otlp.MAX_ATTRIBUTES_SIZE
     assert len(kept) == 7
 
 
@@ -206,13 +206,13 @@ def test_whatever_a_span_holds_is_taken_or_refused(value: object) -> None:
             found = parsed(**changes)
         except MalformedSpansError:
             continue
-        msgspec.json.encode(found.shown())
+        msgspec.json.encode(found.to_span())
 
 
 _hex = st.integers(1, 2**64 - 1).map("{:016x}".format)
 _texts = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40)
 _spans = st.builds(
-    Ended,
+    EndedSpan,
     trace_id=st.integers(1, 2**128 - 1).map("{:032x}".format),
     span_id=_hex,
     parent_id=st.none() | _hex,
@@ -236,10 +236,10 @@ _spans = st.builds(
 
 
 @given(_spans)
-def test_what_msctl_writes_it_reads_again(span: Ended) -> None:
+def test_what_msctl_writes_it_reads_again(span: EndedSpan) -> None:
     assume(span.parent_id != span.span_id)
     (read,) = parse(msgspec.json.encode(document([span], "shop")))
-    before, after = span.shown(), read.shown()
+    before, after = span.to_span(), read.to_span()
     assert after.start == pytest.approx(before.start, abs=1e-6)
     assert after.duration_s == pytest.approx(before.duration_s, abs=2e-6)
     same = ("trace_id", "span_id", "parent_id", "name", "service", "kind", "error", "attributes")

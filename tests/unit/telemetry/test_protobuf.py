@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msctl.model.snapshots import SpanKind
-from msctl.telemetry.ingest.otlp import MalformedSpansError, Origin, ended
+from msctl.telemetry.ingest.otlp import MalformedSpansError, Sender, ended_span
 from msctl.telemetry.ingest.protobuf import MAX_FIELDS, from_protobuf
-from msctl.telemetry.tracing.tracer import Ended
+from msctl.telemetry.tracing.tracer import EndedSpan
 
-ORIGIN = Origin("users", "users-1")
+ORIGIN = Sender("users", "users-1")
 
 SENT = bytes.fromhex(
     "0ad0020a170a150a0c736572766963652e6e616d6512050a03616e7912b4020a030a017812700a1039bf9f3a986eaaf9"
@@ -85,13 +85,13 @@ SPAN = (
 )
 
 
-def parse(body: bytes) -> list[Ended]:
-    return [ended(span, ORIGIN) for span in from_protobuf(body)]
+def parse(body: bytes) -> list[EndedSpan]:
+    return [ended_span(span, ORIGIN) for span in from_protobuf(body)]
 
 
 def test_a_span_is_taken_with_what_is_shown_of_it() -> None:
     assert parse(request(SPAN, IDS)) == [
-        Ended(
+        EndedSpan(
             "ab" * 16,
             "cd" * 8,
             "ef" * 8,
@@ -105,7 +105,7 @@ def test_a_span_is_taken_with_what_is_shown_of_it() -> None:
             "users-1",
             {"below": -3, "ok": True, "ratio": 0.5, "word": "grün"},
         ),
-        Ended(
+        EndedSpan(
             "ab" * 16,
             "cd" * 8,
             None,

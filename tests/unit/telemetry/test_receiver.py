@@ -15,9 +15,9 @@ from aiohttp import web
 
 from msctl.model.project import ServiceSpec
 from msctl.telemetry.ingest import receiver
-from msctl.telemetry.ingest.otlp import MAX_SPANS, Origin
+from msctl.telemetry.ingest.otlp import MAX_SPANS, Sender
 from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver
-from msctl.telemetry.tracing.tracer import Ended
+from msctl.telemetry.tracing.tracer import EndedSpan
 
 USERS = ServiceSpec("users", command=("users",))
 
@@ -36,7 +36,7 @@ class Rig:
 
     receiver: Receiver
     session: aiohttp.ClientSession
-    kept: list[Ended]
+    kept: list[EndedSpan]
     forwarded: list[tuple[bytes, str]]
 
     @property
@@ -57,7 +57,7 @@ class Rig:
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    kept: list[Ended] = []
+    kept: list[EndedSpan] = []
     forwarded: list[tuple[bytes, str]] = []
     taker = Receiver("shop", kept.extend, lambda sent, form: forwarded.append((sent, form)))
     async with aiohttp.ClientSession() as session:
@@ -160,7 +160,7 @@ async def test_without_the_token_nobody_is_heard(rig: Rig) -> None:
         (body(traceId="no"), {}, 400, "traceId"),
         (b"\xff", {"Content_Type": PROTOBUF}, 400, "does not end"),
         (b"not gzip", {"Content_Encoding": "gzip"}, 400, "not gzip"),
-        (gzip.compress(body(), mtime=0)[:-9], {"Content_Encoding": "gzip"}, 400, "cut off"),
+        (gzip.compress(body(), mtime=0)[:-9], {"Content_Encoding": "gzip"}, 400, "truncated"),
         (body(), {"Content_Encoding": "br"}, 415, "gzip"),
         (body(), {"Content_Type": "text/plain"}, 415, "application/x-protobuf"),
         (b" " * (MAX_BODY + 1), {}, 413, "smaller batches"),
@@ -229,7 +229,7 @@ async def test_others_get_their_turn_while_many_spans_are_taken_apart(rig: Rig) 
             turns += 1
 
     counting = asyncio.create_task(count())
-    found = await receiver._read(body(1024), JSON, Origin("users", "users-1"))
+    found = await receiver._decode(body(1024), JSON, Sender("users", "users-1"))
     counting.cancel()
     assert len(found) == 1024
-    assert turns >= 1024 / receiver.STEP - 1
+    assert turns >= 1024 / receiver.SPANS_PER_STEP - 1

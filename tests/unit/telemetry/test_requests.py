@@ -14,8 +14,8 @@ from msctl.telemetry.metrics.exposition import render
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import current_trace
 from msctl.telemetry.tracing.batch import BATCH
-from msctl.telemetry.tracing.messaging import Messages
-from msctl.telemetry.tracing.requests import MAX_ERROR_LINES, ROUTE, Handle, Requests
+from msctl.telemetry.tracing.messaging import MessageObserver
+from msctl.telemetry.tracing.requests import MAX_ERROR_LINES, ROUTE, Handler, RequestObserver
 from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.clock import FakeClock
 
@@ -30,16 +30,16 @@ class Bench:
         self.metrics = Metrics()
         self.tracer = Tracer()
         self.logs = LogHub(FakeClock())
-        self.requests = Requests(
+        self.requests = RequestObserver(
             self.metrics, self.tracer, self.logs, sample=sample, page=self.page, chance=lambda: 0.5
         )
-        self.messages = Messages("producer", self.metrics, self.tracer)
+        self.messages = MessageObserver("producer", self.metrics, self.tracer)
 
     async def page(self, service: str, accept: str) -> tuple[bytes, str]:
         return render(self.metrics.registry, None, service=service, accept=accept)
 
     def value(self, name: str, **labels: str) -> float | None:
-        self.requests.settle()
+        self.requests.flush()
         return self.metrics.registry.get_sample_value(name, labels)
 
     def count(self, status: int, route: str = "/users", method: str = "GET") -> float | None:
@@ -57,7 +57,7 @@ def bench() -> Bench:
     return Bench()
 
 
-async def serve(handle: Handle) -> tuple[ClientSession, str, TestServer]:
+async def serve(handle: Handler) -> tuple[ClientSession, str, TestServer]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handle)
     server = TestServer(app)
@@ -72,7 +72,7 @@ async def users(request: web.Request) -> web.StreamResponse:
     return web.Response(status=404)
 
 
-async def get(handle: Handle, path: str = "/users", **options: object) -> tuple[int, str]:
+async def get(handle: Handler, path: str = "/users", **options: object) -> tuple[int, str]:
     session, base, server = await serve(handle)
     async with session, session.get(base.rstrip("/") + path, **options) as response:  # type: ignore[arg-type]  # of these tests
         found = response.status, await response.text()
@@ -187,7 +187,7 @@ async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consume
         return response
 
     await get(gateway, "/messages")
-    with Messages("consumer", bench.metrics, bench.tracer).processing("hello", headers):
+    with MessageObserver("consumer", bench.metrics, bench.tracer).processing("hello", headers):
         bench.logs.append("consumer", "received")
 
     (summary,) = await bench.tracer.traces(TraceQuery())
@@ -280,7 +280,7 @@ async def test_what_has_ended_is_accounted_for_before_much_of_it_waits(bench: Be
     await server.close()
     registry = bench.metrics.registry
     assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 1
-    bench.requests.settle()
+    bench.requests.flush()
     assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 0
 
 

@@ -7,11 +7,11 @@ import statistics
 
 import pytest
 
-from msctl.telemetry.metrics.sliding_window import Window, quantile
+from msctl.telemetry.metrics.sliding_window import SlidingWindow, quantile
 
 
 def test_rate_is_that_of_the_last_ten_whole_seconds() -> None:
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     for second in range(20):
         for _ in range(second):
             window.record(second + 0.5, 0.001)
@@ -19,7 +19,7 @@ def test_rate_is_that_of_the_last_ten_whole_seconds() -> None:
 
 
 def test_rate_of_a_young_window_is_not_spread_over_seconds_it_has_not_seen() -> None:
-    window = Window(100.2)
+    window = SlidingWindow(100.2)
     for _ in range(30):
         window.record(100.5, 0.001)
     assert window.rate(100.9) == 30
@@ -27,7 +27,7 @@ def test_rate_of_a_young_window_is_not_spread_over_seconds_it_has_not_seen() -> 
 
 
 def test_what_is_older_than_a_minute_is_forgotten() -> None:
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     window.record(0.0, 5.0, error=True)
     assert quantile([window], 59.9, 0.95) is not None
     assert quantile([window], 60.0, 0.95) is None
@@ -35,21 +35,21 @@ def test_what_is_older_than_a_minute_is_forgotten() -> None:
 
 
 def test_a_long_silence_empties_every_slot() -> None:
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     for second in range(60):
         window.record(float(second), 0.001)
     assert window.recent(1_000.0) == (0,) * 30
 
 
 def test_errors_are_counted_apart() -> None:
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     for number in range(20):
         window.record(1.0, 0.001, error=number % 4 == 0)
     assert (window.rate(2.0), window.error_rate(2.0)) == (10, 2.5)
 
 
 def test_recent_counts_come_oldest_first_and_without_the_unfinished_second() -> None:
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     for second in (1, 2, 2, 3, 3, 3):
         window.record(float(second), 0.001)
     assert window.recent(3.5, 3) == (0, 1, 2)
@@ -59,7 +59,7 @@ def test_recent_counts_come_oldest_first_and_without_the_unfinished_second() -> 
 def test_quantile_is_within_five_percent(q: float) -> None:
     chance = random.Random(1)
     durations = [chance.lognormvariate(-5, 1) for _ in range(5_000)]
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     for number, seconds in enumerate(durations):
         window.record(number % 60, seconds)
     true = statistics.quantiles(durations, n=1000)[int(q * 1000) - 1]
@@ -67,6 +67,6 @@ def test_quantile_is_within_five_percent(q: float) -> None:
 
 
 def test_a_duration_of_nothing_can_be_recorded() -> None:
-    window = Window(0.0)
+    window = SlidingWindow(0.0)
     window.record(0.0, 0.0)
     assert quantile([window], 0.5, 0.95) == pytest.approx(1e-6, rel=0.1)

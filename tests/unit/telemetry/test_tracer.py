@@ -6,7 +6,7 @@ import pytest
 
 from msctl.errors import UsageError
 from msctl.model.snapshots import SpanKind, TraceQuery
-from msctl.telemetry.tracing.tracer import MAX_SPANS, Ended, Tracer
+from msctl.telemetry.tracing.tracer import MAX_SPANS, EndedSpan, Tracer
 
 
 def span(
@@ -19,8 +19,8 @@ def span(
     seconds: float = 0.001,
     error: bool = False,
     name: str = "GET /users",
-) -> Ended:
-    return Ended(
+) -> EndedSpan:
+    return EndedSpan(
         f"{trace:032x}",
         span_id,
         parent,
@@ -100,15 +100,15 @@ async def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one() -> None:
     for trace_id in ("aa" * 16, "ab" * 16):
         tracer.record(span(0)._replace(trace_id=trace_id))
     assert (await tracer.trace("ab")).trace_id == "ab" * 16
-    with pytest.raises(UsageError, match="2 traces begin with 'a'"):
+    with pytest.raises(UsageError, match=r"2 traces .* 'a'"):
         await tracer.trace("a")
     for unknown in ("ff", ""):
-        with pytest.raises(UsageError, match="is kept"):
+        with pytest.raises(UsageError, match="not found"):
             await tracer.trace(unknown)
 
 
 async def test_every_span_is_exported() -> None:
-    seen: list[Ended] = []
+    seen: list[EndedSpan] = []
     tracer = Tracer(capacity=2, notable=1, export=seen.append)
     for number in range(5):
         tracer.record(span(number))
@@ -116,12 +116,12 @@ async def test_every_span_is_exported() -> None:
 
 
 async def test_what_comes_from_elsewhere_joins_its_trace_and_is_exported_by_nobody_here() -> None:
-    seen: list[Ended] = []
+    seen: list[EndedSpan] = []
     tracer = Tracer(export=seen.append)
-    tracer.settle = lambda: tracer.record(span(1, span_id="a", start=1))
+    tracer.flush = lambda: tracer.record(span(1, span_id="a", start=1))
     child = span(1, span_id="b", parent="a", start=2, service="apart")
     tracer.adopt([child, child])
-    tracer.settle = lambda: None
+    tracer.flush = lambda: None
     tracer.adopt([child])
     assert [s.span_id for s in (await tracer.trace(f"{1:032x}")).spans] == ["a", "b"]
     assert [s.span_id for s in seen] == ["a"]

@@ -1,11 +1,11 @@
-"""Sends spans to a collector: OTLP over HTTP in its JSON form, configured as OpenTelemetry's own SDKs are.
+"""Exports spans to a collector as OTLP/HTTP in JSON, configured by OpenTelemetry's standard variables.
 
-OTEL_EXPORTER_OTLP_ENDPOINT (to which /v1/traces is added) or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says
-where, OTEL_EXPORTER_OTLP_HEADERS or OTEL_EXPORTER_OTLP_TRACES_HEADERS what to send along. A collector
-that is away costs spans, never memory or requests: not many more than `MAX_WAITING` wait for it, and of
-what other programs sent, `MAX_FORWARDED` bytes.
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces appended, is the URL;
+OTEL_EXPORTER_OTLP_TRACES_HEADERS or OTEL_EXPORTER_OTLP_HEADERS are the headers. While the collector is
+unreachable, spans are dropped and requests go on: about `MAX_WAITING` spans wait for it, and `MAX_FORWARDED`
+bytes of requests from other programs.
 
-In a child of a stack, the collector is the stack (see receiver.py).
+In a child of a stack, the collector is the stack (see ingest/receiver.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 from msctl import __version__
 from msctl.model.snapshots import Span, SpanKind
 from msctl.telemetry.export.backlog import Backlog
-from msctl.telemetry.tracing.tracer import Ended
+from msctl.telemetry.tracing.tracer import EndedSpan
 
 log = logging.getLogger("msctl.otlp")
 
@@ -34,10 +34,10 @@ BATCH = 512
 EVERY_S = 2.0
 TIMEOUT_S = 10.0
 LAST_TIMEOUT_S = 2.0
-"""For what is left when the stack ends."""
+"""For the spans that are left when the stack stops."""
 LATEST_HEADER = "x-msctl-latest"
-"""Among the headers to send along: only so many of the latest spans are wanted each time, besides errors
-and slow ones. To a stack that keeps no more than that, a busy child would send the others in vain."""
+"""A header among those configured: the number of latest spans to send each time, besides errors and slow
+ones. The stack sets it for its children: it keeps no more, so that a busy child need not send all."""
 
 _KINDS = {
     SpanKind.INTERNAL: 1,
@@ -47,11 +47,11 @@ _KINDS = {
     SpanKind.CONSUMER: 5,
 }
 _ERROR = 2
-_LATER = frozenset({429, 502, 503, 504})
+_RETRYABLE = frozenset({429, 502, 503, 504})
 
 
 class Exporter:
-    """Takes spans in and sends them in batches, from `start` to `stop`."""
+    """Collects spans and sends them in batches, from `start` to `stop`."""
 
     def __init__(self, endpoint: str, headers: Mapping[str, str], namespace: str) -> None:
         latest = headers.get(LATEST_HEADER, "")
@@ -65,13 +65,16 @@ class Exporter:
         self._full = asyncio.Event()
         self._sending = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._ailing = False
-        self.settle: Callable[[], None] = lambda: None
-        """Called before anything is sent: lets spans in that have been put off."""
+        self._failing = False
+        self.flush: Callable[[], None] = lambda: None
+        """Called before spans are sent: records what is still batched."""
 
     @classmethod
-    def of(cls, env: Mapping[str, str], namespace: str) -> Exporter | None:
-        """As the environment says; None where it names no collector. `namespace` is the project."""
+    def from_env(cls, env: Mapping[str, str], namespace: str) -> Exporter | None:
+        """The exporter that the environment configures; None without a collector.
+
+        `namespace` is the project's name.
+        """
         endpoint = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         if not endpoint and (base := env.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
             endpoint = base.rstrip("/") + "/v1/traces"
@@ -86,14 +89,14 @@ class Exporter:
             namespace,
         )
 
-    def take(self, span: Ended) -> None:
-        """Have a span sent; never blocks, and the oldest that wait make room."""
+    def add(self, span: EndedSpan) -> None:
+        """Queue a span; never blocks. The oldest are dropped when the queue is full."""
         self._waiting.add(span)
         if self._eager and len(self._waiting) >= BATCH:
             self._full.set()
 
     def forward(self, body: bytes, content_type: str) -> None:
-        """Have a request of another program sent as it came; never blocks, the oldest make room."""
+        """Queue another program's request unchanged; never blocks, and drops the oldest when full."""
         self._forwarded.append((body, content_type))
         self._forwarded_size += len(body)
         while self._forwarded_size > MAX_FORWARDED:
@@ -103,16 +106,16 @@ class Exporter:
         self._task = asyncio.create_task(self._run(), name="otlp-exporter")
 
     async def stop(self) -> None:
-        """Send what is left, if the collector takes it at once."""
+        """Send what is left, if the collector answers within `LAST_TIMEOUT_S`."""
         task, self._task = self._task, None
         if task is None:
             return
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_TIMEOUT_S):
-                    async with self._sending:  # what is under way would be sent again, were it cut off
+                    async with self._sending:  # a cancelled request would be sent twice
                         task.cancel()
-                    self.settle()
+                    self.flush()
                     async with aiohttp.ClientSession() as session:
                         while self._pending and await self._send(session):
                             pass
@@ -131,67 +134,67 @@ class Exporter:
                     async with asyncio.timeout(EVERY_S):
                         await self._full.wait()
                 self._full.clear()
-                self.settle()
+                self.flush()
                 while self._pending:
                     async with self._sending:
-                        dealt_with = await self._send(session)
-                    if not dealt_with:
+                        accepted = await self._send(session)
+                    if not accepted:
                         await asyncio.sleep(EVERY_S)
                         break
 
     async def _send(self, session: aiohttp.ClientSession) -> bool:
-        """Send one batch; whether the collector dealt with it. What it can take later stays."""
+        """Send one batch. Returns False if the collector may accept it later: the batch stays queued."""
         if len(self._waiting) == 0:
-            return await self._send_on(session)
+            return await self._send_forwarded(session)
         batch = self._waiting.take(BATCH)
-        dealt_with = False
+        accepted = False
         try:
             body = msgspec.json.encode(document(batch, self._namespace))
-            dealt_with = await self._post(session, body, "application/json")
+            accepted = await self._post(session, body, "application/json")
         finally:
-            if not dealt_with:
+            if not accepted:
                 self._waiting.put_back(batch)
-        return dealt_with
+        return accepted
 
-    async def _send_on(self, session: aiohttp.ClientSession) -> bool:
-        """Send the oldest request of another program, as `_send` does."""
+    async def _send_forwarded(self, session: aiohttp.ClientSession) -> bool:
+        """Send the oldest request of another program; returns as `_send` does."""
         first = self._forwarded[0]
-        dealt_with = await self._post(session, *first)
-        # While it was under way, it may have had to make room.
-        if dealt_with and self._forwarded and self._forwarded[0] is first:
+        accepted = await self._post(session, *first)
+        # `forward` may have dropped it while it was being sent.
+        if accepted and self._forwarded and self._forwarded[0] is first:
             self._forwarded.popleft()
             self._forwarded_size -= len(first[0])
-        return dealt_with
+        return accepted
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes, content_type: str) -> bool:
         try:
             async with session.post(
                 self._endpoint,
-                data=BytesIO(body),  # as bytes, aiohttp warns of a large one
+                data=BytesIO(body),  # aiohttp warns about large bodies passed as bytes
                 headers={"Content-Type": content_type, **self._headers},
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             ) as response:
-                problem = f"it answered {response.status}" if response.status >= 400 else ""
-                again = response.status in _LATER
+                problem = f"status {response.status}" if response.status >= 400 else ""
+                retry = response.status in _RETRYABLE
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-            problem, again = str(error) or type(error).__name__, True
-        self._tell(problem)
-        return not again
+            problem, retry = str(error) or type(error).__name__, True
+        self._log_change(problem)
+        return not retry
 
-    def _tell(self, problem: str) -> None:
-        """Once when it begins, once when it is over."""
-        if problem and not self._ailing:
-            log.warning("traces do not reach the collector at %s: %s", self._endpoint, problem)
-        elif self._ailing and not problem:
-            log.info("traces reach the collector at %s again", self._endpoint)
-        self._ailing = bool(problem)
+    def _log_change(self, problem: str) -> None:
+        """Log once when exporting starts to fail and once when it works again."""
+        if problem and not self._failing:
+            log.warning("cannot export traces to the collector at %s: %s", self._endpoint, problem)
+        elif self._failing and not problem:
+            log.info("exporting traces to the collector at %s again", self._endpoint)
+        self._failing = bool(problem)
 
 
-def document(spans: Iterable[Ended], namespace: str) -> dict[str, object]:
-    """An ExportTraceServiceRequest in OTLP's JSON form: ids in hex, 64-bit numbers as strings."""
+def document(spans: Iterable[EndedSpan], namespace: str) -> dict[str, object]:
+    """An OTLP ExportTraceServiceRequest in JSON: ids in hex, 64-bit numbers as strings."""
     by_service: dict[str, list[dict[str, object]]] = {}
     for span in spans:
-        by_service.setdefault(span.service, []).append(_span(span.shown()))
+        by_service.setdefault(span.service, []).append(_span(span.to_span()))
     return {
         "resourceSpans": [
             {
@@ -206,7 +209,7 @@ def document(spans: Iterable[Ended], namespace: str) -> dict[str, object]:
 
 
 def _span(span: Span) -> dict[str, object]:
-    shown: dict[str, object] = {
+    document: dict[str, object] = {
         "traceId": span.trace_id,
         "spanId": span.span_id,
         "name": span.name,
@@ -217,12 +220,12 @@ def _span(span: Span) -> dict[str, object]:
         "status": {"code": _ERROR} if span.error else {},
     }
     if span.parent_id:
-        shown["parentSpanId"] = span.parent_id
-    return shown
+        document["parentSpanId"] = span.parent_id
+    return document
 
 
 def _nanoseconds(epoch: float) -> str:
-    """A float holds today's time to a quarter of a microsecond; what would follow is noise."""
+    """Rounded to microseconds: a float has no more precision for today's time."""
     return str(round(epoch * 1e6) * 1000)
 
 

@@ -1,8 +1,7 @@
-"""Spans as other programs send them: an ExportTraceServiceRequest of OTLP in its JSON form, and what
-becomes of its spans here.
+"""Parses an OTLP ExportTraceServiceRequest in JSON and validates its spans.
 
-Pure, and bounded: whatever comes in is either a span that can be kept and shown, or malformed. Only
-what is kept of a span is read: events, links and resources are passed over.
+Pure and bounded: every span is either valid and limited in size, or the request is malformed. Events, links
+and resources are ignored.
 """
 
 from __future__ import annotations
@@ -15,40 +14,40 @@ from typing import NamedTuple
 import msgspec
 
 from msctl.model.snapshots import SpanKind
-from msctl.telemetry.tracing.tracer import LONGEST_PATH, Ended
+from msctl.telemetry.tracing.tracer import LONGEST_PATH, EndedSpan
 
 MAX_SPANS = 4096
-"""Spans of one request; SDKs send 512 by default."""
+"""Spans in one request; SDKs send 512 by default."""
 MAX_ATTRIBUTES = 32
 LONGEST_KEY = 100
 LONGEST_VALUE = 256
-ATTRIBUTES_ROOM = 2048
-"""Characters of all attributes of a span."""
+MAX_ATTRIBUTES_SIZE = 2048
+"""Characters of all attributes of a span together."""
 
 _LATEST = 2**63
 """Nanoseconds since the epoch: the year 2262."""
 _KINDS = {2: SpanKind.SERVER, 3: SpanKind.CLIENT, 4: SpanKind.PRODUCER, 5: SpanKind.CONSUMER}
 _ERROR = 2
 _STATUSES = ("http.response.status_code", "http.status_code")
-"""The second is that of SDKs from before the semantic conventions were stable."""
+"""The second is the name before the HTTP semantic conventions became stable."""
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 _SPAN_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
 class MalformedSpansError(Exception):
-    """A request that is none, or has a span that cannot be one; its text says why."""
+    """The request or one of its spans is malformed; the text says why."""
 
 
-class Origin(NamedTuple):
-    """The service and the instance that spans come from."""
+class Sender(NamedTuple):
+    """The service and the instance that sent spans."""
 
     service: str
     instance: str
 
 
-class Value(msgspec.Struct, rename="camel"):
-    """One of these is set; a value of a kind that is not here is not kept."""
+class IncomingValue(msgspec.Struct, rename="camel"):
+    """An attribute's value: one of these is set. Arrays and maps are ignored."""
 
     string_value: str | None = None
     bool_value: bool | None = None
@@ -56,17 +55,17 @@ class Value(msgspec.Struct, rename="camel"):
     double_value: float | str | None = None
 
 
-class Attribute(msgspec.Struct):
+class IncomingAttribute(msgspec.Struct):
     key: str = ""
-    value: Value | None = None
+    value: IncomingValue | None = None
 
 
-class Status(msgspec.Struct):
+class IncomingStatus(msgspec.Struct):
     code: int = 0
 
 
-class Incoming(msgspec.Struct, rename="camel"):
-    """A span as it comes in: ids in hex, times in nanoseconds since the epoch."""
+class IncomingSpan(msgspec.Struct, rename="camel"):
+    """A span as received: ids in hex, times in nanoseconds since the epoch."""
 
     trace_id: str = ""
     span_id: str = ""
@@ -75,12 +74,12 @@ class Incoming(msgspec.Struct, rename="camel"):
     kind: int = 0
     start_time_unix_nano: int | str = 0
     end_time_unix_nano: int | str = 0
-    attributes: Sequence[Attribute] | None = None
-    status: Status | None = None
+    attributes: Sequence[IncomingAttribute] | None = None
+    status: IncomingStatus | None = None
 
 
 class _Scope(msgspec.Struct, rename="camel"):
-    spans: list[Incoming] | None = None
+    spans: list[IncomingSpan] | None = None
 
 
 class _Resource(msgspec.Struct, rename="camel"):
@@ -94,8 +93,8 @@ class _Request(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Request)
 
 
-def from_json(body: bytes) -> Iterator[Incoming]:
-    """The spans of a request in OTLP's JSON form. Raises MalformedSpansError."""
+def from_json(body: bytes) -> Iterator[IncomingSpan]:
+    """Yield the spans of a JSON request. Raises MalformedSpansError."""
     try:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -105,15 +104,15 @@ def from_json(body: bytes) -> Iterator[Incoming]:
             yield from scope.spans or ()
 
 
-def ended(span: Incoming, origin: Origin) -> Ended:
-    """The span as it is kept. Raises MalformedSpansError for one without valid ids and times.
+def ended_span(span: IncomingSpan, sender: Sender) -> EndedSpan:
+    """Validate and convert a received span. Raises MalformedSpansError for invalid ids or times.
 
-    It is its sender's, whatever its resource says: a program speaks for itself only.
+    The span belongs to `sender` whatever its resource says: a program cannot send spans of another service.
     """
     span_id = _id(span.span_id, _SPAN_ID, "spanId")
     parent = span.parent_span_id or ""
-    # Some send zeros for none.
-    above = _id(parent, _SPAN_ID, "parentSpanId") if parent.strip("0") else None
+    # Some SDKs send zeros for "no parent".
+    parent_id = _id(parent, _SPAN_ID, "parentSpanId") if parent.strip("0") else None
     start, end = _nanoseconds(span.start_time_unix_nano), _nanoseconds(span.end_time_unix_nano)
     kind = _KINDS.get(span.kind, SpanKind.INTERNAL)
     attributes = _attributes(span.attributes or ())
@@ -124,13 +123,13 @@ def ended(span: Incoming, origin: Origin) -> Ended:
     instance = ""
     if kind is not SpanKind.CLIENT:
         attributes.pop("service.instance.id", None)
-        instance = origin.instance
-    return Ended(
+        instance = sender.instance
+    return EndedSpan(
         _id(span.trace_id, _TRACE_ID, "traceId"),
         span_id,
-        None if above == span_id else above,
+        None if parent_id == span_id else parent_id,
         _text(span.name, LONGEST_PATH) or kind.value,
-        origin.service,
+        sender.service,
         kind,
         start / 1e9,
         max(0, end - start) / 1e9,
@@ -143,31 +142,31 @@ def ended(span: Incoming, origin: Origin) -> Ended:
 
 def _id(text: str, form: re.Pattern[str], field: str) -> str:
     if form.fullmatch(text) is None or not text.strip("0"):
-        raise MalformedSpansError(f"{field} {text[:40]!r} is not an id")
+        raise MalformedSpansError(f"{field} {text[:40]!r} is not a valid id")
     return text.lower()
 
 
 def _nanoseconds(value: int | str) -> int:
     found = _integer(value)
     if not 0 <= found < _LATEST:
-        raise MalformedSpansError(f"{found} is not a time in nanoseconds since 1970")
+        raise MalformedSpansError(f"{found} is not a valid time in nanoseconds since the epoch")
     return found
 
 
 def _integer(value: int | str) -> int:
-    """OTLP writes 64-bit numbers as strings, and takes numbers too."""
+    """OTLP/JSON encodes 64-bit integers as strings; numbers are accepted too."""
     if isinstance(value, str):
         if _INTEGER.fullmatch(value) is None:
-            raise MalformedSpansError(f"{value[:40]!r} is not a 64-bit number")
+            raise MalformedSpansError(f"{value[:40]!r} is not a 64-bit integer")
         value = int(value)
     return value
 
 
-def _attributes(given: Sequence[Attribute]) -> dict[str, str | int | float | bool]:
-    """Those that there is room for; what is too long is cut."""
+def _attributes(received: Sequence[IncomingAttribute]) -> dict[str, str | int | float | bool]:
+    """The attributes within the limits; long values are cut."""
     found: dict[str, str | int | float | bool] = {}
-    room = ATTRIBUTES_ROOM
-    for attribute in given:
+    room = MAX_ATTRIBUTES_SIZE
+    for attribute in received:
         value = None if attribute.value is None else _scalar(attribute.value)
         key = _text(attribute.key, LONGEST_KEY)
         room -= len(key) + (len(value) if isinstance(value, str) else 8)
@@ -178,7 +177,7 @@ def _attributes(given: Sequence[Attribute]) -> dict[str, str | int | float | boo
     return found
 
 
-def _scalar(value: Value) -> str | int | float | bool | None:
+def _scalar(value: IncomingValue) -> str | int | float | bool | None:
     if value.string_value is not None:
         return _text(value.string_value, LONGEST_VALUE)
     if value.bool_value is not None:
@@ -187,12 +186,12 @@ def _scalar(value: Value) -> str | int | float | bool | None:
         number = _integer(value.int_value)
         return number if -(2**63) <= number < 2**63 else None
     double = value.double_value
-    # NaN and the infinities come as strings, and have no form in which they could be shown.
+    # NaN and infinities arrive as strings; JSON cannot represent them as numbers.
     return double if isinstance(double, float) and math.isfinite(double) else None
 
 
 def _text(text: str, longest: int) -> str:
-    """On one line, without what a terminal would obey."""
+    """Cut the text and replace control characters (terminal escapes, line breaks)."""
     text = text[:longest]
     return (
         text

@@ -1,7 +1,7 @@
-"""OTLP's spans in their binary form, which most OpenTelemetry SDKs send and some send only.
+"""Decodes an OTLP ExportTraceServiceRequest in binary Protocol Buffers, which most SDKs send.
 
-Reads the few messages that it knows of opentelemetry-proto's trace/v1 and common/v1, by the numbers of
-their fields (Protocol Buffers, "Encoding"). Pure, and bounded.
+Reads the needed messages of opentelemetry-proto's trace/v1 and common/v1 by field number (Protocol Buffers,
+"Encoding"). Pure and bounded.
 """
 
 from __future__ import annotations
@@ -9,33 +9,36 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from msctl.telemetry.ingest.otlp import Attribute, Incoming, MalformedSpansError, Status, Value
+from msctl.telemetry.ingest.otlp import (
+    IncomingAttribute,
+    IncomingSpan,
+    IncomingStatus,
+    IncomingValue,
+    MalformedSpansError,
+)
 
 MAX_FIELDS = 8192
-"""Fields of one message, so that no single span takes long to read."""
+"""Fields of one message; bounds the time to decode a span."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 _DOUBLE = struct.Struct("<d")
 
-Field = int | bytes
-"""A field's value as the wire has it: a number for what is of fixed size, else bytes."""
+WireValue = int | bytes
+"""A field's value on the wire: an int for varints and fixed sizes, bytes for length-delimited fields."""
 
 
-def from_protobuf(body: bytes) -> Iterator[Incoming]:
-    """The spans of a request in OTLP's binary form, each read when it is asked for.
-
-    Raises MalformedSpansError.
-    """
+def from_protobuf(body: bytes) -> Iterator[IncomingSpan]:
+    """Yield the spans of a binary request, decoded lazily. Raises MalformedSpansError."""
     for resource in _messages(body, 1):  # ExportTraceServiceRequest.resource_spans
         for scope in _messages(resource, 2):  # ResourceSpans.scope_spans
             for span in _messages(scope, 2):  # ScopeSpans.spans
                 yield _span(span)
 
 
-def _span(message: bytes) -> Incoming:
-    span = Incoming()
-    attributes: list[Attribute] = []
+def _span(message: bytes) -> IncomingSpan:
+    span = IncomingSpan()
+    attributes: list[IncomingAttribute] = []
     for number, value in fields(message):
         if number == 1:
             span.trace_id = _bytes(value).hex()
@@ -55,13 +58,13 @@ def _span(message: bytes) -> Incoming:
             attributes.append(_attribute(_bytes(value)))
         elif number == 15:
             codes = [_number(code) for field, code in fields(_bytes(value)) if field == 3]
-            span.status = Status(codes[-1] if codes else 0)
+            span.status = IncomingStatus(codes[-1] if codes else 0)
     span.attributes = attributes
     return span
 
 
-def _attribute(message: bytes) -> Attribute:
-    attribute = Attribute()
+def _attribute(message: bytes) -> IncomingAttribute:
+    attribute = IncomingAttribute()
     for number, value in fields(message):
         if number == 1:
             attribute.key = _text(value)
@@ -70,30 +73,31 @@ def _attribute(message: bytes) -> Attribute:
     return attribute
 
 
-def _value(message: bytes) -> Value:
-    found = Value()
+def _value(message: bytes) -> IncomingValue:
+    found = IncomingValue()
     for number, value in fields(message):
         if number == 1:
-            found = Value(string_value=_text(value))
+            found = IncomingValue(string_value=_text(value))
         elif number == 2:
-            found = Value(bool_value=_number(value) != 0)
+            found = IncomingValue(bool_value=_number(value) != 0)
         elif number == 3:
-            found = Value(int_value=_signed(_number(value)))
+            found = IncomingValue(int_value=_signed(_number(value)))
         elif number == 4:
-            found = Value(double_value=_DOUBLE.unpack(_number(value).to_bytes(8, "little"))[0])
+            double = _DOUBLE.unpack(_number(value).to_bytes(8, "little"))[0]
+            found = IncomingValue(double_value=double)
     return found
 
 
-def fields(message: bytes) -> Iterator[tuple[int, Field]]:
-    """Each field's number and value. Raises MalformedSpansError for what is no message."""
+def fields(message: bytes) -> Iterator[tuple[int, WireValue]]:
+    """Yield the number and value of each field. Raises MalformedSpansError."""
     at, end, count = 0, len(message), 0
     while at < end:
         count += 1
         if count > MAX_FIELDS:
-            raise MalformedSpansError(f"a message of more than {MAX_FIELDS} fields")
+            raise MalformedSpansError(f"a message has more than {MAX_FIELDS} fields")
         key, at = _varint(message, at)
         kind = key & 7
-        value: Field
+        value: WireValue
         if kind == _VARINT:
             value, at = _varint(message, at)
         elif kind == _BYTES:
@@ -105,16 +109,16 @@ def fields(message: bytes) -> Iterator[tuple[int, Field]]:
             value = int.from_bytes(_taken(message, at, size), "little")
             at += size
         else:
-            raise MalformedSpansError(f"a field of wire type {kind}")
+            raise MalformedSpansError(f"a field has the unknown wire type {kind}")
         yield key >> 3, value
 
 
-def _messages(message: bytes, wanted: int) -> Iterator[bytes]:
-    return (_bytes(value) for number, value in fields(message) if number == wanted)
+def _messages(message: bytes, field_number: int) -> Iterator[bytes]:
+    return (_bytes(value) for number, value in fields(message) if number == field_number)
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Seven bits a byte, the lowest first; and where what follows begins."""
+    """Decode a varint (seven bits per byte, lowest first); returns it and the position after it."""
     found = shift = 0
     for byte in message[at : at + _LONGEST_VARINT]:
         at += 1
@@ -122,24 +126,24 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return found & 0xFFFF_FFFF_FFFF_FFFF, at
         shift += 7
-    raise MalformedSpansError("a number that does not end")
+    raise MalformedSpansError("a varint does not end")
 
 
 def _taken(message: bytes, at: int, size: int) -> bytes:
     if size > len(message) - at:
-        raise MalformedSpansError("a field that is longer than what it is in")
+        raise MalformedSpansError("a field is longer than its message")
     return message[at : at + size]
 
 
-def _bytes(value: Field) -> bytes:
+def _bytes(value: WireValue) -> bytes:
     if not isinstance(value, bytes):
-        raise MalformedSpansError("a number where bytes belong")
+        raise MalformedSpansError("a field has a number instead of bytes")
     return value
 
 
-def _number(value: Field) -> int:
+def _number(value: WireValue) -> int:
     if not isinstance(value, int):
-        raise MalformedSpansError("bytes where a number belongs")
+        raise MalformedSpansError("a field has bytes instead of a number")
     return value
 
 
@@ -147,5 +151,5 @@ def _signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def _text(value: Field) -> str:
+def _text(value: WireValue) -> str:
     return _bytes(value).decode(errors="replace")

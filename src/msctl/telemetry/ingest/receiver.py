@@ -1,8 +1,8 @@
-"""Takes the spans of the stack's children in: OTLP over HTTP, on a loopback port of its own.
+"""Receives the spans of the stack's children: OTLP/HTTP on a loopback port.
 
-A child finds the address and a token in its environment, under OpenTelemetry's own names. Without the
-token nobody posts spans here, neither a web page nor another user of the machine; and with it a child
-speaks for itself only.
+Children get the URL and a token per instance in OpenTelemetry's standard variables. Requests without a token
+are refused: a web page or another user of the machine cannot post spans. Spans belong to the instance of the
+token, whatever they say.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ from aiohttp import web
 
 from msctl.model.project import ServiceSpec
 from msctl.telemetry.export.otlp import LATEST_HEADER
-from msctl.telemetry.ingest.otlp import MAX_SPANS, Incoming, MalformedSpansError, Origin, ended, from_json
+from msctl.telemetry.ingest.otlp import (
+    MAX_SPANS,
+    IncomingSpan,
+    MalformedSpansError,
+    Sender,
+    ended_span,
+    from_json,
+)
 from msctl.telemetry.ingest.protobuf import from_protobuf
-from msctl.telemetry.tracing.tracer import Ended
+from msctl.telemetry.tracing.tracer import EndedSpan
 
 log = logging.getLogger("msctl.otlp")
 
@@ -30,49 +37,52 @@ PATH = "/v1/traces"
 HEADER = "x-msctl-token"
 MAX_BODY = 4 * 1024 * 1024
 MAX_AT_ONCE = 8
-"""Requests whose bodies are read or taken apart at a time."""
+"""Requests that are read or decoded at a time."""
 BODY_TIMEOUT_S = 10.0
 LATEST = 512
-"""Spans that a child of ours under load sends every two seconds, where no collector wants them all."""
-STEP = 32
-"""Spans that are taken apart before the loop is given to others: about a millisecond's work."""
+"""Spans that a busy child sends every two seconds when no collector is configured."""
+SPANS_PER_STEP = 32
+"""Spans decoded before other tasks run: about a millisecond of work."""
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
-_FORMS: Mapping[str, Callable[[bytes], Iterator[Incoming]]] = {JSON: from_json, PROTOBUF: from_protobuf}
-_TAKEN = {JSON: b"{}", PROTOBUF: b""}
-"""An ExportTraceServiceResponse with nothing to complain of."""
+_DECODERS: Mapping[str, Callable[[bytes], Iterator[IncomingSpan]]] = {
+    JSON: from_json,
+    PROTOBUF: from_protobuf,
+}
+_ACCEPTED = {JSON: b"{}", PROTOBUF: b""}
+"""The empty ExportTraceServiceResponse: all spans accepted."""
 _GZIP = 31
-"""zlib's window bits for gzip's format."""
+"""zlib's window bits for the gzip format."""
 
 Forward = Callable[[bytes, str], None]
-"""Sends a body of this content type on to the user's collector."""
+"""Sends a body and its content type to the user's collector."""
 
 
 class Receiver:
-    """Listens from `start` to `stop`; before that, children are told nothing."""
+    """Listens from `start` to `stop`; children started before get no endpoint."""
 
     def __init__(
-        self, namespace: str, keep: Callable[[Sequence[Ended]], None], forward: Forward | None
+        self, namespace: str, keep: Callable[[Sequence[EndedSpan]], None], forward: Forward | None
     ) -> None:
-        """`namespace` is the project. Both callables are called in the loop, and must not block."""
+        """`namespace` is the project's name. `keep` and `forward` run in the loop and must not block."""
         self._namespace = namespace
         self._keep = keep
         self._forward = forward
         self._url: str | None = None
-        self._tokens: dict[Origin, str] = {}
-        self._origins: dict[str, Origin] = {}
+        self._tokens: dict[Sender, str] = {}
+        self._senders: dict[str, Sender] = {}
         self._busy = 0
         self._refused: set[str] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen on a free port; does nothing where it does so already. Raises OSError."""
+        """Listen on a free port; does nothing if it already listens. Raises OSError."""
         if self._runner is not None:
             return
         app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_post(PATH, self._take)
-        # aiohttp logs a traceback for each body that does not decompress, so that is done here.
+        app.router.add_post(PATH, self._receive)
+        # aiohttp logs a traceback for each body that does not decompress; `_decompressed` does not.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
         await runner.setup()
         try:
@@ -91,15 +101,15 @@ class Receiver:
     def environment(
         self, spec: ServiceSpec, instance: str, inherited: Mapping[str, str]
     ) -> Mapping[str, str]:
-        """What tells a child of this service where its spans go; nothing where that is not for us to say."""
-        if self._url is None or _own_way(spec.env) or _by_grpc(inherited):
+        """The variables that direct a child's spans here; empty if its configuration directs them."""
+        if self._url is None or _configures_export(spec.env) or _exports_by_grpc(inherited):
             return {}
-        headers = f"{HEADER}={self._token(Origin(spec.name, instance))}"
+        headers = f"{HEADER}={self._token(Sender(spec.name, instance))}"
         if self._forward is None:
             headers += f",{LATEST_HEADER}={LATEST}"
         found = {
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": self._url,
-            # Programs that speak JSON only do so whatever this says, and many SDKs refuse to be told to.
+            # Many SDKs reject http/json; those that only support JSON ignore this variable.
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_TRACES_HEADERS": headers,
             "OTEL_SERVICE_NAME": spec.name,
@@ -110,56 +120,56 @@ class Receiver:
             )
         return found
 
-    def _token(self, origin: Origin) -> str:
-        if origin not in self._tokens:
-            token = self._tokens[origin] = secrets.token_urlsafe(24)
-            self._origins[token] = origin
-        return self._tokens[origin]
+    def _token(self, sender: Sender) -> str:
+        if sender not in self._tokens:
+            token = self._tokens[sender] = secrets.token_urlsafe(24)
+            self._senders[token] = sender
+        return self._tokens[sender]
 
-    async def _take(self, request: web.Request) -> web.Response:
-        origin = self._origins.get(request.headers.get(HEADER, ""))
-        if origin is None:
-            return _refusal(401, f"only the stack's own services send spans here, with their {HEADER}")
-        form = request.content_type
-        if form not in _FORMS:
-            return self._refuse(origin, 415, f"spans are taken as {JSON} or {PROTOBUF}, not as {form}")
+    async def _receive(self, request: web.Request) -> web.Response:
+        sender = self._senders.get(request.headers.get(HEADER, ""))
+        if sender is None:
+            return _error(401, f"the header {HEADER} has no valid token")
+        content_type = request.content_type
+        if content_type not in _DECODERS:
+            return self._refuse(sender, 415, f"expected {JSON} or {PROTOBUF}, not {content_type}")
         encoding = request.headers.get("Content-Encoding", "identity").lower()
         if encoding not in ("identity", "gzip"):
-            return self._refuse(origin, 415, f"spans are taken as they are or with gzip, not with {encoding}")
+            return self._refuse(sender, 415, f"expected no content encoding or gzip, not {encoding}")
         if self._busy >= MAX_AT_ONCE:
-            return _refusal(503, f"{MAX_AT_ONCE} requests are being taken already; try again")
+            return _error(503, f"{MAX_AT_ONCE} requests are being processed; try again")
         self._busy += 1
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await request.read()
             if encoding == "gzip":
                 body = _decompressed(body)
-            spans = await _read(body, form, origin)
+            spans = await _decode(body, content_type, sender)
         except MalformedSpansError as error:
-            return self._refuse(origin, 400, str(error))
+            return self._refuse(sender, 400, str(error))
         except web.RequestPayloadError:
-            return self._refuse(origin, 400, "the body's framing is broken")
+            return self._refuse(sender, 400, "the framing of the body is invalid")
         except (web.HTTPRequestEntityTooLarge, _TooLargeError):
-            return self._refuse(origin, 413, f"a request of more than {MAX_BODY} bytes; send smaller batches")
+            return self._refuse(sender, 413, f"the body has more than {MAX_BODY} bytes; send smaller batches")
         except TimeoutError:
-            return self._refuse(origin, 408, f"the body did not come within {BODY_TIMEOUT_S:g} s")
+            return self._refuse(sender, 408, f"the body was not complete within {BODY_TIMEOUT_S:g} s")
         finally:
             self._busy -= 1
         self._keep(spans)
         if self._forward is not None:
-            self._forward(body, form)
-        return web.Response(body=_TAKEN[form], content_type=form)
+            self._forward(body, content_type)
+        return web.Response(body=_ACCEPTED[content_type], content_type=content_type)
 
-    def _refuse(self, origin: Origin, status: int, why: str) -> web.Response:
-        """Its sender may not say so to anybody; so it is said here, once for each service."""
-        if origin.service not in self._refused:
-            self._refused.add(origin.service)
-            log.warning("spans of %s were refused (%d): %s", origin.instance, status, why)
-        return _refusal(status, why)
+    def _refuse(self, sender: Sender, status: int, reason: str) -> web.Response:
+        """Refuse a request, and log it once per service: many SDKs do not show the response."""
+        if sender.service not in self._refused:
+            self._refused.add(sender.service)
+            log.warning("refused spans of %s (%d): %s", sender.instance, status, reason)
+        return _error(status, reason)
 
 
-def _own_way(env: Mapping[str, str]) -> bool:
-    """Whether a service's own `env` says what becomes of its spans."""
+def _configures_export(env: Mapping[str, str]) -> bool:
+    """Whether a service's own `env` configures the export of traces."""
     others = ("OTEL_EXPORTER_OTLP_METRICS_", "OTEL_EXPORTER_OTLP_LOGS_")
     return any(
         name in ("OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED")
@@ -168,27 +178,27 @@ def _own_way(env: Mapping[str, str]) -> bool:
     )
 
 
-def _by_grpc(env: Mapping[str, str]) -> bool:
-    """Whether a collector is named that speaks gRPC: nothing could be sent on to it from here."""
+def _exports_by_grpc(env: Mapping[str, str]) -> bool:
+    """Whether the configured collector speaks gRPC: spans cannot be forwarded to it."""
     named = any(env.get(f"OTEL_EXPORTER_OTLP_{which}ENDPOINT") for which in ("", "TRACES_"))
     protocol = env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or env.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     return named and protocol == "grpc"
 
 
-async def _read(body: bytes, form: str, origin: Origin) -> list[Ended]:
-    """All of its spans, or MalformedSpansError; others get their turn meanwhile."""
-    found: list[Ended] = []
-    for span in _FORMS[form](body):
-        found.append(ended(span, origin))
+async def _decode(body: bytes, content_type: str, sender: Sender) -> list[EndedSpan]:
+    """Decode all spans, yielding to other tasks. Raises MalformedSpansError."""
+    found: list[EndedSpan] = []
+    for span in _DECODERS[content_type](body):
+        found.append(ended_span(span, sender))
         if len(found) > MAX_SPANS:
-            raise MalformedSpansError(f"a request of more than {MAX_SPANS} spans; send smaller batches")
-        if len(found) % STEP == 0:
+            raise MalformedSpansError(f"the request has more than {MAX_SPANS} spans; send smaller batches")
+        if len(found) % SPANS_PER_STEP == 0:
             await asyncio.sleep(0)
     return found
 
 
 class _TooLargeError(Exception):
-    """A body that decompresses to more than is taken."""
+    """The body decompresses to more than `MAX_BODY` bytes."""
 
 
 def _decompressed(body: bytes) -> bytes:
@@ -201,9 +211,9 @@ def _decompressed(body: bytes) -> bytes:
     if len(found) > MAX_BODY:
         raise _TooLargeError
     if not inflate.eof:
-        raise MalformedSpansError("the body is not gzip: it is cut off")
+        raise MalformedSpansError("the body is not gzip: it is truncated")
     return found
 
 
-def _refusal(status: int, why: str) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode({"message": why}), content_type=JSON)
+def _error(status: int, message: str) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode({"message": message}), content_type=JSON)

@@ -1,4 +1,4 @@
-"""One writer, many readers that may be slow: each reader has a bounded backlog of its own."""
+"""One writer, many readers of any speed: each reader has its own bounded backlog."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Subscription(Generic[T]):
-    """One reader's share. What does not fit is dropped, oldest first, and counted."""
+    """One reader's backlog. When it is full, the oldest item is dropped and counted."""
 
     def __init__(self, accepts: Callable[[T], bool] | None, backlog: int) -> None:
         self._accepts = accepts
@@ -29,7 +29,7 @@ class Subscription(Generic[T]):
         self._wake.set()
 
     async def take(self) -> tuple[list[T], int]:
-        """All that has come since the last call (at least one), and how many were dropped."""
+        """Wait for items; returns all since the last call and the number of dropped ones."""
         await self._wake.wait()
         self._wake.clear()
         items, missed = list(self._items), self._missed
@@ -39,7 +39,7 @@ class Subscription(Generic[T]):
 
 
 class Broadcast(Generic[T]):
-    """Hands each published item to every subscription that accepts it; never waits for a reader."""
+    """Publishes items to all subscriptions that accept them; never waits for a reader."""
 
     def __init__(self, *, backlog: int = 10_000) -> None:
         self._backlog = backlog
@@ -51,7 +51,7 @@ class Broadcast(Generic[T]):
 
     @contextmanager
     def subscribe(self, accepts: Callable[[T], bool] | None = None) -> Iterator[Subscription[T]]:
-        """A subscription to what is published while the context is open."""
+        """Subscribe to the items published while the context is open."""
         subscription = Subscription(accepts, self._backlog)
         self._subscriptions.add(subscription)
         try:

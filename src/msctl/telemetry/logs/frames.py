@@ -1,4 +1,4 @@
-"""Which service a frame on the stack works for, so that what blocks the loop can be named."""
+"""Finds the service that a stack frame works for, so that the loop monitor can name it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SERVING: set[CodeType] = set()
 
 
 def serves(function: F) -> F:
-    """Mark a function that runs a service's code and has the service's name in its `msctl_service`."""
+    """Mark a function that runs a service's code and has its name in the local `msctl_service`."""
     _SERVING.add(function.__code__)
     return function
 
 
 def service_of(frame: FrameType) -> str | None:
-    """The service whose code this frame runs, if it is one of the marked functions."""
+    """The service that a frame of a marked function works for; None for other frames."""
     return frame.f_locals.get("msctl_service") if frame.f_code in _SERVING else None

@@ -1,7 +1,7 @@
-"""The log hub: one bounded ring of lines per service, followers, and the bridge from `logging`.
+"""The log hub: a bounded ring of lines per service, followers, and a handler for `logging`.
 
-Lines are attributed by name: a hosted service's records carry the name that was set in
-`current_service` when its tasks began; everything else belongs to the stack itself ("msctl").
+A record belongs to the service in `current_service`, which a hosted service's tasks inherit; records outside
+any service belong to the stack ("msctl").
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from msctl.telemetry.trace_context import current_trace
 
 STACK = "msctl"
 MAX_LINE = 16 * 1024
-"""Characters kept of one line; the rest is cut and said to be."""
+"""Characters of one line; the rest is cut, with a note."""
 
 MAX_FIELDS = 16
 MAX_FIELD = 256
-"""Characters kept of one field's text."""
+"""Characters of one field's text."""
 
 Fields = Mapping[str, str | int | float | bool]
 _NO_FIELDS: Fields = {}
@@ -35,10 +35,10 @@ current_service: ContextVar[str] = ContextVar("msctl_current_service", default=S
 
 
 class LogHub:
-    """Keeps the last lines of each service and hands new ones to followers.
+    """Keeps the last `capacity` lines of each service and passes new ones to followers.
 
-    A ring holds `capacity` lines, so a chatty service never evicts another's. A follower that
-    does not keep up loses its oldest lines (and is told how many), never the stack's memory.
+    A busy service never evicts another's lines. A follower that is too slow loses its oldest lines and gets
+    a line with their number.
     """
 
     def __init__(self, clock: Clock, *, capacity: int = 2000, backlog: int = 10_000) -> None:
@@ -58,10 +58,7 @@ class LogHub:
         instance: str = "",
         fields: Fields = _NO_FIELDS,
     ) -> None:
-        """Record `text` for `service`; each of its lines becomes one line of the log.
-
-        The lines carry the trace that the caller works for.
-        """
+        """Add each line of `text` to the service's log, with the caller's current trace."""
         context = current_trace.get()
         trace = None if context is None else context.trace_id
         for part in text.splitlines() or [""]:
@@ -83,57 +80,57 @@ class LogHub:
         self._followers.publish(line)
 
     def listen(self, listener: Callable[[LogLine], None]) -> None:
-        """Call `listener` with each line from now on, at once and in order; it must not block."""
+        """Call `listener` synchronously with each new line; it must not block."""
         self._listeners.append(listener)
 
     def tail(self, services: Iterable[str] = ()) -> list[LogLine]:
-        """What is kept of these services (none: of all) together, oldest first."""
-        wanted = set(services)
-        rings = [ring for name, ring in self._rings.items() if not wanted or name in wanted]
+        """The kept lines of these services (all if empty), oldest first."""
+        names = set(services)
+        rings = [ring for name, ring in self._rings.items() if not names or name in names]
         return list(heapq.merge(*rings, key=attrgetter("seq")))
 
     def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        """The lines that `query` asks for; with `follow`, those to come until the caller stops.
+        """Yield the lines that match `query`; with `follow`, also future ones until the caller stops.
 
-        Raises UsageError, at once, for an expression in `grep` that is none.
+        Raises UsageError at once if `grep` is not a valid expression.
         """
         return self._follow(query, _filter(query))
 
-    async def _follow(self, query: LogQuery, wanted: Callable[[LogLine], bool]) -> AsyncIterator[LogLine]:
-        with self._followers.subscribe(wanted) as feed:
-            lines = [line for line in self.tail(query.services) if wanted(line)]
+    async def _follow(self, query: LogQuery, matches: Callable[[LogLine], bool]) -> AsyncIterator[LogLine]:
+        with self._followers.subscribe(matches) as feed:
+            lines = [line for line in self.tail(query.services) if matches(line)]
             for line in lines if query.tail is None else lines[max(0, len(lines) - query.tail) :]:
                 yield line
             while query.follow:
                 lines, missed = await feed.take()
                 if missed:
-                    note = f"({missed} lines were skipped: this reader was too slow)"
+                    note = f"({missed} lines skipped: this reader is too slow)"
                     yield LogLine(lines[0].seq, lines[0].time, STACK, "warning", note)
                 for line in lines:
                     yield line
 
 
 def _filter(query: LogQuery) -> Callable[[LogLine], bool]:
-    """Whether a line is asked for; raises UsageError for an expression that is none."""
+    """A predicate for the lines that match `query`. Raises UsageError for an invalid expression."""
     services = frozenset(query.services)
     since = query.since
     try:
         pattern = None if query.grep is None else re.compile(query.grep)
     except re.error as error:
-        raise UsageError(f"--grep: {query.grep!r} is not a regular expression: {error}") from error
+        raise UsageError(f"--grep: {query.grep!r} is not a valid regular expression: {error}") from error
 
-    def wanted(line: LogLine) -> bool:
+    def matches(line: LogLine) -> bool:
         if services and line.service not in services:
             return False
         if since is not None and line.time < since:
             return False
         return pattern is None or pattern.search(line.text) is not None
 
-    return wanted
+    return matches
 
 
 class HubHandler(logging.Handler):
-    """Sends records of the standard `logging` to a hub, under the service they belong to."""
+    """Adds records of the standard `logging` to a hub, under the current service."""
 
     def __init__(self, hub: LogHub) -> None:
         super().__init__()
@@ -155,7 +152,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def _extra(record: logging.LogRecord) -> Fields:
-    """What the writer of a record attached to it (`extra=`), as far as it is plain data."""
+    """The plain values that were attached to a record with `extra=`."""
     fields: dict[str, str | int | float | bool] = {}
     for name, value in vars(record).items():
         if name in _STANDARD or len(fields) == MAX_FIELDS:

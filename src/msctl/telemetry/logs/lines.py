@@ -1,4 +1,4 @@
-"""A log line as one JSON document, for programs that read logs."""
+"""Formats a log line as one JSON document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def as_json(line: LogLine) -> str:
-    """Time (RFC 3339, UTC, microseconds), level, service and message, then what else is known."""
+    """Encode time (RFC 3339, UTC, microseconds), level, service, message and the optional parts."""
     moment = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="microseconds")
     document: dict[str, object] = {
         "time": moment.replace("+00:00", "Z"),

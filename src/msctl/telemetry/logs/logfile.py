@@ -1,4 +1,4 @@
-"""A file that keeps the last lines of a log, capped, for when the stack is gone."""
+"""A log file of limited size that outlives the stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BYTES = 5 * 1024 * 1024
 
 
 class LogFile:
-    """Appends lines to `path`; at `max_bytes` it becomes `path`.1 and a new one begins."""
+    """Appends lines to `path`; at `max_bytes` it is renamed to `path`.1 and started again."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._handler = RotatingFileHandler(path, maxBytes=max_bytes, backupCount=1, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tracebacks for the people whose code raised: their own frames, without ours and Python's."""
+"""Tracebacks that start at the user's own code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXAMPLES = str(_OURS / "services")
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback of `error` from the first frame that is the user's own; all of it if none is."""
+    """Format the traceback from the first frame of the user's code; in full if there is none."""
     summary = traceback.TracebackException.from_exception(error)
     frames = list(summary.stack)
     mine = next((n for n, frame in enumerate(frames) if not _machinery(frame.filename)), None)

@@ -1,6 +1,6 @@
-"""What Prometheus scrapes: the live measures, and those that are read off a snapshot.
+"""The Prometheus exposition: the live metrics plus those derived from a snapshot.
 
-`render` answers a scrape of the whole stack, or of what concerns one service.
+`render` answers a scrape of the whole stack or of one service.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from msctl.model.snapshots import GATEWAY, BrokerSnapshot, ServiceSnapshot, Snapshot, State, TargetSnapshot
 
 MAX_QUEUES = 1000
-"""Queues with series of their own; the rest are added up under `_OTHER`."""
+"""Queues with series of their own; the others are summed under `_OTHER`."""
 OTHER = "_OTHER"
 _UP = (State.READY, State.RUNNING)
 _OWNER_LABELS = ("service", "upstream", "server_address")
@@ -29,10 +29,10 @@ def render(
     service: str | None = None,
     accept: str = "",
 ) -> tuple[bytes, str]:
-    """The page and its content type, in the format that `accept` (of the request) prefers.
+    """Return the metrics page and its content type, in the format that `accept` (a header) prefers.
 
-    With `service`, only the series of that service. Takes tens of milliseconds for a large stack
-    and may be called outside of the event loop.
+    With `service`, only that service's series. Takes tens of milliseconds for a large stack; safe to
+    call outside the event loop.
     """
     encode, content_type = choose_encoder(accept)
     families = _Families(registry, snapshot, targets, service)
@@ -40,7 +40,7 @@ def render(
 
 
 class _Families(Collector):
-    """Everything that one scrape gets, in the shape that prometheus-client's encoders take."""
+    """All metric families of one scrape, as prometheus-client's encoders take them."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         families: Iterable[Metric] = self._all()
         for family in families:
-            # The moments at which series began are as many lines again as there are counters.
+            # The `_created` samples would double the lines of all counters and histograms.
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             if self._service is None:
                 yield family
@@ -75,7 +75,7 @@ class _Families(Collector):
 
 
 def _of(family: Metric, service: str) -> Metric | None:
-    """The family with only the samples of one service; None where it has none."""
+    """The family with only one service's samples; None if there are none."""
     samples = [
         sample
         for sample in family.samples
@@ -92,24 +92,24 @@ def _stack(snapshot: Snapshot) -> Iterator[Metric]:
     info = GaugeMetricFamily("msctl_info", "The stack; always 1.", labels=("project", "version"))
     info.add_metric((snapshot.project, snapshot.version), 1)
     yield info
-    yield GaugeMetricFamily("msctl_uptime_seconds", "How long the stack has run.", snapshot.uptime_s)
+    yield GaugeMetricFamily("msctl_uptime_seconds", "Seconds since the stack started.", snapshot.uptime_s)
 
 
 def _services(services: Sequence[ServiceSnapshot]) -> Iterator[Metric]:
     labels = ("service",)
     restarts = CounterMetricFamily(
-        "msctl_service_restarts", "Restarts after an instance ended by itself.", labels=labels
+        "msctl_service_restarts", "Restarts after an instance exited by itself.", labels=labels
     )
     state = GaugeMetricFamily(
         "msctl_service_state",
-        "1 for the state that the service is in; other states have no series.",
+        "1 for the current state of the service; other states have no series.",
         labels=("service", "state"),
     )
-    up = GaugeMetricFamily("msctl_service_up", "Whether the service is ready or runs.", labels=labels)
-    instances = GaugeMetricFamily("msctl_service_instances", "Instances that there should be.", labels=labels)
-    ready = GaugeMetricFamily("msctl_service_instances_ready", "Instances that are ready.", labels=labels)
+    up = GaugeMetricFamily("msctl_service_up", "Whether the service is ready or running.", labels=labels)
+    instances = GaugeMetricFamily("msctl_service_instances", "Desired number of instances.", labels=labels)
+    ready = GaugeMetricFamily("msctl_service_instances_ready", "Ready instances.", labels=labels)
     memory = GaugeMetricFamily(
-        "msctl_service_memory_bytes", "Resident memory of its processes, where it has any.", labels=labels
+        "msctl_service_memory_bytes", "Resident memory of the service's processes.", labels=labels
     )
     for service in services:
         name = (service.name,)
@@ -128,17 +128,19 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
     up.add_metric((broker.mode.value,), broker.state in _UP)
     yield up
     if broker.connections is not None:
-        yield GaugeMetricFamily("msctl_broker_connections", "Clients of the broker.", broker.connections)
+        yield GaugeMetricFamily(
+            "msctl_broker_connections", "Client connections to the broker.", broker.connections
+        )
     if broker.queues is None:
         return
     labels = ("queue",)
     gauges = {
         "ready": GaugeMetricFamily(
-            "msctl_broker_queue_messages_ready", "Messages that wait for a consumer.", labels=labels
+            "msctl_broker_queue_messages_ready", "Messages ready for delivery.", labels=labels
         ),
         "unacked": GaugeMetricFamily(
             "msctl_broker_queue_messages_unacked",
-            "Messages at consumers that have not acknowledged them.",
+            "Messages delivered and not yet acknowledged.",
             labels=labels,
         ),
         "consumers": GaugeMetricFamily(
@@ -147,19 +149,19 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
     }
     counters = {
         "published": CounterMetricFamily(
-            "msctl_broker_queue_messages_published", "Messages that came into the queue.", labels=labels
+            "msctl_broker_queue_messages_published", "Messages published to the queue.", labels=labels
         ),
         "delivered": CounterMetricFamily(
-            "msctl_broker_queue_messages_delivered", "Messages given to consumers.", labels=labels
+            "msctl_broker_queue_messages_delivered", "Messages delivered to consumers.", labels=labels
         ),
     }
     families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {**gauges, **counters}
     for field, family in families.items():
         values = [(queue.name, getattr(queue, field)) for queue in broker.queues]
-        told = [(name, value) for name, value in values if value is not None]
-        for name, value in told[:MAX_QUEUES]:
+        known = [(name, value) for name, value in values if value is not None]
+        for name, value in known[:MAX_QUEUES]:
             family.add_metric((name,), value)
-        if rest := told[MAX_QUEUES:]:
+        if rest := known[MAX_QUEUES:]:
             family.add_metric((OTHER,), sum(value for _, value in rest))
     yield from families.values()
 
@@ -167,13 +169,13 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
 def _pools(targets: Sequence[TargetSnapshot]) -> Iterator[Metric]:
     labels = ("upstream", "instance")
     in_flight = GaugeMetricFamily(
-        "msctl_gateway_target_in_flight", "Requests that an instance has now.", labels=labels
+        "msctl_gateway_target_in_flight", "Requests in flight to an instance.", labels=labels
     )
     connections = GaugeMetricFamily(
         "msctl_gateway_target_connections", "Connections open to an instance.", labels=labels
     )
     waiting = GaugeMetricFamily(
-        "msctl_gateway_target_waiting", "Requests that wait for a connection to an instance.", labels=labels
+        "msctl_gateway_target_waiting", "Requests waiting for a connection to an instance.", labels=labels
     )
     for target in targets:
         names = (target.service or GATEWAY, target.instance)

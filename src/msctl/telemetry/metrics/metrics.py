@@ -1,8 +1,8 @@
-"""What the stack measures: OpenTelemetry's names in Prometheus form, in a registry of its own.
+"""The stack's metrics: OpenTelemetry's names in Prometheus form, in their own registry.
 
-Fed through observers by the gateway, by the services' own listeners and by messaging. Series do not
-grow with what clients send: labels come from the configuration or from closed sets, and past
-`MAX_SERIES` a new combination is counted under `_OTHER`.
+The gateway, the services' listeners and messaging record into them. The number of series does not depend
+on clients: labels come from the configuration or from closed sets, and past `MAX_SERIES` a new combination
+is counted under `_OTHER`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from msctl.model.snapshots import GATEWAY, BreakerState, MessageFlow, ServiceSnapshot
-from msctl.telemetry.metrics.histogram import MAX_SERIES, Active, Durations, bounded
-from msctl.telemetry.metrics.sliding_window import Window, quantile
+from msctl.telemetry.metrics.histogram import MAX_SERIES, ActiveRequests, Histogram, bounded
+from msctl.telemetry.metrics.sliding_window import SlidingWindow, quantile
 
 _BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _FAILURE = 500
@@ -28,7 +28,7 @@ M = TypeVar("M", Counter, Gauge)
 
 
 class Metrics:
-    """The measures of one stack. Its methods are called on the event loop and never block or raise."""
+    """The metrics of one stack. Call its methods on the event loop; they never block or raise."""
 
     def __init__(
         self,
@@ -36,38 +36,38 @@ class Metrics:
         loop_lag: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`loop_lag` tells how late the event loop ran, in seconds."""
+        """`loop_lag` returns the event loop's lag in seconds."""
         self._monotonic = monotonic
-        self.settle: Callable[[], None] = lambda: None
-        """Called before anything is read for people: lets in what has been put off."""
+        self.flush: Callable[[], None] = lambda: None
+        """Called before the metrics are read: records what is still batched."""
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self._served = Durations(
+        self._served = Histogram(
             "http_server_request_duration_seconds",
-            "Requests that a service answered, through the gateway or on its own listener.",
+            "Requests answered by a service, through the gateway or on its own listener.",
             ("service", "http_request_method", "http_route", "http_response_status_code"),
             registry,
         )
-        self._attempts = Durations(
+        self._attempts = Histogram(
             "http_client_request_duration_seconds",
-            "Attempts of the gateway at a service's instances.",
+            "The gateway's attempts at a service's instances.",
             ("server_address", "http_response_status_code", "error_type"),
             registry,
         )
-        self._processed = Durations(
+        self._processed = Histogram(
             "messaging_process_duration_seconds",
-            "How long services took for a message.",
+            "Time a service took to process a message.",
             ("service", "messaging_destination_name", "error_type"),
             registry,
         )
-        self.active = Active(registry).counts
-        """Requests under way, by who took them from the client."""
+        self.active = ActiveRequests(registry).counts
+        """Requests in flight, by the service that accepted them."""
         self._retries = _Children(
             Counter(
                 "msctl_gateway_retries",
-                "Requests that the gateway sent again.",
+                "Requests retried by the gateway.",
                 ("upstream", "reason"),
                 registry=registry,
             )
@@ -75,7 +75,7 @@ class Metrics:
         self._breaker = _Children(
             Gauge(
                 "msctl_gateway_breaker_state",
-                "The worst of its instances' circuit breakers: 0 closed, 1 half-open, 2 open.",
+                "The worst circuit breaker of the service's instances: 0 closed, 1 half-open, 2 open.",
                 ("upstream",),
                 registry=registry,
             )
@@ -91,7 +91,7 @@ class Metrics:
         self._limited = _Children(
             Counter(
                 "msctl_gateway_ratelimited",
-                "Requests that were answered 429.",
+                "Requests answered with 429.",
                 ("http_route",),
                 registry=registry,
             )
@@ -99,7 +99,7 @@ class Metrics:
         self._sent = _Children(
             Counter(
                 "messaging_client_sent_messages",
-                "Messages that a service published.",
+                "Messages published by a service.",
                 ("service", "messaging_destination_name", "error_type"),
                 registry=registry,
             )
@@ -107,21 +107,21 @@ class Metrics:
         self._consumed = _Children(
             Counter(
                 "messaging_client_consumed_messages",
-                "Messages that were delivered to a service.",
+                "Messages delivered to a service.",
                 ("service", "messaging_destination_name"),
                 registry=registry,
             )
         )
         lag = Gauge(
             "msctl_event_loop_lag_seconds",
-            "How late the event loop ran at its worst within the last seconds.",
+            "Longest delay of the event loop within the last 10 to 20 seconds.",
             registry=registry,
         )
         if loop_lag is not None:
             lag.set_function(loop_lag)
         self._breakers: dict[str, dict[str, int]] = {}
-        self._requests: dict[tuple[str, bool], Window] = {}
-        self._flows: dict[tuple[str, str, bool], Window] = {}
+        self._requests: dict[tuple[str, bool], SlidingWindow] = {}
+        self._flows: dict[tuple[str, str, bool], SlidingWindow] = {}
 
     # --- requests on a service's own listener -----------------------------------------------------
 
@@ -131,8 +131,10 @@ class Metrics:
     def service_finished(
         self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
     ) -> None:
-        """`route` is the pattern that matched, empty for none; never the path. `at` is when it ended
-        by the monotonic clock, where that was not now."""
+        """`route` is the pattern that matched (never the path), empty for none.
+
+        `at` is the monotonic time when it ended; None for now.
+        """
         self.active[service] -= 1
         self._served.observe((service, method, route, status), seconds)
         self._remember((service, False), status, seconds, at)
@@ -175,14 +177,14 @@ class Metrics:
         self._limited.get((route,)).inc()
 
     def expect_limits(self, routes: Iterable[str]) -> None:
-        """These routes limit requests: their counters begin at zero, not with the first refusal."""
+        """Start the counters of rate-limited routes at zero, before the first 429."""
         for route in routes:
             self._limited.get((route,))
 
     # --- messages ---------------------------------------------------------------------------------
 
     def message_sent(self, service: str, destination: str, error: str) -> None:
-        """`error` is the kind of what went wrong, empty for a message that the broker has."""
+        """`error` is the exception's type; empty once the broker confirmed the message."""
         self._sent.get((service, destination, error)).inc()
         self._flow(service, destination, sends=True)
 
@@ -191,11 +193,11 @@ class Metrics:
         self._processed.observe((service, destination, error), seconds)
         self._flow(service, destination, sends=False)
 
-    # --- for people -------------------------------------------------------------------------------
+    # --- for snapshots ----------------------------------------------------------------------------
 
     def annotate(self, services: Sequence[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
-        """The services with how many requests they get, how fast they are, and their messages."""
-        self.settle()
+        """The services with their request rates, latencies and message rates."""
+        self.flush()
         now = self._monotonic()
         flows: dict[str, list[MessageFlow]] = {}
         for (service, queue, sends), window in self._flows.items():
@@ -221,11 +223,11 @@ class Metrics:
         )
 
     def _remember(self, key: tuple[str, bool], status: int, seconds: float, at: float | None) -> None:
-        """For people: by service, and whether it came through the gateway, whose own it is too."""
+        """Record a request for `annotate`; `key` is the service and whether the gateway passed it."""
         now = self._monotonic() if at is None else at
         window = self._requests.get(key)
         if window is None:
-            window = self._requests[key] = Window(now)
+            window = self._requests[key] = SlidingWindow(now)
         window.record(now, seconds, error=status >= _FAILURE)
 
     def _flow(self, service: str, destination: str, *, sends: bool) -> None:
@@ -235,12 +237,15 @@ class Metrics:
         if window is None:
             if len(self._flows) >= MAX_SERIES:
                 return
-            window = self._flows[key] = Window(now)
+            window = self._flows[key] = SlidingWindow(now)
         window.record(now, 0.0)
 
 
 class _Children(Generic[M]):
-    """The label children of one metric: looking one up here costs a tenth of `labels()`."""
+    """A cache of one metric's label children: a lookup costs a tenth of `labels()`.
+
+    Bounded by `MAX_SERIES`; the children of a metric never change.
+    """
 
     __slots__ = ("_known", "_metric")
 

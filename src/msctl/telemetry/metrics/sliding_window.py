@@ -1,7 +1,4 @@
-"""What happened in the last minute, second by second: counts, errors and durations of one thing.
-
-Pure but for the injected time: whoever records says what second it is.
-"""
+"""Counts, errors and durations over the last minute, per second. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from math import log2
 SECONDS = 60
 RATE_SECONDS = 10
 _PER_DOUBLING = 8
-"""Buckets between a duration and its double: a quantile is right within 5 %."""
+"""Buckets per doubling of a duration: quantiles are accurate to 5 %."""
 _SHORTEST = 1e-6
 
 
-class Window:
-    """Counts of one thing over the last minute; times are monotonic seconds.
+class SlidingWindow:
+    """A ring of sixty one-second slots, so that its size does not depend on the number of events.
 
-    Sixty slots of one second each, used in turn, so that its size does not grow with what it counts.
+    Times are monotonic seconds.
     """
 
     __slots__ = ("_began", "_buckets", "_counts", "_errors", "_second")
@@ -31,7 +28,7 @@ class Window:
         self._buckets: list[dict[int, int]] = [{} for _ in range(SECONDS)]
 
     def record(self, now: float, seconds: float, *, error: bool = False) -> None:
-        """One of them ended now and took `seconds`."""
+        """Record an event that ended at `now` and took `seconds`."""
         second = int(now)
         if second != self._second:
             self._move(second)
@@ -44,20 +41,20 @@ class Window:
         buckets[bucket] = buckets.get(bucket, 0) + 1
 
     def rate(self, now: float) -> float:
-        """How many a second, over the last ten whole seconds."""
+        """Events per second over the last ten whole seconds."""
         return self._per_second(now, self._counts)
 
     def error_rate(self, now: float) -> float:
-        """How many of them a second were errors, over the last ten whole seconds."""
+        """Errors per second over the last ten whole seconds."""
         return self._per_second(now, self._errors)
 
     def recent(self, now: float, seconds: int = 30) -> tuple[int, ...]:
-        """The counts of the last whole seconds, oldest first."""
+        """The counts of the last `seconds` whole seconds, oldest first."""
         self._move(int(now))
         return tuple(self._counts[second % SECONDS] for second in range(int(now) - seconds, int(now)))
 
     def durations(self, now: float) -> dict[int, int]:
-        """How many fell into each bucket within the last minute."""
+        """Events per duration bucket over the last minute."""
         self._move(int(now))
         merged: dict[int, int] = {}
         for buckets in self._buckets:
@@ -74,7 +71,7 @@ class Window:
         return sum(counts[past % SECONDS] for past in range(second - whole, second)) / whole
 
     def _move(self, second: int) -> None:
-        """Empty the slots of the seconds that have begun since."""
+        """Advance to `second` and clear the slots of the seconds passed."""
         for new in range(max(self._second + 1, second - SECONDS + 1), second + 1):
             slot = new % SECONDS
             self._counts[slot] = self._errors[slot] = 0
@@ -82,16 +79,16 @@ class Window:
         self._second = max(self._second, second)
 
 
-def quantile(windows: Iterable[Window], now: float, q: float) -> float | None:
-    """The duration in seconds that the part `q` of the last minute's did not exceed; None for none."""
+def quantile(windows: Iterable[SlidingWindow], now: float, q: float) -> float | None:
+    """The `q` quantile in seconds of the last minute's durations; None without events."""
     merged: dict[int, int] = {}
     for window in windows:
         for bucket, count in window.durations(now).items():
             merged[bucket] = merged.get(bucket, 0) + count
-    wanted = q * sum(merged.values())
+    target = q * sum(merged.values())
     reached = 0
     for bucket in sorted(merged):
         reached += merged[bucket]
-        if reached >= wanted:
+        if reached >= target:
             return float(2 ** ((bucket + 0.5) / _PER_DOUBLING))
     return None

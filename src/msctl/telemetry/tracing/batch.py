@@ -1,8 +1,11 @@
-"""What has ended and is still to be accounted for.
+"""A batch of finished requests whose bookkeeping is deferred.
 
-To measure a request while it is answered costs it three times what the same work costs when it is
-done for many of them in one go, because each step's code has to come back into the processor's
-caches. So requests are noted, and accounted for in batches, or as soon as somebody looks.
+Recording a request while it is answered costs three times as much as recording many at once, because each
+step's code must be loaded into the processor's caches again. So finished requests are collected and
+processed in batches.
+
+Invariant: every reader calls `flush` first, so that no reader sees metrics or traces without the batch. A
+reader that forgets it misses up to `BATCH` requests.
 """
 
 from __future__ import annotations
@@ -11,28 +14,28 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 BATCH = 64
-"""Notes kept before they are accounted for: well below a millisecond's work."""
+"""Items per batch: well below a millisecond of work."""
 
 T = TypeVar("T")
 
 
-class Journal(Generic[T]):
-    """Notes in the order in which they came. Belongs to the event loop."""
+class Batch(Generic[T]):
+    """Collects items in order. Not thread-safe: use it on the event loop."""
 
-    def __init__(self, account: Callable[[list[T]], None], *, batch: int = BATCH) -> None:
-        """`account` is given every note once, oldest first."""
-        self._account = account
-        self._batch = batch
-        self._notes: list[T] = []
+    def __init__(self, process: Callable[[list[T]], None], *, size: int = BATCH) -> None:
+        """`process` gets every item once, oldest first."""
+        self._process = process
+        self._size = size
+        self._items: list[T] = []
 
-    def note(self, note: T) -> None:
-        notes = self._notes
-        notes.append(note)
-        if len(notes) >= self._batch:
-            self.settle()
+    def add(self, item: T) -> None:
+        items = self._items
+        items.append(item)
+        if len(items) >= self._size:
+            self.flush()
 
-    def settle(self) -> None:
-        """Account for everything that has been noted; whoever reads the accounts calls it first."""
-        if self._notes:
-            notes, self._notes = self._notes, []
-            self._account(notes)
+    def flush(self) -> None:
+        """Process everything collected; call it before reading what `process` writes."""
+        if self._items:
+            items, self._items = self._items, []
+            self._process(items)

@@ -1,7 +1,7 @@
-"""Around every message that a service of this process sends or takes: its measures, and its trace.
+"""Observes the messages that this process publishes and consumes: metrics and spans.
 
-The trace goes on through the message's `traceparent` header (W3C Trace Context for AMQP). Knows
-nothing of AMQP: headers are a mapping, a queue is a name.
+The `traceparent` header carries the trace (W3C Trace Context for AMQP). Independent of AMQP: headers are
+a mapping, a queue is a name.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from msctl.model.snapshots import SpanKind
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import TraceContext, begin, current_trace
-from msctl.telemetry.tracing.tracer import Ended, Tracer
+from msctl.telemetry.tracing.tracer import EndedSpan, Tracer
 
 HEADER = "traceparent"
 
 
-class Messages:
-    """What one service's messages are observed with. Implements model.MessagingObserver."""
+class MessageObserver:
+    """Observes the messages of one service. Implements model.MessagingObserver."""
 
     def __init__(self, service: str, metrics: Metrics, tracer: Tracer) -> None:
         self._service = service
@@ -28,7 +28,7 @@ class Messages:
 
     @contextmanager
     def publishing(self, destination: str) -> Iterator[Mapping[str, str]]:
-        """Around one publish; gives the headers that carry the trace to whoever takes the message."""
+        """Wrap one publish; yields the headers that carry the trace to the consumer."""
         caller = current_trace.get()
         context = begin([]) if caller is None else caller.callee()
         began = time.perf_counter()
@@ -45,7 +45,7 @@ class Messages:
 
     @contextmanager
     def processing(self, destination: str, headers: Mapping[str, object] | None) -> Iterator[None]:
-        """Around the handling of one message; what is logged in here carries its trace."""
+        """Wrap the processing of one message; log lines inside carry its trace."""
         given = (headers or {}).get(HEADER)
         if isinstance(given, bytes):
             given = given.decode("ascii", "replace")
@@ -77,7 +77,7 @@ class Messages:
         if error:
             attributes["error.type"] = error
         self._tracer.record(
-            Ended(
+            EndedSpan(
                 context.trace_id,
                 context.span_id,
                 context.parent_id,

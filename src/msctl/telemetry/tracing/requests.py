@@ -1,7 +1,12 @@
-"""Around every request that this process takes: its trace, its measures, its line in the access log.
+"""Observes the requests of this process: spans, metrics and the access log.
 
-`Requests` wraps what a service's own listener calls, and is told by the gateway of what passes there. It
-knows aiohttp's requests, and nothing of listeners, of the gateway's rules or of how services run.
+`RequestObserver` wraps the handlers of the services' own listeners and implements the gateway's Observer.
+It knows aiohttp's requests but neither listeners nor the gateway's policies.
+
+Spans of gateway requests are context objects (`ServerSpan`, `InternalSpan`, `ClientSpan`) with a reference
+to their caller: an attempt replaces the current span and restores the caller when it finishes. That holds
+because the gateway reports start and finish of an attempt in the same task. Finished requests go into a
+`Batch`; `flush` turns them into metrics and kept spans.
 """
 
 from __future__ import annotations
@@ -20,32 +25,32 @@ from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.metrics.histogram import OTHER
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
-from msctl.telemetry.tracing.batch import Journal
-from msctl.telemetry.tracing.messaging import Messages
-from msctl.telemetry.tracing.tracer import LONGEST_PATH, Ended, Tracer
+from msctl.telemetry.tracing.batch import Batch
+from msctl.telemetry.tracing.messaging import MessageObserver
+from msctl.telemetry.tracing.tracer import LONGEST_PATH, EndedSpan, Tracer
 
-Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Page = Callable[[str, str], Awaitable[tuple[bytes, str]]]
-"""A service's own metrics, given its name and the request's Accept."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
+"""Renders a service's metrics, given its name and the request's Accept header."""
 
 ROUTE = web.RequestKey("msctl_route", str)
-"""Where an application's host puts the pattern of the route that took the request."""
+"""The pattern of the route that matched, set by the application's host."""
 METRICS_PATH = "/metrics"
 CLIENT_GONE = 499
 FAILURE = 500
-"""From this status on an answer counts as an error."""
+"""Responses with this status or above count as errors."""
 MAX_ERROR_LINES = 10
-"""Failed requests of one service in the access log within a second; what is beyond that is counted."""
+"""Failed requests of one service in the access log per second; more are counted."""
 _KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
 )
 
 
-class Passing(TraceContext):
-    """A request on its way through the gateway: its span, and what has become known of it so far.
+class ServerSpan(TraceContext):
+    """The span of a request at the gateway, and what is known about the request so far.
 
-    `service` and `route` are empty where no route took it; `label` is its method as it is measured.
-    `ended` is of the monotonic clock, which stands still while a machine sleeps; `at` is of the other.
+    `service` and `route` are empty if no route matched; `label` is the method as the metrics have it.
+    `ended` is monotonic time, which stops while a machine is suspended; `at` is seconds since the epoch.
     """
 
     __slots__ = (
@@ -63,7 +68,7 @@ class Passing(TraceContext):
     )
 
     def __init__(self, given: Given | None, method: str, target: str) -> None:
-        # Not through super(), nor with what it calls: this is the larger part of what tracing costs.
+        # Not through super() or new_trace(): this constructor is the larger part of the cost of tracing.
         if given is None:
             self.trace_id = new_id() + new_id()
             self.parent_id = None
@@ -92,21 +97,21 @@ class Passing(TraceContext):
             or any(status is None or status >= FAILURE for _, _, status, *_ in self.attempts)
         )
 
-    def spans(self) -> Iterator[Ended]:
-        """Its own, and one for each attempt: the instance's where that is in this process."""
-        asked = (self.method, self.target)
-        yield _server(self, asked, GATEWAY, "", self.status, self.seconds, self.at)
+    def spans(self) -> Iterator[EndedSpan]:
+        """Its own span and one per attempt: the service's span if it runs in this process."""
+        name = (self.method, self.target)
+        yield _server_span(self, name, GATEWAY, "", self.status, self.seconds, self.at)
         for service, instance, status, seconds, at, span in self.attempts:
-            if isinstance(span, Called):
+            if isinstance(span, InternalSpan):
                 failed = FAILURE if status is None else status
-                asked = (span.method, span.target)
-                yield _server(span, asked, service, instance, failed, seconds, at)
+                name = (span.method, span.target)
+                yield _server_span(span, name, service, instance, failed, seconds, at)
             else:
-                yield _client(self, span, instance, status, seconds, at)
+                yield _client_span(self, span, instance, status, seconds, at)
 
 
-class Called(TraceContext):
-    """The span of a service of this process that the gateway asks."""
+class InternalSpan(TraceContext):
+    """The span of a service in this process that the gateway calls."""
 
     __slots__ = ("caller", "method", "target")
 
@@ -120,8 +125,8 @@ class Called(TraceContext):
         self.target = target
 
 
-class Leaving(TraceContext):
-    """The span of the gateway's attempt at an instance elsewhere, which goes on with it."""
+class ClientSpan(TraceContext):
+    """The span of the gateway's attempt at an instance in another process."""
 
     __slots__ = ("caller",)
 
@@ -130,16 +135,16 @@ class Leaving(TraceContext):
         self.caller = caller
 
 
-Attempt = tuple[str, str, int | None, float, float, Called | str]
-"""One attempt of the gateway: service, instance, status (None where it gave no response), seconds, when
-it ended (since the epoch), and its span: the instance's own where that is in this process, else the id
-of the attempt's."""
+Attempt = tuple[str, str, int | None, float, float, InternalSpan | str]
+"""An attempt of the gateway: service, instance, status (None without a response), seconds, when it ended
+(seconds since the epoch), and the service's span if it runs in this process, else the id of the attempt's
+span."""
 
 
-class Served(NamedTuple):
-    """A request that a service's own listener took, and that has ended; `route` is its pattern.
+class DirectRequest(NamedTuple):
+    """A finished request of a service's own listener; `route` is the pattern that matched.
 
-    `ended` and `at` are as those of Passing.
+    `ended` and `at` are as in ServerSpan.
     """
 
     context: TraceContext
@@ -154,8 +159,8 @@ class Served(NamedTuple):
     route: str
 
 
-class Requests:
-    """Observes the requests of one stack; also the gateway's Observer."""
+class RequestObserver:
+    """Observes the requests of one stack. Implements the gateway's Observer."""
 
     def __init__(
         self,
@@ -164,26 +169,26 @@ class Requests:
         logs: LogHub,
         *,
         sample: float = 0.0,
-        page: Page | None = None,
+        page: MetricsPage | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`sample` is the share of the successful requests that the access log gets; it gets every
-        failed one (5xx), as far as that is bearable."""
+        """`sample` is the share of successful requests that the access log shows. Failed ones (5xx) are
+        always shown, up to `MAX_ERROR_LINES` a second."""
         self._metrics = metrics
         self._active = metrics.active
         self._tracer = tracer
         self._access = AccessLog(logs, sample, chance)
         self._page = page
-        self._journal: Journal[Served | Passing] = Journal(self._account)
-        self.settle = metrics.settle = tracer.settle = self._journal.settle
-        self.sample = self._access.take
+        self._batch: Batch[DirectRequest | ServerSpan] = Batch(self._process)
+        self.flush = metrics.flush = tracer.flush = self._batch.flush
+        self.set_sample = self._access.set_sample
         self.retried = metrics.retried
         self.rate_limited = metrics.rate_limited
         self.breaker_changed = metrics.breaker_changed
         self.target_ready = metrics.target_ready
 
-    def direct(self, service: str, instance: str, handle: Handle) -> Handle:
-        """The handler of a service's own listener."""
+    def direct(self, service: str, instance: str, handle: Handler) -> Handler:
+        """Wrap the handler of a service's own listener."""
 
         async def observed(request: web.Request) -> web.StreamResponse:
             context = begin(request.headers.getall("traceparent", _NONE))
@@ -194,7 +199,7 @@ class Requests:
             try:
                 response = await handle(request)
                 if response.status == 404 and request.rel_url.raw_path == METRICS_PATH:
-                    response = await self._own_page(service, request, response)
+                    response = await self._metrics_page(service, request, response)
                 status = response.status
                 return response
             except asyncio.CancelledError:
@@ -206,119 +211,126 @@ class Requests:
                 ended = monotonic()
                 method, target, route = request.method, request.raw_path, request.get(ROUTE, "")
                 seconds = ended - began
-                self._journal.note(
-                    Served(context, service, instance, method, target, status, seconds, ended, time(), route)
+                self._batch.add(
+                    DirectRequest(
+                        context, service, instance, method, target, status, seconds, ended, time(), route
+                    )
                 )
                 self._access.request(service, method, target, status, seconds)
                 current_trace.reset(token)
 
         return observed
 
-    def messages(self, service: str) -> Messages:
-        """What a service's messages are observed with."""
-        return Messages(service, self._metrics, self._tracer)
+    def messages(self, service: str) -> MessageObserver:
+        """The observer of a service's messages."""
+        return MessageObserver(service, self._metrics, self._tracer)
 
-    # --- the gateway's Observer, where it is more than measures -----------------------------------
+    # --- the gateway's Observer, beyond metrics ---------------------------------------------------
 
     def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
         self._active[GATEWAY] += 1
         given = parse(traceparents[0]) if len(traceparents) == 1 else None
-        passing = Passing(given, method, target)
-        passing.before = current_trace.set(passing), current_service.set(GATEWAY)
+        span = ServerSpan(given, method, target)
+        span.before = current_trace.set(span), current_service.set(GATEWAY)
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         context = current_trace.get()
-        if type(context) is not Passing:
+        if type(context) is not ServerSpan:
             self._metrics.request_finished(service, route, method, status, seconds)
             return
         context.finish(service, route, method, status, seconds)
-        self._journal.note(context)
+        self._batch.add(context)
         if status < FAILURE:
             if self._access.sample:
                 self._access.request(GATEWAY, context.method, context.target, status, seconds)
         elif context.attempts and context.attempts[-1][2] is not None:
-            # Otherwise the gateway failed it by itself, and has logged why.
+            # Otherwise the gateway itself failed the request and has logged the reason.
             self._access.request(GATEWAY, context.method, context.target, status, seconds)
         if context.before is not None:
-            # What comes after it in this context is another request (see gateway/eager.py).
-            trace, logged = context.before
+            # The next request may run in the same context (see gateway/eager.py).
+            trace_token, service_token = context.before
             context.before = None
-            current_trace.reset(trace)
-            current_service.reset(logged)
+            current_trace.reset(trace_token)
+            current_service.reset(service_token)
 
     def attempt_started(self, method: str, target: str) -> None:
         context = current_trace.get()
         if context is not None:
-            current_trace.set(Called(context, method, target))
+            current_trace.set(InternalSpan(context, method, target))
 
     def attempt_leaves(self) -> str:
         context = current_trace.get()
         if context is None:
             return ""
-        leaving = Leaving(context)
-        current_trace.set(leaving)
-        return leaving.traceparent
+        span = ClientSpan(context)
+        current_trace.set(span)
+        return span.traceparent
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         context = current_trace.get()
-        span: Called | str
-        if type(context) is Called:
+        span: InternalSpan | str
+        if type(context) is InternalSpan:
             span, context = context, context.caller
             current_trace.set(context)
-        elif type(context) is Leaving:
+        elif type(context) is ClientSpan:
             span, context = context.span_id, context.caller
             current_trace.set(context)
         else:
             span = new_id()
-        if type(context) is not Passing:
+        if type(context) is not ServerSpan:
             self._metrics.attempt_finished(service, instance, status, seconds)
             return
         context.attempts += ((service, instance, status, seconds, time(), span),)
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _account(self, notes: list[Served | Passing]) -> None:
-        """Measure them, and keep their spans."""
+    def _process(self, finished: list[DirectRequest | ServerSpan]) -> None:
+        """Record the metrics and keep the spans of finished requests."""
         metrics, record = self._metrics, self._tracer.record
-        for note in notes:
-            if type(note) is Passing:
+        for request in finished:
+            if type(request) is ServerSpan:
                 metrics.request_finished(
-                    note.service, note.route, note.label, note.status, note.seconds, note.ended
+                    request.service,
+                    request.route,
+                    request.label,
+                    request.status,
+                    request.seconds,
+                    request.ended,
                 )
-                for service, instance, answered, seconds, *_ in note.attempts:
+                for service, instance, answered, seconds, *_ in request.attempts:
                     metrics.attempt_finished(service, instance, answered, seconds)
-                record(note)
-            elif type(note) is Served:
-                context, service, instance, method, target, status, seconds, ended, at, route = note
+                record(request)
+            elif type(request) is DirectRequest:
+                context, service, instance, method, target, status, seconds, ended, at, route = request
                 label = method if method in _KNOWN_METHODS else OTHER
                 metrics.service_finished(service, route, label, status, seconds, ended)
-                record(_server(context, (method, target), service, instance, status, seconds, at))
+                record(_server_span(context, (method, target), service, instance, status, seconds, at))
 
-    async def _own_page(
-        self, service: str, request: web.Request, otherwise: web.StreamResponse
+    async def _metrics_page(
+        self, service: str, request: web.Request, not_found: web.StreamResponse
     ) -> web.StreamResponse:
-        """A service's metrics where it has no page of that name itself."""
-        if self._page is None or request.method not in ("GET", "HEAD") or otherwise.prepared:
-            return otherwise
+        """The metrics of a service that has no metrics page of its own; `not_found` is its response."""
+        if self._page is None or request.method not in ("GET", "HEAD") or not_found.prepared:
+            return not_found
         request[ROUTE] = METRICS_PATH
         body, content_type = await self._page(service, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-def _server(
+def _server_span(
     context: TraceContext,
-    asked: tuple[str, str],
+    name: tuple[str, str],
     service: str,
     instance: str,
     status: int,
     seconds: float,
     at: float,
-) -> Ended:
-    return Ended(
+) -> EndedSpan:
+    return EndedSpan(
         context.trace_id,
         context.span_id,
         context.parent_id,
-        asked,
+        name,
         service,
         SpanKind.SERVER,
         at - seconds,
@@ -329,10 +341,10 @@ def _server(
     )
 
 
-def _client(
+def _client_span(
     context: TraceContext, span_id: str, instance: str, status: int | None, seconds: float, at: float
-) -> Ended:
-    return Ended(
+) -> EndedSpan:
+    return EndedSpan(
         context.trace_id,
         span_id,
         context.span_id,
@@ -348,26 +360,26 @@ def _client(
 
 
 class AccessLog:
-    """One line for a request; not for every one, so that it cannot drown what services say."""
+    """The access log: sampled and limited, so that it does not crowd out the services' own lines."""
 
     def __init__(self, logs: LogHub, sample: float, chance: Callable[[], float]) -> None:
         self._logs = logs
-        self.take(sample)
+        self.set_sample(sample)
         self._chance = chance
         self._errors: dict[str, tuple[int, int]] = {}
 
-    def take(self, sample: float) -> None:
-        """From now on this share of the successful requests."""
+    def set_sample(self, sample: float) -> None:
+        """Set the share of successful requests that is logged (0 to 1)."""
         self.sample = sample
 
     def request(self, service: str, method: str, path: str, status: int, seconds: float) -> None:
-        """A request has ended; called while its trace is the current one."""
-        left_out = 0
+        """Log a finished request, or skip it; call it while its trace is current."""
+        omitted = 0
         if status >= FAILURE:
             second = int(monotonic())
             since, count = self._errors.get(service, (second, 0))
             if since != second:
-                left_out = max(0, count - MAX_ERROR_LINES)
+                omitted = max(0, count - MAX_ERROR_LINES)
                 since, count = second, 0
             self._errors[service] = (since, count + 1)
             if count >= MAX_ERROR_LINES:
@@ -376,8 +388,8 @@ class AccessLog:
             return
         path = path.partition("?")[0][:LONGEST_PATH]
         text = f"{method} {path} {status} in {seconds * 1000:.1f} ms"
-        if left_out:
-            text += f" ({left_out} failed requests before it are not listed)"
+        if omitted:
+            text += f" ({omitted} earlier failed requests not shown)"
         self._logs.append(
             service,
             text,

@@ -1,7 +1,10 @@
-"""The last requests as traces, in memory: bounded, and with the errors and slow ones kept longest.
+"""Keeps the latest traces in memory: bounded, with errors and slow traces kept longest.
 
-Spans come in as they end, in any order. Whoever is to have them as well (an exporter) is told of
-each at once.
+Spans arrive as they end, in any order. An exporter gets each one at once.
+
+Two ordered maps from trace id to span groups: `_recent` in order of arrival, and `_notable`. When `_recent`
+is full, its oldest trace moves to `_notable` if it has an error or is slow, else it is dropped. A trace is in
+at most one of the maps.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ from msctl.errors import UsageError
 from msctl.model.snapshots import Span, SpanKind, Trace, TraceQuery, TraceSummary
 
 CAPACITY = 1000
-"""Traces kept, notable ones included."""
+"""Kept traces, notable ones included."""
 NOTABLE = 300
-"""How many of them may be errors and slow ones that outlived the others."""
+"""How many of them are reserved for older traces with errors or slow spans."""
 SLOW_S = 0.25
 MAX_SPANS = 64
-"""Spans kept of one trace; more are counted."""
+"""Kept spans of one trace; more are counted."""
 MAX_FOUND = 1000
 
 LONGEST_PATH = 200
@@ -29,10 +32,10 @@ Attributes = Mapping[str, str | int | float | bool]
 _NO_ATTRIBUTES: Attributes = {}
 
 
-class Ended(NamedTuple):
-    """A span that has ended, as it is kept: cheap to make, as nobody looks at most of them.
+class EndedSpan(NamedTuple):
+    """A finished span. Cheap to create, because most are never read.
 
-    A name of two parts (method and target) is put together, and its query left out, when shown.
+    A name of two parts (method and target) is formatted, without the query, in `title`.
     """
 
     trace_id: str
@@ -48,8 +51,8 @@ class Ended(NamedTuple):
     instance: str = ""
     attributes: Attributes = _NO_ATTRIBUTES
 
-    def shown(self) -> Span:
-        """The span with all that is known of it, in OpenTelemetry's terms."""
+    def to_span(self) -> Span:
+        """Convert to the model's Span, with OpenTelemetry's attribute names."""
         attributes = dict(self.attributes)
         if self.status is not None:
             attributes["http.response.status_code"] = self.status
@@ -69,7 +72,7 @@ class Ended(NamedTuple):
             attributes,
         )
 
-    def spans(self) -> Iterable[Ended]:
+    def spans(self) -> Iterable[EndedSpan]:
         return (self,)
 
     def notable(self, slow_s: float) -> bool:
@@ -83,21 +86,21 @@ class Ended(NamedTuple):
         return f"{method} {target.partition('?')[0][:LONGEST_PATH]}"
 
 
-class Bunch(Protocol):
-    """Spans of one trace that ended together, written out only where somebody looks."""
+class SpanGroup(Protocol):
+    """Spans of one trace that ended together; created only when they are read."""
 
     @property
     def trace_id(self) -> str: ...
 
-    def spans(self) -> Iterable[Ended]: ...
+    def spans(self) -> Iterable[EndedSpan]: ...
 
     def notable(self, slow_s: float) -> bool:
-        """Whether one of them is an error, or took that long."""
+        """Whether one of them is an error or took at least `slow_s` seconds."""
         ...
 
 
 class Tracer:
-    """Keeps what ends, and finds it again. Implements model.TraceView."""
+    """Keeps and finds traces. Implements model.TraceView."""
 
     def __init__(
         self,
@@ -105,23 +108,23 @@ class Tracer:
         capacity: int = CAPACITY,
         notable: int = NOTABLE,
         slow_s: float = SLOW_S,
-        export: Callable[[Ended], None] | None = None,
+        export: Callable[[EndedSpan], None] | None = None,
     ) -> None:
-        """`export` is called with every span, in the loop; it must not block."""
-        self.settle: Callable[[], None] = lambda: None
-        """Called before anything is looked for: lets spans in that have been put off."""
-        # Ordered by their own means: the oldest of a plain dict is found past the holes of those before.
-        self._recent: OrderedDict[str, list[Bunch]] = OrderedDict()
-        self._notable: OrderedDict[str, list[Bunch]] = OrderedDict()
+        """`export` is called in the loop with every span recorded here; it must not block."""
+        self.flush: Callable[[], None] = lambda: None
+        """Called before a search: records what is still batched."""
+        # Not dict: finding a dict's first key walks over the slots of all deleted ones.
+        self._recent: OrderedDict[str, list[SpanGroup]] = OrderedDict()
+        self._notable: OrderedDict[str, list[SpanGroup]] = OrderedDict()
         self._dropped: dict[str, int] = {}
         self._recent_capacity = capacity - notable
         self._notable_capacity = notable
         self._slow_s = slow_s
         self._export = export
 
-    def record(self, bunch: Bunch, *, export: bool = True) -> None:
-        """Keep what has ended. Runs for every request, so it only puts it in its place."""
-        trace_id = bunch.trace_id
+    def record(self, group: SpanGroup, *, export: bool = True) -> None:
+        """Keep a finished group. Runs for every request, so it only stores it."""
+        trace_id = group.trace_id
         kept = self._recent.get(trace_id)
         if kept is None:
             kept = self._notable.get(trace_id)
@@ -130,36 +133,36 @@ class Tracer:
                     self._retire()
                 kept = self._recent[trace_id] = []
         if len(kept) < MAX_SPANS:
-            kept.append(bunch)
+            kept.append(group)
         else:
             self._dropped[trace_id] = self._dropped.get(trace_id, 0) + 1
         if self._export is not None and export:
-            for span in bunch.spans():
+            for span in group.spans():
                 self._export(span)
 
-    def adopt(self, spans: Iterable[Ended]) -> None:
-        """Keep what has ended in other processes, and is not to be exported from here.
+    def adopt(self, spans: Iterable[EndedSpan]) -> None:
+        """Keep spans of other processes; they are not exported from here.
 
-        It comes late, and may come twice: what belongs to a trace that had to go does not push out one
-        that is whole, unless it is notable.
+        They arrive late and may arrive twice. A span of a trace that was dropped already does not evict
+        a complete trace, unless it is notable.
         """
-        self.settle()
+        self.flush()
         oldest = self._oldest()
         for span in spans:
             kept = self._recent.get(span.trace_id) or self._notable.get(span.trace_id)
             if kept is None:
                 if span.start < oldest and not span.notable(self._slow_s):
                     continue
-            elif any(type(other) is Ended and other.span_id == span.span_id for other in kept):
+            elif any(type(other) is EndedSpan and other.span_id == span.span_id for other in kept):
                 continue
             self.record(span, export=False)
 
     async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
-        self.settle()
+        self.flush()
         return tuple(islice(self._matching(query), max(0, min(query.limit, MAX_FOUND))))
 
     async def trace(self, trace_id: str) -> Trace:
-        self.settle()
+        self.flush()
         found = [
             (name, kept)
             for traces in (self._recent, self._notable)
@@ -168,18 +171,20 @@ class Tracer:
         ]
         if not trace_id or not found:
             raise UsageError(
-                f"no trace {trace_id!r} is kept",
-                hint=f"the last {self._recent_capacity + self._notable_capacity} are: msctl traces",
+                f"trace {trace_id!r} not found",
+                hint=f"list the last {self._recent_capacity + self._notable_capacity} traces: msctl traces",
             )
         if len(found) > 1:
-            raise UsageError(f"{len(found)} traces begin with {trace_id!r}", hint="give more of the id")
+            raise UsageError(
+                f"{len(found)} traces have ids that start with {trace_id!r}", hint="give more of the id"
+            )
         name, kept = found[0]
         spans = sorted(_spans(kept), key=lambda span: span.start)
-        return Trace(name, tuple(span.shown() for span in spans), self._dropped.get(name, 0))
+        return Trace(name, tuple(span.to_span() for span in spans), self._dropped.get(name, 0))
 
     def _matching(self, query: TraceQuery) -> Iterator[TraceSummary]:
         kept = (*self._notable.items(), *self._recent.items())
-        everything = [(trace_id, _spans(bunches)) for trace_id, bunches in kept]
+        everything = [(trace_id, _spans(groups)) for trace_id, groups in kept]
         everything.sort(key=lambda item: min(span.start for span in item[1]), reverse=True)
         for trace_id, spans in everything:
             if query.errors and not any(span.error for span in spans):
@@ -191,15 +196,15 @@ class Tracer:
                 yield summary
 
     def _oldest(self) -> float:
-        """When the next trace to go began; 0 while there is room."""
+        """The start of the next trace to evict; 0 while there is room."""
         if len(self._recent) < self._recent_capacity:
             return 0.0
         return min(span.start for span in _spans(next(iter(self._recent.values()))))
 
     def _retire(self) -> None:
-        """Make room: the oldest goes, to the notable ones if it is one."""
+        """Evict the oldest recent trace; a notable one moves to `_notable`."""
         trace_id, kept = self._recent.popitem(last=False)
-        if not any(bunch.notable(self._slow_s) for bunch in kept):
+        if not any(group.notable(self._slow_s) for group in kept):
             self._dropped.pop(trace_id, None)
             return
         if len(self._notable) >= self._notable_capacity:
@@ -208,22 +213,22 @@ class Tracer:
         self._notable[trace_id] = kept
 
 
-def _spans(kept: Iterable[Bunch]) -> list[Ended]:
-    return [span for bunch in kept for span in bunch.spans()]
+def _spans(kept: Iterable[SpanGroup]) -> list[EndedSpan]:
+    return [span for group in kept for span in group.spans()]
 
 
-def _summary(trace_id: str, spans: Sequence[Ended], dropped: int) -> TraceSummary:
+def _summary(trace_id: str, spans: Sequence[EndedSpan], dropped: int) -> TraceSummary:
     spans = sorted(spans, key=lambda span: span.start)
     ids = {span.span_id for span in spans}
-    first = next((span for span in spans if span.parent_id not in ids), spans[0])
+    root = next((span for span in spans if span.parent_id not in ids), spans[0])
     start = spans[0].start
     return TraceSummary(
         trace_id=trace_id,
-        name=first.title,
+        name=root.title,
         services=tuple(dict.fromkeys(span.service for span in spans)),
         start=start,
         duration_s=max(span.start + span.duration_s for span in spans) - start,
         spans=len(spans) + dropped,
         error=any(span.error for span in spans),
-        status=first.status,
+        status=root.status,
     )
