@@ -18,7 +18,7 @@ from msctl.processes import watchdog
 from msctl.processes.child import Child, Ending, SpawnError, describe_exit
 from msctl.processes.process_table import MARK, Censuses
 from msctl.processes.watchdog_client import Guard
-from tests.unit.supervisor.conftest import alive
+from tests.support.supervisor import alive
 
 
 def child(*argv: str) -> Child:

@@ -24,7 +24,9 @@ from msctl.model.project import (
     ServiceSpec,
 )
 from msctl.model.snapshots import LogLine, State
-from tests.unit.supervisor.conftest import MakeRig, Rig, alive, free_port
+from tests.support.supervisor import MakeRig, Rig, alive, free_port
+
+pytestmark = pytest.mark.both_loops
 
 Write = Callable[[str, str], Path]
 

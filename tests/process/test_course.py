@@ -13,7 +13,7 @@ import pytest
 
 from msctl.control.paths import is_locked, stack_paths
 from msctl.control.record import read_record
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support.http import request
 
 

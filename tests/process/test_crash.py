@@ -18,7 +18,7 @@ import pytest
 from msctl.processes import process_table
 from msctl.processes.pid_file import Entry, Ledger, Leftover, created, end_leftovers, leftovers
 from tests.process.test_command_services import FORKS
-from tests.unit.supervisor.conftest import alive
+from tests.support.supervisor import alive
 
 PROGRAM = Path(__file__).with_name("stack_to_crash.py")
 

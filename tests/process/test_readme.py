@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support.cli import PATIENCE
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support.http import request
 from tests.support.ports import reserved_port
 

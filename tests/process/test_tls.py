@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support.certificates import Certificates, trusting
 from tests.support.http import Answer, request
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support.http import request
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support.http import Answer, request
 
 

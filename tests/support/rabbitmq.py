@@ -3,18 +3,23 @@
 Tests share the node and its vhost `/`, because making a vhost takes `rabbitmqctl` (a second each,
 and the node has no distribution for it to talk to). What keeps them apart is names: a test uses
 exclusive queues, or names that nobody else has (`unique`), and leaves nothing behind.
+
+The workers of pytest-xdist share one node too. The first that needs it starts it and writes its URL to a
+file. Each holds a shared lock on that file while it uses the node; the one that started it stops it once
+it has the lock alone. A worker that comes later finds the file empty, and starts another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,3 +60,23 @@ def running_node() -> Iterator[str]:
         thread.join(10)
         loop.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def shared_node(folder: Path) -> Iterator[str]:
+    """One node for all that use the same `folder`; yields its AMQP URL."""
+    users = folder / "rabbitmq-url"
+    with (folder / "rabbitmq-lock").open("w") as lock, users.open("a+") as file, ExitStack() as node:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        url = users.read_text()
+        if mine := not url:
+            url = node.enter_context(running_node())
+            users.write_text(url)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        yield url
+        fcntl.flock(file, fcntl.LOCK_UN)
+        if mine:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # nobody starts to use it while it stops
+            fcntl.flock(file, fcntl.LOCK_EX)  # the others have ended
+            users.write_text("")

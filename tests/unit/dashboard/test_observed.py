@@ -13,7 +13,7 @@ import pytest
 from tests.support.cli import Msctl
 from tests.support.http import request
 from tests.support.ports import reserved_port
-from tests.unit.dashboard.conftest import Shop
+from tests.support.shop import Shop
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 BLOCKING = """

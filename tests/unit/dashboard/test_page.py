@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.browser import Browser, require_axe
 from tests.support.http import request
-from tests.unit.dashboard.conftest import Shop
+from tests.support.shop import Shop
 
 LIVE = "return document.querySelector('.pill.live') && !document.body.classList.contains('stale')"
 STATE = "return document.querySelector(`[data-service=${args[0]}] .word`)?.textContent === args[1]"

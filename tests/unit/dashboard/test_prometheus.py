@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tests.support.http import request
 from tests.support.prometheus import running_prometheus
-from tests.unit.dashboard.conftest import Shop
+from tests.support.shop import Shop
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
 DOCUMENTED = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT, flags=re.MULTILINE))

@@ -24,7 +24,7 @@ from msctl.model.project import (
     UpstreamPolicy,
 )
 from msctl.model.snapshots import GATEWAY
-from tests.process.conftest import Course
+from tests.support.course import Course
 from tests.support import tools
 from tests.support.ports import reserved_port
 from tests.unit.export import projects

@@ -12,7 +12,7 @@ import pytest
 
 from msctl.model.project import RouteSpec, ServiceSpec
 from tests.unit.gateway.harness import running
-from tests.unit.supervisor.conftest import MakeRig
+from tests.support.supervisor import MakeRig
 
 APP = """
 from aiohttp import web

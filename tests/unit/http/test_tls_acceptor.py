@@ -20,6 +20,8 @@ from msctl.model.address import Address
 from msctl.ports import bind
 from tests.support.certificates import Certificates
 
+pytestmark = pytest.mark.both_loops
+
 PATIENCE = 20.0
 
 

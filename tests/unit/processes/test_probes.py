@@ -22,7 +22,7 @@ from msctl.processes.probes import (
     tcp_probe,
 )
 from tests.support.clock import FakeClock, settle
-from tests.unit.supervisor.conftest import free_port
+from tests.support.supervisor import free_port
 
 
 def test_failures_before_the_first_success_do_not_count_until_it_is_too_late() -> None:

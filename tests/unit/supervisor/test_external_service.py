@@ -13,7 +13,7 @@ from msctl.errors import UsageError
 from msctl.model.project import Dependency, RouteSpec, ServiceSpec
 from msctl.model.snapshots import Kind, State
 from tests.support.clock import FakeClock
-from tests.unit.supervisor.conftest import MakeRig, free_port
+from tests.support.supervisor import MakeRig, free_port
 
 
 @asynccontextmanager

@@ -18,7 +18,9 @@ from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.model.project import Dependency, GatewaySpec, RouteSpec, ServiceContext, ServiceSpec
 from msctl.model.snapshots import State
 from msctl.telemetry.logs.hub import HubHandler
-from tests.unit.supervisor.conftest import MakeRig, Rig, free_port
+from tests.support.supervisor import MakeRig, Rig, free_port
+
+pytestmark = pytest.mark.both_loops
 
 Write = Callable[[str, str], Path]
 

@@ -17,7 +17,7 @@ from msctl.errors import ConfigError, PortTakenError
 from msctl.hosting.sources import edited_since
 from msctl.model.project import BrokerSpec, Dependency, Project, RestartPolicy, RouteSpec, ServiceSpec
 from msctl.model.snapshots import State
-from tests.unit.supervisor.conftest import MakeRig, Rig, free_port
+from tests.support.supervisor import MakeRig, Rig, free_port
 
 Write = Callable[[str, str], Path]
 
