@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.course import Course
 from tests.support.cli import PATIENCE
+from tests.support.course import Course
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)

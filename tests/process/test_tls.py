@@ -17,8 +17,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.course import Course
 from tests.support.certificates import Certificates, trusting
+from tests.support.course import Course
 from tests.support.http import Answer, request
 
 APP = """

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from msctl.export import grafana
-from tests.support.course import Course
 from tests.support import tools
+from tests.support.course import Course
 from tests.support.http import Answer, request
 from tests.support.ports import reserved_port
 

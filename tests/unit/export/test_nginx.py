@@ -24,8 +24,8 @@ from msctl.model.project import (
     UpstreamPolicy,
 )
 from msctl.model.snapshots import GATEWAY
-from tests.support.course import Course
 from tests.support import tools
+from tests.support.course import Course
 from tests.support.ports import reserved_port
 from tests.unit.export import projects
 from tests.unit.export.servers import ask, echo, nginx

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from msctl.model.project import RouteSpec, ServiceSpec
-from tests.unit.gateway.harness import running
 from tests.support.supervisor import MakeRig
+from tests.unit.gateway.harness import running
 
 APP = """
 from aiohttp import web
