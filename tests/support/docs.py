@@ -28,6 +28,9 @@ def _configuration() -> str:
         "Every key, what it takes, its default, and the variable that sets it too. Later wins: defaults, "
         "`msctl.toml`, `.env`, variables, flags. In variables, NAME is the service's name in capitals, "
         "with `_` for `-`. `msctl config --explain` shows where each value came from.\n\n"
+        "The column *reload* says what `msctl reload` does about an edited key while a stack runs: it is "
+        "*applied* to the running instances, *scales* their number, *restarts* the service, or *needs "
+        "down and up*. Switching HTTPS on or off needs down and up too.\n\n"
     )
     return head + to_markdown().rstrip() + "\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pamqp.commands import Basic
 
+from msctl.aio import first_of
 from msctl.amqp.connection import Connection, closing
 from msctl.amqp.publisher import MAX_BODY, Publisher, PublishStats
 from msctl.amqp.queues import open_with_queue, require_exchange
@@ -131,17 +132,10 @@ async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterato
 
 async def _unless_failed(work: Coroutine[None, None, None], publisher: Publisher) -> None:
     """Do `work`, but not a moment longer than the publisher can publish: it may be waiting for input."""
-    task = asyncio.create_task(work)
-    watch = asyncio.create_task(publisher.failed())
-    try:
-        await asyncio.wait([task, watch], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise watch.result()
-    finally:
-        for each in (task, watch):
-            each.cancel()
-        await asyncio.wait([task, watch])
-    task.result()
+    done, failed = await first_of(work, publisher.failed())
+    if done.cancelled():
+        raise failed.result()
+    done.result()
 
 
 def failure(request: SendRequest, stats: PublishStats, error: MsctlError | None) -> MsctlError:

@@ -1,34 +1,35 @@
-"""What an edited configuration changes in a stack that runs: which services, and how gently. Pure."""
+"""The difference between a running configuration and an edited one: what reload must do. Pure.
+
+Which keys are live is an attribute of each key in config/schema; nothing here lists them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 
-from msctl.model.project import Project, ServiceSpec
+from msctl.config.schema.keys import GATEWAY as GATEWAY_KEYS
+from msctl.config.schema.keys import SERVICE
+from msctl.config.schema.table import OnReload
+from msctl.model.project import GatewaySpec, Project, ServiceSpec
+from msctl.model.services import listens, probed, runs_here
 from msctl.model.snapshots import GATEWAY
 
-# What the supervisor and the gateway can take up while an instance runs on. Any other key is part of
-# what an instance was started with.
-_LIVE = {
-    "routes",
-    "depends_on",
-    "autostart",
-    "restart",
-    "stop_timeout",
-    "start_timeout",
-    "success_exit_codes",
-}
-_LIVE |= {"liveness", "oneshot", "policy"}
+_LIVE = SERVICE.fields_of(OnReload.LIVE)
+_STARTED_WITH = frozenset(field.name for field in fields(ServiceSpec)) - SERVICE.fields_of(
+    OnReload.LIVE, OnReload.SCALE
+)
+_GATEWAY_MOVED = tuple(name for name in GATEWAY_KEYS.fields_of(OnReload.RESTART) if name != "enabled")
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Names of services, each in one of the first five, in the order of declaration.
+    """Names of services, each in one of the first five fields, in the order of declaration.
 
-    `restarted` need new instances; `scaled` only more or fewer; `updated` only go by new rules. The
-    gateway is among them only in what `with_edited` gives. `gateway` and `broker` say whether their
-    own settings changed (or the gateway came or went, or a key of a guarded route is another).
+    `restarted` need new instances; `scaled` more or fewer instances; `updated` only have edited live
+    keys. The gateway is among them only in the result of `with_edited`. `gateway` and `broker` say
+    whether their own settings changed (or the gateway was added or removed, or the secret of a guarded
+    route changed).
     """
 
     added: tuple[str, ...] = ()
@@ -44,10 +45,10 @@ class Changes:
 
 
 def diff(old: Project, new: Project) -> Changes:
-    """What must be done to a stack that runs `old` so that it runs `new`.
+    """The changes that turn a stack that runs `old` into one that runs `new`.
 
-    A service is restarted too when what it was told of others has changed: the broker's URL, or the
-    address of one that it depends on.
+    A service is restarted too when its environment changes: the broker's URL, or the address of a
+    service that it depends on.
     """
     before, after = _declared(old), _declared(new)
     kept = [name for name in after if name in before]
@@ -57,7 +58,7 @@ def diff(old: Project, new: Project) -> Changes:
         for name in kept
         if old.broker.url != new.broker.url
         or _started_with(before[name]) != _started_with(after[name])
-        or _told(before[name], old) != _told(after[name], new)
+        or _addresses(before[name], old) != _addresses(after[name], new)
     ]
     rest = [name for name in kept if name not in restarted and before[name] != after[name]]
     scaled = [name for name in rest if before[name].replicas != after[name].replicas]
@@ -73,9 +74,9 @@ def diff(old: Project, new: Project) -> Changes:
 
 
 def with_edited(changes: Changes, old: Project, new: Project, edited: Collection[str]) -> Changes:
-    """The changes, with the services whose source was edited and the gateway in their places.
+    """The changes, with the services with edited sources and the gateway added to them.
 
-    The gateway needs a new instance only where it moves; its settings change while it serves.
+    The gateway needs a new instance only if its address changes; all its other keys are live.
     """
     restarted = {*changes.restarted, *edited} - {*changes.added, *changes.removed}
     added, removed = set(changes.added), set(changes.removed)
@@ -84,7 +85,7 @@ def with_edited(changes: Changes, old: Project, new: Project, edited: Collection
         added.add(GATEWAY)
     elif before is not None and after is None:
         removed.add(GATEWAY)
-    elif before is not None and after is not None and (before.host, before.port) != (after.host, after.port):
+    elif before is not None and after is not None and _moved(before, after):
         restarted.add(GATEWAY)
     return replace(
         changes,
@@ -97,7 +98,7 @@ def with_edited(changes: Changes, old: Project, new: Project, edited: Collection
 
 
 def without(old: Project, new: Project, names: Collection[str]) -> Project:
-    """What runs where `new` could not be had for some services: they run as in `old`, by the new rules."""
+    """`new`, with the services that could not be replaced as in `old` but for their live keys."""
     services = tuple(
         _kept(old.service(spec.name), spec) if spec.name in names else spec for spec in new.services
     )
@@ -121,13 +122,26 @@ def _declared(project: Project) -> Mapping[str, ServiceSpec]:
     return {spec.name: spec for spec in project.services if spec.name != GATEWAY}
 
 
+def _moved(before: GatewaySpec, after: GatewaySpec) -> bool:
+    return any(getattr(before, name) != getattr(after, name) for name in _GATEWAY_MOVED)
+
+
 def _started_with(spec: ServiceSpec) -> dict[str, object]:
-    live = _LIVE | {"replicas"}
-    return {field.name: getattr(spec, field.name) for field in fields(spec) if field.name not in live}
+    """What is fixed in a running instance: the keys that are not live, and what follows from live ones.
+
+    A command that gets its first route has to listen. `msctl serve`, which runs a hosted service in a
+    process of its own, reads its stop timeout when it starts.
+    """
+    found: dict[str, object] = {name: getattr(spec, name) for name in _STARTED_WITH}
+    if not runs_here(spec):
+        found |= {"listens": listens(spec), "probed": probed(spec)}
+        if spec.app is not None:
+            found["stop_timeout"] = spec.stop_timeout
+    return found
 
 
-def _told(spec: ServiceSpec, project: Project) -> dict[str, object]:
-    """What stands behind each `$<NAME>_URL` of the service: its own address, or its route at the gateway."""
+def _addresses(spec: ServiceSpec, project: Project) -> dict[str, object]:
+    """What determines each `$<NAME>_URL` of the service: an address, or a route at the gateway."""
     found: dict[str, object] = {}
     for dependency in spec.depends_on:
         other = project.service(dependency.service)

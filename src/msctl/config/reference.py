@@ -13,13 +13,17 @@ from msctl.config.schema.table import Key, Section
 
 
 class KeyDoc(NamedTuple):
-    """One key: its table, its name, what it takes, its default and its variable (where it has them)."""
+    """One key: its table, its name, what it takes, its default and its variable (where it has them).
+
+    `reload` is what `msctl reload` does about an edit of it.
+    """
 
     section: str
     name: str
     expected: str
     default: str
     variable: str
+    reload: str
     doc: str
 
 
@@ -36,7 +40,8 @@ def to_markdown() -> str:
 def _table(section: Section) -> str:
     header = f"[[{section.title}]]" if section is ROUTE else f"[{section.title}]"
     rows = "\n".join(_row(_key_doc(section, key)) for key in section.all_keys())
-    return f"### `{header}`\n\n| key | takes | default | variable | |\n|---|---|---|---|---|\n{rows}\n"
+    columns = "| key | takes | default | variable | reload | |\n|---|---|---|---|---|---|"
+    return f"### `{header}`\n\n{columns}\n{rows}\n"
 
 
 def _sections() -> Iterator[Section]:
@@ -62,12 +67,13 @@ def _key_doc(section: Section, key: Key) -> KeyDoc:
         expected=key.type.expected,
         default=shown,
         variable=variable(owner, key.name) if has_variable else "",
+        reload="" if key.type.is_table and section.title == "gateway" else key.reload.value,
         doc=key.doc,
     )
 
 
 def _row(key: KeyDoc) -> str:
-    cells = (f"`{key.name}`", key.expected, _code(key.default), _code(key.variable), key.doc)
+    cells = (f"`{key.name}`", key.expected, _code(key.default), _code(key.variable), key.reload, key.doc)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

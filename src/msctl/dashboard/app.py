@@ -12,7 +12,7 @@ import hashlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from msctl.aio import first_of
 from msctl.dashboard.feed import Feed, Lines
 from msctl.dashboard.guard import TOKEN_HEADER, Asked, Guard, is_loopback
 from msctl.errors import ConfigError, MsctlError, PortTakenError, UnknownServiceError, UsageError
@@ -241,10 +242,9 @@ class Dashboard:
         tasks: list[asyncio.Task[None]] = [asyncio.ensure_future(one) for one in work]
         try:
             await response.prepare(request)
-            tasks += [asyncio.ensure_future(relay(*source)) for source in sources.items()]
-            tasks += [asyncio.ensure_future(ping()), asyncio.ensure_future(self._end())]
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await self._close(done, write)
+            relays = [relay(*source) for source in sources.items()]
+            ends = await first_of(*tasks, *relays, ping(), self._end())
+            await self._close([task for task in ends if not task.cancelled()], write)
         except ConnectionError:
             pass  # the page has gone
         finally:
@@ -257,7 +257,9 @@ class Dashboard:
     async def _end(self) -> None:
         await self._ending.wait()
 
-    async def _close(self, done: set[asyncio.Task[None]], write: Callable[[bytes], Awaitable[None]]) -> None:
+    async def _close(
+        self, done: Sequence[asyncio.Future[None]], write: Callable[[bytes], Awaitable[None]]
+    ) -> None:
         """Say why the stream ends, where it is not the page that went."""
         for task in done:
             error = task.exception()

@@ -29,6 +29,7 @@ from msctl.export.workloads import (
 )
 from msctl.export.yaml import dump
 from msctl.model.project import Condition, Project, RestartPolicy
+from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import LOOPBACK
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own
@@ -138,7 +139,7 @@ def _service(
     return service | {
         "restart": "no" if spec.oneshot else _RESTART[spec.restart],
         "init": True,
-        "stop_grace_period": f"{math.ceil(spec.stop_timeout)}s",
+        "stop_grace_period": f"{math.ceil(process_stop_timeout(spec))}s",
         "read_only": True,
         "tmpfs": ["/tmp"],  # noqa: S108 - the container's own
         "cap_drop": ["ALL"],

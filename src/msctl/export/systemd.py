@@ -18,6 +18,7 @@ from msctl.export.workloads import (
     workloads,
 )
 from msctl.model.project import Condition, Project, RestartPolicy
+from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import BrokerMode
 
 EXECUTABLE = "/usr/local/bin/msctl"
@@ -122,7 +123,7 @@ def _unit(
         lines += [f"Restart={_RESTART[spec.restart]}", "RestartSec=1"]
     lines += [
         f"TimeoutStartSec={math.ceil(spec.start_timeout)}",
-        f"TimeoutStopSec={math.ceil(spec.stop_timeout) + 1}",
+        f"TimeoutStopSec={math.ceil(process_stop_timeout(spec)) + 1}",
         "KillMode=mixed",
     ]
     if spec.success_exit_codes:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.hosting.decompression import inflate
 from msctl.hosting.modules import Loader
@@ -166,14 +167,14 @@ class AiohttpApp:
             await self._quietly(self._runner.app.shutdown())
         self._idle = idle = asyncio.Event()
         if self._tasks:
-            await _either(idle.wait(), self._clock.sleep(timeout))
+            await first_of(idle.wait(), self._clock.sleep(timeout))
         if self._tasks:
             for task in self._tasks:
                 self._expired.add(task)
                 task.cancel()
             # A handler that ignores its cancellation is left behind rather than waited for.
             idle.clear()
-            await _either(idle.wait(), self._clock.sleep(1.0))
+            await first_of(idle.wait(), self._clock.sleep(1.0))
 
     async def cleanup(self) -> None:
         self._draining = True
@@ -265,14 +266,3 @@ def _has_begun(request: web.Request) -> bool:
 
 def _unavailable(service: str, why: str) -> web.Response:
     return web.Response(status=503, text=f"503 {service} {why}\n", headers={"Retry-After": "1"})
-
-
-async def _either(first: Awaitable[object], second: Awaitable[object]) -> None:
-    """Wait for one of two, and leave nothing of the other."""
-    tasks = {asyncio.ensure_future(first), asyncio.ensure_future(second)}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

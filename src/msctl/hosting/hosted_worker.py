@@ -24,7 +24,7 @@ from msctl.hosting.aiohttp_app import (
 )
 from msctl.http.listener import Listener, Tenant, resetting
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import ServiceContext
+from msctl.model.project import ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.telemetry.logs.hub import LogHub
@@ -110,6 +110,9 @@ class HostedWorker:
         if name == GATEWAY:
             return app.handle
         return resetting(self._instrument.direct(name, self._context.instance, app.handle))
+
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        """No live key concerns an application in this process."""
 
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()

@@ -9,10 +9,8 @@ of loopback's: there the stack's own services reach it over plain HTTP, whatever
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +22,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from msctl import ports
+from msctl.aio import reset_connection
 from msctl.errors import PortTakenError
 from msctl.http.tls_acceptor import SecureDoor
 from msctl.model.address import Address
@@ -276,7 +275,7 @@ def resetting(handle: Handle) -> Handle:
         try:
             return await handle(request)
         except ConnectionError:
-            _reset(request.transport)
+            reset_connection(request.transport)
             raise
 
     return handled
@@ -291,16 +290,6 @@ def _bind(last: Address, wanted: Address, service: str) -> tuple[list[socket.soc
             raise
         sockets = ports.bind(wanted, service)
     return sockets, replace(wanted, port=sockets[0].getsockname()[1])
-
-
-def _reset(transport: asyncio.Transport | None) -> None:
-    """Cut a connection such that its client sees a reset, not an end."""
-    if transport is None:
-        return
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):  # it may have gone already
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 def _make_request(

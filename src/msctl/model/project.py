@@ -213,6 +213,8 @@ class RouteSpec:
 class ServiceSpec:
     """A service as the configuration declares it; times are in seconds.
 
+    `stop_timeout` None means the default of its kind (see services.stop_timeout).
+
     At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
     the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
     service runs elsewhere, and what says how it would run here counts for nothing.
@@ -233,7 +235,7 @@ class ServiceSpec:
     liveness: bool = False
     oneshot: bool = False
     restart: RestartPolicy = RestartPolicy.ON_FAILURE
-    stop_timeout: float = 10.0
+    stop_timeout: float | None = None
     start_timeout: float = 60.0
     success_exit_codes: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)

@@ -10,8 +10,10 @@ from msctl.model.address import Address
 from msctl.model.project import Isolation, Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind
 
-_DRAIN_S = 5.0
-_DEFAULT_STOP_S = 10.0
+DRAIN_S = 5.0
+"""Default stop timeout of a service in the stack's own process: its requests have nowhere else to go."""
+STOP_S = 10.0
+"""Default stop timeout of a process, from SIGTERM to SIGKILL."""
 
 
 def as_run(project: Project) -> Project:
@@ -57,17 +59,22 @@ def probed(spec: ServiceSpec) -> bool:
     return spec.kind is not Kind.COMMAND or listens(spec) or spec.ready_log is not None
 
 
-def stop_time(spec: ServiceSpec, project: Project) -> float:
-    """How long a service may take to stop: its own stop_timeout where it has set one.
+def stop_timeout(spec: ServiceSpec) -> float:
+    """Seconds that the service may take to stop in a stack: its stop_timeout, else the default of its kind.
 
-    By default that is the gateway's drain timeout for the gateway, 5 s for a hosted service (its
-    requests have nowhere else to be), and 10 s for a process.
+    The gateway's is its drain_timeout, which the configuration puts into its spec.
     """
-    if spec.name == GATEWAY and project.gateway is not None:
-        return project.gateway.drain_timeout
-    if runs_here(spec) and spec.stop_timeout == _DEFAULT_STOP_S:
-        return _DRAIN_S
-    return spec.stop_timeout
+    if spec.stop_timeout is not None:
+        return spec.stop_timeout
+    return DRAIN_S if runs_here(spec) else STOP_S
+
+
+def process_stop_timeout(spec: ServiceSpec) -> float:
+    """Seconds that a process which runs this service alone may take from SIGTERM to SIGKILL.
+
+    It includes the drain of a hosted service and the cleanup after it.
+    """
+    return STOP_S if spec.stop_timeout is None else spec.stop_timeout
 
 
 def check(project: Project) -> None:

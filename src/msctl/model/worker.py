@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from msctl.model.endpoint import Endpoint
+from msctl.model.project import ServiceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class Worker(Protocol):
 
     async def start(self) -> None:
         """Raises StartError; when cancelled, it leaves nothing behind."""
+        ...
+
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        """Apply the live keys of `spec` from now on."""
         ...
 
     async def wait(self) -> Outcome:

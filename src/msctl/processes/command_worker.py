@@ -115,6 +115,11 @@ class CommandWorker:
         )
         self._checks = self._make_checks()
 
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        self._spec = spec
+        if isinstance(self._checks, ProcessChecks):
+            self._checks.reconfigure(spec.start_timeout, liveness=spec.liveness)
+
     async def wait(self) -> Outcome:
         child = self._require()
         code = await child.exited()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.model.address import WILDCARDS, Address
 from msctl.model.worker import Report
@@ -75,7 +76,7 @@ class Schedule:
         return Finding.SICK if self.failures >= FAILURES_TO_SICK else Finding.FAILED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ProcessChecks:
     """The checks of one process, from its start on.
 
@@ -89,10 +90,21 @@ class ProcessChecks:
     probe: Probe | None
     printed: asyncio.Event | None
     liveness: bool
+    _schedule: Schedule = field(init=False)
+    _edited: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._schedule = Schedule(self.started_at, self.deadline)
+
+    def reconfigure(self, deadline: float, *, liveness: bool) -> None:
+        """Apply an edited start_timeout (seconds since the start) and liveness from now on."""
+        self.deadline = self._schedule.deadline = deadline
+        self.liveness = liveness
+        self._edited.set()
 
     async def run(self, report: Report) -> str:
         """Tell `report` what is found; return why the process has to be replaced."""
-        schedule = Schedule(self.started_at, self.deadline)
+        schedule = self._schedule
         if self.printed is not None:
             if not await self._ready_line(self.printed):
                 return f"it did not print its ready line within {self.deadline:g} s"
@@ -118,15 +130,14 @@ class ProcessChecks:
                 await self.clock.sleep(schedule.pause(now))
 
     async def _ready_line(self, printed: asyncio.Event) -> bool:
-        waiting = asyncio.ensure_future(printed.wait())
-        deadline = asyncio.ensure_future(self.clock.sleep(self.deadline))
-        try:
-            await asyncio.wait({waiting, deadline}, return_when=asyncio.FIRST_COMPLETED)
-            return printed.is_set()
-        finally:
-            waiting.cancel()
-            deadline.cancel()
-            await asyncio.gather(waiting, deadline, return_exceptions=True)
+        """Wait for the ready line; False once the deadline, which may be edited, has passed."""
+        while not printed.is_set():
+            left = self.started_at + self.deadline - self.clock.monotonic()
+            if left <= 0:
+                return False
+            self._edited.clear()
+            await first_of(printed.wait(), self.clock.sleep(left), self._edited.wait())
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from msctl.aio import first_of
 from msctl.clock import AsyncClock, SystemClock
 from msctl.model.snapshots import LogLine, Snapshot
 from msctl.runtime.loop import new_event_loop
@@ -87,13 +88,8 @@ async def _start(system: System, audience: Audience) -> bool:
 
 async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool]) -> bool:
     """What `work` returns, or False if `ending` comes first, which cancels it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
-        return task.done() and await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    done, _ = await first_of(work, asyncio.shield(ending))
+    return False if done.cancelled() else bool(done.result())
 
 
 @contextmanager

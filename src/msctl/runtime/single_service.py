@@ -20,6 +20,7 @@ from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
 from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext, ServiceSpec
 from msctl.model.service_names import unknown
+from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
 from msctl.processes.environment import variable
 from msctl.supervisor.supervisor import Supervisor
@@ -51,7 +52,7 @@ class Single:
         self._began = clock.monotonic()
         self._ending = asyncio.Event()
         self._lost: str | None = None
-        self._stop_timeout = max(self._project.services[0].stop_timeout, 0.0)
+        self._stop_timeout = process_stop_timeout(self._project.services[0])
         self._registry = Registry()
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
         self._gateway: Gateway | None = None

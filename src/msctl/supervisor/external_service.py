@@ -45,6 +45,9 @@ class RemoteWorker:
     async def start(self) -> None:
         """Nothing to do: it runs, or it does not."""
 
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        """Nothing of the stack's own runs: no live key concerns the worker."""
+
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()
         raise AssertionError("a future that nobody completes has completed")

@@ -9,14 +9,16 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 
+from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
-from msctl.model.project import RestartPolicy, ServiceSpec
+from msctl.model.project import ServiceSpec
+from msctl.model.services import stop_timeout
 from msctl.model.snapshots import InstanceSnapshot, State
 from msctl.model.worker import Outcome, StartError, Worker
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
-from msctl.supervisor.policy import Done, Restarts, Retry
+from msctl.supervisor.policy import Done, Restarts, Retry, restart_policy
 from msctl.telemetry.logs.hub import STACK, LogHub
 
 Gate = Callable[["Instance"], Awaitable[str | None]]
@@ -59,7 +61,7 @@ class Instance:
         self._changed = changed
         self._life: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._restarts = self._fresh_restarts()
+        self._restarts = Restarts(chance)
         self._restart_count = 0
         self._since = clock.monotonic()
         self._started_at: float | None = None
@@ -70,10 +72,10 @@ class Instance:
     def begin(self, gate: Gate) -> None:
         """Start it, from rest; from backoff, start it at once with a clean slate."""
         if self.state is State.BACKOFF:
-            self._restarts = self._fresh_restarts()
+            self._restarts = Restarts(self._chance)
             self._wake.set()
         elif self.state in AT_REST:
-            self._restarts = self._fresh_restarts()
+            self._restarts = Restarts(self._chance)
             self._restart_count = 0
             self._exit = None
             self._move(Step.START)
@@ -93,6 +95,12 @@ class Instance:
             self._exit = await self.worker.stop(timeout) or self._exit
             self.worker = None
         self._move(Step.GONE)
+
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        """Apply the live keys of `spec`, which differs from the present one in nothing else."""
+        self.spec = spec
+        if self.worker is not None:
+            self.worker.reconfigure(spec)
 
     def kill(self) -> None:
         """End its worker now; a `stop` under way returns soon after."""
@@ -162,7 +170,8 @@ class Instance:
             outcome = await self._run()
             self.worker = None
             now = self._clock.monotonic()
-            verdict = self._restarts.decide(outcome, 0.0 if self._ready_at is None else now - self._ready_at)
+            ready_for = 0.0 if self._ready_at is None else now - self._ready_at
+            verdict = self._restarts.decide(restart_policy(self.spec), outcome, ready_for)
             self._exit = outcome.reason
             if isinstance(verdict, Done):
                 self._move(Step.DONE, verdict.reason)
@@ -194,41 +203,28 @@ class Instance:
         return await self._attend(worker)
 
     async def _attend(self, worker: Worker) -> Outcome:
-        ended = asyncio.ensure_future(worker.wait())
-        tasks: set[asyncio.Future[Outcome] | asyncio.Future[str]] = {ended}
-        checking: asyncio.Future[str] | None = None
-        if worker.checks is None:
+        """Wait until the worker ends by itself, or its checks want it replaced; then it is gone."""
+        checks = worker.checks
+        if checks is None:
             if not self.spec.oneshot:
                 self._be_ready()
+            outcome = await worker.wait()
         else:
-            checking = asyncio.ensure_future(worker.checks.run(self))
-            tasks.add(checking)
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done() or checking is None:
-                outcome = await ended
-                if outcome.untidy:
-                    self._move(Step.STOP, outcome.reason)
-                    await worker.stop(SWEEP_S)
-                return outcome
-            why = checking.result()
-            self._move(Step.STOP, why)
-            await worker.stop(self.spec.stop_timeout)
-            return Outcome(False, why)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ended, checked = await first_of(worker.wait(), checks.run(self))
+            if ended.cancelled():
+                why = str(checked.result())
+                self._move(Step.STOP, why)
+                await worker.stop(stop_timeout(self.spec))
+                return Outcome(False, why)
+            outcome = ended.result()
+        if outcome.untidy:
+            self._move(Step.STOP, outcome.reason)
+            await worker.stop(SWEEP_S)
+        return outcome
 
     async def _back_off(self, delay: float) -> None:
         self._wake.clear()
-        tasks = {asyncio.ensure_future(self._clock.sleep(delay)), asyncio.ensure_future(self._wake.wait())}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_of(self._clock.sleep(delay), self._wake.wait())
 
     async def _end_life(self) -> None:
         life, self._life = self._life, None
@@ -259,12 +255,6 @@ class Instance:
 
     def _tell(self) -> None:
         self._changed(self)
-
-    def _fresh_restarts(self) -> Restarts:
-        policy = self.spec.restart
-        if self.spec.oneshot and policy is RestartPolicy.ALWAYS:
-            policy = RestartPolicy.ON_FAILURE
-        return Restarts(policy, self._chance)
 
 
 def _nobody(_instance: Instance) -> None:

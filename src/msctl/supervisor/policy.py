@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msctl.model.project import RestartPolicy
+from msctl.model.project import RestartPolicy, ServiceSpec
 from msctl.model.worker import Outcome
 
 FIRST_DELAY = 0.5
@@ -47,17 +47,19 @@ Verdict = Retry | Done | GiveUp
 class Restarts:
     """The restart decisions for one instance since somebody last asked for it."""
 
-    def __init__(self, policy: RestartPolicy, random: Callable[[], float]) -> None:
+    def __init__(self, random: Callable[[], float]) -> None:
         """`random` gives numbers from 0 up to 1."""
-        self._policy = policy
         self._random = random
         self.in_a_row = 0
 
-    def decide(self, outcome: Outcome, ready_for: float = 0.0) -> Verdict:
-        """What to do after `outcome`, when the instance had been ready for `ready_for` seconds."""
-        if outcome.success and self._policy is not RestartPolicy.ALWAYS:
+    def decide(self, policy: RestartPolicy, outcome: Outcome, ready_for: float = 0.0) -> Verdict:
+        """What to do after `outcome`, when the instance had been ready for `ready_for` seconds.
+
+        `policy` is the one in force now: reload may have changed it since the last exit.
+        """
+        if outcome.success and policy is not RestartPolicy.ALWAYS:
             return Done(outcome.reason)
-        if outcome.final or self._policy is RestartPolicy.NO:
+        if outcome.final or policy is RestartPolicy.NO:
             return GiveUp(outcome.reason)
         if ready_for >= STABLE_AFTER:
             self.in_a_row = 0
@@ -65,6 +67,13 @@ class Restarts:
         if self.in_a_row >= MAX_FAILURES:
             return GiveUp(f"{outcome.reason}, {MAX_FAILURES} times in a row")
         return Retry(backoff(self.in_a_row, self._random()), outcome.reason)
+
+
+def restart_policy(spec: ServiceSpec) -> RestartPolicy:
+    """The policy of a service; a one-shot that has succeeded is never run again."""
+    if spec.oneshot and spec.restart is RestartPolicy.ALWAYS:
+        return RestartPolicy.ON_FAILURE
+    return spec.restart
 
 
 def backoff(failures: int, chance: float) -> float:

@@ -19,7 +19,7 @@ from msctl.http.listener import Listener
 from msctl.model import dependency_graph
 from msctl.model.address import Address
 from msctl.model.project import Project, ServiceSpec
-from msctl.model.services import address_of, runs_here, stop_time
+from msctl.model.services import address_of, runs_here, stop_timeout
 from msctl.model.snapshots import Kind, State
 from msctl.supervisor.instance import Gate, Instance
 from msctl.supervisor.service import Service
@@ -107,7 +107,7 @@ class Reload:
             service.instances += [self._make(service.spec, n + 1) for n in range(service.spec.replicas)]
         for spec in self.project.services:
             if spec.name not in (*changes.added, *changes.restarted):
-                self._follow(self._services[spec.name], spec)
+                self._reconfigure(self._services[spec.name], spec)
         for name in changes.added:
             self._workers.listeners.put(name, self._listeners.get(name))
         self._workers.adopt(self.project)
@@ -137,7 +137,7 @@ class Reload:
             self._wake(service.spec.name)
         for service in reversed(gone):
             async with service.lock:
-                limit = stop_time(service.spec, self._old)
+                limit = stop_timeout(service.spec)
                 await asyncio.gather(*(instance.stop(limit) for instance in service.instances))
             self._workers.listeners.put(service.spec.name, None)
             for instance in service.instances:
@@ -161,7 +161,7 @@ class Reload:
                 self._keep(service)
             return
         async with service.lock:
-            limit = stop_time(former, self._old)
+            limit = stop_timeout(former)
             await asyncio.gather(*(instance.stop(limit) for instance in service.instances))
             count = self._count(service, former, spec)
             for instance in service.instances:
@@ -195,7 +195,7 @@ class Reload:
             service.beside = fresh
             in_place = self._in_place(spec)
             listener = self._workers.listeners.get(name)
-            limit = stop_time(former, self._old)
+            limit = stop_timeout(former)
             why: str | None = "it was interrupted"
             try:
                 beside = fresh[1:] if in_place else fresh
@@ -298,10 +298,12 @@ class Reload:
         """It could not be brought over: it goes on as it was, by the new rules."""
         self.project = without(self._old, self.project, [service.spec.name])
         self._workers.adopt(self.project)
-        self._follow(service, self._spec(service.spec.name))
+        self._reconfigure(service, self._spec(service.spec.name))
 
-    @staticmethod
-    def _follow(service: Service, spec: ServiceSpec) -> None:
-        service.spec = spec
+    def _reconfigure(self, service: Service, spec: ServiceSpec) -> None:
+        """Hand the live keys of `spec` to the service and its instances."""
+        former, service.spec = service.spec, spec
         for instance in service.instances:
-            instance.spec = spec
+            instance.reconfigure(spec)
+        for dependency in (*former.depends_on, *spec.depends_on):
+            self._wake(dependency.service)  # an instance may wait for a condition that was edited

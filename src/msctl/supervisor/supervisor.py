@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.config.diff import Changes
 from msctl.discovery.registry import Registry
@@ -23,7 +24,7 @@ from msctl.hosting.sources import edited_since, files_of
 from msctl.http.listener import TlsContext
 from msctl.model import dependency_graph, services
 from msctl.model.project import Condition, Project, ServiceSpec
-from msctl.model.services import stop_time
+from msctl.model.services import stop_timeout
 from msctl.model.snapshots import GATEWAY, Event, Kind, ServiceSnapshot, State
 from msctl.processes import process_table
 from msctl.supervisor.instance import Instance
@@ -239,15 +240,10 @@ class Supervisor:
         """
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
-        deadline = asyncio.ensure_future(self._clock.sleep(timeout))
-        try:
-            await asyncio.wait({self._ending, deadline}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._ending.done():
-                self.kill()
-            await asyncio.shield(self._ending)
-        finally:
-            deadline.cancel()
-            await asyncio.gather(deadline, return_exceptions=True)
+        await first_of(asyncio.shield(self._ending), self._clock.sleep(timeout))
+        if not self._ending.done():
+            self.kill()
+        await asyncio.shield(self._ending)
 
     def kill(self) -> None:
         """End every child and all that they forked, now, without waiting for anything."""
@@ -293,7 +289,7 @@ class Supervisor:
         async with service.lock:
             if service.wanted:
                 return  # it was started again while this stop waited for its dependents
-            limit = stop_time(service.spec, self._project) if timeout is None else timeout
+            limit = stop_timeout(service.spec) if timeout is None else timeout
             # A reload that was cut short may have left some beside.
             ending = (*service.instances, *service.beside)
             await asyncio.gather(*(instance.stop(limit) for instance in ending))
@@ -303,7 +299,7 @@ class Supervisor:
             while len(service.instances) < count:
                 service.instances.append(self._instance(service.spec, len(service.instances) + 1))
             surplus = service.instances[count:]
-            limit = stop_time(service.spec, self._project)
+            limit = stop_timeout(service.spec)
             await asyncio.gather(*(instance.stop(limit) for instance in surplus))
             del service.instances[count:]
             for instance in surplus:

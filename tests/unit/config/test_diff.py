@@ -74,7 +74,7 @@ def test_a_key_that_is_another_is_the_gateway_s_affair_alone() -> None:
 
 
 def test_more_replicas_only_scale() -> None:
-    edited = replace(ORDERS, replicas=3, stop_timeout=1.0)
+    edited = replace(ORDERS, replicas=3, autostart=False)
     assert diff(PROJECT, with_services(USERS, edited)) == Changes(scaled=("orders",))
 
 

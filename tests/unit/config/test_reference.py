@@ -31,12 +31,16 @@ def test_a_key_is_told_in_full() -> None:
         'a size such as "16MiB" or a number of bytes',
         '"16MiB"',
         "MSCTL_GATEWAY_MAX_BODY",
+        "applied",
         "The largest request body; 0 sets no limit.",
     )
     assert docs["services.NAME", "port"].variable == "MSCTL_NAME_PORT"
     assert docs["gateway.tls", "cert"].variable == "MSCTL_GATEWAY_TLS_CERT"
     assert docs["gateway", "tls"].variable == ""
     assert docs["gateway", "tls"].default == ""
+    assert docs["services.NAME", "replicas"].reload == "scales"
+    assert docs["services.NAME", "app"].reload == "restarts"
+    assert docs["broker", "url"].reload == "needs down and up"
     assert docs["services.NAME", "env"].variable == ""
     assert docs["services.NAME.routes", "exact"].variable == ""
     assert docs["project", "name"].default == "the folder's name"

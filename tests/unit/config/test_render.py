@@ -104,7 +104,7 @@ def test_the_document_has_every_key(full: Resolved) -> None:
     assert list(services) == ["one", "two", "three"]
     assert services["two"]["command"] == ["run", "it's", "$PORT"]
     assert services["two"]["app"] is None
-    assert services["two"]["stop_timeout"] == "10s"
+    assert services["two"]["stop_timeout"] is None
     assert services["one"]["routes"][0] == "/one"
 
 

@@ -49,6 +49,9 @@ class Played:
             raise StartError(Outcome(False, "refuses to start"))
         self.started = True
 
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        self.spec = spec
+
     async def wait(self) -> Outcome:
         return await asyncio.shield(self.over)
 

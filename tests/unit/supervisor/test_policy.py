@@ -15,8 +15,8 @@ BAD = Outcome(False, "exit 1")
 HOPELESS = Outcome(False, "command not found: x", final=True)
 
 
-def restarts(policy: RestartPolicy) -> Restarts:
-    return Restarts(policy, lambda: 0.5)
+def restarts() -> Restarts:
+    return Restarts(lambda: 0.5)
 
 
 @pytest.mark.parametrize(
@@ -33,22 +33,22 @@ def restarts(policy: RestartPolicy) -> Restarts:
     ],
 )
 def test_what_each_policy_does(policy: RestartPolicy, outcome: Outcome, verdict: Verdict) -> None:
-    assert restarts(policy).decide(outcome) == verdict
+    assert restarts().decide(policy, outcome) == verdict
 
 
 def test_the_pauses_double_and_the_fifth_failure_in_a_row_is_the_last() -> None:
-    one = restarts(RestartPolicy.ON_FAILURE)
-    verdicts = [one.decide(BAD) for _ in range(5)]
+    one = restarts()
+    verdicts = [one.decide(RestartPolicy.ON_FAILURE, BAD) for _ in range(5)]
     assert verdicts[:4] == [Retry(d, "exit 1") for d in (0.5, 1.0, 2.0, 4.0)]
     assert verdicts[4] == GiveUp("exit 1, 5 times in a row")
 
 
 def test_half_a_minute_of_readiness_clears_the_count_and_less_does_not() -> None:
-    one = restarts(RestartPolicy.ON_FAILURE)
+    one = restarts()
     for _ in range(3):
-        one.decide(BAD)
-    assert one.decide(BAD, ready_for=29.9) == Retry(4.0, "exit 1")
-    assert one.decide(BAD, ready_for=30.0) == Retry(0.5, "exit 1")
+        one.decide(RestartPolicy.ON_FAILURE, BAD)
+    assert one.decide(RestartPolicy.ON_FAILURE, BAD, ready_for=29.9) == Retry(4.0, "exit 1")
+    assert one.decide(RestartPolicy.ON_FAILURE, BAD, ready_for=30.0) == Retry(0.5, "exit 1")
 
 
 def test_the_pause_is_capped() -> None:
@@ -66,10 +66,10 @@ def test_a_fifth_of_the_pause_is_random(failures: int, chance: float) -> None:
 def test_never_more_than_so_many_failures_in_a_row_without_stability(
     history: list[tuple[bool, float]],
 ) -> None:
-    one = restarts(RestartPolicy.ALWAYS)
+    one = restarts()
     in_a_row = 0
     for success, ready_for in history:
-        verdict = one.decide(OK if success else BAD, ready_for)
+        verdict = one.decide(RestartPolicy.ALWAYS, OK if success else BAD, ready_for)
         in_a_row = 1 if ready_for >= 30 else in_a_row + 1
         if in_a_row >= MAX_FAILURES:
             assert isinstance(verdict, GiveUp)

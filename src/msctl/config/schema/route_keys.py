@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from msctl.config.origin import Place
-from msctl.config.schema.table import Key, Section, table_of
+from msctl.config.schema.table import Key, OnReload, Section, on_reload, table_of
 from msctl.config.schema.values import (
     BOOLEAN,
     DURATION,
@@ -59,7 +59,8 @@ ALGORITHM = one_of(
 POLICY = Section(
     "policy",
     UpstreamPolicy,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("connect_timeout", DURATION, "In place of the gateway's own."),
         Key("response_timeout", DURATION, "In place of the gateway's own."),
         Key("idle_timeout", DURATION, "In place of the gateway's own."),
@@ -73,7 +74,8 @@ POLICY = Section(
 HEADER_EDIT = Section(
     "request_headers",
     HeaderEdit,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("remove", HEADER_NAMES, "Fields to take away, first."),
         Key("set", HEADERS, "Fields to replace, then."),
         Key("add", HEADERS, "Fields to append, last."),
@@ -83,7 +85,8 @@ HEADER_EDIT = Section(
 REDIRECT = Section(
     "redirect",
     RedirectSpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("status", STATUS, "The status of the answer."),
         Key("scheme", SCHEME, "In place of the request's."),
         Key("host", HOST, "In place of the request's."),
@@ -96,7 +99,8 @@ REDIRECT = Section(
 CORS = Section(
     "cors",
     CorsSpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("origins", ORIGINS, "Origins that may call the route, or `*`."),
         Key("methods", METHODS, "Methods that they may use."),
         Key("headers", HEADER_NAMES, "Fields that they may send; none named, all that they ask for."),
@@ -109,7 +113,8 @@ CORS = Section(
 API_KEY = Section(
     "api_key",
     ApiKeySpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("env", VARIABLE_NAME, "The variable that holds the keys, as `name=key` parted by commas."),
         Key("header", HEADER_NAME, "The field that a key comes in."),
     ),
@@ -118,7 +123,8 @@ API_KEY = Section(
 JWT = Section(
     "jwt",
     JwtSpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("key_env", VARIABLE_NAME, "The variable that holds the secret, or the public key in PEM."),
         Key(
             "algorithms",
@@ -134,7 +140,8 @@ JWT = Section(
 RATE_LIMIT = Section(
     "rate_limit",
     RateLimitSpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("requests", POSITIVE, "How many requests, in each `period`."),
         Key("period", DURATION, "The time that they are counted over."),
         Key("burst", POSITIVE, "How many at once; as many as `requests` without it."),
@@ -146,7 +153,8 @@ RATE_LIMIT = Section(
 COMPOSE = Section(
     "compose",
     ComposeSpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("branches", HEADERS._replace(expected="a table of paths"), "Each member's path, as routed here."),
         Key("timeout", DURATION, "For each branch."),
     ),
@@ -194,7 +202,8 @@ def _check_cors(spec: CorsSpec) -> str | None:
 ROUTE = Section(
     "services.NAME.routes",
     RouteSpec,
-    (
+    on_reload(
+        OnReload.LIVE,
         Key("path", URL_PATH, "The path, and all below it: `/users` takes `/users/1`, not `/userspace`."),
         Key("exact", BOOLEAN, "The path alone, and nothing below it."),
         Key("methods", METHODS, "Only these methods."),

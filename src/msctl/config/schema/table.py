@@ -4,22 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from msctl.config.origin import Place, did_you_mean
 from msctl.config.schema.values import MismatchError, Type, describe
 
 
-class Key(NamedTuple):
-    """One key: its name in the file (and of the field that takes it), its type, what it is for.
+class OnReload(StrEnum):
+    """What `msctl reload` does about an edited key while a stack runs."""
 
-    `default` is for a key that the model has no field or no fixed default for.
+    LIVE = "applied"
+    """Running instances take the new value."""
+    SCALE = "scales"
+    """Instances are added or stopped; the others run on."""
+    RESTART = "restarts"
+    """New instances replace the running ones."""
+    REFUSE = "needs down and up"
+    """Reload refuses the edit."""
+
+
+class Key(NamedTuple):
+    """One key: its name in the file (and of the model's field), its type, its documentation.
+
+    `default` is for a key without a field or without a fixed default in the model. `reload` is the only
+    list of what is live: config/diff.py and the reference derive from it.
     """
 
     name: str
     type: Type
     doc: str
     default: object = None
+    reload: OnReload = OnReload.RESTART
+
+
+def on_reload(reload: OnReload, *keys: Key) -> tuple[Key, ...]:
+    """The keys of a table that reload treats alike."""
+    return tuple(key._replace(reload=reload) for key in keys)
 
 
 class Section(NamedTuple):
@@ -42,6 +63,13 @@ class Section(NamedTuple):
 
     def key(self, name: str) -> Key | None:
         return next((key for key in self.all_keys() if key.name == name), None)
+
+    def fields_of(self, *reload: OnReload) -> frozenset[str]:
+        """The model's fields whose keys reload treats so; the inner one if that is true of all its keys."""
+        names = {key.name for key in self.keys if key.reload in reload}
+        if self.inner is not None and all(key.reload in reload for key in self.inner[1].keys):
+            names.add(self.inner[0])
+        return frozenset(names)
 
     def default(self, key: Key) -> object:
         """What the key is when nobody sets it; None for one that then has no value."""

@@ -9,6 +9,7 @@ from msctl.export.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOU
 from msctl.export.kubernetes.network import service
 from msctl.export.workloads import AMQP_URL, BROKER, EVERYWHERE, BrokerPlan, Workload
 from msctl.model.project import RestartPolicy
+from msctl.model.services import process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"
 RABBITMQ_USER = 999
@@ -72,7 +73,7 @@ def _pod(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object
         "automountServiceAccountToken": False,
         # The variables it would add (USERS_PORT=tcp://…) look like msctl's own.
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": PRE_STOP_S + math.ceil(spec.stop_timeout) + GRACE_S,
+        "terminationGracePeriodSeconds": PRE_STOP_S + math.ceil(process_stop_timeout(spec)) + GRACE_S,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

@@ -6,8 +6,6 @@ public writer and nothing of upstreams.
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -17,12 +15,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict
 
+from msctl.aio import reset_connection
 from msctl.gateway.message.headers import Fields
 from msctl.gateway.message.http1 import LAST_CHUNK, chunk, serialize_head
 from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.request.plan import Plan
 
-_RESET = struct.pack("ii", 1, 0)
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -179,7 +177,7 @@ class Downstream:
 
     def abort(self) -> web.StreamResponse:
         """The response cannot be completed: the client must not take what it has for the whole."""
-        abort(self.request)
+        reset_connection(self.request.transport)
         return CLOSES
 
 
@@ -262,20 +260,6 @@ class MemoryDownstream(Downstream):
 
     def abort(self) -> web.StreamResponse:
         return CLOSES
-
-
-def abort(request: web.BaseRequest) -> None:
-    """Reset the client's connection, so that no end of the body can be read into it."""
-    transport = request.transport
-    if transport is None:
-        return
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            pass  # already gone, which is what was wanted
-    transport.abort()
 
 
 class HttpDate:
