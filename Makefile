@@ -10,7 +10,7 @@ ARGS   ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install dev lint test check bench binary clean ci
+.PHONY: help up install dev lint test check bench binary pictures clean ci
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: dev ## Measure speed, as ratios of two things measured in turn
 binary: dev ## Build dist/msctl: one file that runs without Python
 	@sh tests/support/install-tools.sh
 	$(BIN)/python .packaging/binary.py
+
+pictures: dev ## Make the pictures in docs/images (needs Chromium)
+	$(BIN)/python -m tests.support.pictures
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

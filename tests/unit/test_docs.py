@@ -1,37 +1,34 @@
-"""The documentation cannot drift: what is generated is current, and what the README shows works."""
+"""The documentation cannot drift: what is generated is current, and what pages name exists."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from msctl.cli.app import ALIASES, VERBS
-from msctl.errors import ExitCode
+from msctl.cli.app import VERBS
 from tests.support.docs import FOLDER, documents
+from tests.support.pages import pages, text_of
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGES = list(pages())
 
 
 @pytest.mark.parametrize(("name", "text"), list(documents()), ids=lambda value: value[:20])
 def test_generated_documents_are_current(name: str, text: str) -> None:
-    """`python -m tests.support.docs` writes them anew."""
+    """`python -m tests.support.docs` writes them."""
     assert (FOLDER / name).read_text() == text
 
 
-def test_every_verb_is_in_the_readme_and_every_verb_in_the_readme_exists() -> None:
-    shown = set(re.findall(r"\bmsctl (?:-\S+ )*([a-z]+)", README))
-    assert set(VERBS) - ALIASES <= shown
-    prose = {"runs", "into", "alone"}
-    assert shown - prose <= set(VERBS)
+@pytest.mark.parametrize("page", PAGES)
+def test_verbs_that_a_page_names_exist(page: str) -> None:
+    named = set(
+        re.findall(r"(?:^|`|\$ |\| )msctl (?:--\S+ \S+ )*([a-z]+)\b", text_of(page), flags=re.MULTILINE)
+    )
+    assert named - {"runs", "needs", "explains"} <= set(VERBS)
 
 
-def test_every_exit_code_is_in_the_readme() -> None:
-    rows = re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)
-    assert [int(row) for row in rows] == [*map(int, ExitCode), 130]
-
-
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (Path(__file__).parents[2] / target).exists(), target
+def test_pictures_are_small() -> None:
+    pictures = list((FOLDER / "images").iterdir())
+    assert pictures
+    for picture in pictures:
+        assert picture.stat().st_size < 200 * 1024, picture
