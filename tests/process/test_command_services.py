@@ -629,3 +629,19 @@ async def test_a_watchdog_that_was_killed_is_replaced(rig: MakeRig) -> None:
     watchdog.wait()
     await one.supervisor.start(["b"])
     assert any("watchdog.py" in " ".join(p.cmdline()) for p in psutil.Process().children())
+
+
+async def test_the_dependents_of_a_service_that_runs_elsewhere_get_its_address_and_do_not_wait_for_it(
+    rig: MakeRig,
+) -> None:
+    port = free_port()
+    asks = ServiceSpec(
+        "asks",
+        command=py("import os; print(os.environ['USERS_URL'])"),
+        oneshot=True,
+        depends_on=(Dependency("users"),),
+    )
+    one = rig(ServiceSpec("users", url=f"http://127.0.0.1:{port}"), asks)
+    await one.supervisor.start()
+    assert one.service("users").state is State.UNHEALTHY
+    assert one.text("asks") == f"http://127.0.0.1:{port}"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from msctl import ports
-from msctl.errors import MsctlError, PortTakenError
+from msctl.errors import MsctlError
 from msctl.model.address import Address
 
 
@@ -32,28 +30,6 @@ def test_a_port_of_zero_is_chosen_once_for_all_addresses_of_a_name() -> None:
     assert len({sock.getsockname()[1] for sock in bound}) == 1
     for sock in bound:
         sock.close()
-
-
-def test_the_holder_of_a_port_is_named() -> None:
-    code = (
-        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
-        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with holder:
-        assert holder.stdout is not None
-        port = int(holder.stdout.readline())
-        with pytest.raises(PortTakenError) as caught:
-            ports.bind(Address("127.0.0.1", port), "web")
-        holder.communicate()
-    assert caught.value.message.startswith(
-        f"127.0.0.1:{port} is taken by pid {holder.pid} ({sys.executable} -c "
-    )
-    assert caught.value.message.endswith("service 'web' needs it")
-    assert len(caught.value.message) < 200
-    assert "another port" in (caught.value.hint or "")
 
 
 def test_a_holder_that_does_not_listen_is_not_invented() -> None:

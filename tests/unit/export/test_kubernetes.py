@@ -1,43 +1,17 @@
-"""The kustomize base: built by kubectl, each object valid for the newest Kubernetes versions."""
+"""The kustomize base: each object's settings follow from the project's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_validate.utils import ValidationError, validate
 
 from msctl.export import ExportError, Options, export
 from msctl.model.project import Project, RestartPolicy, ServiceSpec
-from tests.support import tools
 from tests.unit.export import projects
-
-NEWEST = 3
-
-
-def newest_versions() -> list[str]:
-    """The three newest versions whose schemas the package has."""
-    folder = files(kubernetes_validate) / "kubernetes-json-schema"
-    found = {
-        entry.name.removeprefix("v").split("-")[0] for entry in folder.iterdir() if entry.name.startswith("v")
-    }
-    return sorted(found, key=lambda version: tuple(map(int, version.split("."))))[-NEWEST:]
-
-
-def write(folder: Path, project: Project, options: Options | None = None) -> None:
-    for file in export("kubernetes", project, options).files:
-        (folder / file.path).write_text(file.text)
-
-
-def built(folder: Path) -> list[dict[str, Any]]:
-    output = tools.accepts([tools.require("kubectl"), "kustomize", str(folder)])
-    return [document for document in yaml.safe_load_all(output) if document]
 
 
 def objects(project: Project, options: Options | None = None) -> dict[tuple[str, str], Any]:
@@ -48,39 +22,6 @@ def objects(project: Project, options: Options | None = None) -> dict[tuple[str,
             for document in yaml.safe_load_all(file.text):
                 found[document["kind"], document["metadata"]["name"]] = document
     return found
-
-
-@pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
-def test_kubectl_builds_it_and_every_object_is_valid(project: Project, tmp_path: Path) -> None:
-    write(tmp_path, project)
-    documents = built(tmp_path)
-    assert len(newest_versions()) == NEWEST
-    for version in newest_versions():
-        for document in documents:
-            validate(document, version, strict=True)
-    namespaces = {
-        document["metadata"].get("namespace") for document in documents if document["kind"] != "Namespace"
-    }
-    assert len(namespaces) == 1
-
-
-def test_the_schemas_would_refuse_a_mistake(tmp_path: Path) -> None:
-    write(tmp_path, projects.course())
-    deployment = next(document for document in built(tmp_path) if document["kind"] == "Deployment")
-    deployment["spec"]["replica"] = 1
-    with pytest.raises(ValidationError):
-        validate(deployment, newest_versions()[-1], strict=True)
-
-
-def test_the_image_and_the_configuration_are_tied_in_by_kustomize(tmp_path: Path) -> None:
-    write(tmp_path, projects.course(), Options(image="registry.example:5000/shop:1.2"))
-    documents = built(tmp_path)
-    users = next(d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "users")
-    pod = users["spec"]["template"]["spec"]
-    (config,) = [d for d in documents if d["kind"] == "ConfigMap"]
-    assert pod["containers"][0]["image"] == "registry.example:5000/shop:1.2"
-    assert pod["volumes"][0]["configMap"]["name"] == config["metadata"]["name"] != "msctl-config"
-    assert "[services.users]" in config["data"]["msctl.toml"]
 
 
 def container(found: Mapping[tuple[str, str], Any], name: str) -> dict[str, Any]:

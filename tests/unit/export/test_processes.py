@@ -1,28 +1,13 @@
-"""systemd takes its units, honcho its Procfile; ports and names are distinct on one machine."""
+"""systemd units and Procfiles: ports and names are distinct on one machine."""
 
 from __future__ import annotations
 
 import configparser
-import os
-import select
-import subprocess
-import sys
-import time
-from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from msctl.export import Options, export
 from msctl.model.project import Project, ServiceSpec
-from tests.support import tools
-from tests.support.cli import Msctl
-from tests.support.http import request
-from tests.support.ports import reserved_port
 from tests.unit.export import projects
-
-EXECUTABLE = str(Path("/bin/true").resolve())
 
 
 def unit(project: Project, name: str, options: Options | None = None) -> configparser.ConfigParser:
@@ -31,23 +16,6 @@ def unit(project: Project, name: str, options: Options | None = None) -> configp
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
     parser.read_string(text)
     return parser
-
-
-@pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
-def test_systemd_takes_the_units(project: Project, tmp_path: Path) -> None:
-    options = Options(executable=EXECUTABLE, directory="/")
-    paths = []
-    for file in export("systemd", project, options).files:
-        (tmp_path / file.path).write_text(file.text)
-        paths.append(str(tmp_path / file.path))
-    output = tools.accepts([tools.require("systemd-analyze"), "verify", "--man=no", *paths])
-    assert "Unknown" not in output
-
-
-def test_systemd_would_refuse_a_mistake(tmp_path: Path) -> None:
-    (tmp_path / "bad.service").write_text("[Service]\nExecStart=relative\n")
-    with pytest.raises(AssertionError, match="bad"):
-        tools.accepts([tools.require("systemd-analyze"), "verify", "--man=no", str(tmp_path / "bad.service")])
 
 
 def test_services_that_share_a_listener_get_ports_of_their_own() -> None:
@@ -80,14 +48,6 @@ def test_percent_signs_spaces_and_dollars_mean_themselves() -> None:
     assert service["WorkingDirectory"] == "/srv/a%%b"
 
 
-def test_honcho_takes_the_procfile(tmp_path: Path) -> None:
-    (file,) = export("procfile", projects.shop()).files
-    (tmp_path / file.path).write_text(file.text)
-    output = tools.accepts([sys.executable, "-m", "honcho", "check"], cwd=tmp_path)
-    assert "user_service" in output
-    assert "gateway" in output
-
-
 def test_a_procfile_has_what_runs_on_and_says_what_it_leaves_out() -> None:
     exported = export("procfile", projects.shop())
     names = [line.partition(":")[0] for line in exported.files[0].text.splitlines()]
@@ -100,49 +60,3 @@ def test_there_are_ports_for_more_services_than_one_would_think() -> None:
     many = tuple(ServiceSpec(f"s{number}", app="x:y") for number in range(250))
     text = export("procfile", replace(projects.course(), services=many, gateway=None)).files[0].text
     assert len({line.split()[-1] for line in text.splitlines()}) == 250
-
-
-def test_a_procfiles_processes_are_the_same_system_as_the_stack(tmp_path: Path) -> None:
-    """Each service in a process of its own, found by the gateway at its URL."""
-    (tmp_path / "msctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m msctl "$@"\n')
-    (tmp_path / "msctl").chmod(0o755)
-    with ExitStack() as stack:
-        hello, users, gateway = (stack.enter_context(reserved_port()) for _ in range(3))
-        lines = [
-            f"[services.{name}]\napp = 'msctl.services.{name}:create_app'\n"
-            f"port = {port}\nroutes = ['/{name}']\n"
-            for name, port in {"hello": hello, "users": users}.items()
-        ]
-        (tmp_path / "msctl.toml").write_text("".join(lines) + f"[gateway]\nport = {gateway}\n")
-        msctl = Msctl(tmp_path, tmp_path / "run", {})
-        msctl.ok("export", "procfile")
-        env = {**msctl.env, "PATH": f"{tmp_path}{os.pathsep}{msctl.env['PATH']}", "PYTHONUNBUFFERED": "1"}
-        env["PYTHONWARNINGS"] = "default"  # honcho's own are not ours to mend
-        runner = subprocess.Popen(
-            [sys.executable, "-m", "honcho", "start"],
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            assert answer(runner, f"http://127.0.0.1:{gateway}/hello") == b"Hello, World!"
-            assert answer(runner, f"http://127.0.0.1:{gateway}/users").startswith(b'[{"id":1,"name":"Alice"}')
-        finally:
-            runner.terminate()
-            runner.communicate(timeout=tools.PATIENCE)
-
-
-def answer(runner: subprocess.Popen[bytes], url: str) -> bytes:
-    """The body, once the process behind `url` has started; fails if the runner ends before."""
-    deadline = time.monotonic() + tools.PATIENCE
-    while time.monotonic() < deadline:
-        assert runner.poll() is None, runner.communicate()[0].decode()
-        with suppress(OSError):
-            if (reply := request(url)).status == 200:
-                return reply.body
-        assert runner.stdout is not None
-        if select.select([runner.stdout], [], [], 0.1)[0]:  # somebody has something to say, or time passes
-            os.read(runner.stdout.fileno(), 65536)
-    raise AssertionError(f"{url} did not answer within {tools.PATIENCE:g} s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -104,18 +103,6 @@ async def test_it_is_out_of_use_after_three_failures(rig: MakeRig) -> None:
         assert r.service("users").state is State.READY
         await clock.advance(pause)
     await r.until_state("users", State.UNHEALTHY)
-
-
-async def test_its_dependents_get_its_address_and_do_not_wait_for_it_to_answer(rig: MakeRig) -> None:
-    port = free_port()
-    script = "import os; print(os.environ['USERS_URL'])"
-    asks = ServiceSpec(
-        "asks", command=(sys.executable, "-c", script), oneshot=True, depends_on=(Dependency("users"),)
-    )
-    r = rig(elsewhere(port), OTHER, asks)
-    await r.supervisor.start()
-    assert r.service("users").state is State.UNHEALTHY
-    assert r.text("asks") == f"http://127.0.0.1:{port}"
 
 
 async def test_it_is_not_scaled_from_here(rig: MakeRig) -> None:

@@ -6,8 +6,6 @@ import logging
 import os
 import re
 import ssl
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -221,13 +219,3 @@ def test_the_files_to_watch_are_the_users_own(made: Certificates) -> None:
     pair = made.make("one")
     assert files(project(TlsSpec(*pair))) == pair
     assert files(project(TlsSpec(*pair, dev=True))) == ()
-
-
-def test_a_stack_without_https_pays_nothing_for_it() -> None:
-    program = (
-        "import sys, msctl.runtime.stack, msctl.runtime.single_service\n"
-        "import msctl.cli.verbs.up, msctl.cli.detach\n"
-        "print([name for name in ('cryptography', 'jwt') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert done.stdout == "[]\n"

@@ -1,8 +1,8 @@
 """Autobahn's WebSocket cases against the gateway; the suite itself is not a dependency of the tests.
 
-    python -m tests.unit.gateway.autobahn serve SPEC [ADDRESS]   runs the servers, writes SPEC
+    python -m tests.tools.autobahn serve SPEC [ADDRESS]   runs the servers, writes SPEC
     wstest -m fuzzingclient -s SPEC                         the suite (it needs Python 2.7)
-    python -m tests.unit.gateway.autobahn compare SPEC           compare outcomes; fails if one is worse
+    python -m tests.tools.autobahn compare SPEC           compare outcomes; fails if one is worse
 
 Each echo service is reached directly and through the gateway: aiohttp's, hosted and over a socket, and
 the one at ADDRESS (host:port), if given. A proxy must make no case of the service behind it worse.

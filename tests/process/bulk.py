@@ -1,4 +1,4 @@
-"""Moves bodies of any size, in a process of its own: `python -m tests.unit.gateway.bulk KIND [URL]`.
+"""Moves bodies of any size, in a process of its own: `python -m tests.process.bulk KIND [URL]`.
 
 KIND is `service` (the application alone), `hosted` (the same behind a gateway, in its process) or `remote`
 (a gateway in front of URL). Prints the port when it accepts; ends when its standard input does.

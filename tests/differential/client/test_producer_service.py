@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer
-from msctl.amqp.url import parse_url
+from msctl.amqp.url import BrokerUrl
 from msctl.model.project import ServiceContext
 from msctl.services import producer
 from tests.support.ports import reserved_port
@@ -34,8 +34,8 @@ def context(url: str) -> ServiceContext:
 
 
 @pytest.fixture
-async def connected(rabbitmq: str, queue: str) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(producer.create_app(context(rabbitmq)))) as client:
+async def connected(url: BrokerUrl, queue: str) -> AsyncIterator[Client]:
+    async with TestClient(TestServer(producer.create_app(context(url.text)))) as client:
         yield client
 
 
@@ -55,12 +55,12 @@ async def post(
 
 
 async def test_a_posted_message_is_in_the_queue_when_202_is_answered(
-    connected: Client, rabbitmq: str, queue: str
+    connected: Client, url: BrokerUrl, queue: str
 ) -> None:
     answer = await post(connected, b"Hello \xff", "application/x-thing")
     assert answer.status == 202
     assert await answer.json() == {"status": "confirmed", "queue": queue}
-    connection = await Connection.open(parse_url(rabbitmq), name="test")
+    connection = await Connection.open(url, name="test")
     consumer = await Consumer.open(connection, queue)
     (delivery,) = await consumer.take()
     assert (delivery.body, delivery.properties.content_type) == (b"Hello \xff", "application/x-thing")
@@ -85,9 +85,9 @@ async def test_without_a_broker_it_starts_answers_503_and_logs_what_it_waits_for
     assert "hunter2" not in caplog.text + problem["detail"]
 
 
-async def test_a_body_over_the_limit_is_413(monkeypatch: pytest.MonkeyPatch, rabbitmq: str) -> None:
+async def test_a_body_over_the_limit_is_413(monkeypatch: pytest.MonkeyPatch, url: BrokerUrl) -> None:
     monkeypatch.setattr(producer, "MAX_BODY", 10)
-    async with TestClient(TestServer(producer.create_app(context(rabbitmq)))) as client:
+    async with TestClient(TestServer(producer.create_app(context(url.text)))) as client:
         answer = await client.post("/messages", data=b"x" * 11)
         problem = await answer.json(content_type="application/problem+json")
     assert (answer.status, problem["detail"]) == (413, "a message may have 10 bytes")

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.unit.gateway.bulk import BLOCK
+from tests.process.bulk import BLOCK
 from tests.unit.gateway.harness import HOSTED, KINDS, PATIENCE
 
 MIB = 1024 * 1024
@@ -31,14 +31,14 @@ UNDERWAY = 32 * MIB
 """Bytes that may lie between the two ends, of which most are in the sockets' own buffers."""
 STILL = 50
 """Requests for which nothing else may move, for it to count as held back."""
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """A gateway with the service of `tests.unit.gateway.bulk` behind it, and the memory it had at first."""
+    """A gateway with the service of `tests.process.bulk` behind it, and the memory it had at first."""
 
     port: int
     process: psutil.Process
@@ -72,7 +72,7 @@ class Bulk:
 @contextlib.contextmanager
 def program(*arguments: str) -> Iterator[tuple[int, psutil.Process]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.gateway.bulk", *arguments],
+        [sys.executable, "-m", "tests.process.bulk", *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

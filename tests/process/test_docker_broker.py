@@ -19,7 +19,7 @@ from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, State
 from tests.support.ports import reserved_port
 
-SOURCE = Path(__file__).parents[3] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 
 ENGINE = """#!{python}
 import os, signal, sys

@@ -13,7 +13,7 @@ from tests.support.http import request
 from tests.support.prometheus import running_prometheus
 from tests.support.shop import Shop
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 DOCUMENTED = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT, flags=re.MULTILINE))
 
 

@@ -12,7 +12,7 @@ from pamqp.commands import Basic
 from msctl.amqp.connection import Connection
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, open_with_queue
-from msctl.amqp.url import parse_url
+from msctl.amqp.url import BrokerUrl
 from msctl.model.project import ServiceContext
 from msctl.services import consumer
 from tests.support.rabbitmq import unique
@@ -38,7 +38,7 @@ class Heard(logging.Handler):
 
 
 async def test_messages_are_logged_in_order_and_acknowledged(
-    rabbitmq: str, monkeypatch: pytest.MonkeyPatch
+    url: BrokerUrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = unique()
     monkeypatch.setattr(consumer, "QUEUE", queue)
@@ -46,14 +46,12 @@ async def test_messages_are_logged_in_order_and_acknowledged(
     logger = logging.getLogger("msctl.services.consumer")
     logger.addHandler(heard)
     monkeypatch.setattr(logger, "level", logging.INFO)
-    connection: Connection = await open_with_queue(
-        parse_url(rabbitmq), queue, name="test", notify=lambda _: None
-    )
+    connection: Connection = await open_with_queue(url, queue, name="test", notify=lambda _: None)
     publisher = await Publisher.open(connection)
     template = publisher.template(Basic.Properties(), exchange="", routing_key=queue)
     for body in (b"Hello World!", b"\xff\n", b"last"):
         await publisher.publish(template, body)
-    app = consumer.create_app(ServiceContext("consumer", "consumer-1", "127.0.0.1", None, rabbitmq, {}))
+    app = consumer.create_app(ServiceContext("consumer", "consumer-1", "127.0.0.1", None, url.text, {}))
     async with TestServer(app):
         await heard.until("Received a message: last")
     logger.removeHandler(heard)

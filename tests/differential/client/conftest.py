@@ -1,4 +1,4 @@
-"""A real RabbitMQ, a queue of one's own, and a check that nothing is left behind."""
+"""Either broker, a queue of one's own, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from msctl.amqp.connection import Connection
 from msctl.amqp.queues import declare
 from msctl.amqp.url import BrokerUrl, parse_url
+from tests.support.broker import Broker
 from tests.support.rabbitmq import unique
 
 
@@ -35,8 +36,8 @@ async def nothing_left_behind() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def url(rabbitmq: str) -> BrokerUrl:
-    return parse_url(rabbitmq)
+def url(broker: Broker) -> BrokerUrl:
+    return parse_url(broker.url)
 
 
 @pytest.fixture

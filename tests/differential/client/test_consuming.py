@@ -13,7 +13,7 @@ from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, declare
-from msctl.amqp.url import BrokerUrl, parse_url
+from msctl.amqp.url import BrokerUrl
 from msctl.cli import consuming
 from msctl.cli.consuming import Ack, ConsumeRequest, consume_messages
 from msctl.cli.output.message_text import Form
@@ -64,8 +64,8 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Output:
 
 
 @pytest.fixture
-async def connection(rabbitmq: str) -> AsyncIterator[Connection]:
-    made = await Connection.open(parse_url(rabbitmq), name="test")
+async def connection(url: BrokerUrl) -> AsyncIterator[Connection]:
+    made = await Connection.open(url, name="test")
     yield made
     await made.close()
 

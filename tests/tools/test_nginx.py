@@ -1,0 +1,265 @@
+"""A real nginx with the exported files: in front of a running stack, and of servers that echo requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from msctl.export import Options, export
+from msctl.model.project import (
+    Balance,
+    BrokerSpec,
+    CorsSpec,
+    GatewaySpec,
+    Project,
+    RateLimitKey,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+    ServiceSpec,
+    UpstreamPolicy,
+)
+from msctl.model.snapshots import GATEWAY
+from tests.support import tools
+from tests.support.course import Course
+from tests.support.ports import reserved_port
+from tests.tools.servers import ask, echo, nginx
+from tests.unit.export import projects
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def write(folder: Path, project: Project, listen: int) -> None:
+    for file in export("nginx", project, Options(listen=listen)).files:
+        (folder / file.path).write_text(file.text)
+
+
+def test_in_front_of_a_running_stack_it_serves_the_courses_urls(
+    course: Course, stack: ExitStack, tmp_path: Path
+) -> None:
+    tools.require("nginx")
+    course.msctl.ok("up", "-d")
+    out = tmp_path / "out"
+    with reserved_port() as listen:
+        course.msctl.ok("export", "nginx", "-o", str(out), "--listen", str(listen))
+        stack.enter_context(nginx(out))
+        hello, users = ask(listen, "/hello"), ask(listen, "/users")
+        lost = ask(listen, "/nowhere")
+        refused = ask(listen, "/messages", "POST")  # there is no broker, as the producer says
+    assert (hello.status, hello.body) == (200, b"Hello, World!")
+    assert hello.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert users.body == b'[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"}]\n'
+    assert (lost.status, lost.headers["Content-Type"]) == (404, "application/problem+json")
+    assert refused.status == 503
+    assert b"no broker" in refused.body
+
+
+class Front:
+    """nginx in front of servers that stand for a project's services and its gateway."""
+
+    def __init__(self, listen: int) -> None:
+        self.listen = listen
+
+    def asked(self, target: str, method: str = "GET", **headers: str) -> tuple[str, str, str] | int:
+        """The service, the method and the path that arrived, or the status of nginx's own answer."""
+        reply = ask(self.listen, target, method, **headers)
+        return reply.asked if reply.status == 200 else reply.status
+
+
+def with_routes(stack: ExitStack, tmp_path: Path, *routes: RouteSpec) -> Front:
+    """Services by the names that the routes have, each an echo server, and a gateway."""
+    names = dict.fromkeys(route.service for route in routes if route.service)
+    owner = next(iter(names))
+    services = tuple(
+        ServiceSpec(
+            name,
+            app="x:y",
+            port=stack.enter_context(echo(name)),
+            routes=tuple(route for route in routes if (route.service or owner) == name),
+        )
+        for name in names
+    )
+    gateway = GatewaySpec(port=stack.enter_context(echo(GATEWAY)), balance=Balance.ROUND_ROBIN)
+    project = Project(
+        "test", None, "", (*services, ServiceSpec(GATEWAY, port=gateway.port)), gateway, BrokerSpec()
+    )
+    tools.require("nginx")
+    listen = stack.enter_context(reserved_port())
+    write(tmp_path, project, listen)
+    stack.enter_context(nginx(tmp_path))
+    return Front(listen)
+
+
+def test_a_prefix_ends_where_an_element_ends(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack, tmp_path, RouteSpec("/users", "users"), RouteSpec("/users/me", "me", exact=True)
+    )
+    assert front.asked("/users") == ("users", "GET", "/users")
+    assert front.asked("/users/1") == ("users", "GET", "/users/1")
+    assert front.asked("/users/me") == ("me", "GET", "/users/me")
+    assert front.asked("/users/me/too") == ("users", "GET", "/users/me/too")
+    assert front.asked("/userspace") == 404
+
+
+def test_the_bytes_of_the_target_stay_as_they_are(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/raw", "raw"),
+        RouteSpec("/cut", "cut", strip_prefix=True),
+        RouteSpec("/v/{x}", "v"),
+    )
+    for rest in ("/a%2Fb", "/a//b", "/a%20b?q=%3B;+x", "?", "/", "/%e4?x=/../y"):
+        assert front.asked(f"/raw{rest}") == ("raw", "GET", f"/raw{rest}")
+    assert front.asked("//raw") == 404  # an empty element is one too
+    assert front.asked("/cut/a%2Fb?x=%20") == ("cut", "GET", "/a%2Fb?x=%20")
+    assert front.asked("/v/1//%2F?z") == ("v", "GET", "/v/1//%2F?z")
+
+
+def test_a_prefix_is_taken_off_or_replaced(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/cut", "one", strip_prefix=True),
+        RouteSpec("/new", "one", rewrite="/v2/items"),
+        RouteSpec("/by/{id}", "one", rewrite="/"),
+    )
+    assert front.asked("/cut") == ("one", "GET", "/")
+    assert front.asked("/cut?a=1") == ("one", "GET", "/?a=1")
+    assert front.asked("/cut/x/y?a=1") == ("one", "GET", "/x/y?a=1")
+    assert front.asked("/new") == ("one", "GET", "/v2/items")
+    assert front.asked("/new/7?a") == ("one", "GET", "/v2/items/7?a")
+    assert front.asked("/by/7/z") == ("one", "GET", "/z")
+
+
+def test_methods_and_headers_choose_among_routes_of_one_path(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/", "rest"),
+        RouteSpec("/items", "reads", methods=("GET", "HEAD")),
+        RouteSpec("/items", "writes", methods=("POST",), strip_prefix=True),
+        RouteSpec("/only", "reads", exact=True, methods=("PUT",)),
+        RouteSpec("/beta", "beta", headers={"X-Track": "beta+1"}),
+    )
+    assert front.asked("/items/1") == ("reads", "GET", "/items/1")
+    assert front.asked("/items/1?x=1", "POST") == ("writes", "POST", "/1?x=1")
+    assert front.asked("/items/1", "DELETE") == ("rest", "DELETE", "/items/1")
+    assert front.asked("/only", "PUT") == ("reads", "PUT", "/only")
+    assert front.asked("/beta", X_Track="beta+1") == ("beta", "GET", "/beta")
+    assert front.asked("/beta", X_Track="Beta+1") == ("rest", "GET", "/beta")
+    assert front.asked("/beta") == ("rest", "GET", "/beta")
+
+
+def test_what_no_route_takes_is_405_where_only_the_method_is_wrong(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/items", "reads", methods=("GET",)),
+        RouteSpec("/beta", "beta", headers={"X-Track": "beta"}),
+    )
+    assert front.asked("/items", "POST") == 405
+    assert front.asked("/beta") == 404
+    assert front.asked("/-/msctl/0") == 404
+    lost = ask(front.listen, "/none")
+    assert lost.headers["Content-Type"] == "application/problem+json"
+    assert lost.body == b'{"type":"about:blank","title":"Not Found","status":404}\n'
+
+
+def test_hosts_come_first_and_fall_back_to_routes_of_every_host(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/a", "everyone"),
+        RouteSpec("/b", "everyone"),
+        RouteSpec("/a", "shop", hosts=("shop.example",)),
+        RouteSpec("/a", "wild", hosts=("*.example",)),
+    )
+    assert front.asked("/a", Host="shop.example") == ("shop", "GET", "/a")
+    assert front.asked("/a", Host="www.example") == ("wild", "GET", "/a")
+    assert front.asked("/a", Host="else.test") == ("everyone", "GET", "/a")
+    assert front.asked("/b", Host="shop.example") == ("everyone", "GET", "/b")
+
+
+def test_a_variable_comes_after_a_literal_and_never_spans_elements(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/users", "users"),
+        RouteSpec("/users/{id}/orders", "orders"),
+        RouteSpec("/users/me", "me"),
+    )
+    assert front.asked("/users/7/orders/1") == ("orders", "GET", "/users/7/orders/1")
+    assert front.asked("/users/7/ordersX") == ("users", "GET", "/users/7/ordersX")
+    assert front.asked("/users/me/orders") == ("me", "GET", "/users/me/orders")
+
+
+def test_redirects_are_answered_by_nginx(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/x", "one"),
+        RouteSpec("/old", "", redirect=RedirectSpec(308, prefix="/new")),
+        RouteSpec("/all", "", redirect=RedirectSpec(301, scheme="https", host="shop.example", path="/start")),
+        RouteSpec("/port", "", redirect=RedirectSpec(port=9000)),
+    )
+    base = f"http://127.0.0.1:{front.listen}"
+    old, everything, port = (
+        ask(front.listen, target) for target in ("/old/a%2F?x=1", "/all/z?x=1", "/port/a")
+    )
+    assert (old.status, old.headers["Location"]) == (308, f"{base}/new/a%2F?x=1")
+    assert (everything.status, everything.headers["Location"]) == (301, "https://shop.example/start?x=1")
+    assert (port.status, port.headers["Location"]) == (302, "http://127.0.0.1:9000/port/a")
+
+
+def test_more_requests_than_a_route_allows_are_429(stack: ExitStack, tmp_path: Path) -> None:
+    limit = RateLimitSpec(2, period=3600.0)
+    by_header = RateLimitSpec(1, period=3600.0, key=RateLimitKey.HEADER, header="X-Client")
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/slow", "one", rate_limit=limit),
+        RouteSpec("/each", "one", rate_limit=by_header),
+        RouteSpec("/free", "one"),
+    )
+    assert [front.asked("/slow") for _ in range(3)][1:] == [("one", "GET", "/slow"), 429]
+    assert [front.asked("/each", X_Client="a") for _ in range(2)][1] == 429
+    assert front.asked("/each", X_Client="b") == ("one", "GET", "/each")
+    assert front.asked("/free") == ("one", "GET", "/free")
+
+
+def test_what_only_the_gateway_can_do_is_passed_on_to_it(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/open", "one"),
+        RouteSpec("/guarded", "one", cors=CorsSpec(("*",)), strip_prefix=True),
+    )
+    assert front.asked("/open") == ("one", "GET", "/open")
+    assert front.asked("/guarded/x") == ("gateway", "GET", "/guarded/x")
+
+
+def test_the_upstream_learns_who_asked_and_how(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(stack, tmp_path, RouteSpec("/a", "one"))
+    sent = ask(front.listen, "/a", Host="shop.example:81", X_Forwarded_For="9.9.9.9").sent
+    assert sent["Host"] == "shop.example:81"
+    assert sent["X-Forwarded-For"] == "9.9.9.9, 127.0.0.1"
+    assert (sent["X-Forwarded-Proto"], sent["X-Forwarded-Host"]) == ("http", "shop.example:81")
+    assert "Connection" not in sent
+
+
+def test_a_body_that_is_too_large_is_413(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(stack, tmp_path, RouteSpec("/a", "one", policy=UpstreamPolicy(max_body=10)))
+    assert ask(front.listen, "/a", "POST", Content_Length="11").status == 413
+
+
+def test_every_construct_together_is_accepted(tmp_path: Path) -> None:
+    write(tmp_path, projects.shop(), 8000)
+    tools.accepts([tools.require("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"])
