@@ -1,4 +1,4 @@
-"""Run by test_crash.py: a supervisor whose process is then killed. Arguments: ledger, shell scripts.
+"""Run by test_crash.py: a supervisor whose process is then killed. Arguments: pid_file, shell scripts.
 
 Prints "ready PID" with the watchdog's process id once every service has printed its "up".
 """
@@ -19,7 +19,7 @@ from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
 
 
-async def main(ledger: str, *scripts: str) -> None:
+async def main(pid_file: str, *scripts: str) -> None:
     clock = SystemClock(asyncio.sleep)
     logs = LogHub(clock)
     logs.listen(lambda line: print(line.text, flush=True) if line.text.startswith("pid ") else None)
@@ -34,7 +34,7 @@ async def main(ledger: str, *scripts: str) -> None:
         builtin={},
         amqp_url=lambda: "amqp://127.0.0.1/",
         on_event=lambda event: None,
-        ledger=Path(ledger),
+        pid_file=Path(pid_file),
     )
     await supervisor.start()
     assert {s.state for s in supervisor.snapshot()} == {State.READY}

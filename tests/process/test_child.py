@@ -15,9 +15,9 @@ import pytest
 from msctl.clock import SystemClock
 from msctl.processes import child as child_module
 from msctl.processes import watchdog
-from msctl.processes.child import Child, Ending, SpawnError, describe_exit
-from msctl.processes.process_table import MARK, Censuses
-from msctl.processes.watchdog_client import Guard
+from msctl.processes.child import Child, Exit, SpawnError, describe_exit
+from msctl.processes.process_table import MARK, ProcessTableReader
+from msctl.processes.watchdog_client import WatchdogClient
 from tests.support.supervisor import alive
 
 
@@ -29,7 +29,7 @@ def child(*argv: str) -> Child:
         mark="test:x:1",
         line=lambda text: None,
         clock=SystemClock(asyncio.sleep),
-        censuses=Censuses(),
+        process_tables=ProcessTableReader(),
     )
 
 
@@ -44,7 +44,7 @@ async def test_an_exit_is_noticed_without_pidfds(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(os, "pidfd_open")
     one = child("sh", "-c", "exit 3")
     assert await one.exited() == 3
-    assert await one.end(1.0) == Ending(3)
+    assert await one.stop(1.0) == Exit(3)
 
 
 async def test_an_exit_is_noticed_without_pidfds_and_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ async def test_an_exit_is_noticed_without_pidfds_and_waitid(monkeypatch: pytest.
     monkeypatch.delattr(os, "waitid")
     one = child("sh", "-c", "kill -TERM $$")
     assert await one.exited() == -signal.SIGTERM
-    assert await one.end(1.0) == Ending(-signal.SIGTERM)
+    assert await one.stop(1.0) == Exit(-signal.SIGTERM)
 
 
 async def test_a_program_is_run_as_it_is_where_there_is_no_setpriv(
@@ -60,7 +60,7 @@ async def test_a_program_is_run_as_it_is_where_there_is_no_setpriv(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     one = child("sleep", "1000")
-    assert await one.end(5.0) == Ending(-signal.SIGTERM)
+    assert await one.stop(5.0) == Exit(-signal.SIGTERM)
 
 
 async def test_a_program_that_the_kernel_refuses_is_said(
@@ -73,12 +73,12 @@ async def test_a_program_that_the_kernel_refuses_is_said(
 
 async def test_an_end_may_be_asked_for_again() -> None:
     one = child("sleep", "1000")
-    first = asyncio.ensure_future(one.end(600.0))
+    first = asyncio.ensure_future(one.stop(600.0))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    assert await one.end(5.0) == Ending(-signal.SIGTERM)
-    assert await one.end(5.0) == Ending(-signal.SIGTERM)
+    assert await one.stop(5.0) == Exit(-signal.SIGTERM)
+    assert await one.stop(5.0) == Exit(-signal.SIGTERM)
     one.kill()  # nobody is there any more, and nobody else is hit
 
 
@@ -92,14 +92,14 @@ def test_how_an_exit_is_put(code: int, text: str) -> None:
 
 async def test_a_watchdog_that_does_not_go_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msctl.processes.watchdog_client._CLOSE_S", 0.1)
-    guard = Guard("token")
-    guard.add(2**22 + 1)
-    assert guard.pid is not None
-    pid = guard.pid
+    watchdog_client = WatchdogClient("token")
+    watchdog_client.add(2**22 + 1)
+    assert watchdog_client.pid is not None
+    pid = watchdog_client.pid
     os.kill(pid, signal.SIGSTOP)
-    await guard.close()
+    await watchdog_client.close()
     assert not alive(pid)
-    await guard.close()
+    await watchdog_client.close()
 
 
 def test_the_watchdog_kills_by_session_and_by_mark_and_nothing_else() -> None:

@@ -159,9 +159,9 @@ async def test_the_environment_says_where_everything_is(rig: MakeRig, tmp_path: 
     ("command", "reason"),
     [
         (("no-such-program-at-all",), "command not found: no-such-program-at-all"),
-        (("./missing.sh",), "command not found: ./missing.sh (looked in {root})"),
+        (("./missing.sh",), "command not found: ./missing.sh (searched in {root})"),
         (("./plain.txt",), "not executable: ./plain.txt (chmod +x ./plain.txt)"),
-        (("./folder",), "not a program but a folder: ./folder"),
+        (("./folder",), "./folder is a folder, not a program"),
     ],
 )
 async def test_a_command_that_cannot_be_run_is_fatal_at_once(
@@ -179,7 +179,7 @@ async def test_a_command_that_cannot_be_run_is_fatal_at_once(
 async def test_a_folder_that_does_not_exist_is_named(rig: MakeRig, tmp_path: Path) -> None:
     one = rig(ServiceSpec("bad", command=("true",), cwd=tmp_path / "none"))
     await one.supervisor.start()
-    assert one.service("bad").reason == f"the folder to run it in does not exist: {tmp_path / 'none'}"
+    assert one.service("bad").reason == f"the working directory does not exist: {tmp_path / 'none'}"
 
 
 async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, write: Write) -> None:
@@ -201,7 +201,7 @@ async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, wr
 async def test_an_exit_is_reported_as_a_person_reads_it(
     rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.processes.probes.SETTLE_S", 60.0)  # however slow the machine is
+    monkeypatch.setattr("msctl.processes.probes.MIN_UPTIME_S", 60.0)  # however slow the machine is
     one = rig(ServiceSpec("x", command=sh(script), restart=RestartPolicy.NO))
     await one.supervisor.start()
     assert (one.service("x").state, one.service("x").reason) == (State.FATAL, reason)
@@ -212,7 +212,7 @@ async def test_a_crash_is_restarted_after_a_pause_and_five_in_a_row_are_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
-    monkeypatch.setattr("msctl.processes.probes.SETTLE_S", 60.0)
+    monkeypatch.setattr("msctl.processes.probes.MIN_UPTIME_S", 60.0)
     one = rig(
         ServiceSpec("crash", command=sh("exit 1")),
         ServiceSpec("after", command=("sleep", "9"), depends_on=(Dependency("crash", Condition.COMPLETED),)),
@@ -319,7 +319,7 @@ async def test_without_its_ready_line_in_time_it_is_replaced(rig: MakeRig) -> No
         )
     )
     await one.supervisor.start()
-    assert one.service("a").reason == "it did not print its ready line within 0.1 s"
+    assert one.service("a").reason == "no ready line within 0.1 s"
 
 
 async def test_a_sick_service_is_not_offered_until_it_is_well(
@@ -372,7 +372,7 @@ async def test_a_failing_liveness_probe_restarts(
     first = pid_of(one, "web")
     (tmp_path / "sick").touch()
     await one.until_state("web", State.BACKOFF)
-    assert one.service("web").reason.startswith("its liveness probe failed 3 times: GET /healthz: 503")
+    assert one.service("web").reason.startswith("liveness probe failed 3 times: GET /healthz: 503")
     assert not alive(first)
     (tmp_path / "sick").unlink()
     await one.supervisor.start(["web"])
@@ -404,7 +404,7 @@ async def test_one_that_ignores_sigterm_is_killed(rig: MakeRig) -> None:
     await one.supervisor.stop()
     assert not alive(pid)
     assert one.service("stubborn").instances[0].exit == "killed by SIGKILL: it did not stop in time"
-    assert "it did not end within 0.2 s of SIGTERM and was killed" in one.text("stubborn")
+    assert "killed: it did not stop within 0.2 s of SIGTERM" in one.text("stubborn")
 
 
 async def test_one_that_ends_itself_when_told_is_given_the_time(rig: MakeRig) -> None:
@@ -463,8 +463,8 @@ async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
     await one.supervisor.start()
     assert not alive(forked(one, "parent"))
     assert one.service("parent").state is State.EXITED
-    assert one.service("parent").reason.startswith("exit 0, leaving ")
-    assert one.service("parent").reason.endswith(" behind")
+    assert one.service("parent").reason.startswith("exit 0, ")
+    assert one.service("parent").reason.endswith(" left running")
     assert State.STOPPING in one.states("parent")
 
 

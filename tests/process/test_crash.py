@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from msctl.processes import process_table
-from msctl.processes.pid_file import Entry, Ledger, Leftover, created, end_leftovers, leftovers
+from msctl.processes.pid_file import Entry, Leftover, PidFile, kill_leftovers, leftovers, start_time
 from tests.process.test_command_services import FORKS
 from tests.support.supervisor import alive
 
@@ -24,10 +24,10 @@ PROGRAM = Path(__file__).with_name("stack_to_crash.py")
 
 
 @contextmanager
-def stack(ledger: Path, *scripts: str) -> Iterator[tuple[subprocess.Popen[str], list[int], int]]:
+def stack(pid_file: Path, *scripts: str) -> Iterator[tuple[subprocess.Popen[str], list[int], int]]:
     """A running stack, the pids of its children and of what they forked, and its watchdog's."""
     with subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(ledger), *scripts],
+        [sys.executable, str(PROGRAM), str(pid_file), *scripts],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -44,7 +44,7 @@ def stack(ledger: Path, *scripts: str) -> Iterator[tuple[subprocess.Popen[str], 
         finally:
             process.kill()
             process.wait()
-            end_leftovers(ledger)
+            kill_leftovers(pid_file)
             process_table.signal_all(pids, signal.SIGKILL)
 
 
@@ -64,7 +64,7 @@ SCRIPTS = [script.format(end="echo up; sleep 1000") for script in FORKS.values()
 
 
 def test_a_killed_stack_leaves_no_process_however_it_was_forked(tmp_path: Path) -> None:
-    with stack(tmp_path / "ledger", *SCRIPTS) as (process, pids, watchdog):
+    with stack(tmp_path / "pid_file", *SCRIPTS) as (process, pids, watchdog):
         assert len(pids) == 2 * len(SCRIPTS)
         assert all(alive(pid) for pid in pids)
         process.kill()
@@ -74,25 +74,25 @@ def test_a_killed_stack_leaves_no_process_however_it_was_forked(tmp_path: Path) 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv, which asks for PDEATHSIG, is not here")
 def test_without_its_watchdog_the_children_still_die_and_the_rest_is_found_and_named(tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
+    pid_file = tmp_path / "pid_file"
     # One whose environment was wiped is not told from a stranger's once its session's first is gone.
     scripts = [script for script in SCRIPTS if "env -i" not in script]
-    with stack(ledger, *scripts) as (process, pids, watchdog):
-        assert leftovers(ledger) != []  # a running stack's children are in its ledger
+    with stack(pid_file, *scripts) as (process, pids, watchdog):
+        assert leftovers(pid_file) != []  # a running stack's children are in its pid_file
         os.kill(watchdog, signal.SIGKILL)
         process.kill()
         process.wait()
         children = pids[-len(scripts) :]
         forked = pids[: -len(scripts)]
         assert wait_gone(children) == []
-        found = leftovers(ledger)
+        found = leftovers(pid_file)
         assert {pid for leftover in found for pid in leftover.pids} >= {p for p in forked if alive(p)}
         assert {leftover.instance for leftover in found} <= {f"s{n}-1" for n in range(len(scripts))}
         assert any("sleep 1000" in leftover.program for leftover in found)
-        assert [entry.instance for entry in end_leftovers(ledger)] == [entry.instance for entry in found]
+        assert [entry.instance for entry in kill_leftovers(pid_file)] == [entry.instance for entry in found]
         assert wait_gone([pid for leftover in found for pid in leftover.pids]) == []
-        assert leftovers(ledger) == []
-        assert not ledger.exists()
+        assert leftovers(pid_file) == []
+        assert not pid_file.exists()
 
 
 @contextmanager
@@ -107,30 +107,30 @@ def sleeper(
 
 
 def test_the_ledger_is_gone_when_nothing_is_left(tmp_path: Path) -> None:
-    path = tmp_path / "ledger"
-    ledger = Ledger(path)
+    path = tmp_path / "pid_file"
+    pid_file = PidFile(path)
     me = os.getpid()
-    ledger.add(Entry(me, created(me), "a", "a-1", "x:a-1:1"))
-    ledger.add(Entry(me + 1, 0.0, "b", "b-1", "x:b-1:2"))
+    pid_file.add(Entry(me, start_time(me), "a", "a-1", "x:a-1:1"))
+    pid_file.add(Entry(me + 1, 0.0, "b", "b-1", "x:b-1:2"))
     assert [entry["pid"] for entry in json.loads(path.read_text())] == [me, me + 1]
-    ledger.remove(me)
-    ledger.remove(me + 1)
-    ledger.remove(me + 1)
+    pid_file.remove(me)
+    pid_file.remove(me + 1)
+    pid_file.remove(me + 1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_was_given_the_id_since_is_never_taken_for_ours(tmp_path: Path) -> None:
-    path = tmp_path / "ledger"
+    path = tmp_path / "pid_file"
     with sleeper(start_new_session=True) as other:
-        Ledger(path).add(Entry(other.pid, created(other.pid) - 100.0, "a", "a-1", "no such mark"))
+        PidFile(path).add(Entry(other.pid, start_time(other.pid) - 100.0, "a", "a-1", "no such mark"))
         assert leftovers(path) == []
-        Ledger(path).add(Entry(other.pid, created(other.pid), "a", "a-1", "no such mark"))
+        PidFile(path).add(Entry(other.pid, start_time(other.pid), "a", "a-1", "no such mark"))
         assert leftovers(path) == [Leftover("a", "a-1", (other.pid,), "sleep 1000")]
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[1]", '[{"pid": 1}]'])
 def test_a_ledger_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) -> None:
-    path = tmp_path / "ledger"
+    path = tmp_path / "pid_file"
     if text is not None:
         path.write_text(text)
     assert leftovers(path) == []
@@ -139,13 +139,13 @@ def test_a_ledger_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) 
 def test_a_mark_is_found_wherever_it_is_in_the_environment() -> None:
     for environment in ({process_table.MARK: "t:x:1"}, {"A": "1", process_table.MARK: "t:x:1", "Z": "2"}):
         with sleeper(environment) as child:
-            assert process_table.take().marks.get("t:x:1") == {child.pid}
+            assert process_table.read_table().marks.get("t:x:1") == {child.pid}
     with sleeper({"X" + process_table.MARK: "t:x:1"}):
-        assert "t:x:1" not in process_table.take().marks
+        assert "t:x:1" not in process_table.read_table().marks
 
 
 def test_a_zombie_is_nobody() -> None:
     child = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert child.pid not in process_table.take().sessions
+    assert child.pid not in process_table.read_table().sessions
     child.wait()

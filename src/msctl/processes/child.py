@@ -1,8 +1,9 @@
-"""A child process: started in a session of its own, read, waited for, and ended with all it forked.
+"""A child process: started in its own session, read, waited for, and stopped with all its descendants.
 
-Knows nothing of services; every claim about its end comes from the kernel. A child is reaped last
-of all, so that its process id, and with it its group and session, cannot become somebody else's
-while signals are sent to them.
+Invariant: a child is reaped only after its family (session and marked processes) is gone. Until then the
+kernel keeps its process id, so that signals to the id, its group and its session never reach an unrelated
+process. The exit is observed without reaping (pidfd, waitid with WNOWAIT). On a system without waitid, the
+child is reaped when it exits.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from msctl.aio import within
 from msctl.clock import AsyncClock
 from msctl.processes import process_table
 from msctl.processes.output import Output
-from msctl.processes.process_table import Censuses
+from msctl.processes.process_table import ProcessTableReader
 
-_LOOK_AGAIN_S = 0.05
+_POLL_S = 0.05
 _KILL_S = 5.0
 
 
 class SpawnError(Exception):
-    """A program cannot be started, and why; as a person reads it."""
+    """A program cannot be started; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a child ended: its return code as subprocess has it (negative for a signal), and whether it
-    or something that it forked had to be killed."""
+class Exit:
+    """How a child exited: its return code as in subprocess (negative for a signal), and whether it or a
+    descendant had to be killed."""
 
     code: int
     killed: bool = False
 
 
 class Child:
-    """One process and whatever it forks."""
+    """One process and its descendants."""
 
     def __init__(
         self,
@@ -54,17 +55,17 @@ class Child:
         mark: str,
         line: Callable[[str], None],
         clock: AsyncClock,
-        censuses: Censuses,
+        process_tables: ProcessTableReader,
     ) -> None:
-        """Start it; `line` is given each line that it prints. Raises SpawnError."""
+        """Start the program; `line` is called with each line of its output. Raises SpawnError."""
         program = find_program(argv[0], env.get("PATH"), cwd)
         reader, writer = os.pipe()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - running the user's commands is what it is for
+            self._process = subprocess.Popen(  # noqa: S603 - runs the user's command on purpose
                 [*_die_with_parent(), program, *argv[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
-                # One pipe for both, so that what it prints keeps its order.
+                # One pipe for both keeps the order of the lines.
                 stderr=writer,
                 env={**env, process_table.MARK: mark},
                 cwd=cwd,
@@ -78,67 +79,68 @@ class Child:
         self.pid = self._process.pid
         self._mark = mark
         self._clock = clock
-        self._censuses = censuses
+        self._process_tables = process_tables
         self._output = Output(reader, line)
-        self._hurry = asyncio.Event()
-        self._over = False
+        self._kill_now = asyncio.Event()
+        self._released = False
         self._exited = _watch(self._process)
 
     async def exited(self) -> int:
-        """Its return code, once it has exited; what it forked may still run."""
+        """Wait for the exit and return the return code; descendants may still run."""
         return await asyncio.shield(self._exited)
 
-    async def left_behind(self) -> int:
-        """How many processes of its family are there besides itself; with none, it is let go of."""
-        family = (await self._censuses.fresh()).family(self.pid, self._mark)
+    async def count_left(self) -> int:
+        """Count the descendants that still run; without any, an exited child is released."""
+        family = (await self._process_tables.fresh()).family(self.pid, self._mark)
         if not family and self._exited.done():
-            self._let_go()
+            self._release()
         return len(family)
 
-    async def end(self, timeout: float) -> Ending:
-        """End it and all that it forked: SIGTERM, then after `timeout` seconds SIGKILL.
+    async def stop(self, timeout: float) -> Exit:
+        """Stop the child and its descendants: SIGTERM, then SIGKILL after `timeout` seconds.
 
-        Also to be called after it has exited by itself. May be cancelled and called again.
+        Call it after the child exited by itself, too. May be cancelled and called again.
         """
         if not self._exited.done():
             process_table.signal_group(self.pid, signal.SIGTERM)
-            process_table.signal_group(self.pid, signal.SIGCONT)  # one that is stopped could not react
-        killed = not await within(timeout, self._gone(), self._clock, self._hurry)
+            process_table.signal_group(self.pid, signal.SIGCONT)  # a stopped process cannot handle SIGTERM
+        killed = not await within(timeout, self._terminated(), self._clock, self._kill_now)
         if killed:
             self._kill_group()
             await within(_KILL_S, self._killed(), self._clock, asyncio.Event())
-        # One that does not end when it is killed hangs in the kernel; nobody can wait for that.
+        # A process that survives SIGKILL is blocked in the kernel: do not wait for it.
         code = self._exited.result() if self._exited.done() else -signal.SIGKILL
-        self._let_go()
-        return Ending(code, killed)
+        self._release()
+        return Exit(code, killed)
 
     def kill(self) -> None:
-        """SIGKILL to its group now; an `end` under way sees to the rest at once."""
+        """Send SIGKILL to the group now; a running `stop` then kills the rest without delay."""
         self._kill_group()
-        self._hurry.set()
+        self._kill_now.set()
 
-    async def _gone(self) -> None:
+    async def _terminated(self) -> None:
         await self.exited()
-        told: set[int] = set()
-        while family := (await self._censuses.fresh()).family(self.pid, self._mark):
-            process_table.signal_all(family - told, signal.SIGTERM)
-            told |= family
-            await self._clock.sleep(_LOOK_AGAIN_S)
+        signalled: set[int] = set()
+        while family := (await self._process_tables.fresh()).family(self.pid, self._mark):
+            process_table.signal_all(family - signalled, signal.SIGTERM)
+            signalled |= family
+            await self._clock.sleep(_POLL_S)
 
     async def _killed(self) -> None:
-        while family := (await self._censuses.fresh()).family(self.pid, self._mark):
+        while family := (await self._process_tables.fresh()).family(self.pid, self._mark):
             process_table.signal_all(family, signal.SIGKILL)
-            await self._clock.sleep(_LOOK_AGAIN_S)
+            await self._clock.sleep(_POLL_S)
         await self.exited()
 
     def _kill_group(self) -> None:
-        if not self._over:
+        if not self._released:
             process_table.signal_group(self.pid, signal.SIGKILL)
 
-    def _let_go(self) -> None:
-        if self._over:
+    def _release(self) -> None:
+        """Close the output and reap the child: from here on its id may be reused."""
+        if self._released:
             return
-        self._over = True
+        self._released = True
         self._output.close()
         if self._exited.done():
             self._process.wait()
@@ -154,13 +156,13 @@ def describe_exit(code: int) -> str:
 
 
 def find_program(name: str, path: str | None, cwd: Path | None) -> str:
-    """The file that a command's first word means, as execvp would find it; raises SpawnError.
+    """Find the program's file as execvp does. Raises SpawnError.
 
-    A name with a slash is relative to the folder that the command runs in.
+    A name with a slash is relative to `cwd`, the folder that the command runs in.
     """
     folder = cwd or Path.cwd()
     if not folder.is_dir():
-        raise SpawnError(f"the folder to run it in does not exist: {folder}")
+        raise SpawnError(f"the working directory does not exist: {folder}")
     if "/" not in name:
         found = shutil.which(name, path=path)
         if found is None:
@@ -168,9 +170,9 @@ def find_program(name: str, path: str | None, cwd: Path | None) -> str:
         return found
     file = folder / name
     if not file.exists():
-        raise SpawnError(f"command not found: {name} (looked in {folder})")
+        raise SpawnError(f"command not found: {name} (searched in {folder})")
     if file.is_dir():
-        raise SpawnError(f"not a program but a folder: {name}")
+        raise SpawnError(f"{name} is a folder, not a program")
     if not os.access(file, os.X_OK):
         raise SpawnError(f"not executable: {name} (chmod +x {name})")
     return str(file)
@@ -185,11 +187,11 @@ def _signal_name(number: int) -> str:
 
 @functools.cache
 def _die_with_parent() -> tuple[str, ...]:
-    """A prefix that has the kernel kill the program when this process dies, where there is one.
+    """A command prefix with which the kernel kills the program when this process dies; empty without one.
 
-    setpriv asks for PDEATHSIG and becomes the program, in about a millisecond. A preexec_fn would
-    do it too, but it runs Python in a fork of a process that has threads. The watchdog (watchdog.py)
-    ends children where this is not to be had, and everything that they fork.
+    setpriv sets PDEATHSIG and executes the program, in about a millisecond. A preexec_fn could do it too,
+    but runs Python in a fork of a multi-threaded process. The watchdog (watchdog.py) covers systems without
+    setpriv, and descendants, which do not inherit PDEATHSIG.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None:
@@ -200,35 +202,37 @@ def _die_with_parent() -> tuple[str, ...]:
 
 
 def _watch(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
-    """A future of its return code that leaves it unreaped."""
+    """A future with the process's return code; the process stays unreaped."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int] = loop.create_future()
 
-    def tell(code: int) -> None:
+    def set_code(code: int) -> None:
         if not future.done():
             future.set_result(code)
 
     try:
-        handle = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # not Linux, or an old one
-        _watch_in_thread(process, lambda code: loop.call_soon_threadsafe(tell, code))
+        pidfd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or before 5.3
+        _watch_in_thread(process, lambda code: loop.call_soon_threadsafe(set_code, code))
         return future
 
     def exited() -> None:
-        loop.remove_reader(handle)
-        os.close(handle)
-        tell(_peek(process))
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        set_code(_wait_unreaped(process))
 
-    loop.add_reader(handle, exited)
+    loop.add_reader(pidfd, exited)
     return future
 
 
-def _watch_in_thread(process: subprocess.Popen[bytes], tell: Callable[[int], object]) -> None:
-    threading.Thread(target=lambda: tell(_peek(process)), name=f"wait for {process.pid}", daemon=True).start()
+def _watch_in_thread(process: subprocess.Popen[bytes], on_exit: Callable[[int], object]) -> None:
+    threading.Thread(
+        target=lambda: on_exit(_wait_unreaped(process)), name=f"wait for {process.pid}", daemon=True
+    ).start()
 
 
-def _peek(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a child, and leave it to be reaped where the system has a call for that."""
+def _wait_unreaped(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a child's exit without reaping it, where the system has waitid."""
     if not hasattr(os, "waitid"):
         return process.wait()
     status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

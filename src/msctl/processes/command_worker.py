@@ -1,4 +1,4 @@
-"""A command service at work: its child process, its probes, and its place in the ledger."""
+"""Runs one instance of a command service: its child process, its checks and its entry in the pid file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from msctl.model.endpoint import Endpoint
 from msctl.model.project import ServiceSpec
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.processes import pid_file
-from msctl.processes.child import Child, Ending, SpawnError, describe_exit
-from msctl.processes.pid_file import Ledger
-from msctl.processes.probes import Probe, ProcessChecks, Settling, http_probe, tcp_probe
-from msctl.processes.process_table import Censuses
-from msctl.processes.watchdog_client import Guard
+from msctl.processes.child import Child, Exit, SpawnError, describe_exit
+from msctl.processes.pid_file import PidFile
+from msctl.processes.probes import Probe, ProcessChecks, UptimeChecks, http_probe, tcp_probe
+from msctl.processes.process_table import ProcessTableReader
+from msctl.processes.watchdog_client import WatchdogClient
 from msctl.telemetry.logs.hub import LogHub
 
 
 @dataclass(frozen=True, slots=True)
-class Nursery:
-    """What all children of one supervisor share."""
+class ChildContext:
+    """What all children of one supervisor share: clock, logs, process table, watchdog and pid file."""
 
     clock: AsyncClock
     logs: LogHub
-    censuses: Censuses
-    guard: Guard
-    ledger: Ledger
+    process_tables: ProcessTableReader
+    watchdog: WatchdogClient
+    pid_file: PidFile
 
 
 class CommandWorker:
@@ -49,10 +49,10 @@ class CommandWorker:
         mark: str,
         listens: Address | None,
         url: str | None,
-        nursery: Nursery,
+        context: ChildContext,
     ) -> None:
-        """`listens` is where it is expected to accept connections, None if nowhere; `url` is where the
-        gateway sends its requests."""
+        """`listens` is the address that the program listens on, None without one; `url` is where the
+        gateway sends requests."""
         self._spec = spec
         self._instance = instance
         self._argv = argv
@@ -61,7 +61,7 @@ class CommandWorker:
         self._mark = mark
         self._listens = listens
         self._url = url
-        self._nursery = nursery
+        self._context = context
         self._child: Child | None = None
         self._checks: Checks | None = None
         self._printed = asyncio.Event() if spec.ready_log else None
@@ -86,10 +86,10 @@ class CommandWorker:
         return self._checks
 
     async def start(self) -> None:
-        nursery = self._nursery
+        context = self._context
         try:
             if self._listens is not None:
-                # Else its own complaint would be all there is, or a probe would find the other program.
+                # Otherwise the probe could reach the program that holds the port.
                 ports.probe_free(self._listens, self._spec.name)
             child = Child(
                 self._argv,
@@ -97,20 +97,20 @@ class CommandWorker:
                 cwd=self._cwd,
                 mark=self._mark,
                 line=self._take_line,
-                clock=nursery.clock,
-                censuses=nursery.censuses,
+                clock=context.clock,
+                process_tables=context.process_tables,
             )
         except SpawnError as error:
-            nursery.logs.append(self._spec.name, str(error), "error")
+            context.logs.append(self._spec.name, str(error), "error")
             raise StartError(Outcome(False, str(error), final=True)) from error
         except MsctlError as error:
-            nursery.logs.append(self._spec.name, error.message, "error")
+            context.logs.append(self._spec.name, error.message, "error")
             raise StartError(Outcome(False, error.message)) from error
         self._child = child
-        nursery.guard.add(child.pid)
-        nursery.ledger.add(
+        context.watchdog.add(child.pid)
+        context.pid_file.add(
             pid_file.Entry(
-                child.pid, pid_file.created(child.pid), self._spec.name, self._instance, self._mark
+                child.pid, pid_file.start_time(child.pid), self._spec.name, self._instance, self._mark
             )
         )
         self._checks = self._make_checks()
@@ -124,24 +124,24 @@ class CommandWorker:
         child = self._require()
         code = await child.exited()
         text = describe_exit(code)
-        behind = await child.left_behind()
-        if behind:
-            text += f", leaving {_processes(behind)} behind"
+        left = await child.count_left()
+        if left:
+            text += f", {_processes(left)} left running"
         else:
             self._forget(child)
         success = code == 0 or code in self._spec.success_exit_codes
-        return Outcome(success, text, untidy=behind > 0)
+        return Outcome(success, text, untidy=left > 0)
 
     async def stop(self, timeout: float) -> str | None:
         child = self._child
         if child is None:
             return None
-        ending = await child.end(timeout)
+        exited = await child.stop(timeout)
         self._forget(child)
-        if ending.killed:
-            text = f"it did not end within {timeout:g} s of SIGTERM and was killed"
-            self._nursery.logs.append(self._spec.name, text, "warning")
-        return describe_stop(ending)
+        if exited.killed:
+            text = f"killed: it did not stop within {timeout:g} s of SIGTERM"
+            self._context.logs.append(self._spec.name, text, "warning")
+        return describe_stop(exited)
 
     def kill(self) -> None:
         if self._child is not None:
@@ -152,17 +152,17 @@ class CommandWorker:
         probe: Probe | None = None
         if self._listens is not None:
             probe = http_probe(self._listens, spec.health) if spec.health else tcp_probe(self._listens)
-        clock = self._nursery.clock
+        clock = self._context.clock
         if spec.oneshot:
             return None
         if probe is None and self._printed is None:
-            return Settling(clock)
+            return UptimeChecks(clock)
         return ProcessChecks(
             clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness
         )
 
     def _take_line(self, text: str) -> None:
-        self._nursery.logs.append(self._spec.name, text)
+        self._context.logs.append(self._spec.name, text)
         if self._ready_line is not None and self._printed is not None and self._ready_line.search(text):
             self._printed.set()
 
@@ -172,16 +172,16 @@ class CommandWorker:
         return self._child
 
     def _forget(self, child: Child) -> None:
-        self._nursery.guard.remove(child.pid)
-        self._nursery.ledger.remove(child.pid)
+        self._context.watchdog.remove(child.pid)
+        self._context.pid_file.remove(child.pid)
 
 
-def describe_stop(ending: Ending) -> str:
-    """How a process ended that was told to: by our own signal is as it should be."""
-    if ending.killed:
+def describe_stop(exited: Exit) -> str:
+    """Describe the exit of a process that was stopped."""
+    if exited.killed:
         return "killed by SIGKILL: it did not stop in time"
-    return describe_exit(ending.code)
+    return describe_exit(exited.code)
 
 
 def _processes(count: int) -> str:
-    return "a process" if count == 1 else f"{count} processes"
+    return "1 process" if count == 1 else f"{count} processes"

@@ -1,4 +1,4 @@
-"""What a service finds in its environment, and in its command's words where they name it; pure."""
+"""The environment of a service, and the expansion of variables in its command. Pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def environment(
     amqp_url: str,
     locate: Callable[[str], Address | None],
 ) -> Mapping[str, str]:
-    """$HOST and $PORT (where it has an address), $AMQP_URL, $<NAME>_URL of each dependency, and its `env`.
+    """The variables $HOST, $PORT, $AMQP_URL, a $<NAME>_URL per dependency, and the service's `env`.
 
-    `locate` says where a service listens, if it has an address of its own. One that has none is
-    reached through the gateway, if it has a route there. What `env` sets wins.
+    `locate` returns the address a service listens on; a dependency without one is reached through the
+    gateway, if it has a route. The service's `env` has precedence.
     """
     found: dict[str, str] = {"AMQP_URL": amqp_url}
     if address is not None:
@@ -38,23 +38,22 @@ def environment(
 
 
 def variable(service: str) -> str:
-    """The variable that holds a service's URL: USERS_URL; ORDER_ITEMS_URL for order-items."""
+    """The name of the variable with a service's URL: ORDER_ITEMS_URL for order-items."""
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in service).upper() + "_URL"
 
 
 def fill_in(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """The words of a command with each `$NAME` and `${NAME}` replaced from `env`, and `$$` by `$`.
+    """Replace `$NAME` and `${NAME}` in a command's words from `env`, and `$$` by `$`.
 
-    No shell runs a command, so somebody has to. A name that `env` does not have stays as it is. The
-    script of a shell (the word after its -c) stays whole: the shell has the same variables, may set
-    others, and quotes by its own rules.
+    Commands run without a shell, so msctl expands them. Unknown names stay unchanged. A shell's script (the
+    word after -c) stays unchanged too: the shell expands it by its own rules.
     """
     script = _script(words)
     return [word if index == script else _replaced(word, env) for index, word in enumerate(words)]
 
 
 def _script(words: Sequence[str]) -> int | None:
-    """Which word is a shell's script."""
+    """The index of the word that is a shell's script."""
     if not words or PurePath(words[0]).name not in _SHELLS:
         return None
     options = (index for index, word in enumerate(words) if index and _SCRIPT_FOLLOWS.fullmatch(word))

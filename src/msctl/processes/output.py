@@ -1,7 +1,7 @@
-"""What a child prints: from the bytes in its pipe to lines, without end and at bounded cost.
+"""Reads a child's output pipe and splits it into lines, at bounded cost.
 
-A pipe is read as soon as there is something in it, so that no child ever stands still over its
-log; but one that prints as fast as it can is given a small share of the loop and no more.
+A pipe is read as soon as it has data, so that a child does not block on writing. A child that writes without
+pause gets a small share of the loop: see `_PAUSE_FACTOR`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable
 
 MAX_LINE_BYTES = 64 * 1024
-"""Kept of one line; a multiple of what the log hub shows, as a character may take four bytes."""
+"""Bytes of one line; four times the characters that the log hub keeps."""
 
 _CHUNK = 8 * 1024
-_REST = 9
-"""After reading a full chunk, a pipe rests for so many times as long as that took: a flood costs
-the loop at most one part in ten, and the child is slowed down by its own full pipe."""
+_PAUSE_FACTOR = 9
+"""After a full chunk, reading pauses for this many times the time it took: a flood costs at most a tenth of
+the loop, and the full pipe slows the child down."""
 
 
 class LineSplitter:
-    """Bytes in, lines out. What is not UTF-8 is shown as U+FFFD; lines that are too long are cut."""
+    """Splits bytes into lines. Invalid UTF-8 becomes U+FFFD; long lines are cut."""
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         self._limit = limit
@@ -29,7 +29,7 @@ class LineSplitter:
         self._cut = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes."""
+        """Add data; returns the lines that it completes."""
         *whole, rest = data.split(b"\n")
         lines = []
         for part in whole:
@@ -39,7 +39,7 @@ class LineSplitter:
         return lines
 
     def flush(self) -> list[str]:
-        """The line that was begun and not ended, if there is one."""
+        """Return the last, unfinished line, if any."""
         return [self._take()] if self._partial or self._cut else []
 
     def _keep(self, part: bytes) -> None:
@@ -57,7 +57,7 @@ class LineSplitter:
 
 
 class Output:
-    """Reads one pipe (a non-blocking descriptor, which it owns) into `line`, until it is closed."""
+    """Reads a pipe, whose descriptor it owns, and calls `line` with each line until it is closed."""
 
     def __init__(self, fd: int, line: Callable[[str], None]) -> None:
         os.set_blocking(fd, False)
@@ -65,14 +65,14 @@ class Output:
         self._line = line
         self._splitter = LineSplitter()
         self._loop = asyncio.get_running_loop()
-        self._rest: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(fd, self._readable)
 
     def close(self) -> None:
-        """Take in what is still in the pipe, and let go of it; what holds its other end may live on."""
+        """Read what is left in the pipe and close it; a descendant may still hold the other end."""
         if self._fd < 0:
             return
-        # A pipe and more, but not without end: its writer may outlive the child, and go on.
+        # More than a pipe holds, but bounded: a descendant may still write.
         for _ in range(128):
             if not self._read():
                 break
@@ -87,14 +87,14 @@ class Output:
             self._end()
         elif size == _CHUNK:
             self._loop.remove_reader(self._fd)
-            self._rest = self._loop.call_later((time.thread_time() - began) * _REST, self._resume)
+            self._pause = self._loop.call_later((time.thread_time() - began) * _PAUSE_FACTOR, self._resume)
 
     def _resume(self) -> None:
-        self._rest = None
+        self._pause = None
         self._loop.add_reader(self._fd, self._readable)
 
     def _read(self) -> int | None:
-        """How many bytes there were; 0 at the end, None where there is nothing at the moment."""
+        """Read once; returns the number of bytes, 0 at the end, None if there is no data now."""
         try:
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -108,8 +108,8 @@ class Output:
     def _end(self) -> None:
         for text in self._splitter.flush():
             self._line(text)
-        if self._rest is not None:
-            self._rest.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
         else:
             self._loop.remove_reader(self._fd)
         os.close(self._fd)

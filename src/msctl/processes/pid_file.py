@@ -1,4 +1,8 @@
-"""A small file that says which children a stack has, for the next one to find what a crash left."""
+"""The pid file: lists a stack's children, so that the next stack finds those that a crash left running.
+
+Process ids are reused, so an entry alone proves nothing. A process counts as a child only with the
+recorded start time, or with the entry's mark in its environment.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,15 @@ import psutil
 
 from msctl.processes import process_table
 
-_LOOK_AGAIN_S = 0.02
+_POLL_S = 0.02
 _KILL_S = 5.0
 _TOLERANCE_S = 2.0
-"""The time at which a process began is known to a hundredth of a second, but the system's idea of
-when it booted, on which that rests, moves a little when the clock is set."""
+"""Start times are exact to 0.01 s relative to the boot time, but that changes when the clock is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A child: its process id, when it began (epoch seconds), whose it is, and the mark it carries."""
+    """A child: its process id, start time (epoch seconds), service, instance and mark."""
 
     pid: int
     created: float
@@ -34,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Processes of a former stack that still run: those of one instance, and what the first runs."""
+    """Processes of one instance of an earlier stack that still run; `program` is the first one's command."""
 
     service: str
     instance: str
@@ -42,8 +45,8 @@ class Leftover:
     program: str
 
 
-class Ledger:
-    """The file of one stack; nothing is written where `path` is None."""
+class PidFile:
+    """The file of one stack; with `path` None, nothing is written."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -69,8 +72,8 @@ class Ledger:
         fresh.replace(self._path)
 
 
-def created(pid: int) -> float:
-    """When a process began, in epoch seconds; 0 for one that has gone."""
+def start_time(pid: int) -> float:
+    """The start time of a process in epoch seconds; 0 if it does not exist."""
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
@@ -78,18 +81,18 @@ def created(pid: int) -> float:
 
 
 def leftovers(path: Path) -> list[Leftover]:
-    """What still runs of the children in a former stack's ledger; none where there is no such file.
+    """Find the running children in an earlier stack's pid file; empty without a file.
 
-    A process counts only if it is the recorded one (by the time it began), or of its session with
-    the same mark: a process id that was given to somebody else since is never taken for ours.
+    A process counts if it has the recorded start time (then its whole session counts) or carries the entry's
+    mark: a reused process id is never taken for a child.
     """
     found = []
     entries = _read(path)
-    now = process_table.take() if entries else process_table.Census()
+    now = process_table.read_table() if entries else process_table.ProcessTable()
     for entry in entries:
         session = now.sessions.get(entry.pid, set())
         marked = now.marks.get(entry.mark, set())
-        if entry.pid in session and abs(created(entry.pid) - entry.created) <= _TOLERANCE_S:
+        if entry.pid in session and abs(start_time(entry.pid) - entry.created) <= _TOLERANCE_S:
             marked = marked | session
         if marked:
             pids = tuple(sorted(marked, key=lambda pid: (pid != entry.pid, pid)))
@@ -97,16 +100,16 @@ def leftovers(path: Path) -> list[Leftover]:
     return found
 
 
-def end_leftovers(path: Path) -> list[Leftover]:
-    """Kill what `leftovers` finds, and remove the file; what was found.
+def kill_leftovers(path: Path) -> list[Leftover]:
+    """Kill what `leftovers` finds and remove the file; returns what was found.
 
-    Blocks until nothing is left, but no longer than 5 s: a process may hang in the kernel.
+    Blocks until all are gone, at most 5 s: a process may be blocked in the kernel.
     """
     found = now = leftovers(path)
     deadline = time.monotonic() + _KILL_S
     while now and time.monotonic() < deadline:
         process_table.signal_all([pid for leftover in now for pid in leftover.pids], signal.SIGKILL)
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_POLL_S)
         now = leftovers(path)
     path.unlink(missing_ok=True)
     return found
@@ -123,4 +126,4 @@ def _program(pid: int) -> str:
         process = psutil.Process(pid)
         return " ".join(process.cmdline()) or str(process.name())
     except psutil.Error:
-        return "it has just ended"
+        return "(exited)"

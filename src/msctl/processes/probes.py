@@ -1,6 +1,6 @@
-"""Probes: what is asked of a process to learn whether it is ready, and when it is asked again.
+"""Readiness and liveness probes, and when to run them.
 
-`Schedule` decides, over plain data; the probes themselves are the thin part that touches sockets.
+`Schedule` decides on plain data; the probes themselves only connect and read.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ STARTING_EVERY = 0.1
 READY_EVERY = 10.0
 FAILING_EVERY = 1.0
 PROBE_TIMEOUT = 1.0
-SETTLE_S = 0.25
-FAILURES_TO_SICK = 3
+MIN_UPTIME_S = 0.25
+FAILURE_THRESHOLD = 3
 
 Probe = Callable[[], Awaitable[None]]
-"""Asks once; raises ProbeError if the answer is no."""
+"""Runs one probe; raises ProbeError if it fails."""
 
 
 class ProbeError(Exception):
-    """The answer of a probe that failed, as a person reads it."""
+    """A probe failed; the text says why."""
 
 
-class Finding(Enum):
-    """What one answer means."""
+class ProbeOutcome(Enum):
+    """The meaning of one probe result."""
 
     NOT_YET = auto()
     PASSED = auto()
     FAILED = auto()
-    SICK = auto()
-    """It failed often enough to be unhealthy."""
+    UNHEALTHY = auto()
+    """It failed `FAILURE_THRESHOLD` times in a row."""
     LATE = auto()
-    """It was not ready when it had to be."""
+    """It was not ready at its deadline."""
 
 
 @dataclass(slots=True)
 class Schedule:
-    """When to probe next, and what the answers mean; `started_at` and all times on one clock.
+    """Decides when to probe next and what a result means. `started_at` and all times are of one clock.
 
-    Until the first success failures do not count, but `deadline` seconds after the start it is too
-    late. While starting, the pauses grow with the time that it has taken, so that a quick service
-    is found ready quickly and a chain of them does not add up whole intervals.
+    Failures before the first success do not count until `deadline` seconds after the start. While starting,
+    the pause is a tenth of the elapsed time: a fast service is found ready fast, and a chain of services
+    does not add up whole intervals.
     """
 
     started_at: float
@@ -64,24 +64,24 @@ class Schedule:
         elapsed = now - self.started_at
         return min(STARTING_EVERY, max(FASTEST, elapsed / 10.0), max(0.0, self.deadline - elapsed))
 
-    def answer(self, passed: bool, now: float) -> Finding:
-        """Take in one answer."""
+    def answer(self, passed: bool, now: float) -> ProbeOutcome:
+        """Record one result."""
         if passed:
             self.ready = True
             self.failures = 0
-            return Finding.PASSED
+            return ProbeOutcome.PASSED
         if not self.ready:
-            return Finding.LATE if now - self.started_at >= self.deadline else Finding.NOT_YET
+            return ProbeOutcome.LATE if now - self.started_at >= self.deadline else ProbeOutcome.NOT_YET
         self.failures += 1
-        return Finding.SICK if self.failures >= FAILURES_TO_SICK else Finding.FAILED
+        return ProbeOutcome.UNHEALTHY if self.failures >= FAILURE_THRESHOLD else ProbeOutcome.FAILED
 
 
 @dataclass(slots=True)
 class ProcessChecks:
-    """The checks of one process, from its start on.
+    """The checks of one process from its start.
 
-    `printed` is set once it has printed its ready line; where it is given, that is what makes the
-    process ready, and `probe` (where given) only watches it from then on.
+    If `printed` is given, the process is ready when it is set (the ready line was printed), and `probe`, if
+    given, runs only from then on.
     """
 
     clock: AsyncClock
@@ -103,11 +103,11 @@ class ProcessChecks:
         self._edited.set()
 
     async def run(self, report: Report) -> str:
-        """Tell `report` what is found; return why the process has to be replaced."""
+        """Report results until the process must be replaced; returns the reason."""
         schedule = self._schedule
         if self.printed is not None:
             if not await self._ready_line(self.printed):
-                return f"it did not print its ready line within {self.deadline:g} s"
+                return f"no ready line within {self.deadline:g} s"
             report.passed()
             schedule.ready = True
         if self.probe is None:
@@ -115,17 +115,17 @@ class ProcessChecks:
         while True:
             if schedule.ready:
                 await self.clock.sleep(schedule.pause(self.clock.monotonic()))
-            why = None if self.probe is None else await ask(self.probe)
+            failure = None if self.probe is None else await run_probe(self.probe)
             now = self.clock.monotonic()
-            finding = schedule.answer(why is None, now)
-            if why is None:
+            outcome = schedule.answer(failure is None, now)
+            if failure is None:
                 report.passed()
                 continue
-            if finding is Finding.LATE:
-                return f"not ready within {self.deadline:g} s: {why}"
-            if finding is Finding.SICK and self.liveness:
-                return f"its liveness probe failed {schedule.failures} times: {why}"
-            report.failed(why, sick=finding is Finding.SICK)
+            if outcome is ProbeOutcome.LATE:
+                return f"not ready within {self.deadline:g} s: {failure}"
+            if outcome is ProbeOutcome.UNHEALTHY and self.liveness:
+                return f"liveness probe failed {schedule.failures} times: {failure}"
+            report.failed(failure, sick=outcome is ProbeOutcome.UNHEALTHY)
             if not schedule.ready:
                 await self.clock.sleep(schedule.pause(now))
 
@@ -141,86 +141,86 @@ class ProcessChecks:
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
-    """The check of a process of which nothing can be asked: it is ready once it has not exited for a
-    moment, so that one which fails at once is never shown ready."""
+class UptimeChecks:
+    """The check of a process without a probe: ready after `MIN_UPTIME_S`, so that a process which fails at
+    once is never shown as ready."""
 
     clock: AsyncClock
 
     async def run(self, report: Report) -> str:
-        await self.clock.sleep(SETTLE_S)
+        await self.clock.sleep(MIN_UPTIME_S)
         report.passed()
         await asyncio.get_running_loop().create_future()
-        raise AssertionError("a future that nobody completes has completed")
+        raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """The check of what somebody else runs: never to be replaced, only in use or not."""
+class ExternalChecks:
+    """The check of an external service: it is never replaced, only healthy or not."""
 
     clock: AsyncClock
     probe: Probe
 
     async def run(self, report: Report) -> str:
-        failures_left = 1  # what does not answer at first is not there; later it may be having a bad moment
+        failures_left = 1  # the first failure counts at once; later ones only at the threshold
         while True:
-            why = await ask(self.probe)
-            if why is None:
-                failures_left = FAILURES_TO_SICK
+            failure = await run_probe(self.probe)
+            if failure is None:
+                failures_left = FAILURE_THRESHOLD
                 report.passed()
             else:
                 failures_left -= 1
-                report.failed(why, sick=failures_left <= 0)
-            await self.clock.sleep(READY_EVERY if why is None else FAILING_EVERY)
+                report.failed(failure, sick=failures_left <= 0)
+            await self.clock.sleep(READY_EVERY if failure is None else FAILING_EVERY)
 
 
-async def ask(probe: Probe) -> str | None:
-    """Ask once: None, or what was wrong with the answer."""
+async def run_probe(probe: Probe) -> str | None:
+    """Run a probe once; returns None, or why it failed."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             await probe()
     except TimeoutError:
-        return f"no answer within {PROBE_TIMEOUT:g} s"
+        return f"no response within {PROBE_TIMEOUT:g} s"
     except ProbeError as error:
         return str(error)
     return None
 
 
 def tcp_probe(address: Address) -> Probe:
-    """Whether something accepts connections there."""
+    """A probe that succeeds if the address accepts a connection."""
 
-    async def ask() -> None:
+    async def probe() -> None:
         _, writer = await _connect(address)
         writer.transport.abort()
 
-    return ask
+    return probe
 
 
 def http_probe(address: Address, path: str) -> Probe:
-    """Whether a GET is answered with 2xx or 3xx, as Kubernetes has it for its HTTP probes."""
+    """A probe that succeeds if a GET is answered with 2xx or 3xx, as in Kubernetes."""
     target = path if path.startswith("/") else f"/{path}"
     request = (
         f"GET {target} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: msctl-probe\r\nConnection: close\r\n\r\n"
     )
 
-    async def ask() -> None:
+    async def probe() -> None:
         reader, writer = await _connect(address)
         try:
             writer.write(request.encode())
             line = await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError as error:
-            raise ProbeError(f"GET {target}: the connection was closed without an answer") from error
+            raise ProbeError(f"GET {target}: the connection was closed without a response") from error
         except (OSError, asyncio.LimitOverrunError) as error:
             raise ProbeError(f"GET {target}: {error}") from error
         finally:
             writer.transport.abort()
         words = line.decode("latin-1").split()
         if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
-            raise ProbeError(f"GET {target}: the answer is not HTTP")
+            raise ProbeError(f"GET {target}: the response is not HTTP")
         if not 200 <= int(words[1]) < 400:
             raise ProbeError(f"GET {target}: {' '.join(words[1:])}")
 
-    return ask
+    return probe
 
 
 async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -1,7 +1,8 @@
-"""Which processes belong to whom: by session, and by the mark that every child carries.
+"""The process table: process ids by session and by mark.
 
-A child leads a session of its own. What it forks stays in that session, or, where it makes itself
-a new one (a daemon does), still carries the mark in its environment, unless it was wiped.
+Each child leads its own session. Its descendants stay in that session or, if they create a new one as daemons
+do, inherit the mark in their environment. A descendant that does both, a new session and a cleared
+environment, is not found.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from pathlib import Path
 import psutil
 
 MARK = "_MSCTL_RUN"
-"""The variable that says which start of which instance a process descends from."""
+"""The environment variable with the mark: it identifies one start of one instance."""
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
-    """The processes of one moment: ids by session, and by mark."""
+class ProcessTable:
+    """A snapshot of the running processes: ids by session and by mark."""
 
     sessions: dict[int, set[int]] = field(default_factory=dict)
     marks: dict[str, set[int]] = field(default_factory=dict)
 
     def family(self, leader: int, mark: str) -> set[int]:
-        """The session of `leader` and all that carry `mark`, the leader left out."""
+        """The processes in `leader`'s session or with `mark`, without the leader."""
         return (self.sessions.get(leader, set()) | self.marks.get(mark, set())) - {leader}
 
 
@@ -43,8 +44,8 @@ def sessions() -> dict[int, set[int]]:
     return found
 
 
-def take() -> Census:
-    """Who is there now; zombies are not."""
+def read_table() -> ProcessTable:
+    """Read the process table now, without zombies."""
     marks: dict[str, set[int]] = defaultdict(set)
     by_session: dict[int, set[int]] = defaultdict(set)
     for session, pids in sessions().items():
@@ -55,29 +56,29 @@ def take() -> Census:
             by_session[session].add(pid)
             if (mark := _mark(environment)) is not None:
                 marks[mark].add(pid)
-    return Census(by_session, marks)
+    return ProcessTable(by_session, marks)
 
 
-class Censuses:
-    """Takes censuses for many at once: those who ask while one is due share it."""
+class ProcessTableReader:
+    """Reads the process table for several tasks at once: those that ask in one loop iteration share it."""
 
     def __init__(self) -> None:
-        self._next: asyncio.Task[Census] | None = None
+        self._next: asyncio.Task[ProcessTable] | None = None
 
-    async def fresh(self) -> Census:
-        """One that is taken after this call began."""
+    async def fresh(self) -> ProcessTable:
+        """A table that is read after this call."""
         if self._next is None:
-            self._next = asyncio.create_task(self._take())
+            self._next = asyncio.create_task(self._read())
         return await asyncio.shield(self._next)
 
-    async def _take(self) -> Census:
-        await asyncio.sleep(0)  # let others who ask in this round of the loop join
+    async def _read(self) -> ProcessTable:
+        await asyncio.sleep(0)  # other tasks of this loop iteration can join
         self._next = None
-        return take()
+        return read_table()
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal to each that is still there."""
+    """Send a signal to each process that still exists."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -86,7 +87,7 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:
-    """Send a signal to a process group, if there is anybody left in it."""
+    """Send a signal to a process group, if it still exists."""
     try:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
@@ -94,8 +95,7 @@ def signal_group(leader: int, number: signal.Signals) -> None:
 
 
 def _environment(pid: int) -> bytes | None:
-    """A process's environment; empty where it may not be read, None where there is no process
-    (a zombie's is empty too, and it holds nothing: it is told apart by its state)."""
+    """A process's environment: empty if it cannot be read, None for no process or a zombie."""
     proc = Path(f"/proc/{pid}")
     try:
         environment = (proc / "environ").read_bytes()
@@ -105,12 +105,12 @@ def _environment(pid: int) -> bytes | None:
     except PermissionError:
         return b""
     except OSError:
-        return _environment_elsewhere(pid)
+        return _environment_without_proc(pid)
     return None if state[0] == "Z" else b""
 
 
-def _environment_elsewhere(pid: int) -> bytes | None:
-    """The same where there is no /proc."""
+def _environment_without_proc(pid: int) -> bytes | None:
+    """`_environment` on a system without /proc."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""What processes use: processor time and memory, summed over all that one instance runs."""
+"""CPU and memory usage, summed over the processes of an instance."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _SHORTEST_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """Percent of one processor since the last look (since its start, at the first), and resident bytes."""
+class Usage:
+    """Percent of one CPU since the last measurement (at first: since the start), and resident bytes."""
 
     cpu_percent: float
     memory_bytes: int
@@ -20,18 +20,18 @@ class Use:
 
 @dataclass(slots=True)
 class Meter:
-    """Turns the processor time of one instance into a percentage, from one look to the next."""
+    """Converts the CPU time of one instance to a percentage between two measurements."""
 
     at: float | None = None
     cpu_s: float = 0.0
     percent: float = 0.0
 
     def take(self, now: float, uptime: float, cpu_s: float) -> float:
-        """`cpu_s` is the time used so far; it falls when one of several processes ends."""
+        """`cpu_s` is the CPU time used so far; it falls when one of several processes exits."""
         if self.at is None:
             self.percent = 100.0 * cpu_s / max(uptime, _SHORTEST_S)
         elif now - self.at < _SHORTEST_S:
-            return self.percent  # too short to measure: the time comes in hundredths of a second
+            return self.percent  # CPU time has a resolution of 0.01 s
         else:
             self.percent = 100.0 * max(0.0, cpu_s - self.cpu_s) / (now - self.at)
         self.at, self.cpu_s = now, cpu_s
@@ -39,7 +39,7 @@ class Meter:
 
 
 def measure(pids: Iterable[int]) -> tuple[float, int]:
-    """Processor seconds and resident bytes of these together; those that have gone count nothing."""
+    """CPU seconds and resident bytes of these processes together; exited ones count as zero."""
     seconds, memory = 0.0, 0
     for pid in pids:
         try:

@@ -1,9 +1,10 @@
-"""A small program that outlives a stack which was killed, for as long as it takes to end its children.
+"""The watchdog: a small program that kills the children of a stack whose process died.
 
-Run by path and without site packages, so that it costs next to nothing. It is told of children over
-its standard input: "+PID" when one starts, "-PID" when one has gone. The end of input means that the
-stack has gone, in whatever way; then it kills the sessions that are left, and every process whose
-environment carries the stack's mark. Arguments: the mark's variable, and how its value begins.
+It reads its standard input: "+PID" when a child starts, "-PID" when one is gone. End of input means that the
+stack's process ended, in any way; then it kills the sessions of the remaining children and every process with
+the stack's mark in its environment. It runs by path without site packages, to start fast and stay small.
+
+Arguments: the variable of the mark, and the prefix of its value.
 """
 
 import os
@@ -13,7 +14,7 @@ import time
 
 
 def main() -> None:
-    # Ctrl-C and a closed terminal are the stack's affair.
+    # Ctrl-C and a closed terminal are handled by the stack.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     mark = f"{sys.argv[1]}={sys.argv[2]}".encode()
@@ -24,7 +25,7 @@ def main() -> None:
             children.add(pid)
         else:
             children.discard(pid)
-    # More than once: what is being forked at this moment shows up in the next round.
+    # Repeat: a process that is being forked now appears in the next round.
     for _ in range(50):
         if not kill_all(children, mark):
             return
@@ -32,17 +33,17 @@ def main() -> None:
 
 
 def kill_all(children: set[int], mark: bytes) -> bool:
-    """Kill what is left; says whether there was anything."""
+    """Kill the remaining processes; returns whether there were any."""
     found = False
     for pid in processes():
         try:
-            ours = os.getsid(pid) in children or carries(pid, mark)
+            ours = os.getsid(pid) in children or has_mark(pid, mark)
             if ours and not is_zombie(pid):
                 os.kill(pid, signal.SIGKILL)
                 found = True
         except OSError:
             continue
-    if not processes():  # a system without /proc: the groups are what can be had
+    if not processes():  # without /proc, only the groups can be killed
         for child in children:
             try:
                 os.killpg(child, signal.SIGKILL)
@@ -58,7 +59,7 @@ def processes() -> list[int]:
         return []
 
 
-def carries(pid: int, mark: bytes) -> bool:
+def has_mark(pid: int, mark: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - pathlib costs start-up
             environment = file.read()

@@ -1,4 +1,4 @@
-"""The supervisor's end of the watchdog: started with the first child, told of each, gone with the last."""
+"""The supervisor's end of the watchdog (watchdog.py): starts it and reports children to it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SCRIPT = Path(__file__).with_name("watchdog.py")
 _CLOSE_S = 3.0
 
 
-class Guard:
-    """Sees to it that no child outlives the stack, however that ends."""
+class WatchdogClient:
+    """Ensures that no child outlives the stack, however its process ends."""
 
     def __init__(self, token: str) -> None:
-        """`token` is how the marks of this stack's children begin."""
+        """`token` is the prefix of the marks of this stack's children."""
         self._token = token
         self._children: set[int] = set()
         self._process: subprocess.Popen[str] | None = None
@@ -27,41 +27,41 @@ class Guard:
         return self._process.pid if self._process else None
 
     def add(self, pid: int) -> None:
-        """Guard a child that was just started."""
+        """Report a started child."""
         self._children.add(pid)
-        self._say(f"+{pid}\n")
+        self._send(f"+{pid}\n")
 
     def remove(self, pid: int) -> None:
-        """A child has ended, and nothing of it is left."""
+        """Report that a child and its descendants are gone."""
         if pid in self._children:
             self._children.discard(pid)
-            self._say(f"-{pid}\n")
+            self._send(f"-{pid}\n")
 
     async def close(self) -> None:
-        """End the watchdog, which looks once more for anything that is left."""
+        """Stop the watchdog; before it exits, it kills what is left."""
         process, self._process = self._process, None
         if process is None:
             return
-        _hang_up(process)
+        _close_input(process)
         try:
             await asyncio.to_thread(process.wait, _CLOSE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
-    def _say(self, words: str) -> None:
+    def _send(self, text: str) -> None:
         if self._process is None:
             self._start()
             return
         try:
-            self._tell(self._process, words)
-        except OSError:  # somebody has killed it
-            _hang_up(self._process)
+            self._write(self._process, text)
+        except OSError:  # the watchdog was killed
+            _close_input(self._process)
             self._process.wait()
             self._start()
 
     def _start(self) -> None:
-        """Start a watchdog and tell it of all children that there are."""
+        """Start a watchdog and report all current children."""
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-I", "-S", str(_SCRIPT), process_table.MARK, self._token],
             stdin=subprocess.PIPE,
@@ -71,16 +71,16 @@ class Guard:
             text=True,
             start_new_session=True,
         )
-        self._tell(self._process, "".join(f"+{pid}\n" for pid in self._children))
+        self._write(self._process, "".join(f"+{pid}\n" for pid in self._children))
 
     @staticmethod
-    def _tell(process: subprocess.Popen[str], words: str) -> None:
+    def _write(process: subprocess.Popen[str], text: str) -> None:
         if process.stdin is not None:
-            process.stdin.write(words)
+            process.stdin.write(text)
             process.stdin.flush()
 
 
-def _hang_up(process: subprocess.Popen[str]) -> None:
+def _close_input(process: subprocess.Popen[str]) -> None:
     if process.stdin is not None:
         try:
             process.stdin.close()

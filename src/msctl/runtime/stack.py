@@ -42,7 +42,7 @@ from msctl.model.snapshots import (
     Snapshot,
     TargetSnapshot,
 )
-from msctl.processes.pid_file import end_leftovers
+from msctl.processes.pid_file import kill_leftovers
 from msctl.runtime.file_watch import Watch
 from msctl.runtime.reload_request import Origin, refuse, rules_of
 from msctl.supervisor.supervisor import Supervisor
@@ -118,7 +118,7 @@ class Stack:
             amqp_url=lambda: self._broker.url,
             on_event=self._record,
             serve_argv=serve_argv,
-            ledger=paths.children,
+            pid_file=paths.children,
             instrument=self._observation.requests,
             server=GatewayServer,
             tls=lambda: self._tls.context,
@@ -146,7 +146,7 @@ class Stack:
 
         Raises PortTakenError or MsctlError; `end` is owed either way.
         """
-        for left in end_leftovers(self._paths.children):
+        for left in kill_leftovers(self._paths.children):
             pids = ", ".join(map(str, left.pids))
             text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
             self._logs.append(STACK, text, "warning")

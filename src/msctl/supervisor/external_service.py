@@ -11,7 +11,7 @@ from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import ServiceSpec
 from msctl.model.worker import Checks, Outcome
-from msctl.processes.probes import Elsewhere, http_probe, tcp_probe
+from msctl.processes.probes import ExternalChecks, http_probe, tcp_probe
 
 
 class RemoteWorker:
@@ -40,7 +40,7 @@ class RemoteWorker:
         parts = urlsplit(self._url)
         address = Address(parts.hostname or "", parts.port or 80)
         health = self._spec.health
-        return Elsewhere(self._clock, http_probe(address, health) if health else tcp_probe(address))
+        return ExternalChecks(self._clock, http_probe(address, health) if health else tcp_probe(address))
 
     async def start(self) -> None:
         """Nothing to do: it runs, or it does not."""

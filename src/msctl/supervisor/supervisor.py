@@ -49,7 +49,7 @@ class Supervisor:
         amqp_url: Callable[[], str],
         on_event: Callable[[Event], None],
         serve_argv: Callable[[str, str], Sequence[str]] | None = None,
-        ledger: Path | None = None,
+        pid_file: Path | None = None,
         instance_name: Callable[[str, int], str] = "{}-{}".format,
         instrument: Instrument | None = None,
         server: type[web.Server] = web.Server,
@@ -59,7 +59,7 @@ class Supervisor:
         """`builtin` are the hosted services that have no import path (the gateway).
 
         `serve_argv(service, instance)` is the command that runs one hosted service in a process of
-        its own; `ledger` is the file in which children are recorded (see ledger.leftovers);
+        its own; `pid_file` is the file in which children are recorded (see pid_file.leftovers);
         `instrument` sees the requests and messages of hosted services; `tls` is for what listens on the
         gateway's address, if that speaks HTTPS; `child_env` adds to the environment of children. Raises
         ConfigError for cycles, unknown dependencies, clashing addresses and what cannot be scaled.
@@ -80,7 +80,7 @@ class Supervisor:
             builtin=builtin,
             amqp_url=amqp_url,
             serve_argv=serve_argv,
-            ledger=ledger,
+            pid_file=pid_file,
             instrument=instrument,
             server=server,
             tls=tls,
@@ -250,14 +250,14 @@ class Supervisor:
         for service in self._services.values():
             for instance in (*service.instances, *service.beside):
                 instance.kill()
-        if self._workers.guard.pid is not None:
-            for mark, pids in process_table.take().marks.items():
+        if self._workers.watchdog.pid is not None:
+            for mark, pids in process_table.read_table().marks.items():
                 if mark.startswith(f"{self._workers.token}:"):
                     process_table.signal_all(pids, signal.SIGKILL)
 
     def snapshot(self) -> tuple[ServiceSnapshot, ...]:
         """Every service as it is now, in the order of declaration, with what its processes use."""
-        sessions = process_table.sessions() if self._workers.guard.pid is not None else {}
+        sessions = process_table.sessions() if self._workers.watchdog.pid is not None else {}
         now = self._clock.monotonic()
         return tuple(service.snapshot(now, sessions) for service in self._services.values())
 

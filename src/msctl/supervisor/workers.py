@@ -22,11 +22,11 @@ from msctl.model.project import Project, ServiceContext, ServiceSpec
 from msctl.model.services import runs_here
 from msctl.model.snapshots import Kind
 from msctl.model.worker import Worker
-from msctl.processes.command_worker import CommandWorker, Nursery
+from msctl.processes.command_worker import ChildContext, CommandWorker
 from msctl.processes.environment import environment, fill_in
-from msctl.processes.pid_file import Ledger
-from msctl.processes.process_table import Censuses
-from msctl.processes.watchdog_client import Guard
+from msctl.processes.pid_file import PidFile
+from msctl.processes.process_table import ProcessTableReader
+from msctl.processes.watchdog_client import WatchdogClient
 from msctl.supervisor.external_service import RemoteWorker
 from msctl.telemetry.logs.hub import LogHub
 
@@ -47,7 +47,7 @@ class Workers:
         builtin: Mapping[str, HostedFactory],
         amqp_url: Callable[[], str],
         serve_argv: Callable[[str, str], Sequence[str]] | None,
-        ledger: Path | None,
+        pid_file: Path | None,
         instrument: Instrument | None,
         server: type[web.Server],
         tls: TlsContext | None,
@@ -56,7 +56,7 @@ class Workers:
         """The parameters are those of runner.Supervisor."""
         self.listeners = Listeners(project, server, tls)
         self.token = secrets.token_hex(8)
-        self.guard = Guard(self.token)
+        self.watchdog = WatchdogClient(self.token)
         self._project = project
         self._clock = clock
         self._logs = logs
@@ -65,7 +65,9 @@ class Workers:
         self._serve_argv = serve_argv
         self._instrument = instrument or NoInstrument()
         self._loader = Loader(project.root)
-        self._nursery = Nursery(clock, logs, Censuses(), self.guard, Ledger(ledger))
+        self._child_context = ChildContext(
+            clock, logs, ProcessTableReader(), self.watchdog, PidFile(pid_file)
+        )
         self._ports: dict[str, int] = {}
         self._child_env = child_env or (lambda _spec, _instance, _inherited: {})
         self._starts = 0
@@ -80,7 +82,7 @@ class Workers:
         """Let go of what is reserved and shared; no worker is left."""
         self.listeners.release()
         self._loader.close()
-        await self.guard.close()
+        await self.watchdog.close()
 
     def forget(self, instance: str) -> None:
         """The instance will not be started again."""
@@ -145,7 +147,7 @@ class Workers:
             mark=f"{self.token}:{instance}:{self._starts}",
             listens=address if listens else None,
             url=address.url if listens else None,
-            nursery=self._nursery,
+            context=self._child_context,
         )
 
     def _argv(self, spec: ServiceSpec, instance: str, env: Mapping[str, str]) -> Sequence[str]:

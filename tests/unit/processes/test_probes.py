@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from msctl.model.address import Address
 from msctl.processes.probes import (
-    Finding,
     Probe,
     ProbeError,
+    ProbeOutcome,
     ProcessChecks,
     Schedule,
-    Settling,
+    UptimeChecks,
     http_probe,
     tcp_probe,
 )
@@ -27,22 +27,22 @@ from tests.support.supervisor import free_port
 
 def test_failures_before_the_first_success_do_not_count_until_it_is_too_late() -> None:
     schedule = Schedule(started_at=100.0, deadline=60.0)
-    assert schedule.answer(False, 100.0) is Finding.NOT_YET
-    assert schedule.answer(False, 159.9) is Finding.NOT_YET
-    assert schedule.answer(False, 160.0) is Finding.LATE
+    assert schedule.answer(False, 100.0) is ProbeOutcome.NOT_YET
+    assert schedule.answer(False, 159.9) is ProbeOutcome.NOT_YET
+    assert schedule.answer(False, 160.0) is ProbeOutcome.LATE
 
 
 def test_a_success_is_readiness_and_three_failures_are_sickness_until_one_success() -> None:
     schedule = Schedule(0.0, 60.0)
-    assert schedule.answer(True, 1.0) is Finding.PASSED
+    assert schedule.answer(True, 1.0) is ProbeOutcome.PASSED
     assert [schedule.answer(False, 2.0) for _ in range(4)] == [
-        Finding.FAILED,
-        Finding.FAILED,
-        Finding.SICK,
-        Finding.SICK,
+        ProbeOutcome.FAILED,
+        ProbeOutcome.FAILED,
+        ProbeOutcome.UNHEALTHY,
+        ProbeOutcome.UNHEALTHY,
     ]
-    assert schedule.answer(True, 3.0) is Finding.PASSED
-    assert schedule.answer(False, 4.0) is Finding.FAILED
+    assert schedule.answer(True, 3.0) is ProbeOutcome.PASSED
+    assert schedule.answer(False, 4.0) is ProbeOutcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_sick_means_three_failures_since_the_last_success(answers: list[bool]) -
     schedule = Schedule(0.0, 60.0, ready=True)
     failures = 0
     for passed in answers:
-        finding = schedule.answer(passed, 1.0)
+        outcome = schedule.answer(passed, 1.0)
         failures = 0 if passed else failures + 1
-        assert (finding is Finding.SICK) == (failures >= 3)
+        assert (outcome is ProbeOutcome.UNHEALTHY) == (failures >= 3)
 
 
 class Told:
@@ -148,7 +148,7 @@ async def test_a_liveness_probe_asks_for_a_replacement_where_others_only_report(
     await settle()
     probe.why = "stuck"
     await clock.advance(13.0)
-    assert await task == "its liveness probe failed 3 times: stuck"
+    assert await task == "liveness probe failed 3 times: stuck"
 
 
 async def test_a_ready_line_comes_before_the_probe_which_then_only_watches() -> None:
@@ -168,12 +168,12 @@ async def test_a_ready_line_that_does_not_come() -> None:
     clock = FakeClock()
     task = asyncio.create_task(checks(clock, None, asyncio.Event()).run(Told()))
     await clock.advance(60.0)
-    assert await task == "it did not print its ready line within 60 s"
+    assert await task == "no ready line within 60 s"
 
 
 async def test_one_of_which_nothing_can_be_asked_is_ready_after_a_moment() -> None:
     clock, told = FakeClock(), Told()
-    task = asyncio.create_task(Settling(clock).run(told))
+    task = asyncio.create_task(UptimeChecks(clock).run(told))
     await clock.advance(0.2)
     assert told.words == []
     await clock.advance(0.1)
@@ -219,8 +219,8 @@ async def asked(probe: Probe) -> str | None:
         (b"HTTP/1.0 302 Found\r\n\r\n", None),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "GET /healthz: 503 Service Unavailable"),
         (b"HTTP/1.1 404\r\n\r\n", "GET /healthz: 404"),
-        (b"220 smtp ready\r\n", "GET /healthz: the answer is not HTTP"),
-        (b"", "GET /healthz: the connection was closed without an answer"),
+        (b"220 smtp ready\r\n", "GET /healthz: the response is not HTTP"),
+        (b"", "GET /healthz: the connection was closed without a response"),
         (b"x" * 40_000, "GET /healthz: Separator is not found, and chunk exceed the limit"),
     ],
 )
@@ -250,4 +250,4 @@ async def test_an_answer_that_does_not_come_is_given_a_second(monkeypatch: pytes
         )
         task.add_done_callback(lambda _: done.set())
         await done.wait()
-        assert await task == "not ready within 0 s: no answer within 0.05 s"
+        assert await task == "not ready within 0 s: no response within 0.05 s"
