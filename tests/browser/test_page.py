@@ -1,4 +1,4 @@
-"""The page in a real browser, over a real stack: what it shows is so, and what it is told is done."""
+"""The page in a real browser over a real stack."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_requests_show_in_the_table_and_in_the_topology(page: Browser, shop: Sho
     page.until("return document.querySelector('[data-service=users] .spark')")
 
 
-def test_only_problems_are_shown_when_asked_for(page: Browser) -> None:
+def test_the_problems_filter_shows_only_problems(page: Browser) -> None:
     page.click("#problems")
     page.until("return document.getElementById('no-services').textContent === 'Nothing is wrong.'")
     page.click("#problems")
@@ -113,7 +113,7 @@ def test_a_published_message_arrives_at_a_consumer(page: Browser, shop: Shop) ->
         assert consumer.wait() == 0
 
 
-def test_a_queue_is_watched_and_nothing_is_taken_out_of_it(page: Browser, shop: Shop) -> None:
+def test_watching_a_queue_takes_no_message(page: Browser, shop: Shop) -> None:
     shop.msctl.ok("send", "first")
     show(page, shop, "queues")
     page.click("button[aria-label='Watch hello']")
@@ -151,7 +151,7 @@ def test_filters_filter_the_log(page: Browser, shop: Shop) -> None:
     page.until("return logs.shown.length > 0 && logs.shown.every(l => l[2] === 'producer')")
 
 
-def test_a_line_leads_to_its_trace_and_the_trace_to_its_lines(page: Browser, shop: Shop) -> None:
+def test_a_line_links_to_its_trace_and_the_trace_to_its_lines(page: Browser, shop: Shop) -> None:
     answer = request(shop.gateway + "/messages", method="POST", body=b"x", headers={"X": "y"})
     assert answer.status == 202
     page.open(f"{shop.page}#/traces")
@@ -183,7 +183,7 @@ def test_a_hundred_thousand_lines_stay_usable(page: Browser, shop: Shop) -> None
     assert spent < 2000, "filtering must not freeze the page for seconds"
 
 
-def test_the_page_says_that_the_stack_is_gone_and_recovers(page: Browser, shop: Shop) -> None:
+def test_the_page_shows_that_the_stack_is_gone_and_recovers(page: Browser, shop: Shop) -> None:
     page.run("window.stayed = true")
     shop.msctl.ok("down")
     page.until("return document.body.classList.contains('stale') && !document.getElementById('gone').hidden")
@@ -202,7 +202,7 @@ def test_the_page_says_that_the_stack_is_gone_and_recovers(page: Browser, shop: 
     page.problems()  # refused connections, while there was nobody to connect to
 
 
-def test_nothing_is_loaded_from_anywhere_else(page: Browser, shop: Shop) -> None:
+def test_the_page_loads_nothing_from_other_origins(page: Browser, shop: Shop) -> None:
     loaded = page.run("return performance.getEntriesByType('resource').map(e => e.name)")
     assert loaded
     assert [name for name in loaded if not name.startswith(shop.page)] == []
@@ -288,7 +288,7 @@ def test_a_page_of_another_origin_can_neither_act_nor_read(shop: Shop, browser: 
     assert not [line for line in asked if "stop users" in line][1:]
 
 
-def test_a_service_whose_breaker_is_open_is_among_the_problems(page: Browser, shop: Shop) -> None:
+def test_a_service_with_an_open_breaker_is_a_problem(page: Browser, shop: Shop) -> None:
     while request(shop.gateway + "/broken").status != 503:
         pass
     page.until("return document.querySelector('[data-service=broken].troubled .reason')?.textContent")

@@ -1,4 +1,4 @@
-"""Children on systems that lack what Linux has, and the small program that outlives a stack."""
+"""Child processes on systems without Linux's features, and the watchdog."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_an_exit_is_noticed_without_pidfds_and_waitid(monkeypatch: pytest.
     assert await one.stop(1.0) == Exit(-signal.SIGTERM)
 
 
-async def test_a_program_is_run_as_it_is_where_there_is_no_setpriv(
+async def test_without_setpriv_a_program_runs_without_a_prefix(
     no_prefix: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -63,7 +63,7 @@ async def test_a_program_is_run_as_it_is_where_there_is_no_setpriv(
     assert await one.stop(5.0) == Exit(-signal.SIGTERM)
 
 
-async def test_a_program_that_the_kernel_refuses_is_said(
+async def test_a_program_that_the_kernel_refuses_is_a_spawn_error(
     no_prefix: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -71,7 +71,7 @@ async def test_a_program_that_the_kernel_refuses_is_said(
         child("sh", "-c", "x" * 10_000_000)
 
 
-async def test_an_end_may_be_asked_for_again() -> None:
+async def test_stop_may_be_cancelled_and_called_again() -> None:
     one = child("sleep", "1000")
     first = asyncio.ensure_future(one.stop(600.0))
     await asyncio.sleep(0)
@@ -86,11 +86,11 @@ async def test_an_end_may_be_asked_for_again() -> None:
     ("code", "text"),
     [(0, "exit 0"), (-11, "killed by SIGSEGV"), (-64, "killed by SIGRTMAX"), (-99, "killed by signal 99")],
 )
-def test_how_an_exit_is_put(code: int, text: str) -> None:
+def test_an_exit_code_is_described(code: int, text: str) -> None:
     assert describe_exit(code) == text
 
 
-async def test_a_watchdog_that_does_not_go_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_watchdog_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msctl.processes.watchdog_client._CLOSE_S", 0.1)
     watchdog_client = WatchdogClient("token")
     watchdog_client.add(2**22 + 1)
@@ -102,7 +102,7 @@ async def test_a_watchdog_that_does_not_go_is_ended(monkeypatch: pytest.MonkeyPa
     await watchdog_client.close()
 
 
-def test_the_watchdog_kills_by_session_and_by_mark_and_nothing_else() -> None:
+def test_the_watchdog_kills_only_by_session_and_mark() -> None:
     def sleeper(**env: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True)
 
@@ -118,14 +118,14 @@ def test_the_watchdog_kills_by_session_and_by_mark_and_nothing_else() -> None:
             one.wait()
 
 
-def test_the_watchdog_falls_back_to_groups_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_the_watchdog_kills_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "processes", list)
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as one:
         watchdog.kill_all({one.pid, 2**22 + 1}, b"none")
         assert one.wait(10) == -signal.SIGKILL
 
 
-def test_the_watchdog_forgets_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_forgets_removed_children(monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[set[int]] = []
     monkeypatch.setattr(watchdog, "kill_all", lambda children, mark: killed.append(children))
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)

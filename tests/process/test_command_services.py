@@ -1,4 +1,4 @@
-"""Command services under the supervisor: real children, and what is said of them."""
+"""Command services under the supervisor, with real child processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def get(url: str) -> str:
         return await answer.text()
 
 
-async def test_a_command_without_anything_to_probe_is_ready_when_it_runs_and_gone_when_stopped(
+async def test_a_command_without_a_probe_is_ready_while_it_runs_and_gone_after_stop(
     rig: MakeRig,
 ) -> None:
     one = rig(ServiceSpec("sleeper", command=("sleep", "1000")))
@@ -82,7 +82,7 @@ async def test_a_command_without_anything_to_probe_is_ready_when_it_runs_and_gon
     assert one.service("sleeper").instances[0].exit == "killed by SIGTERM"
 
 
-async def test_a_service_with_a_port_is_ready_once_it_accepts_and_the_gateway_hears_of_it(
+async def test_a_service_with_a_port_is_ready_and_announced_once_it_accepts(
     rig: MakeRig,
 ) -> None:
     port = free_port()
@@ -96,7 +96,7 @@ async def test_a_service_with_a_port_is_ready_once_it_accepts_and_the_gateway_he
     assert one.registry.endpoints("web") == ()
 
 
-async def test_replicas_get_ports_of_their_own(rig: MakeRig) -> None:
+async def test_replicas_get_their_own_ports(rig: MakeRig) -> None:
     one = rig(ServiceSpec("web", command=py(SERVER), routes=(RouteSpec("/", "web"),), replicas=3))
     await one.supervisor.start()
     endpoints = one.registry.endpoints("web")
@@ -106,7 +106,7 @@ async def test_replicas_get_ports_of_their_own(rig: MakeRig) -> None:
     assert [i.name for i in one.service("web").instances] == ["web-1", "web-2", "web-3"]
 
 
-async def test_a_service_grows_and_shrinks(rig: MakeRig) -> None:
+async def test_a_service_scales_up_and_down(rig: MakeRig) -> None:
     one = rig(ServiceSpec("web", command=py(SERVER), port=0))
     await one.supervisor.start()
     first = pid_of(one, "web")
@@ -125,7 +125,7 @@ async def test_a_service_grows_and_shrinks(rig: MakeRig) -> None:
         await one.supervisor.scale({"web": -1})
 
 
-async def test_what_lives_in_the_stack_cannot_be_scaled(rig: MakeRig) -> None:
+async def test_a_hosted_service_cannot_be_scaled(rig: MakeRig) -> None:
     one = rig(ServiceSpec("app", app="x:y"))
     with pytest.raises(UsageError, match="cannot be scaled") as caught:
         await one.supervisor.scale({"app": 2})
@@ -134,7 +134,7 @@ async def test_what_lives_in_the_stack_cannot_be_scaled(rig: MakeRig) -> None:
         rig(ServiceSpec("app", app="x:y", replicas=2))
 
 
-async def test_the_environment_says_where_everything_is(rig: MakeRig, tmp_path: Path) -> None:
+async def test_the_environment_has_the_addresses_of_dependencies(rig: MakeRig, tmp_path: Path) -> None:
     port = free_port()
     one = rig(
         ServiceSpec("user-store", command=py(SERVER), port=port),
@@ -164,7 +164,7 @@ async def test_the_environment_says_where_everything_is(rig: MakeRig, tmp_path: 
         (("./folder",), "./folder is a folder, not a program"),
     ],
 )
-async def test_a_command_that_cannot_be_run_is_fatal_at_once(
+async def test_a_command_that_cannot_start_is_fatal_at_once(
     rig: MakeRig, write: Write, tmp_path: Path, command: tuple[str, ...], reason: str
 ) -> None:
     write("plain.txt", "x")
@@ -176,7 +176,7 @@ async def test_a_command_that_cannot_be_run_is_fatal_at_once(
     assert one.service("good").state is State.READY
 
 
-async def test_a_folder_that_does_not_exist_is_named(rig: MakeRig, tmp_path: Path) -> None:
+async def test_a_missing_working_directory_is_the_reason(rig: MakeRig, tmp_path: Path) -> None:
     one = rig(ServiceSpec("bad", command=("true",), cwd=tmp_path / "none"))
     await one.supervisor.start()
     assert one.service("bad").reason == f"the working directory does not exist: {tmp_path / 'none'}"
@@ -198,7 +198,7 @@ async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, wr
         ("exit 200", "exit 200"),
     ],
 )
-async def test_an_exit_is_reported_as_a_person_reads_it(
+async def test_an_exit_is_described_in_words(
     rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.processes.probes.MIN_UPTIME_S", 60.0)  # however slow the machine is
@@ -208,7 +208,7 @@ async def test_an_exit_is_reported_as_a_person_reads_it(
     assert one.service("x").instances[0].exit == reason
 
 
-async def test_a_crash_is_restarted_after_a_pause_and_five_in_a_row_are_fatal(
+async def test_a_crash_is_restarted_with_backoff_and_the_fifth_is_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
@@ -243,7 +243,7 @@ async def test_a_killed_service_comes_back_and_keeps_its_port(rig: MakeRig) -> N
     assert (await get(f"http://127.0.0.1:{port}/")).startswith(str(pid_of(one, "web")))
 
 
-async def test_a_clean_exit_is_no_failure(rig: MakeRig) -> None:
+async def test_a_clean_exit_is_not_a_failure(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec("done", command=sh("exit 0")),
         ServiceSpec("odd", command=sh("exit 7"), success_exit_codes=(7,)),
@@ -255,7 +255,7 @@ async def test_a_clean_exit_is_no_failure(rig: MakeRig) -> None:
     assert one.service("odd").reason == "exit 7"
 
 
-async def test_a_one_shot_completes_and_is_never_shown_ready(rig: MakeRig) -> None:
+async def test_a_one_shot_completes_and_is_never_ready(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec("migrate", command=sh("echo migrated"), oneshot=True, restart=RestartPolicy.ALWAYS),
         ServiceSpec(
@@ -270,7 +270,7 @@ async def test_a_one_shot_completes_and_is_never_shown_ready(rig: MakeRig) -> No
     assert one.text("migrate") == "migrated"  # it is not run again for somebody who needs it
 
 
-async def test_started_is_enough_where_that_is_the_condition(rig: MakeRig) -> None:
+async def test_a_started_condition_does_not_wait_for_ready(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec("slow", command=sh("exec sleep 1000"), ready_log="never"),
         ServiceSpec("next", command=("sleep", "1000"), depends_on=(Dependency("slow", Condition.STARTED),)),
@@ -298,7 +298,7 @@ def test_a_broken_ready_line_is_a_configuration_error(rig: MakeRig) -> None:
         rig(ServiceSpec("a", command=("x",), ready_log="("))
 
 
-async def test_one_that_is_never_ready_is_replaced_and_its_last_probe_is_the_reason(
+async def test_a_service_that_is_never_ready_is_restarted_with_its_last_probe_as_reason(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = rig(
@@ -312,7 +312,7 @@ async def test_one_that_is_never_ready_is_replaced_and_its_last_probe_is_the_rea
     assert State.READY not in one.states("a")
 
 
-async def test_without_its_ready_line_in_time_it_is_replaced(rig: MakeRig) -> None:
+async def test_a_service_without_its_ready_line_in_time_is_restarted(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec(
             "a", command=("sleep", "1000"), ready_log="up", start_timeout=0.1, restart=RestartPolicy.NO
@@ -322,7 +322,7 @@ async def test_without_its_ready_line_in_time_it_is_replaced(rig: MakeRig) -> No
     assert one.service("a").reason == "no ready line within 0.1 s"
 
 
-async def test_a_sick_service_is_not_offered_until_it_is_well(
+async def test_an_unhealthy_service_is_withdrawn_until_it_recovers(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
@@ -339,7 +339,7 @@ async def test_a_sick_service_is_not_offered_until_it_is_well(
     assert one.service("web").restarts == 0
 
 
-async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
+async def test_starting_an_unhealthy_service_reports_it_without_waiting(
     rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
@@ -352,9 +352,7 @@ async def test_a_start_of_what_is_unhealthy_says_so_and_does_not_wait(
     assert one.service("web").state is State.UNHEALTHY
 
 
-async def test_a_host_that_is_not_this_machines_is_the_reason(
-    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_host_of_another_machine_is_the_reason(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
     one = rig(ServiceSpec("web", command=py(SERVER), host="192.0.2.1", health="/"))
     await one.supervisor.start()
@@ -379,7 +377,7 @@ async def test_a_failing_liveness_probe_restarts(
     assert one.service("web").state is State.READY
 
 
-async def test_a_declared_port_that_is_taken_is_refused_before_anything_starts(rig: MakeRig) -> None:
+async def test_a_taken_port_fails_before_anything_starts(rig: MakeRig) -> None:
     holder = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
     port = holder.sockets[0].getsockname()[1]
     one = rig(ServiceSpec("other", command=("sleep", "9")), ServiceSpec("web", command=py(SERVER), port=port))
@@ -390,7 +388,7 @@ async def test_a_declared_port_that_is_taken_is_refused_before_anything_starts(r
     await holder.wait_closed()
 
 
-async def test_one_that_ignores_sigterm_is_killed(rig: MakeRig) -> None:
+async def test_a_command_that_ignores_sigterm_is_killed(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec(
             "stubborn",
@@ -407,7 +405,7 @@ async def test_one_that_ignores_sigterm_is_killed(rig: MakeRig) -> None:
     assert "killed: it did not stop within 0.2 s of SIGTERM" in one.text("stubborn")
 
 
-async def test_one_that_ends_itself_when_told_is_given_the_time(rig: MakeRig) -> None:
+async def test_a_command_gets_its_stop_timeout_to_exit(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec(
             "polite", command=sh("trap 'echo bye; exit 0' TERM; echo up; sleep 1000 & wait"), ready_log="up"
@@ -419,7 +417,7 @@ async def test_one_that_ends_itself_when_told_is_given_the_time(rig: MakeRig) ->
     assert one.text("polite") == "up\nbye"
 
 
-async def test_a_stopped_process_can_be_stopped(rig: MakeRig) -> None:
+async def test_a_suspended_process_can_be_stopped(rig: MakeRig) -> None:
     one = rig(ServiceSpec("frozen", command=("sleep", "1000")))
     await one.supervisor.start()
     os.kill(pid_of(one, "frozen"), signal.SIGSTOP)
@@ -441,7 +439,7 @@ def forked(rig: Rig, service: str) -> int:
 
 
 @pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
-async def test_what_a_command_forks_is_gone_after_a_stop(rig: MakeRig, script: str) -> None:
+async def test_descendants_are_gone_after_stop(rig: MakeRig, script: str) -> None:
     one = rig(
         ServiceSpec(
             "parent", command=sh(script.format(end="echo up; sleep 1000")), ready_log="up", stop_timeout=0.5
@@ -455,7 +453,7 @@ async def test_what_a_command_forks_is_gone_after_a_stop(rig: MakeRig, script: s
 
 
 @pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
-async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
+async def test_descendants_left_by_an_exited_command_are_stopped_and_reported(
     rig: MakeRig, script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.instance.SWEEP_S", 0.3)
@@ -469,7 +467,7 @@ async def test_what_a_command_leaves_behind_when_it_exits_is_ended_and_said(
 
 
 @pytest.mark.parametrize("script", FORKS.values(), ids=FORKS.keys())
-async def test_a_kill_ends_everything_at_once(rig: MakeRig, script: str) -> None:
+async def test_kill_ends_all_services_at_once(rig: MakeRig, script: str) -> None:
     one = rig(
         ServiceSpec(
             "parent", command=sh(script.format(end="echo up; sleep 1000")), ready_log="up", stop_timeout=600
@@ -490,7 +488,7 @@ async def test_a_kill_ends_everything_at_once(rig: MakeRig, script: str) -> None
     assert [alive(pid) for pid in pids] == [False, False, False]
 
 
-async def test_a_shutdown_that_runs_out_of_time_kills(rig: MakeRig) -> None:
+async def test_a_shutdown_past_its_timeout_kills(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec(
             "stubborn",
@@ -505,7 +503,7 @@ async def test_a_shutdown_that_runs_out_of_time_kills(rig: MakeRig) -> None:
     assert not alive(pid)
 
 
-async def test_a_flood_costs_neither_the_loop_nor_memory(rig: MakeRig) -> None:
+async def test_a_flood_of_output_blocks_neither_loop_nor_memory(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec("flood", command=("yes", "a line of a flood")),
         ServiceSpec("calm", command=py(SERVER), port=0),
@@ -534,7 +532,7 @@ async def test_a_flood_costs_neither_the_loop_nor_memory(rig: MakeRig) -> None:
     await one.supervisor.stop()
 
 
-async def test_long_lines_are_cut_and_foreign_bytes_shown(rig: MakeRig) -> None:
+async def test_long_lines_are_cut_and_invalid_utf8_is_replaced(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec(
             "odd",
@@ -555,7 +553,7 @@ async def test_long_lines_are_cut_and_foreign_bytes_shown(rig: MakeRig) -> None:
     assert lines[3] == "no newline"
 
 
-async def test_the_memory_and_processor_time_of_all_that_an_instance_runs_are_shown(rig: MakeRig) -> None:
+async def test_memory_and_cpu_cover_all_processes_of_an_instance(rig: MakeRig) -> None:
     one = rig(
         ServiceSpec("busy", command=sh("(while :; do :; done) & echo up; wait"), ready_log="up"),
         ServiceSpec("idle", command=("sleep", "1000")),
@@ -573,7 +571,7 @@ async def test_the_memory_and_processor_time_of_all_that_an_instance_runs_are_sh
     assert idle.memory_bytes > 100_000
 
 
-async def test_a_hosted_service_can_live_in_a_process_of_its_own(rig: MakeRig) -> None:
+async def test_a_hosted_service_can_run_in_its_own_process(rig: MakeRig) -> None:
     asked: list[tuple[str, str]] = []
 
     def serve(service: str, instance: str) -> tuple[str, ...]:
@@ -587,7 +585,7 @@ async def test_a_hosted_service_can_live_in_a_process_of_its_own(rig: MakeRig) -
     assert all(e.handler is None for e in one.registry.endpoints("app"))
 
 
-async def test_fifty_services_come_up_in_one_wave(rig: MakeRig) -> None:
+async def test_fifty_services_start_together(rig: MakeRig) -> None:
     one = rig(*(ServiceSpec(f"s{n}", command=("sleep", "1000")) for n in range(50)))
     await one.supervisor.start()
     assert {s.state for s in one.supervisor.snapshot()} == {State.READY}
@@ -597,7 +595,7 @@ async def test_fifty_services_come_up_in_one_wave(rig: MakeRig) -> None:
     assert {s.state for s in one.supervisor.snapshot()} == {State.STOPPED}
 
 
-async def test_the_gateway_is_how_one_reaches_a_service_without_a_port(rig: MakeRig) -> None:
+async def test_a_service_without_a_port_is_reached_through_the_gateway(rig: MakeRig) -> None:
     from tests.unit.supervisor.test_hosted_services import StubGateway
 
     port = free_port()

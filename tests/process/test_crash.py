@@ -1,4 +1,4 @@
-"""What a stack leaves behind when its process is killed: nothing; and how leftovers are found if it does."""
+"""A killed stack leaves no process, and the next stack finds any that it did."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def wait_gone(pids: list[int]) -> list[int]:
 SCRIPTS = [script.format(end="echo up; sleep 1000") for script in FORKS.values()]
 
 
-def test_a_killed_stack_leaves_no_process_however_it_was_forked(tmp_path: Path) -> None:
+def test_a_killed_stack_leaves_no_descendant(tmp_path: Path) -> None:
     with stack(tmp_path / "pid_file", *SCRIPTS) as (process, pids, watchdog):
         assert len(pids) == 2 * len(SCRIPTS)
         assert all(alive(pid) for pid in pids)
@@ -73,7 +73,7 @@ def test_a_killed_stack_leaves_no_process_however_it_was_forked(tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv, which asks for PDEATHSIG, is not here")
-def test_without_its_watchdog_the_children_still_die_and_the_rest_is_found_and_named(tmp_path: Path) -> None:
+def test_without_a_watchdog_children_die_and_descendants_are_found(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid_file"
     # One whose environment was wiped is not told from a stranger's once its session's first is gone.
     scripts = [script for script in SCRIPTS if "env -i" not in script]
@@ -106,7 +106,7 @@ def sleeper(
             process.kill()
 
 
-def test_the_ledger_is_gone_when_nothing_is_left(tmp_path: Path) -> None:
+def test_the_pid_file_is_removed_with_its_last_entry(tmp_path: Path) -> None:
     path = tmp_path / "pid_file"
     pid_file = PidFile(path)
     me = os.getpid()
@@ -119,7 +119,7 @@ def test_the_ledger_is_gone_when_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_was_given_the_id_since_is_never_taken_for_ours(tmp_path: Path) -> None:
+def test_a_reused_process_id_is_never_taken_for_a_child(tmp_path: Path) -> None:
     path = tmp_path / "pid_file"
     with sleeper(start_new_session=True) as other:
         PidFile(path).add(Entry(other.pid, start_time(other.pid) - 100.0, "a", "a-1", "no such mark"))
@@ -129,14 +129,14 @@ def test_a_process_that_was_given_the_id_since_is_never_taken_for_ours(tmp_path:
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[1]", '[{"pid": 1}]'])
-def test_a_ledger_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) -> None:
+def test_an_unreadable_pid_file_is_empty(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "pid_file"
     if text is not None:
         path.write_text(text)
     assert leftovers(path) == []
 
 
-def test_a_mark_is_found_wherever_it_is_in_the_environment() -> None:
+def test_a_mark_is_found_at_any_position_in_the_environment() -> None:
     for environment in ({process_table.MARK: "t:x:1"}, {"A": "1", process_table.MARK: "t:x:1", "Z": "2"}):
         with sleeper(environment) as child:
             assert process_table.read_table().marks.get("t:x:1") == {child.pid}
@@ -144,7 +144,7 @@ def test_a_mark_is_found_wherever_it_is_in_the_environment() -> None:
         assert "t:x:1" not in process_table.read_table().marks
 
 
-def test_a_zombie_is_nobody() -> None:
+def test_a_zombie_is_not_in_the_table() -> None:
     child = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert child.pid not in process_table.read_table().sessions

@@ -1,4 +1,4 @@
-"""What a stack tells of itself, through the real command line."""
+"""Traces, rates and logs of a stack through the real command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def create_app():
 """
 
 
-def test_a_trace_goes_through_gateway_service_queue_and_consumer(shop: Shop) -> None:
+def test_a_trace_spans_gateway_service_queue_and_consumer(shop: Shop) -> None:
     shop.msctl.ok("start", "consumer")
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     assert request(shop.gateway + "/messages", method="POST", body=b"hi", headers=headers).status == 202
@@ -77,7 +77,7 @@ def test_traces_are_listed_and_filtered(shop: Shop) -> None:
     assert shop.msctl.run("traces", "-n", "0").returncode == 2
 
 
-def test_status_tells_the_page_and_the_rates(shop: Shop) -> None:
+def test_status_shows_the_dashboard_and_the_rates(shop: Shop) -> None:
     for _ in range(5):
         request(shop.gateway + "/hello")
     document = shop.msctl.status()
@@ -93,7 +93,7 @@ def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Msctl:
     return Msctl(tmp_path, tmp_path_factory.mktemp("run"), {})
 
 
-def test_a_blocking_handler_is_named_and_lines_are_json(project: Msctl) -> None:
+def test_a_blocking_handler_is_reported_and_lines_are_json(project: Msctl) -> None:
     with ExitStack() as stack:
         port, gateway = (stack.enter_context(reserved_port()) for _ in range(2))
         (project.folder / "msctl.toml").write_text(
@@ -119,7 +119,7 @@ def test_a_blocking_handler_is_named_and_lines_are_json(project: Msctl) -> None:
             assert up.wait() == 0
 
 
-def test_a_dashboard_whose_port_is_taken_does_not_keep_the_stack_down(project: Msctl) -> None:
+def test_a_dashboard_with_a_taken_port_does_not_stop_the_stack(project: Msctl) -> None:
     with ExitStack() as stack:
         port, gateway = (stack.enter_context(reserved_port()) for _ in range(2))
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
@@ -137,14 +137,14 @@ def test_a_dashboard_whose_port_is_taken_does_not_keep_the_stack_down(project: M
 
 
 @pytest.mark.parametrize("variable", ["MSCTL_ORDERS_PORT", "MSCTL_GATEWAY_PORT"])
-def test_a_service_on_the_dashboards_port_is_a_mistake(project: Msctl, variable: str) -> None:
+def test_a_service_on_the_dashboards_port_is_a_configuration_error(project: Msctl, variable: str) -> None:
     (project.folder / "msctl.toml").write_text('[services.orders]\napp = "shop:create_app"\nport = 0\n')
     done = project.run("up", "-d", env={variable: "8090", "MSCTL_DASHBOARD_PORT": "8090"})
     assert done.returncode == 2
     assert "port 8090 is already that of the dashboard" in done.stderr
 
 
-def test_a_page_for_the_whole_network_needs_a_password(project: Msctl) -> None:
+def test_a_dashboard_on_all_interfaces_needs_a_password(project: Msctl) -> None:
     (project.folder / "msctl.toml").write_text('[services.orders]\napp = "shop:create_app"\nport = 0\n')
     done = project.run("up", "-d", env={"MSCTL_DASHBOARD_HOST": "0.0.0.0", "MSCTL_GATEWAY_PORT": "0"})
     assert done.returncode == 2

@@ -66,7 +66,7 @@ def test_every_documented_metric_answers_a_query(shop: Shop) -> None:
         assert owners == {"users"}
 
 
-def test_the_document_names_every_metric_that_there_is(shop: Shop) -> None:
+def test_every_metric_is_documented(shop: Shop) -> None:
     text = request(shop.page.rstrip("/") + "/metrics").body.decode()
     told = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, flags=re.MULTILINE))
     ours = {name: kind for name, kind in told.items() if not name.startswith(("process_", "python_"))}

@@ -1,4 +1,4 @@
-"""A stack's folder is private, and its lock tells truly whether it lives."""
+"""A stack's folder is private, and its lock shows whether the stack runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msctl.control.paths import StackLock, StackPaths, base_folder, is_locked, s
 from msctl.errors import MsctlError
 
 
-def test_the_folder_is_entered_by_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_enter_the_folder(tmp_path: Path) -> None:
     paths = stack_paths("shop", tmp_path, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")})
     paths.prepare()
     for folder in (paths.folder, paths.folder.parent):
@@ -27,14 +27,14 @@ def test_a_folder_that_others_could_enter_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(base.stat().st_mode) == 0o700
 
 
-def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_symbolic_link_instead_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(MsctlError, match="not a folder of yours"):
         stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")}).prepare()
 
 
-def test_a_file_in_place_of_the_folder_is_an_error_with_a_hint(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(MsctlError) as caught:
         stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")}).prepare()
@@ -42,24 +42,24 @@ def test_a_file_in_place_of_the_folder_is_an_error_with_a_hint(tmp_path: Path) -
     assert "MSCTL_RUNTIME_DIR" in caught.value.hint
 
 
-def test_two_folders_with_one_name_are_two_projects(tmp_path: Path) -> None:
+def test_two_folders_with_the_same_name_are_two_projects(tmp_path: Path) -> None:
     env = {"MSCTL_RUNTIME_DIR": str(tmp_path)}
     one = stack_paths("shop", tmp_path / "a" / "shop", env)
     two = stack_paths("shop", tmp_path / "b" / "shop", env)
     assert one != two
 
 
-def test_a_socket_path_that_the_kernel_would_cut_is_refused(tmp_path: Path) -> None:
+def test_a_socket_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MsctlError, match="too long"):
         stack_paths("shop", tmp_path, {"MSCTL_RUNTIME_DIR": str(tmp_path / ("x" * 100))})
 
 
-def test_the_session_folder_of_the_desktop_is_used_where_there_is_one() -> None:
+def test_xdg_runtime_dir_is_used_if_set() -> None:
     assert base_folder({"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7/msctl")
     assert base_folder({}).name.startswith("msctl-")
 
 
-def test_a_lock_is_held_once_and_free_after_it_is_let_go(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_until_it_is_released(tmp_path: Path) -> None:
     paths = StackPaths(tmp_path)
     assert not is_locked(paths)
     lock = StackLock.acquire(paths)
@@ -70,9 +70,7 @@ def test_a_lock_is_held_once_and_free_after_it_is_let_go(tmp_path: Path) -> None
     assert not is_locked(paths)
 
 
-def test_whoever_only_looks_keeps_no_stack_from_starting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checking_the_lock_does_not_prevent_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = StackPaths(tmp_path)
     looker = os.open(paths.lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(looker, fcntl.LOCK_SH)

@@ -1,4 +1,4 @@
-"""The record of a stack is read back as it was written, or not at all."""
+"""The record of a stack is read as it was written, or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record, read_record
 
 
-def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     paths = StackPaths(tmp_path)
     record = StackRecord("shop", "/home/me/shop", 42, ("127.0.0.1:8080",), "amqp://me:secret@localhost/")
     record.write(paths)
@@ -20,7 +20,7 @@ def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"project": "shop"}', '{"pid": "x"}'])
-def test_a_record_that_makes_no_sense_is_no_record(tmp_path: Path, text: str) -> None:
+def test_a_malformed_record_is_ignored(tmp_path: Path, text: str) -> None:
     paths = StackPaths(tmp_path)
     paths.record.write_text(text)
     assert read_record(paths) is None

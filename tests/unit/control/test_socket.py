@@ -1,4 +1,4 @@
-"""SystemView means the same near and far: what a view does, its client over the socket gives."""
+"""The control client returns what the stack's SystemView returns."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ async def far(call: Callable[[], T]) -> T:
     return await asyncio.to_thread(call)
 
 
-async def test_the_socket_is_its_owners_alone(client: ControlClient, tmp_path: Path) -> None:
+async def test_only_the_owner_can_open_the_socket(client: ControlClient, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "control.sock").stat().st_mode) == 0o600
 
 
-async def test_a_snapshot_arrives_as_it_was_taken(client: ControlClient, view: View) -> None:
+async def test_a_snapshot_arrives_unchanged(client: ControlClient, view: View) -> None:
     assert await far(client.snapshot) == await view.snapshot()
 
 
@@ -166,7 +166,7 @@ async def test_streams_end_with_their_last_item(client: ControlClient, view: Vie
     assert view.asked == [("logs", query)]
 
 
-async def test_a_reader_that_leaves_ends_its_stream_in_the_stack(client: ControlClient, view: View) -> None:
+async def test_a_disconnected_reader_ends_its_stream_in_the_stack(client: ControlClient, view: View) -> None:
     def read_one_and_leave() -> None:
         lines = client.logs(LogQuery(follow=True))
         next(lines)
@@ -177,7 +177,7 @@ async def test_a_reader_that_leaves_ends_its_stream_in_the_stack(client: Control
         await view.left.wait()
 
 
-async def test_an_error_of_the_stack_is_raised_again_with_hint_and_exit_code(
+async def test_an_error_of_the_stack_is_raised_in_the_client_with_hint_and_exit_code(
     client: ControlClient, view: View
 ) -> None:
     view.error = UnknownServiceError("no service is called 'user'", hint="did you mean 'users'?")
@@ -188,7 +188,7 @@ async def test_an_error_of_the_stack_is_raised_again_with_hint_and_exit_code(
     assert caught.value.exit_code == 4
 
 
-async def test_a_defect_in_the_stack_is_an_error_and_not_a_traceback(
+async def test_an_unexpected_exception_is_an_error_and_not_a_traceback(
     client: ControlClient, view: View, caplog: pytest.LogCaptureFixture
 ) -> None:
     view.error = ZeroDivisionError("division by zero")
@@ -198,13 +198,13 @@ async def test_a_defect_in_the_stack_is_an_error_and_not_a_traceback(
     assert "Traceback" in caplog.text
 
 
-def test_without_a_stack_every_verb_says_so(tmp_path: Path) -> None:
+def test_without_a_stack_every_verb_raises_not_running(tmp_path: Path) -> None:
     client = ControlClient(StackPaths(tmp_path), "shop")
     with pytest.raises(NotRunningError, match="no stack is running for the project 'shop'"):
         client.snapshot()
 
 
-def test_a_socket_that_a_crash_left_behind_is_no_stack(tmp_path: Path) -> None:
+def test_a_stale_socket_is_not_a_running_stack(tmp_path: Path) -> None:
     import socket
 
     paths = StackPaths(tmp_path)

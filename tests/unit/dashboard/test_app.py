@@ -1,4 +1,4 @@
-"""The dashboard's server over real sockets: what it serves, pushes, refuses and leaves behind."""
+"""The dashboard's server over real sockets: what it serves, pushes and refuses."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def running(system: System, spec: DashboardSpec | None = None, **parts: An
             await dashboard.stop()
 
 
-async def test_the_page_and_its_parts_are_served_from_here_alone_and_are_small(system: System) -> None:
+async def test_the_page_is_small_and_loads_only_its_own_files(system: System) -> None:
     async with running(system) as page:
         size = 0
         for path in ("/", "/static/style.css", "/static/page.js", "/static/icon.svg"):
@@ -211,7 +211,7 @@ async def test_the_page_and_its_parts_are_served_from_here_alone_and_are_small(s
         assert (await page.get("/static/nothing.js"))[0] == 404
 
 
-async def test_the_state_comes_at_once_and_again_when_it_changes(system: System) -> None:
+async def test_the_state_is_pushed_at_once_and_on_change(system: System) -> None:
     async with running(system) as page, page.stream("/api/stream") as stream:
         first = await stream.next("state")
         assert [(s["name"], s["state"]) for s in first["services"]] == [
@@ -224,9 +224,7 @@ async def test_the_state_comes_at_once_and_again_when_it_changes(system: System)
         assert system.done == ["start orders"]
 
 
-async def test_nobody_is_asked_for_states_while_no_page_looks(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_snapshot_is_taken_without_a_page(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "TICK_S", 0.1)
     monkeypatch.setattr(feed, "SOONEST_S", 0.01)
     async with running(system) as page:
@@ -240,7 +238,7 @@ async def test_nobody_is_asked_for_states_while_no_page_looks(
         assert system.snapshots
 
 
-async def test_log_lines_come_in_batches_and_go_on_where_a_page_left_off(system: System) -> None:
+async def test_log_lines_are_batched_and_resume_where_a_page_stopped(system: System) -> None:
     for number in range(1500):
         system.hub.append("users", f"line {number}")
     async with running(system) as page:
@@ -261,9 +259,7 @@ async def test_log_lines_come_in_batches_and_go_on_where_a_page_left_off(system:
             assert len((await stream.next("lines"))["lines"]) == 1000
 
 
-async def test_lines_that_no_page_takes_do_not_pile_up(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unread_lines_do_not_accumulate(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "MAX_WAITING", 10)
     monkeypatch.setattr(feed, "FIRST_LINES", 10)
     monkeypatch.setattr(feed, "BATCH", 5)
@@ -282,7 +278,7 @@ async def test_lines_that_no_page_takes_do_not_pile_up(
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_page_is_told_that_the_stack_ends(system: System) -> None:
+async def test_a_page_gets_an_event_when_the_stack_stops(system: System) -> None:
     async with running(system) as page:
         async with page.stream("/api/stream") as stream:
             await stream.next("state")
@@ -293,9 +289,7 @@ async def test_a_page_is_told_that_the_stack_ends(system: System) -> None:
         await leaving
 
 
-async def test_more_streams_than_are_bearable_are_refused(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_streams_are_limited(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_STREAMS", 1)
     async with running(system) as page, page.stream("/api/stream") as stream:
         await stream.next("state")
@@ -325,7 +319,7 @@ async def test_verbs_act_on_exactly_one_service(system: System) -> None:
         assert len(system.done) == 3
 
 
-async def test_without_the_token_or_from_elsewhere_nothing_acts(system: System) -> None:
+async def test_actions_need_the_token_and_the_own_origin(system: System) -> None:
     async with running(system) as page:
         for headers in (
             {"X-Msctl-Token": "guess"},
@@ -341,14 +335,14 @@ async def test_without_the_token_or_from_elsewhere_nothing_acts(system: System) 
         assert system.done == []
 
 
-async def test_a_page_elsewhere_is_given_no_right_to_read(system: System) -> None:
+async def test_a_page_of_another_origin_gets_no_cors_headers(system: System) -> None:
     async with running(system) as page, page.session.get(page.url + "/api/session") as response:
         assert not [name for name in response.headers if name.startswith("Access-Control")]
         assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_password_is_asked_for_everywhere(system: System) -> None:
+async def test_every_path_needs_the_password(system: System) -> None:
     async with running(system, DashboardSpec(port=0, password="pw")) as page:
         for path in ("/", "/metrics", "/api/stream"):
             async with page.session.get(page.url + path) as response:
@@ -359,20 +353,20 @@ async def test_a_password_is_asked_for_everywhere(system: System) -> None:
             assert await response.text() == "up 1\n"
 
 
-def test_beyond_loopback_there_is_no_page_without_a_password(system: System) -> None:
+def test_a_dashboard_beyond_loopback_needs_a_password(system: System) -> None:
     with pytest.raises(ConfigError, match="without a password"):
         Dashboard(DashboardSpec(host="0.0.0.0"), system, Parts(metrics))
     Dashboard(DashboardSpec(host="0.0.0.0", password="pw"), system, Parts(metrics))
 
 
-async def test_a_port_that_is_taken_is_said(system: System) -> None:
+async def test_a_taken_port_is_an_error(system: System) -> None:
     async with running(system) as page:
         port = int(page.url.rpartition(":")[2])
         with pytest.raises(PortTakenError, match=f"127.0.0.1:{port}"):
             await Dashboard(DashboardSpec(port=port), system, Parts(metrics)).start()
 
 
-async def test_metrics_are_given_in_the_form_that_is_asked_for(system: System) -> None:
+async def test_metrics_follow_the_accept_header(system: System) -> None:
     async with running(system) as page, page.session.get(page.url + "/metrics") as response:
         assert await response.text() == "up 1\n"
         assert response.headers["Content-Type"] == "text/plain; asked=*"
@@ -390,7 +384,7 @@ async def test_traces_are_listed_filtered_and_shown(system: System) -> None:
         assert (status, "not found" in problem["message"]) == (409, True)
 
 
-async def test_a_message_is_published_and_a_refusal_is_told(system: System) -> None:
+async def test_a_message_is_published_and_a_refusal_is_returned(system: System) -> None:
     async with running(system) as page:
         message = {"queue": "hello", "body": "hé", "content_type": "text/plain"}
         assert await page.post("/api/publish", message) == (200, {})
@@ -413,7 +407,7 @@ async def test_a_queue_is_watched_until_it_fails(system: System) -> None:
         assert (await stream.next("failed"))["message"] == "the broker has gone"
 
 
-async def test_a_flood_of_messages_is_cut_and_counted(
+async def test_a_flood_of_messages_is_dropped_and_counted(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "PEEK_BATCH", 5)
@@ -426,7 +420,7 @@ async def test_a_flood_of_messages_is_cut_and_counted(
         assert [message["body"] for message in batch["messages"]] == ["45", "46", "47", "48", "49"]
 
 
-async def test_what_a_stack_does_not_have_the_page_does_not_offer(system: System) -> None:
+async def test_missing_features_are_not_offered(system: System) -> None:
     async with running(system, traces=None, queues=None) as page:
         _, session = await page.get("/api/session")
         assert (session["traces"], session["queues"]) == (False, False)
@@ -436,7 +430,7 @@ async def test_what_a_stack_does_not_have_the_page_does_not_offer(system: System
         assert (await page.post("/api/publish", {"queue": "x", "body": ""}))[0] == 409
 
 
-async def test_what_is_not_here_is_not_found_and_a_wrong_method_is_said(system: System) -> None:
+async def test_unknown_paths_are_404_and_wrong_methods_405(system: System) -> None:
     async with running(system) as page:
         assert (await page.get("/nothing"))[0] == 404
         assert (await page.get("/api/peek"))[0] == 409

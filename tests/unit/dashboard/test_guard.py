@@ -1,4 +1,4 @@
-"""Only the stack's own page acts, and only who is meant to sees it."""
+"""Who may see the page and act through it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def basic(password: str) -> str:
         "a.localhost:1",
     ],
 )
-def test_loopback_has_many_names(host: str) -> None:
+def test_every_name_of_loopback_is_accepted(host: str) -> None:
     assert LOCAL.refusal(replace(GET, hosts=[host])) is None
 
 
@@ -58,7 +58,7 @@ def test_loopback_has_many_names(host: str) -> None:
         ["[::1"],
     ],
 )
-def test_a_name_that_is_not_ours_is_refused(hosts: list[str]) -> None:
+def test_a_foreign_host_is_refused(hosts: list[str]) -> None:
     refusal = LOCAL.refusal(replace(GET, hosts=hosts))
     assert refusal is not None
     assert refusal.status == 403
@@ -68,7 +68,7 @@ def test_a_name_that_is_not_ours_is_refused(hosts: list[str]) -> None:
     "origin",
     ["http://evil.example", "null", "http://localhost:9000", "http://127.0.0.1:8090", "", "file://"],
 )
-def test_a_page_of_another_origin_is_refused_whatever_it_asks_for(origin: str) -> None:
+def test_a_foreign_origin_is_refused(origin: str) -> None:
     for asked in (POST, GET, replace(POST, path="/metrics", method="GET")):
         assert LOCAL.refusal(replace(asked, origin=origin)) is not None
 
@@ -82,13 +82,13 @@ def test_our_own_page_may_act_behind_a_proxy_that_speaks_tls() -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_the_browsers_word_on_where_a_request_came_from_counts(site: str) -> None:
+def test_a_cross_site_fetch_is_refused(site: str) -> None:
     assert LOCAL.refusal(replace(GET, path="/api/session", fetch_site=site)) is not None
     assert LOCAL.refusal(replace(GET, fetch_site=site, fetch_mode="no-cors")) is not None
     assert LOCAL.refusal(replace(POST, origin=None, fetch_site=site)) is not None
 
 
-def test_a_link_to_the_page_can_be_followed() -> None:
+def test_a_link_from_another_site_may_be_followed() -> None:
     assert LOCAL.refusal(replace(GET, fetch_site="cross-site", fetch_mode="navigate")) is None
     followed = replace(GET, path="/api/session", fetch_site="cross-site", fetch_mode="navigate")
     assert LOCAL.refusal(followed) is not None
@@ -102,14 +102,14 @@ def test_acting_needs_the_token(token: str | None) -> None:
         assert refusal.status == 403
 
 
-def test_what_acts_is_no_form() -> None:
+def test_an_action_must_be_json() -> None:
     refusal = LOCAL.refusal(replace(POST, content_type="text/plain"))
     assert refusal is not None
     assert refusal.status == 415
     assert LOCAL.refusal(replace(POST, content_type="application/json; charset=utf-8")) is None
 
 
-def test_beyond_loopback_a_password_is_asked_for() -> None:
+def test_beyond_loopback_a_password_is_required() -> None:
     asked = replace(GET, hosts=["10.0.0.7:8090"])
     refusal = OPEN.refusal(asked)
     assert refusal is not None
@@ -119,14 +119,14 @@ def test_beyond_loopback_a_password_is_asked_for() -> None:
         assert OPEN.refusal(replace(asked, authorization=wrong)) is not None
 
 
-def test_beyond_loopback_its_own_name_and_addresses_are_taken_but_no_other_name() -> None:
+def test_beyond_loopback_its_own_name_and_addresses_are_accepted() -> None:
     known = replace(GET, authorization=basic("s3cret:x"))
     for host in ("build.example:8090", "192.168.1.4", "[2001:db8::1]:8090", "localhost"):
         assert OPEN.refusal(replace(known, hosts=[host])) is None
     assert OPEN.refusal(replace(known, hosts=["other.example"])) is not None
 
 
-def test_a_password_does_not_stand_for_the_token() -> None:
+def test_a_password_does_not_replace_the_token() -> None:
     asked = replace(POST, authorization=basic("s3cret:x"), token=None)
     assert OPEN.refusal(asked) is not None
 
@@ -142,10 +142,10 @@ def test_a_password_does_not_stand_for_the_token() -> None:
         ("x", False),
     ],
 )
-def test_what_is_loopback(host: str, is_it: bool) -> None:
+def test_loopback_hosts_are_recognised(host: str, is_it: bool) -> None:
     assert is_loopback(host) is is_it
 
 
-def test_secrets_are_not_shown() -> None:
+def test_secrets_are_not_in_the_repr() -> None:
     assert "s3cret" not in repr(OPEN)
     assert "the-token" not in repr(OPEN)

@@ -11,7 +11,7 @@ from msctl.processes.environment import fill_in, variable
     ("service", "name"),
     [("users", "USERS_URL"), ("order-items", "ORDER_ITEMS_URL"), ("a.b", "A_B_URL"), ("ü", "__URL")],
 )
-def test_the_variable_of_a_service(service: str, name: str) -> None:
+def test_the_url_variable_of_a_service(service: str, name: str) -> None:
     assert variable(service) == name
 
 
@@ -31,7 +31,7 @@ def test_the_variable_of_a_service(service: str, name: str) -> None:
         ([], []),
     ],
 )
-def test_a_commands_words_are_filled_in_from_its_own_environment(
+def test_variables_in_a_command_are_expanded_from_its_environment(
     words: list[str], expected: list[str]
 ) -> None:
     env = {"PORT": "8081", "HOST": "127.0.0.1", "EVIL": "a b; $PORT"}

@@ -26,20 +26,20 @@ from msctl.processes.output import LineSplitter, Output
         ([b"0123456789ab"], ["0123456789… (2 more bytes cut)"]),
     ],
 )
-def test_bytes_become_lines(pieces: list[bytes], lines: list[str]) -> None:
+def test_bytes_are_split_into_lines(pieces: list[bytes], lines: list[str]) -> None:
     splitter = LineSplitter(limit=10)
     assert [line for piece in pieces for line in splitter.feed(piece)] + splitter.flush() == lines
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=10))
-def test_how_the_bytes_are_cut_up_makes_no_difference(data: bytes, cuts: list[int]) -> None:
+def test_chunk_boundaries_do_not_change_the_lines(data: bytes, cuts: list[int]) -> None:
     whole, parts = LineSplitter(16), LineSplitter(16)
     edges = sorted({0, len(data), *(min(c, len(data)) for c in cuts)})
     pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
     assert [x for p in pieces for x in parts.feed(p)] + parts.flush() == whole.feed(data) + whole.flush()
 
 
-async def test_what_is_in_the_pipe_at_the_end_is_not_lost() -> None:
+async def test_data_left_in_the_pipe_is_read_on_close() -> None:
     reader, writer = os.pipe()
     lines: list[str] = []
     output = Output(reader, lines.append)
@@ -50,7 +50,7 @@ async def test_what_is_in_the_pipe_at_the_end_is_not_lost() -> None:
     assert lines == ["last words"]
 
 
-async def test_a_pipe_that_ends_lets_go_of_itself() -> None:
+async def test_a_pipe_at_its_end_is_closed() -> None:
     reader, writer = os.pipe()
     lines: list[str] = []
     got = asyncio.Event()
@@ -67,7 +67,7 @@ async def test_a_pipe_that_ends_lets_go_of_itself() -> None:
     output.close()
 
 
-async def test_a_flood_is_read_with_rests_and_nothing_of_it_is_lost() -> None:
+async def test_a_flood_is_read_with_pauses_and_without_loss() -> None:
     reader, writer = os.pipe()
     count = 0
     done = asyncio.Event()
@@ -90,7 +90,7 @@ async def test_a_flood_is_read_with_rests_and_nothing_of_it_is_lost() -> None:
     assert count == 20_001
 
 
-async def test_closing_while_a_flood_rests_is_no_trouble() -> None:
+async def test_closing_during_a_pause_works() -> None:
     reader, writer = os.pipe()
     first = asyncio.Event()
     output = Output(reader, lambda line: first.set())

@@ -1,4 +1,4 @@
-"""When to probe and what answers mean; then the probes themselves, against real sockets."""
+"""When to probe and what results mean; the probes themselves against real sockets."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.support.clock import FakeClock, settle
 from tests.support.supervisor import free_port
 
 
-def test_failures_before_the_first_success_do_not_count_until_it_is_too_late() -> None:
+def test_failures_before_the_first_success_count_only_at_the_deadline() -> None:
     schedule = Schedule(started_at=100.0, deadline=60.0)
     assert schedule.answer(False, 100.0) is ProbeOutcome.NOT_YET
     assert schedule.answer(False, 159.9) is ProbeOutcome.NOT_YET
     assert schedule.answer(False, 160.0) is ProbeOutcome.LATE
 
 
-def test_a_success_is_readiness_and_three_failures_are_sickness_until_one_success() -> None:
+def test_one_success_is_ready_and_three_failures_are_unhealthy() -> None:
     schedule = Schedule(0.0, 60.0)
     assert schedule.answer(True, 1.0) is ProbeOutcome.PASSED
     assert [schedule.answer(False, 2.0) for _ in range(4)] == [
@@ -49,11 +49,11 @@ def test_a_success_is_readiness_and_three_failures_are_sickness_until_one_succes
     ("elapsed", "pause"),
     [(0.0, 0.01), (0.2, 0.02), (0.5, 0.05), (1.0, 0.1), (30.0, 0.1), (59.95, 0.05), (70, 0.0)],
 )
-def test_the_pause_while_starting_grows_to_a_tenth_of_a_second(elapsed: float, pause: float) -> None:
+def test_the_pause_while_starting_grows_to_100_ms(elapsed: float, pause: float) -> None:
     assert Schedule(0.0, 60.0).pause(elapsed) == pytest.approx(pause)
 
 
-def test_a_ready_one_is_asked_every_ten_seconds_and_a_failing_one_every_second() -> None:
+def test_a_ready_process_is_probed_every_10_s_and_a_failing_one_every_second() -> None:
     schedule = Schedule(0.0, 60.0, ready=True)
     assert schedule.pause(1.0) == 10.0
     schedule.answer(False, 1.0)
@@ -63,7 +63,7 @@ def test_a_ready_one_is_asked_every_ten_seconds_and_a_failing_one_every_second()
 
 
 @given(st.lists(st.booleans(), max_size=50))
-def test_sick_means_three_failures_since_the_last_success(answers: list[bool]) -> None:
+def test_unhealthy_means_three_failures_since_the_last_success(answers: list[bool]) -> None:
     schedule = Schedule(0.0, 60.0, ready=True)
     failures = 0
     for passed in answers:
@@ -72,30 +72,30 @@ def test_sick_means_three_failures_since_the_last_success(answers: list[bool]) -
         assert (outcome is ProbeOutcome.UNHEALTHY) == (failures >= 3)
 
 
-class Told:
-    """What checks report, in order."""
+class Reported:
+    """The results that checks report, in order."""
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.results: list[str] = []
 
     def passed(self) -> None:
-        self.words.append("passed")
+        self.results.append("passed")
 
     def failed(self, reason: str, *, sick: bool) -> None:
-        self.words.append(f"{'sick' if sick else 'failed'}: {reason}")
+        self.results.append(f"{'sick' if sick else 'failed'}: {reason}")
 
 
-class Script:
-    """A probe whose answer the test sets."""
+class ScriptedProbe:
+    """A probe whose result the test sets."""
 
     def __init__(self) -> None:
-        self.why: str | None = "refused"
-        self.asked = 0
+        self.failure: str | None = "refused"
+        self.runs = 0
 
     async def __call__(self) -> None:
-        self.asked += 1
-        if self.why is not None:
-            raise ProbeError(self.why)
+        self.runs += 1
+        if self.failure is not None:
+            raise ProbeError(self.failure)
 
 
 def checks(
@@ -109,75 +109,75 @@ async def end(task: asyncio.Task[str]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_life_of_a_probed_process() -> None:
-    clock, told, probe = FakeClock(), Told(), Script()
-    task = asyncio.create_task(checks(clock, probe).run(told))
+async def test_a_probed_process_becomes_ready_unhealthy_and_ready_again() -> None:
+    clock, reported, probe = FakeClock(), Reported(), ScriptedProbe()
+    task = asyncio.create_task(checks(clock, probe).run(reported))
     await clock.advance(1.0)
-    assert told.words
-    assert set(told.words) == {"failed: refused"}
-    probe.why = None
+    assert reported.results
+    assert set(reported.results) == {"failed: refused"}
+    probe.failure = None
     await clock.advance(0.2)
-    assert told.words[-1] == "passed"
-    asked = probe.asked
+    assert reported.results[-1] == "passed"
+    asked = probe.runs
     await clock.advance(9.5)
-    assert probe.asked == asked
-    probe.why = "503"
+    assert probe.runs == asked
+    probe.failure = "503"
     await clock.advance(0.6)
-    assert probe.asked == asked + 1
+    assert probe.runs == asked + 1
     await clock.advance(2.0)
-    assert told.words[-3:] == ["failed: 503", "failed: 503", "sick: 503"]
-    probe.why = None
+    assert reported.results[-3:] == ["failed: 503", "failed: 503", "sick: 503"]
+    probe.failure = None
     await clock.advance(1.0)
-    assert told.words[-1] == "passed"
+    assert reported.results[-1] == "passed"
     await end(task)
 
 
-async def test_one_that_is_late_has_to_be_replaced() -> None:
+async def test_a_process_that_is_not_ready_in_time_is_replaced() -> None:
     clock = FakeClock()
-    task = asyncio.create_task(checks(clock, Script()).run(Told()))
+    task = asyncio.create_task(checks(clock, ScriptedProbe()).run(Reported()))
     await clock.advance(59.0)
     assert not task.done()
     await clock.advance(1.1)
     assert await task == "not ready within 60 s: refused"
 
 
-async def test_a_liveness_probe_asks_for_a_replacement_where_others_only_report() -> None:
-    clock, probe = FakeClock(), Script()
-    probe.why = None
-    task = asyncio.create_task(checks(clock, probe, liveness=True).run(Told()))
+async def test_only_a_failing_liveness_probe_replaces_the_process() -> None:
+    clock, probe = FakeClock(), ScriptedProbe()
+    probe.failure = None
+    task = asyncio.create_task(checks(clock, probe, liveness=True).run(Reported()))
     await settle()
-    probe.why = "stuck"
+    probe.failure = "stuck"
     await clock.advance(13.0)
     assert await task == "liveness probe failed 3 times: stuck"
 
 
-async def test_a_ready_line_comes_before_the_probe_which_then_only_watches() -> None:
-    clock, told, probe, printed = FakeClock(), Told(), Script(), asyncio.Event()
-    task = asyncio.create_task(checks(clock, probe, printed).run(told))
+async def test_the_probe_runs_only_after_the_ready_line() -> None:
+    clock, reported, probe, printed = FakeClock(), Reported(), ScriptedProbe(), asyncio.Event()
+    task = asyncio.create_task(checks(clock, probe, printed).run(reported))
     await clock.advance(5.0)
-    assert (probe.asked, told.words) == (0, [])
+    assert (probe.runs, reported.results) == (0, [])
     printed.set()
     await settle()
-    assert told.words == ["passed"]
+    assert reported.results == ["passed"]
     await clock.advance(12.5)
-    assert told.words == ["passed", "failed: refused", "failed: refused", "sick: refused"]
+    assert reported.results == ["passed", "failed: refused", "failed: refused", "sick: refused"]
     await end(task)
 
 
-async def test_a_ready_line_that_does_not_come() -> None:
+async def test_a_missing_ready_line_replaces_the_process() -> None:
     clock = FakeClock()
-    task = asyncio.create_task(checks(clock, None, asyncio.Event()).run(Told()))
+    task = asyncio.create_task(checks(clock, None, asyncio.Event()).run(Reported()))
     await clock.advance(60.0)
     assert await task == "no ready line within 60 s"
 
 
-async def test_one_of_which_nothing_can_be_asked_is_ready_after_a_moment() -> None:
-    clock, told = FakeClock(), Told()
-    task = asyncio.create_task(UptimeChecks(clock).run(told))
+async def test_a_process_without_a_probe_is_ready_after_its_minimum_uptime() -> None:
+    clock, reported = FakeClock(), Reported()
+    task = asyncio.create_task(UptimeChecks(clock).run(reported))
     await clock.advance(0.2)
-    assert told.words == []
+    assert reported.results == []
     await clock.advance(0.1)
-    assert told.words == ["passed"]
+    assert reported.results == ["passed"]
     await end(task)
 
 
@@ -185,26 +185,35 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def server(answer: bytes | None) -> AsyncIterator[Address]:
-    """Answers every connection with these bytes; with None, never."""
+async def server(response: bytes | None) -> AsyncIterator[Address]:
+    """Answer every connection with these bytes; with None, never. Waits for its connections at the end."""
     release = asyncio.Event()
+    connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if answer is None:
-            await release.wait()
-        else:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        try:
+            if response is None:
+                await release.wait()
+            else:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(response)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.transport.abort()
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listening:
         yield Address("127.0.0.1", listening.sockets[0].getsockname()[1])
         release.set()
-        await asyncio.sleep(0)
+        await settle()
+        await asyncio.gather(*connections)
 
 
-async def asked(probe: Probe) -> str | None:
+async def failure_of(probe: Probe) -> str | None:
     try:
         await probe()
     except ProbeError as error:
@@ -213,7 +222,7 @@ async def asked(probe: Probe) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict"),
+    ("response", "failure"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", None),
         (b"HTTP/1.0 302 Found\r\n\r\n", None),
@@ -224,29 +233,31 @@ async def asked(probe: Probe) -> str | None:
         (b"x" * 40_000, "GET /healthz: Separator is not found, and chunk exceed the limit"),
     ],
 )
-async def test_what_an_http_probe_makes_of_an_answer(answer: bytes, verdict: str | None) -> None:
-    async with server(answer) as address:
-        assert await asked(http_probe(address, "healthz")) == verdict
+async def test_an_http_probe_accepts_2xx_and_3xx_only(response: bytes, failure: str | None) -> None:
+    async with server(response) as address:
+        assert await failure_of(http_probe(address, "healthz")) == failure
 
 
-async def test_a_tcp_probe_is_content_with_a_connection() -> None:
+async def test_a_tcp_probe_needs_only_a_connection() -> None:
     async with server(b"") as address:
-        assert await asked(tcp_probe(Address("0.0.0.0", address.port))) is None
+        assert await failure_of(tcp_probe(Address("0.0.0.0", address.port))) is None
 
 
-async def test_a_refused_connection_is_said_with_its_address() -> None:
+async def test_a_refused_connection_is_reported_with_its_address() -> None:
     port = free_port()
-    assert await asked(tcp_probe(Address("127.0.0.1", port))) == f"connection refused on 127.0.0.1:{port}"
-    assert await asked(tcp_probe(Address("no.such.invalid", 1))) is not None
+    assert (
+        await failure_of(tcp_probe(Address("127.0.0.1", port))) == f"connection refused on 127.0.0.1:{port}"
+    )
+    assert await failure_of(tcp_probe(Address("no.such.invalid", 1))) is not None
 
 
-async def test_an_answer_that_does_not_come_is_given_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_without_a_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msctl.processes.probes.PROBE_TIMEOUT", 0.05)
-    clock, told = FakeClock(), Told()
+    clock, reported = FakeClock(), Reported()
     async with server(None) as address:
         done = asyncio.Event()
         task = asyncio.create_task(
-            ProcessChecks(clock, 0.0, 0.0, http_probe(address, "/"), None, False).run(told)
+            ProcessChecks(clock, 0.0, 0.0, http_probe(address, "/"), None, False).run(reported)
         )
         task.add_done_callback(lambda _: done.set())
         await done.wait()

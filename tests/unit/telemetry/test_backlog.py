@@ -1,4 +1,4 @@
-"""What waits to be sent is bounded, and errors and slow ones wait longest."""
+"""The backlog is bounded and keeps errors and slow spans longest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def names(spans: list[EndedSpan]) -> list[str]:
     return [span.title for span in spans]
 
 
-def test_the_oldest_make_room_and_the_oldest_go_first() -> None:
+def test_the_oldest_span_is_dropped_and_taken_first() -> None:
     backlog = Backlog(3)
     for number in range(5):
         backlog.add(span(number))
@@ -27,7 +27,7 @@ def test_the_oldest_make_room_and_the_oldest_go_first() -> None:
     assert backlog.take(2) == []
 
 
-def test_errors_and_slow_ones_outlive_the_others_and_are_bounded_too() -> None:
+def test_errors_and_slow_spans_are_kept_longer_within_a_limit() -> None:
     backlog = Backlog(2)
     backlog.add(span(0, error=True))
     backlog.add(span(1, seconds=SLOW_S))
@@ -39,7 +39,7 @@ def test_errors_and_slow_ones_outlive_the_others_and_are_bounded_too() -> None:
     assert len(backlog) == NOTABLE + 2
 
 
-def test_what_could_not_be_sent_goes_back_before_what_came_since() -> None:
+def test_unsent_spans_go_back_to_the_front() -> None:
     backlog = Backlog(4)
     for number in range(3):
         backlog.add(span(number))

@@ -1,4 +1,4 @@
-"""Readers of a broadcast get what they accept, in order, and never hold the writer up."""
+"""Readers of a broadcast get what they accept, in order, and never block the writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_a_subscription_gets_only_what_it_accepts() -> None:
         assert await even.take() == ([0, 2], 0)
 
 
-async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
+async def test_a_slow_reader_loses_the_oldest_and_gets_the_count() -> None:
     broadcast: Broadcast[int] = Broadcast(backlog=3)
     with broadcast.subscribe() as slow:
         for number in range(10):
@@ -32,7 +32,7 @@ async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
         assert await slow.take() == ([10], 0)
 
 
-async def test_nothing_reaches_a_subscription_that_has_ended() -> None:
+async def test_a_closed_subscription_gets_nothing() -> None:
     broadcast: Broadcast[int] = Broadcast()
     with broadcast.subscribe() as ended:
         broadcast.publish(1)

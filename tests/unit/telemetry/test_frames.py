@@ -1,4 +1,4 @@
-"""A frame that runs a service's code is known by its function."""
+"""The service of a frame is found by its function."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def test_lines_are_written_with_time_level_and_service(tmp_path: Path) -> None:
     assert (tmp_path / "stack.log").read_text() == "1700000000.250 error users | it broke\n"
 
 
-def test_a_full_file_is_kept_once_and_a_new_one_begins(tmp_path: Path) -> None:
+def test_a_full_file_is_rotated_once(tmp_path: Path) -> None:
     file = LogFile(tmp_path / "stack.log", max_bytes=500)
     for number in range(100):
         file.write(LogLine(number, 0.0, "users", "info", f"line {number}"))

@@ -1,4 +1,4 @@
-"""The log hub keeps the last lines of each service apart, and followers see all that comes."""
+"""The log hub keeps each service's last lines separately, and followers get all new ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def texts(lines: list[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
-def test_a_chatty_service_never_evicts_another() -> None:
+def test_a_busy_service_never_evicts_anothers_lines() -> None:
     hub = LogHub(FakeClock(), capacity=5)
     hub.append("quiet", "the only line")
     for number in range(100):
@@ -26,27 +26,27 @@ def test_a_chatty_service_never_evicts_another() -> None:
     assert texts(hub.tail(["chatty"])) == ["95", "96", "97", "98", "99"]
 
 
-def test_lines_of_several_services_come_in_the_order_they_were_written() -> None:
+def test_lines_of_several_services_are_merged_in_order() -> None:
     hub = LogHub(FakeClock())
     for number in range(6):
         hub.append("even" if number % 2 == 0 else "odd", str(number))
     assert texts(hub.tail()) == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_each_line_of_a_text_is_a_line_of_its_own() -> None:
+def test_each_line_of_a_text_is_a_separate_line() -> None:
     hub = LogHub(FakeClock())
     hub.append("users", "Traceback:\n  file\nValueError", "error")
     assert texts(hub.tail()) == ["Traceback:", "  file", "ValueError"]
     assert {line.level for line in hub.tail()} == {"error"}
 
 
-def test_an_endless_line_is_cut_and_says_so() -> None:
+def test_a_long_line_is_cut_with_a_note() -> None:
     hub = LogHub(FakeClock())
     hub.append("users", "x" * (MAX_LINE + 7))
     assert hub.tail()[0].text.endswith("… (7 more characters cut)")
 
 
-async def test_a_follower_gets_the_tail_and_then_what_comes() -> None:
+async def test_a_follower_gets_the_tail_and_then_new_lines() -> None:
     hub = LogHub(FakeClock())
     for number in range(5):
         hub.append("users", str(number))
@@ -63,7 +63,7 @@ async def test_without_follow_the_lines_end_with_the_last_one() -> None:
     assert [line.text async for line in hub.follow(LogQuery())] == ["one"]
 
 
-async def test_a_follower_that_is_too_slow_is_told_how_many_lines_it_missed() -> None:
+async def test_a_slow_follower_gets_the_number_of_skipped_lines() -> None:
     hub = LogHub(FakeClock(), backlog=2)
     lines = hub.follow(LogQuery(tail=0, follow=True))
     hub.append("users", "before")
@@ -77,7 +77,7 @@ async def test_a_follower_that_is_too_slow_is_told_how_many_lines_it_missed() ->
             assert (await anext(waiting)).text == "3"
 
 
-def test_a_listener_is_called_with_each_line_at_once() -> None:
+def test_a_listener_is_called_synchronously() -> None:
     hub = LogHub(FakeClock())
     seen: list[str] = []
     hub.listen(lambda line: seen.append(f"{line.service}: {line.text}"))
@@ -99,7 +99,7 @@ def test_records_of_logging_belong_to_the_service_whose_task_wrote_them() -> Non
     ]
 
 
-def test_what_a_writer_attaches_is_kept_as_fields() -> None:
+def test_extra_values_are_kept_as_fields() -> None:
     hub = LogHub(FakeClock())
     logger = logging.Logger("x")
     logger.addHandler(HubHandler(hub))
@@ -109,7 +109,7 @@ def test_what_a_writer_attaches_is_kept_as_fields() -> None:
     assert line.fields == {"order": 7, "who": "x" * 256, "ok": True}
 
 
-def test_a_line_carries_the_trace_it_was_written_for() -> None:
+def test_a_line_has_the_current_trace() -> None:
     hub = LogHub(FakeClock())
     hub.append("users", "before")
     context = begin([])

@@ -1,4 +1,4 @@
-"""Each measure has the documented name and labels, and no client can make series without end."""
+"""Each metric has the documented name and labels, and clients cannot create series without limit."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_buckets_are_the_documented_ones() -> None:
     assert edges == [*map(str, BUCKETS), "+Inf"]
 
 
-def test_a_request_that_no_route_took_belongs_to_the_gateway_and_has_an_empty_route() -> None:
+def test_a_request_without_a_route_belongs_to_the_gateway() -> None:
     metrics = Metrics()
     metrics.request_finished("", "", "_OTHER", 404, 0.001)
     labels = "http_request_method=_OTHER,http_response_status_code=404,http_route=,service=gateway"
@@ -93,7 +93,7 @@ def test_requests_on_a_services_own_listener_count_for_it() -> None:
     assert scrape(metrics)[f"http_server_request_duration_seconds_count{{{labels}}}"] == 1
 
 
-def test_attempts_tell_answers_from_silence() -> None:
+def test_attempts_distinguish_responses_from_no_response() -> None:
     metrics = Metrics()
     metrics.attempt_finished("users", "users-1", 200, 0.001)
     metrics.attempt_finished("users", "users-1", None, 0.001)
@@ -103,7 +103,7 @@ def test_attempts_tell_answers_from_silence() -> None:
     assert found[f"{name}{{error_type=no_response,http_response_status_code=,server_address=users}}"] == 1
 
 
-def test_what_the_gateway_decides_is_counted() -> None:
+def test_retries_and_rate_limits_are_counted() -> None:
     metrics = Metrics()
     metrics.retried("users", "connection_refused")
     metrics.rate_limited("/users")
@@ -143,13 +143,13 @@ def test_messages_are_counted_by_service_and_queue() -> None:
     assert found[f"messaging_process_duration_seconds_count{{error_type=,{where},service=consumer}}"] == 1
 
 
-def test_loop_lag_and_the_process_are_told() -> None:
+def test_loop_lag_and_process_metrics_are_exposed() -> None:
     found = scrape(Metrics(loop_lag=lambda: 0.125))
     assert found["msctl_event_loop_lag_seconds"] == 0.125
     assert found["process_resident_memory_bytes"] > 0
 
 
-def test_two_stacks_in_one_process_share_nothing() -> None:
+def test_two_stacks_in_one_process_have_separate_metrics() -> None:
     one, other = Metrics(), Metrics()
     one.rate_limited("/users")
     assert "msctl_gateway_ratelimited_total{http_route=/users}" not in scrape(other)
@@ -175,7 +175,7 @@ def test_series_are_bounded(flood: Callable[[Metrics, int], None], monkeypatch: 
     assert [v for k, v in of_users.items() if "=_OTHER" in k] == [100]
 
 
-def test_a_snapshot_becomes_measures_of_services() -> None:
+def test_a_snapshot_becomes_service_metrics() -> None:
     snapshot = stack(service("users", restarts=4), service("orders", State.FATAL))
     found = scrape(Metrics(), snapshot)
     assert found["msctl_info{project=shop,version=1.2}"] == 1
@@ -189,7 +189,7 @@ def test_a_snapshot_becomes_measures_of_services() -> None:
     assert found["msctl_broker_connections"] == 3
 
 
-def test_queues_are_told_where_the_broker_tells_them() -> None:
+def test_queues_are_exposed_if_the_broker_reports_them() -> None:
     queues = (QueueSnapshot("hello", 5, 2, 1, published=9), QueueSnapshot("other", 0, 0, 0))
     found = scrape(Metrics(), stack(at=broker(*queues)))
     assert found["msctl_broker_queue_messages_ready{queue=hello}"] == 5
@@ -200,13 +200,13 @@ def test_queues_are_told_where_the_broker_tells_them() -> None:
     assert not [name for name in scrape(Metrics(), stack()) if name.startswith("msctl_broker_queue")]
 
 
-def test_queues_beyond_the_limit_are_added_up() -> None:
+def test_queues_beyond_the_limit_are_summed() -> None:
     queues = tuple(QueueSnapshot(f"q{n}", 2, 0, 0) for n in range(MAX_QUEUES + 5))
     found = scrape(Metrics(), stack(at=broker(*queues)))
     assert found["msctl_broker_queue_messages_ready{queue=_OTHER}"] == 10
 
 
-def test_connections_to_instances_are_told() -> None:
+def test_connections_to_instances_are_exposed() -> None:
     target = TargetSnapshot("users", "users-1", "127.0.0.1:1", BreakerState.CLOSED, 3, 4, 5)
     found = scrape(Metrics(), stack(), targets=[target])
     assert found["msctl_gateway_target_in_flight{instance=users-1,upstream=users}"] == 3
@@ -225,13 +225,13 @@ def test_a_services_own_page_has_only_its_own_series() -> None:
     assert not [name for name in found if "users" not in name]
 
 
-def test_open_metrics_is_given_to_who_asks_for_it() -> None:
+def test_open_metrics_is_served_on_request() -> None:
     text, kind = render(Metrics().registry, None, accept="application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
 
 
-def test_people_are_told_rates_and_the_95th_percentile() -> None:
+def test_a_snapshot_shows_rates_and_the_95th_percentile() -> None:
     clock = FakeClock()
     metrics = Metrics(monotonic=clock.monotonic)
     for number in range(100):

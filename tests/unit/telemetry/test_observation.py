@@ -1,4 +1,4 @@
-"""What observes a process goes by the project that it runs, also after a reload."""
+"""The observers of a process follow its project, also after a reload."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def snapshot() -> Snapshot:
     return Snapshot("shop", None, "1", 1, 1.0, (), BrokerSnapshot(BrokerMode.EXTERNAL, State.READY, ""))
 
 
-async def test_limits_of_new_routes_begin_at_zero_and_old_ones_stay() -> None:
+async def test_rate_limit_counters_of_new_routes_start_at_zero_and_old_ones_stay() -> None:
     def limiting(path: str) -> Project:
         route = RouteSpec(path, "a", rate_limit=RateLimitSpec(1))
         return replace(PROJECT, services=(ServiceSpec("a", app="a:b", routes=(route,)),))
@@ -42,7 +42,7 @@ async def test_limits_of_new_routes_begin_at_zero_and_old_ones_stay() -> None:
     assert 'msctl_gateway_ratelimited_total{http_route="/new"} 0.0' in lines
 
 
-async def test_spans_reach_the_collector_though_nobody_looks_at_them_here(
+async def test_spans_reach_the_collector_without_a_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(otlp, "EVERY_S", 0.01)

@@ -1,4 +1,4 @@
-"""Spans reach a collector in OTLP's JSON form; one that is away costs neither requests nor memory."""
+"""Spans reach a collector as OTLP/JSON; an unreachable one costs neither requests nor memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPAN = EndedSpan(
 
 
 class Collector:
-    """Answers as it is told, and keeps what it gets."""
+    """Answers with a given status and keeps the requests."""
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
@@ -72,7 +72,7 @@ def exporter(server: TestServer, **more: str) -> Exporter:
     return found
 
 
-def test_a_span_is_written_as_the_protocol_has_it() -> None:
+def test_a_span_is_encoded_as_the_protocol_specifies() -> None:
     written: Any = document([SPAN], "shop")
     (resource,) = written["resourceSpans"]
     assert resource["resource"]["attributes"] == [
@@ -112,7 +112,7 @@ def test_without_a_collector_nothing_is_exported(env: dict[str, str]) -> None:
     assert Exporter.from_env(env, "shop") is None
 
 
-async def test_spans_are_sent_in_batches_with_the_headers_that_were_asked_for(
+async def test_spans_are_sent_in_batches_with_the_configured_headers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(otlp, "EVERY_S", 0.01)
@@ -131,7 +131,7 @@ async def test_spans_are_sent_in_batches_with_the_headers_that_were_asked_for(
     await server.close()
 
 
-async def test_what_is_left_is_sent_at_the_end() -> None:
+async def test_remaining_spans_are_sent_on_stop() -> None:
     collector = Collector()
     server = await serve(collector)
     sender = exporter(server)
@@ -142,7 +142,7 @@ async def test_what_is_left_is_sent_at_the_end() -> None:
     await server.close()
 
 
-async def test_what_the_collector_cannot_take_now_is_sent_again(
+async def test_a_retryable_status_is_retried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(otlp, "EVERY_S", 0.01)
@@ -163,7 +163,7 @@ async def test_what_the_collector_cannot_take_now_is_sent_again(
     assert collector.got.empty()
 
 
-async def test_what_the_collector_refuses_for_good_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permanent_refusal_drops_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp, "EVERY_S", 0.01)
     collector = Collector(400)
     server = await serve(collector)
@@ -177,7 +177,7 @@ async def test_what_the_collector_refuses_for_good_is_dropped(monkeypatch: pytes
     await server.close()
 
 
-async def test_a_collector_that_is_away_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_collector_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp, "EVERY_S", 0.01)
     collector = Collector()
     server = await serve(collector)
@@ -193,7 +193,7 @@ async def test_a_collector_that_is_away_costs_no_memory(monkeypatch: pytest.Monk
     await sender.stop()
 
 
-async def test_headers_for_traces_alone_go_before_those_for_all() -> None:
+async def test_trace_headers_have_precedence_over_general_ones() -> None:
     collector = Collector()
     server = await serve(collector)
     sender = exporter(
@@ -207,7 +207,7 @@ async def test_headers_for_traces_alone_go_before_those_for_all() -> None:
     assert headers["x-key"] == "traces"
 
 
-async def test_what_other_programs_sent_goes_on_as_it_came_until_it_is_taken(
+async def test_forwarded_requests_are_unchanged_and_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(otlp, "EVERY_S", 0.01)
@@ -227,7 +227,7 @@ async def test_what_other_programs_sent_goes_on_as_it_came_until_it_is_taken(
     assert collector.got.empty()
 
 
-async def test_what_other_programs_sent_is_bounded_in_bytes() -> None:
+async def test_forwarded_requests_are_bounded_in_bytes() -> None:
     collector = Collector()
     server = await serve(collector)
     sender = exporter(server)
@@ -241,7 +241,7 @@ async def test_what_other_programs_sent_is_bounded_in_bytes() -> None:
     assert got == [6, 7, 8]
 
 
-async def test_where_only_the_latest_are_wanted_a_busy_process_sends_no_others() -> None:
+async def test_a_busy_process_sends_only_the_latest_spans_on_request() -> None:
     collector = Collector()
     server = await serve(collector)
     sender = exporter(server, OTEL_EXPORTER_OTLP_HEADERS=f"{otlp.LATEST_HEADER}=3")

@@ -1,4 +1,4 @@
-"""Spans of other programs are taken as they are meant, bounded, or refused with what is wrong."""
+"""Spans of other programs are parsed and bounded, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def parsed(**changes: object) -> EndedSpan:
     return found
 
 
-def test_a_span_is_taken_with_what_is_shown_of_it_and_as_its_senders() -> None:
+def test_a_span_is_parsed_and_belongs_to_its_sender() -> None:
     assert parsed() == EndedSpan(
         "ab" * 16,
         "000000000000001f",
@@ -81,28 +81,28 @@ def test_a_span_is_taken_with_what_is_shown_of_it_and_as_its_senders() -> None:
 @pytest.mark.parametrize(
     "nothing", [b"{}", b'{"resourceSpans": null}', b'{"resourceSpans": [{}]}', request()]
 )
-def test_a_request_without_spans_is_fine(nothing: bytes) -> None:
+def test_a_request_without_spans_is_valid(nothing: bytes) -> None:
     assert parse(nothing) == []
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_missing_fields_have_defaults() -> None:
     (found,) = parse(request({"traceId": "1" * 32, "spanId": "2" * 16, "startTimeUnixNano": 5_000_000_000}))
     assert (found.parent_id, found.kind, found.name) == (None, SpanKind.INTERNAL, "internal")
     assert (found.start, found.duration_s, found.error, found.status) == (5.0, 0.0, False, None)
 
 
 @pytest.mark.parametrize("parent", [None, "", "0" * 16, SPAN["spanId"]])
-def test_no_parent_is_none_and_nobody_is_its_own(parent: str | None) -> None:
+def test_an_empty_parent_is_none_and_a_span_is_not_its_own_parent(parent: str | None) -> None:
     assert parsed(parentSpanId=parent).parent_id is None
 
 
-def test_the_status_of_older_sdks_is_understood() -> None:
+def test_the_status_attribute_of_older_sdks_is_read() -> None:
     old = [{"key": "http.status_code", "value": {"intValue": 404}}]
     assert parsed(attributes=old).status == 404
     assert parsed(attributes=[{"key": "http.status_code", "value": {"stringValue": "404"}}]).status is None
 
 
-def test_a_client_keeps_whom_it_asked_and_others_are_the_instance_that_sent_them() -> None:
+def test_client_spans_keep_their_peer_and_others_have_the_senders_instance() -> None:
     given_by_sender = [
         {"key": "service.instance.id", "value": {"stringValue": "somebody-else"}},
         {"key": "server.address", "value": {"stringValue": "db"}},
@@ -113,7 +113,7 @@ def test_a_client_keeps_whom_it_asked_and_others_are_the_instance_that_sent_them
     assert (server.kind, server.attributes["service.instance.id"]) == (SpanKind.CONSUMER, "users-1")
 
 
-def test_what_has_no_form_to_be_shown_in_is_left_out() -> None:
+def test_values_that_json_cannot_show_are_skipped() -> None:
     values: list[object] = [
         {"arrayValue": {"values": []}},
         {"doubleValue": "NaN"},
@@ -127,7 +127,7 @@ def test_what_has_no_form_to_be_shown_in_is_left_out() -> None:
     assert parsed(attributes=attributes).attributes == {}
 
 
-def test_text_is_bounded_and_is_nothing_that_a_terminal_obeys() -> None:
+def test_text_is_cut_and_control_characters_are_replaced() -> None:
     long = [{"key": "k" * 500, "value": {"stringValue": "v\x1b[2J" + "v" * 5000}}]
     found = parsed(name="GET /\x1b]0;gone\x07\n" + "x" * 5000, attributes=long)
     assert len(found.title) == 200
@@ -137,7 +137,7 @@ def test_text_is_bounded_and_is_nothing_that_a_terminal_obeys() -> None:
     assert str(value).isprintable()
 
 
-def test_attributes_are_bounded_in_number_and_together() -> None:
+def test_attributes_are_bounded_in_number_and_size() -> None:
     many = [{"key": f"k{n}", "value": {"boolValue": True}} for n in range(500)]
     assert len(parsed(attributes=many).attributes) == otlp.MAX_ATTRIBUTES
     wide = [{"key": f"k{n}", "value": {"stringValue": "v" * 256}} for n in range(30)]
@@ -168,7 +168,7 @@ def test_attributes_are_bounded_in_number_and_together() -> None:
         {"name": None},
     ],
 )
-def test_a_span_that_cannot_be_one_is_refused(changes: dict[str, object]) -> None:
+def test_an_invalid_span_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(MalformedSpansError):
         parsed(**changes)
 
@@ -187,7 +187,7 @@ def test_a_span_that_cannot_be_one_is_refused(changes: dict[str, object]) -> Non
         request({**SPAN, "name": "?"}).replace(b"?", b"\\ud800"),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
+def test_a_malformed_body_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedSpansError, match="not an ExportTraceServiceRequest"):
         parse(body)
 
@@ -200,7 +200,7 @@ _ANYTHING: st.SearchStrategy[object] = st.recursive(
 
 
 @given(_ANYTHING)
-def test_whatever_a_span_holds_is_taken_or_refused(value: object) -> None:
+def test_any_span_is_parsed_or_refused(value: object) -> None:
     for changes in ({name: value} for name in SPAN):
         try:
             found = parsed(**changes)
@@ -236,7 +236,7 @@ _spans = st.builds(
 
 
 @given(_spans)
-def test_what_msctl_writes_it_reads_again(span: EndedSpan) -> None:
+def test_exported_spans_can_be_parsed_again(span: EndedSpan) -> None:
     assume(span.parent_id != span.span_id)
     (read,) = parse(msgspec.json.encode(document([span], "shop")))
     before, after = span.to_span(), read.to_span()

@@ -1,4 +1,4 @@
-"""OTLP's binary form is read as SDKs write it; whatever else comes is refused.
+"""OTLP's binary form is decoded as SDKs encode it; anything else is refused.
 
 The messages here are put together by a small writer of the wire format; SENT is what a real SDK sent.
 """
@@ -89,7 +89,7 @@ def parse(body: bytes) -> list[EndedSpan]:
     return [ended_span(span, ORIGIN) for span in from_protobuf(body)]
 
 
-def test_a_span_is_taken_with_what_is_shown_of_it() -> None:
+def test_a_span_is_decoded() -> None:
     assert parse(request(SPAN, IDS)) == [
         EndedSpan(
             "ab" * 16,
@@ -121,7 +121,7 @@ def test_a_span_is_taken_with_what_is_shown_of_it() -> None:
     ]
 
 
-def test_what_a_real_sdk_sends_is_understood() -> None:
+def test_a_request_of_a_real_sdk_is_decoded() -> None:
     inner, server = parse(SENT)
     assert (inner.name, inner.parent_id, inner.error) == ("inner work", server.span_id, True)
     assert (server.name, server.kind, server.status) == ("GET /sdk", SpanKind.SERVER, 200)
@@ -129,7 +129,7 @@ def test_what_a_real_sdk_sends_is_understood() -> None:
     assert server.duration_s >= inner.duration_s > 0
 
 
-def test_no_spans_are_fine() -> None:
+def test_a_request_without_spans_is_valid() -> None:
     assert parse(b"") == parse(request()) == parse(part(1, b"")) == []
 
 
@@ -151,17 +151,17 @@ def test_no_spans_are_fine() -> None:
         part(1, b"") * (MAX_FIELDS + 1),
     ],
 )
-def test_what_is_no_request_is_refused(body: bytes) -> None:
+def test_a_malformed_request_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedSpansError):
         parse(body)
 
 
-def test_text_that_is_not_utf_8_is_shown_as_far_as_it_is() -> None:
+def test_invalid_utf8_is_replaced() -> None:
     assert parse(request(IDS + part(5, b"a\xffb")))[0].name == "a\N{REPLACEMENT CHARACTER}b"
 
 
 @given(st.binary(max_size=200), st.integers(0, len(SPAN)), st.integers(0, 40))
-def test_whatever_comes_is_taken_or_refused(noise: bytes, at: int, gone: int) -> None:
+def test_any_bytes_are_decoded_or_refused(noise: bytes, at: int, gone: int) -> None:
     for body in (noise, request(SPAN[:at] + noise + SPAN[at + gone :])):
         try:
             parse(body)

@@ -1,4 +1,4 @@
-"""The stack's children find where their spans go; nobody else gets any in, and bad ones are refused."""
+"""Children get the endpoint for their spans; others are refused, and so are malformed spans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def body(spans: int = 1, **more: object) -> bytes:
 
 @dataclass
 class Rig:
-    """A receiver, what it has kept and sent on, and a client of it."""
+    """A receiver, the spans it kept and forwarded, and a client."""
 
     receiver: Receiver
     session: aiohttp.ClientSession
@@ -67,7 +67,7 @@ async def rig() -> AsyncIterator[Rig]:
         await made.receiver.stop()
 
 
-async def test_a_child_is_told_where_and_with_which_token(rig: Rig) -> None:
+async def test_a_child_gets_the_endpoint_and_a_token(rig: Rig) -> None:
     assert rig.env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].startswith("http://127.0.0.1:")
     assert rig.env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
     assert rig.env["OTEL_SERVICE_NAME"] == "users"
@@ -79,7 +79,7 @@ async def test_a_child_is_told_where_and_with_which_token(rig: Rig) -> None:
     assert "OTEL_RESOURCE_ATTRIBUTES" not in other
 
 
-async def test_only_where_a_collector_wants_all_are_all_sent(rig: Rig) -> None:
+async def test_children_send_all_spans_only_with_a_collector(rig: Rig) -> None:
     assert "latest" not in rig.env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
     alone = Receiver("shop", lambda _spans: None, None)
     await alone.start()
@@ -91,23 +91,23 @@ async def test_only_where_a_collector_wants_all_are_all_sent(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER"]
 )
-async def test_a_service_that_says_itself_where_its_spans_go_is_told_nothing(rig: Rig, name: str) -> None:
+async def test_a_service_that_configures_its_export_gets_nothing(rig: Rig, name: str) -> None:
     assert rig.receiver.environment(ServiceSpec("a", command=("a",), env={name: "x"}), "a-1", {}) == {}
 
 
-async def test_what_a_service_says_of_other_things_does_not_matter(rig: Rig) -> None:
+async def test_other_variables_do_not_count_as_export_configuration(rig: Rig) -> None:
     env = {"OTEL_LOG_LEVEL": "debug", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m"}
     assert rig.receiver.environment(ServiceSpec("a", command=("a",), env=env), "a-1", {})
 
 
-async def test_children_go_on_by_themselves_to_a_collector_that_speaks_grpc(rig: Rig) -> None:
+async def test_children_export_directly_to_a_grpc_collector(rig: Rig) -> None:
     named = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     assert rig.receiver.environment(USERS, "users-1", named) == {}
     named["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/json"
     assert rig.receiver.environment(USERS, "users-1", named)
 
 
-async def test_before_it_listens_and_after_nobody_is_told_anything(rig: Rig) -> None:
+async def test_children_get_nothing_before_start_and_after_stop(rig: Rig) -> None:
     await rig.receiver.start()
     await rig.receiver.stop()
     assert rig.env == {}
@@ -116,7 +116,7 @@ async def test_before_it_listens_and_after_nobody_is_told_anything(rig: Rig) -> 
     assert (await rig.post(body()))[0] == 200
 
 
-async def test_spans_are_kept_as_their_senders_and_sent_on_as_they_came(rig: Rig) -> None:
+async def test_spans_are_kept_for_their_sender_and_forwarded_unchanged(rig: Rig) -> None:
     sent = body(3)
     assert await rig.post(sent) == (200, b"{}")
     assert [(span.service, span.instance, span.title) for span in rig.kept] == [
@@ -125,7 +125,7 @@ async def test_spans_are_kept_as_their_senders_and_sent_on_as_they_came(rig: Rig
     assert rig.forwarded == [(sent, JSON)]
 
 
-async def test_the_binary_form_is_taken_too(rig: Rig) -> None:
+async def test_the_binary_form_is_accepted(rig: Rig) -> None:
     ids = b"\x0a\x10" + b"\xab" * 16 + b"\x12\x08" + b"\xcd" * 8
     scope = b"\x12" + bytes([len(ids)]) + ids
     resource = b"\x12" + bytes([len(scope)]) + scope
@@ -135,12 +135,12 @@ async def test_the_binary_form_is_taken_too(rig: Rig) -> None:
     assert rig.forwarded == [(sent, PROTOBUF)]
 
 
-async def test_a_compressed_body_is_taken_and_goes_on_without_its_compression(rig: Rig) -> None:
+async def test_a_gzip_body_is_accepted_and_forwarded_uncompressed(rig: Rig) -> None:
     assert (await rig.post(gzip.compress(body(), mtime=0), Content_Encoding="gzip"))[0] == 200
     assert rig.forwarded == [(body(), JSON)]
 
 
-async def test_without_the_token_nobody_is_heard(rig: Rig) -> None:
+async def test_requests_without_a_valid_token_are_refused(rig: Rig) -> None:
     for token in ("", "x", rig.headers[HEADER] + "x"):
         status, answer = await rig.post(body(), **{HEADER: token})
         assert status == 401
@@ -168,7 +168,7 @@ async def test_without_the_token_nobody_is_heard(rig: Rig) -> None:
         (body(MAX_SPANS + 1), {}, 400, "smaller batches"),
     ],
 )
-async def test_what_cannot_be_taken_is_refused_whole_and_logged_once(
+async def test_an_invalid_request_is_refused_and_logged_once(
     rig: Rig,
     caplog: pytest.LogCaptureFixture,
     sent: bytes,
@@ -186,7 +186,7 @@ async def test_what_cannot_be_taken_is_refused_whole_and_logged_once(
     assert all(record.levelname == "WARNING" and "users-1" in record.message for record in caplog.records)
 
 
-async def test_so_many_at_once_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_requests_are_limited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     arrived = asyncio.Semaphore(0)
     go_on = asyncio.Event()
     read = web.Request.read
@@ -207,7 +207,7 @@ async def test_so_many_at_once_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyP
     assert (await rig.post(body()))[0] == 200
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_times_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver, "BODY_TIMEOUT_S", 0.01)
     done = asyncio.Event()
 
@@ -219,7 +219,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(rig: Rig, monkeypatch
     done.set()
 
 
-async def test_others_get_their_turn_while_many_spans_are_taken_apart(rig: Rig) -> None:
+async def test_decoding_many_spans_yields_to_other_tasks(rig: Rig) -> None:
     turns = 0
 
     async def count() -> None:

@@ -1,4 +1,4 @@
-"""Every request is measured, traced and logged once, whichever way it came; real sockets, real aiohttp."""
+"""Every request is measured, traced and logged once; with real sockets and real aiohttp."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARENT = "b7ad6b7169203331"
 
 
 class Bench:
-    """One listener, and all that observes it."""
+    """A listener and its observers."""
 
     def __init__(self, sample: float = 0.0) -> None:
         self.metrics = Metrics()
@@ -80,13 +80,13 @@ async def get(handle: Handler, path: str = "/users", **options: object) -> tuple
     return found
 
 
-async def test_a_request_on_an_own_listener_is_measured_under_its_route(bench: Bench) -> None:
+async def test_a_request_on_a_services_listener_is_measured_under_its_route(bench: Bench) -> None:
     assert await get(bench.requests.direct("users", "users-1", users)) == (200, "[]")
     assert bench.count(200) == 1
     assert bench.value("http_server_active_requests", service="users") == 0
 
 
-async def test_what_no_route_takes_has_no_path_in_its_labels(bench: Bench) -> None:
+async def test_a_request_without_a_route_has_no_path_in_its_labels(bench: Bench) -> None:
     await get(bench.requests.direct("users", "users-1", users), "/etc/passwd")
     assert bench.count(404, route="") == 1
 
@@ -111,7 +111,7 @@ async def test_a_handler_that_raises_is_a_500(bench: Bench) -> None:
     assert (await bench.tracer.traces(TraceQuery(errors=True)))[0].status == 500
 
 
-async def test_a_client_that_goes_is_a_499_and_no_error(bench: Bench) -> None:
+async def test_a_client_that_disconnects_is_a_499_and_not_an_error(bench: Bench) -> None:
     entered, left = asyncio.Event(), asyncio.Event()
 
     async def slow(_request: web.Request) -> web.StreamResponse:
@@ -152,7 +152,7 @@ async def test_a_services_own_metrics_page_wins(bench: Bench) -> None:
     assert await get(bench.requests.direct("users", "users-1", own), "/metrics") == (200, "mine")
 
 
-async def test_the_callers_trace_goes_on(bench: Bench) -> None:
+async def test_the_callers_trace_continues(bench: Bench) -> None:
     await get(
         bench.requests.direct("users", "users-1", users),
         headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
@@ -167,7 +167,7 @@ async def test_the_callers_trace_goes_on(bench: Bench) -> None:
     assert span.attributes == {"http.response.status_code": 200, "service.instance.id": "users-1"}
 
 
-async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consumer(bench: Bench) -> None:
+async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench: Bench) -> None:
     headers: dict[str, str] = {}
 
     async def producer(_request: web.Request) -> web.StreamResponse:
@@ -210,7 +210,7 @@ async def test_one_trace_leads_through_gateway_attempt_service_queue_and_consume
     )
 
 
-async def test_attempts_have_spans_below_that_of_the_request_and_go_on_with_them(bench: Bench) -> None:
+async def test_attempts_have_child_spans_and_propagate_them(bench: Bench) -> None:
     assert bench.requests.attempt_leaves() == ""
     sent: list[str] = []
 
@@ -241,7 +241,7 @@ async def test_attempts_have_spans_below_that_of_the_request_and_go_on_with_them
     )
 
 
-async def test_spans_begin_when_they_began_though_the_machine_has_slept_since(
+async def test_span_start_times_do_not_move_when_the_machine_suspends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gateway(_request: web.Request) -> web.StreamResponse:
@@ -258,7 +258,7 @@ async def test_spans_begin_when_they_began_though_the_machine_has_slept_since(
     assert [span.start for span in (await bench.tracer.trace(TRACE)).spans] == before
 
 
-async def test_an_attempt_of_nobodys_request_is_measured_all_the_same(bench: Bench) -> None:
+async def test_an_attempt_without_a_request_is_measured(bench: Bench) -> None:
     bench.requests.attempt_started("GET", "/users")
     bench.requests.attempt_finished("users", "users-1", 200, 0.001)
     bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
@@ -266,7 +266,7 @@ async def test_an_attempt_of_nobodys_request_is_measured_all_the_same(bench: Ben
     assert not await bench.tracer.traces(TraceQuery())
 
 
-async def test_what_has_ended_is_accounted_for_before_much_of_it_waits(bench: Bench) -> None:
+async def test_finished_requests_are_processed_in_batches(bench: Bench) -> None:
     async def gateway(_request: web.Request) -> web.StreamResponse:
         bench.requests.request_started("GET", "/users", ())
         bench.requests.request_finished("users", "/users", "GET", 200, 0.001)
@@ -284,7 +284,7 @@ async def test_what_has_ended_is_accounted_for_before_much_of_it_waits(bench: Be
     assert registry.get_sample_value("http_server_active_requests", {"service": "gateway"}) == 0
 
 
-async def test_a_publish_that_fails_is_counted_as_such(bench: Bench) -> None:
+async def test_a_failed_publish_is_counted_as_failed(bench: Bench) -> None:
     with pytest.raises(ZeroDivisionError), bench.messages.publishing("hello"):
         raise ZeroDivisionError
     name = "messaging_client_sent_messages_total"
@@ -293,7 +293,7 @@ async def test_a_publish_that_fails_is_counted_as_such(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("headers", [None, {}, {"traceparent": 7}, {"traceparent": "nonsense"}])
-def test_a_message_without_a_trace_begins_one(bench: Bench, headers: dict[str, object] | None) -> None:
+def test_a_message_without_a_trace_starts_one(bench: Bench, headers: dict[str, object] | None) -> None:
     with bench.messages.processing("hello", headers):
         context = current_trace.get()
         assert context is not None
@@ -308,14 +308,14 @@ def test_a_trace_id_may_come_as_bytes(bench: Bench) -> None:
         assert context.trace_id == TRACE
 
 
-async def test_the_access_log_samples_what_succeeded() -> None:
+async def test_the_access_log_samples_successful_requests() -> None:
     for sample, lines in ((0.0, []), (0.4, []), (0.6, ["GET /users 200"]), (1.0, ["GET /users 200"])):
         bench = Bench(sample)
         await get(bench.requests.direct("users", "users-1", users), "/users?token=secret")
         assert [line.text.partition(" in ")[0] for line in bench.logs.tail()] == lines
 
 
-async def test_failures_are_logged_with_their_trace_but_do_not_drown_the_rest() -> None:
+async def test_failures_are_logged_with_their_trace_up_to_a_limit() -> None:
     bench = Bench()
 
     async def failing(_request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""The sliding window forgets by the second, and its quantile is close to the true one."""
+"""The sliding window drops old seconds, and its quantiles are accurate to five percent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from msctl.telemetry.metrics.sliding_window import SlidingWindow, quantile
 
 
-def test_rate_is_that_of_the_last_ten_whole_seconds() -> None:
+def test_rate_covers_the_last_ten_whole_seconds() -> None:
     window = SlidingWindow(0.0)
     for second in range(20):
         for _ in range(second):
@@ -18,7 +18,7 @@ def test_rate_is_that_of_the_last_ten_whole_seconds() -> None:
     assert window.rate(20.0) == sum(range(10, 20)) / 10
 
 
-def test_rate_of_a_young_window_is_not_spread_over_seconds_it_has_not_seen() -> None:
+def test_rate_of_a_new_window_covers_only_its_own_seconds() -> None:
     window = SlidingWindow(100.2)
     for _ in range(30):
         window.record(100.5, 0.001)
@@ -26,7 +26,7 @@ def test_rate_of_a_young_window_is_not_spread_over_seconds_it_has_not_seen() -> 
     assert window.rate(103.0) == 10
 
 
-def test_what_is_older_than_a_minute_is_forgotten() -> None:
+def test_seconds_older_than_a_minute_are_dropped() -> None:
     window = SlidingWindow(0.0)
     window.record(0.0, 5.0, error=True)
     assert quantile([window], 59.9, 0.95) is not None
@@ -34,21 +34,21 @@ def test_what_is_older_than_a_minute_is_forgotten() -> None:
     assert window.rate(60.0) == window.error_rate(60.0) == 0
 
 
-def test_a_long_silence_empties_every_slot() -> None:
+def test_a_long_pause_clears_every_slot() -> None:
     window = SlidingWindow(0.0)
     for second in range(60):
         window.record(float(second), 0.001)
     assert window.recent(1_000.0) == (0,) * 30
 
 
-def test_errors_are_counted_apart() -> None:
+def test_errors_are_counted_separately() -> None:
     window = SlidingWindow(0.0)
     for number in range(20):
         window.record(1.0, 0.001, error=number % 4 == 0)
     assert (window.rate(2.0), window.error_rate(2.0)) == (10, 2.5)
 
 
-def test_recent_counts_come_oldest_first_and_without_the_unfinished_second() -> None:
+def test_recent_counts_are_oldest_first_without_the_current_second() -> None:
     window = SlidingWindow(0.0)
     for second in (1, 2, 2, 3, 3, 3):
         window.record(float(second), 0.001)
@@ -66,7 +66,7 @@ def test_quantile_is_within_five_percent(q: float) -> None:
     assert quantile([window], 59.5, q) == pytest.approx(true, rel=0.06)
 
 
-def test_a_duration_of_nothing_can_be_recorded() -> None:
+def test_a_zero_duration_can_be_recorded() -> None:
     window = SlidingWindow(0.0)
     window.record(0.0, 0.0)
     assert quantile([window], 0.5, 0.95) == pytest.approx(1e-6, rel=0.1)

@@ -1,4 +1,4 @@
-"""W3C Trace Context: a caller's trace is kept, a broken one never is."""
+"""W3C Trace Context: a valid caller's trace continues, an invalid one does not."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SPAN = "b7ad6b7169203331"
 VALID = f"00-{TRACE}-{SPAN}-01"
 
 
-def test_a_valid_trace_goes_on_under_a_new_span() -> None:
+def test_a_valid_trace_continues_under_a_new_span() -> None:
     context = begin([VALID])
     assert (context.trace_id, context.parent_id) == (TRACE, SPAN)
     assert context.span_id != SPAN
     assert context.traceparent == f"00-{TRACE}-{context.span_id}-01"
 
 
-def test_what_is_called_in_this_process_is_a_span_below() -> None:
+def test_a_call_in_this_process_is_a_child_span() -> None:
     caller = begin([VALID])
     callee = caller.callee()
     assert (callee.trace_id, callee.parent_id) == (TRACE, caller.span_id)
@@ -46,7 +46,7 @@ def test_the_decision_not_to_sample_is_passed_on() -> None:
         [f"01-{TRACE}-{SPAN}-01-" + "x" * 600],
     ],
 )
-def test_anything_else_begins_a_new_trace(given: list[str]) -> None:
+def test_an_invalid_traceparent_starts_a_new_trace(given: list[str]) -> None:
     context = begin(given)
     assert re.fullmatch(r"[0-9a-f]{32}", context.trace_id)
     assert context.trace_id != TRACE
@@ -54,5 +54,5 @@ def test_anything_else_begins_a_new_trace(given: list[str]) -> None:
     assert parse(context.traceparent) is not None
 
 
-def test_a_later_version_is_read_as_far_as_it_is_known() -> None:
+def test_a_later_version_is_parsed_as_version_00() -> None:
     assert parse(f"01-{TRACE}-{SPAN}-01-more") == (TRACE, SPAN, "01")

@@ -1,4 +1,4 @@
-"""A traceback shows the frames of whoever raised, not the way there."""
+"""A traceback starts at the user's own code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def raised_by(loader: Loader, target: str) -> str:
     raise AssertionError(f"{target} was loaded")
 
 
-def test_our_frames_and_the_import_systems_are_left_out(tmp_path: Path) -> None:
+def test_frames_of_msctl_and_the_import_system_are_omitted(tmp_path: Path) -> None:
     (tmp_path / "no_database.py").write_text("def go():\n    raise ValueError('no database')\n\ngo()\n")
     text = raised_by(Loader(tmp_path), "no_database:app")
     files = [line for line in text.splitlines() if line.lstrip().startswith("File ")]
@@ -26,7 +26,7 @@ def test_our_frames_and_the_import_systems_are_left_out(tmp_path: Path) -> None:
     assert text.splitlines()[-1] == "ValueError: no database"
 
 
-def test_where_every_frame_is_machinery_all_are_shown() -> None:
+def test_without_a_user_frame_all_frames_are_shown() -> None:
     text = raised_by(Loader(None), "msctl.no_such_module:app")
     assert "importlib" in text
     assert text.endswith("No module named 'msctl.no_such_module'")

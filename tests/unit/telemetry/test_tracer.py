@@ -1,4 +1,4 @@
-"""The last traces are kept, bounded, and what went wrong or took long outlives what did not."""
+"""The latest traces are kept within limits; errors and slow traces are kept longest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def ids(tracer: Tracer, query: TraceQuery | None = None) -> list[int]:
     return [int(t.trace_id, 16) for t in await tracer.traces(query or TraceQuery(limit=10_000))]
 
 
-async def test_the_newest_come_first_and_the_oldest_go() -> None:
+async def test_traces_are_listed_newest_first_and_the_oldest_are_dropped() -> None:
     tracer = Tracer(capacity=5, notable=2)
     for number in range(10):
         tracer.record(span(number, start=number))
@@ -46,7 +46,7 @@ async def test_the_newest_come_first_and_the_oldest_go() -> None:
     assert await ids(tracer, TraceQuery(limit=2)) == [9, 8]
 
 
-async def test_errors_and_slow_ones_stay_when_others_go() -> None:
+async def test_errors_and_slow_traces_outlive_others() -> None:
     tracer = Tracer(capacity=5, notable=2, slow_s=0.5)
     tracer.record(span(100, start=0, error=True))
     tracer.record(span(101, start=1, seconds=0.7))
@@ -57,7 +57,7 @@ async def test_errors_and_slow_ones_stay_when_others_go() -> None:
     assert await ids(tracer, TraceQuery(errors=True)) == [100]
 
 
-async def test_even_they_are_bounded() -> None:
+async def test_notable_traces_are_bounded() -> None:
     tracer = Tracer(capacity=5, notable=2)
     for number in range(1_000):
         tracer.record(span(number, start=number, error=True))
@@ -73,7 +73,7 @@ async def test_spans_of_one_trace_are_bounded_and_counted() -> None:
     assert (await tracer.traces(TraceQuery()))[0].spans == MAX_SPANS + 7
 
 
-async def test_a_trace_is_its_first_span_and_lasts_until_its_last() -> None:
+async def test_a_trace_has_the_name_of_its_root_and_ends_with_its_last_span() -> None:
     tracer = Tracer()
     tracer.record(span(1, span_id="c", parent="b", service="users", start=10.2, seconds=1.0, error=True))
     tracer.record(span(1, span_id="a", service="gateway", name="GET /u", start=10.0, seconds=0.5))
@@ -95,7 +95,7 @@ async def test_traces_are_found_by_service_error_and_duration() -> None:
     assert await ids(tracer, TraceQuery(min_duration_s=0.1)) == [2]
 
 
-async def test_a_beginning_of_an_id_is_enough_if_it_is_the_only_one() -> None:
+async def test_a_unique_prefix_of_an_id_is_enough() -> None:
     tracer = Tracer()
     for trace_id in ("aa" * 16, "ab" * 16):
         tracer.record(span(0)._replace(trace_id=trace_id))
@@ -115,7 +115,7 @@ async def test_every_span_is_exported() -> None:
     assert len(seen) == 5
 
 
-async def test_what_comes_from_elsewhere_joins_its_trace_and_is_exported_by_nobody_here() -> None:
+async def test_adopted_spans_join_their_trace_and_are_not_exported() -> None:
     seen: list[EndedSpan] = []
     tracer = Tracer(export=seen.append)
     tracer.flush = lambda: tracer.record(span(1, span_id="a", start=1))
@@ -127,7 +127,7 @@ async def test_what_comes_from_elsewhere_joins_its_trace_and_is_exported_by_nobo
     assert [s.span_id for s in seen] == ["a"]
 
 
-async def test_what_comes_too_late_pushes_out_nothing_unless_it_is_notable() -> None:
+async def test_late_spans_evict_nothing_unless_notable() -> None:
     tracer = Tracer(capacity=5, notable=2, slow_s=0.5)
     for number in range(10, 20):
         tracer.record(span(number, start=number))
@@ -137,7 +137,7 @@ async def test_what_comes_too_late_pushes_out_nothing_unless_it_is_notable() -> 
     assert await ids(tracer) == [19, 2, 3]
 
 
-async def test_spans_from_elsewhere_are_bounded_too() -> None:
+async def test_adopted_spans_are_bounded() -> None:
     tracer = Tracer(capacity=5, notable=2)
     tracer.adopt(span(1, span_id=str(number)) for number in range(MAX_SPANS + 7))
     assert len((await tracer.trace(f"{1:032x}")).spans) == MAX_SPANS

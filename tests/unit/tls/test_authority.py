@@ -1,4 +1,4 @@
-"""The local authority: made once, private, renewed in time, and good for private names only."""
+"""The local authority: created once, private, renewed in time, limited to private names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_keys_are_readable_by_their_owner_alone(authority: Authority) -> None:
+def test_only_the_owner_can_read_keys(authority: Authority) -> None:
     old = os.umask(0)
     try:
         file = authority.certificate("127.0.0.1", NOW)
@@ -57,14 +57,14 @@ def test_keys_are_readable_by_their_owner_alone(authority: Authority) -> None:
     ]
 
 
-def test_a_folder_that_others_can_enter_is_closed_to_them(authority: Authority) -> None:
+def test_an_open_folder_is_made_private(authority: Authority) -> None:
     authority.folder.mkdir(parents=True)
     authority.folder.chmod(0o755)
     authority.certificate("127.0.0.1", NOW)
     assert mode(authority.folder) == 0o700
 
 
-def test_both_are_made_once_and_used_again(authority: Authority) -> None:
+def test_authority_and_certificate_are_reused(authority: Authority) -> None:
     file = authority.certificate("127.0.0.1", NOW)
     first, made = serial(authority.file), serial(file)
     for host in ("localhost", "0.0.0.0", "::", "[::1]"):
@@ -72,7 +72,7 @@ def test_both_are_made_once_and_used_again(authority: Authority) -> None:
     assert (serial(authority.file), serial(file)) == (first, made)
 
 
-def test_a_certificate_that_ends_soon_is_renewed_and_the_authority_stays(authority: Authority) -> None:
+def test_an_expiring_certificate_is_renewed_by_the_same_authority(authority: Authority) -> None:
     file = authority.certificate("127.0.0.1", NOW)
     first, made = serial(authority.file), serial(file)
     later = ends(file) - 30 * DAY
@@ -82,7 +82,7 @@ def test_a_certificate_that_ends_soon_is_renewed_and_the_authority_stays(authori
     assert ends(file) > later + 300 * DAY
 
 
-def test_an_authority_that_ends_soon_is_made_anew_and_signs_anew(authority: Authority) -> None:
+def test_an_expiring_authority_and_its_certificates_are_replaced(authority: Authority) -> None:
     file = authority.certificate("127.0.0.1", NOW)
     first = serial(authority.file)
     end = ends(authority.file)
@@ -95,12 +95,12 @@ def test_an_authority_that_ends_soon_is_made_anew_and_signs_anew(authority: Auth
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.file.read_bytes()))
 
 
-def test_a_certificate_from_the_future_is_made_anew(authority: Authority) -> None:
+def test_a_certificate_that_is_not_yet_valid_is_replaced(authority: Authority) -> None:
     made = serial(authority.certificate("127.0.0.1", NOW))
     assert serial(authority.certificate("127.0.0.1", NOW - DAY)) != made
 
 
-def test_a_host_of_the_gateways_own_is_among_the_names_and_has_a_file_of_its_own(
+def test_the_gateways_host_is_among_the_names_and_has_its_own_file(
     authority: Authority,
 ) -> None:
     plain = authority.certificate("127.0.0.1", NOW)
@@ -112,21 +112,21 @@ def test_a_host_of_the_gateways_own_is_among_the_names_and_has_a_file_of_its_own
     assert serial(authority.certificate("127.0.0.1", NOW)) == made
 
 
-def test_a_certificate_for_other_names_is_made_anew(authority: Authority) -> None:
+def test_a_certificate_for_other_names_is_replaced(authority: Authority) -> None:
     file = authority.certificate("127.0.0.1", NOW)
     shutil.copy(authority.certificate("shop.test", NOW), file)
     assert names(authority.certificate("127.0.0.1", NOW)) == ["localhost", "127.0.0.1", "::1"]
 
 
 @pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "localhost.example.com", "mytest", "2001:db8::1"])
-def test_a_public_name_is_refused_before_anything_is_made(authority: Authority, host: str) -> None:
+def test_a_public_name_is_refused_before_anything_is_created(authority: Authority, host: str) -> None:
     with pytest.raises(ConfigError, match=r"gateway\.host: the local authority does not sign for") as caught:
         authority.certificate(host, NOW)
     assert "cert and key" in str(caught.value.hint)
     assert not authority.folder.exists()
 
 
-def test_clients_refuse_what_a_stolen_key_signs_for_a_public_name(tmp_path: Path) -> None:
+def test_clients_refuse_a_public_name_signed_by_the_authority(tmp_path: Path) -> None:
     signer = issuing.make_signer(datetime.now(NOW.tzinfo))
     (tmp_path / "ca.pem").write_bytes(signer.certificate_pem)
 
@@ -157,7 +157,7 @@ def shake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["ca.pem", "ca-key.pem"])
-def test_half_an_authority_is_made_anew(authority: Authority, damaged: str) -> None:
+def test_an_incomplete_authority_is_replaced(authority: Authority, damaged: str) -> None:
     file = authority.certificate("127.0.0.1", NOW)
     other = Authority(authority.folder.parent / "other")
     other.certificate("127.0.0.1", NOW)
@@ -169,7 +169,7 @@ def test_half_an_authority_is_made_anew(authority: Authority, damaged: str) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
-def test_a_damaged_certificate_is_made_anew(authority: Authority, content: bytes) -> None:
+def test_a_damaged_certificate_is_replaced(authority: Authority, content: bytes) -> None:
     file = authority.certificate("127.0.0.1", NOW)
     first = serial(authority.file)
     file.write_bytes(content)
@@ -178,7 +178,7 @@ def test_a_damaged_certificate_is_made_anew(authority: Authority, content: bytes
     assert serial(authority.file) == first
 
 
-def test_a_folder_that_cannot_be_made_is_said_with_a_way_out(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MsctlError, match="cannot keep the local certificate authority in") as caught:
         Authority(tmp_path / "file").certificate("127.0.0.1", NOW)
@@ -187,13 +187,13 @@ def test_a_folder_that_cannot_be_made_is_said_with_a_way_out(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(MsctlError, match="permission denied"):
         Authority(tmp_path / "data").certificate("127.0.0.1", NOW)
 
 
-def test_where_it_is_kept() -> None:
+def test_the_data_folder_follows_the_environment() -> None:
     home = {"HOME": "/home/a"}
     assert data_folder(home) == Path("/home/a/.local/share/msctl")
     assert data_folder({**home, "XDG_DATA_HOME": "/data"}) == Path("/data/msctl")

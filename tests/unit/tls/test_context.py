@@ -1,4 +1,4 @@
-"""The context that listeners speak with: what is refused and why, and that an exchange is whole."""
+"""The TLS context of listeners: which files are refused and why, and replacement while in use."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def serial(server: ssl.SSLContext, client: ssl.SSLContext) -> object:
     return certificate["serialNumber"]
 
 
-def test_a_client_verifies_the_certificate_and_gets_http_1_1_whatever_it_offers(made: Certificates) -> None:
+def test_a_client_verifies_the_certificate_and_negotiates_http_1_1(made: Certificates) -> None:
     tls = ServerTls({})
     tls.use(tls.read(project(TlsSpec(*made.make("one")))))
     client = made.trusting()
@@ -57,7 +57,7 @@ def test_a_client_verifies_the_certificate_and_gets_http_1_1_whatever_it_offers(
     assert connection.version() == "TLSv1.3"
 
 
-def test_a_client_that_names_no_host_is_served_too(made: Certificates) -> None:
+def test_a_client_without_sni_is_served(made: Certificates) -> None:
     tls = ServerTls({})
     tls.use(tls.read(project(TlsSpec(*made.make("one")))))
     client = made.trusting()
@@ -70,7 +70,7 @@ def test_a_client_that_names_no_host_is_served_too(made: Certificates) -> None:
     ("oldest", "spoken", "refused"),
     [(TlsVersion.TLS12, "TLSv1_2", "TLSv1_1"), (TlsVersion.TLS13, "TLSv1_3", "TLSv1_2")],
 )
-def test_older_versions_are_not_spoken(
+def test_older_tls_versions_are_refused(
     made: Certificates, oldest: TlsVersion, spoken: str, refused: str
 ) -> None:
     tls = ServerTls({})
@@ -125,9 +125,7 @@ def damage(made: Certificates, cert: Path, key: Path, how: str) -> None:
         ("key is large", r"gateway\.tls\.key: .*/one-key\.pem is larger than 1 MiB"),
     ],
 )
-def test_files_that_cannot_be_used_are_named_with_their_key(
-    made: Certificates, how: str, message: str
-) -> None:
+def test_unusable_files_are_errors_that_name_the_key(made: Certificates, how: str, message: str) -> None:
     cert, key = made.make("one")
     damage(made, cert, key, how)
     with pytest.raises(ConfigError, match=rf"^/srv/msctl\.toml: {message}") as caught:
@@ -136,14 +134,14 @@ def test_files_that_cannot_be_used_are_named_with_their_key(
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read anything")
-def test_a_key_that_may_not_be_read_is_said(made: Certificates) -> None:
+def test_an_unreadable_key_is_an_error(made: Certificates) -> None:
     cert, key = made.make("one")
     key.chmod(0)
     with pytest.raises(ConfigError, match=r"gateway\.tls\.key: .* cannot be read: permission denied"):
         ServerTls({}).read(project(TlsSpec(cert, key)))
 
 
-def test_new_files_are_shown_in_the_next_handshake_and_broken_ones_change_nothing(
+def test_new_files_are_used_in_the_next_handshake_and_broken_ones_are_not(
     made: Certificates,
 ) -> None:
     cert, key = made.make("one")
@@ -164,7 +162,7 @@ def test_new_files_are_shown_in_the_next_handshake_and_broken_ones_change_nothin
     assert serial(context, client) == second
 
 
-def test_an_exchange_may_change_the_oldest_version(made: Certificates) -> None:
+def test_a_replacement_may_change_the_minimum_version(made: Certificates) -> None:
     cert, key = made.make("one")
     tls, client = ServerTls({}), made.trusting()
     tls.use(tls.read(project(TlsSpec(cert, key, min_version=TlsVersion.TLS13))))
@@ -179,7 +177,7 @@ def test_an_exchange_may_change_the_oldest_version(made: Certificates) -> None:
     ("age", "complaint"),
     [(398, "expired on 2"), (390, "expires on 2.*, in 6 days"), (-2, "is not valid before 2"), (300, "")],
 )
-def test_a_certificate_out_of_its_time_is_served_with_a_warning(
+def test_an_expired_certificate_is_served_with_a_warning(
     made: Certificates, age: int, complaint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = datetime.now(UTC)
@@ -194,7 +192,7 @@ def test_a_certificate_out_of_its_time_is_served_with_a_warning(
     assert shown(tls.context, client).version() == "TLSv1.3"
 
 
-def test_the_local_authority_serves_where_dev_is_set_and_wins_over_files(tmp_path: Path) -> None:
+def test_dev_tls_uses_the_local_authority_instead_of_files(tmp_path: Path) -> None:
     tls = ServerTls({"MSCTL_DATA_DIR": str(tmp_path)})
     nowhere = tmp_path / "nowhere.pem"
     tls.use(tls.read(project(TlsSpec(nowhere, nowhere, dev=True), host="shop.test")))
@@ -206,7 +204,7 @@ def test_the_local_authority_serves_where_dev_is_set_and_wins_over_files(tmp_pat
 @pytest.mark.parametrize(
     "declared", [project(None), project(TlsSpec())], ids=["no gateway", "no certificate"]
 )
-def test_plain_http_needs_nothing(declared: Project) -> None:
+def test_plain_http_needs_no_certificate(declared: Project) -> None:
     tls = ServerTls({})
     assert tls.read(declared) is None
     assert not tls.use(None)
@@ -215,7 +213,7 @@ def test_plain_http_needs_nothing(declared: Project) -> None:
         tls.context  # noqa: B018
 
 
-def test_the_files_to_watch_are_the_users_own(made: Certificates) -> None:
+def test_only_the_users_own_files_are_watched(made: Certificates) -> None:
     pair = made.make("one")
     assert files(project(TlsSpec(*pair))) == pair
     assert files(project(TlsSpec(*pair, dev=True))) == ()
