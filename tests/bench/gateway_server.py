@@ -16,7 +16,7 @@ from aiohttp import web
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import KEEP_ALIVE, GatewayServer
+from msctl.gateway.server import KEEP_ALIVE_S, GatewayServer
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import GatewaySpec, RouteSpec
 
@@ -63,7 +63,7 @@ async def main(mode: str, url: str | None) -> None:
             auto_decompress=False,
             access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE,
+            keepalive_timeout=KEEP_ALIVE_S,
         )
     listener = await loop.create_server(server, "127.0.0.1", 0, backlog=2048)
     host, port = listener.sockets[0].getsockname()[:2]

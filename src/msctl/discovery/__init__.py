@@ -1,1 +1,1 @@
-"""Where instances are found and announced."""
+"""Service discovery."""

@@ -1,4 +1,4 @@
-"""The register of instances that can take requests: the supervisor announces, the gateway looks up."""
+"""The registry of instances that can take requests: the supervisor writes it, the gateway reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from msctl.model.endpoint import Endpoint
 
 
 class Registry:
-    """Which endpoints each service has now, and why it has none."""
+    """The endpoints of each service, and the reason if there are none."""
 
     def __init__(self) -> None:
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
@@ -18,14 +18,15 @@ class Registry:
         self._endpoints[endpoint.service] = (*others, endpoint)
 
     def withdraw(self, service: str, instance: str, reason: str) -> None:
-        """Take an instance out; `reason` ("is stopped") completes a sentence that names the service."""
+        """Remove an instance; `reason` ("is stopped") completes a sentence about the service."""
         left = tuple(e for e in self.endpoints(service) if e.instance != instance)
         self._endpoints[service] = left
         self._absences[service] = reason
 
     def endpoints(self, service: str) -> tuple[Endpoint, ...]:
+        """Return the endpoints of `service`: the same tuple until they change."""
         return self._endpoints.get(service, ())
 
     def absence(self, service: str) -> str:
-        """Why `service` has no endpoint, as the end of a sentence: "is stopped"."""
+        """Return why `service` has no endpoint, as the end of a sentence: "is stopped"."""
         return self._absences.get(service, "is not started")

@@ -1,7 +1,6 @@
-"""The gateway: what a listener calls for every request.
+"""The gateway: the handler that a listener calls for every request.
 
-Puts the pure parts (admission, routes, headers, guards, problems) and the proxy together; the one place
-in the package that knows them all.
+Connects the pure parts (validation, routing, headers, filters, problems) with the proxy.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.message.trace_context import request_id, trace_id, traceparent
 from msctl.gateway.observer import Observer, method_label
 from msctl.gateway.policies.balancer import Balancer
-from msctl.gateway.policies.deadline import Deadline, Watch
+from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.request.client_response import CLIENT_GONE, ClientGoneError, Downstream
+from msctl.gateway.request.client_response import CLIENT_CLOSED, ClientGoneError, ClientResponse
+from msctl.gateway.request.filters import DirectResponse, apply_filters
 from msctl.gateway.request.plan import Plan, Planner
-from msctl.gateway.request.route_guard import Answer, guard
-from msctl.gateway.routing.route_settings import first, settings
+from msctl.gateway.routing.route_settings import first_set, settings
 from msctl.gateway.routing.routes import RouteTable
-from msctl.gateway.server import GatewayProtocol, origin
-from msctl.gateway.upstream.base import NO_BODY, Body, BrokenResponseError, Outgoing, too_large
-from msctl.gateway.upstream.instances import Targets
+from msctl.gateway.server import GatewayProtocol, peer_of
+from msctl.gateway.upstream.base import NO_BODY, Body, BrokenResponseError, UpstreamRequest, too_large
+from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot
@@ -42,8 +41,8 @@ from msctl.model.snapshots import TargetSnapshot
 class Gateway:
     """A reverse proxy over the instances in `registry`.
 
-    `services` holds what each service's own configuration says about how it is to be talked to;
-    `environ` is where the keys of guarded routes are found. Raises ConfigError for one that is not.
+    `services` maps a service to its own policy; `environ` holds the secrets of routes that require
+    authentication. Raises ConfigError for a secret that is missing or unusable.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Gateway:
         self._log = log or logging.getLogger("msctl.gateway")
         self._observer = observer
         self._environ = os.environ if environ is None else environ
-        self._targets = Targets(
+        self._targets = UpstreamInstances(
             spec,
             registry,
             clock,
@@ -75,7 +74,7 @@ class Gateway:
             pool_size=_pool_sizes(spec, services or {}),
         )
         self.reconfigure(spec, routes, services)
-        self._watch: Watch | None = None
+        self._timer: DeadlineTimer | None = None
         self._draining = False
         self._active = 0
         self._idle: asyncio.Event | None = None
@@ -87,11 +86,11 @@ class Gateway:
         services: Mapping[str, UpstreamPolicy] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Go by these from the next request on; those under way end by what they began with.
+        """Apply a new configuration to the requests that follow; those in flight keep the old one.
 
-        Connections and breakers stay; retry budgets and rate limits begin anew. Where it listens is
-        not its own affair. Without `environ`, keys are where they were. Raises ConfigError as the
-        constructor does; then nothing has changed.
+        Connections and breakers are kept; retry budgets and rate limits start over. The listener's
+        address is not configured here. Without `environ`, secrets come from the one given before.
+        Raises ConfigError as the constructor does, and then changes nothing.
         """
         policies = services or {}
         environ = self._environ if environ is None else environ
@@ -106,34 +105,34 @@ class Gateway:
         self._table = table
         self._planner = planner
         self._services = tuple(dict.fromkeys(route.service for route in routes if route.service))
-        self._targets.limit(spec, _pool_sizes(spec, policies))
+        self._targets.reconfigure(spec, _pool_sizes(spec, policies))
         self._proxy = Proxy(spec, self._targets, self._clock, self._observer, self._log)
 
     async def startup(self) -> None:
-        """Get ready to handle requests, on the loop that runs."""
-        self._watch = Watch(asyncio.get_running_loop())
+        """Prepare to handle requests on the running loop."""
+        self._timer = DeadlineTimer(asyncio.get_running_loop())
         self._draining = False
 
     @property
     def ready(self) -> bool:
-        return self._watch is not None and not self._draining
+        return self._timer is not None and not self._draining
 
     @property
     def routes(self) -> tuple[RouteSpec, ...]:
         return tuple(rule.spec for rule in self._table.rules)
 
     def targets(self) -> tuple[TargetSnapshot, ...]:
-        """Every instance behind a route: its breaker, its load, its connections."""
+        """Return the breaker, load and connections of every instance behind a route."""
         return self._targets.snapshot(self._services)
 
     def explain(self, method: str, target: str, headers: Mapping[str, str] | None = None) -> RouteExplanation:
-        """Which route, service and instance such a request would take now, and why; sends nothing."""
+        """Say which route, service and instance such a request would take now, and why; sends nothing."""
         return explain(self._planner, self._targets, method, target, headers or {})
 
     async def drain(self, timeout: float) -> None:
-        """Finish what is in flight, for at most `timeout` seconds; WebSockets are told 1001.
+        """Wait up to `timeout` seconds for requests in flight; close WebSockets with code 1001.
 
-        From now on the gateway is not ready, and every answer closes its connection.
+        From now on the gateway is not ready, and every response closes its connection.
         """
         self._draining = True
         if not self._active:
@@ -153,131 +152,135 @@ class Gateway:
         await self._targets.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request; whatever goes wrong becomes a response or an aborted connection."""
+        """Answer one request; every failure becomes a response or an aborted connection."""
         started = self._now()
-        down = Downstream(request)
+        client = ClientResponse(request)
         if self._draining:
-            down.keep_alive = False
+            client.keep_alive = False
         self._active += 1
         observer = self._observer
         if observer is not None:
-            message = down.message
+            message = client.message
             traceparents = message.headers.getall("traceparent", ())
             observer.request_started(message.method, message.path, traceparents)
         try:
             try:
-                if down.message.path == self._ready_path:
-                    return await self._readiness(down)
-                plan = self._plan(down)
-                if plan.settings.guarded:
-                    answered = await self._guarded(plan, down)
-                    if answered is not None:
-                        return answered
-                return await self._proxy.forward(self._outgoing(plan, down))
+                if client.message.path == self._ready_path:
+                    return await self._readiness(client)
+                plan = self._plan(client)
+                if plan.settings.filtered:
+                    response = await self._apply_filters(plan, client)
+                    if response is not None:
+                        return response
+                return await self._proxy.forward(self._outgoing(plan, client))
             except ProblemError as error:
-                return await self._refuse(request, down, error.problem)
+                return await self._refuse(request, client, error.problem)
         except BrokenResponseError as error:
             self._log.warning(
                 "%s %s: %s; the client's connection was aborted", request.method, request.path, error
             )
             return error.response
         except (asyncio.CancelledError, ClientGoneError, ConnectionError) as error:
-            down.status = CLIENT_GONE
+            client.status = CLIENT_CLOSED
             self._log.info("499 %s %s: the client closed the connection", request.method, request.path)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            return down.abort()
-        except Exception:  # noqa: BLE001 - see the next line
-            # A defect of ours must cost this one request, and end no body as if it were whole.
+            return client.abort()
+        except Exception:  # noqa: BLE001 - a bug of ours costs this request only
+            # A body that has begun is aborted: a clean end would make it look complete.
             self._log.exception("%s %s: the gateway failed", request.method, request.path)
-            if down.started:
-                return down.abort()
+            if client.started:
+                return client.abort()
             problem = Problem(
                 500, "The gateway failed; its log has the traceback.", error="proxy_internal_error"
             )
-            return await self._refuse(request, down, problem)
+            return await self._refuse(request, client, problem)
         finally:
             self._active -= 1
             if not self._active and self._idle is not None:
                 self._idle.set()
             if observer is not None:
-                self._report(observer, request.method, down, self._now() - started)
+                self._report(observer, request.method, client, self._now() - started)
 
     @staticmethod
-    def _report(observer: Observer, method: str, down: Downstream, seconds: float) -> None:
-        route = None if down.plan is None else down.plan.settings.route
+    def _report(observer: Observer, method: str, client: ClientResponse, seconds: float) -> None:
+        route = None if client.plan is None else client.plan.settings.route
         service, path = ("", "") if route is None else (route.service, route.path)
-        observer.request_finished(service, path, method_label(method), down.status, seconds)
+        observer.request_finished(service, path, method_label(method), client.status, seconds)
 
-    def _plan(self, down: Downstream) -> Plan:
-        """What to do with a request; raises ProblemError for one that is refused."""
-        message, protocol = down.message, down.request.protocol
-        plan = down.plan = self._planner.plan(
+    def _plan(self, client: ClientResponse) -> Plan:
+        """Plan a request; raises ProblemError for one that is refused."""
+        message, protocol = client.message, client.request.protocol
+        plan = client.plan = self._planner.plan(
             message.method,
             message.path,
             message.version,
             message.raw_headers,
-            protocol.origin if type(protocol) is GatewayProtocol else origin(protocol),
+            protocol.peer if type(protocol) is GatewayProtocol else peer_of(protocol),
         )
         if plan.close:
-            down.keep_alive = False
-        down.traceparent = parent = traceparent(plan.trace)
-        down.request_id = plan.request_id or trace_id(parent)
+            client.keep_alive = False
+        client.traceparent = parent = traceparent(plan.trace)
+        client.request_id = plan.request_id or trace_id(parent)
         change = plan.settings.route.response_headers
         if change is not None:
-            down.edits = Edits(down.request_id, change)
+            client.edits = Edits(client.request_id, change)
         return plan
 
-    async def _guarded(self, plan: Plan, down: Downstream) -> web.StreamResponse | None:
-        """The gateway's own answer to a request; None for one that may go on to its service."""
-        down.edits = down.edits or Edits(down.request_id)
-        verdict = guard(plan, down.message.raw_headers, down.edits, down, self._observer)
-        if isinstance(verdict, Answer):
-            # With what the guards that were passed have put into them.
-            fields = down.edits.sign(list(verdict.fields))
-            return await down.answer(verdict.status, verdict.reason, fields, b"")
+    async def _apply_filters(self, plan: Plan, client: ClientResponse) -> web.StreamResponse | None:
+        """Return the gateway's own response, or None if the request is to be forwarded."""
+        client.edits = client.edits or Edits(client.request_id)
+        verdict = apply_filters(plan, client.message.raw_headers, client.edits, client, self._observer)
+        if isinstance(verdict, DirectResponse):
+            # With the fields that the filters before this one added.
+            fields = client.edits.sign(list(verdict.fields))
+            return await client.answer(verdict.status, verdict.reason, fields, b"")
         compose = plan.settings.route.compose
-        return None if compose is None else await self._composer().answer(compose, plan, down, verdict)
+        return None if compose is None else await self._composer().answer(compose, plan, client, verdict)
 
-    def _outgoing(self, plan: Plan, down: Downstream) -> Outgoing:
+    def _outgoing(self, plan: Plan, client: ClientResponse) -> UpstreamRequest:
         limit, length = plan.settings.limits.max_body, plan.length
         if limit and length is not None and length > limit:
             raise ProblemError(too_large(limit))
-        if self._watch is None:
+        if self._timer is None:
             raise RuntimeError("the gateway was not started")
         body = NO_BODY
         if length or plan.chunked:
-            body = Body(down.request.content, length=length, chunked=plan.chunked, limit=limit)
-        return Outgoing(plan, body, down, Deadline(self._watch), down.request_id, down.traceparent)
+            body = Body(client.request.content, length=length, chunked=plan.chunked, limit=limit)
+        return UpstreamRequest(
+            plan, body, client, Deadline(self._timer), client.request_id, client.traceparent
+        )
 
     def _composer(self) -> Composer:
-        if self._watch is None:
+        if self._timer is None:
             raise RuntimeError("the gateway was not started")
-        return Composer(self._planner, self._proxy, self._watch)
+        return Composer(self._planner, self._proxy, self._timer)
 
-    async def _readiness(self, down: Downstream) -> web.StreamResponse:
+    async def _readiness(self, client: ClientResponse) -> web.StreamResponse:
         if not self.ready:
             raise ProblemError(Problem(503, "The gateway is stopping.", retry_after=1.0))
         fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8")]
-        return await down.answer(200, b"OK", Edits(request_id()).sign(fields), b"ready\n")
+        return await client.answer(200, b"OK", Edits(request_id()).sign(fields), b"ready\n")
 
-    async def _refuse(self, request: web.Request, down: Downstream, problem: Problem) -> web.StreamResponse:
-        """Answer for an upstream, or because of the request itself."""
-        if down.started:
-            return down.abort()
-        # A client that waits for a 100 may or may not send its body now: nothing after it can be told apart.
-        if problem.close or (down.plan is not None and down.plan.expects_continue):
-            down.keep_alive = False
+    async def _refuse(
+        self, request: web.Request, client: ClientResponse, problem: Problem
+    ) -> web.StreamResponse:
+        """Send `problem` to the client, or abort a response that has already started."""
+        if client.started:
+            return client.abort()
+        # A client that waits for a 100 may or may not send its body: the next request cannot be found.
+        if problem.close or (client.plan is not None and client.plan.expects_continue):
+            client.keep_alive = False
         if problem.status >= 500:
             self._log.warning("%d %s %s: %s", problem.status, request.method, request.path, problem.detail)
-        edits = down.edits or Edits(down.request_id or request_id())
+        edits = client.edits or Edits(client.request_id or request_id())
         fields: list[Field] = problem.headers(self.pseudonym)
         body = problem.body(self.pseudonym, edits.request_id)
-        return await down.answer(problem.status, problem.title.encode(), edits.sign(fields), body)
+        return await client.answer(problem.status, problem.title.encode(), edits.sign(fields), body)
 
 
 def _pool_sizes(spec: GatewaySpec, policies: Mapping[str, UpstreamPolicy]) -> Callable[[str], int]:
-    return lambda service: first(_policy(policies, service).pool_size, spec.pool_size)
+    return lambda service: first_set(_policy(policies, service).pool_size, spec.pool_size)
 
 
 def _policy(policies: Mapping[str, UpstreamPolicy], service: str) -> UpstreamPolicy:

@@ -1,10 +1,19 @@
-"""Requests that begin together, and go on side by side until one of them has to wait.
+"""Starts the requests that arrive in one turn of the event loop as a batch, without a task for each.
 
-Most requests are answered before anything has to be waited for. To run each as a task costs it a task
-and two turns of the loop; and what one of them executes from its beginning to its end is more code than
-the first caches of a processor hold, so each would have to fetch all of it again. Here all that begin in
-one turn of the loop share that: each stage is run for one after the other, on spare tasks that are used
-again. Knows asyncio and nothing else.
+Most requests finish without waiting for anything. A task for each costs two turns of the loop; running
+each from start to end evicts the processor's first-level caches, because one request executes more
+code than they hold. A batch avoids both: coroutines run stage by stage, the first stage of all, then
+the second stage of all, on tasks that are reused.
+
+How it works. A `_SpareTask` is an asyncio task suspended on a future. A coroutine runs "as" that task:
+it is stepped inside `_enter_task`/`_leave_task` and in the task's context, so `current_task()` is
+correct. If the coroutine finishes, the task was never woken and is used again. If the coroutine waits
+for something, the task is woken and takes it over (`_resume`).
+
+Invariants: a coroutine has the same `current_task()` and context before and after it first waits; a
+task is reused only if the coroutine left no trace on it: no cancellation, no reference that outlives
+the request, no changed context variable (`reusable`). `yield_to_batch` suspends only while the batch
+runs, so nothing else runs between two stages. Imports only asyncio.
 """
 
 from __future__ import annotations
@@ -12,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
-from asyncio.tasks import _enter_task, _leave_task  # documented under "Extending asyncio", for such as this
+from asyncio.tasks import _enter_task, _leave_task  # documented in "Extending asyncio"
 from collections.abc import Coroutine, Generator
 from contextvars import copy_context
 from typing import Any
@@ -20,21 +29,20 @@ from typing import Any
 Steps = Coroutine[Any, Any, None]
 
 STAGES = 3
-"""How often a coroutine is resumed in the turn in which it begins."""
-ABREAST = 32
-"""How many go on side by side in one turn, and spare tasks that are kept for them. With more of them it is
-what they work on that no longer fits into the caches."""
+"""How often a coroutine is resumed in the turn in which it starts."""
+BATCH_SIZE = 32
+"""Coroutines that one batch runs, and spare tasks kept for them. With more, their data no longer fits
+into the caches."""
 
 
-_abreast = False
-"""Whether coroutines are being run side by side now."""
+_batch_running = False
+"""Whether a batch is running now."""
 
 
 @types.coroutine
-def give_way() -> Generator[None, None, None]:
-    """Let the others that began in the same turn come as far as this. Nothing else runs meanwhile; and
-    who goes on as a task, because it had to wait, does not wait here."""
-    if _abreast:
+def yield_to_batch() -> Generator[None, None, None]:
+    """Let the other coroutines of the batch reach this stage; return at once outside a batch."""
+    if _batch_running:
         yield
 
 
@@ -44,123 +52,122 @@ def _pause() -> Generator[None, None, None]:
 
 
 class Eager:
-    """Runs coroutines up to where they first wait, and what is left of them then as tasks.
+    """Runs coroutines until they first wait, and the rest of them as tasks.
 
-    To a coroutine it looks as if it were a task from its beginning: it has a context of its own, and
-    `asyncio.current_task()` is the same before and after it waits, and nobody else's.
+    A coroutine has a context of its own and one `asyncio.current_task()` for its whole life.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._begun: list[Steps] = []
-        self._spares: list[_Lane] = []
+        self._queue: list[Steps] = []
+        self._spares: list[_SpareTask] = []
         self._closed = False
 
     def start(self, steps: Steps) -> None:
-        """Begin `steps` in the loop's next turn, or a later one if many are before it.
+        """Start `steps` in the loop's next turn, or in a later one if the batch is full.
 
-        What it raises is reported to the loop's exception handler, as a task's is that nobody asks.
+        An exception is reported to the loop's exception handler.
         """
-        if not self._begun:
+        if not self._queue:
             self._loop.call_soon(self._run)
-        self._begun.append(steps)
+        self._queue.append(steps)
 
     def close(self) -> None:
-        """Let go of the spare tasks. What runs goes on; what is started later leaves nothing behind."""
+        """End the spare tasks. What runs is not affected; what starts later keeps no spare task."""
         self._closed = True
         while self._spares:
             self._spares.pop().dismiss()
 
     def _run(self) -> None:
-        global _abreast
-        begun = self._begun[:ABREAST]
-        del self._begun[:ABREAST]
-        if self._begun:
+        global _batch_running
+        batch = self._queue[:BATCH_SIZE]
+        del self._queue[:BATCH_SIZE]
+        if self._queue:
             self._loop.call_soon(self._run)
-        lanes = [self._lane(steps) for steps in begun]
-        going = lanes
-        _abreast = True
+        tasks = [self._take_spare(steps) for steps in batch]
+        running = tasks
+        _batch_running = True
         try:
             for _ in range(STAGES):
-                gave_way = []
-                for lane in going:
-                    if lane.step():
-                        gave_way.append(lane)
-                    elif not lane.carries:
-                        self._keep(lane)
-                going = gave_way
+                yielded = []
+                for spare in running:
+                    if spare.step():
+                        yielded.append(spare)
+                    elif not spare.handed_over:
+                        self._keep(spare)
+                running = yielded
         finally:
-            _abreast = False
-            for lane in lanes:
-                if lane.going:
-                    lane.carry_on(None)
+            _batch_running = False
+            for spare in tasks:
+                if spare.suspended:
+                    spare.hand_over(None)
 
-    def _lane(self, steps: Steps) -> _Lane:
+    def _take_spare(self, steps: Steps) -> _SpareTask:
         spares = self._spares
         while spares:
-            lane = spares.pop()
-            if not lane.task.done():
+            spare = spares.pop()
+            if not spare.task.done():
                 break
         else:
-            lane = _Lane(self._loop)
-        lane.begin(steps)
-        return lane
+            spare = _SpareTask(self._loop)
+        spare.begin(steps)
+        return spare
 
-    def _keep(self, lane: _Lane) -> None:
-        if lane.unmarked() and not self._closed:
-            self._spares.append(lane)
+    def _keep(self, spare: _SpareTask) -> None:
+        if spare.reusable() and not self._closed:
+            self._spares.append(spare)
         else:
-            lane.dismiss()
+            spare.dismiss()
 
 
-class _Lane:
-    """A spare task: a coroutine runs as if it were this task, which carries on for it if it has to wait."""
+class _SpareTask:
+    """A suspended task as which a coroutine runs, and which takes the coroutine over if it waits."""
 
     __slots__ = (
         "_awaited",
-        "_before",
-        "_call",
         "_context",
-        "_known",
         "_loop",
+        "_original_context",
+        "_references",
         "_steps",
-        "carries",
-        "going",
+        "_woken",
+        "handed_over",
+        "suspended",
         "task",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = copy_context()
-        self._before = self._context.copy()
-        self._call: asyncio.Future[None] = loop.create_future()
+        self._original_context = self._context.copy()
+        self._woken: asyncio.Future[None] = loop.create_future()
         self._steps: Steps | None = None
         self._awaited: object = None
-        self._known = 0
-        self.going = False
-        self.carries = False
+        self._references = 0
+        self.suspended = False
+        self.handed_over = False
         waiting = self._wait()
-        # It has begun when its task gets it: a cancellation before the task's own first step finds it.
+        # Started before the task gets it, so that a cancellation before the task's first step is caught.
         waiting.send(None)
         self.task = loop.create_task(waiting, context=self._context)
 
     def begin(self, steps: Steps) -> None:
         self._steps = steps
-        self._known = sys.getrefcount(self.task)
-        self.going = True
+        self._references = sys.getrefcount(self.task)
+        self.suspended = True
 
     def step(self) -> bool:
-        """Resume the coroutine; whether it gave way to the others."""
+        """Resume the coroutine; return whether it yielded to the batch."""
         loop, task, steps = self._loop, self.task, self._steps
         if steps is None:
-            raise RuntimeError("there is nothing to be resumed")
-        self.going = False
+            raise RuntimeError("no coroutine to resume")
+        self.suspended = False
         _enter_task(loop, task)
         try:
             awaited = self._context.run(steps.send, None)
         except (StopIteration, asyncio.CancelledError):
             return False
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is nobody else's
+        except Exception as error:  # noqa: BLE001 - affects this coroutine only
             loop.call_exception_handler(
                 {"message": "a coroutine failed in its first turn", "exception": error, "task": task}
             )
@@ -171,60 +178,60 @@ class _Lane:
         finally:
             _leave_task(loop, task)
         if awaited is None:
-            self.going = True
+            self.suspended = True
             return True
-        self.carry_on(awaited)
+        self.hand_over(awaited)
         return False
 
-    def carry_on(self, awaited: object) -> None:
-        """Wait for what the coroutine waits for, and go on with it, as a task."""
-        self.going = False
-        self.carries = True
+    def hand_over(self, awaited: object) -> None:
+        """Hand the coroutine, which waits for `awaited`, over to the task."""
+        self.suspended = False
+        self.handed_over = True
         self._awaited = awaited
         self._wake()
 
-    def unmarked(self) -> bool:
-        """The coroutine is over: whether it left no mark on the task for the next one to see.
+    def reusable(self) -> bool:
+        """Return whether the finished coroutine left no trace on the task.
 
-        Who still holds the task could cancel it; what was put into its context would be found there.
+        Code that still holds the task could cancel it; the next coroutine would see context variables.
         """
         self._steps = None
-        if self.task.cancelling() or sys.getrefcount(self.task) != self._known:
+        if self.task.cancelling() or sys.getrefcount(self.task) != self._references:
             return False
         try:
-            return self._context == self._before
-        except Exception:  # noqa: BLE001 - a value that cannot be compared is not what was there before
+            return self._context == self._original_context
+        except Exception:  # noqa: BLE001 - a value that cannot be compared counts as changed
             return False
 
     def dismiss(self) -> None:
-        """There is nothing to be carried on: the task ends."""
+        """End the task without a coroutine."""
         self._steps = None
         self._wake()
 
     def _wake(self) -> None:
-        if not self._call.done():
-            self._call.set_result(None)
+        if not self._woken.done():
+            self._woken.set_result(None)
 
     async def _wait(self) -> None:
         error: BaseException | None = None
         try:
             await _pause()
-            await self._call
+            await self._woken
         except asyncio.CancelledError as cancelled:
-            if not self.carries:
+            if not self.handed_over:
                 raise
             error = cancelled
         steps, awaited = self._steps, self._awaited
         self._steps = self._awaited = None
         if steps is not None:
-            await _rest(steps, awaited, error)
+            await _resume(steps, awaited, error)
 
 
 @types.coroutine
-def _rest(steps: Steps, awaited: Any, error: BaseException | None) -> Generator[Any, None, None]:
-    """The steps after those of the first turn, of which `awaited` came, as if the task had taken all.
+def _resume(steps: Steps, awaited: Any, error: BaseException | None) -> Generator[Any, None, None]:
+    """Run `steps` from where they wait for `awaited`, as the task itself would have.
 
-    `error` is what was thrown into the task in between: a cancellation reaches what is waited for, too.
+    `error` was thrown into the task in between; a cancellation is passed on to what is awaited.
     """
     if error is not None and awaited is not None:
         awaited.cancel()
@@ -233,7 +240,7 @@ def _rest(steps: Steps, awaited: Any, error: BaseException | None) -> Generator[
             if error is None:
                 try:
                     yield awaited
-                except BaseException as thrown:  # noqa: BLE001 - it goes on to where it belongs
+                except BaseException as thrown:  # noqa: BLE001 - thrown into the coroutine below
                     error = thrown
             if error is None:
                 awaited = steps.send(None)

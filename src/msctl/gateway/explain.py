@@ -1,4 +1,4 @@
-"""Says which route, service and instance a request would take, and why; the answer to `msctl route`."""
+"""Explains which route, service and instance a request would take; behind `msctl route`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.message.target import Target, host_name
 from msctl.gateway.request.plan import Planner
-from msctl.gateway.request.validation import admit
+from msctl.gateway.request.validation import validate
 from msctl.gateway.routing.routes import Match, Rule, upstream_path
-from msctl.gateway.upstream.instances import Targets
+from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.model.project import RouteSpec
 from msctl.model.routing import RouteExplanation
 
@@ -18,9 +18,9 @@ DEFAULT_HOST = "localhost"
 
 
 def explain(
-    planner: Planner, targets: Targets, method: str, raw_target: str, headers: Mapping[str, str]
+    planner: Planner, targets: UpstreamInstances, method: str, raw_target: str, headers: Mapping[str, str]
 ) -> RouteExplanation:
-    """Decides as a real request would be decided on, and sends nothing."""
+    """Plan a request as the gateway would, without sending it."""
     fields: list[Field] = [
         (name.encode("latin-1", "replace"), value.encode()) for name, value in headers.items()
     ]
@@ -39,26 +39,26 @@ def explain(
         return RouteExplanation(method, raw_target, route, service, instance, path, status, tuple(steps))
 
     try:
-        admitted = admit(method, raw_target, (1, 1), fields, "msctl-explain")
-        target = admitted.target
-        host = host_name(admitted.host)
-        steps.extend(_passed_over(planner, method, host, target, fields))
-        match = planner.route(method, admitted, fields)
-        own = planner.own(method, admitted, fields)
+        validated = validate(method, raw_target, (1, 1), fields, "msctl-explain")
+        target = validated.target
+        host = host_name(validated.host)
+        steps.extend(_skipped(planner, method, host, target, fields))
+        match = planner.route(method, validated, fields)
+        own = planner.gateway_response(method, validated, fields)
     except ProblemError as error:
         steps.append(error.problem.detail)
         return outcome(error.problem.status)
     if own is not None:
-        who = "It asks about the server as a whole" if target.asterisk else "Max-Forwards is 0"
-        steps.append(f"{who}, so the gateway answers by itself: {own[0][1].decode()} are taken.")
+        why = "The request is about the server as a whole" if target.asterisk else "Max-Forwards is 0"
+        steps.append(f"{why}, so the gateway answers it. Allowed methods: {own[0][1].decode()}.")
         return outcome(200)
     route = match.rule.spec
-    steps.append(f"{_described(match.rule)} takes it{_where(match)}.")
+    steps.append(f"{_described(match.rule)} matches{_variables(match)}.")
     if route.redirect is not None:
-        steps.append(f"The gateway answers with a redirect ({route.redirect.status}).")
+        steps.append(f"The gateway responds with a redirect ({route.redirect.status}).")
         return outcome(route.redirect.status, route)
     if route.compose is not None:
-        steps.append(f"The gateway composes the answer of {', '.join(route.compose.branches.values())}.")
+        steps.append(f"The gateway composes one document from {', '.join(route.compose.branches.values())}.")
         return outcome(None, route)
     path = upstream_path(match.rule, target.path)
     if path != target.path:
@@ -72,19 +72,19 @@ def explain(
     return outcome(None, route, instance.name, path if target.query is None else f"{path}?{target.query}")
 
 
-def _passed_over(planner: Planner, method: str, host: str, target: Target, fields: list[Field]) -> list[str]:
-    """The routes that would have come first but want something that the request does not have."""
-    said: list[str] = []
+def _skipped(planner: Planner, method: str, host: str, target: Target, fields: list[Field]) -> list[str]:
+    """Describe the routes with higher precedence whose method or headers do not match."""
+    steps: list[str] = []
     for rule in planner.table.candidates(host, target.elements):
-        if rule.takes(method, fields):
+        if rule.matches(method, fields):
             break
-        wants = []
         if rule.methods and method not in rule.methods:
-            wants.append(f"takes {', '.join(sorted(rule.methods))} only")
+            condition = f"allows only {', '.join(sorted(rule.methods))}"
         else:
-            wants.append("wants " + " and ".join(f"{name.decode()}: {value}" for name, value in rule.headers))
-        said.append(f"{_described(rule)} matches the path but {wants[0]}.")
-    return said
+            wanted = " and ".join(f"{name.decode()}: {value}" for name, value in rule.headers)
+            condition = f"requires {wanted}"
+        steps.append(f"{_described(rule)} matches the path but {condition}.")
+    return steps
 
 
 def _described(rule: Rule) -> str:
@@ -92,14 +92,14 @@ def _described(rule: Rule) -> str:
     return f"The {kind} {rule.spec.path}"
 
 
-def _where(match: Match) -> str:
+def _variables(match: Match) -> str:
     if not match.variables:
         return ""
     return f" ({', '.join(f'{name} = {value}' for name, value in match.variables.items())})"
 
 
-def _choice(targets: Targets, service: str, name: str, address: str) -> str:
+def _choice(targets: UpstreamInstances, service: str, name: str, address: str) -> str:
     count = len(targets.instances(service))
     if count == 1:
         return f"{name} ({address}) is the only ready instance of {service}."
-    return f"{name} ({address}) would be chosen now, of {count} ready instances of {service}."
+    return f"{name} ({address}) would be chosen now, out of {count} ready instances of {service}."

@@ -1,4 +1,4 @@
-"""What the gateway tells whoever measures it. Knows nothing of how it is measured."""
+"""The interface through which the gateway reports requests to metrics and tracing."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from msctl.model.snapshots import BreakerState
 class Observer(Protocol):
     """Called on the event loop; must not block or raise.
 
-    `route` is the route's path as configured, empty for a request that no route took; `method` is
-    one of the known ones or `_OTHER`: neither grows with what clients send. Seconds are durations.
+    `route` is the route's configured path, empty for an unmatched request; `method` is a known method
+    or `_OTHER`, so clients cannot create label values. `seconds` are durations.
     """
 
     def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
-        """The task that calls works for this request from now on; all else it tells is about that."""
+        """The calling task handles this request from now on; its later calls concern this request."""
         ...
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        """`status` is 499 where the client did not wait for its answer."""
+        """`status` is 499 if the client closed the connection before the response."""
         ...
 
-    def attempt_started(self, method: str, target: str) -> None:
-        """What an instance in this process is asked; told of no other."""
+    def hosted_attempt_started(self, method: str, target: str) -> None:
+        """An attempt at an instance in this process starts."""
         ...
 
-    def attempt_leaves(self) -> str:
-        """The traceparent with which an instance elsewhere is asked; empty for the request's own."""
+    def remote_attempt_started(self) -> str:
+        """An attempt at a remote instance starts; return its traceparent, empty for the request's own."""
         ...
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
-        """One attempt at an instance; `status` is None where it gave no response."""
+        """An attempt ended; `status` is None if there was no response."""
         ...
 
     def retried(self, service: str, reason: str) -> None: ...

@@ -1,7 +1,4 @@
-"""One request, from its route to its response: attempts, retries and what each of them means.
-
-Thin: which instance, whether again, how long to wait and what to say are decided elsewhere.
-"""
+"""Forwards one request: attempts at instances, retries, and the result of each for its breaker."""
 
 from __future__ import annotations
 
@@ -15,25 +12,25 @@ from aiohttp import web
 from msctl.clock import AsyncClock
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.observer import Observer
-from msctl.gateway.policies.breaker import Verdict
+from msctl.gateway.policies.breaker import AttemptResult
 from msctl.gateway.policies.limits import RetryBudget
-from msctl.gateway.request.client_response import CLIENT_GONE, ClientGoneError
-from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, Outgoing
-from msctl.gateway.upstream.instances import Instance, Targets
+from msctl.gateway.request.client_response import CLIENT_CLOSED, ClientGoneError
+from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, UpstreamRequest
+from msctl.gateway.upstream.instances import UpstreamInstance, UpstreamInstances
 from msctl.gateway.upstream.remote import IDEMPOTENT
 from msctl.model.project import GatewaySpec
 
 FAILURE = 500
-"""From this status on a response counts as the instance's failure."""
+"""The lowest status that counts as a failure of the instance."""
 
 
 class Proxy:
-    """Carries requests to a service's instances."""
+    """Forwards requests to the instances of a service."""
 
     def __init__(
         self,
         spec: GatewaySpec,
-        targets: Targets,
+        targets: UpstreamInstances,
         clock: AsyncClock,
         observer: Observer | None,
         log: logging.Logger,
@@ -48,48 +45,48 @@ class Proxy:
         self._jitter = jitter
         self._budgets: dict[str, RetryBudget] = {}
 
-    async def forward(self, out: Outgoing) -> web.StreamResponse:
-        """The response that `out` got; raises ProblemError, BrokenResponseError or ClientGoneError."""
+    async def forward(self, out: UpstreamRequest) -> web.StreamResponse:
+        """Return the response to `out`; raises ProblemError, BrokenResponseError or ClientGoneError."""
         settings, observer = out.settings, self._observer
         service = settings.route.service
         started = self._now()
         budget = self._budgets.get(service) or self._budget(service)
         budget.request(started)
-        tried: list[Instance] = []
+        tried: list[UpstreamInstance] = []
         fresh = False
         while True:
             instance = self._targets.choose(service, settings.balance, tried)
             breaker = instance.breaker
-            verdict = Verdict.NONE
+            result = AttemptResult.NONE
             status: int | None = None
             instance.in_flight += 1
-            if not breaker.pristine:
-                breaker.enter()
+            if not breaker.is_idle:
+                breaker.on_start()
             if observer is not None:
                 if instance.endpoint.handler is not None:
-                    observer.attempt_started(out.head.method, out.head.target)
+                    observer.hosted_attempt_started(out.head.method, out.head.target)
                 else:
-                    out.traceparent = observer.attempt_leaves() or out.traceparent
+                    out.traceparent = observer.remote_attempt_started() or out.traceparent
             try:
                 response = await instance.upstream.send(out, fresh=fresh)
-                status = out.down.status
-                verdict = Verdict.FAILED if status >= FAILURE else Verdict.SUCCEEDED
+                status = out.client.status
+                result = AttemptResult.FAILED if status >= FAILURE else AttemptResult.SUCCEEDED
                 return response
             except AttemptError as error:
                 if not error.stale:
-                    verdict = Verdict.FAILED
+                    result = AttemptResult.FAILED
                 failure = error
             except BrokenResponseError:
-                status = out.down.status
-                verdict = Verdict.FAILED
+                status = out.client.status
+                result = AttemptResult.FAILED
                 raise
             except (asyncio.CancelledError, ClientGoneError):
-                status = CLIENT_GONE
+                status = CLIENT_CLOSED
                 raise
             finally:
                 instance.in_flight -= 1
-                if verdict is not Verdict.SUCCEEDED or not breaker.pristine:
-                    instance.judge(verdict)
+                if result is not AttemptResult.SUCCEEDED or not breaker.is_idle:
+                    instance.record(result)
                 if observer is not None:
                     now = self._now()
                     observer.attempt_finished(service, instance.name, status, now - started)
@@ -104,7 +101,7 @@ class Proxy:
                 await self._clock.sleep(self._pause(len(tried)))
 
     def _pause(self, attempt: int) -> float:
-        """Between tries: twice as long each time, jittered so that clients do not come back together."""
+        """Return the backoff before the next attempt: exponential, with jitter."""
         ceiling = min(self._spec.backoff_max, self._spec.backoff_min * 2**attempt)
         return self._jitter(self._spec.backoff_min, max(self._spec.backoff_min, ceiling))
 
@@ -117,15 +114,15 @@ class Proxy:
         return budget
 
 
-def _repeatable(out: Outgoing, error: AttemptError) -> bool:
-    """Whether asking again cannot do twice what was to be done once.
+def _repeatable(out: UpstreamRequest, error: AttemptError) -> bool:
+    """Return whether another attempt is safe (RFC 9110 §9.2.2).
 
-    An instance that never got the request (it refused the connection) changes nothing for any
-    method; otherwise only idempotent requests are repeated, none after a byte of an answer, and none
-    whose body is gone.
+    A request that no instance received (connection refused) may be sent again whatever its method.
+    Otherwise only idempotent requests are repeated, never after a byte of a response, and never
+    without the whole body.
     """
     if (
-        out.down.started
+        out.client.started
         or error.answered
         or not out.body.replayable
         or (error.problem.status == 504 and not error.unsent)

@@ -1,8 +1,17 @@
-"""The server side of the gateway's connections: aiohttp's, with answers to malformed requests of our own.
+"""The server side of the gateway's connections, on aiohttp's server protocol.
 
-A listener uses `GatewayServer` where it would use `aiohttp.web.Server`. aiohttp's parser refuses what is
-malformed; here the refusal becomes a problem document with the right status, one line in the log
-instead of a traceback, and the end of the connection.
+A listener uses `GatewayServer` in place of `aiohttp.web.Server`. It differs in two ways: a malformed
+request gets a problem document with the right status and one log line instead of a traceback, and a
+request that has arrived whole starts without waking the connection's task.
+
+How the second works. aiohttp runs one task per connection, which waits on the future `_waiter` until
+`_messages` holds a request. While the parser runs, `_waiter` is taken away, so aiohttp does not wake
+the task. If exactly one complete request arrived, it is taken from `_messages` and runs in a batch
+(see eager.py), while the task keeps waiting on the same future. When the request ends, `_served` puts
+the future back, and resolves it if more requests were read in the meantime. Invariant: at any time
+either the connection's task or `_serve` handles requests, never both. This relies on private names of
+aiohttp's RequestHandler (`_waiter`, `_messages`, `_current_request`, `_handle_request`), hence the
+upper bound on aiohttp in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -19,39 +28,37 @@ from aiohttp.streams import StreamReader
 from msctl.gateway.eager import Eager
 from msctl.gateway.message.problems import Problem
 from msctl.gateway.message.trace_context import request_id
-from msctl.gateway.request.plan import Origin
+from msctl.gateway.request.plan import Peer
 
-KEEP_ALIVE = 75.0
-"""Seconds that a client's connection may be idle, or take to send a whole head."""
+KEEP_ALIVE_S = 75.0
+"""Seconds for which a client's connection may be idle, or take to send a request's head."""
 
 
-def origin(protocol: web.RequestHandler) -> Origin:
-    """Where a connection comes from."""
+def peer_of(protocol: web.RequestHandler) -> Peer:
+    """Return the address of a connection's client and the scheme spoken on it."""
     peer = protocol.peername
     address = str(peer[0]) if isinstance(peer, (tuple, list)) and peer else ""
     return address, "https" if protocol.ssl_context is not None else "http"
 
 
 class GatewayProtocol(web.RequestHandler):
-    """One client's connection: its `origin`, and the packets `received`, a sign of life for deadlines.
+    """One client's connection.
 
-    A request that has come in one piece, with nothing behind it, begins together with those of other
-    connections (see eager.py). Every other is left to aiohttp's task for the connection, which waits
-    until that has been answered.
+    `received` counts calls of `data_received`; deadlines read it as progress.
     """
 
-    __slots__ = ("_eager", "_serving", "origin", "received")
+    __slots__ = ("_eager", "_serving", "peer", "received")
 
     def __init__(self, manager: GatewayServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self.received = 0
-        self.origin: Origin = ("", "http")
+        self.peer: Peer = ("", "http")
         self._eager = manager.eager
         self._serving: asyncio.Task[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.origin = origin(self)
+        self.peer = peer_of(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -69,13 +76,13 @@ class GatewayProtocol(web.RequestHandler):
         if waiter is None or waiter.done() or self._messages:
             super().data_received(data)
         else:
-            # aiohttp wakes its task if it finds what that waits for.
+            # Without a waiter, aiohttp does not wake its task.
             self._waiter = None
             super().data_received(data)
             if not self._begin(waiter):
                 self._wait_on(waiter)
-        # aiohttp queues the error of a body behind the request that the body belongs to, whose
-        # handler would wait for the rest of it until the end of its patience.
+        # aiohttp queues a body's framing error behind the request itself, whose handler would wait
+        # for the rest of the body until its deadline.
         request = self._current_request
         if request is None or not self._messages:
             return
@@ -83,7 +90,7 @@ class GatewayProtocol(web.RequestHandler):
             request.content.set_exception(web.RequestPayloadError("the body's framing is malformed"))
 
     def _begin(self, waiter: asyncio.Future[None]) -> bool:
-        """Whether what has been read is one whole request, which then begins."""
+        """Start the request if exactly one complete request was read; return whether it was."""
         messages = self._messages
         if len(messages) != 1 or self._upgraded:
             return False
@@ -97,33 +104,33 @@ class GatewayProtocol(web.RequestHandler):
     async def _serve(
         self, message: RawRequestMessage, content: StreamReader, waiter: asyncio.Future[None]
     ) -> None:
-        """What aiohttp's task does with a request that is there; it waits on `waiter` until this ends."""
+        """Handle a request as aiohttp's task would, which waits on `waiter` until this ends."""
         loop, manager, parser, make = self._loop, self._manager, self._parser, self._request_factory
         if manager is None or parser is None or make is None or self._request_handler is None:
-            return  # the connection was lost before this could begin
+            return  # the connection was lost first
         parser.message_consumed()
         manager.requests_count += 1
         task = cast("asyncio.Task[None]", asyncio.current_task(loop))
         self._serving = task
         request = make(message, content, self, StreamWriter(self, loop), task)
-        stays = False
+        keep_alive = False
         try:
             response, broken = await self._handle_request(request, None, self._request_handler)
-            stays = not broken and bool(response.keep_alive)
+            keep_alive = not broken and bool(response.keep_alive)
         except ConnectionError:
-            pass  # the client has gone
-        except Exception as error:  # noqa: BLE001 - what is wrong with one answer ends one connection
-            self.log_exception("the answer to a request could not be sent", exc_info=error)
+            pass  # the client closed the connection
+        except Exception as error:  # noqa: BLE001 - ends this connection only
+            self.log_exception("the response to a request could not be sent", exc_info=error)
         finally:
             content.set_exception(web.PayloadAccessError())
-            request._task = None  # type: ignore[assignment]  # as aiohttp does: it would hold the task
+            request._task = None  # type: ignore[assignment]  # as aiohttp does: breaks a cycle
             self._serving = None
-            self._served(waiter, stays=stays)
+            self._served(waiter, keep_alive=keep_alive)
 
-    def _served(self, waiter: asyncio.Future[None], *, stays: bool) -> None:
+    def _served(self, waiter: asyncio.Future[None], *, keep_alive: bool) -> None:
         """Wait for the next request, or close the connection."""
-        self._keepalive = stays
-        if not stays or self._close or self._force_close:
+        self._keepalive = keep_alive
+        if not keep_alive or self._close or self._force_close:
             if self.transport is not None:
                 self.transport.close()
             waiter.cancel()
@@ -134,7 +141,7 @@ class GatewayProtocol(web.RequestHandler):
         self._wait_on(waiter)
 
     def _wait_on(self, waiter: asyncio.Future[None]) -> None:
-        """Let aiohttp's task wait on, for what there is or will be."""
+        """Give the waiter back to aiohttp's task; wake it if requests are queued."""
         self._waiter = waiter
         if self._messages and not waiter.done():
             waiter.set_result(None)
@@ -148,9 +155,9 @@ class GatewayProtocol(web.RequestHandler):
     ) -> web.StreamResponse:
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        problem = refusal(exc)
+        problem = parse_problem(exc)
         log = logging.getLogger("msctl.gateway")
-        peer = self.origin[0] or "a local client"
+        peer = self.peer[0] or "a local client"
         log.info("%d for a malformed request from %s: %s", problem.status, peer, problem.detail)
         own_id = request_id()
         response = web.Response(
@@ -164,8 +171,8 @@ class GatewayProtocol(web.RequestHandler):
         return response
 
 
-def refusal(error: HttpProcessingError) -> Problem:
-    """What to tell a client whose bytes are no request. Nothing of them is repeated."""
+def parse_problem(error: HttpProcessingError) -> Problem:
+    """Describe a parse error to its client, without repeating any of its bytes."""
     if isinstance(error, LineTooLong):
         line = error.args[0]
         if isinstance(line, (bytes, bytearray)) and line[:1] in (b"/", b"h"):
@@ -177,10 +184,10 @@ def refusal(error: HttpProcessingError) -> Problem:
 
 
 class GatewayServer(web.Server):
-    """An `aiohttp.web.Server` whose connections are `GatewayProtocol`s.
+    """An `aiohttp.web.Server` with `GatewayProtocol` connections.
 
-    Give it `auto_decompress=False`, `access_log=None`, `handler_cancellation=True` and
-    `keepalive_timeout=KEEP_ALIVE`, and a `request_factory` that makes `web.Request` objects.
+    Construct it with `auto_decompress=False`, `access_log=None`, `handler_cancellation=True` and
+    `keepalive_timeout=KEEP_ALIVE_S`, and a `request_factory` that returns `web.Request` objects.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

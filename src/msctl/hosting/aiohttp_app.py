@@ -1,7 +1,7 @@
-"""Hosted applications: aiohttp applications that live in the stack's own process.
+"""Hosted applications: aiohttp applications that run in the stack's process.
 
-What a listener or the gateway can serve is a `HostedApp`; `AiohttpApp` makes one of an import
-path. A fault of the application ends in its own log and in an answer of 500, never elsewhere.
+Listeners and the gateway serve a `HostedApp`; `AiohttpApp` implements it for an import path. An error
+of the application becomes a 500 and a traceback in its own log.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from aiohttp import web
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock
-from msctl.hosting.decompression import inflate
+from msctl.hosting.decompression import decompress_body
 from msctl.hosting.modules import Loader
+from msctl.model.endpoint import Handler
 from msctl.model.project import ServiceContext
 from msctl.model.snapshots import MessagingObserver
 from msctl.telemetry.logs.frames import serves
@@ -29,43 +30,40 @@ _TRACEBACK_LINES = 40
 
 
 class HostedApp(Protocol):
-    """What can be served in this process."""
+    """An application that can be served in this process."""
 
     async def startup(self) -> None:
-        """Get ready to take requests; whatever it raises is why the service could not start."""
+        """Prepare for requests; an exception is the reason why the service cannot start."""
         ...
 
     async def handle(self, request: web.Request) -> web.StreamResponse: ...
 
     async def drain(self, timeout: float) -> None:
-        """Take no new requests; wait up to `timeout` seconds for those under way, then cancel them."""
+        """Refuse new requests; wait up to `timeout` seconds for those in flight, then cancel them."""
         ...
 
     async def cleanup(self) -> None:
-        """Let go of everything; called once, also after a `startup` that raised."""
+        """Release all resources; called once, also after `startup` raised."""
         ...
 
 
 HostedFactory = Callable[[ServiceContext], HostedApp | Awaitable[HostedApp]]
 
 
-Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
 class Instrument(Protocol):
-    """Puts itself around what handles requests and messages, to see them pass."""
+    """Wraps the handlers of requests and messages for telemetry."""
 
-    def direct(self, service: str, instance: str, handle: Handle) -> Handle:
-        """The handler behind a service's own listener."""
+    def direct(self, service: str, instance: str, handle: Handler) -> Handler:
+        """Wrap the handler behind a service's own listener."""
         ...
 
     def messages(self, service: str) -> MessagingObserver | None: ...
 
 
 class NoInstrument:
-    """Sees nothing."""
+    """An Instrument that does nothing."""
 
-    def direct(self, service: str, instance: str, handle: Handle) -> Handle:  # noqa: ARG002 - as above
+    def direct(self, service: str, instance: str, handle: Handler) -> Handler:  # noqa: ARG002 - as above
         return handle
 
     def messages(self, service: str) -> MessagingObserver | None:  # noqa: ARG002 - as above
@@ -73,14 +71,14 @@ class NoInstrument:
 
 
 class NotAnApplicationError(Exception):
-    """What an import path leads to is no aiohttp application, and no factory of one."""
+    """An import path names neither an aiohttp application nor a factory of one."""
 
 
 class AiohttpApp:
-    """An aiohttp Application behind the interface of a hosted service.
+    """An aiohttp Application as a HostedApp.
 
     `target` is `module:attribute`: an Application, or a sync or async factory of one that takes
-    nothing or a ServiceContext.
+    no argument or a ServiceContext.
     """
 
     def __init__(
@@ -92,70 +90,72 @@ class AiohttpApp:
         self._logs = logs
         self._clock = clock
         self._runner: web.AppRunner | None = None
-        self._handler: Handle | None = None
+        self._handler: Handler | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        """One for each request under way."""
+        """The tasks of requests in flight."""
         self._expired: set[asyncio.Task[Any]] = set()
-        """Those that were cancelled because they took too long to end."""
+        """The tasks cancelled at the end of the drain timeout."""
         self._draining = False
         self._idle: asyncio.Event | None = None
-        """Set when the last request under way has ended; there only while it drains."""
+        """Set when the last request in flight ends; exists only while draining."""
         self.max_body = 1024**2
-        """The limit on request bodies that the application sets itself."""
+        """The application's own limit on request bodies, in bytes."""
 
     async def startup(self) -> None:
-        with speaking_as(self._context.name):
-            # In a thread: the import of something large must not stall the services that run.
+        with log_as(self._context.name):
+            # In a thread, so that a slow import does not stall other services.
             attribute = await asyncio.to_thread(self._loader.load, self._target)
             application = await _build(attribute, self._target, self._context)
             self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
             await self._runner.setup()
             server = self._runner.server
             self._handler = None if server is None else server.request_handler
-            # aiohttp has no public name for the limit that an Application was given.
+            # aiohttp has no public name for an Application's limit.
             self.max_body = getattr(application, "_client_max_size", self.max_body)
 
     @serves
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """The application's answer. Its exceptions become a 500 and a traceback in its log; what is
-        raised from here is a cancellation, or means that the connection cannot be used further."""
+        """Return the application's response. Its exceptions become a 500 and a traceback in its log.
+
+        Raises only CancelledError, and ConnectionError if the connection cannot be used any more.
+        """
         msctl_service = self._context.name
         handler, task = self._handler, asyncio.current_task()
         if handler is None or task is None or self._draining:
             return _unavailable(msctl_service, "is stopping")
         self._tasks.add(task)
-        # Not a clone: the caller may have hooks in its request, and a copy costs as much as routing.
+        # Not a clone: the caller's request may be a subclass with hooks, and a copy is expensive.
         request._client_max_size = self.max_body
         token = current_service.set(msctl_service)
         try:
             try:
                 if "Content-Encoding" in request.headers:
-                    inflate(request)
-                answer: object = await handler(request)
+                    decompress_body(request)
+                response: object = await handler(request)
             except web.HTTPException as raised:
-                answer = _plain(raised)
-            # Asking one of aiohttp's responses for its class is slow: they are abstract mappings.
-            if type(answer) is not web.Response and not isinstance(answer, web.StreamResponse):
-                raise TypeError(f"the handler of {request.path} returned {answer!r}, not a response")
-            return answer
+                response = _plain(raised)
+            # isinstance is slow for aiohttp's responses, which are abstract mappings.
+            if type(response) is not web.Response and not isinstance(response, web.StreamResponse):
+                raise TypeError(f"the handler of {request.path} returned {response!r}, not a response")
+            return response
         except asyncio.CancelledError:
-            if task in self._expired and task.uncancel() == 0 and not _has_begun(request):
+            if task in self._expired and task.uncancel() == 0 and not _has_started(request):
                 return _unavailable(msctl_service, "is stopping")
             raise
         except ConnectionError:
             if request.transport is None or request.transport.is_closing():
-                raise  # the client has gone: nobody is left to answer
+                raise  # the client closed the connection
             return self._failed(request)
         except web.RequestPayloadError as error:
-            if _has_begun(request):
+            if _has_started(request):
                 return self._failed(request)
             return web.Response(status=400, text=f"400 the request's body cannot be read: {error}\n")
-        except (Exception, SystemExit):  # noqa: BLE001 - a user's handler may raise anything
+        except (Exception, SystemExit):  # noqa: BLE001 - handlers may raise anything
             return self._failed(request)
         finally:
             current_service.reset(token)
             if type(request) is web.Request:
-                # From its own listener; behind the gateway, the gateway's route is what counts.
+                # From its own listener; behind the gateway, the gateway's route is reported.
                 request[ROUTE] = _route_of(request)
             self._tasks.discard(task)
             if self._idle is not None and not self._tasks:
@@ -172,7 +172,7 @@ class AiohttpApp:
             for task in self._tasks:
                 self._expired.add(task)
                 task.cancel()
-            # A handler that ignores its cancellation is left behind rather than waited for.
+            # A handler that ignores its cancellation is abandoned.
             idle.clear()
             await first_of(idle.wait(), self._clock.sleep(1.0))
 
@@ -181,30 +181,30 @@ class AiohttpApp:
         if self._runner is not None:
             runner, self._runner = self._runner, None
             self._handler = None
-            # Not runner.cleanup(): it would send on_shutdown a second time.
+            # Not runner.cleanup(), which sends on_shutdown a second time.
             await self._quietly(runner.app.cleanup())
 
     def _failed(self, request: web.Request) -> web.StreamResponse:
         error = traceback.format_exc()
         self._logs.append(self._context.name, f"{request.method} {request.path} failed", "error")
         self._logs.append(self._context.name, shorten(error), "error")
-        if _has_begun(request):
-            # Ending the body here would pass a truncated answer off as whole.
-            raise ConnectionResetError(f"{self._context.name} failed after it had begun to answer")
-        # What aiohttp itself would answer, so that the service may as well live in its own process.
+        if _has_started(request):
+            # A clean end would make a truncated body look complete.
+            raise ConnectionResetError(f"{self._context.name} failed during its response")
+        # The response of aiohttp's own server, so that isolation makes no difference.
         return web.Response(status=500, text="500 Internal Server Error\n\nServer got itself in trouble")
 
     async def _quietly(self, step: Awaitable[None]) -> None:
         try:
-            with speaking_as(self._context.name):
+            with log_as(self._context.name):
                 await step
-        except (Exception, SystemExit):  # noqa: BLE001 - it must not keep the stack from stopping
+        except (Exception, SystemExit):  # noqa: BLE001 - must not keep the stack from stopping
             self._logs.append(self._context.name, shorten(traceback.format_exc()), "error")
 
 
 @contextmanager
-def speaking_as(service: str) -> Iterator[None]:
-    """Attribute what is logged in here, and by tasks that begin in here, to `service`."""
+def log_as(service: str) -> Iterator[None]:
+    """Attribute log lines of this context, and of tasks started in it, to `service`."""
     token = current_service.set(service)
     try:
         yield
@@ -213,18 +213,18 @@ def speaking_as(service: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """ "ModuleNotFoundError: No module named 'shop'": an exception in one line."""
+    """Return an exception in one line: "ModuleNotFoundError: No module named 'shop'"."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def shorten(text: str) -> str:
-    """The last lines of a traceback, and a word on how many were left out."""
+    """Return the last lines of a traceback, and the number of lines omitted."""
     lines = text.rstrip().splitlines()
-    left_out = len(lines) - _TRACEBACK_LINES
-    if left_out <= 0:
+    omitted = len(lines) - _TRACEBACK_LINES
+    if omitted <= 0:
         return "\n".join(lines)
-    return "\n".join([f"({left_out} lines left out)", *lines[left_out:]])
+    return "\n".join([f"({omitted} lines omitted)", *lines[omitted:]])
 
 
 async def _build(attribute: object, target: str, context: ServiceContext) -> web.Application:
@@ -232,35 +232,35 @@ async def _build(attribute: object, target: str, context: ServiceContext) -> web
         made = attribute(context) if _takes_argument(attribute) else attribute()
         attribute = await made if inspect.isawaitable(made) else made
     if not isinstance(attribute, web.Application):
-        raise NotAnApplicationError(f"{target} gives {attribute!r}, not an aiohttp.web.Application")
+        raise NotAnApplicationError(f"{target} is {attribute!r}, not an aiohttp.web.Application")
     return attribute
 
 
 def _takes_argument(factory: Callable[..., object]) -> bool:
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # some callables written in C have no signature
+    except (TypeError, ValueError):  # some C callables have no signature
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(p.kind in positional and p.default is p.empty for p in parameters)
 
 
 def _route_of(request: web.Request) -> str:
-    """The pattern that took the request, such as /users/{id}; empty for none."""
-    # aiohttp's own name for what is not there before a route was looked for.
+    """Return the pattern that matched the request, such as /users/{id}; empty for none."""
+    # Private: the public property fails before a route was resolved.
     found = request._match_info
     resource = None if found is None else found.route.resource
     return "" if resource is None else resource.canonical
 
 
 def _plain(error: web.HTTPException) -> web.Response:
-    """The response that a raised HTTPException stands for."""
+    """Return the response of a raised HTTPException."""
     response = web.Response(status=error.status, reason=error.reason, headers=error.headers, body=error.body)
     response.cookies.update(error.cookies)
     return response
 
 
-def _has_begun(request: web.Request) -> bool:
+def _has_started(request: web.Request) -> bool:
     return bool(getattr(request.writer, "output_size", 0))
 
 

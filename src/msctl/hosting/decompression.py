@@ -1,7 +1,7 @@
-"""Bodies that come compressed, as an application expects to read them: decompressed.
+"""Decompression of request bodies for hosted applications.
 
-The stack's listeners leave bodies as they are, because the gateway passes them on as they are. aiohttp's
-own server decompresses them for an application, whatever the Content-Encoding field says then.
+The stack's listeners do not decompress, because the gateway forwards bodies unchanged. aiohttp's own
+server does, without changing the Content-Encoding field; hosted applications expect the same.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from aiohttp.http_parser import DeflateBuffer
 from aiohttp.streams import StreamReader
 
 CODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
-"""Content codings that aiohttp's parser knows; the last two only where their packages are installed."""
+"""The content codings of aiohttp's parser; the last two only if their packages are installed."""
 _LIMIT = 64 * 1024
 
 
-class Inflated(StreamReader):
-    """The body in `source`, decompressed while it is read, a piece at a time: nothing is read ahead."""
+class DecompressedBody(StreamReader):
+    """The decompressed body of `source`; it is decompressed piece by piece, as it is read."""
 
     def __init__(self, request: web.Request, source: StreamReader, coding: str) -> None:
-        """Raises HTTPUnsupportedMediaType for a coding that cannot be undone here (RFC 9110 §15.5.16)."""
+        """Raises HTTPUnsupportedMediaType for an unsupported coding (RFC 9110 §15.5.16)."""
         super().__init__(request.protocol, _LIMIT, loop=asyncio.get_running_loop())
-        # It is fed only while it is read, so there is never anything to hold back.
+        # It is fed only while it is read, so it never needs flow control.
         self._high_water = sys.maxsize
         self._source = source
         self._more = False
         try:
-            self._inflater = DeflateBuffer(self, coding)
+            self._decompressor = DeflateBuffer(self, coding)
         except ContentEncodingError as error:
             raise web.HTTPUnsupportedMediaType(text=f"{error.message}\n") from error
 
-    async def _wait(self, func_name: str) -> None:  # noqa: ARG002 - whatever it is that reads
+    async def _wait(self, func_name: str) -> None:  # noqa: ARG002 - the signature of the base class
         piece = b"" if self._more else await self._source.readany()
         try:
             if piece or self._more:
-                self._more = self._inflater.feed_data(piece, len(piece))
+                self._more = self._decompressor.feed_data(piece, len(piece))
             else:
-                self._inflater.feed_eof()
+                self._decompressor.feed_eof()
         except ContentEncodingError as error:
             raise web.RequestPayloadError(error.message) from error
 
 
-def inflate(request: web.Request) -> None:
-    """Let `request` be read as its application expects."""
+def decompress_body(request: web.Request) -> None:
+    """Make `request` read its body decompressed, if it has a known coding."""
     coding = request.headers.get("Content-Encoding", "").lower()
     if coding in CODINGS and request.body_exists:
-        # Not through `content`, which remembers what it was first.
-        request._payload = Inflated(request, request._payload, coding)
+        # Not `content`, which is cached.
+        request._payload = DecompressedBody(request, request._payload, coding)

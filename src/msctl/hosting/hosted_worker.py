@@ -1,4 +1,4 @@
-"""A hosted service at work: its application, and its place behind a listener."""
+"""The worker of a hosted service: its application, attached to a listener."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
 from msctl.hosting.aiohttp_app import (
     AiohttpApp,
-    Handle,
     HostedApp,
     HostedFactory,
     Instrument,
     NoInstrument,
     describe,
+    log_as,
     shorten,
-    speaking_as,
 )
-from msctl.http.listener import Listener, Tenant, resetting
-from msctl.model.endpoint import Endpoint
+from msctl.http.listener import Listener, Tenant, reset_on_error
+from msctl.model.endpoint import Endpoint, Handler
 from msctl.model.project import ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
@@ -35,7 +34,7 @@ _DEFAULT_MAX_BODY = 1024**2
 
 
 class HostedWorker:
-    """Runs one HostedApp in this process. It never ends by itself."""
+    """Runs one HostedApp in this process until it is stopped."""
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class HostedWorker:
         self._instrument = instrument or NoInstrument()
         self._app: HostedApp | None = None
         self._tenant: Tenant | None = None
-        self._hurry = asyncio.Event()
+        self._killed = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -83,19 +82,19 @@ class HostedWorker:
         name = self._context.name
         app: HostedApp | None = None
         try:
-            with speaking_as(name):
+            with log_as(name):
                 made = self._factory(self._context)
                 app = await made if inspect.isawaitable(made) else made
                 await app.startup()
             if self._listener is not None:
-                tenant = Tenant(name, self._direct(app), self._prefixes)
-                await self._listener.admit(tenant)
+                tenant = Tenant(name, self._instrumented(app), self._prefixes)
+                await self._listener.attach(tenant)
                 self._tenant = tenant
         except MsctlError as error:
             await self._clean(app)
             raise StartError(Outcome(False, error.message, final=True)) from error
         except (Exception, SystemExit) as error:
-            # Whatever a user's code raises is the reason why this service, and no other, is not there.
+            # An exception of user code fails this service only.
             self._logs.append(name, shorten(user_traceback(error)), "error")
             await self._clean(app)
             raise StartError(Outcome(False, describe(error), final=True)) from error
@@ -104,19 +103,19 @@ class HostedWorker:
             raise
         self._app = app
 
-    def _direct(self, app: HostedApp) -> Handle:
-        """What its own listener calls. The gateway tells of its requests by itself."""
+    def _instrumented(self, app: HostedApp) -> Handler:
+        """Return the handler for its own listener. The gateway reports its requests itself."""
         name = self._context.name
         if name == GATEWAY:
             return app.handle
-        return resetting(self._instrument.direct(name, self._context.instance, app.handle))
+        return reset_on_error(self._instrument.direct(name, self._context.instance, app.handle))
 
     def reconfigure(self, spec: ServiceSpec) -> None:
-        """No live key concerns an application in this process."""
+        """Do nothing: no live key affects a hosted application."""
 
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()
-        raise AssertionError("a future that nobody completes has completed")
+        raise AssertionError("unreachable: nothing completes this future")
 
     async def stop(self, timeout: float) -> str | None:
         app, self._app = self._app, None
@@ -124,11 +123,11 @@ class HostedWorker:
             return None
         name = self._context.name
         if self._listener is not None and self._tenant is not None:
-            self._listener.dismiss(self._tenant)
+            self._listener.detach(self._tenant)
         try:
-            # The extra time is for requests that are cancelled to come to their end.
-            await within(timeout + 1.0, app.drain(timeout), self._clock, self._hurry)
-        except Exception:  # noqa: BLE001 - a service that fails to drain must not keep the stack from stopping
+            # The extra second is for cancelled requests to end.
+            await within(timeout + 1.0, app.drain(timeout), self._clock, self._killed)
+        except Exception:  # noqa: BLE001 - a failing drain must not keep the stack from stopping
             self._logs.append(name, shorten(traceback.format_exc()), "error")
         if self._listener is not None:
             await self._listener.finish(name, 0.5)
@@ -136,17 +135,17 @@ class HostedWorker:
         return None
 
     def kill(self) -> None:
-        self._hurry.set()
+        self._killed.set()
 
     async def _clean(self, app: HostedApp | None) -> None:
         if app is None:
             return
         try:
-            done = await within(CLEANUP_S, app.cleanup(), self._clock, self._hurry)
+            done = await within(CLEANUP_S, app.cleanup(), self._clock, self._killed)
         except Exception:  # noqa: BLE001 - as above
             self._logs.append(self._context.name, shorten(traceback.format_exc()), "error")
         else:
             if not done:
                 self._logs.append(
-                    self._context.name, "its cleanup was cut short: it took too long", "warning"
+                    self._context.name, f"its cleanup was cancelled after {CLEANUP_S:g} s", "warning"
                 )

@@ -1,7 +1,7 @@
-"""Import of a project's own modules from its root folder, and again after they were edited.
+"""Import of a project's modules from its root folder, and their reload after an edit.
 
-Two services of one project share its modules. Once a source file has changed, the next load
-forgets all modules below the root; what runs keeps the objects that it has.
+The services of a project share its modules. After a source file changed, the next load drops all
+modules below the root from `sys.modules`; running services keep the objects they have.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ _FOREIGN = ("site-packages", "dist-packages")
 
 
 class ImportPathError(Exception):
-    """An import path that is not `module:attribute`, or whose module has no such attribute."""
+    """An import path is not `module:attribute`, or its module has no such attribute."""
 
 
 class Loader:
-    """Loads `module:attribute` targets for one project; `root` None means the installed packages only."""
+    """Loads `module:attribute` targets of one project; without a root, of installed packages only."""
 
     def __init__(self, root: Path | None) -> None:
         self._root = None if root is None else root.resolve()
         self._seen: dict[Path, tuple[int, int]] = {}
-        # Imports run in threads, one at a time: two services may import the same package.
+        # Imports run in threads, one at a time: services may import the same package.
         self._lock = Lock()
 
     def load(self, target: str) -> object:
-        """The object that `target` names; raises whatever its import raises, or ImportPathError."""
+        """Return the object that `target` names; raises ImportPathError or any exception of the import."""
         module_name, separator, attribute = target.partition(":")
         if not (module_name and separator and attribute):
-            raise ImportPathError(f"{target!r} is not of the form 'package.module:attribute'")
+            raise ImportPathError(f"{target!r} does not have the form 'package.module:attribute'")
         with self._lock:
             if self._root is not None:
                 self._prepare(self._root)
@@ -49,13 +49,13 @@ class Loader:
         return found
 
     def forget(self) -> None:
-        """Let the next load import the project's modules anew; what runs keeps the objects that it has."""
+        """Make the next load import the project's modules again; running services keep their objects."""
         if self._root is not None:
             with self._lock:
                 self._forget(self._root)
 
     def close(self) -> None:
-        """Forget the project's modules and folder, so that another one in this process finds its own."""
+        """Remove the project's modules and folder, so that the next project in this process finds its own."""
         if self._root is None:
             return
         for name in _own_modules(self._root):
@@ -75,7 +75,7 @@ class Loader:
     def _forget(self, root: Path) -> None:
         for name, file in _own_modules(root).items():
             del sys.modules[name]
-            # Python trusts a cached file of the same second and size; an editor can be that quick.
+            # Python trusts bytecode of the same second and size; an edit can be that fast.
             Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
         self._seen.clear()
 
@@ -85,7 +85,7 @@ class Loader:
 
 
 def _own_modules(root: Path) -> dict[str, Path]:
-    """The loaded modules whose source lies below `root`, other than packages installed there."""
+    """Return the loaded modules with source files below `root`, without packages installed there."""
     own: dict[str, Path] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

@@ -1,7 +1,7 @@
-"""Which files a service is made of, as far as they lie in its project, and whether they were edited.
+"""The source files of a service within its project, and whether they were edited.
 
-A Python file leads to what it imports, by the text of its import statements: nothing is run. Other
-programs are the files that their command names.
+Python imports are followed by parsing, without running code. Other programs consist of the files that
+their command names.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from pathlib import Path
 
 from msctl.model.project import ServiceSpec
 
-LARGEST = 1024 * 1024
-"""Bytes; a longer file is watched, but not read for what it imports."""
+MAX_PARSED = 1024 * 1024
+"""The size in bytes up to which the imports of a file are read."""
 
-# A command may name files that the program itself writes: a database, a log.
+# Other suffixes may be files that the program writes: a database, a log.
 _SOURCES = frozenset(
-    ".cjs .go .jar .js .lua .mjs .php .pl .py .rb .sh .ts".split()  # noqa: SIM905 - a list to be read
+    ".cjs .go .jar .js .lua .mjs .php .pl .py .rb .sh .ts".split()  # noqa: SIM905 - easier to read
 )
 _CLOCK_TICK_S = 0.02
-"""A file's time is that of the kernel's last tick, which may lie before the moment of its writing."""
+"""The resolution of file times, which are those of the kernel's last tick."""
 
 
 def files_of(spec: ServiceSpec, root: Path) -> frozenset[Path]:
-    """The source files of a service of the project in `root`; links are not followed out of it."""
+    """Return the source files of a service below `root`; links out of it are not followed."""
     if spec.url is not None:
         return frozenset()
     if spec.command is not None:
         folder = spec.cwd or root
         named = [folder / word for word in spec.command if word]
-        starts = [f for i, f in enumerate(named) if (f.suffix in _SOURCES or i == 0) and _is_file(f)]
+        roots = [f for i, f in enumerate(named) if (f.suffix in _SOURCES or i == 0) and _is_file(f)]
         found: set[Path] = set()
-        for file in starts:
+        for file in roots:
             found |= _closure([file], file.parent) if file.suffix == ".py" else {file}
         return frozenset(file for file in found if file.is_relative_to(root))
     module = (spec.app or "").partition(":")[0]
@@ -40,7 +40,7 @@ def files_of(spec: ServiceSpec, root: Path) -> frozenset[Path]:
 
 
 def edited_since(files: Iterable[Path], when: float) -> list[Path]:
-    """Those that have been written, moved here or replaced after `when` (seconds since the epoch)."""
+    """Return the files written, moved or replaced after `when` (seconds since the epoch)."""
     return sorted(file for file in files if _stamp(file) > when - _CLOCK_TICK_S)
 
 
@@ -49,12 +49,12 @@ def _stamp(file: Path) -> float:
         status = file.stat()
     except OSError:
         return 0.0
-    # The time of its content may be older than its coming: it was moved here, or unpacked.
+    # ctime too: a file that was moved or unpacked keeps an older mtime.
     return max(status.st_mtime, status.st_ctime)
 
 
 def _closure(starts: Iterable[Path], root: Path) -> set[Path]:
-    """These files and all below `root` that they import, and so on."""
+    """Return these files and, recursively, those below `root` that they import."""
     found: set[Path] = set()
     todo = list(starts)
     while todo:
@@ -66,9 +66,9 @@ def _closure(starts: Iterable[Path], root: Path) -> set[Path]:
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    """The names that a file imports, with each name taken `from` a module as if it were one too."""
+    """Yield the names that a file imports; names imported `from` a module count as modules too."""
     try:
-        if file.stat().st_size > LARGEST:
+        if file.stat().st_size > MAX_PARSED:
             return
         tree = ast.parse(file.read_bytes())
         package = file.relative_to(root).parent.parts
@@ -85,12 +85,12 @@ def _imports(file: Path, root: Path) -> Iterator[str]:
 
 
 def _modules(root: Path, name: str) -> list[Path]:
-    """The files that importing `name` reads below `root`: its packages' and its own."""
+    """Return the files below `root` that importing `name` reads: packages and the module."""
     found = []
     parts = [part for part in name.split(".") if part]
     for depth in range(1, len(parts) + 1):
-        place = root.joinpath(*parts[:depth])
-        for file in (place / "__init__.py", place.with_suffix(".py")):
+        stem = root.joinpath(*parts[:depth])
+        for file in (stem / "__init__.py", stem.with_suffix(".py")):
             if _is_file(file):
                 found.append(file)
                 break
@@ -100,5 +100,5 @@ def _modules(root: Path, name: str) -> list[Path]:
 def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
-    except (OSError, ValueError):  # a word of a command may be too long for a name, or hold a NUL
+    except (OSError, ValueError):  # a word of a command may be too long for a path, or contain a NUL
         return False

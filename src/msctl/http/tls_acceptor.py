@@ -1,8 +1,11 @@
-"""Accepts HTTPS connections: what shakes hands goes on to the HTTP server, everything else is told or let go.
+"""Accepts HTTPS connections and passes them to the HTTP server after the handshake.
 
-`create_server(ssl=…)` would do for clients that behave. Here one that speaks plain HTTP is told so in
-words, as nginx and Go's server do, one that says nothing is let go after a while, and those that are
-still silent are bounded in number and gone when the door is closed.
+Compared with `create_server(ssl=…)`: a plain-HTTP request gets a 400 that says so, as from nginx and
+Go's server; a silent client is closed after a timeout; connections before the handshake are bounded in
+number and closed with the acceptor.
+
+The first byte is peeked, not read, so the handshake still finds it. Until the transport takes the
+socket over, `_ours` owns it and `_end` closes it, even if the task is cancelled before it starts.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ if TYPE_CHECKING:
     import ssl
 
 HANDSHAKE_S = 10.0
-"""Seconds within which a client must have shaken hands."""
-MOST_PENDING = 4096
-"""Connections that have not shaken hands yet; one more ends the oldest silent one, or else the oldest."""
-_AT_ONCE = 64
+"""Seconds allowed for the handshake."""
+MAX_PENDING = 4096
+"""Connections before their handshake. One more closes the oldest silent one, or else the oldest."""
+_ACCEPT_BATCH = 64
 _PAUSE_S = 1.0
 _HANDSHAKE_RECORD = b"\x16"
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_TEXT = b"This port speaks HTTPS, and the request came as plain HTTP: write https:// in its address.\n"
+_TEXT = b"This port speaks HTTPS; the request was plain HTTP. Use https:// in the URL.\n"
 _PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_TEXT), _TEXT)
@@ -35,8 +38,8 @@ _PLAIN_ANSWER = (
 log = logging.getLogger("msctl.tls")
 
 
-class SecureDoor:
-    """Accepts on sockets that listen already, until it is closed."""
+class TlsAcceptor:
+    """Accepts on listening sockets until it is closed."""
 
     def __init__(
         self,
@@ -44,14 +47,14 @@ class SecureDoor:
         factory: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext,
         *,
-        patience: float = HANDSHAKE_S,
+        handshake_timeout: float = HANDSHAKE_S,
     ) -> None:
-        """The sockets are the door's from now on. `patience` is in seconds."""
+        """The sockets are the door's from now on. `handshake_timeout` is in seconds."""
         self._loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
         self._factory = factory
         self._context = context
-        self._patience = patience
+        self._handshake_timeout = handshake_timeout
         self._pending: dict[asyncio.Task[None], None] = {}
         self._silent: dict[asyncio.Task[None], None] = {}
         self._ours: set[socket.socket] = set()
@@ -60,7 +63,7 @@ class SecureDoor:
             self._loop.add_reader(sock, self._accept, sock)
 
     def close(self) -> None:
-        """Accept no more, and let go of what has not shaken hands; what has is not touched."""
+        """Stop accepting and close connections before their handshake; others are not affected."""
         for sock in self._sockets:
             self._loop.remove_reader(sock)
             sock.close()
@@ -71,7 +74,7 @@ class SecureDoor:
         self._sockets, self._paused = [], {}
 
     def _accept(self, sock: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(_ACCEPT_BATCH):
             try:
                 connection, peer = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -79,17 +82,17 @@ class SecureDoor:
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     raise
-                log.warning("no connection can be accepted for now: %s", error.strerror)
+                log.warning("cannot accept connections: %s", error.strerror)
                 self._loop.remove_reader(sock)
                 again = self._loop.call_later(_PAUSE_S, self._resume, sock)
                 self._paused[sock] = again
                 return
             connection.setblocking(False)
-            if len(self._pending) >= MOST_PENDING:
+            if len(self._pending) >= MAX_PENDING:
                 oldest = next(iter(self._silent or self._pending))
                 self._dismiss(oldest)
                 oldest.cancel()
-            # Before it shakes hands it is ours to close, be it cancelled before it has begun.
+            # Ours to close until the handshake, even if the task is cancelled before it starts.
             self._ours.add(connection)
             task = self._loop.create_task(self._receive(connection, str(peer[0])))
             self._pending[task] = self._silent[task] = None
@@ -110,28 +113,29 @@ class SecureDoor:
             connection.close()
 
     async def _receive(self, connection: socket.socket, peer: str) -> None:
-        """Hand the connection over once it has shaken hands; `_end` closes one that is still ours."""
+        """Pass the connection on after its handshake; `_end` closes one that is still ours."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._handshake_timeout):
                 first = await self._first_byte(connection)
                 self._silent.pop(cast("asyncio.Task[None]", asyncio.current_task()), None)
                 if first == _HANDSHAKE_RECORD:
-                    self._ours.remove(connection)  # the transport's, whatever comes of it
+                    self._ours.remove(connection)  # the transport closes it from now on
                     await self._loop.connect_accepted_socket(
-                        self._factory, connection, ssl=self._context, ssl_handshake_timeout=self._patience
+                        self._factory,
+                        connection,
+                        ssl=self._context,
+                        ssl_handshake_timeout=self._handshake_timeout,
                     )
                 elif first.isalpha():
-                    log.info(
-                        "400 for a request from %s: it came as plain HTTP, and the port speaks HTTPS", peer
-                    )
+                    log.info("400 for a request from %s: plain HTTP on an HTTPS port", peer)
                     await self._explain(connection)
         except TimeoutError:
-            log.info("a client at %s did not shake hands within %g s", peer, self._patience)
+            log.info("no TLS handshake from %s within %g s", peer, self._handshake_timeout)
         except OSError as error:  # an SSLError is one
-            log.info("a client at %s did not shake hands: %s", peer, _reason(error))
+            log.info("the TLS handshake with %s failed: %s", peer, _reason(error))
 
     async def _first_byte(self, connection: socket.socket) -> bytes:
-        """What the connection begins with, left where it is; empty where the client has gone."""
+        """Return the connection's first byte without consuming it; empty if the client closed it."""
         while True:
             with contextlib.suppress(BlockingIOError, InterruptedError):
                 return connection.recv(1, socket.MSG_PEEK)
@@ -143,7 +147,7 @@ class SecureDoor:
                 self._loop.remove_reader(connection)
 
     async def _explain(self, connection: socket.socket) -> None:
-        # What is left unread would make of the close a reset, which may overtake the answer.
+        # Unread data would turn the close into a reset, which may overtake the response.
         connection.recv(65536)
         await self._loop.sock_sendall(connection, _PLAIN_ANSWER)
         connection.shutdown(socket.SHUT_WR)
@@ -155,6 +159,6 @@ def _complete(future: asyncio.Future[None]) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """In OpenSSL's words where it has any: "no protocols overlap" is more than its whole line says."""
+    """Return OpenSSL's reason, such as "no protocols overlap", which its message lacks."""
     reason = getattr(error, "reason", None)
     return str(reason).replace("_", " ").lower() if reason else (error.strerror or str(error)).lower()

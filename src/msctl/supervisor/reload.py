@@ -109,7 +109,7 @@ class Reload:
             if spec.name not in (*changes.added, *changes.restarted):
                 self._reconfigure(self._services[spec.name], spec)
         for name in changes.added:
-            self._workers.listeners.put(name, self._listeners.get(name))
+            self._workers.listeners.assign(name, self._listeners.get(name))
         self._workers.adopt(self.project)
         if any(runs_here(self._spec(name)) for name in (*changes.added, *changes.restarted)):
             self._workers.reload_modules()
@@ -139,7 +139,7 @@ class Reload:
             async with service.lock:
                 limit = stop_timeout(service.spec)
                 await asyncio.gather(*(instance.stop(limit) for instance in service.instances))
-            self._workers.listeners.put(service.spec.name, None)
+            self._workers.listeners.assign(service.spec.name, None)
             for instance in service.instances:
                 self._workers.forget(instance.name)
             del self._services[service.spec.name]
@@ -168,7 +168,7 @@ class Reload:
                 instance.conceal()
             service.spec = spec
             service.instances = [self._make(spec, n + 1) for n in range(count)]
-            self._workers.listeners.put(name, self._listeners.get(name))
+            self._workers.listeners.assign(name, self._listeners.get(name))
         if service.wanted or (name in self._changes.added and spec.autostart):
             await self._started([name])
 
@@ -199,13 +199,13 @@ class Reload:
             why: str | None = "it was interrupted"
             try:
                 beside = fresh[1:] if in_place else fresh
-                self._workers.listeners.put(name, self._listeners.get(name))
+                self._workers.listeners.assign(name, self._listeners.get(name))
                 why = await self._begin(service, beside)
                 if why is None and in_place:
                     why = await self._exchange(service, olds[0], fresh[0], limit)
             finally:
                 if why is not None:
-                    self._workers.listeners.put(name, listener)
+                    self._workers.listeners.assign(name, listener)
                     await asyncio.gather(*(instance.stop(limit) for instance in fresh))
                     service.beside = []
             if why is not None:

@@ -182,7 +182,7 @@ class Workers:
         if not runs_here(spec):
             return self._port(spec, f"{name}-1")
         found = self.listeners.get(name)
-        return None if found is None else found.inside
+        return None if found is None else found.internal
 
     def _port(self, spec: ServiceSpec, instance: str) -> Address:
         """Where a child is to listen: the first on the declared port, the others where it is free."""

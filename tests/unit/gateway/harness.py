@@ -15,7 +15,7 @@ from aiohttp import web
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import KEEP_ALIVE, GatewayServer
+from msctl.gateway.server import KEEP_ALIVE_S, GatewayServer
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
 
@@ -187,7 +187,7 @@ async def running(
     *routes: RouteSpec,
     spec: GatewaySpec | None = None,
     services: Mapping[str, UpstreamPolicy] | None = None,
-    keep_alive: float = KEEP_ALIVE,
+    keep_alive: float = KEEP_ALIVE_S,
     **options: Any,
 ) -> AsyncIterator[Harness]:
     """A gateway that listens; afterwards no task and no descriptor of it may be left."""

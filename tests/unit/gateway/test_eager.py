@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from msctl.gateway.eager import ABREAST, Eager, give_way
+from msctl.gateway.eager import BATCH_SIZE, Eager, yield_to_batch
 from tests.support.waiting import PATIENCE, until
 
 Steps = Callable[[], Coroutine[Any, Any, None]]
@@ -80,7 +80,7 @@ async def test_those_that_begin_together_go_on_side_by_side(bench: Bench) -> Non
         async def steps() -> None:
             for stage in range(stages):
                 ran.append(f"{name}{stage}")
-                await give_way()
+                await yield_to_batch()
             ran.append(f"{name} ended")
 
         return steps
@@ -113,7 +113,7 @@ async def test_as_a_task_nobody_gives_way(bench: Bench) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         bench.loop.call_soon(ran.append, "next turn")
-        await give_way()
+        await yield_to_batch()
         ran.append("ended")
 
     await bench.begin(steps)
@@ -126,18 +126,18 @@ async def test_many_take_turns_in_their_order(bench: Bench) -> None:
 
     def numbered(number: int) -> Steps:
         async def steps() -> None:
-            await give_way()
+            await yield_to_batch()
             ran.append(number)
 
         return steps
 
-    for number in range(2 * ABREAST + 1):
+    for number in range(2 * BATCH_SIZE + 1):
         bench.eager.start(numbered(number)())
     await asyncio.sleep(0)
-    assert ran == list(range(ABREAST))
-    bench.eager.start(numbered(2 * ABREAST + 1)())
-    await until(lambda: len(ran) >= 2 * ABREAST + 2)
-    assert ran == list(range(2 * ABREAST + 2))
+    assert ran == list(range(BATCH_SIZE))
+    bench.eager.start(numbered(2 * BATCH_SIZE + 1)())
+    await until(lambda: len(ran) >= 2 * BATCH_SIZE + 2)
+    assert ran == list(range(2 * BATCH_SIZE + 2))
 
 
 async def test_many_need_no_more_tasks_than_go_side_by_side(bench: Bench) -> None:
@@ -145,9 +145,9 @@ async def test_many_need_no_more_tasks_than_go_side_by_side(bench: Bench) -> Non
         pass
 
     tasks = len(asyncio.all_tasks())
-    await bench.begin(*[steps] * (2 * ABREAST))
-    await until(lambda: len(asyncio.all_tasks()) <= tasks + ABREAST)
-    assert len(asyncio.all_tasks()) == tasks + ABREAST
+    await bench.begin(*[steps] * (2 * BATCH_SIZE))
+    await until(lambda: len(asyncio.all_tasks()) <= tasks + BATCH_SIZE)
+    assert len(asyncio.all_tasks()) == tasks + BATCH_SIZE
 
 
 async def test_what_waits_goes_on_in_the_same_task_and_context(bench: Bench) -> None:
@@ -439,15 +439,15 @@ def test_the_end_of_the_process_is_not_swallowed_and_the_others_go_on() -> None:
     ran: list[str] = []
 
     async def ending() -> None:
-        await give_way()
+        await yield_to_batch()
         raise SystemExit(3)
 
     def named(name: str) -> Steps:
         async def steps() -> None:
             ran.append(f"{name} began")
-            await give_way()
+            await yield_to_batch()
             ran.append(f"{name} went on")
-            await give_way()
+            await yield_to_batch()
             ran.append(f"{name} ended")
 
         return steps

@@ -157,9 +157,8 @@ async def test_the_gateway_explains_what_it_answers_by_itself() -> None:
         explain = gateway.gateway.explain
         whole = explain("OPTIONS", "*")
         assert (whole.status, whole.route) == (200, None)
-        assert whole.steps[-1] == (
-            "It asks about the server as a whole, so the gateway answers by itself: GET, OPTIONS are taken."
-        )
+        assert "server as a whole" in whole.steps[-1]
+        assert "GET, OPTIONS" in whole.steps[-1]
         last = explain("OPTIONS", "/x", {"Max-Forwards": "0"})
         assert (last.status, "Max-Forwards is 0" in last.steps[-1]) == (200, True)
 
@@ -312,7 +311,7 @@ async def test_a_token_signed_with_a_private_key_is_checked_with_the_public_one(
 
 def test_a_key_that_does_not_fit_its_algorithm_is_a_configuration_error() -> None:
     route = RouteSpec("/x", "x", jwt=JwtSpec("JWT_KEY", algorithms=("RS256",)))
-    with pytest.raises(ConfigError, match="JWT_KEY holds no key for tokens signed with RS256"):
+    with pytest.raises(ConfigError, match=r"JWT_KEY .*RS256"):
         Gateway(GatewaySpec(), [route], Registry(), clock=FakeClock(), environ={"JWT_KEY": SECRET})
 
 
@@ -461,7 +460,7 @@ async def test_no_document_at_all_is_502(kind: str) -> None:
         await composed(gateway, kind)
         reply = await gateway.get("/all")
     assert reply.status == 502
-    assert reply.json()["branches"]["broken"] == "it answered 500"
+    assert reply.json()["branches"]["broken"] == "status 500"
 
 
 async def test_a_variable_cannot_change_where_a_branch_goes() -> None:
@@ -497,8 +496,8 @@ async def test_the_gateway_explains_its_choice() -> None:
             None,
         )
         assert one.route == routes[0]
-        assert one.steps[0] == "The route /users matches the path but takes DELETE only."
-        assert one.steps[1] == "The route /users matches the path but wants x-beta: 1."
+        assert one.steps[0] == "The route /users matches the path but allows only DELETE."
+        assert one.steps[1] == "The route /users matches the path but requires x-beta: 1."
         assert one.steps[-1] == "users-1 (http://127.0.0.1:1) is the only ready instance of users."
         beta = explain("GET", "/users", {"X-Beta": "1"})
         assert (beta.service, beta.instance, beta.status) == ("beta", None, 503)
@@ -526,10 +525,10 @@ class Recorder:
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         self.told.append(("finished", service, route, method, status))
 
-    def attempt_started(self, method: str, target: str) -> None:
+    def hosted_attempt_started(self, method: str, target: str) -> None:
         self.told.append(("attempt started", method, target))
 
-    def attempt_leaves(self) -> str:
+    def remote_attempt_started(self) -> str:
         self.told.append(("attempt leaves",))
         return ""
 

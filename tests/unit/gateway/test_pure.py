@@ -251,19 +251,19 @@ def test_round_robin_takes_turns_also_when_the_number_changes() -> None:
 
 def fail(breaker: Breaker, times: int) -> None:
     for _ in range(times):
-        breaker.enter()
+        breaker.on_start()
         breaker.failed()
 
 
 def test_only_failures_in_a_row_open_it() -> None:
     breaker = Breaker(FakeClock(), failures=3)
     fail(breaker, 2)
-    breaker.enter()
+    breaker.on_start()
     breaker.succeeded()
     fail(breaker, 2)
     assert breaker.state is BreakerState.CLOSED
     fail(breaker, 1)
-    assert (breaker.state, breaker.admits, breaker.retry_in) == (BreakerState.OPEN, False, 5.0)
+    assert (breaker.state, breaker.allows, breaker.retry_in) == (BreakerState.OPEN, False, 5.0)
 
 
 def test_half_open_lets_exactly_one_probe_through() -> None:
@@ -271,11 +271,11 @@ def test_half_open_lets_exactly_one_probe_through() -> None:
     breaker = Breaker(clock, failures=1)
     fail(breaker, 1)
     clock.set(5)
-    assert (breaker.state, breaker.admits) == (BreakerState.HALF_OPEN, True)
-    breaker.enter()
-    assert not breaker.admits
+    assert (breaker.state, breaker.allows) == (BreakerState.HALF_OPEN, True)
+    breaker.on_start()
+    assert not breaker.allows
     breaker.succeeded()
-    assert (breaker.state, breaker.admits, breaker.retry_in) == (BreakerState.CLOSED, True, 0.0)
+    assert (breaker.state, breaker.allows, breaker.retry_in) == (BreakerState.CLOSED, True, 0.0)
 
 
 def test_each_opening_in_a_row_is_longer_up_to_the_cap() -> None:
@@ -283,12 +283,12 @@ def test_each_opening_in_a_row_is_longer_up_to_the_cap() -> None:
     breaker = Breaker(clock, failures=1, open_for=5, cap=12)
     waits = []
     for _ in range(4):
-        breaker.enter()
+        breaker.on_start()
         breaker.failed()
         waits.append(breaker.retry_in)
         clock.set(clock.monotonic() + breaker.retry_in)
     assert waits == [5, 10, 12, 12]
-    breaker.enter()
+    breaker.on_start()
     breaker.succeeded()
     fail(breaker, 1)
     assert breaker.retry_in == 5
@@ -299,16 +299,16 @@ def test_a_cancelled_probe_makes_room_for_another_and_counts_for_nothing() -> No
     breaker = Breaker(clock, failures=1)
     fail(breaker, 1)
     clock.set(5)
-    breaker.enter()
+    breaker.on_start()
     breaker.cancelled()
-    assert breaker.admits
+    assert breaker.allows
     assert breaker.state is BreakerState.HALF_OPEN
 
 
 def test_what_was_under_way_when_it_opened_does_not_open_it_longer() -> None:
     clock = FakeClock()
     breaker = Breaker(clock, failures=1)
-    breaker.enter()
+    breaker.on_start()
     fail(breaker, 1)
     breaker.failed()
     assert breaker.retry_in == 5

@@ -274,7 +274,7 @@ async def test_an_upgrade_that_is_not_relayed_ends_the_connection_after_its_answ
     async with running(RouteSpec("/x", "x")) as gateway:
         gateway.announce("x", upstream.url)
         client = await gateway.client()
-        fields = b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: x"
+        fields = b"Connection: Upgrade, HTTP2-RouteSettings", b"Upgrade: h2c", b"HTTP2-RouteSettings: x"
         await client.send(get(*fields) + INNOCENT)
         received = await read_to_end(client.reader)
     await upstream.stop()

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import make_mocked_request
 
-from msctl.gateway.policies.deadline import Deadline, Watch
+from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
 from msctl.gateway.upstream.connection import Connection
 from msctl.gateway.upstream.tunnel import Tunnel
 from msctl.model.project import GatewaySpec, RouteSpec
@@ -314,7 +314,7 @@ async def test_bytes_for_an_upstream_that_has_just_left_are_dropped_without_an_e
     await connection.head()
     async with asyncio.timeout(5):
         assert await connection.read() == b""
-    with Deadline(Watch(loop)) as deadline:
+    with Deadline(DeadlineTimer(loop)) as deadline:
         tunnel = Tunnel(connection, make_mocked_request("GET", "/ws"), deadline, 60)
         # What aiohttp and the gateway's drain may still do before the relay has noticed.
         assert tunnel.feed_data(b"\x81\x80mask") == (False, b"")

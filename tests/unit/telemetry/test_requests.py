@@ -179,7 +179,7 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
     async def gateway(request: web.Request) -> web.StreamResponse:
         # What the gateway tells around a request, and around the attempt in this process.
         bench.requests.request_started("GET", request.raw_path, ())
-        bench.requests.attempt_started("GET", "/inner")
+        bench.requests.hosted_attempt_started("GET", "/inner")
         response = await producer(request)
         bench.requests.attempt_finished("producer", "producer-1", response.status, 0.001)
         bench.logs.append("gateway", "done")
@@ -211,13 +211,13 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
 
 
 async def test_attempts_have_child_spans_and_propagate_them(bench: Bench) -> None:
-    assert bench.requests.attempt_leaves() == ""
+    assert bench.requests.remote_attempt_started() == ""
     sent: list[str] = []
 
     async def gateway(_request: web.Request) -> web.StreamResponse:
         bench.requests.request_started("GET", "/users?q=1", [f"00-{TRACE}-{PARENT}-01"])
         for instance, status in (("users-1", None), ("users-2", 200)):
-            sent.append(bench.requests.attempt_leaves())
+            sent.append(bench.requests.remote_attempt_started())
             bench.requests.attempt_finished("users", instance, status, 0.001)
         bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
         return web.Response()
@@ -259,7 +259,7 @@ async def test_span_start_times_do_not_move_when_the_machine_suspends(
 
 
 async def test_an_attempt_without_a_request_is_measured(bench: Bench) -> None:
-    bench.requests.attempt_started("GET", "/users")
+    bench.requests.hosted_attempt_started("GET", "/users")
     bench.requests.attempt_finished("users", "users-1", 200, 0.001)
     bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
     assert bench.count(200) == 1

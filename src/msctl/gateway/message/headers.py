@@ -1,6 +1,6 @@
-"""What happens to header fields on their way through: hop-by-hop, forwarding and identity fields.
+"""Header fields of forwarded messages: hop-by-hop, forwarding and identity fields.
 
-Pure: lists of (name, value) bytes in, lists out, order and repetition kept (RFC 9110 §5.3, §7.6).
+Pure: lists of (name, value) bytes in and out; order and repetition are kept (RFC 9110 §5.3, §7.6).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ HOP_BY_HOP = frozenset(
         b"proxy-authorization",
     }
 )
-"""Fields that end at the next hop (RFC 9110 §7.6.1), whatever Connection says."""
+"""Fields that are never forwarded (RFC 9110 §7.6.1), whether Connection names them or not."""
 
 _KEPT = frozenset({b"host", b"content-length"})
-"""Never dropped because Connection names them: the message would mean something else without them."""
+"""Fields kept even if Connection names them: without them the message would change its meaning."""
 
 FORWARDING = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"}
 )
-"""What a peer says about who it asks for: believed only from peers that the user trusts."""
+"""Fields that describe the original client; accepted only from trusted peers."""
 
 _REBUILT = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"traceparent"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@\-]{1,128}")
@@ -47,7 +47,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def connection_options(fields: Iterable[Field]) -> frozenset[bytes]:
-    """The options of every Connection line together, in lower case."""
+    """Return the options of all Connection lines, in lower case."""
     lines = [value for name, value in fields if name.lower() == b"connection"]
     if not lines:
         return frozenset()
@@ -57,7 +57,7 @@ def connection_options(fields: Iterable[Field]) -> frozenset[bytes]:
 
 
 def end_to_end(fields: Sequence[Field]) -> Fields:
-    """`fields` without the hop-by-hop ones and those that Connection names."""
+    """Return `fields` without hop-by-hop fields and those that Connection names."""
     out: Fields = []
     has_connection = False
     for field in fields:
@@ -73,13 +73,13 @@ def end_to_end(fields: Sequence[Field]) -> Fields:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Which peers' forwarding fields are believed."""
+    """The peers that may set forwarding fields."""
 
     networks: tuple[Network, ...] = ()
 
     @classmethod
     def of(cls, peers: Iterable[str]) -> Trust:
-        """From addresses and CIDR networks; raises ValueError for one that is neither."""
+        """Parse addresses and CIDR networks; raises ValueError for anything else."""
         return cls(tuple(ipaddress.ip_network(peer, strict=False) for peer in peers))
 
     def trusts(self, peer: str) -> bool:
@@ -93,11 +93,11 @@ class Trust:
 
 
 class Hop(NamedTuple):
-    """The connection that a request came in on, and who we are on its way.
+    """The connection on which a request arrived, and the gateway's own identity.
 
-    `peer` is the address of the socket's other end, `scheme` what the listener speaks, `host` the
-    Host that the client asked for, `pseudonym` our name in Via, `version` the protocol version of
-    the request. `forwarded` adds the RFC 7239 field beside the X-Forwarded-* ones.
+    `peer` is the client's socket address, `scheme` that of the listener, `host` the requested Host,
+    `pseudonym` the gateway's name in Via, `version` the request's protocol version. `forwarded` adds
+    the RFC 7239 field to the X-Forwarded-* ones.
     """
 
     peer: str
@@ -110,10 +110,10 @@ class Hop(NamedTuple):
 
 
 def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fields:
-    """The fields to forward: end to end, with what this hop has to say of itself.
+    """Return the fields to forward: the end-to-end ones and those that this hop adds.
 
-    Without Host and framing, which belong to the connection they go out on, and X-Request-Id and
-    traceparent, which are new with every request. `keep_trace` keeps tracestate.
+    Host and framing are left out because they belong to the outgoing connection; X-Request-Id and
+    traceparent because they differ with every request. `keep_trace` keeps tracestate.
     """
     out: Fields = []
     via: list[bytes] = []
@@ -148,7 +148,7 @@ def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fi
 
 
 def _forwarded(peer: bytes, host: bytes, scheme: str) -> bytes:
-    """One element of RFC 7239; an IPv6 address goes in brackets, whatever is no token in quotes."""
+    """Return one element of RFC 7239: IPv6 addresses in brackets, anything but a token in quotes."""
     node = b"[" + peer + b"]" if b":" in peer else peer or b"unknown"
     pairs = [b"for=" + _quoted(node)]
     if host:
@@ -163,7 +163,7 @@ def _quoted(value: bytes) -> bytes:
 
 
 def loops(fields: Iterable[Field], pseudonym: str) -> bool:
-    """Whether a request has been through the gateway of that pseudonym already (RFC 9110 §7.6.3)."""
+    """Return whether Via says that the request already passed `pseudonym` (RFC 9110 §7.6.3)."""
     ours = pseudonym.lower().encode()
     for name, value in fields:
         if name.lower() == b"via":
@@ -175,16 +175,17 @@ def loops(fields: Iterable[Field], pseudonym: str) -> bool:
 
 
 def valid_request_id(value: bytes) -> bool:
-    """Whether a client's X-Request-Id may be kept: short, and of characters that are safe in a log."""
+    """Return whether a client's X-Request-Id may be kept: short, with characters that are safe in logs."""
     return _REQUEST_ID.fullmatch(value) is not None
 
 
 def values(fields: Iterable[Field], name: bytes) -> list[bytes]:
-    """All values of the field `name` (lower case), in order."""
+    """Return all values of the field `name` (lower case), in order."""
     return [value for key, value in fields if key.lower() == name]
 
 
 def first(fields: Iterable[Field], name: bytes) -> bytes | None:
+    """Return the first value of the field `name` (lower case)."""
     for key, value in fields:
         if key.lower() == name:
             return value
@@ -192,14 +193,14 @@ def first(fields: Iterable[Field], name: bytes) -> bytes | None:
 
 
 def edit(fields: Sequence[Field], change: HeaderEdit) -> Fields:
-    """`fields` with a user's changes made to them."""
-    gone = {name.lower().encode() for name in (*change.remove, *change.set)}
-    out = [(name, value) for name, value in fields if name.lower() not in gone]
+    """Return `fields` with the configured changes applied."""
+    removed = {name.lower().encode() for name in (*change.remove, *change.set)}
+    out = [(name, value) for name, value in fields if name.lower() not in removed]
     for table in (change.set, change.add):
         out += [(name.encode("latin-1"), value.encode("utf-8")) for name, value in table.items()]
     return out
 
 
 def text(value: bytes) -> str:
-    """A field's bytes as aiohttp decodes them, so that they can be encoded back without loss."""
+    """Decode a field's bytes as aiohttp does, so that encoding them again loses nothing."""
     return value.decode("utf-8", "surrogateescape")

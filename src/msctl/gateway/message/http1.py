@@ -1,11 +1,11 @@
-"""HTTP/1.1 as the gateway speaks it to upstreams: bytes in, a head and body pieces out; no I/O.
+"""An HTTP/1.1 response parser for upstream connections: bytes in, a head and body pieces out; no I/O.
 
-Strict where two readers of one message could disagree about where it ends (RFC 9112 §6.3): such a
-response is an error, never a guess. Bounded: no head longer than MAX_HEAD, no field line longer than
-MAX_LINE, no more than MAX_FIELDS fields.
+Invariant: a response ends at exactly one byte. Where two readers could disagree about that byte (RFC
+9112 §6.3: both framings, repeated or malformed lengths, a size line with extra bytes), the response is
+an error, never a guess. Sizes are bounded by the MAX_ constants.
 
-A response is read in states: HEAD → (BODY_LENGTH | BODY_CHUNKS | BODY_TO_END | DONE); an interim
-(1xx) head goes back to HEAD.
+States: HEAD → LENGTH | CHUNK_LINE | TO_END | DONE. An interim (1xx) head returns to HEAD. A chunked
+body goes CHUNK_LINE → CHUNK_DATA → CHUNK_END → CHUNK_LINE …, then TRAILER → DONE.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
 class MalformedResponseError(Exception):
-    """An upstream's bytes are not one HTTP/1.1 response; the text says why."""
+    """The bytes are not a valid HTTP/1.1 response; the text says why."""
 
 
 class IncompleteResponseError(Exception):
-    """An upstream ended its response early; the text says how much was missing."""
+    """The upstream ended its response early; the text says how much is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A status line and its fields. `length` is the body's, None where chunks or the end of the
-    connection mark it; `bodiless` is true where no body follows whatever the fields say."""
+    """A status line and its fields.
+
+    `length` is the body's length, None if chunks or the end of the connection delimit it. `bodiless`
+    is true if no body follows, whatever the fields say.
+    """
 
     status: int
     reason: bytes
@@ -68,11 +71,11 @@ class _State(Enum):
 
 
 class ResponseReader:
-    """Reads one response (and the interim ones before it) from the bytes fed to it.
+    """Parses one response, and the interim responses before it, from the bytes fed to it.
 
-    `head` appears when the final head is complete; `interim` holds 1xx heads not yet taken; `body`
-    the pieces not yet taken; `done` is set when the message has ended, `excess` when bytes followed
-    it. Raises MalformedResponseError, and from `feed_eof` IncompleteResponseError.
+    `head` is set when the final head is complete. `interim` holds 1xx heads and `body` the pieces that
+    the caller has not taken yet. `done` is true when the message has ended, `excess` if bytes followed
+    it. `feed` raises MalformedResponseError, `feed_eof` IncompleteResponseError.
     """
 
     __slots__ = (
@@ -106,7 +109,7 @@ class ResponseReader:
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection can carry another request now."""
+        """Whether the connection can carry another request."""
         head = self.head
         return self._state is _State.DONE and head is not None and head.keep_alive and not self.excess
 
@@ -161,7 +164,7 @@ class ResponseReader:
             if len(data) > MAX_HEAD:
                 raise MalformedResponseError(f"the response's head is longer than {MAX_HEAD} bytes")
             if data[:5] != b"HTTP/"[: len(data)]:
-                raise MalformedResponseError("it did not answer in HTTP")
+                raise MalformedResponseError("its response is not HTTP")
             self._buffer = data
             return b""
         if end > MAX_HEAD:
@@ -171,7 +174,7 @@ class ResponseReader:
         if head.status < 200 and head.status != 101:
             self._interims += 1
             if self._interims > MAX_INTERIM:
-                raise MalformedResponseError("it sent one interim response after another")
+                raise MalformedResponseError(f"it sent more than {MAX_INTERIM} interim responses")
             self.interim.append(head)
             return rest
         self.head = head
@@ -190,7 +193,7 @@ class ResponseReader:
         return rest
 
     def _feed_chunks(self, data: bytes) -> bytes | None:
-        """One step through a chunked body (RFC 9112 §7.1); None when more bytes are needed."""
+        """Take one step through a chunked body (RFC 9112 §7.1); None if more bytes are needed."""
         state = self._state
         if state is _State.CHUNK_DATA:
             piece, data = data[: self._left], data[self._left :]
@@ -202,11 +205,11 @@ class ResponseReader:
         if state is _State.CHUNK_END:
             if len(data) < 2:
                 if data != b"\r":
-                    raise MalformedResponseError("a chunk is longer than its size said")
+                    raise MalformedResponseError("a chunk is longer than its size line says")
                 self._buffer = data
                 return None
             if data[:2] != b"\r\n":
-                raise MalformedResponseError("a chunk is longer than its size said")
+                raise MalformedResponseError("a chunk is longer than its size line says")
             self._state = _State.CHUNK_LINE
             return data[2:]
         end = data.find(b"\r\n")
@@ -229,7 +232,7 @@ class ResponseReader:
         elif not line:
             self._state = _State.DONE
         else:
-            # Trailer fields end at this hop: the gateway strips TE, so no one asked for them.
+            # Trailer fields are dropped: the gateway removes TE, so no client asked for them.
             self._left -= len(line)
             if self._left < 0 or _FIELD_LINE.fullmatch(line) is None:
                 raise MalformedResponseError("the trailer section is malformed or too long")
@@ -237,7 +240,7 @@ class ResponseReader:
 
 
 def parse_head(head: bytes, method: str) -> ResponseHead:
-    """A response's head without the empty line that ends it; `method` is that of its request."""
+    """Parse a response head without its final empty line; `method` is the request's method."""
     lines = head.split(b"\r\n")
     status_line = _STATUS_LINE.fullmatch(lines[0])
     if status_line is None:
@@ -275,7 +278,7 @@ def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[
         if lengths:
             raise MalformedResponseError("it sent both Content-Length and Transfer-Encoding")
         if minor == 0 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
-            raise MalformedResponseError("it sent a transfer coding that the gateway did not ask for")
+            raise MalformedResponseError("it sent a transfer coding other than chunked")
         return None, True
     if not lengths:
         return None, False
@@ -286,7 +289,7 @@ def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[
 
 
 def serialize_head(start_line: bytes, fields: Iterable[Field]) -> bytes:
-    """A head, ready to send. The fields have been checked when they were read."""
+    """Serialize a head. The fields were checked when they were parsed."""
     parts = [start_line]
     for name, value in fields:
         parts.append(name + b": " + value)

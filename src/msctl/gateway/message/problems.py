@@ -1,7 +1,4 @@
-"""What the gateway answers by itself: problem documents (RFC 9457) and Proxy-Status (RFC 9209).
-
-Pure data. Every failure the gateway can cause is one `Problem`; the proxy only sends it.
-"""
+"""The gateway's own error responses: problem documents (RFC 9457) and Proxy-Status (RFC 9209). Pure."""
 
 from __future__ import annotations
 
@@ -35,11 +32,11 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer of the gateway's own.
+    """An error response of the gateway.
 
-    `detail` is a sentence for a person; `error` a Proxy-Status error type (RFC 9209 §2.3) where one
-    fits; `service`, `instance` and `attempt` say where it happened. `retry_after` is in seconds.
-    `close` ends the client's connection after the answer: what follows on it cannot be told apart.
+    `detail` is a sentence for people; `error` a Proxy-Status error type (RFC 9209 §2.3), if one fits;
+    `service`, `instance` and `attempt` say where it happened. `retry_after` is in seconds. `close`
+    ends the client's connection after the response, because the next request cannot be found in it.
     """
 
     status: int
@@ -58,7 +55,7 @@ class Problem:
         return TITLES.get(self.status, "Error")
 
     def at(self, attempt: int) -> Problem:
-        """The same, having happened at that attempt."""
+        """Return a copy for that attempt."""
         return replace(self, attempt=attempt)
 
     def body(self, hop: str, request_id: str) -> bytes:
@@ -81,7 +78,7 @@ class Problem:
         return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
     def headers(self, hop: str) -> Fields:
-        """The fields that belong to this answer, Content-Type first."""
+        """Return the fields of this response, Content-Type first."""
         fields: Fields = [(b"Content-Type", CONTENT_TYPE), (b"Cache-Control", b"no-store")]
         if self.error is not None:
             fields.append((b"Proxy-Status", self._proxy_status(hop)))
@@ -98,7 +95,7 @@ class Problem:
 
 
 class ProblemError(Exception):
-    """Raised where a request ends in a problem; only the proxy catches it."""
+    """Ends a request with a problem document."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{problem.status}: {problem.detail}")
@@ -106,6 +103,6 @@ class ProblemError(Exception):
 
 
 def _string(value: str) -> str:
-    """A string of structured fields (RFC 9651 §3.3.3): printable ASCII, quoted."""
+    """Return a structured-field string (RFC 9651 §3.3.3): printable ASCII, quoted."""
     printable = "".join(c if " " <= c <= "~" else "?" for c in value)
     return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'

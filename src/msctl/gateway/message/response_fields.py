@@ -1,7 +1,4 @@
-"""What the gateway does to the fields of a response on its way to the client.
-
-Pure. The same for a hosted and an HTTP upstream, and for the gateway's own answers.
-"""
+"""The gateway's changes to the fields of a response: hosted, remote or its own. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +11,11 @@ _REQUEST_ID = frozenset({b"x-request-id"})
 
 
 class Edits(NamedTuple):
-    """The changes to one response: what the user configured, then fields (lower case) that only the
-    gateway may say, then its own fields."""
+    """The changes to one response.
+
+    `change` is the route's configuration; `owned` are the fields (lower case) that only the gateway may
+    set; `extra` are the fields that it adds.
+    """
 
     request_id: str
     change: HeaderEdit | None = None
@@ -23,7 +23,7 @@ class Edits(NamedTuple):
     extra: tuple[Field, ...] = ()
 
     def apply(self, fields: Fields) -> Fields:
-        """The fields to send for the upstream's `fields`, without framing."""
+        """Return the fields to send for the upstream's `fields`, without framing."""
         owned = self.owned
         out = [field for field in end_to_end(fields) if field[0].lower() not in owned]
         if self.change is not None:
@@ -31,7 +31,7 @@ class Edits(NamedTuple):
         return self.sign(out)
 
     def sign(self, fields: Fields) -> Fields:
-        """Add the gateway's own fields to an answer that has none of them."""
+        """Add the gateway's own fields."""
         fields += self.extra
         fields.append((b"X-Request-Id", self.request_id.encode()))
         return fields

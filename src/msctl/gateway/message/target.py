@@ -1,7 +1,7 @@
-"""The request target (RFC 9112 §3.2): what a client asked for, byte for byte, and whether it can be routed.
+"""The request target (RFC 9112 §3.2): parsing and checks, without changing a byte of it.
 
-Pure: no I/O. Paths stay as they were sent; only the copy that routes are matched against is decoded,
-and of that only what RFC 3986 §6.2.2.2 calls equivalent (unreserved characters).
+Pure. Paths stay as they were sent. Routes are matched against a copy in which only percent-encoded
+unreserved characters are decoded, which RFC 3986 §6.2.2.2 defines as equivalent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f#]")
-# Narrower than RFC 3986's reg-name: its sub-delims have no place in a host, and a comma makes a list.
+# Narrower than RFC 3986's reg-name: no sub-delims, since a comma would make a list of hosts.
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?", re.ASCII)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -20,14 +20,14 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 class BadTargetError(Exception):
-    """A target or a Host that cannot be forwarded; the text says what is wrong with it."""
+    """A target that cannot be forwarded; the text says what is wrong."""
 
 
 class Target(NamedTuple):
-    """A parsed target. `path` and `query` are as sent; `query` is None where there is no `?`.
+    """A parsed target. `path` and `query` are as sent; `query` is None without a `?`.
 
-    `authority` is that of an absolute-form target, which then overrides Host. `asterisk` is the
-    `*` of an OPTIONS request about the server itself.
+    `authority` is set for an absolute-form target and overrides Host. `asterisk` is true for the `*`
+    of an OPTIONS request about the server as a whole.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """What routes are matched against: the path's elements, unreserved characters decoded."""
+        """The path's elements, for route matching, with unreserved characters decoded."""
         return path_elements(self.path)
 
     def origin_form(self) -> str:
@@ -45,11 +45,11 @@ class Target(NamedTuple):
 
 
 def parse_target(raw: str) -> Target:
-    """`raw` as it stood in the request line; raises BadTargetError.
+    """Parse the target of a request line; raises BadTargetError.
 
-    Refused besides bad syntax: a fragment (an upstream might cut it off), user information, schemes
-    other than http and https, and dot segments however they are written, because an upstream that
-    resolves them would serve a path that was never routed.
+    Besides bad syntax it refuses fragments (an upstream might cut them off), user information, schemes
+    other than http and https, and dot segments in any encoding, because an upstream that resolves
+    them would serve a path that was never routed.
     """
     if _FORBIDDEN.search(raw):
         raise BadTargetError("the request target has a fragment, a space or a control character")
@@ -75,14 +75,14 @@ def _origin(raw: str, authority: str | None) -> Target:
 
 
 def check_path(path: str) -> None:
-    """Raises BadTargetError where a path could leave the prefix that it begins with."""
+    """Raise BadTargetError for a path that could escape the prefix it begins with."""
     if "%" in path:
         if _BAD_ESCAPE.search(path):
             raise BadTargetError("the path has a percent sign that is not followed by two hex digits")
         if "%00" in path:
             raise BadTargetError("the path has an encoded NUL")
     for element in _SEPARATORS.split(path):
-        # Some servers cut a parameter (";…") off an element before they resolve dots.
+        # Some servers strip a parameter (";…") from an element before they resolve dots.
         name = _DOTS.sub(".", re.split(";|%3[Bb]", element, maxsplit=1)[0])
         if name in (".", ".."):
             raise BadTargetError("the path has dot segments")
@@ -100,12 +100,12 @@ def _decode_unreserved(match: re.Match[str]) -> str:
 
 
 def is_authority(value: str) -> bool:
-    """Whether `value` is `host` or `host:port` (RFC 3986 §3.2.2, §3.2.3), without user information."""
+    """Return whether `value` is `host` or `host:port` (RFC 3986 §3.2.2, §3.2.3), without user information."""
     return _AUTHORITY.fullmatch(value) is not None
 
 
 def host_name(authority: str) -> str:
-    """The host of an authority, in lower case and without its port."""
+    """Return the host of an authority, in lower case and without its port."""
     if authority.startswith("["):
         return authority[: authority.find("]") + 1].lower()
     return authority.partition(":")[0].lower()

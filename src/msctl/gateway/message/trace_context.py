@@ -1,7 +1,6 @@
-"""W3C Trace Context at a gateway: keep the caller's trace, put our own span in its line.
+"""W3C Trace Context at a gateway: continue the caller's trace with the gateway's own span.
 
-The span is the one that whoever observes us has begun for this request; without an observer, ids
-are random. Pure but for that.
+The span is that of the observer; without an observer, ids are random. Pure otherwise.
 """
 
 from __future__ import annotations
@@ -16,17 +15,16 @@ _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-
 
 
 class Trace(NamedTuple):
-    """A trace to go on with: its id and its flags, as they stand in traceparent."""
+    """A trace to continue: its id and flags, as in traceparent."""
 
     trace_id: str
     flags: str
 
 
 def continued(traceparents: Sequence[bytes]) -> Trace | None:
-    """The caller's trace, None where it sent no traceparent, more than one, or an invalid one.
+    """Return the caller's trace; None if traceparent is missing, repeated or invalid.
 
-    Without one a new trace begins, and tracestate, which belonged to the old one, must be dropped
-    (W3C Trace Context §4.3).
+    In that case a new trace starts and tracestate must be dropped (W3C Trace Context §4.3).
     """
     match = _TRACEPARENT.fullmatch(traceparents[0]) if len(traceparents) == 1 else None
     if match is None:
@@ -43,10 +41,9 @@ def continued(traceparents: Sequence[bytes]) -> Trace | None:
 
 
 def traceparent(trace: Trace | None) -> str:
-    """The field's value, with a new parent id: that of the gateway's own span.
+    """Return the value of traceparent with the gateway's own span as parent id.
 
-    Without a trace to go on with it begins one, marked as sampled: the tracers behind us record it
-    unless they decide otherwise.
+    Without `trace` a new trace starts, marked as sampled.
     """
     ours = current_trace.get()
     if ours is not None:
@@ -57,10 +54,10 @@ def traceparent(trace: Trace | None) -> str:
 
 
 def trace_id(value: str) -> str:
-    """The trace's id within a traceparent of our own."""
+    """Return the trace id of a valid traceparent."""
     return value[3:35]
 
 
 def request_id() -> str:
-    """An id for a request that has no trace."""
+    """Return an id for a request without a trace."""
     return new_id() + new_id()

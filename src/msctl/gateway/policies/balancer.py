@@ -1,7 +1,4 @@
-"""Which of several ready instances takes a request.
-
-Pure: the loads are handed in, and so is the source of chance.
-"""
+"""Load balancing: the choice of one among several ready instances. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +7,23 @@ from collections.abc import Callable, Sequence
 
 from msctl.model.project import Balance
 
-Chance = Callable[[int], int]
-"""A number from 0 up to, but not including, the argument."""
+RandomBelow = Callable[[int], int]
+"""Returns a random integer from 0 up to, but not including, the argument."""
 
 
 class Balancer:
-    """Chooses an index by the in-flight requests of each candidate."""
+    """Chooses an instance by the requests in flight at each candidate."""
 
-    def __init__(self, chance: Chance = random.randrange) -> None:
-        self._chance = chance
+    def __init__(self, random_below: RandomBelow = random.randrange) -> None:
+        self._random_below = random_below
         self._turn = 0
 
     def choose(self, method: Balance, loads: Sequence[int]) -> int:
-        """`loads` is not empty.
+        """Return an index into `loads`, which is not empty.
 
-        Least loaded is the power of two choices: the less loaded of two at random, which spreads
-        nearly as well as looking at all and does not herd (Mitzenmacher 2001). Round robin takes
-        turns whatever the load.
+        Least loaded is the power of two choices: the less loaded of two random candidates, which
+        spreads load nearly as well as comparing all and does not herd (Mitzenmacher 2001). Round
+        robin ignores the load.
         """
         count = len(loads)
         if count == 1:
@@ -34,6 +31,6 @@ class Balancer:
         if method is Balance.ROUND_ROBIN:
             self._turn = (self._turn + 1) % count if self._turn < count else 0
             return self._turn
-        one = self._chance(count)
-        other = (one + 1 + self._chance(count - 1)) % count
+        one = self._random_below(count)
+        other = (one + 1 + self._random_below(count - 1)) % count
         return one if loads[one] <= loads[other] else other

@@ -1,8 +1,8 @@
-"""The circuit breaker of one instance: stop asking what keeps failing, and try again carefully.
+"""The circuit breaker of one instance: no requests to an instance that keeps failing. Pure.
 
-Pure: it takes a Clock. closed → open after N failures in a row; open → half-open when its time is
-over, which lets exactly one probe through; half-open → closed when the probe succeeds, → open again,
-for longer, when it fails. A cancelled request says nothing about the instance.
+States: closed → open after N consecutive failures; open → half-open after a time, when exactly one
+probe is let through; half-open → closed if the probe succeeds, → open again, for longer, if it fails.
+A cancelled request is neither success nor failure.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from msctl.clock import Clock
 from msctl.model.snapshots import BreakerState
 
 
-class Verdict(Enum):
-    """What an attempt says about its instance: nothing where it was cancelled, or not its own to end."""
+class AttemptResult(Enum):
+    """The result of an attempt for its instance: NONE if it was cancelled or failed for other reasons."""
 
     NONE = auto()
     SUCCEEDED = auto()
@@ -22,35 +22,36 @@ class Verdict(Enum):
 
 
 class Breaker:
-    """Asked before every attempt, told after it.
+    """Asked before every attempt and updated after it.
 
-    `failures` in a row open it for `open_for` seconds times the openings in a row, at most `cap`.
+    `failures` consecutive failures open it for `open_for` seconds times the number of times it opened
+    without a success in between, at most `cap` seconds.
     """
 
     __slots__ = (
         "_cap",
         "_clock",
-        "_ejections",
+        "_consecutive_failures",
         "_failures",
-        "_in_row",
         "_open_for",
         "_probing",
+        "_times_opened",
         "_until",
-        "pristine",
+        "is_idle",
     )
 
     def __init__(self, clock: Clock, *, failures: int = 5, open_for: float = 5.0, cap: float = 60.0) -> None:
         self._clock = clock
-        self.limit(failures, open_for, cap)
-        self._in_row = 0
-        self._ejections = 0
+        self.reconfigure(failures, open_for, cap)
+        self._consecutive_failures = 0
+        self._times_opened = 0
         self._until: float | None = None
         self._probing = False
-        self.pristine = True
-        """Whether there is nothing to remember: closed, and no failure since the last success."""
+        self.is_idle = True
+        """Whether it is closed with no failure since the last success: a success then changes nothing."""
 
-    def limit(self, failures: int, open_for: float, cap: float) -> None:
-        """Go by these from now on; what it remembers stays."""
+    def reconfigure(self, failures: int, open_for: float, cap: float) -> None:
+        """Apply new limits; the state is kept."""
         self._failures = failures
         self._open_for = open_for
         self._cap = cap
@@ -64,53 +65,53 @@ class Breaker:
         return BreakerState.HALF_OPEN
 
     @property
-    def admits(self) -> bool:
-        """Whether a request may be sent now; asking changes nothing."""
+    def allows(self) -> bool:
+        """Whether a request may be sent now."""
         return self._until is None or (not self._probing and self._clock.monotonic() >= self._until)
 
     @property
     def retry_in(self) -> float:
-        """Seconds until a probe may go through; 0 when one may now or is on its way."""
+        """Seconds until a probe is let through; 0 if one may be sent now or is in flight."""
         return 0.0 if self._until is None else max(0.0, self._until - self._clock.monotonic())
 
-    def enter(self) -> None:
-        """A request is being sent; while half open it is the probe."""
+    def on_start(self) -> None:
+        """An attempt starts; while half-open it is the probe."""
         if self._until is not None:
             self._probing = True
 
-    def judge(self, verdict: Verdict) -> None:
-        """An attempt is over."""
-        if verdict is Verdict.SUCCEEDED:
+    def record(self, result: AttemptResult) -> None:
+        """An attempt ended with `result`."""
+        if result is AttemptResult.SUCCEEDED:
             self.succeeded()
-        elif verdict is Verdict.FAILED:
+        elif result is AttemptResult.FAILED:
             self.failed()
         else:
             self.cancelled()
 
     def succeeded(self) -> None:
-        self._in_row = 0
+        self._consecutive_failures = 0
         if self._until is not None and self._probing:
             self._until = None
-            self._ejections = 0
+            self._times_opened = 0
             self._probing = False
-        self.pristine = self._until is None
+        self.is_idle = self._until is None
 
     def failed(self) -> None:
-        self.pristine = False
+        self.is_idle = False
         if self._until is not None:
             if self._probing:
                 self._open()
             return
-        self._in_row += 1
-        if self._in_row >= self._failures:
+        self._consecutive_failures += 1
+        if self._consecutive_failures >= self._failures:
             self._open()
 
     def cancelled(self) -> None:
-        """The request ended for a reason that is not the instance's: let another probe through."""
+        """Let another probe through: the attempt says nothing about the instance."""
         self._probing = False
 
     def _open(self) -> None:
-        self._ejections += 1
-        self._in_row = 0
+        self._times_opened += 1
+        self._consecutive_failures = 0
         self._probing = False
-        self._until = self._clock.monotonic() + min(self._cap, self._open_for * self._ejections)
+        self._until = self._clock.monotonic() + min(self._cap, self._open_for * self._times_opened)

@@ -1,6 +1,6 @@
 """CORS for a route, as the Fetch standard defines it (https://fetch.spec.whatwg.org/#http-cors-protocol).
 
-Pure. Where a route has it, the gateway alone speaks CORS: what the upstream says of it is dropped.
+Pure. For a route with CORS, the upstream's own CORS fields are dropped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def is_preflight(method: str, fields: Sequence[Field]) -> bool:
 
 
 def preflight(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
-    """The fields of a preflight's answer; without the allowing ones where the origin may not call."""
+    """Return the fields of the response to a preflight; only Vary if the origin is not allowed."""
     vary = (b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
     allowed = _origin(spec, fields)
     if not allowed:
@@ -45,7 +45,7 @@ def preflight(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
 
 
 def response_fields(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
-    """The fields to add to the response of a request with these fields."""
+    """Return the fields to add to the response to a request with these fields."""
     out = _origin(spec, fields)
     if out and spec.expose:
         out.append((b"Access-Control-Expose-Headers", ", ".join(spec.expose).encode()))
@@ -61,7 +61,7 @@ def _origin(spec: CorsSpec, fields: Sequence[Field]) -> Fields:
     anyone = "*" in spec.origins
     if not anyone and origin.decode("latin-1") not in spec.origins:
         return []
-    # With credentials a browser accepts no asterisk, so the origin itself is named.
+    # With credentials browsers do not accept an asterisk.
     out = [(b"Access-Control-Allow-Origin", b"*" if anyone and not spec.credentials else origin)]
     if spec.credentials:
         out.append((b"Access-Control-Allow-Credentials", b"true"))

@@ -1,7 +1,8 @@
-"""Deadlines for the tasks that run requests, cheap to set and to move on.
+"""Deadlines of requests: cheap to set and to extend.
 
-One timer looks at all of them, so a deadline costs a request two set operations instead of a timer of
-its own; it fires up to TICK seconds late. Knows asyncio and nothing else.
+One timer of the loop checks all deadlines, so that each costs two set operations instead of a timer.
+A deadline therefore fires up to TICK seconds late. An expired deadline cancels its task, and
+`__exit__` turns that cancellation, but no other, into DeadlineError. Imports only asyncio.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ _NEVER = float("inf")
 
 
 class DeadlineError(Exception):
-    """The deadline passed; `stage` says what was being waited for."""
+    """The deadline passed; `stage` names what the request was waiting for."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
         self.stage = stage
 
 
-class Moving(Protocol):
-    """Something that makes progress, or does not."""
+class Progress(Protocol):
+    """An exchange whose progress extends its deadline."""
 
-    def moved(self) -> int:
-        """A number that changes as long as it does."""
+    def progress(self) -> int:
+        """Return a number that changes while bytes are transferred."""
         ...
 
 
-class Watch:
-    """Looks after the deadlines of a loop; its timer runs only while there are any."""
+class DeadlineTimer:
+    """Checks the deadlines of a loop every TICK seconds, while there are any."""
 
     __slots__ = ("active", "loop", "now", "running")
 
@@ -42,7 +43,7 @@ class Watch:
         self.now = loop.time
 
     def run(self) -> None:
-        """Begin to look after them."""
+        """Start the timer."""
         self.running = True
         self.loop.call_later(TICK, self._tick)
 
@@ -52,46 +53,46 @@ class Watch:
             return
         now = self.now()
         for deadline in [deadline for deadline in self.active if deadline.at <= now]:
-            deadline.look()
+            deadline.check()
         self.loop.call_later(TICK, self._tick)
 
 
 class Deadline:
-    """A context manager that turns the cancellation it causes into DeadlineError.
+    """A context manager that cancels its task at a time and turns the cancellation into DeadlineError.
 
-    `stage` is what the request waits for at present. `watched`, where set, is asked when the time is
-    over: as long as what it has moved has changed since last time, the deadline moves on by
-    `allowance` seconds. An allowance of 0 waits for ever.
+    `stage` names what the request waits for. If `progress` is set and its number has changed when the
+    time is over, the deadline is extended by `allowance` seconds instead. An allowance of 0 is no
+    deadline.
     """
 
-    __slots__ = ("_cancelling", "_seen", "_task", "_watch", "allowance", "at", "expired", "stage", "watched")
+    __slots__ = ("_cancelling", "_seen", "_task", "_timer", "allowance", "at", "expired", "progress", "stage")
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, timer: DeadlineTimer) -> None:
+        self._timer = timer
         self._task: asyncio.Task[object] | None = None
         self._seen = 0
         self.at = _NEVER
         self.allowance = 0.0
-        self.watched: Moving | None = None
+        self.progress: Progress | None = None
         self.stage = ""
         self.expired = False
 
     def __enter__(self) -> Deadline:
-        # Without the loop, Python 3.11 asks the system for the process's id to find it.
-        self._task = task = asyncio.current_task(self._watch.loop)
+        # Without the loop, Python 3.11 calls getpid() to find it.
+        self._task = task = asyncio.current_task(self._timer.loop)
         self._cancelling = 0 if task is None else task.cancelling()
-        watch = self._watch
-        watch.active.add(self)
-        if not watch.running:
-            watch.run()
+        timer = self._timer
+        timer.active.add(self)
+        if not timer.running:
+            timer.run()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._watch.active.discard(self)
+        self._timer.active.discard(self)
         task, self._task = self._task, None
-        self.watched = None
+        self.progress = None
         if not self.expired or task is None:
             return
         self.expired = False
@@ -102,22 +103,22 @@ class Deadline:
         ):
             raise DeadlineError(self.stage) from error
 
-    def move(self, seconds: float, stage: str | None = None) -> None:
-        """The task now has `seconds` from here."""
+    def extend(self, seconds: float, stage: str | None = None) -> None:
+        """Allow `seconds` from now, for `stage` if given."""
         if stage is not None:
             self.stage = stage
         self.allowance = seconds
-        self.at = self._watch.now() + seconds if seconds else _NEVER
+        self.at = self._timer.now() + seconds if seconds else _NEVER
 
-    def look(self) -> None:
-        """The time is over: is it really?"""
+    def check(self) -> None:
+        """Cancel the task, unless there was progress."""
         if self._task is None or self.expired:
             return
-        if self.watched is not None:
-            seen = self.watched.moved()
+        if self.progress is not None:
+            seen = self.progress.progress()
             if seen != self._seen:
                 self._seen = seen
-                self.move(self.allowance)
+                self.extend(self.allowance)
                 return
         self.expired = True
         self._task.cancel()

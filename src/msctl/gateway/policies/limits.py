@@ -1,7 +1,7 @@
-"""Limits on how much: the token buckets of rate limiting and the budget of retries.
+"""Rate limits (token buckets) and the retry budget. Pure.
 
-Pure: each takes a Clock. The table of buckets is bounded; the client that was seen longest ago is
-forgotten first, which gives it a full bucket again.
+The table of buckets is bounded: the least recently seen client is dropped first, which gives it a full
+bucket again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ MAX_CLIENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """`remaining` requests may follow at once; `reset` seconds until the bucket is full again;
-    `retry_after` seconds until the next request is let through (0 when this one was)."""
+class Allowance:
+    """The decision on one request.
+
+    `remaining` requests may follow at once. The bucket is full again in `reset` seconds; the next
+    request is allowed in `retry_after` seconds (0 if this one was).
+    """
 
     allowed: bool
     remaining: int
@@ -28,7 +31,7 @@ class Verdict:
 
 
 class RateLimiter:
-    """Token buckets of one route, one for each client key."""
+    """The token buckets of one route, one for each client key."""
 
     def __init__(self, spec: RateLimitSpec, clock: Clock, *, clients: int = MAX_CLIENTS) -> None:
         self.spec = spec
@@ -41,7 +44,7 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: str) -> Verdict:
+    def take(self, key: str) -> Allowance:
         """Take one token from the bucket of `key`."""
         now = self._clock.monotonic()
         tokens, since = self._buckets.pop(key, (self._burst, now))
@@ -53,18 +56,20 @@ class RateLimiter:
         if len(self._buckets) > self._clients:
             self._buckets.popitem(last=False)
         wait = 0.0 if allowed else (1.0 - tokens) / self._rate
-        return Verdict(allowed, int(tokens), (self._burst - tokens) / self._rate, wait)
+        return Allowance(allowed, int(tokens), (self._burst - tokens) / self._rate, wait)
 
-    def fields(self, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
-        """RateLimit and RateLimit-Policy, as the IETF's httpapi draft writes them."""
+    def fields(self, allowance: Allowance) -> tuple[tuple[bytes, bytes], ...]:
+        """Return RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
         policy = f'"default";q={int(self._burst)};w={math.ceil(self._burst / self._rate)}'
-        state = f'"default";r={verdict.remaining};t={math.ceil(verdict.reset)}'
+        state = f'"default";r={allowance.remaining};t={math.ceil(allowance.reset)}'
         return ((b"RateLimit-Policy", policy.encode()), (b"RateLimit", state.encode()))
 
 
 class RetryBudget:
-    """Keeps retries from multiplying an outage: at most `ratio` of the requests of the last
-    `window` seconds, plus `floor` a second."""
+    """Limits retries to `ratio` of the requests in the last `window` seconds, plus `floor` a second.
+
+    Without a budget, retries multiply the load during an outage.
+    """
 
     def __init__(
         self, clock: Clock, *, ratio: float = 0.2, floor: float = 10.0, window: float = 10.0
@@ -73,25 +78,25 @@ class RetryBudget:
         self._ratio = ratio
         self._floor = floor
         self._window = window
-        # (second, requests before it, retries in it): one entry a second, so the window costs a few.
+        # One entry a second: (second, requests before it, retries in it).
         self._seconds: deque[list[int]] = deque()
-        self._turn = -math.inf
+        self._next_second = -math.inf
         self._requests = 0
-        self._gone = 0
+        self._requests_before_window = 0
         self._retries = 0
 
     def request(self, now: float) -> None:
-        """A request is made at `now` (the clock's monotonic time, which the caller has at hand)."""
-        if now >= self._turn:
+        """Count a request at `now` (monotonic time)."""
+        if now >= self._next_second:
             self._advance(now)
         self._requests += 1
 
     def retry(self) -> bool:
-        """Whether one more retry is allowed; it is counted if so."""
+        """Return whether one more retry is allowed, and count it if so."""
         now = self._clock.monotonic()
-        if now >= self._turn:
+        if now >= self._next_second:
             self._advance(now)
-        requests = self._requests - self._gone
+        requests = self._requests - self._requests_before_window
         if self._retries >= self._ratio * requests + self._floor * self._window:
             return False
         self._seconds[-1][2] += 1
@@ -99,10 +104,10 @@ class RetryBudget:
         return True
 
     def _advance(self, now: float) -> None:
-        """A new second begins; what was before the window does not count any more."""
+        """Start a new second and drop those before the window."""
         second, seconds = int(now), self._seconds
         seconds.append([second, self._requests, 0])
         while seconds[0][0] <= second - self._window:
             self._retries -= seconds.popleft()[2]
-        self._gone = seconds[0][1]
-        self._turn = second + 1.0
+        self._requests_before_window = seconds[0][1]
+        self._next_second = second + 1.0

@@ -1,7 +1,6 @@
-"""The client's side of an exchange: where an upstream's response goes.
+"""The response to a client: the side of an exchange that upstreams write to.
 
-Heads are written as bytes, so that what an upstream said arrives as it was said. Knows aiohttp's
-public writer and nothing of upstreams.
+Heads are written as bytes, so that fields reach the client exactly as the upstream sent them.
 """
 
 from __future__ import annotations
@@ -25,30 +24,30 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 SMALL = 64 * 1024
-"""Bytes up to which a body is put behind its head and both sent at once."""
+"""The size in bytes up to which a body is sent in one write with its head."""
 
 
-CLIENT_GONE = 499
-"""What is logged and counted where a client did not wait for its answer; it is never sent."""
+CLIENT_CLOSED = 499
+"""The status logged and counted if the client closed the connection early; it is never sent."""
 
 
 class ClientGoneError(ConnectionError):
-    """The client closed its connection before it had its answer."""
+    """The client closed its connection before the end of the response."""
 
 
-class Relayed(web.StreamResponse):
-    """Stands for a response that has been written already; aiohttp has nothing left to send.
+class AlreadySent(web.StreamResponse):
+    """Tells aiohttp that the response has been sent, and whether to keep the connection.
 
-    It tells aiohttp whether the connection stays, and nothing else, so two of them serve for all.
+    It has no other state: KEEP_ALIVE and CLOSE serve all requests.
     """
 
     def __init__(self, *, keep_alive: bool) -> None:
         super().__init__()
-        self._stays = keep_alive
+        self._reusable = keep_alive
 
     @property
     def keep_alive(self) -> bool:
-        return self._stays
+        return self._reusable
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002
         return None
@@ -57,20 +56,20 @@ class Relayed(web.StreamResponse):
         return None
 
 
-STAYS = Relayed(keep_alive=True)
-CLOSES = Relayed(keep_alive=False)
+KEEP_ALIVE = AlreadySent(keep_alive=True)
+CLOSE = AlreadySent(keep_alive=False)
 
 
-class Downstream:
-    """Writes one response to a client. `keep_alive` may be taken back until the head is out.
+class ClientResponse:
+    """Writes one response to a client. `keep_alive` may be cleared until the head is sent.
 
-    `plan`, `request_id` and `traceparent` are what has become known of the request so far; `edits`
-    is None as long as X-Request-Id is all that the gateway adds to the response.
+    `plan`, `request_id` and `traceparent` are set as the request is planned. `edits` is None while
+    X-Request-Id is all that the gateway adds to the response.
     """
 
     __slots__ = (
         "_chunked",
-        "_held",
+        "_pending_head",
         "edits",
         "http11",
         "keep_alive",
@@ -87,8 +86,8 @@ class Downstream:
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
-        # aiohttp has no public name for what it read; its properties one by one cost a request more
-        # than the planning does.
+        # aiohttp has no public name for the parsed message; its properties one by one cost more than
+        # planning the request does.
         self.message = message = request._message
         self.writer: AbstractStreamWriter = request.writer
         self.keep_alive = not message.should_close
@@ -97,14 +96,14 @@ class Downstream:
         self.version = message.version
         self.http11 = self.version >= (1, 1)
         self._chunked = False
-        self._held = b""
+        self._pending_head = b""
         self.plan: Plan | None = None
         self.edits: Edits | None = None
         self.request_id = ""
         self.traceparent = ""
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
-        """A 1xx response; HTTP/1.0 clients do not know these (RFC 9110 §15.2)."""
+        """Send a 1xx response, except to HTTP/1.0 clients (RFC 9110 §15.2)."""
         if self.http11:
             line = b"HTTP/1.1 %d %b" % (status, reason or _PHRASES.get(status, b""))
             await self.writer.write(serialize_head(line, fields))
@@ -112,8 +111,11 @@ class Downstream:
     async def start(
         self, status: int, reason: bytes, fields: Fields, *, length: int | None, bodiless: bool
     ) -> None:
-        """Begin the response. `fields` have no framing in them but the Content-Length of a response
-        without a body, whose length is `length` or, where None, told by chunks or the end."""
+        """Start the response.
+
+        `fields` have no framing, except the Content-Length of a bodiless response. `length` is the
+        body's length; None means chunks, or the end of the connection for HTTP/1.0.
+        """
         self.started = True
         self.status = status
         if not bodiless and length is None:
@@ -129,10 +131,10 @@ class Downstream:
             elif not self.http11:
                 fields.append((b"Connection", b"keep-alive"))
         line = b"HTTP/1.%d %d %b" % (self.http11, status, reason)
-        self._held = serialize_head(line, fields)
+        self._pending_head = serialize_head(line, fields)
 
-    def put(self, status: int, response: bytes) -> None:
-        """Send a whole response at once; whoever does so waits if `writing_paused` says so."""
+    def send_complete(self, status: int, response: bytes) -> None:
+        """Send a complete response without waiting; the caller waits if `writing_paused` is set."""
         self.started = True
         self.status = status
         transport = self.request.transport
@@ -141,33 +143,33 @@ class Downstream:
         transport.write(response)
 
     async def flush(self) -> None:
-        """Send the head now, before there is any body to go with it."""
-        if self._held:
-            held, self._held = self._held, b""
-            await self.writer.write(held)
+        """Send the head now, before any of the body."""
+        if self._pending_head:
+            head, self._pending_head = self._pending_head, b""
+            await self.writer.write(head)
 
     async def write(self, data: bytes) -> None:
         if self._chunked:
             data = chunk(data)
-        if self._held:
-            data, self._held = self._held + data, b""
+        if self._pending_head:
+            data, self._pending_head = self._pending_head + data, b""
         await self.writer.write(data)
 
     async def finish(self, data: bytes = b"") -> web.StreamResponse:
-        """End the response, with its last piece if there is one."""
+        """End the response with its last piece, if any."""
         if self._chunked:
             data = (chunk(data) if data else b"") + LAST_CHUNK
-        if self._held:
+        if self._pending_head:
             if len(data) > SMALL:
                 await self.flush()
             else:
-                data, self._held = self._held + data, b""
+                data, self._pending_head = self._pending_head + data, b""
         if data:
             await self.writer.write(data)
-        return STAYS if self.keep_alive else CLOSES
+        return KEEP_ALIVE if self.keep_alive else CLOSE
 
     async def answer(self, status: int, reason: bytes, fields: Fields, body: bytes) -> web.StreamResponse:
-        """A whole response of the gateway's own."""
+        """Send a complete response of the gateway's own."""
         fields.append((b"Date", http_date()))
         bodiless = self.request.method == "HEAD" or status == 204
         if status != 204:
@@ -176,18 +178,18 @@ class Downstream:
         return await self.finish(b"" if bodiless else body)
 
     def abort(self) -> web.StreamResponse:
-        """The response cannot be completed: the client must not take what it has for the whole."""
+        """Reset the connection, so that the client cannot take a partial response for a complete one."""
         reset_connection(self.request.transport)
-        return CLOSES
+        return CLOSE
 
 
-def edited(down: Downstream, fields: Fields) -> Fields:
-    """An upstream's fields as they go to the client."""
-    return (down.edits or Edits(down.request_id)).apply(fields)
+def edited(client: ClientResponse, fields: Fields) -> Fields:
+    """Return an upstream's fields as they are sent to the client."""
+    return (client.edits or Edits(client.request_id)).apply(fields)
 
 
 class Collector(AbstractStreamWriter):
-    """Keeps a hosted application's response in memory, at most `limit` bytes of it."""
+    """Keeps a hosted application's response in memory, up to `limit` bytes."""
 
     chunked = False
 
@@ -199,7 +201,7 @@ class Collector(AbstractStreamWriter):
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         self.output_size += len(chunk)
         if self.output_size > self._limit:
-            raise CollectedTooMuchError(self._limit)
+            raise ResponseTooLongError(self._limit)
         self.data += chunk
 
     async def write_eof(self, chunk: bytes = b"") -> None:
@@ -210,7 +212,7 @@ class Collector(AbstractStreamWriter):
         return None
 
     def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:  # noqa: ARG002
-        # The gateway asks branches for no content coding, and takes none.
+        # Branches are requested without a content coding, and none is accepted.
         return None
 
     def enable_chunking(self) -> None:
@@ -220,15 +222,15 @@ class Collector(AbstractStreamWriter):
         return None
 
 
-class CollectedTooMuchError(Exception):
-    """A response that was to be kept in memory is longer than allowed."""
+class ResponseTooLongError(Exception):
+    """A buffered response exceeds its limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the response is longer than {limit} bytes")
 
 
-class MemoryDownstream(Downstream):
-    """Keeps a response instead of sending it: a branch of a composed document."""
+class BufferedResponse(ClientResponse):
+    """Keeps a response in memory instead of sending it: a branch of a composed document."""
 
     def __init__(self, request: web.Request, limit: int) -> None:
         super().__init__(request)
@@ -259,11 +261,11 @@ class MemoryDownstream(Downstream):
         self.fields = fields
 
     def abort(self) -> web.StreamResponse:
-        return CLOSES
+        return CLOSE
 
 
 class HttpDate:
-    """The Date field's value, made once a second (RFC 9110 §6.6.1)."""
+    """The value of the Date field (RFC 9110 §6.6.1), formatted once a second."""
 
     def __init__(self) -> None:
         self._second = 0

@@ -1,8 +1,24 @@
-"""From a request's head to a plan: admitted, routed, its fields made ready.
+"""From a request's head to a plan: validated, routed, with the head to forward.
 
-Pure (it makes aiohttp's kind of headers and URL, and knows no more of it), and therefore remembered:
-clients send the same head again and again, and the plan for it is the same each time. What differs
-with every request (ids, guards, the instance) is not in a plan.
+The plan cache. Clients send the same head many times, and planning costs more than the rest of the
+proxy path, so `Planner` keeps plans in a dictionary. This is correct because a plan is a pure function
+of its key and of the configuration:
+
+- The key is (method, target, version, fields, peer): everything that planning reads from a request.
+  `fields` are the bytes as received. `peer` (address and scheme) is part of it because X-Forwarded-For,
+  X-Forwarded-Proto and the trust in forwarding fields depend on it: without it, one client would be
+  forwarded with the address of another.
+- The configuration is fixed for a `Planner`; a reload builds a new one, with an empty cache.
+- Anything that differs between equal requests stays out of a plan: ids, trace parents, the instance,
+  rate limits, whether a credential is valid at this time.
+
+To read anything else about a request while planning (the time, a counter, a cookie jar) would break
+the cache: add it to the key, or read it after planning. A plan is shared by requests, so it is
+immutable, and so are its lists by convention. Refusals are not cached. The cache is bounded by
+PLAN_CACHE_SIZE and MAX_CACHED_HEAD and cleared as a whole when full, which costs less per request than
+an eviction order.
+
+Pure, except that it builds the headers and URL types of aiohttp.
 """
 
 from __future__ import annotations
@@ -18,23 +34,23 @@ from msctl.gateway.message.http1 import serialize_head
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.target import Target, host_name
 from msctl.gateway.message.trace_context import Trace
-from msctl.gateway.request.validation import LIMITED, Admitted, admit
-from msctl.gateway.routing.route_settings import Settings, unrouted
-from msctl.gateway.routing.routes import NOWHERE, Match, RouteTable, upstream_path
+from msctl.gateway.request.validation import LIMITED, Validated, validate
+from msctl.gateway.routing.route_settings import RouteSettings, unrouted
+from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, upstream_path
 from msctl.model.project import Balance, GatewaySpec, HeaderEdit
 
-MEMORY = 1024
-"""Plans remembered; when there are as many, all are forgotten."""
+PLAN_CACHE_SIZE = 1024
+"""The number of cached plans at which the cache is cleared."""
 
-MAX_REMEMBERED = 4096
-"""Bytes of a head that is worth remembering."""
+MAX_CACHED_HEAD = 4096
+"""The size in bytes up to which a head is cached."""
 
 
 class RequestHead:
-    """A request's head as it is forwarded, but for what is new with every request.
+    """A request's head as it is forwarded, without the fields that differ with every request.
 
-    Made once for all requests that begin with the same head. `target` is in origin form; `fields` are
-    without Host and framing; `host` is the client's Host, empty where it sent none (HTTP/1.0).
+    `target` is in origin form; `fields` are without Host and framing; `host` is the client's Host,
+    empty if it sent none (HTTP/1.0).
     """
 
     __slots__ = (
@@ -69,20 +85,20 @@ class RequestHead:
         self.upgrade = upgrade
         path, mark, query = target.partition("?")
         self.url = URL.build(path=path, query_string=query if mark else "", encoded=True)
-        whole: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
+        all_fields: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
         if chunked:
-            whole.append((b"Transfer-Encoding", b"chunked"))
+            all_fields.append((b"Transfer-Encoding", b"chunked"))
         elif length is not None:
-            whole.append((b"Content-Length", b"%d" % length))
+            all_fields.append((b"Content-Length", b"%d" % length))
         if upgrade is not None:
-            whole += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
-        self.fields = whole
+            all_fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
+        self.fields = all_fields
         line = f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape")
-        self.prefix = serialize_head(line, whole)[:-2]
+        self.prefix = serialize_head(line, all_fields)[:-2]
         self._headers: CIMultiDict[str] | None = None
 
     def headers(self, request_id: str, traceparent: str) -> CIMultiDict[str]:
-        """The whole head as aiohttp would have parsed it."""
+        """Return the complete headers, as aiohttp would have parsed them."""
         template = self._headers
         if template is None:
             template = self._headers = CIMultiDict([(text(name), text(value)) for name, value in self.fields])
@@ -92,19 +108,19 @@ class RequestHead:
         return headers
 
 
-Origin = tuple[str, str]
-"""The address of a connection's other end (empty for a Unix socket), and the scheme spoken on it."""
+Peer = tuple[str, str]
+"""A connection's client address (empty for a Unix socket) and its scheme."""
 
 
 class Plan(NamedTuple):
-    """What the gateway does with a request that begins like this.
+    """What the gateway does with a request.
 
-    `client` is the address of who asks, as far as it can be known; `forwarded` are the fields that go
-    on, before framing. `own` are the fields of the 200 by which the gateway answers a request that
-    goes no further, None for one that does.
+    `client_address` is that of the original client, as far as trusted peers name it. `forwarded` are
+    the fields to forward, before framing. `gateway_response` holds the fields of the 200 with which the
+    gateway answers the request itself; None if the request is to be forwarded.
     """
 
-    settings: Settings
+    settings: RouteSettings
     match: Match
     target: Target
     scheme: str
@@ -114,25 +130,30 @@ class Plan(NamedTuple):
     expects_continue: bool
     request_id: str | None
     trace: Trace | None
-    client: str
+    client_address: str
     forwarded: Fields
     close: bool
-    own: Fields | None = None
+    gateway_response: Fields | None = None
 
 
 class Planner:
-    """Makes plans, and remembers them."""
+    """Plans requests, with a cache (see above)."""
 
     def __init__(
-        self, table: RouteTable, known: Sequence[Settings], trust: Trust, pseudonym: str, spec: GatewaySpec
+        self,
+        table: RouteTable,
+        settings: Sequence[RouteSettings],
+        trust: Trust,
+        pseudonym: str,
+        spec: GatewaySpec,
     ) -> None:
         self.table = table
-        self._known = known
-        self._unrouted = unrouted(spec, NOWHERE.rule.spec)
+        self._settings = settings
+        self._unrouted = unrouted(spec, NO_ROUTE.rule.spec)
         self._trust = trust
         self._pseudonym = pseudonym
         self._forwarded = spec.forwarded
-        self._memory: dict[tuple[object, ...], Plan] = {}
+        self._cache: dict[tuple[object, ...], Plan] = {}
 
     def plan(
         self,
@@ -140,17 +161,17 @@ class Planner:
         raw_target: str,
         version: tuple[int, int],
         fields: Sequence[Field],
-        origin: Origin,
+        peer: Peer,
     ) -> Plan:
-        """Raises ProblemError for a request that is refused or that no route takes."""
-        key = (method, raw_target, version, fields, origin)
-        plan = self._memory.get(key)
+        """Return the plan; raises ProblemError for a request that is refused or matches no route."""
+        key = (method, raw_target, version, fields, peer)
+        plan = self._cache.get(key)
         if plan is None:
-            plan = self._make(method, raw_target, version, fields, origin)
-            if len(raw_target) + sum(len(name) + len(value) for name, value in fields) <= MAX_REMEMBERED:
-                if len(self._memory) >= MEMORY:
-                    self._memory.clear()
-                self._memory[key] = plan
+            plan = self._make(method, raw_target, version, fields, peer)
+            if len(raw_target) + sum(len(name) + len(value) for name, value in fields) <= MAX_CACHED_HEAD:
+                if len(self._cache) >= PLAN_CACHE_SIZE:
+                    self._cache.clear()
+                self._cache[key] = plan
         return plan
 
     def _make(
@@ -159,54 +180,56 @@ class Planner:
         raw_target: str,
         version: tuple[int, int],
         fields: Sequence[Field],
-        origin: Origin,
+        peer: Peer,
     ) -> Plan:
-        admitted = admit(method, raw_target, version, fields, self._pseudonym)
-        match = self.route(method, admitted, fields)
-        own = self.own(method, admitted, fields) if method in LIMITED else None
-        known = self._unrouted if match is NOWHERE else self._known[match.rule.order]
-        peer, scheme = origin
+        validated = validate(method, raw_target, version, fields, self._pseudonym)
+        match = self.route(method, validated, fields)
+        own = self.gateway_response(method, validated, fields) if method in LIMITED else None
+        settings = self._unrouted if match is NO_ROUTE else self._settings[match.rule.order]
+        address, scheme = peer
         hop = Hop(
-            peer,
+            address,
             scheme,
-            admitted.host,
+            validated.host,
             self._pseudonym,
             f"{version[0]}.{version[1]}",
-            self._trust.trusts(peer),
+            self._trust.trusts(address),
             self._forwarded,
         )
-        out = request_fields(fields, hop, keep_trace=admitted.trace is not None)
-        if admitted.max_forwards:
-            out = edit(out, HeaderEdit(set={"Max-Forwards": str(admitted.max_forwards - 1)}))
-        client = _client(fields, peer) if hop.trusted else peer
-        plan = self._plan(method, admitted, match, known, out, scheme, client)
+        out = request_fields(fields, hop, keep_trace=validated.trace is not None)
+        if validated.max_forwards:
+            out = edit(out, HeaderEdit(set={"Max-Forwards": str(validated.max_forwards - 1)}))
+        client_address = _client_address(fields, address) if hop.trusted else address
+        plan = self._plan(method, validated, match, settings, out, scheme, client_address)
         if own is None:
             return plan
-        # Whoever waits for a 100 may or may not send its body after the answer.
+        # A client that waits for a 100 may or may not send its body after the response.
         return plan._replace(
-            settings=known._replace(guarded=True), own=own, close=plan.close or plan.expects_continue
+            settings=settings._replace(filtered=True),
+            gateway_response=own,
+            close=plan.close or plan.expects_continue,
         )
 
     def branch(self, target: str, plan: Plan, fields: Fields) -> Plan:
-        """The plan of a request of the gateway's own, made on behalf of the one planned by `plan`."""
+        """Plan a request of the gateway's own for a branch of the composed route of `plan`."""
         host = plan.head.host
         own: list[Field] = [(b"Host", host.encode("latin-1"))]
-        admitted = admit("GET", target, (1, 1) if host else (1, 0), own if host else [], self._pseudonym)
-        match = self.route("GET", admitted, fields)
-        known = self._known[match.rule.order]
-        if known.route.redirect is not None or known.route.compose is not None:
+        validated = validate("GET", target, (1, 1) if host else (1, 0), own if host else [], self._pseudonym)
+        match = self.route("GET", validated, fields)
+        settings = self._settings[match.rule.order]
+        if settings.route.redirect is not None or settings.route.compose is not None:
             raise ProblemError(Problem(502, f"{target} leads to no service."))
-        return self._plan("GET", admitted, match, known, fields, plan.scheme, plan.client)
+        return self._plan("GET", validated, match, settings, fields, plan.scheme, plan.client_address)
 
-    def route(self, method: str, admitted: Admitted, fields: Sequence[Field]) -> Match:
-        """The route, or NOWHERE for a request about the server as a whole.
+    def route(self, method: str, validated: Validated, fields: Sequence[Field]) -> Match:
+        """Return the route, or NO_ROUTE for a request about the server as a whole.
 
-        Raises ProblemError: 404 with the nearest routes, or 405 with the methods that there are.
+        Raises ProblemError: 404 with the nearest routes, or 405 with the allowed methods.
         """
-        target = admitted.target
+        target = validated.target
         if target.asterisk:
-            return NOWHERE
-        host = host_name(admitted.host)
+            return NO_ROUTE
+        host = host_name(validated.host)
         elements = target.elements
         match = self.table.match(method, host, elements, fields)
         if match is not None:
@@ -215,77 +238,79 @@ class Planner:
             names = ", ".join(allowed)
             raise ProblemError(
                 Problem(
-                    405, f"{target.path} takes {names}, not {method}.", fields=((b"Allow", names.encode()),)
+                    405, f"{target.path} allows {names}, not {method}.", fields=((b"Allow", names.encode()),)
                 )
             )
         nearest = self.table.nearest(target.path)
         hint = f" The nearest routes are {', '.join(nearest)}." if nearest else " The gateway has no routes."
         raise ProblemError(
             Problem(
-                404, f"No route takes {method} {target.path}.{hint}", extra={"nearest_routes": list(nearest)}
+                404,
+                f"No route matches {method} {target.path}.{hint}",
+                extra={"nearest_routes": list(nearest)},
             )
         )
 
-    def own(self, method: str, admitted: Admitted, fields: Sequence[Field]) -> Fields | None:
-        """The answer's fields where the gateway is who an OPTIONS request is for: it asks about the
-        server as a whole (RFC 9110 §9.3.7), or may go no further (§7.6.2). None where it is not.
+    def gateway_response(self, method: str, validated: Validated, fields: Sequence[Field]) -> Fields | None:
+        """Return the response fields for an OPTIONS request to the gateway itself, else None.
 
-        Raises ProblemError (405) for a TRACE request that may go no further: sent back, its fields
-        would show a script what the browser hides from it.
+        Such a request is about the server as a whole (RFC 9110 §9.3.7), or its Max-Forwards is 0
+        (§7.6.2). Raises ProblemError (405) for TRACE with Max-Forwards 0: a reflected request would
+        show a script the fields that the browser hides from it.
         """
-        target = admitted.target
+        target = validated.target
         if target.asterisk:
             return _allow(self.table.all_methods())
-        if admitted.max_forwards != 0:
+        if validated.max_forwards != 0:
             return None
-        allow = _allow(self.table.methods(host_name(admitted.host), target.elements, fields))
+        allow = _allow(self.table.methods(host_name(validated.host), target.elements, fields))
         if method == "TRACE":
             detail = "Max-Forwards is 0, and the gateway itself does not answer TRACE."
             raise ProblemError(Problem(405, detail, fields=tuple(allow)))
         return allow
 
     def balance(self, match: Match) -> Balance:
-        return self._known[match.rule.order].balance
+        return self._settings[match.rule.order].balance
 
     @staticmethod
     def _plan(
         method: str,
-        admitted: Admitted,
+        validated: Validated,
         match: Match,
-        known: Settings,
+        settings: RouteSettings,
         fields: Fields,
         scheme: str,
-        client: str,
+        client_address: str,
     ) -> Plan:
-        target = admitted.target
-        if known.route.request_headers is not None:
-            fields = edit(fields, known.route.request_headers)
+        target = validated.target
+        if settings.route.request_headers is not None:
+            fields = edit(fields, settings.route.request_headers)
         path = upstream_path(match.rule, target.path)
         if path != target.path and (match.rule.spec.strip_prefix or match.rule.spec.rewrite):
             fields = [*fields, (b"X-Forwarded-Prefix", match.rule.spec.path.encode())]
         head = RequestHead(
             method,
             path if target.query is None else f"{path}?{target.query}",
-            admitted.host,
+            validated.host,
             fields,
-            length=admitted.length,
-            chunked=admitted.chunked,
-            upgrade=admitted.upgrade,
+            length=validated.length,
+            chunked=validated.chunked,
+            upgrade=validated.upgrade,
         )
         return Plan(
-            known,
+            settings,
             match,
             target,
             scheme,
             head,
-            admitted.length,
-            admitted.chunked,
-            admitted.expects_continue,
-            admitted.request_id,
-            admitted.trace,
-            client,
+            validated.length,
+            validated.chunked,
+            validated.expects_continue,
+            validated.request_id,
+            validated.trace,
+            client_address,
             fields,
-            admitted.close,
+            validated.close,
         )
 
 
@@ -293,8 +318,8 @@ def _allow(methods: Sequence[str]) -> Fields:
     return [(b"Allow", ", ".join(name for name in methods if name != "TRACE").encode())]
 
 
-def _client(fields: Sequence[Field], peer: str) -> str:
-    """Who a trusted peer says it asks for: the last that was added, which is what that peer saw."""
+def _client_address(fields: Sequence[Field], peer: str) -> str:
+    """Return the client address that a trusted peer reports: the last one, which that peer itself saw."""
     lines = values(fields, b"x-forwarded-for")
     if not lines:
         return peer

@@ -1,7 +1,7 @@
-"""Whether a request may go any further: the checks before routing (RFC 9112 §3.2, §6; RFC 9110 §10.1.1).
+"""Validation of a request before routing (RFC 9112 §3.2, §6; RFC 9110 §10.1.1). Pure.
 
-Pure. The listener's parser has refused most malformed requests already; what it lets through and two
-readers could read differently is refused here.
+The listener's parser refuses most malformed requests. Those that it accepts but two readers could
+understand differently are refused here.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from msctl.gateway.message.target import BadTargetError, Target, is_authority, p
 from msctl.gateway.message.trace_context import Trace, continued
 
 LIMITED = frozenset({"OPTIONS", "TRACE"})
-"""The methods for which Max-Forwards counts hops."""
+"""The methods that Max-Forwards applies to."""
 
-MOST_FORWARDS = 255
-"""The highest Max-Forwards that is passed on."""
+MAX_MAX_FORWARDS = 255
+"""The highest Max-Forwards that is forwarded."""
 
 
-class Admitted(NamedTuple):
-    """A request that can be routed. `host` is what it was sent to, by its target or its Host field.
+class Validated(NamedTuple):
+    """A valid request. `host` is the authority of its target, or its Host field.
 
-    `length` is None where there is no Content-Length. `upgrade` is "websocket" where the client asks
-    for that, and None for every other protocol, which is then simply not switched to; `close`
-    is true then, because aiohttp's parser loses what follows such a request on its connection.
-    `max_forwards` is how many more hops an OPTIONS or TRACE request may take, None for any number.
+    `length` is None without Content-Length. `upgrade` is "websocket" if the client asks for it, and
+    None for any other protocol, to which the gateway does not switch. In that case `close` is true,
+    because aiohttp's parser loses the bytes that follow such a request. `max_forwards` is the number of
+    further hops that an OPTIONS or TRACE request may take, None for any.
     """
 
     target: Target
@@ -42,14 +42,14 @@ class Admitted(NamedTuple):
     max_forwards: int | None = None
 
 
-def admit(
+def validate(
     method: str, raw_target: str, version: tuple[int, int], fields: Sequence[Field], pseudonym: str
-) -> Admitted:
-    """Raises ProblemError: 400, 405, 417, 501, 505 or 508."""
+) -> Validated:
+    """Validate a request head; raises ProblemError: 400, 405, 417, 501, 505 or 508."""
     if version[0] != 1:
         raise _problem(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
     if method == "CONNECT":
-        raise _problem(405, "This server is no forward proxy: it does not open tunnels.")
+        raise _problem(405, "This server is not a forward proxy: it does not support CONNECT.")
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -59,43 +59,43 @@ def admit(
     traceparents: list[bytes] = []
     has_via = False
     for name, value in fields:
-        collected = None
+        collect = None
         lower = name.lower()
         if lower == b"host":
-            collected = hosts
+            collect = hosts
         elif lower == b"content-length":
-            collected = lengths
+            collect = lengths
         elif lower == b"transfer-encoding":
-            collected = codings
+            collect = codings
         elif lower == b"expect":
-            collected = expectations
+            collect = expectations
         elif lower == b"upgrade":
-            collected = upgrades
+            collect = upgrades
         elif lower == b"x-request-id":
-            collected = request_ids
+            collect = request_ids
         elif lower == b"traceparent":
-            collected = traceparents
+            collect = traceparents
         elif lower == b"via":
             has_via = True
-        if collected is not None:
-            collected.append(value)
+        if collect is not None:
+            collect.append(value)
     try:
         target = parse_target(raw_target)
     except BadTargetError as error:
         raise _problem(400, f"The request cannot be routed: {error}.") from error
     if target.asterisk and method != "OPTIONS":
-        raise _problem(400, "Only OPTIONS can ask about the server as a whole.")
+        raise _problem(400, "The target * is allowed only with OPTIONS.")
     if method == "OPTIONS" and raw_target.partition("://")[2] == target.authority:
-        # With nothing behind its host, a URL asks the same as the asterisk (RFC 9112 §3.2.4).
+        # A URL without a path means the same as the asterisk (RFC 9112 §3.2.4).
         target = target._replace(path="*", asterisk=True)
     host = _host(hosts, target, version)
     length, chunked = _framing(lengths, codings, version)
     if has_via and loops(fields, pseudonym):
         raise ProblemError(
-            Problem(508, "The request has been through this gateway already.", error="proxy_loop_detected")
+            Problem(508, "The request has already passed this gateway.", error="proxy_loop_detected")
         )
     upgrade = _upgrade(method, upgrades, fields, version) if upgrades else None
-    return Admitted(
+    return Validated(
         target,
         host,
         length,
@@ -131,36 +131,36 @@ def _framing(lengths: list[bytes], codings: list[bytes], version: tuple[int, int
         if len(codings) > 1 or not codings[0]:
             raise _problem(400, "The Transfer-Encoding field is empty or repeated.")
         if codings[0].lower() != b"chunked":
-            raise _problem(501, "The only transfer coding that this server knows is chunked.")
+            raise _problem(501, "The only supported transfer coding is chunked.")
         return None, True
     if not lengths:
         return None, False
     if len(set(lengths)) > 1 or len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
-        raise _problem(400, "The Content-Length field is not one number.")
+        raise _problem(400, "The Content-Length field is not a single number.")
     return int(lengths[0]), False
 
 
 def _expects_continue(expectations: list[bytes], version: tuple[int, int]) -> bool:
     if any(value.lower() != b"100-continue" for value in expectations):
-        raise _problem(417, "The only expectation that this server can meet is 100-continue.")
+        raise _problem(417, "The only supported expectation is 100-continue.")
     return version >= (1, 1)
 
 
 def _max_forwards(fields: Sequence[Field]) -> int | None:
-    """RFC 9110 §7.6.2."""
+    """Parse Max-Forwards (RFC 9110 §7.6.2)."""
     given = values(fields, b"max-forwards")
     if not given:
         return None
     if len(given) > 1 or not given[0].isdigit():
-        raise _problem(400, "The Max-Forwards field is not one number.")
+        raise _problem(400, "The Max-Forwards field is not a single number.")
     digits = given[0].lstrip(b"0") or b"0"
-    return min(int(digits[:9]), MOST_FORWARDS + 1)
+    return min(int(digits[:9]), MAX_MAX_FORWARDS + 1)
 
 
 def _upgrade(
     method: str, upgrades: list[bytes], fields: Sequence[Field], version: tuple[int, int]
 ) -> str | None:
-    """Only WebSockets are relayed; a client that asks for another protocol gets HTTP/1.1 (RFC 9110 §7.8)."""
+    """Return "websocket" if requested; other upgrades are ignored, as RFC 9110 §7.8 allows."""
     if method != "GET" or version < (1, 1) or b"upgrade" not in connection_options(fields):
         return None
     offered = {protocol.strip(b" \t").lower() for value in upgrades for protocol in value.split(b",")}

@@ -1,7 +1,6 @@
-"""One JSON document out of several services' answers: the parts that need no I/O.
+"""Composition of one JSON document from several services' responses. Pure.
 
-A branch that failed is null in the document and named in a field of the response; when all have
-failed there is no document.
+A failed branch is null in the document and named in a response field. If all fail, the response is 502.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.model.project import ComposeSpec
 
 PARTIAL = b"X-Msctl-Partial"
-"""Names the branches that are missing, each with the status it had: `orders;status=504`."""
+"""Names the failed branches with their status: `orders;status=504`."""
 
 MAX_BRANCH = 4 * 1024 * 1024
-"""Bytes of one branch's answer that are kept in memory."""
+"""The maximum size of one branch's response, in bytes."""
 
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
-_NOT_PASSED_ON = frozenset(
+_NOT_FORWARDED = frozenset(
     {b"accept-encoding", b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since"}
     | {b"if-unmodified-since", b"content-type", b"content-encoding", b"accept"}
 )
 
 
 class Branch(NamedTuple):
-    """What came of one branch. `body` is None where it failed; `status` is then why."""
+    """The result of one branch. `body` is None if it failed."""
 
     name: str
     status: int
@@ -39,7 +38,7 @@ class Branch(NamedTuple):
 
 
 def branch_targets(spec: ComposeSpec, variables: Mapping[str, str]) -> dict[str, str]:
-    """The target of each branch. A variable's value can only ever be one element or parameter."""
+    """Return the target of each branch. Values are encoded so that each stays one element or parameter."""
 
     def fill(match: re.Match[str]) -> str:
         return quote(
@@ -50,31 +49,31 @@ def branch_targets(spec: ComposeSpec, variables: Mapping[str, str]) -> dict[str,
 
 
 def branch_fields(fields: Fields) -> Fields:
-    """What of the client's request goes to every branch: not what is about the whole document."""
-    kept = [field for field in fields if field[0].lower() not in _NOT_PASSED_ON]
+    """Return the client's fields for the branches, without those about the whole document."""
+    kept = [field for field in fields if field[0].lower() not in _NOT_FORWARDED]
     return [*kept, (b"Accept", b"application/json")]
 
 
 def branch_result(name: str, status: int, fields: Fields, body: bytes) -> Branch:
-    """Take a branch's answer in, if it is a JSON document."""
+    """Check that a branch's response is a JSON document."""
     if not 200 <= status < 300:
-        return Branch(name, status, None, f"it answered {status}")
+        return Branch(name, status, None, f"status {status}")
     if any(key.lower() == b"content-encoding" for key, _ in fields):
-        return Branch(name, 502, None, "its answer is in a content coding that was not asked for")
+        return Branch(name, 502, None, "the response has a content coding")
     try:
         json.loads(body)
     except ValueError:
-        return Branch(name, 502, None, "its answer is not JSON")
+        return Branch(name, 502, None, "the response is not JSON")
     return Branch(name, status, body.strip())
 
 
 def document(branches: list[Branch]) -> tuple[bytes, tuple[Field, ...]]:
-    """The body and the fields that belong to it; raises ProblemError (502) where nothing came."""
+    """Return the body and its fields; raises ProblemError (502) if every branch failed."""
     missing = [branch for branch in branches if branch.body is None]
     if len(missing) == len(branches):
         reasons = {branch.name: branch.detail for branch in branches}
         raise ProblemError(
-            Problem(502, "None of the services behind this document answered.", extra={"branches": reasons})
+            Problem(502, "Every service of this document failed.", extra={"branches": reasons})
         )
     members = [json.dumps(branch.name).encode() + b":" + (branch.body or b"null") for branch in branches]
     body = b"{" + b",".join(members) + b"}\n"

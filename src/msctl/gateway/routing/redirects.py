@@ -1,4 +1,4 @@
-"""Where a redirecting route sends a client. Pure."""
+"""The Location of a redirecting route. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def location(spec: RedirectSpec, rule: Rule, target: Target, *, scheme: str, host: str) -> str:
-    """The Location of a request to `target`, which came for `host` (with its port, if it named one)."""
+    """Return the Location for a request to `target` at `host`, which may include a port."""
     to_scheme = spec.scheme or scheme
     if spec.path is not None:
         path = spec.path

@@ -1,8 +1,11 @@
-"""Which route takes a request: the table, its precedence, and explanations.
+"""The route table: which route matches a request. Pure.
 
-Pure. Precedence as in Kubernetes' Gateway API: the more specific host, then an exact path, then the
-longer prefix (by whole elements), then a route that names methods, then the one with more header
-matches, then the one declared first. A literal element comes before a `{variable}` in its place.
+Precedence as in Kubernetes' Gateway API: the more specific host, an exact path, the longer prefix (in
+whole elements), a route with methods, more header matches, the route declared first. A literal element
+precedes a `{variable}`.
+
+Routes are kept in a trie of path elements for each host. `_walk` visits literal children before
+variables and deeper nodes before shallower ones, which is the order of precedence within a host.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from msctl.model.routing import is_variable, route_elements
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A route as the table keeps it; `length` is how many elements its path has."""
+    """A route, prepared for matching."""
 
     spec: RouteSpec
     order: int
@@ -28,7 +31,7 @@ class Rule:
     headers: tuple[tuple[bytes, str], ...]
     hosts: tuple[str, ...]
 
-    def takes(self, method: str, fields: Sequence[Field]) -> bool:
+    def matches(self, method: str, fields: Sequence[Field]) -> bool:
         if self.methods and method not in self.methods:
             return False
         return not self.headers or all(
@@ -38,14 +41,14 @@ class Rule:
 
 
 class Match(NamedTuple):
-    """A route and what its path's variables stand for in this request."""
+    """A route and the values of its path variables."""
 
     rule: Rule
     variables: Mapping[str, str]
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""What a route that names no methods is said to take; it takes any."""
+"""The methods listed in Allow for a route that names none; such a route matches any method."""
 
 
 @dataclass(slots=True)
@@ -57,14 +60,14 @@ class _Node:
 
 
 class RouteTable:
-    """Finds the route of a request; built once from the configuration."""
+    """Finds the route of a request."""
 
     def __init__(self, routes: Sequence[RouteSpec]) -> None:
         self.rules = tuple(_rule(spec, order) for order, spec in enumerate(routes))
         self._any = _Node()
         self._hosts: dict[str, _Node] = {}
         self._suffixes: list[tuple[str, _Node]] = []
-        for rule in sorted(self.rules, key=_within_path):
+        for rule in sorted(self.rules, key=_precedence):
             for root in self._roots(rule):
                 _insert(root, rule)
         self._suffixes.sort(key=lambda item: -len(item[0]))
@@ -72,40 +75,40 @@ class RouteTable:
     def match(
         self, method: str, host: str, elements: tuple[str, ...], fields: Sequence[Field]
     ) -> Match | None:
-        """The route for a request to `elements` at `host` (lower case, without port)."""
+        """Return the route for a request to `elements` at `host` (lower case, without port)."""
         for rules in self._candidates(host, elements):
             for rule in rules:
-                if rule.takes(method, fields):
+                if rule.matches(method, fields):
                     return Match(rule, _variables(rule, elements))
         return None
 
     def methods(self, host: str, elements: tuple[str, ...], fields: Sequence[Field]) -> tuple[str, ...]:
-        """The methods that some route would take here, for a request with these fields."""
+        """Return the methods that routes allow for this host, path and fields."""
         found: dict[str, None] = {}
         for rules in self._candidates(host, elements):
             for rule in rules:
                 for method in _methods(rule):
-                    if rule.takes(method, fields):
+                    if rule.matches(method, fields):
                         found[method] = None
         return tuple(found)
 
     def all_methods(self) -> tuple[str, ...]:
-        """The methods that some route takes somewhere, and OPTIONS."""
+        """Return the methods of all routes, and OPTIONS."""
         return tuple(dict.fromkeys([*(name for rule in self.rules for name in _methods(rule)), "OPTIONS"]))
 
     def nearest(self, path: str, count: int = 3) -> tuple[str, ...]:
-        """The routes' paths that look most like `path`, best first; some are always named."""
+        """Return the `count` route paths most similar to `path`, best first."""
         paths = list(dict.fromkeys(rule.spec.path for rule in self.rules))
-        ratio = difflib.SequenceMatcher(b=path)
+        matcher = difflib.SequenceMatcher(b=path)
 
-        def likeness(candidate: str) -> float:
-            ratio.set_seq1(candidate)
-            return ratio.ratio()
+        def similarity(candidate: str) -> float:
+            matcher.set_seq1(candidate)
+            return matcher.ratio()
 
-        return tuple(sorted(paths, key=likeness, reverse=True)[:count])
+        return tuple(sorted(paths, key=similarity, reverse=True)[:count])
 
     def candidates(self, host: str, elements: tuple[str, ...]) -> Iterator[Rule]:
-        """Every rule whose host and path match, most specific first."""
+        """Yield the rules whose host and path match, most specific first."""
         for rules in self._candidates(host, elements):
             yield from rules
 
@@ -169,15 +172,15 @@ def _rule(spec: RouteSpec, order: int) -> Rule:
     )
 
 
-NOWHERE = Match(_rule(RouteSpec("", ""), -1), {})
-"""What a request about the server as a whole matches: no route of the table."""
+NO_ROUTE = Match(_rule(RouteSpec("", ""), -1), {})
+"""The match of a request about the server as a whole, which is no route of the table."""
 
 
 def _methods(rule: Rule) -> Sequence[str]:
     return sorted(rule.methods) or METHODS
 
 
-def _within_path(rule: Rule) -> tuple[bool, int, int]:
+def _precedence(rule: Rule) -> tuple[bool, int, int]:
     return (not rule.methods, -len(rule.headers), rule.order)
 
 
@@ -189,7 +192,7 @@ def _variables(rule: Rule, elements: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def upstream_path(rule: Rule, path: str) -> str:
-    """The path to forward: as sent, or with the matched prefix taken off or replaced."""
+    """Return the path to forward: as sent, or with the matched prefix removed or replaced."""
     spec = rule.spec
     if spec.rewrite is not None:
         return spec.rewrite if spec.exact else replace_prefix(rule, path, spec.rewrite)
@@ -197,7 +200,7 @@ def upstream_path(rule: Rule, path: str) -> str:
 
 
 def replace_prefix(rule: Rule, path: str, prefix: str) -> str:
-    """`path` with what the route matched replaced; the rest keeps its bytes."""
+    """Return `path` with the matched prefix replaced; the rest keeps its bytes."""
     rest = path[1:].split("/")[len(rule.elements) :]
     if not rest:
         return prefix or "/"

@@ -1,7 +1,7 @@
-"""The one interface behind which every instance is, whether in this process or across a socket.
+"""The interface of an upstream: one instance, hosted in this process or reached over a socket.
 
-An `Upstream` carries one `Outgoing` request out and its response to the `Downstream`. It says how an
-attempt ended in terms that the proxy can decide on: before or after a byte went out or came back.
+An `Upstream` sends an `UpstreamRequest` and writes the response to its `ClientResponse`. Its errors
+tell the proxy whether the request was sent and whether a response had begun.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.policies.deadline import Deadline
-from msctl.gateway.request.client_response import Downstream
+from msctl.gateway.request.client_response import ClientResponse
 from msctl.gateway.request.plan import Plan
 
 
 class Body:
-    """A request's body: nothing, `length` bytes, or chunks; counted against `limit` while it is read.
+    """A request's body: none, `length` bytes, or chunks. Reading more than `limit` bytes fails.
 
-    `kept` holds all of it where it was small and could be read beforehand, and can then be sent
-    again; otherwise it can be read once.
+    `kept` holds the whole body if it was small enough to buffer, so that it can be sent again; any
+    other body can be read only once.
     """
 
     __slots__ = ("chunked", "content", "kept", "length", "limit", "sent")
@@ -39,23 +39,21 @@ class Body:
         return self.kept is not None or not self.sent
 
     async def read(self) -> bytes:
-        """The next piece, b"" at the end; raises ProblemError for a body that is too long or broken."""
+        """Return the next piece, b"" at the end; raises ProblemError if the body is too long or malformed."""
         self.sent = True
         content = self.content
         try:
             data = await content.readany()
         except web.RequestPayloadError as error:
             raise ProblemError(
-                Problem(
-                    400, "The request's body is malformed: its framing is not that of HTTP/1.1.", close=True
-                )
+                Problem(400, "The framing of the request's body is malformed.", close=True)
             ) from error
         if self.limit and content.total_bytes > self.limit:
             raise ProblemError(too_large(self.limit))
         return data
 
     async def keep(self) -> None:
-        """Read all of it, to be able to send it again."""
+        """Buffer the whole body, so that it can be sent again."""
         pieces: list[bytes] = []
         while piece := await self.read():
             pieces.append(piece)
@@ -63,22 +61,20 @@ class Body:
 
 
 NO_BODY = Body(EMPTY_PAYLOAD, length=None, chunked=False, limit=0)
-"""The body of the many requests that have none."""
+"""The body of requests without one."""
 
 
 def too_large(limit: int) -> Problem:
-    return Problem(
-        413, f"The request's body is longer than the {limit} bytes that are allowed here.", close=True
-    )
+    return Problem(413, f"The request's body is longer than the {limit} bytes allowed.", close=True)
 
 
-class Outgoing:
-    """One request as it goes to an instance."""
+class UpstreamRequest:
+    """A request as it is sent to an instance."""
 
     __slots__ = (
         "body",
+        "client",
         "deadline",
-        "down",
         "expects_continue",
         "head",
         "limits",
@@ -88,35 +84,41 @@ class Outgoing:
     )
 
     def __init__(
-        self, plan: Plan, body: Body, down: Downstream, deadline: Deadline, request_id: str, traceparent: str
+        self,
+        plan: Plan,
+        body: Body,
+        client: ClientResponse,
+        deadline: Deadline,
+        request_id: str,
+        traceparent: str,
     ) -> None:
         self.settings = settings = plan.settings
         self.limits = settings.limits
         self.head = plan.head
         self.expects_continue = plan.expects_continue
         self.body = body
-        self.down = down
+        self.client = client
         self.deadline = deadline
         self.request_id = request_id
         self.traceparent = traceparent
 
-    def moved(self) -> int:
-        """Bytes that have moved so far, as far as they can be seen."""
-        received: int = getattr(self.down.request.protocol, "received", 0)
-        return self.down.writer.output_size + self.body.content.total_bytes + received
+    def progress(self) -> int:
+        """Return the bytes transferred so far, in both directions."""
+        received: int = getattr(self.client.request.protocol, "received", 0)
+        return self.client.writer.output_size + self.body.content.total_bytes + received
 
-    async def invite(self) -> None:
-        """Tell a client that waits to be told that its body is wanted (RFC 9110 §10.1.1)."""
+    async def send_continue(self) -> None:
+        """Send 100 Continue to a client that waits for it (RFC 9110 §10.1.1)."""
         self.expects_continue = False
-        await self.down.interim(100, b"Continue", [])
+        await self.client.interim(100, b"Continue", [])
 
 
 class AttemptError(Exception):
-    """An attempt ended without a response.
+    """An attempt ended without a response to the client.
 
-    `unsent` is true where the instance cannot have seen the request, `answered` where bytes of a
-    response had come; `fresh` says that another attempt should use a new connection. `problem`
-    describes it to the client.
+    `unsent` is true if the instance cannot have received the request, `answered` if bytes of a response
+    arrived, `stale` if a reused connection was closed: the next attempt should use a new one.
+    `problem` describes the failure to the client.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class AttemptError(Exception):
 
 
 class BrokenResponseError(Exception):
-    """A response ended badly after it had begun: the client's connection has been aborted."""
+    """A response failed after it had started: the client's connection was aborted."""
 
     def __init__(self, reason: str, response: web.StreamResponse) -> None:
         super().__init__(reason)
@@ -138,7 +140,7 @@ class BrokenResponseError(Exception):
 
 
 class Upstream(Protocol):
-    """One instance, however it is reached."""
+    """One instance of a service."""
 
     address: str
 
@@ -148,22 +150,22 @@ class Upstream(Protocol):
     @property
     def pool_waiting(self) -> int: ...
 
-    async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:
-        """Carry `out` to the instance and its response to `out.down`.
+    async def send(self, out: UpstreamRequest, *, fresh: bool = False) -> web.StreamResponse:
+        """Send `out` to the instance and write the response to `out.client`.
 
-        Raises AttemptError before a response began, BrokenResponseError after, ProblemError for a
-        request that is at fault itself, ClientGoneError.
+        Raises AttemptError before the response started, BrokenResponseError after, ProblemError if the
+        request itself is at fault, ClientGoneError. `fresh` asks for a new connection.
         """
         ...
 
-    def limit(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
-        """Go by these from now on."""
+    def reconfigure(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
+        """Apply new limits."""
         ...
 
     async def drain(self) -> None:
-        """Ask long-lived exchanges (WebSockets) to end."""
+        """Close WebSockets with code 1001."""
         ...
 
     async def close(self) -> None:
-        """Give up every connection."""
+        """Close every connection."""
         ...

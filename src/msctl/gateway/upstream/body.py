@@ -1,4 +1,4 @@
-"""What a hosted application reads a body from, where it is not simply the client's connection."""
+"""Body streams for hosted applications other than the client's connection itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msctl.gateway.upstream.base import Body, too_large
 
 
 class CountedContent:
-    """A body of unknown length on its way to an application, which must not outgrow the limit."""
+    """A chunked body that raises ProblemError (413) once it exceeds its limit."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -79,7 +79,7 @@ class CountedContent:
 
 
 def refilled(given: web.Request, data: bytes) -> StreamReader:
-    """A body that was read beforehand, to be read again."""
+    """Return a stream of a body that was read before."""
     content = StreamReader(given.protocol, 2**16, loop=asyncio.get_running_loop())
     content.set_read_chunk_size(max(1, len(data)))
     content.feed_data(data)

@@ -1,6 +1,7 @@
-"""One connection to an HTTP upstream: asyncio on the outside, `http1` within.
+"""A connection to an HTTP upstream, on asyncio and `http1`, and the pool of them.
 
-Reads no faster than its response is taken, and writes no faster than the upstream reads.
+Flow control: the connection stops reading while HIGH_WATER bytes are unread, and `drain` waits while
+the upstream does not read.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from msctl.gateway.message.http1 import (
 )
 
 HIGH_WATER = 256 * 1024
-"""Bytes of a response kept for a client that reads slowly, before the upstream is no longer read."""
+"""Unread bytes of a response at which the connection stops reading."""
 
 
 class UpstreamClosedError(ConnectionError):
-    """The connection is gone; the text says how."""
+    """The connection is closed; the text says how."""
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time: `begin`, `send`, `head`, `read` until it returns b""."""
+    """Runs one exchange at a time: `begin`, `send`, `head`, then `read` until it returns b""."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.transport: asyncio.Transport | None = None
         self._reader: ResponseReader | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
-        self._held = 0
+        self._unread = 0
         self._writing_paused = False
         self._reading_paused = False
         self.received = False
         self.exchanges = 0
         self.idle_since = 0.0
 
-    # --- what the pool and the upstream ask -----------------------------------------------------------
+    # --- for the pool and the upstream ----------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -57,7 +58,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def pending(self) -> bool:
-        """Whether `read` would return at once."""
+        """Whether `read` returns without waiting."""
         reader = self._reader
         return reader is not None and (bool(reader.body) or reader.done)
 
@@ -67,32 +68,32 @@ class Connection(asyncio.Protocol):
 
     def begin(self, method: str) -> None:
         self._reader = ResponseReader(method)
-        self._held = 0
+        self._unread = 0
         self.received = False
         self.exchanges += 1
 
-    def rest(self) -> None:
-        """The exchange is over; any byte that comes now is one too many."""
+    def end_exchange(self) -> None:
+        """End the exchange; any byte received from now on is an error."""
         self._reader = None
 
     def send(self, data: bytes) -> None:
-        """Queue `data`; raises UpstreamClosedError where the connection is already gone."""
+        """Queue `data`; raises UpstreamClosedError if the connection is closed."""
         transport = self.transport
         if transport is None or transport.is_closing():
             raise UpstreamClosedError(str(self._error or "it closed the connection"))
         transport.write(data)
 
     async def drain(self) -> None:
-        """Return when the upstream has taken enough of what was sent."""
+        """Wait until the write buffer has room."""
         if self._writing_paused and self.transport is not None:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await self._drained
+            if self._drain_waiter is None:
+                self._drain_waiter = self._loop.create_future()
+            await self._drain_waiter
 
     async def head(self) -> ResponseHead:
-        """The next head, an interim one or the final one.
+        """Return the next head, interim or final.
 
-        Raises MalformedResponseError, IncompleteResponseError or what `fail` was given.
+        Raises MalformedResponseError, IncompleteResponseError or the error passed to `fail`.
         """
         reader = self._current()
         while True:
@@ -105,7 +106,7 @@ class Connection(asyncio.Protocol):
             await self._wait()
 
     async def read(self) -> bytes:
-        """All that is there of the body, b"" at its end; raises as `head` does."""
+        """Return the body received so far, b"" at its end; raises as `head` does."""
         reader = self._current()
         while not reader.body:
             if reader.done and not reader.upgraded:
@@ -118,21 +119,21 @@ class Connection(asyncio.Protocol):
         pieces = reader.body
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        self._held = 0
+        self._unread = 0
         if self._reading_paused and self.transport is not None:
             self._reading_paused = False
             self.transport.resume_reading()
         return data
 
     def fail(self, error: Exception) -> None:
-        """End the exchange from our side: whoever waits for it gets `error`."""
+        """Abort the exchange: its waiters get `error`."""
         if self._error is None:
             self._error = error
         self.abort()
         self._wake()
 
     def abort(self) -> None:
-        """Close at once, without a clean end."""
+        """Close without flushing."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -152,7 +153,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._waiter = None
 
-    # --- what the event loop tells --------------------------------------------------------------------
+    # --- callbacks of the event loop ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader = self._reader
         if reader is None:
-            # An answer that nobody asked for: what follows could be taken for another's.
+            # Bytes without a request: they could be taken for the response to the next one.
             self.close()
             return
         self.received = True
@@ -169,8 +170,8 @@ class Connection(asyncio.Protocol):
         except MalformedResponseError as error:
             self.fail(error)
             return
-        self._held += len(data)
-        if self._held > HIGH_WATER and not self._reading_paused and self.transport is not None:
+        self._unread += len(data)
+        if self._unread > HIGH_WATER and not self._reading_paused and self.transport is not None:
             self._reading_paused = True
             self.transport.pause_reading()
         self._wake()
@@ -182,18 +183,18 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._end(exc)
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
 
     def resume_writing(self) -> None:
         self._writing_paused = False
-        if self._drained is not None:
-            if not self._drained.done():
-                self._drained.set_result(None)
-            self._drained = None
+        if self._drain_waiter is not None:
+            if not self._drain_waiter.done():
+                self._drain_waiter.set_result(None)
+            self._drain_waiter = None
 
     def _end(self, exc: Exception | None = None) -> None:
         if self._error is None and self._reader is not None:
@@ -215,14 +216,14 @@ class Connection(asyncio.Protocol):
 
 
 class PoolFullError(Exception):
-    """No connection became free in time."""
+    """No connection became available in time."""
 
 
 class Pool:
     """The connections to one instance: at most `size`, kept for `idle` seconds when unused.
 
-    The idle time is below what servers commonly allow, so that we rarely send a request into a
-    connection that the other side is closing at that moment.
+    Choose `idle` below the servers' own idle timeout: a request on a connection that the server is
+    closing fails.
     """
 
     def __init__(self, host: str, port: int, *, size: int, idle: float) -> None:
@@ -237,8 +238,8 @@ class Pool:
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def limit(self, size: int, idle: float) -> None:
-        """Go by these from now on; connections that are one too many close when they are given back."""
+    def reconfigure(self, size: int, idle: float) -> None:
+        """Apply new limits; surplus connections close when they are released."""
         self._size = size
         self._idle_for = idle
 
@@ -253,10 +254,10 @@ class Pool:
     async def acquire(
         self, loop: asyncio.AbstractEventLoop, timeout: float, *, fresh: bool = False
     ) -> Connection:
-        """A connection nobody uses.
+        """Return an unused connection; a new one if `fresh`.
 
-        Raises OSError (refused and the like), TimeoutError after `timeout` seconds, or PoolFullError
-        when as many as the pool may hold were busy for that long.
+        Raises OSError if it cannot connect, TimeoutError after `timeout` seconds, or PoolFullError if
+        all connections were busy for that long.
         """
         deadline = loop.time() + timeout
         while True:
@@ -276,10 +277,10 @@ class Pool:
                 async with asyncio.timeout_at(deadline):
                     await waiter
             except TimeoutError:
-                raise PoolFullError(f"all {self._size} connections to it were busy") from None
+                raise PoolFullError(f"all {self._size} connections were busy") from None
             except asyncio.CancelledError:
                 if waiter.done():
-                    self._admit()
+                    self._wake_waiter()
                 raise
             finally:
                 self._waiters.pop(waiter, None)
@@ -291,37 +292,37 @@ class Pool:
                 _, connection = await loop.create_connection(lambda: Connection(loop), self._host, self._port)
         except BaseException:
             self._connecting -= 1
-            self._admit()
+            self._wake_waiter()
             raise
         self._connecting -= 1
         self._open.add(connection)
         return connection
 
     def release(self, connection: Connection, now: float) -> None:
-        """Give a connection back: to be used again where its exchange ended cleanly."""
+        """Return a connection to the pool, or close it if it cannot be reused."""
         if self._closed or not connection.reusable or self.open > self._size:
             self._forget(connection)
         else:
-            connection.rest()
+            connection.end_exchange()
             connection.idle_since = now
             self._idle.append(connection)
             if self._reaper is None:
                 self._reaper = asyncio.get_running_loop().call_later(self._idle_for, self._reap)
-        self._admit()
+        self._wake_waiter()
 
     def drop(self, connection: Connection) -> None:
-        """The exchange did not end cleanly: nothing more can be said over this connection."""
+        """Abort a connection with an unfinished exchange."""
         connection.abort()
         self._open.discard(connection)
-        self._admit()
+        self._wake_waiter()
 
     def detach(self, connection: Connection) -> None:
-        """The connection belongs to somebody else from now on."""
+        """Remove a connection from the pool without closing it."""
         self._open.discard(connection)
-        self._admit()
+        self._wake_waiter()
 
     async def close(self) -> None:
-        """Close what is idle; what is in use closes when it is given back."""
+        """Close idle connections; those in use close when they are released."""
         self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
@@ -331,7 +332,7 @@ class Pool:
         self._idle.clear()
 
     def abort(self) -> None:
-        """Close everything, in use or not."""
+        """Abort every connection, in use or not."""
         for connection in list(self._open):
             connection.abort()
 
@@ -340,8 +341,8 @@ class Pool:
             connection.close()
         self._open.discard(connection)
 
-    def _admit(self) -> None:
-        """Let the next one in line look again."""
+    def _wake_waiter(self) -> None:
+        """Wake the first waiter."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -1,6 +1,8 @@
-"""The instances that a service has now, each with its breaker, its load and the way to reach it.
+"""The instances of each service, with their breakers, loads and upstreams.
 
-Follows the registry: what was withdrawn is closed, what is new is built, what stayed keeps its state.
+Follows the registry: withdrawn instances are closed, new ones are built, the others keep their state.
+`Registry.endpoints` returns the same tuple until something changes, so an identity check tells
+whether the instances are current.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from msctl.discovery.registry import Registry
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.observer import Observer
 from msctl.gateway.policies.balancer import Balancer
-from msctl.gateway.policies.breaker import Breaker, Verdict
+from msctl.gateway.policies.breaker import AttemptResult, Breaker
 from msctl.gateway.upstream.base import Upstream
 from msctl.gateway.upstream.hosted import HostedUpstream
 from msctl.gateway.upstream.remote import RemoteUpstream
@@ -23,11 +25,11 @@ from msctl.model.project import Balance, GatewaySpec
 from msctl.model.snapshots import BreakerState, TargetSnapshot
 
 NO_INSTANCE_RETRY = 1.0
-"""Seconds that a client is told to wait when a service has no instance at all."""
+"""Retry-After in seconds for a service without an instance."""
 
 
-class Instance:
-    """One instance as the gateway deals with it."""
+class UpstreamInstance:
+    """An instance: its endpoint, upstream, breaker and requests in flight."""
 
     __slots__ = ("_observer", "_reported", "breaker", "endpoint", "in_flight", "name", "upstream")
 
@@ -42,9 +44,9 @@ class Instance:
         self._observer = observer
         self._reported = BreakerState.CLOSED
 
-    def judge(self, verdict: Verdict) -> None:
-        """An attempt is over."""
-        self.breaker.judge(verdict)
+    def record(self, result: AttemptResult) -> None:
+        """Report the result of an attempt to the breaker."""
+        self.breaker.record(result)
         if self._observer is not None and (state := self.breaker.state) is not self._reported:
             self._reported = state
             self._observer.breaker_changed(self.endpoint.service, self.name, state)
@@ -63,8 +65,8 @@ class Instance:
         )
 
 
-class Targets:
-    """Finds an instance for a request."""
+class UpstreamInstances:
+    """Chooses an instance for a request."""
 
     def __init__(
         self,
@@ -84,34 +86,36 @@ class Targets:
         self._observer = observer
         self._log = log
         self._pool_size = pool_size
-        self._known: dict[str, tuple[tuple[Endpoint, ...], tuple[Instance, ...]]] = {}
+        self._known: dict[str, tuple[tuple[Endpoint, ...], tuple[UpstreamInstance, ...]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def limit(self, spec: GatewaySpec, pool_size: Callable[[str], int]) -> None:
-        """Go by these from now on; every instance keeps its connections, its load and its breaker's state."""
+    def reconfigure(self, spec: GatewaySpec, pool_size: Callable[[str], int]) -> None:
+        """Apply a new configuration; instances keep their connections, loads and breaker states."""
         self._spec = spec
         self._pool_size = pool_size
         for service, (_, instances) in self._known.items():
             for instance in instances:
-                instance.breaker.limit(spec.breaker_failures, spec.breaker_open, spec.breaker_cap)
-                instance.upstream.limit(
+                instance.breaker.reconfigure(spec.breaker_failures, spec.breaker_open, spec.breaker_cap)
+                instance.upstream.reconfigure(
                     pool_size=pool_size(service), pool_idle=spec.pool_idle, retry_body=spec.retry_body
                 )
 
-    def instances(self, service: str) -> tuple[Instance, ...]:
+    def instances(self, service: str) -> tuple[UpstreamInstance, ...]:
         endpoints = self._registry.endpoints(service)
         known = self._known.get(service)
         if known is not None and known[0] is endpoints:
             return known[1]
         return self._follow(service, endpoints, () if known is None else known[1])
 
-    def choose(self, service: str, balance: Balance, avoid: Iterable[Instance] = ()) -> Instance:
-        """The instance for the next attempt; one of `avoid` only if there is no other.
+    def choose(
+        self, service: str, balance: Balance, avoid: Iterable[UpstreamInstance] = ()
+    ) -> UpstreamInstance:
+        """Return the instance for the next attempt; one of `avoid` only if there is no other.
 
-        Raises ProblemError (503) where the service has none, or where every breaker is open.
+        Raises ProblemError (503) if the service has no instance or every breaker is open.
         """
         instances = self.instances(service)
-        if len(instances) == 1 and (instances[0].breaker.pristine or instances[0].breaker.admits):
+        if len(instances) == 1 and (instances[0].breaker.is_idle or instances[0].breaker.allows):
             return instances[0]
         if not instances:
             why = self._registry.absence(service)
@@ -124,13 +128,13 @@ class Targets:
                     retry_after=NO_INSTANCE_RETRY,
                 )
             )
-        admitted = [instance for instance in instances if instance.breaker.admits]
-        if not admitted:
+        allowed = [instance for instance in instances if instance.breaker.allows]
+        if not allowed:
             wait = min(instance.breaker.retry_in for instance in instances)
             raise ProblemError(
                 Problem(
                     503,
-                    f"The service {service} keeps failing, so it is not asked for now"
+                    f"The circuit breaker of every instance of {service} is open"
                     f" ({', '.join(instance.name for instance in instances)}).",
                     error="destination_unavailable",
                     service=service,
@@ -139,7 +143,7 @@ class Targets:
                 )
             )
         avoided = list(avoid)
-        candidates = [instance for instance in admitted if instance not in avoided] or admitted
+        candidates = [instance for instance in allowed if instance not in avoided] or allowed
         index = self._balancer.choose(balance, [instance.in_flight for instance in candidates])
         return candidates[index]
 
@@ -160,31 +164,31 @@ class Targets:
             await asyncio.gather(*self._closing)
 
     def _follow(
-        self, service: str, endpoints: tuple[Endpoint, ...], before: tuple[Instance, ...]
-    ) -> tuple[Instance, ...]:
+        self, service: str, endpoints: tuple[Endpoint, ...], before: tuple[UpstreamInstance, ...]
+    ) -> tuple[UpstreamInstance, ...]:
         kept = {instance.endpoint: instance for instance in before}
-        instances: list[Instance] = []
+        instances: list[UpstreamInstance] = []
         for endpoint in endpoints:
             instance = kept.pop(endpoint, None)
             if instance is None:
                 instance = self._build(endpoint)
-                self._tell(service, endpoint.instance, ready=True)
+                self._report_ready(service, endpoint.instance, ready=True)
             instances.append(instance)
         current = {instance.name for instance in instances}
         for instance in kept.values():
             if instance.name not in current:
-                self._tell(service, instance.name, ready=False)
+                self._report_ready(service, instance.name, ready=False)
             task = asyncio.get_running_loop().create_task(instance.upstream.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         self._known[service] = (endpoints, tuple(instances))
         return self._known[service][1]
 
-    def _tell(self, service: str, instance: str, *, ready: bool) -> None:
+    def _report_ready(self, service: str, instance: str, *, ready: bool) -> None:
         if self._observer is not None:
             self._observer.target_ready(service, instance, ready)
 
-    def _build(self, endpoint: Endpoint) -> Instance:
+    def _build(self, endpoint: Endpoint) -> UpstreamInstance:
         spec = self._spec
         upstream: Upstream
         if endpoint.handler is not None:
@@ -207,4 +211,4 @@ class Targets:
         breaker = Breaker(
             self._clock, failures=spec.breaker_failures, open_for=spec.breaker_open, cap=spec.breaker_cap
         )
-        return Instance(endpoint, upstream, breaker, self._observer)
+        return UpstreamInstance(endpoint, upstream, breaker, self._observer)

@@ -1,8 +1,4 @@
-"""Upstreams across a socket: an instance that speaks HTTP/1.1 at an address.
-
-Bodies stream both ways. Each failure is named for what the instance did, and said to be before or
-after a byte of the response.
-"""
+"""Upstreams over a socket: an instance that speaks HTTP/1.1 at an address. Bodies stream both ways."""
 
 from __future__ import annotations
 
@@ -22,13 +18,13 @@ from msctl.gateway.message.http1 import (
 )
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.policies.deadline import Deadline, DeadlineError
-from msctl.gateway.request.client_response import ClientGoneError, MemoryDownstream, edited, http_date
-from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, Outgoing
+from msctl.gateway.request.client_response import BufferedResponse, ClientGoneError, edited, http_date
+from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, UpstreamRequest
 from msctl.gateway.upstream.connection import Connection, Pool, PoolFullError, UpstreamClosedError
 from msctl.gateway.upstream.tunnel import GOING_AWAY, Tunnel
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods whose repetition changes nothing more (RFC 9110 §9.2.2)."""
+"""RFC 9110 §9.2.2."""
 
 _CONNECT_ERRORS = {
     errno.ECONNREFUSED: ("connection_refused", "refused the connection"),
@@ -63,11 +59,11 @@ class RemoteUpstream:
     def pool_waiting(self) -> int:
         return self._pool.waiting
 
-    def limit(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
-        self._pool.limit(pool_size, pool_idle)
+    def reconfigure(self, *, pool_size: int, pool_idle: float, retry_body: int) -> None:
+        self._pool.reconfigure(pool_size, pool_idle)
         self._retry_body = retry_body
 
-    async def send(self, out: Outgoing, *, fresh: bool = False) -> web.StreamResponse:
+    async def send(self, out: UpstreamRequest, *, fresh: bool = False) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
         body = out.body
         try:
@@ -88,15 +84,19 @@ class RemoteUpstream:
                 self._pool.drop(connection)
 
     async def _exchange(
-        self, connection: Connection, out: Outgoing, deadline: Deadline, loop: asyncio.AbstractEventLoop
+        self,
+        connection: Connection,
+        out: UpstreamRequest,
+        deadline: Deadline,
+        loop: asyncio.AbstractEventLoop,
     ) -> web.StreamResponse:
         body, limits = out.body, out.limits
         connection.begin(out.head.method)
         uploader: asyncio.Task[None] | None = None
         if out.expects_continue:
-            await out.invite()
-        if body.kept is None and (body.content.is_eof() or self._worth_keeping(out)):
-            deadline.move(limits.idle_timeout, "request body")
+            await out.send_continue()
+        if body.kept is None and (body.content.is_eof() or self._should_buffer(out)):
+            deadline.extend(limits.idle_timeout, "request body")
             await body.keep()
         head = self._head(out)
         if body.kept is not None:
@@ -104,16 +104,16 @@ class RemoteUpstream:
                 connection.send(head + LAST_CHUNK if body.chunked else head)
             else:
                 connection.send(head + (chunk(body.kept) + LAST_CHUNK if body.chunked else body.kept))
-            deadline.move(limits.response_timeout, "response")
+            deadline.extend(limits.response_timeout, "response")
         else:
             connection.send(head)
-            deadline.move(limits.idle_timeout, "request body")
+            deadline.extend(limits.idle_timeout, "request body")
             uploader = loop.create_task(self._upload(connection, out, deadline))
         try:
             while (answer := await connection.head()).status < 200 and answer.status != 101:
                 if answer.status != 100:
-                    # We never ask for a 100, so nobody waits for one.
-                    await out.down.interim(answer.status, answer.reason, end_to_end(answer.fields))
+                    # A 100 is dropped: the gateway never sends Expect.
+                    await out.client.interim(answer.status, answer.reason, end_to_end(answer.fields))
             if answer.status == 101:
                 return await self._switch(connection, out, answer, deadline)
             return await self._relay(connection, out, answer, deadline)
@@ -122,83 +122,85 @@ class RemoteUpstream:
                 uploader.cancel()
                 await asyncio.gather(uploader, return_exceptions=True)
 
-    def _head(self, out: Outgoing) -> bytes:
+    def _head(self, out: UpstreamRequest) -> bytes:
         head = out.head
-        own = f"X-Request-Id: {out.request_id}\r\ntraceparent: {out.traceparent}\r\n\r\n"
+        added = f"X-Request-Id: {out.request_id}\r\ntraceparent: {out.traceparent}\r\n\r\n"
         if not head.host:
-            own = f"Host: {self._authority}\r\n{own}"
-        return head.prefix + own.encode("latin-1")
+            added = f"Host: {self._authority}\r\n{added}"
+        return head.prefix + added.encode("latin-1")
 
-    def _worth_keeping(self, out: Outgoing) -> bool:
-        """Whether the body is small enough, and the method such, that it may have to be sent again."""
+    def _should_buffer(self, out: UpstreamRequest) -> bool:
+        """Return whether to buffer the body for a retry: small, and of an idempotent method."""
         length = out.body.length
         return length is not None and length <= self._retry_body and out.head.method in IDEMPOTENT
 
-    async def _upload(self, connection: Connection, out: Outgoing, deadline: Deadline) -> None:
-        """Send the body as it comes; a body that fails ends the exchange, so the upstream never sees
-        a shortened one as whole."""
+    async def _upload(self, connection: Connection, out: UpstreamRequest, deadline: Deadline) -> None:
+        """Stream the body. If it fails, the exchange is aborted, so that the upstream does not take a
+        truncated body for a complete one."""
         body = out.body
         try:
             while data := await body.read():
-                deadline.move(out.limits.idle_timeout, "upstream reading")
+                deadline.extend(out.limits.idle_timeout, "upstream reading")
                 connection.send(chunk(data) if body.chunked else data)
                 await connection.drain()
-                deadline.move(out.limits.idle_timeout, "request body")
+                deadline.extend(out.limits.idle_timeout, "request body")
             if body.chunked:
                 connection.send(LAST_CHUNK)
         except UpstreamClosedError:
-            return  # its response, if there is one, says more
+            return  # its response, if any, says more
         except ProblemError as error:
             connection.fail(error)
-        except Exception as error:  # noqa: BLE001 - whatever ended the client's body ends the exchange
+        except Exception as error:  # noqa: BLE001 - any failure of the client's body ends the exchange
             connection.fail(ClientGoneError(str(error)))
         else:
-            deadline.move(out.limits.response_timeout, "response")
+            deadline.extend(out.limits.response_timeout, "response")
 
     async def _relay(
-        self, connection: Connection, out: Outgoing, answer: ResponseHead, deadline: Deadline
+        self, connection: Connection, out: UpstreamRequest, answer: ResponseHead, deadline: Deadline
     ) -> web.StreamResponse:
-        down, idle = out.down, out.limits.idle_timeout
-        deadline.move(idle, "response body")
-        fields = edited(down, answer.fields)
+        client, idle = out.client, out.limits.idle_timeout
+        deadline.extend(idle, "response body")
+        fields = edited(client, answer.fields)
         if answer.status == 204:
             fields = [field for field in fields if field[0].lower() != b"content-length"]
         if not any(name.lower() == b"date" for name, _ in fields):
             fields.append((b"Date", http_date()))
-        await down.start(answer.status, answer.reason, fields, length=answer.length, bodiless=answer.bodiless)
+        await client.start(
+            answer.status, answer.reason, fields, length=answer.length, bodiless=answer.bodiless
+        )
         if not connection.pending:
-            await down.flush()
+            await client.flush()
         while True:
             data = await connection.read()
             if connection.done:
-                return await down.finish(data)
-            deadline.move(idle, "client reading")
-            await down.write(data)
-            deadline.move(idle, "response body")
+                return await client.finish(data)
+            deadline.extend(idle, "client reading")
+            await client.write(data)
+            deadline.extend(idle, "response body")
 
     async def _switch(
-        self, connection: Connection, out: Outgoing, answer: ResponseHead, deadline: Deadline
+        self, connection: Connection, out: UpstreamRequest, answer: ResponseHead, deadline: Deadline
     ) -> web.StreamResponse:
-        """The upstream changed the protocol: from now on bytes pass, both ways."""
-        down = out.down
-        if out.head.upgrade is None or isinstance(down, MemoryDownstream):
-            raise MalformedResponseError("it switched protocols without having been asked to")
-        fields = edited(down, answer.fields)
+        """Relay bytes both ways after a 101 response."""
+        client = out.client
+        if out.head.upgrade is None or isinstance(client, BufferedResponse):
+            raise MalformedResponseError("it switched protocols without a request to")
+        fields = edited(client, answer.fields)
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.head.upgrade.encode())]
-        await down.start(101, answer.reason, fields, length=0, bodiless=True)
-        await down.flush()
-        tunnel = Tunnel(connection, down.request, deadline, out.limits.idle_timeout)
+        await client.start(101, answer.reason, fields, length=0, bodiless=True)
+        await client.flush()
+        tunnel = Tunnel(connection, client.request, deadline, out.limits.idle_timeout)
         self._tunnels.add(tunnel)
         try:
             await tunnel.run()
         finally:
             self._tunnels.discard(tunnel)
-        down.keep_alive = False
-        return await down.finish()
+        client.keep_alive = False
+        return await client.finish()
 
-    # --- failures, in words ---------------------------------------------------------------------------
+    # --- failures ---------------------------------------------------------------------------------------
 
-    def _unreachable(self, error: Exception, out: Outgoing) -> AttemptError:
+    def _unreachable(self, error: Exception, out: UpstreamRequest) -> AttemptError:
         if isinstance(error, PoolFullError):
             kind, what, status = "connection_limit_reached", str(error), 503
         elif isinstance(error, TimeoutError):
@@ -212,7 +214,7 @@ class RemoteUpstream:
             what, status = f"it {what}", 502
         problem = Problem(
             status,
-            f"{self._instance} at {self._authority} could not be asked: {what}.",
+            f"{self._instance} at {self._authority} is not reachable: {what}.",
             error=kind,
             service=self._service,
             instance=self._instance,
@@ -220,15 +222,17 @@ class RemoteUpstream:
         )
         return AttemptError(problem, unsent=True)
 
-    def _late(self, out: Outgoing, error: DeadlineError) -> Exception:
-        if out.down.started:
+    def _late(self, out: UpstreamRequest, error: DeadlineError) -> Exception:
+        if out.client.started:
             who = "the client" if error.stage == "client reading" else self._instance
             reason = f"{who} was silent for {out.limits.idle_timeout:g} s"
-            return BrokenResponseError(reason, out.down.abort())
+            return BrokenResponseError(reason, out.client.abort())
         if error.stage == "request body":
             return ProblemError(
                 Problem(
-                    408, f"The request's body did not come within {out.limits.idle_timeout:g} s.", close=True
+                    408,
+                    f"No data of the request's body arrived for {out.limits.idle_timeout:g} s.",
+                    close=True,
                 )
             )
         seconds = out.limits.response_timeout if error.stage == "response" else out.limits.idle_timeout
@@ -242,14 +246,16 @@ class RemoteUpstream:
             )
         )
 
-    def _broken(self, connection: Connection, out: Outgoing, error: Exception) -> Exception:
+    def _broken(self, connection: Connection, out: UpstreamRequest, error: Exception) -> Exception:
         if isinstance(error, ClientGoneError):
             return error
-        transport = out.down.request.transport
+        transport = out.client.request.transport
         if transport is None or transport.is_closing():
             return ClientGoneError("the client closed the connection")
-        if out.down.started:
-            return BrokenResponseError(f"{self._instance} failed in mid-response: {error}", out.down.abort())
+        if out.client.started:
+            return BrokenResponseError(
+                f"{self._instance} failed during its response: {error}", out.client.abort()
+            )
         malformed = isinstance(error, MalformedResponseError)
         return AttemptError(
             Problem(

@@ -1,8 +1,8 @@
-"""An upgraded connection: bytes between a client and an upstream, as they come.
+"""A WebSocket tunnel: relays bytes between a client and an upstream.
 
-WebSocket frames are never opened, so pings keep their payload, messages their fragments and any
-extension the two ends agreed on its meaning. Only the gateway's own close (when it drains) is put in,
-between two frames.
+Frames are not decoded, so ping payloads, fragments and extensions reach the other end unchanged.
+`FrameTracker` only follows where frames end: when the gateway drains, its close frame is inserted
+between two frames, never inside one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GOING_AWAY = 1001
 
 
 class Tunnel:
-    """Relays until either side ends it."""
+    """Relays until either side closes."""
 
     def __init__(self, connection: Connection, request: web.Request, deadline: Deadline, idle: float) -> None:
         self._connection = connection
@@ -36,19 +36,19 @@ class Tunnel:
         self._pause: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Relay; returns when the upstream has ended its side, raises when it was reset."""
-        self._deadline.move(self._idle, "tunnel")
-        self._request.protocol.set_parser(self)  # type: ignore[arg-type] # has the reader's two methods
+        """Relay; returns when the upstream closes its side, raises if it resets the connection."""
+        self._deadline.extend(self._idle, "tunnel")
+        self._request.protocol.set_parser(self)  # type: ignore[arg-type] # implements its two methods
         writer = self._request.writer
         try:
             while data := await self._connection.read():
-                self._deadline.move(self._idle)
+                self._deadline.extend(self._idle)
                 if self._down_closed:
                     continue
                 if self._closing is not None:
                     end = self._down.advance(data, stop=True)
                     await writer.write(data[:end])
-                    await self._say_goodbye()
+                    await self._close_down()
                     continue
                 self._down.advance(data)
                 await writer.write(data)
@@ -57,10 +57,10 @@ class Tunnel:
                 self._pause.cancel()
                 await asyncio.gather(self._pause, return_exceptions=True)
 
-    # --- what aiohttp's protocol calls with the client's bytes ----------------------------------------
+    # --- the parser interface of aiohttp's protocol, for the client's bytes ---------------------------
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._deadline.move(self._idle)
+        self._deadline.extend(self._idle)
         if self._up_closed:
             return False, b""
         with contextlib.suppress(UpstreamClosedError):
@@ -78,7 +78,7 @@ class Tunnel:
         self._connection.abort()
 
     async def _wait_for_upstream(self) -> None:
-        """Read no more from the client than the upstream takes."""
+        """Stop reading from the client while the upstream's write buffer is full."""
         transport = self._request.transport
         if transport is not None:
             transport.pause_reading()
@@ -87,15 +87,15 @@ class Tunnel:
                 transport.resume_reading()
         self._pause = None
 
-    # --- ending it ------------------------------------------------------------------------------------
+    # --- closing --------------------------------------------------------------------------------------
 
     async def close(self, code: int) -> None:
-        """Send both sides a close frame with `code`, each as soon as no frame is under way."""
+        """Send both sides a close frame with `code`, each at its next frame boundary."""
         if self._closing is None:
             self._closing = code
             with contextlib.suppress(ConnectionError):
                 self._close_up()
-                await self._say_goodbye()
+                await self._close_down()
 
     def abort(self) -> None:
         self._connection.abort()
@@ -105,7 +105,7 @@ class Tunnel:
             self._up_closed = True
             self._connection.send(close_frame(self._closing, mask=os.urandom(4)))
 
-    async def _say_goodbye(self) -> None:
+    async def _close_down(self) -> None:
         if self._closing is not None and self._down.at_boundary and not self._down_closed:
             self._down_closed = True
             await self._request.writer.write(close_frame(self._closing))

@@ -1,7 +1,4 @@
-"""WebSocket frames (RFC 6455 §5.2), as much of them as a relay has to know: where each one ends.
-
-Pure. A relay passes frames on as bytes; only to say goodbye does it need to find the gap between two.
-"""
+"""WebSocket frame boundaries (RFC 6455 §5.2), for a relay that inserts a close frame. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import struct
 
 
 class FrameTracker:
-    """Follows a stream of frames without keeping or changing any of it."""
+    """Tracks the frame boundaries of a byte stream."""
 
     __slots__ = ("_head", "_left")
 
@@ -22,7 +19,7 @@ class FrameTracker:
         return not self._left and not self._head
 
     def advance(self, data: bytes, *, stop: bool = False) -> int:
-        """Follow `data`; with `stop`, only up to the first end of a frame. Returns the bytes followed."""
+        """Consume `data`, with `stop` only up to the next frame boundary; return the bytes consumed."""
         position, size = 0, len(data)
         while position < size:
             if self._left:
@@ -42,7 +39,7 @@ class FrameTracker:
 
 
 def _head_size(head: bytes) -> int:
-    """Bytes of a head that begins like this; the first two tell."""
+    """Return the size of a frame head; its first two bytes determine it."""
     if len(head) < 2:
         return 2
     length = head[1] & 0x7F
@@ -59,7 +56,7 @@ def _payload_size(head: bytes) -> int:
 
 
 def close_frame(code: int, reason: str = "", *, mask: bytes | None = None) -> bytes:
-    """A close frame; clients' frames are masked, with four bytes of `mask` (§5.3)."""
+    """Return a close frame; frames from clients are masked with the four bytes of `mask` (§5.3)."""
     payload = struct.pack("!H", code) + reason.encode()[:123]
     if mask is None:
         return struct.pack("!BB", 0x88, len(payload)) + payload

@@ -253,12 +253,12 @@ class RequestObserver:
             current_trace.reset(trace_token)
             current_service.reset(service_token)
 
-    def attempt_started(self, method: str, target: str) -> None:
+    def hosted_attempt_started(self, method: str, target: str) -> None:
         context = current_trace.get()
         if context is not None:
             current_trace.set(InternalSpan(context, method, target))
 
-    def attempt_leaves(self) -> str:
+    def remote_attempt_started(self) -> str:
         context = current_trace.get()
         if context is None:
             return ""
