@@ -16,9 +16,20 @@ from msctl.clock import SystemClock
 from msctl.processes import child as child_module
 from msctl.processes import watchdog
 from msctl.processes.child import Child, Exit, SpawnError, describe_exit
+from msctl.processes.output import Pace
 from msctl.processes.process_table import MARK, ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
 from tests.support.supervisor import alive
+
+
+class Ignored:
+    """A sink that drops everything."""
+
+    def raw(self, data: bytes) -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+    def skipped(self, count: int) -> None: ...
 
 
 def child(*argv: str) -> Child:
@@ -27,7 +38,9 @@ def child(*argv: str) -> Child:
         env={"PATH": os.environ["PATH"]},
         cwd=None,
         mark="test:x:1",
-        line=lambda text: None,
+        stdout=Ignored(),
+        stderr=Ignored(),
+        pace=Pace(),
         clock=SystemClock(asyncio.sleep),
         process_tables=ProcessTableReader(),
     )

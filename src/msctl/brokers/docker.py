@@ -20,7 +20,7 @@ from msctl.brokers.external_queues import ExternalQueues
 from msctl.errors import BrokerError, TimedOutError
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
-from msctl.processes.output import LineSplitter
+from msctl.processes.line_backlog import LineBacklog
 
 IMAGE = "rabbitmq:3-management"
 """What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""
@@ -153,10 +153,12 @@ class DockerBroker(ExternalQueues):
             ) from error
 
     async def _read(self, output: asyncio.StreamReader | None) -> None:
-        lines = LineSplitter()
+        lines = LineBacklog()
         while output is not None and (chunk := await output.read(65536)):
-            self._tell(lines.feed(chunk))
-        self._tell(lines.flush())
+            lines.feed(chunk)
+            self._tell(lines.take_all())
+        lines.flush()
+        self._tell(lines.take_all())
 
     def _tell(self, lines: list[str]) -> None:
         for line in lines:

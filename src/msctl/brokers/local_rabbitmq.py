@@ -32,7 +32,7 @@ from pamqp.common import FieldTable
 from pamqp.exceptions import UnmarshalingException
 
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
-from msctl.processes.output import LineSplitter
+from msctl.processes.line_backlog import LineBacklog
 
 NODE_NAME = "msctl@localhost"
 """The same for every node: without distribution the name is only that of its data folder."""
@@ -213,10 +213,12 @@ class RabbitNode:
         assert self._process is not None  # noqa: S101 - started by start, after the process
         stream = self._process.stdout
         assert stream is not None  # noqa: S101 - asked for with PIPE
-        lines = LineSplitter(_MAX_LINE)
+        lines = LineBacklog(max_line_bytes=_MAX_LINE)
         while chunk := await stream.read(64 * 1024):
-            self._take_lines(lines.feed(chunk))
-        self._take_lines(lines.flush())
+            lines.feed(chunk)
+            self._take_lines(lines.take_all())
+        lines.flush()
+        self._take_lines(lines.take_all())
 
     def _take_lines(self, lines: list[str]) -> None:
         for raw in lines:

@@ -225,7 +225,8 @@ class LogLine:
     """One line that a service or the stack itself (service "msctl") wrote.
 
     `trace` is the id of the trace of the request or message that it was written for, if any;
-    `fields` are what its writer attached to it.
+    `fields` are what its writer attached to it. `stream` is "stdout" or "stderr" for what a service
+    printed, empty for what was logged.
     """
 
     seq: int
@@ -236,6 +237,7 @@ class LogLine:
     instance: str = ""
     trace: str | None = None
     fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    stream: str = ""
 
 
 @dataclass(frozen=True)

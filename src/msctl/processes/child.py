@@ -9,6 +9,7 @@ child is reaped when it exits.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 import shutil
@@ -23,15 +24,23 @@ from pathlib import Path
 from msctl.aio import within
 from msctl.clock import AsyncClock
 from msctl.processes import process_table
-from msctl.processes.output import Output
+from msctl.processes.output import Output, Pace, Sink
 from msctl.processes.process_table import ProcessTableReader
 
 _POLL_S = 0.05
 _KILL_S = 5.0
 
 
+_TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY})
+"""No descriptor, process or memory at the moment, or the program is being written."""
+
+
 class SpawnError(Exception):
-    """A program cannot be started; the text says why."""
+    """A program cannot be started; the text says why. `transient` errors are worth another try."""
+
+    def __init__(self, reason: str, *, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +62,39 @@ class Child:
         env: Mapping[str, str],
         cwd: Path | None,
         mark: str,
-        line: Callable[[str], None],
+        stdout: Sink,
+        stderr: Sink,
+        pace: Pace,
         clock: AsyncClock,
         process_tables: ProcessTableReader,
     ) -> None:
-        """Start the program; `line` is called with each line of its output. Raises SpawnError."""
+        """Start the program; `stdout` and `stderr` receive its output, at `pace`. Raises SpawnError."""
         program = find_program(argv[0], env.get("PATH"), cwd)
-        reader, writer = os.pipe()
+        readers, writers = _pipes(2)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - runs the user's command on purpose
                 [*_die_with_parent(), program, *argv[1:]],
                 stdin=subprocess.DEVNULL,
-                stdout=writer,
-                # One pipe for both keeps the order of the lines.
-                stderr=writer,
+                stdout=writers[0],
+                stderr=writers[1],
                 env={**env, process_table.MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
             )
         except OSError as error:
-            os.close(reader)
-            raise SpawnError(f"cannot run {argv[0]}: {error.strerror or error}") from error
+            for reader in readers:
+                os.close(reader)
+            raise _spawn_error(argv[0], error) from error
         finally:
-            os.close(writer)
+            for writer in writers:
+                os.close(writer)
         self.pid = self._process.pid
         self._mark = mark
         self._clock = clock
         self._process_tables = process_tables
-        self._output = Output(reader, line)
+        self._outputs = tuple(
+            Output(reader, sink, pace) for reader, sink in zip(readers, (stdout, stderr), strict=True)
+        )
         self._kill_now = asyncio.Event()
         self._released = False
         self._exited = _watch(self._process)
@@ -88,6 +102,11 @@ class Child:
     async def exited(self) -> int:
         """Wait for the exit and return the return code; descendants may still run."""
         return await asyncio.shield(self._exited)
+
+    async def output_logged(self) -> None:
+        """Return when all output is logged. A descendant may hold a pipe open: limit the wait."""
+        for output in self._outputs:
+            await output.delivered()
 
     async def count_left(self) -> int:
         """Count the descendants that still run; without any, an exited child is released."""
@@ -141,9 +160,31 @@ class Child:
         if self._released:
             return
         self._released = True
-        self._output.close()
+        for output in self._outputs:
+            output.close()
         if self._exited.done():
             self._process.wait()
+
+
+def _pipes(count: int) -> tuple[list[int], list[int]]:
+    """The read and write ends of new pipes. Raises SpawnError if there are no descriptors left."""
+    readers: list[int] = []
+    writers: list[int] = []
+    try:
+        for _ in range(count):
+            reader, writer = os.pipe()
+            readers.append(reader)
+            writers.append(writer)
+    except OSError as error:
+        for descriptor in (*readers, *writers):
+            os.close(descriptor)
+        raise _spawn_error("it", error) from error
+    return readers, writers
+
+
+def _spawn_error(program: str, error: OSError) -> SpawnError:
+    reason = f"cannot run {program}: {error.strerror or error}"
+    return SpawnError(reason, transient=error.errno in _TRANSIENT)
 
 
 def describe_exit(code: int) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msctl import ports
@@ -17,11 +18,13 @@ from msctl.model.project import ServiceSpec
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.processes import pid_file
 from msctl.processes.child import Child, Exit, SpawnError, describe_exit
+from msctl.processes.output import Pace
 from msctl.processes.pid_file import PidFile
 from msctl.processes.probes import Probe, ProcessChecks, UptimeChecks, http_probe, tcp_probe
 from msctl.processes.process_table import ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
 from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.logs.run_files import RunFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,13 @@ class ChildContext:
     process_tables: ProcessTableReader
     watchdog: WatchdogClient
     pid_file: PidFile
+    pace: Pace = field(default_factory=Pace)
+    files: RunFiles | None = None
+    """Where the output is kept on disk; None keeps it in memory only."""
+
+
+LAST_LINES_S = 1.0
+"""Seconds that the report of an exit waits for the output to be logged."""
 
 
 class CommandWorker:
@@ -96,13 +106,15 @@ class CommandWorker:
                 env=self._env,
                 cwd=self._cwd,
                 mark=self._mark,
-                line=self._take_line,
+                stdout=_Stream(self, "stdout"),
+                stderr=_Stream(self, "stderr"),
+                pace=context.pace,
                 clock=context.clock,
                 process_tables=context.process_tables,
             )
         except SpawnError as error:
             context.logs.append(self._spec.name, str(error), "error")
-            raise StartError(Outcome(False, str(error), final=True)) from error
+            raise StartError(Outcome(False, str(error), final=not error.transient)) from error
         except MsctlError as error:
             context.logs.append(self._spec.name, error.message, "error")
             raise StartError(Outcome(False, error.message)) from error
@@ -125,6 +137,9 @@ class CommandWorker:
         code = await child.exited()
         text = describe_exit(code)
         left = await child.count_left()
+        with contextlib.suppress(TimeoutError):  # the last lines come before the report of the exit
+            async with asyncio.timeout(LAST_LINES_S):
+                await child.output_logged()
         if left:
             text += f", {_processes(left)} left running"
         else:
@@ -161,8 +176,14 @@ class CommandWorker:
             clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness
         )
 
-    def _take_line(self, text: str) -> None:
-        self._context.logs.append(self._spec.name, text)
+    def keep(self, data: bytes, stream: str) -> None:
+        """Write output to the service's log file."""
+        if self._context.files is not None:
+            self._context.files.write(self._spec.name, self._instance, stream, data)
+
+    def take_line(self, text: str, stream: str) -> None:
+        """Log a line of output, and check whether it is the ready line."""
+        self._context.logs.append(self._spec.name, text, instance=self._instance, stream=stream)
         if self._ready_line is not None and self._printed is not None and self._ready_line.search(text):
             self._printed.set()
 
@@ -174,6 +195,23 @@ class CommandWorker:
     def _forget(self, child: Child) -> None:
         self._context.watchdog.remove(child.pid)
         self._context.pid_file.remove(child.pid)
+
+
+class _Stream:
+    """The sink of one output stream: the log, and the service's log file."""
+
+    def __init__(self, worker: CommandWorker, name: str) -> None:
+        self._worker = worker
+        self._name = name
+
+    def raw(self, data: bytes) -> None:
+        self._worker.keep(data, self._name)
+
+    def line(self, text: str) -> None:
+        self._worker.take_line(text, self._name)
+
+    def skipped(self, count: int) -> None:
+        self._worker.take_line(f"… {count:,} lines skipped", self._name)
 
 
 def describe_stop(exited: Exit) -> str:

@@ -1,105 +1,120 @@
-"""From bytes in a pipe to lines."""
+"""A pipe is drained, whatever becomes of its lines."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from msctl.processes.output import LineSplitter, Output
+from msctl.processes.output import Output, Pace, enlarge
 
 
-@pytest.mark.parametrize(
-    ("pieces", "lines"),
-    [
-        ([b"one\ntwo\n"], ["one", "two"]),
-        ([b"on", b"e\ntw", b"o"], ["one", "two"]),
-        ([b"windows\r\n"], ["windows"]),
-        ([b"\n\n"], ["", ""]),
-        ([b"caf\xc3", b"\xa9\n"], ["café"]),
-        ([b"\xff\n"], ["\ufffd"]),
-        ([b"0123456789", b"abc\nx\n"], ["0123456789… (3 more bytes cut)", "x"]),
-        ([b"0123456789ab"], ["0123456789… (2 more bytes cut)"]),
-    ],
-)
-def test_bytes_are_split_into_lines(pieces: list[bytes], lines: list[str]) -> None:
-    splitter = LineSplitter(limit=10)
-    assert [line for piece in pieces for line in splitter.feed(piece)] + splitter.flush() == lines
+@dataclass
+class Recorder:
+    """A sink that keeps all it is given."""
+
+    lines: list[str] = field(default_factory=list)
+    size: int = 0
+    missing: int = 0
+
+    def raw(self, data: bytes) -> None:
+        self.size += len(data)
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def skipped(self, count: int) -> None:
+        self.missing += count
 
 
-@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=10))
-def test_chunk_boundaries_do_not_change_the_lines(data: bytes, cuts: list[int]) -> None:
-    whole, parts = LineSplitter(16), LineSplitter(16)
-    edges = sorted({0, len(data), *(min(c, len(data)) for c in cuts)})
-    pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
-    assert [x for p in pieces for x in parts.feed(p)] + parts.flush() == whole.feed(data) + whole.flush()
+async def write_all(writer: int, data: bytes) -> None:
+    def write() -> None:
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(data)
+
+    await asyncio.to_thread(write)
 
 
-async def test_data_left_in_the_pipe_is_read_on_close() -> None:
+async def test_what_is_in_the_pipe_at_the_end_is_not_lost() -> None:
     reader, writer = os.pipe()
-    lines: list[str] = []
-    output = Output(reader, lines.append)
+    sink = Recorder()
+    output = Output(reader, sink, Pace())
     os.write(writer, b"last words")
     output.close()  # while the other end is still open
     output.close()
     os.close(writer)
-    assert lines == ["last words"]
+    await output.delivered()
+    assert sink.lines == ["last words"]
 
 
-async def test_a_pipe_at_its_end_is_closed() -> None:
+async def test_the_end_of_the_pipe_ends_the_output() -> None:
     reader, writer = os.pipe()
-    lines: list[str] = []
-    got = asyncio.Event()
-
-    def take(line: str) -> None:
-        lines.append(line)
-        got.set()
-
-    output = Output(reader, take)
+    sink = Recorder()
+    output = Output(reader, sink, Pace())
     os.write(writer, b"bye")
     os.close(writer)
-    await got.wait()
-    assert lines == ["bye"]
+    await output.delivered()
+    assert sink.lines == ["bye"]
     output.close()
 
 
-async def test_a_flood_is_read_with_pauses_and_without_loss() -> None:
+async def test_an_output_that_prints_nothing_ends_too() -> None:
     reader, writer = os.pipe()
-    count = 0
-    done = asyncio.Event()
-
-    def take(line: str) -> None:
-        nonlocal count
-        count += 1
-        if line == "end":
-            done.set()
-
-    output = Output(reader, take)
-    data = b"x" * 99 + b"\n"
-
-    def write() -> None:
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(data * 20_000 + b"end\n")
-
-    await asyncio.gather(asyncio.to_thread(write), done.wait())
-    output.close()
-    assert count == 20_001
+    output = Output(reader, Recorder(), Pace())
+    os.close(writer)
+    await output.delivered()
 
 
-async def test_closing_during_a_pause_works() -> None:
+async def test_a_flood_is_drained_at_once_and_each_line_is_logged_or_counted() -> None:
     reader, writer = os.pipe()
-    first = asyncio.Event()
-    output = Output(reader, lambda line: first.set())
+    sink = Recorder()
+    output = Output(reader, sink, Pace())
+    line = b"x" * 99 + b"\n"
+    await write_all(writer, line * 60_000 + b"end\n")
+    await output.delivered()
+    assert sink.size == 6_000_004
+    assert sink.lines[-1] == "end"
+    assert sink.missing > 0
+    assert sink.missing + len(sink.lines) == 60_001
+
+
+async def test_a_quiet_output_is_not_held_up_by_one_that_floods() -> None:
+    pace = Pace(rate=1000)
+    (noisy_end, noisy), (quiet_end, quiet) = os.pipe(), os.pipe()
+    flood, words = Recorder(), Recorder()
+    first, second = Output(noisy_end, flood, pace), Output(quiet_end, words, pace)
+    os.set_blocking(noisy, False)
+    os.write(noisy, b"x\n" * 20_000)
+    os.write(quiet, b"one\ntwo\n")
+    os.close(noisy)
+    os.close(quiet)
+    await second.delivered()
+    assert words.lines == ["one", "two"]
+    assert first.pending
+    first.close()
+
+
+async def test_closing_with_a_full_pipe_ends() -> None:
+    reader, writer = os.pipe()
+    sink = Recorder()
+    output = Output(reader, sink, Pace(rate=10**9))
     os.set_blocking(writer, False)
-    while True:
-        try:
-            os.write(writer, b"x\n" * 2048)
-        except BlockingIOError:
-            break
-    await first.wait()
+    sent = 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            sent += os.write(writer, b"x\n" * 2048)
     output.close()
     os.close(writer)
+    await output.delivered()
+    assert sink.missing + len(sink.lines) == sent // 2
+
+
+def test_a_pipe_that_cannot_grow_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    monkeypatch.setattr("msctl.processes.output.PIPE_SIZE", 2**40)  # more than anybody may have
+    size = enlarge(reader)
+    os.close(reader)
+    os.close(writer)
+    assert 4096 <= size <= 2**20

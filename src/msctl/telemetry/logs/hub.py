@@ -6,12 +6,16 @@ any service belong to the stack ("msctl").
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import heapq
 import logging
 import re
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from operator import attrgetter
 
 from msctl.clock import Clock
@@ -48,6 +52,13 @@ class LogHub:
         self._followers: Broadcast[LogLine] = Broadcast(backlog=backlog)
         self._listeners: list[Callable[[LogLine], None]] = []
         self._seq = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to `loop`, which runs in this thread: lines of other threads are passed to it."""
+        self._loop = loop
+        self._thread = threading.get_ident()
 
     def append(
         self,
@@ -57,20 +68,39 @@ class LogHub:
         *,
         instance: str = "",
         fields: Fields = _NO_FIELDS,
+        stream: str = "",
     ) -> None:
-        """Add each line of `text` to the service's log, with the caller's current trace."""
+        """Add each line of `text` to the service's log, with the caller's current trace.
+
+        May be called in any thread once the hub is bound to a loop.
+        """
+        if self._loop is not None and threading.get_ident() != self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads the log any more
+                self._loop.call_soon_threadsafe(
+                    partial(
+                        self.append, service, text, level, instance=instance, fields=fields, stream=stream
+                    )
+                )
+            return
         context = current_trace.get()
         trace = None if context is None else context.trace_id
         for part in text.splitlines() or [""]:
-            self._append_line(service, part, level, instance, trace, fields)
+            self._append_line(service, part, level, instance, trace, fields, stream)
 
     def _append_line(
-        self, service: str, text: str, level: str, instance: str, trace: str | None, fields: Fields
+        self,
+        service: str,
+        text: str,
+        level: str,
+        instance: str,
+        trace: str | None,
+        fields: Fields,
+        stream: str,
     ) -> None:
         if len(text) > MAX_LINE:
             text = f"{text[:MAX_LINE]}… ({len(text) - MAX_LINE} more characters cut)"
         self._seq += 1
-        line = LogLine(self._seq, self._clock.time(), service, level, text, instance, trace, fields)
+        line = LogLine(self._seq, self._clock.time(), service, level, text, instance, trace, fields, stream)
         ring = self._rings.get(service)
         if ring is None:
             ring = self._rings[service] = deque(maxlen=self._capacity)

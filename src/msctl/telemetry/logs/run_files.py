@@ -1,0 +1,211 @@
+"""What the services of one run print, a file each, for as long as the run is kept.
+
+A thread of its own writes them: a slow, full or read-only disk delays nobody. The loop hands over
+bytes and returns; what the thread has not written yet is bounded by `queue_bytes`, and what does not
+fit is dropped and counted. An error is reported once a minute, and the next piece is tried again, so
+that a disk that has room again is used again.
+
+A record is one line: `TIME INSTANCE STREAM TEXT`. TIME is RFC 3339 in UTC; STREAM is `stdout` or
+`stderr` for what a child printed, and a level (`info`, `error`, …) for what was logged in this
+process. A file that reaches `max_bytes` becomes `NAME.log.1`, replacing an older one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msctl.clock import Clock
+from msctl.model.snapshots import LogLine
+
+MAX_BYTES = 10 * 1024 * 1024
+QUEUE_BYTES = 8 * 1024 * 1024
+MAX_PARTIAL = 64 * 1024
+REPORT_EVERY_S = 60.0
+STREAMS = ("stdout", "stderr")
+_SUFFIX = ".log"
+
+
+@dataclass(slots=True)
+class _File:
+    """One service's file, as the thread knows it."""
+
+    path: Path
+    descriptor: int = -1
+    size: int = 0
+    lost: int = 0
+    reported_at: float | None = None
+    partial: dict[tuple[str, str], bytearray] = field(default_factory=dict)
+
+
+class RunFiles:
+    """Writes the log files of one run in `folder`, which exists and is private."""
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        report: Callable[[str], object],
+        *,
+        max_bytes: int = MAX_BYTES,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        """`report` is given a sentence about what could not be written, in the thread."""
+        self._folder = folder
+        self._clock = clock
+        self._report = report
+        self._max_bytes = max_bytes
+        self._queue_bytes = queue_bytes
+        self._files: dict[str, _File] = {}
+        self._queue: deque[tuple[str, str, str, float, bytes]] = deque()
+        self._queued = 0
+        self._dropped: dict[str, int] = {}
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, service: str, instance: str, stream: str, data: bytes) -> None:
+        """Append bytes that `instance` printed; never blocks for longer than a lock is held."""
+        with self._changed:
+            if self._closing:
+                return
+            if self._queued + len(data) > self._queue_bytes:
+                self._dropped[service] = self._dropped.get(service, 0) + data.count(b"\n")
+                return
+            self._queue.append((service, instance, stream, self._clock.time(), data))
+            self._queued += len(data)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log files", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def line(self, line: LogLine) -> None:
+        """Append a line that was logged in this process."""
+        text = line.text.encode("utf-8", "surrogateescape")
+        self.write(line.service, line.instance or line.service, line.level, text + b"\n")
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write what is queued, for at most `timeout` seconds, and close the files."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closing:
+                    self._changed.wait()
+                pieces, self._queue = self._queue, deque()
+                self._queued = 0
+                dropped, self._dropped = self._dropped, {}
+            for service, count in dropped.items():
+                self._file(service).lost += count
+            for piece in pieces:
+                self._append(*piece)
+            if self._closing and not self._queue:
+                break
+        for service, file in self._files.items():
+            for (instance, stream), rest in file.partial.items():
+                if rest:
+                    self._put(file, service, instance, stream, self._clock.time(), bytes(rest))
+            if file.descriptor >= 0:
+                os.close(file.descriptor)
+
+    def _append(self, service: str, instance: str, stream: str, when: float, data: bytes) -> None:
+        file = self._file(service)
+        partial = file.partial.setdefault((instance, stream), bytearray())
+        partial += data
+        end = partial.rfind(b"\n")
+        if end < 0 and len(partial) < MAX_PARTIAL:
+            return
+        whole = bytes(partial[:end] if end >= 0 else partial)
+        del partial[: end + 1 if end >= 0 else len(partial)]
+        self._put(file, service, instance, stream, when, whole)
+
+    def _put(self, file: _File, service: str, instance: str, stream: str, when: float, whole: bytes) -> None:
+        prefix = f"{_moment(when)} {instance} {stream} ".encode()
+        text = prefix + whole.replace(b"\n", b"\n" + prefix) + b"\n"
+        try:
+            if file.descriptor < 0:
+                self._open(file)
+            elif file.size + len(text) > self._max_bytes:
+                self._rotate(file)
+            _write_all(file.descriptor, text)
+            file.size += len(text)
+        except OSError as error:
+            file.lost += whole.count(b"\n") + 1
+            self._tell(file, service, error)
+
+    def _open(self, file: _File) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        file.descriptor = os.open(file.path, flags, 0o600)
+        file.size = os.fstat(file.descriptor).st_size
+
+    def _rotate(self, file: _File) -> None:
+        descriptor, file.descriptor = file.descriptor, -1
+        os.close(descriptor)
+        file.path.replace(file.path.with_name(f"{file.path.name}.1"))
+        self._open(file)
+
+    def _tell(self, file: _File, service: str, error: OSError) -> None:
+        now = self._clock.monotonic()
+        if file.reported_at is not None and now - file.reported_at < REPORT_EVERY_S:
+            return
+        file.reported_at = now
+        self._report(f"cannot write the log file of {service}: {error.strerror}; {file.lost} lines lost")
+
+    def _file(self, service: str) -> _File:
+        file = self._files.get(service)
+        if file is None:
+            file = self._files[service] = _File(self._folder / f"{service}{_SUFFIX}")
+        return file
+
+
+def read_run(folder: Path, services: Iterable[str] = ()) -> list[LogLine]:
+    """The lines that a run left in `folder`, of these services (none: of all), oldest first.
+
+    A service without a file has no lines. Raises OSError for a file that cannot be read.
+    """
+    wanted = set(services)
+    found: list[LogLine] = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}*")):
+        service = path.name.partition(_SUFFIX)[0]
+        if not wanted or service in wanted:
+            found += _read(path, service)
+    found.sort(key=lambda line: line.time)
+    return found
+
+
+def _read(path: Path, service: str) -> Iterator[LogLine]:
+    when, instance, stream = 0.0, service, "info"
+    for raw in path.read_bytes().splitlines():
+        text = raw.decode("utf-8", "replace")
+        parts = text.split(" ", 3)
+        if len(parts) == 4 and (moment := _parsed(parts[0])) is not None:
+            when, (instance, stream, text) = moment, parts[1:]
+        level = "info" if stream in STREAMS else stream
+        yield LogLine(0, when, service, level, text, "" if instance == service else instance)
+
+
+def _moment(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parsed(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,130 @@
+"""What a run printed is in its files, and a bad disk delays nobody."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from msctl.model.snapshots import LogLine
+from msctl.telemetry.logs import run_files
+from msctl.telemetry.logs.run_files import RunFiles, read_run
+from tests.support.clock import FakeClock
+
+
+def written(folder: Path, pieces: list[tuple[str, str, str, bytes]], **options: int) -> list[str]:
+    """Write pieces, close, and return what was reported."""
+    said: list[str] = []
+    files = RunFiles(folder, FakeClock(), said.append, **options)
+    for piece in pieces:
+        files.write(*piece)
+    files.close()
+    return said
+
+
+def test_lines_come_back_with_instance_and_stream(tmp_path: Path) -> None:
+    pieces = [
+        ("pay", "pay-1", "stdout", b"one\ntw"),
+        ("pay", "pay-2", "stderr", b"oops\n"),
+        ("pay", "pay-1", "stdout", b"o\n\nno newline"),
+    ]
+    assert written(tmp_path, pieces) == []
+    lines = read_run(tmp_path)
+    assert [(line.instance, line.text) for line in lines] == [
+        ("pay-1", "one"),
+        ("pay-2", "oops"),
+        ("pay-1", "two"),
+        ("pay-1", ""),
+        ("pay-1", "no newline"),
+    ]
+    assert {line.service for line in lines} == {"pay"}
+
+
+def test_lines_logged_in_process_keep_their_level(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path, FakeClock(), print)
+    files.line(LogLine(1, 0.0, "users", "warning", "slow\nand low"))
+    files.close()
+    assert [(line.level, line.text, line.instance) for line in read_run(tmp_path)] == [
+        ("warning", "slow", ""),
+        ("warning", "and low", ""),
+    ]
+
+
+def test_only_the_services_asked_for_are_read(tmp_path: Path) -> None:
+    written(tmp_path, [("a", "a-1", "stdout", b"1\n"), ("ab", "ab-1", "stdout", b"2\n")])
+    assert [line.text for line in read_run(tmp_path, ["a"])] == ["1"]
+
+
+def test_a_full_file_is_rotated_and_both_are_read(tmp_path: Path) -> None:
+    pieces = [("a", "a-1", "stdout", b"%03d\n" % n) for n in range(20)]
+    written(tmp_path, pieces, max_bytes=500)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.log", "a.log.1"]
+    assert all(path.stat().st_size <= 500 for path in tmp_path.iterdir())
+    assert sorted(line.text for line in read_run(tmp_path))[-1] == "019"
+
+
+def test_a_line_without_end_is_written_in_pieces(tmp_path: Path) -> None:
+    written(tmp_path, [("a", "a-1", "stdout", b"x" * 70_000)])
+    assert [len(line.text) for line in read_run(tmp_path)] == [70_000]
+
+
+def test_a_disk_that_takes_nothing_is_reported_once_and_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failing = os.open, True
+    done = threading.Event()
+
+    def refuse(path: str, *rest: int) -> int:
+        if failing:
+            raise OSError(28, "No space left on device")
+        return real(path, *rest)
+
+    monkeypatch.setattr("msctl.telemetry.logs.run_files.os.open", refuse)
+    said: list[str] = []
+
+    def report(text: str) -> None:
+        said.append(text)
+        done.set()
+
+    files = RunFiles(tmp_path, FakeClock(), report)
+    files.write("a", "a-1", "stdout", b"lost\n")
+    assert done.wait(10)
+    failing = False
+    files.write("a", "a-1", "stdout", b"kept\n")
+    files.close()
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+    assert [line.text for line in read_run(tmp_path)] == ["kept"]
+
+
+def test_what_the_thread_cannot_keep_up_with_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+    real = run_files._write_all
+
+    def stuck(descriptor: int, data: bytes) -> None:
+        entered.set()
+        go.wait()
+        real(descriptor, data)
+
+    monkeypatch.setattr(run_files, "_write_all", stuck)
+    files = RunFiles(tmp_path, FakeClock(), print, queue_bytes=100)
+    files.write("a", "a-1", "stdout", b"first\n")
+    assert entered.wait(10)
+    for _ in range(50):
+        files.write("a", "a-1", "stdout", b"x" * 9 + b"\n")
+    go.set()
+    files.close()
+    assert len(read_run(tmp_path)) == 11
+
+
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "a.log").symlink_to(other)
+    assert len(written(folder, [("a", "a-1", "stdout", b"x\n")])) == 1
+    assert not other.exists()
