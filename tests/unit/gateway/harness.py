@@ -1,4 +1,4 @@
-"""A gateway on a real socket, its upstreams of either kind, and clients that speak raw bytes."""
+"""A gateway on a real socket, with hosted or remote upstreams, and clients that send raw bytes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ HOSTED = "hosted"
 REMOTE = "remote"
 KINDS = (HOSTED, REMOTE)
 PATIENCE = 10.0
-"""Seconds after which a test is failed for waiting; never what is being tested."""
+"""The timeout of a waiting test in seconds; never what is tested."""
 
 
 @dataclass
 class Reply:
-    """A response as it stood on the wire."""
+    """A response as received."""
 
     status: int
     reason: str
@@ -94,7 +94,7 @@ class Client:
         return Reply(int(status), reason, fields, b"", version)
 
     async def reply(self, method: str = "GET") -> Reply:
-        """The next final response, whole; raises TruncatedError or ConnectionError where it is not."""
+        """Read the next final response; raises TruncatedError or ConnectionError if it is incomplete."""
         while (reply := await self.head()).status < 200 and reply.status != 101:
             pass
         if method == "HEAD" or reply.status in (101, 204, 304):
@@ -118,7 +118,7 @@ class Client:
         await self.reader.readexactly(2)
 
     async def closed(self) -> bool:
-        """Whether the gateway ends the connection without another byte."""
+        """Return whether the gateway closes the connection without another byte."""
         async with asyncio.timeout(PATIENCE):
             try:
                 return await self.reader.read(1) == b""
@@ -190,7 +190,7 @@ async def running(
     keep_alive: float = KEEP_ALIVE_S,
     **options: Any,
 ) -> AsyncIterator[Harness]:
-    """A gateway that listens; afterwards no task and no descriptor of it may be left."""
+    """Run a listening gateway; afterwards no task or descriptor may be left."""
     loop = asyncio.get_running_loop()
     await _warm(loop)
     tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
@@ -243,7 +243,7 @@ async def _warm(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def settled(tasks: int, descriptors: int) -> None:
-    """Fail if tasks or descriptors are left once everything has had the chance to end."""
+    """Wait until no more tasks and descriptors are open than before."""
     async with asyncio.timeout(PATIENCE):
         while len(asyncio.all_tasks()) > tasks or open_descriptors() > descriptors:
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The gateway's first promises: routed requests arrive, and what cannot be answered is explained."""
+"""The gateway forwards routed requests and explains the others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_connection_is_kept_for_the_next_request(kind: str) -> None:
             assert (await client.request("GET", "/users")).body == USERS
 
 
-async def test_a_body_streams_there_and_back(kind: str) -> None:
+async def test_a_body_streams_both_ways(kind: str) -> None:
     async with running(RouteSpec("/users", "users")) as gateway:
         await gateway.serve("users", app(), kind)
         client = await gateway.client()
@@ -76,7 +76,7 @@ async def test_an_error_response_of_the_application_is_passed_on(kind: str) -> N
     assert (reply.status, reply.body) == (410, b"no more")
 
 
-async def test_a_handler_that_raises_costs_one_request(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_raises_fails_one_request(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(RouteSpec("/users", "users")) as gateway:
         await gateway.serve("users", app(), kind)
         reply = await gateway.get("/users/fail")
@@ -88,7 +88,7 @@ async def test_a_handler_that_raises_costs_one_request(kind: str, caplog: pytest
         assert (await gateway.get("/users")).status == 200
 
 
-async def test_a_stopped_service_is_503_and_says_why_and_the_rest_runs_on(kind: str) -> None:
+async def test_a_stopped_service_is_503_with_the_reason_and_others_run(kind: str) -> None:
     async with running(RouteSpec("/users", "users"), RouteSpec("/orders", "orders")) as gateway:
         await gateway.serve("users", app(), kind)
         await gateway.serve("orders", app(), kind)

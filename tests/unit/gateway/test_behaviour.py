@@ -1,4 +1,4 @@
-"""What a client sees is the same whether its service is hosted or behind a socket: one suite, both kinds."""
+"""A client sees the same behaviour from hosted and remote services: one suite for both."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def recorder(seen: Seen, response: Callable[[], web.Response] = web.Response) ->
 # --- requests: hop by hop, forwarding, identity ---------------------------------------------------
 
 
-async def test_hop_by_hop_fields_end_here(kind: str) -> None:
+async def test_hop_by_hop_fields_are_not_forwarded(kind: str) -> None:
     seen = Seen()
     await ask(
         kind,
@@ -121,7 +121,7 @@ async def test_via_is_appended_in_order(kind: str) -> None:
     assert re.fullmatch(r"1\.0 first, 1\.1 second, 1\.1 msctl-[0-9a-f]{8}", seen.last.headers["Via"])
 
 
-async def test_a_request_that_comes_round_again_is_508(kind: str) -> None:
+async def test_a_request_that_loops_is_508(kind: str) -> None:
     async with running(RouteSpec("/x", "x"), identity="cafe0001") as gateway:
         await gateway.serve("x", application(recorder(Seen())), kind)
         reply = await gateway.get("/x", ("Via", "1.1 other, 1.1 msctl-cafe0001 (comment)"))
@@ -147,7 +147,7 @@ async def test_repeated_response_fields_keep_their_order(kind: str) -> None:
     assert reply.all("Set-Cookie") == ["a=1; Path=/", "b=2, with a comma", "a=3"]
 
 
-async def test_hop_by_hop_response_fields_end_here(kind: str) -> None:
+async def test_hop_by_hop_response_fields_are_not_forwarded(kind: str) -> None:
     async def handler(request: web.Request) -> web.Response:
         fields = {"Connection": "X-Hop, close", "X-Hop": "1", "Keep-Alive": "timeout=5", "X-End": "2"}
         return web.Response(text="ok", headers={**fields, "Proxy-Authenticate": "Basic"})
@@ -197,7 +197,7 @@ async def test_forwarding_fields_of_a_trusted_peer_are_kept_and_appended_to(kind
     assert headers["Forwarded"] == "for=9.9.9.9;proto=https, for=127.0.0.1;host=gateway.test;proto=http"
 
 
-async def test_a_trace_goes_on_with_a_new_parent(kind: str) -> None:
+async def test_a_trace_continues_with_a_new_parent(kind: str) -> None:
     seen = Seen()
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     await ask(kind, recorder(seen), ("traceparent", f"00-{trace}-00f067aa0ba902b7-00"), ("tracestate", "a=1"))
@@ -207,7 +207,7 @@ async def test_a_trace_goes_on_with_a_new_parent(kind: str) -> None:
     assert seen.last.headers["tracestate"] == "a=1"
 
 
-async def test_an_invalid_trace_begins_anew_without_its_state(kind: str) -> None:
+async def test_an_invalid_traceparent_starts_a_new_trace_without_tracestate(kind: str) -> None:
     seen = Seen()
     await ask(
         kind,
@@ -268,7 +268,7 @@ async def test_path_and_query_bytes_are_unchanged(kind: str, target: str) -> Non
     assert seen.last.raw_path == target
 
 
-async def test_an_encoded_letter_does_not_get_round_a_route(kind: str) -> None:
+async def test_an_encoded_letter_does_not_bypass_a_route(kind: str) -> None:
     async with running(RouteSpec("/", "open"), RouteSpec("/admin", "closed")) as gateway:
         await gateway.serve("open", application(recorder(Seen())), kind)
         assert (await gateway.get("/%61dmin")).json()["service"] == "closed"
@@ -381,7 +381,7 @@ async def test_statuses_without_a_body_have_none(kind: str, status: int) -> None
         assert (await client.request("GET", "/x")).status == status
 
 
-async def test_http_1_0_gets_an_answer_it_can_read(kind: str) -> None:
+async def test_http_1_0_gets_a_response_it_can_read(kind: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -548,7 +548,9 @@ async def test_a_response_that_stops_is_aborted(kind: str) -> None:
 
 
 @pytest.mark.parametrize("length", [None, "100"])
-async def test_a_handler_that_fails_in_mid_body_never_ends_cleanly(kind: str, length: str | None) -> None:
+async def test_a_handler_that_fails_during_its_body_resets_the_connection(
+    kind: str, length: str | None
+) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={} if length is None else {"Content-Length": length})
         await response.prepare(request)
@@ -559,7 +561,7 @@ async def test_a_handler_that_fails_in_mid_body_never_ends_cleanly(kind: str, le
         await ask(kind, handler)
 
 
-async def test_a_body_that_only_the_end_marks_is_reset_and_never_closed(kind: str) -> None:
+async def test_a_truncated_body_without_a_length_is_reset(kind: str) -> None:
     """To an HTTP/1.0 client a closed connection is a whole body: only a reset says that it is not."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -581,7 +583,7 @@ async def test_a_body_that_only_the_end_marks_is_reset_and_never_closed(kind: st
             await client.reader.read()
 
 
-async def test_a_body_shorter_than_promised_never_ends_cleanly(kind: str) -> None:
+async def test_a_body_shorter_than_its_length_resets_the_connection(kind: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
@@ -592,7 +594,7 @@ async def test_a_body_shorter_than_promised_never_ends_cleanly(kind: str) -> Non
         await ask(kind, handler, spec=GatewaySpec(idle_timeout=1))
 
 
-async def test_the_service_stops_when_its_client_has_gone(kind: str) -> None:
+async def test_the_handler_is_cancelled_when_its_client_leaves(kind: str) -> None:
     started, stopped = asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.Response:
@@ -615,7 +617,7 @@ async def test_the_service_stops_when_its_client_has_gone(kind: str) -> None:
         assert gateway.gateway.targets()[0].breaker == "closed"
 
 
-async def test_instances_that_fail_are_left_alone_for_a_while(kind: str) -> None:
+async def test_a_failing_instance_gets_no_requests_while_its_breaker_is_open(kind: str) -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=500)
 

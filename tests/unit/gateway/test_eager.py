@@ -1,4 +1,4 @@
-"""Coroutines that begin together, and look like tasks from their first step to their last."""
+"""Coroutines that start as a batch, with one task and context each from first step to last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def nothing() -> None:
 
 
 class Bench:
-    """An `Eager`, and what its loop heard of."""
+    """An `Eager`, and the errors reported to its loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -37,20 +37,20 @@ class Bench:
         loop.set_exception_handler(lambda _, context: self.errors.append(context))
 
     async def begin(self, *steps: Steps) -> None:
-        """Begin these one after the other, in one turn of the loop."""
+        """Start these in one turn of the loop."""
         for each in steps:
             self.eager.start(each())
         await asyncio.sleep(0)
 
     async def warm(self) -> None:
-        """Have a spare task that has begun to wait."""
+        """Create a spare task that waits."""
         await self.begin(nothing)
         await asyncio.sleep(0)
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Afterwards no task may be left, once the spare has been let go."""
+    """No task may be left after `close`."""
     before = asyncio.all_tasks()
     bench = Bench(asyncio.get_running_loop())
     yield bench
@@ -58,7 +58,7 @@ async def bench() -> AsyncIterator[Bench]:
     await until(lambda: asyncio.all_tasks() <= before | {current()})
 
 
-async def test_what_never_waits_needs_no_new_task(bench: Bench) -> None:
+async def test_a_coroutine_that_never_waits_needs_no_new_task(bench: Bench) -> None:
     names: list[str] = []
 
     async def steps() -> None:
@@ -73,7 +73,7 @@ async def test_what_never_waits_needs_no_new_task(bench: Bench) -> None:
     assert len(asyncio.all_tasks()) == tasks + 2
 
 
-async def test_those_that_begin_together_go_on_side_by_side(bench: Bench) -> None:
+async def test_coroutines_of_one_turn_run_stage_by_stage(bench: Bench) -> None:
     ran: list[str] = []
 
     def named(name: str, stages: int) -> Steps:
@@ -92,7 +92,7 @@ async def test_those_that_begin_together_go_on_side_by_side(bench: Bench) -> Non
     assert ran == ["a0", "b0", "c0", "a1", "b ended", "c1", "a ended", "c ended", "next turn"]
 
 
-async def test_who_gives_way_again_and_again_leaves_the_loop_to_others(bench: Bench) -> None:
+async def test_a_coroutine_that_keeps_yielding_does_not_block_the_loop(bench: Bench) -> None:
     seen, ended = asyncio.Event(), asyncio.Event()
 
     async def steps() -> None:
@@ -105,7 +105,7 @@ async def test_who_gives_way_again_and_again_leaves_the_loop_to_others(bench: Be
     await until(ended.is_set)
 
 
-async def test_as_a_task_nobody_gives_way(bench: Bench) -> None:
+async def test_yield_to_batch_outside_a_batch_returns_at_once(bench: Bench) -> None:
     ran: list[str] = []
 
     async def steps() -> None:
@@ -121,7 +121,7 @@ async def test_as_a_task_nobody_gives_way(bench: Bench) -> None:
     assert ran == ["ended", "next turn"]
 
 
-async def test_many_take_turns_in_their_order(bench: Bench) -> None:
+async def test_more_than_a_batch_run_in_order(bench: Bench) -> None:
     ran: list[int] = []
 
     def numbered(number: int) -> Steps:
@@ -140,7 +140,7 @@ async def test_many_take_turns_in_their_order(bench: Bench) -> None:
     assert ran == list(range(2 * BATCH_SIZE + 2))
 
 
-async def test_many_need_no_more_tasks_than_go_side_by_side(bench: Bench) -> None:
+async def test_many_coroutines_need_no_more_tasks_than_a_batch(bench: Bench) -> None:
     async def steps() -> None:
         pass
 
@@ -150,7 +150,7 @@ async def test_many_need_no_more_tasks_than_go_side_by_side(bench: Bench) -> Non
     assert len(asyncio.all_tasks()) == tasks + BATCH_SIZE
 
 
-async def test_what_waits_goes_on_in_the_same_task_and_context(bench: Bench) -> None:
+async def test_a_coroutine_that_waits_keeps_its_task_and_context(bench: Bench) -> None:
     gate, ended = asyncio.Event(), asyncio.Event()
     tasks: list[object] = []
 
@@ -194,7 +194,7 @@ async def test_the_value_awaited_and_the_error_raised_arrive(bench: Bench) -> No
     assert got == [7, "eight"]
 
 
-async def test_the_first_wait_may_be_over_before_the_task_takes_it(bench: Bench) -> None:
+async def test_the_first_wait_may_finish_before_the_task_takes_over(bench: Bench) -> None:
     done: asyncio.Future[int] = bench.loop.create_future()
     got: list[int] = []
 
@@ -209,7 +209,7 @@ async def test_the_first_wait_may_be_over_before_the_task_takes_it(bench: Bench)
     assert got == [3]
 
 
-async def test_what_one_puts_into_its_context_the_next_does_not_see(bench: Bench) -> None:
+async def test_context_variables_do_not_leak_to_the_next_coroutine(bench: Bench) -> None:
     seen: list[str] = []
 
     async def steps() -> None:
@@ -221,7 +221,7 @@ async def test_what_one_puts_into_its_context_the_next_does_not_see(bench: Bench
     assert seen == ["none"] * 4
 
 
-async def test_a_context_that_was_put_back_serves_again(bench: Bench) -> None:
+async def test_a_restored_context_is_reused(bench: Bench) -> None:
     tasks: set[str] = set()
 
     async def steps() -> None:
@@ -236,7 +236,7 @@ async def test_a_context_that_was_put_back_serves_again(bench: Bench) -> None:
     assert len(tasks) == 1
 
 
-async def test_values_that_cannot_be_compared_are_not_kept(bench: Bench) -> None:
+async def test_a_context_with_incomparable_values_is_not_reused(bench: Bench) -> None:
     class Unwilling:
         def __eq__(self, other: object) -> bool:
             raise ValueError("these are not to be compared")
@@ -256,7 +256,7 @@ async def test_values_that_cannot_be_compared_are_not_kept(bench: Bench) -> None
     assert seen == [Unwilling, Unwilling]
 
 
-async def test_a_task_that_somebody_keeps_is_not_used_again(bench: Bench) -> None:
+async def test_a_referenced_task_is_not_reused(bench: Bench) -> None:
     kept: list[asyncio.Task[Any]] = []
     waited, gate = asyncio.Event(), asyncio.Event()
 
@@ -276,7 +276,9 @@ async def test_a_task_that_somebody_keeps_is_not_used_again(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-async def test_who_cancels_itself_is_cancelled_where_it_waits(bench: Bench, fresh: bool) -> None:
+async def test_a_coroutine_that_cancels_itself_is_cancelled_at_its_next_wait(
+    bench: Bench, fresh: bool
+) -> None:
     pending: asyncio.Future[None] = bench.loop.create_future()
     ended: list[str] = []
 
@@ -299,7 +301,9 @@ async def test_who_cancels_itself_is_cancelled_where_it_waits(bench: Bench, fres
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-async def test_who_cancels_itself_and_never_waits_cancels_nobody_else(bench: Bench, fresh: bool) -> None:
+async def test_a_coroutine_that_cancels_itself_without_waiting_cancels_no_other(
+    bench: Bench, fresh: bool
+) -> None:
     ended: list[str] = []
 
     async def cancelling() -> None:
@@ -318,7 +322,7 @@ async def test_who_cancels_itself_and_never_waits_cancels_nobody_else(bench: Ben
     await until(lambda: ended)
 
 
-async def test_a_cancellation_of_oneself_does_not_reach_who_was_begun_before_it(bench: Bench) -> None:
+async def test_a_self_cancellation_does_not_reach_an_earlier_coroutine(bench: Bench) -> None:
     gate, ended = asyncio.Event(), asyncio.Event()
 
     async def steps() -> None:
@@ -364,7 +368,7 @@ async def test_a_cancellation_before_the_second_step_is_not_lost(bench: Bench, f
     assert tasks[0].cancelled()
 
 
-async def test_a_swallowed_cancellation_lets_it_go_on(bench: Bench) -> None:
+async def test_a_coroutine_that_swallows_its_cancellation_continues(bench: Bench) -> None:
     ended: list[int] = []
 
     async def steps() -> None:
@@ -382,7 +386,7 @@ async def test_a_swallowed_cancellation_lets_it_go_on(bench: Bench) -> None:
     assert ended == [0]
 
 
-async def test_timeouts_and_groups_know_their_task(bench: Bench) -> None:
+async def test_timeouts_and_task_groups_see_the_right_task(bench: Bench) -> None:
     ended: list[str] = []
 
     async def late() -> None:
@@ -408,7 +412,7 @@ async def test_timeouts_and_groups_know_their_task(bench: Bench) -> None:
     assert sorted(ended) == ["failed together", "timed out"]
 
 
-async def test_an_error_of_the_first_step_is_reported_and_hurts_no_other(bench: Bench) -> None:
+async def test_an_error_of_the_first_step_is_reported_and_affects_no_other(bench: Bench) -> None:
     ended: list[str] = []
 
     async def failing() -> None:
@@ -435,7 +439,7 @@ async def test_an_error_of_a_later_step_is_reported_too(bench: Bench) -> None:
     assert [str(context["exception"]) for context in bench.errors] == ["later"]
 
 
-def test_the_end_of_the_process_is_not_swallowed_and_the_others_go_on() -> None:
+def test_system_exit_propagates_and_the_others_continue() -> None:
     ran: list[str] = []
 
     async def ending() -> None:
@@ -476,7 +480,7 @@ def test_the_end_of_the_process_is_not_swallowed_and_the_others_go_on() -> None:
     assert sorted(ran[3:]) == ["a ended", "b ended", "b went on"]
 
 
-async def test_one_that_begins_within_another_is_not_taken_for_it(bench: Bench) -> None:
+async def test_a_coroutine_started_within_another_has_its_own_task(bench: Bench) -> None:
     tasks: list[object] = []
 
     async def inner() -> None:
@@ -509,7 +513,7 @@ async def test_a_spare_that_was_cancelled_is_replaced(bench: Bench) -> None:
     await until(lambda: ended)
 
 
-async def test_closed_it_keeps_no_task_and_still_begins(bench: Bench) -> None:
+async def test_after_close_coroutines_start_and_no_task_is_kept(bench: Bench) -> None:
     ended: list[str] = []
 
     async def steps() -> None:

@@ -53,7 +53,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("case", SILENT)
-async def test_an_upstream_that_keeps_silent_is_504(case: str) -> None:
+async def test_a_silent_upstream_is_504(case: str) -> None:
     reply = await ask(answering(SILENT[case], then="stay"))
     assert reply.status == 504
     assert reply.json()["reason"] == "http_response_timeout"
@@ -68,7 +68,7 @@ GONE = {
 
 
 @pytest.mark.parametrize("case", GONE)
-async def test_an_upstream_that_goes_away_is_502(case: str) -> None:
+async def test_an_upstream_that_closes_is_502(case: str) -> None:
     data, then = GONE[case]
     reply = await ask(answering(data, then=then))
     assert reply.status == 502
@@ -164,7 +164,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-async def test_a_response_that_breaks_off_is_aborted_and_never_ended(case: str) -> None:
+async def test_a_truncated_response_is_aborted(case: str) -> None:
     data, then = BROKEN[case]
     head, _, body = data.partition(b"\r\n\r\n")
 
@@ -181,7 +181,7 @@ async def test_a_response_that_breaks_off_is_aborted_and_never_ended(case: str) 
         await ask(script)
 
 
-async def test_bytes_after_a_response_are_never_another_answer() -> None:
+async def test_bytes_after_a_response_are_never_the_next_response() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.send(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
@@ -197,7 +197,7 @@ async def test_bytes_after_a_response_are_never_another_answer() -> None:
     await upstream.stop()
 
 
-async def test_bytes_between_two_exchanges_are_never_an_answer() -> None:
+async def test_bytes_between_two_exchanges_are_never_a_response() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.send(OK)
@@ -217,7 +217,7 @@ async def test_bytes_between_two_exchanges_are_never_an_answer() -> None:
     await upstream.stop()
 
 
-async def test_a_response_byte_by_byte_arrives_whole() -> None:
+async def test_a_response_sent_byte_by_byte_is_complete() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         for byte in CHUNKED + b"5;ext=1\r\nhello\r\n3\r\n-ho\r\n0\r\nX-Trailer: 1\r\n\r\n":
@@ -289,7 +289,7 @@ RETRY = GatewaySpec(retries=1, backoff_min=0.001, backoff_max=0.002)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_an_idempotent_request_is_tried_once_more(method: str) -> None:
+async def test_an_idempotent_request_is_retried_once(method: str) -> None:
     body = b"again" if method == "PUT" else None
     upstream = await RecordingUpstream(Failing(1)).start()
     async with running(RouteSpec("/x", "x"), spec=RETRY) as gateway:
@@ -302,7 +302,7 @@ async def test_an_idempotent_request_is_tried_once_more(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_another_request_is_never_sent_twice(method: str) -> None:
+async def test_a_non_idempotent_request_is_never_retried(method: str) -> None:
     upstream = await RecordingUpstream(Failing(1)).start()
     async with running(RouteSpec("/x", "x"), spec=RETRY) as gateway:
         gateway.announce("x", upstream.url)
@@ -311,7 +311,7 @@ async def test_another_request_is_never_sent_twice(method: str) -> None:
     assert len(upstream.exchanges) == 1
 
 
-async def test_nothing_is_sent_twice_after_a_byte_of_an_answer() -> None:
+async def test_nothing_is_retried_after_a_byte_of_the_response() -> None:
     upstream = await RecordingUpstream(answering(b"HTTP/1.1")).start()
     async with running(RouteSpec("/x", "x"), spec=RETRY) as gateway:
         gateway.announce("x", upstream.url)
@@ -320,7 +320,7 @@ async def test_nothing_is_sent_twice_after_a_byte_of_an_answer() -> None:
     assert len(upstream.exchanges) == 1
 
 
-async def test_a_body_that_is_gone_is_not_sent_again() -> None:
+async def test_a_streamed_body_is_not_retried() -> None:
     spec = GatewaySpec(retries=1, retry_body=4, backoff_min=0.001, backoff_max=0.002)
     upstream = await RecordingUpstream(Failing(1)).start()
     async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
@@ -333,7 +333,7 @@ async def test_a_body_that_is_gone_is_not_sent_again() -> None:
     assert len(upstream.exchanges) == 1
 
 
-async def test_a_second_failure_is_told_with_its_attempt() -> None:
+async def test_a_second_failure_names_its_attempt() -> None:
     reply = await ask(Failing(5), spec=RETRY)
     assert (reply.status, reply.json()["attempt"]) == (502, 2)
 
@@ -349,7 +349,7 @@ async def test_another_instance_is_tried_when_one_refuses() -> None:
     assert statuses == {200}
 
 
-async def test_a_connection_that_was_closed_while_idle_is_not_noticed_by_the_client() -> None:
+async def test_a_stale_pooled_connection_is_retried_transparently() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.send(OK)
@@ -391,7 +391,7 @@ async def test_a_client_that_leaves_before_the_answer_cancels_the_upstream() -> 
     await upstream.stop()
 
 
-async def test_a_client_that_leaves_within_its_body_never_completes_it() -> None:
+async def test_a_client_that_leaves_during_its_body_never_completes_it() -> None:
     upstream = await RecordingUpstream(Exchange.wait_for_end).start()
     async with running(RouteSpec("/x", "x")) as gateway:
         gateway.announce("x", upstream.url)
@@ -406,7 +406,7 @@ async def test_a_client_that_leaves_within_its_body_never_completes_it() -> None
     assert b"0\r\n\r\n" not in upstream.received
 
 
-async def test_a_client_that_leaves_within_the_response_cancels_the_upstream() -> None:
+async def test_a_client_that_leaves_during_the_response_cancels_the_upstream() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.send(CHUNKED + b"5\r\nhello\r\n")
@@ -437,7 +437,7 @@ async def test_a_client_that_sends_no_body_is_408() -> None:
     await upstream.stop()
 
 
-async def test_a_client_that_does_not_read_holds_back_the_upstream_and_is_dropped() -> None:
+async def test_a_client_that_does_not_read_pauses_the_upstream_and_is_dropped() -> None:
     block = b"x" * 65536
     sent = 0
 
@@ -464,7 +464,7 @@ async def test_a_client_that_does_not_read_holds_back_the_upstream_and_is_droppe
     await upstream.stop()
 
 
-async def test_an_early_answer_ends_an_upload() -> None:
+async def test_an_early_response_ends_an_upload() -> None:
     upstream = await RecordingUpstream(
         answering(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     ).start()

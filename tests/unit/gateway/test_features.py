@@ -1,4 +1,4 @@
-"""What a route can ask for besides forwarding, seen by a client."""
+"""Filters and other features of routes, as seen by a client."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_options_about_a_path_goes_to_its_service(kind: str) -> None:
 
 
 @both
-async def test_only_options_can_ask_about_the_server_as_a_whole(kind: str) -> None:
+async def test_the_asterisk_is_allowed_only_with_options(kind: str) -> None:
     async with running(RouteSpec("/x", "x")) as gateway:
         await serve(gateway, kind)
         for method in ("GET", "TRACE", "POST"):
@@ -110,7 +110,7 @@ async def test_max_forwards_counts_down_for_options_and_trace_alone(kind: str) -
 
 
 @both
-async def test_a_request_that_may_go_no_further_is_answered_by_the_gateway(kind: str) -> None:
+async def test_max_forwards_0_is_answered_by_the_gateway(kind: str) -> None:
     routes = (RouteSpec("/x", "x"), RouteSpec("/some", "x", methods=("GET", "OPTIONS", "TRACE")))
     async with running(*routes) as gateway:
         for target, allow in (("/x", ANY), ("/some", "GET, OPTIONS")):
@@ -127,7 +127,9 @@ async def test_a_request_that_may_go_no_further_is_answered_by_the_gateway(kind:
 
 @both
 @pytest.mark.parametrize("fields", [[limited("")], [limited("-1")], [limited("1, 1")], [limited("1")] * 2])
-async def test_a_max_forwards_that_is_no_number_is_refused(kind: str, fields: list[tuple[str, str]]) -> None:
+async def test_a_max_forwards_that_is_not_a_number_is_refused(
+    kind: str, fields: list[tuple[str, str]]
+) -> None:
     async with running(RouteSpec("/x", "x")) as gateway:
         await serve(gateway, kind)
         for method in ("OPTIONS", "TRACE"):
@@ -135,7 +137,7 @@ async def test_a_max_forwards_that_is_no_number_is_refused(kind: str, fields: li
 
 
 @both
-async def test_a_guarded_route_is_guarded_also_where_the_gateway_answers(kind: str) -> None:
+async def test_authentication_applies_to_the_gateway_s_own_responses(kind: str) -> None:
     route = RouteSpec("/x", "x", api_key=ApiKeySpec("KEYS"))
     async with running(route, environ={"KEYS": "me=secret"}) as gateway:
         await serve(gateway, kind)
@@ -143,7 +145,7 @@ async def test_a_guarded_route_is_guarded_also_where_the_gateway_answers(kind: s
         assert (await gateway.ask("OPTIONS", "/x", limited("0"), ("X-API-Key", "secret"))).status == 200
 
 
-async def test_a_body_that_may_not_come_ends_the_connection() -> None:
+async def test_an_unread_body_closes_the_connection() -> None:
     async with running(RouteSpec("/x", "x")) as gateway:
         client = await gateway.client()
         fields = [("Expect", "100-continue"), ("Content-Length", "5")]
@@ -152,7 +154,7 @@ async def test_a_body_that_may_not_come_ends_the_connection() -> None:
         assert await client.closed()
 
 
-async def test_the_gateway_explains_what_it_answers_by_itself() -> None:
+async def test_explain_covers_the_gateway_s_own_responses() -> None:
     async with running(RouteSpec("/x", "x", methods=("GET", "OPTIONS"))) as gateway:
         explain = gateway.gateway.explain
         whole = explain("OPTIONS", "*")
@@ -163,7 +165,7 @@ async def test_the_gateway_explains_what_it_answers_by_itself() -> None:
         assert (last.status, "Max-Forwards is 0" in last.steps[-1]) == (200, True)
 
 
-async def test_a_key_can_be_exchanged_while_the_gateway_serves() -> None:
+async def test_a_key_can_be_replaced_at_runtime() -> None:
     route = RouteSpec("/x", "x", api_key=ApiKeySpec("KEYS"))
     async with running(route, environ={"KEYS": "old"}) as gateway:
         await serve(gateway)
@@ -218,7 +220,7 @@ async def test_a_preflight_is_answered_by_the_gateway() -> None:
     assert reply.get("Access-Control-Max-Age") == "600"
 
 
-async def test_a_refusal_can_be_read_by_the_page_that_caused_it() -> None:
+async def test_a_401_has_the_cors_fields() -> None:
     cors = CorsSpec(origins=("https://app.example",))
     route = RouteSpec("/x", "x", cors=cors, api_key=ApiKeySpec("KEYS"))
     async with running(route, environ={"KEYS": "k"}) as gateway:
@@ -226,7 +228,7 @@ async def test_a_refusal_can_be_read_by_the_page_that_caused_it() -> None:
     assert (reply.status, reply.get("Access-Control-Allow-Origin")) == (401, "https://app.example")
 
 
-async def test_a_redirect_can_be_followed_by_the_page_that_asked() -> None:
+async def test_a_redirect_has_the_cors_fields() -> None:
     cors = CorsSpec(origins=("https://app.example",))
     async with running(RouteSpec("/x", "", cors=cors, redirect=RedirectSpec(prefix="/y"))) as gateway:
         reply = await gateway.get("/x", ORIGIN)
@@ -237,7 +239,7 @@ async def test_a_redirect_can_be_followed_by_the_page_that_asked() -> None:
 
 
 @both
-async def test_a_key_opens_its_route(kind: str) -> None:
+async def test_a_valid_api_key_is_accepted(kind: str) -> None:
     route = RouteSpec("/x", "x", api_key=ApiKeySpec("SHOP_KEYS"))
     async with running(route, environ={"SHOP_KEYS": "alice=s3cret, other"}) as gateway:
         await serve(gateway, kind)
@@ -263,7 +265,7 @@ def token(claims: Mapping[str, object], key: str = SECRET, algorithm: str = "HS2
     return "Authorization", f"Bearer {jwt.encode(dict(claims), key, algorithm)}"
 
 
-async def test_a_signed_token_opens_its_route() -> None:
+async def test_a_valid_token_is_accepted() -> None:
     spec = JwtSpec("JWT_KEY", audience="shop", issuer="idp")
     good = {"exp": time.time() + 60, "aud": "shop", "iss": "idp", "sub": "alice"}
     async with running(RouteSpec("/x", "x", jwt=spec), environ={"JWT_KEY": SECRET}) as gateway:
@@ -349,7 +351,7 @@ async def test_too_many_requests_are_429(kind: str) -> None:
         assert (await gateway.get("/x")).status == 200
 
 
-async def test_clients_are_told_apart_by_what_the_route_says() -> None:
+async def test_clients_are_distinguished_by_the_configured_key() -> None:
     limit = RateLimitSpec(requests=1, period=60, key=RateLimitKey.HEADER, header="X-Tenant")
     async with running(RouteSpec("/x", "x", rate_limit=limit)) as gateway:
         await serve(gateway)
@@ -418,7 +420,7 @@ ROUTES = [RouteSpec(path, "all") for path in ("/users", "/orders", "/broken", "/
 
 
 @both
-async def test_several_services_make_one_document(kind: str) -> None:
+async def test_several_services_are_composed_into_one_document(kind: str) -> None:
     spec = ComposeSpec({"user": "/users/{id}", "orders": "/orders?user={id}"})
     async with running(RouteSpec("/profile/{id}", "", compose=spec), *ROUTES) as gateway:
         await composed(gateway, kind)
@@ -454,7 +456,7 @@ async def test_a_partial_document_says_what_is_missing(kind: str) -> None:
 
 
 @both
-async def test_no_document_at_all_is_502(kind: str) -> None:
+async def test_a_document_without_any_branch_is_502(kind: str) -> None:
     spec = ComposeSpec({"broken": "/broken", "text": "/text"})
     async with running(RouteSpec("/all", "", compose=spec), *ROUTES) as gateway:
         await composed(gateway, kind)
@@ -463,7 +465,7 @@ async def test_no_document_at_all_is_502(kind: str) -> None:
     assert reply.json()["branches"]["broken"] == "status 500"
 
 
-async def test_a_variable_cannot_change_where_a_branch_goes() -> None:
+async def test_a_variable_cannot_change_the_path_of_a_branch() -> None:
     spec = ComposeSpec({"orders": "/orders?user={id}"})
     async with running(RouteSpec("/profile/{id}", "", compose=spec), *ROUTES) as gateway:
         await composed(gateway, "hosted")
@@ -474,7 +476,7 @@ async def test_a_variable_cannot_change_where_a_branch_goes() -> None:
 # --- explanations and observation -----------------------------------------------------------------
 
 
-async def test_the_gateway_explains_its_choice() -> None:
+async def test_explain_names_route_and_instance() -> None:
     routes = (
         RouteSpec("/users", "users"),
         RouteSpec("/users", "admin", methods=("DELETE",)),
@@ -514,7 +516,7 @@ async def test_the_gateway_explains_its_choice() -> None:
 
 
 class Recorder:
-    """An observer that keeps what it is told."""
+    """An observer that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
@@ -548,7 +550,7 @@ class Recorder:
         self.told.append(("limited", route))
 
 
-async def test_an_observer_is_told_what_happens() -> None:
+async def test_the_observer_gets_every_event() -> None:
     observer = Recorder()
     spec = GatewaySpec(breaker_failures=2, backoff_min=0.001, backoff_max=0.001)
     async with running(RouteSpec("/x", "x"), spec=spec, observer=observer) as gateway:
@@ -575,7 +577,7 @@ async def test_an_observer_is_told_what_happens() -> None:
     ]
 
 
-async def test_an_observer_is_told_what_an_instance_in_this_process_is_asked() -> None:
+async def test_the_observer_gets_attempts_at_hosted_instances() -> None:
     observer = Recorder()
     async with running(RouteSpec("/y", "x", rewrite="/x"), observer=observer) as gateway:
         await serve(gateway)

@@ -1,4 +1,4 @@
-"""Whatever headers, paths and chunkings: what arrives is what was sent, minus what must go."""
+"""Any headers, paths and chunk sizes arrive as sent, without the hop-by-hop fields."""
 
 from __future__ import annotations
 

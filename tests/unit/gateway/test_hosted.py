@@ -1,4 +1,4 @@
-"""Applications in this process: every way to answer that aiohttp has works, none gets round the gateway."""
+"""Hosted applications: every kind of aiohttp response works, and none bypasses the gateway."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def answers() -> dict[str, Callable[[], web.StreamResponse]]:
 
 @pytest.mark.parametrize("answer", answers())
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_an_answer_is_the_same_hosted_or_behind_a_socket(answer: str, method: str) -> None:
+async def test_a_response_is_the_same_hosted_or_remote(answer: str, method: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return answers()[answer]()
 
@@ -141,7 +141,7 @@ async def test_a_file_can_be_served() -> None:
 
 
 @pytest.mark.parametrize("result", [None, "text", 7])
-async def test_what_is_no_response_is_500(result: object) -> None:
+async def test_a_handler_without_a_response_is_500(result: object) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return result  # type: ignore[return-value] # that is the point
 
@@ -248,7 +248,7 @@ async def test_the_application_s_own_limit_holds() -> None:
     await runner.cleanup()
 
 
-async def test_a_hosted_service_that_stops_takes_its_connections_along() -> None:
+async def test_a_stopped_hosted_service_closes_its_connections() -> None:
     started = asyncio.Event()
 
     async def handler(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The reader of responses: the same message however it is cut, and nothing past its limits."""
+"""The response parser: the same message in any pieces, and nothing beyond its limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(data: bytes, method: str = "GET", *, eof: bool = False) -> ResponseRead
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=5), st.lists(st.integers(1, 40), max_size=20))
-def test_a_response_is_the_same_however_it_is_cut(pieces: list[bytes], cuts: list[int]) -> None:
+def test_a_response_parses_the_same_in_any_pieces(pieces: list[bytes], cuts: list[int]) -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n"
     data = interim + head + b"".join(map(chunk, pieces)) + b"0\r\nX-Trailer: 1\r\n\r\n"
@@ -43,7 +43,7 @@ def test_a_response_is_the_same_however_it_is_cut(pieces: list[bytes], cuts: lis
     assert [interim.status for interim in reader.interim] == [103]
 
 
-def test_a_length_is_kept_to_and_what_follows_is_in_excess() -> None:
+def test_bytes_after_the_length_are_excess() -> None:
     reader = read(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcd")
     assert (reader.body, reader.done, reader.excess, reader.reusable) == ([b"abc"], True, True, False)
 
@@ -65,7 +65,7 @@ def test_equal_lengths_are_one_length() -> None:
     assert parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5", "GET").length == 5
 
 
-def test_space_before_a_colon_is_taken_away() -> None:
+def test_space_before_a_colon_is_removed() -> None:
     # RFC 9112 §5.1: a proxy must remove it from a response.
     assert parse_head(b"HTTP/1.1 200 OK\r\nX \t: y", "GET").fields == [(b"X", b"y")]
 
@@ -80,7 +80,7 @@ def test_space_before_a_colon_is_taken_away() -> None:
         (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive", True),
     ],
 )
-def test_a_connection_stays_where_both_sides_can_tell_the_end(head: bytes, stays: bool) -> None:
+def test_a_connection_is_kept_if_the_end_of_the_body_is_delimited(head: bytes, stays: bool) -> None:
     assert parse_head(head, "GET").keep_alive is stays
 
 
@@ -99,7 +99,7 @@ def test_a_reason_may_be_absent() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
     ],
 )
-def test_an_end_too_soon_is_no_end(data: bytes) -> None:
+def test_an_early_end_is_an_error(data: bytes) -> None:
     with pytest.raises(IncompleteResponseError):
         read(data, eof=True)
 
@@ -123,7 +123,7 @@ def test_nothing_grows_without_bound(data: bytes) -> None:
         read(data)
 
 
-def test_a_head_is_written_as_its_fields_stand() -> None:
+def test_a_head_keeps_its_fields_as_given() -> None:
     fields = [(b"A", b"1"), (b"a", b"2")]
     assert serialize_head(b"GET / HTTP/1.1", fields) == b"GET / HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n"
     assert serialize_head(b"GET / HTTP/1.1", []) == b"GET / HTTP/1.1\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The gateway's decisions, each by itself, on a clock that moves when told to."""
+"""The gateway's pure parts, on a fake clock."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_variables_stand_for_one_element() -> None:
     assert match.variables == {"id": "7"}
 
 
-def test_nearest_routes_are_the_likest_first() -> None:
+def test_nearest_routes_are_sorted_by_similarity() -> None:
     table = RouteTable([RouteSpec(path, "s") for path in ("/orders", "/users", "/hello", "/order-items")])
     assert table.nearest("/order")[0] == "/orders"
     assert len(table.nearest("/zzz")) == 3
@@ -139,7 +139,7 @@ def test_hosts(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["", "a b", "u@a", "a/b", "a,b", "[::1", "a:b", "a:80:80", "a\tb", "ä", "?", "#"]
 )
-def test_what_is_no_host(host: str) -> None:
+def test_invalid_hosts(host: str) -> None:
     assert not is_authority(host)
 
 
@@ -150,7 +150,7 @@ def test_host_names_have_no_port_and_no_case() -> None:
 # --- headers -----------------------------------------------------------------------------------------
 
 
-def test_connection_names_what_ends_here_even_from_an_empty_first_line() -> None:
+def test_connection_options_are_read_after_an_empty_first_line() -> None:
     fields = [
         (b"Connection", b""),
         (b"X-A", b"1"),
@@ -160,7 +160,7 @@ def test_connection_names_what_ends_here_even_from_an_empty_first_line() -> None
     assert end_to_end([*fields, (b"connection", b"content-length")]) == [(b"Content-Length", b"3")]
 
 
-def test_ipv6_peers_are_written_as_rfc_7239_wants_them() -> None:
+def test_ipv6_peers_are_written_as_rfc_7239_requires() -> None:
     hop = Hop("2001:db8::1", "https", "a.test:8", "msctl-1", forwarded=True)
     fields = dict(request_fields([], hop, keep_trace=False))
     assert fields[b"Forwarded"] == b'for="[2001:db8::1]";host="a.test:8";proto=https'
@@ -201,7 +201,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
         "",
     ],
 )
-def test_what_is_no_traceparent(value: str) -> None:
+def test_invalid_traceparents(value: str) -> None:
     assert continued([value.encode()]) is None
 
 
@@ -224,7 +224,7 @@ def test_ids_never_repeat_across_the_pool_s_end() -> None:
 # --- balancer --------------------------------------------------------------------------------------------
 
 
-def test_of_two_chosen_at_random_the_less_loaded_is_taken() -> None:
+def test_the_less_loaded_of_two_random_instances_is_chosen() -> None:
     numbers = iter([0, 0, 2, 1])
     balancer = Balancer(lambda below: next(numbers))
     assert balancer.choose(Balance.LEAST_LOADED, [5, 1, 0]) == 1  # 0 and 1
@@ -232,7 +232,7 @@ def test_of_two_chosen_at_random_the_less_loaded_is_taken() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=6), st.randoms())
-def test_the_most_loaded_is_never_taken_alone(loads: list[int], random: object) -> None:
+def test_the_most_loaded_instance_is_never_chosen(loads: list[int], random: object) -> None:
     balancer = Balancer(random.randrange)  # type: ignore[attr-defined] # hypothesis's random
     index = balancer.choose(Balance.LEAST_LOADED, loads)
     assert loads.count(max(loads)) > 1 or loads[index] < max(loads) or len(loads) == 1
@@ -255,7 +255,7 @@ def fail(breaker: Breaker, times: int) -> None:
         breaker.failed()
 
 
-def test_only_failures_in_a_row_open_it() -> None:
+def test_only_consecutive_failures_open_the_breaker() -> None:
     breaker = Breaker(FakeClock(), failures=3)
     fail(breaker, 2)
     breaker.on_start()
@@ -278,7 +278,7 @@ def test_half_open_lets_exactly_one_probe_through() -> None:
     assert (breaker.state, breaker.allows, breaker.retry_in) == (BreakerState.CLOSED, True, 0.0)
 
 
-def test_each_opening_in_a_row_is_longer_up_to_the_cap() -> None:
+def test_each_consecutive_opening_is_longer_up_to_the_cap() -> None:
     clock = FakeClock()
     breaker = Breaker(clock, failures=1, open_for=5, cap=12)
     waits = []
@@ -294,7 +294,7 @@ def test_each_opening_in_a_row_is_longer_up_to_the_cap() -> None:
     assert breaker.retry_in == 5
 
 
-def test_a_cancelled_probe_makes_room_for_another_and_counts_for_nothing() -> None:
+def test_a_cancelled_probe_allows_another_and_does_not_count() -> None:
     clock = FakeClock()
     breaker = Breaker(clock, failures=1)
     fail(breaker, 1)
@@ -305,7 +305,7 @@ def test_a_cancelled_probe_makes_room_for_another_and_counts_for_nothing() -> No
     assert breaker.state is BreakerState.HALF_OPEN
 
 
-def test_what_was_under_way_when_it_opened_does_not_open_it_longer() -> None:
+def test_failures_in_flight_at_opening_do_not_prolong_it() -> None:
     clock = FakeClock()
     breaker = Breaker(clock, failures=1)
     breaker.on_start()
@@ -353,7 +353,7 @@ def test_the_retry_budget_is_a_share_of_the_requests_and_a_floor() -> None:
 # --- problems --------------------------------------------------------------------------------------------
 
 
-def test_a_problem_names_everything_it_knows() -> None:
+def test_a_problem_document_has_all_its_members() -> None:
     problem = Problem(
         502, 'it "broke" €', error="connection_refused", service="s", instance="s-1", retry_after=1.2
     )
@@ -396,9 +396,7 @@ def frame(payload: bytes, *, mask: bool) -> bytes:
     ),
     st.lists(st.integers(1, 70000), max_size=10),
 )
-def test_the_gap_between_two_frames_is_found_however_they_are_cut(
-    frames: list[tuple[int, bool]], cuts: list[int]
-) -> None:
+def test_frame_boundaries_are_found_in_any_pieces(frames: list[tuple[int, bool]], cuts: list[int]) -> None:
     stream = [frame(b"x" * size, mask=mask) for size, mask in frames]
     data = b"".join(stream)
     tracker = FrameTracker()

@@ -1,4 +1,4 @@
-"""How a connection's requests are begun and ended: in order, each by itself, and none left behind."""
+"""The server protocol: requests of a connection run in order and in isolation, and none is leaked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
 class Service:
-    """A hosted application that answers at once, or when it is told to."""
+    """A hosted application that responds at once or on demand."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
@@ -81,7 +81,7 @@ async def harness(service: Service) -> AsyncIterator[Harness]:
 
 
 async def under_way(harness: Harness, service: Service, target: bytes) -> Client:
-    """A client whose request the service has begun to handle."""
+    """A client whose request is being handled."""
     client = await harness.client()
     await client.send(GET % target)
     await until(service.entered.is_set)
@@ -92,7 +92,7 @@ async def replies(client: Client, count: int) -> list[str]:
     return [(await client.reply()).body.decode() for _ in range(count)]
 
 
-async def test_what_comes_while_one_waits_is_answered_after_it(harness: Harness, service: Service) -> None:
+async def test_requests_received_meanwhile_are_answered_in_order(harness: Harness, service: Service) -> None:
     client = await under_way(harness, service, b"/wait")
     await client.send(GET % b"/second" + GET % b"/third")
     assert service.calls == ["wait"]
@@ -129,7 +129,7 @@ async def test_a_body_that_comes_with_its_head_or_later_is_read(harness: Harness
         await service.requests[0].content.read()
 
 
-async def test_what_one_request_puts_into_its_context_the_next_does_not_see(harness: Harness) -> None:
+async def test_context_variables_do_not_leak_to_the_next_request(harness: Harness) -> None:
     client = await harness.client()
     await client.send(GET % b"/paint")
     assert await replies(client, 1) == ["paint none"]
@@ -140,7 +140,7 @@ async def test_what_one_request_puts_into_its_context_the_next_does_not_see(harn
     assert await replies(other, 1) == ["look none"]
 
 
-async def test_who_keeps_the_task_of_a_request_that_is_over_cannot_cancel_another(
+async def test_a_kept_task_of_a_finished_request_cannot_cancel_another(
     harness: Harness, service: Service
 ) -> None:
     client = await harness.client()
@@ -171,9 +171,7 @@ async def test_a_client_that_leaves_while_a_request_waits_cancels_it(
     assert (await harness.get("/next")).body == b"next none"
 
 
-async def test_a_request_whose_client_is_lost_before_it_begins_is_not_begun(
-    harness: Harness, service: Service
-) -> None:
+async def test_a_request_of_a_lost_connection_is_not_started(harness: Harness, service: Service) -> None:
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     client = await harness.client()
@@ -189,9 +187,7 @@ async def test_a_request_whose_client_is_lost_before_it_begins_is_not_begun(
     assert not errors
 
 
-async def test_a_connection_that_is_to_close_closes_after_the_answer(
-    harness: Harness, service: Service
-) -> None:
+async def test_connection_close_closes_after_the_response(harness: Harness, service: Service) -> None:
     client = await under_way(harness, service, b"/wait")
     harness.server.pre_shutdown()
     service.gate.set()
@@ -199,7 +195,7 @@ async def test_a_connection_that_is_to_close_closes_after_the_answer(
     assert await client.closed()
 
 
-async def test_a_shutdown_waits_for_the_answer(harness: Harness, service: Service) -> None:
+async def test_a_shutdown_waits_for_the_response(harness: Harness, service: Service) -> None:
     client = await under_way(harness, service, b"/wait")
     shutdown = asyncio.ensure_future(harness.server.shutdown(PATIENCE))
     await asyncio.sleep(0)
@@ -209,7 +205,7 @@ async def test_a_shutdown_waits_for_the_answer(harness: Harness, service: Servic
         await shutdown
 
 
-async def test_a_shutdown_ends_what_does_not_end(harness: Harness, service: Service) -> None:
+async def test_a_shutdown_cancels_a_request_after_its_timeout(harness: Harness, service: Service) -> None:
     client = await under_way(harness, service, b"/wait")
     async with asyncio.timeout(PATIENCE):
         await harness.server.shutdown(0.01)
@@ -218,14 +214,16 @@ async def test_a_shutdown_ends_what_does_not_end(harness: Harness, service: Serv
         await client.reply()
 
 
-async def test_a_shutdown_ends_what_a_client_does_not_read(harness: Harness, service: Service) -> None:
+async def test_a_shutdown_ends_a_response_the_client_does_not_read(
+    harness: Harness, service: Service
+) -> None:
     await under_way(harness, service, b"/flood")
     async with asyncio.timeout(PATIENCE):
         await harness.server.shutdown(0.01)
     await until(service.cancelled.is_set)
 
 
-async def test_an_answer_that_cannot_be_sent_ends_its_connection_and_is_logged(
+async def test_a_response_that_cannot_be_sent_closes_its_connection_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def handle(request: web.Request) -> web.Response:
@@ -258,7 +256,7 @@ async def test_an_answer_that_cannot_be_sent_ends_its_connection_and_is_logged(
     assert not errors
 
 
-async def test_an_idle_connection_is_closed_after_its_time(service: Service) -> None:
+async def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(service: Service) -> None:
     async with running(RouteSpec("/", "service"), keep_alive=0.05) as harness:
         await harness.serve("service", service.app, HOSTED)
         client = await harness.client()

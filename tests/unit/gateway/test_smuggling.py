@@ -240,7 +240,7 @@ async def answer_each(exchange: Exchange) -> None:
             return
 
 
-async def test_a_body_that_turns_out_malformed_never_ends_as_whole() -> None:
+async def test_a_malformed_body_never_looks_complete() -> None:
     upstream = await RecordingUpstream(Exchange.wait_for_end).start()
     async with running(RouteSpec("/x", "x")) as gateway:
         gateway.announce("x", upstream.url)
@@ -269,7 +269,7 @@ async def test_a_pipelined_request_waits_for_its_turn() -> None:
     assert [line.split()[1] for line in heads(upstream.received)] == [b"/x/1", b"/x/2", b"/x/3"]
 
 
-async def test_an_upgrade_that_is_not_relayed_ends_the_connection_after_its_answer() -> None:
+async def test_an_unsupported_upgrade_closes_the_connection_after_the_response() -> None:
     upstream = await RecordingUpstream(answer_each).start()
     async with running(RouteSpec("/x", "x")) as gateway:
         gateway.announce("x", upstream.url)

@@ -91,7 +91,7 @@ async def test_the_subprotocol_is_negotiated_end_to_end(kind: str) -> None:
 
 
 @both
-async def test_a_ping_comes_back_with_its_payload(kind: str) -> None:
+async def test_a_pong_has_the_payload_of_its_ping(kind: str) -> None:
     async with (
         serving(kind) as (gateway, _),
         aiohttp.ClientSession() as session,
@@ -136,7 +136,7 @@ async def test_a_refused_upgrade_is_passed_on(kind: str) -> None:
 
 
 @both
-async def test_a_client_that_vanishes_ends_the_service_s_socket(kind: str) -> None:
+async def test_a_client_that_disconnects_closes_the_service_s_socket(kind: str) -> None:
     async with serving(kind) as (gateway, _):
         client = await gateway.client()
         await client.send(upgrade())
@@ -149,7 +149,7 @@ async def test_a_client_that_vanishes_ends_the_service_s_socket(kind: str) -> No
 
 
 @both
-async def test_a_service_that_does_not_read_holds_back_the_client(kind: str) -> None:
+async def test_a_service_that_does_not_read_pauses_the_client(kind: str) -> None:
     frame = b"\x82\xff" + struct.pack("!Q", 65536) + bytes(4 + 65536)
     count, sent, go_on = 1024, 0, asyncio.Event()
 
@@ -189,7 +189,7 @@ async def test_a_service_that_does_not_read_holds_back_the_client(kind: str) -> 
 
 
 @both
-async def test_draining_tells_both_ends_1001(kind: str) -> None:
+async def test_draining_closes_both_ends_with_1001(kind: str) -> None:
     async with serving(kind) as (gateway, _), aiohttp.ClientSession() as session:
         socket = await session.ws_connect(url(gateway))
         await socket.send_str("hello")
@@ -253,7 +253,7 @@ async def test_101_comes_only_after_the_upstream_s() -> None:
     assert b"Connection: Upgrade\r\n" in upstream.received
 
 
-async def test_the_gateway_s_close_never_falls_into_a_frame() -> None:
+async def test_the_gateway_s_close_frame_is_sent_between_frames() -> None:
     switched = asyncio.Event()
     finish = asyncio.Event()
 
@@ -299,7 +299,7 @@ async def test_a_silent_tunnel_ends_after_the_idle_time() -> None:
     await upstream.stop()
 
 
-async def test_bytes_for_an_upstream_that_has_just_left_are_dropped_without_an_error() -> None:
+async def test_bytes_for_a_closed_upstream_are_dropped() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")

@@ -42,8 +42,8 @@ CODED = {
 
 @pytest.fixture(params=["its own listener", "the gateway"])
 async def base(rig: MakeRig, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    (tmp_path / "inflate_app.py").write_text(APP)
-    one = rig(ServiceSpec("zip", app="inflate_app:create_app", port=0))
+    (tmp_path / "zip_app.py").write_text(APP)
+    one = rig(ServiceSpec("zip", app="zip_app:create_app", port=0))
     await one.supervisor.start(["zip"])
     if request.param == "its own listener":
         yield f"http://{one.service('zip').addresses[0]}"
@@ -88,12 +88,12 @@ async def test_a_form_may_be_compressed(base: str) -> None:
             assert await answer.json() == {"a": "1", "b": "2"}
 
 
-async def test_the_application_s_limit_holds_for_what_it_reads(base: str) -> None:
+async def test_the_application_s_limit_applies_to_the_decompressed_body(base: str) -> None:
     status, _ = await post(f"{base}/read", gzip.compress(bytes(200_000), mtime=0), "gzip")
     assert status == 413
 
 
-async def test_what_little_becomes_much_is_inflated_as_it_is_read(base: str) -> None:
+async def test_a_decompression_bomb_is_decompressed_only_as_it_is_read(base: str) -> None:
     status, text = await post(f"{base}/pieces", gzip.compress(bytes(64 * 2**20), mtime=0), "gzip")
     total, largest = map(int, text.strip("[]").split(","))
     assert (status, total) == (200, 64 * 2**20)
@@ -104,12 +104,12 @@ async def test_an_empty_body_is_empty(base: str) -> None:
     assert await post(f"{base}/read", b"", "gzip") == (200, '[0, "", "gzip"]')
 
 
-async def test_a_body_that_is_not_what_it_says_is_the_request_s_fault(base: str) -> None:
+async def test_a_body_that_is_not_in_its_coding_is_400(base: str) -> None:
     status, text = await post(f"{base}/read", b"no gzip at all", "gzip")
     assert (status, "gzip" in text) == (400, True)
 
 
-async def test_a_coding_that_nobody_can_undo_here_is_refused(base: str) -> None:
+async def test_an_unsupported_coding_is_415(base: str) -> None:
     try:
         import brotli  # type: ignore[import-not-found] # noqa: F401 - the package is not ours
     except ModuleNotFoundError:

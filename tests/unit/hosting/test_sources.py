@@ -1,4 +1,4 @@
-"""Which files a service is made of: found by reading, never by running."""
+"""The source files of a service are found by parsing, never by running code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FILES = {
         (ServiceSpec("a", app="shop.orders:make", url="http://far:1"), ""),
     ],
 )
-def test_a_service_is_what_it_imports_or_names(
+def test_the_files_of_a_service_are_those_it_imports_or_names(
     write: Write, tmp_path: Path, spec: ServiceSpec, names: str
 ) -> None:
     for name, text in FILES.items():
@@ -57,7 +57,7 @@ def test_a_service_is_what_it_imports_or_names(
     assert files_of(spec, tmp_path) == {tmp_path / name for name in names.split()}
 
 
-def test_an_edit_is_seen_by_the_time_of_its_content_or_its_coming(write: Write) -> None:
+def test_an_edit_is_seen_by_mtime_or_ctime(write: Write) -> None:
     old = write("old.py", "")
     gone = old.with_name("gone.py")
     when = old.stat().st_ctime + 60

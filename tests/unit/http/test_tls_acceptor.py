@@ -1,4 +1,4 @@
-"""HTTPS at the door: who gets in, what everybody else is told, and that nobody is kept waiting for them."""
+"""The TLS acceptor: handshakes, clients that fail them, and that these delay no other client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE = 20.0
 
 
 class Echo(asyncio.Protocol):
-    """Answers what it is told; counts those that came in."""
+    """Echoes data and counts connections."""
 
     inside = 0
 
@@ -39,14 +39,14 @@ class Echo(asyncio.Protocol):
 
 
 class Entrance:
-    """A door on a free port, its authority, and its clients."""
+    """A TLS acceptor on a free port, its CA, and its clients."""
 
     def __init__(self, certificates: Certificates) -> None:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(*certificates.make("one"))
         self.context = server
         self.trusting = certificates.trusting()
-        self.doors: list[TlsAcceptor] = []
+        self.acceptors: list[TlsAcceptor] = []
         self.port = 0
 
     def open(self, handshake_timeout: float = PATIENCE) -> TlsAcceptor:
@@ -54,8 +54,8 @@ class Entrance:
         self.port = sockets[0].getsockname()[1]
         for sock in sockets:
             sock.listen()
-        self.doors.append(TlsAcceptor(sockets, Echo, self.context, handshake_timeout=handshake_timeout))
-        return self.doors[-1]
+        self.acceptors.append(TlsAcceptor(sockets, Echo, self.context, handshake_timeout=handshake_timeout))
+        return self.acceptors[-1]
 
     async def plain(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -69,7 +69,7 @@ async def entrance(tmp_path: Path) -> AsyncIterator[Entrance]:
     made = Entrance(Certificates.of(tmp_path))
     Echo.inside = 0
     yield made
-    for one in made.doors:
+    for one in made.acceptors:
         one.close()
 
 
@@ -88,7 +88,7 @@ async def echoed(client: tuple[asyncio.StreamReader, asyncio.StreamWriter], text
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
-    """What still comes until the other side closes."""
+    """Read until the other side closes."""
     async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ConnectionResetError):
             return await reader.read()
@@ -102,7 +102,7 @@ async def leave(*clients: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> 
             await writer.wait_closed()
 
 
-async def test_who_shakes_hands_is_served(entrance: Entrance) -> None:
+async def test_a_client_is_served_after_its_handshake(entrance: Entrance) -> None:
     entrance.open()
     one, other = await entrance.secure(), await entrance.secure()
     assert await echoed(one, b"hello") == b"hello"
@@ -111,7 +111,7 @@ async def test_who_shakes_hands_is_served(entrance: Entrance) -> None:
     await leave(one, other)
 
 
-async def test_plain_http_is_told_in_words_and_in_one_line(
+async def test_plain_http_is_answered_with_400_and_one_log_line(
     entrance: Entrance, heard: Callable[[], list[str]]
 ) -> None:
     entrance.open()
@@ -137,7 +137,7 @@ async def test_plain_http_is_told_in_words_and_in_one_line(
         (b"\x16\x03\x01\x00\x05\xff\x00\x00\x01\x00", "unexpected message"),
     ],
 )
-async def test_what_is_neither_is_let_go_with_one_line_at_most(
+async def test_a_failed_handshake_is_closed_with_at_most_one_log_line(
     entrance: Entrance, heard: Callable[[], list[str]], said: bytes, why: str | None
 ) -> None:
     entrance.open()
@@ -149,7 +149,7 @@ async def test_what_is_neither_is_let_go_with_one_line_at_most(
     await leave(client)
 
 
-async def test_a_client_that_trusts_somebody_else_costs_no_traceback(entrance: Entrance) -> None:
+async def test_an_untrusting_client_causes_no_traceback(entrance: Entrance) -> None:
     entrance.open()
     with pytest.raises(ssl.SSLCertVerificationError):
         await asyncio.open_connection("localhost", entrance.port, ssl=ssl.create_default_context())
@@ -158,7 +158,7 @@ async def test_a_client_that_trusts_somebody_else_costs_no_traceback(entrance: E
     await leave(client)
 
 
-async def test_a_client_that_comes_and_goes_is_not_worth_a_line(
+async def test_a_client_that_connects_and_closes_is_not_logged(
     entrance: Entrance, heard: Callable[[], list[str]]
 ) -> None:
     entrance.open()
@@ -172,7 +172,7 @@ async def test_a_client_that_comes_and_goes_is_not_worth_a_line(
 @pytest.mark.parametrize(
     "said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a byte", "a start"]
 )
-async def test_a_client_that_does_not_go_on_is_let_go_and_keeps_nobody_waiting(
+async def test_a_stalled_handshake_is_closed_and_delays_no_other(
     entrance: Entrance, heard: Callable[[], list[str]], said: bytes
 ) -> None:
     entrance.open(handshake_timeout=0.5)
@@ -186,7 +186,7 @@ async def test_a_client_that_does_not_go_on_is_let_go_and_keeps_nobody_waiting(
     await leave(silent, client)
 
 
-async def test_too_many_silent_clients_end_the_oldest(
+async def test_too_many_silent_clients_close_the_oldest(
     entrance: Entrance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PENDING", 2)
@@ -203,7 +203,7 @@ async def test_too_many_silent_clients_end_the_oldest(
 @pytest.mark.parametrize(
     "said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a byte", "a start"]
 )
-async def test_closing_lets_go_of_who_is_silent_and_not_of_who_is_served(
+async def test_closing_drops_silent_clients_and_keeps_served_ones(
     entrance: Entrance, heard: Callable[[], list[str]], said: bytes
 ) -> None:
     one = entrance.open()
@@ -221,14 +221,14 @@ async def test_closing_lets_go_of_who_is_silent_and_not_of_who_is_served(
     await leave(client, silent)
 
 
-async def test_many_at_once_end_as_many_of_the_oldest_that_are_silent(
+async def test_many_new_clients_close_as_many_of_the_oldest_silent_ones(
     entrance: Entrance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PENDING", 3)
     entrance.open()
     talking = await entrance.plain()
     talking[1].write(b"\x16\x03\x01\x02\x00\x01")
-    await leave(await entrance.secure())  # by now the door has heard the one before
+    await leave(await entrance.secure())  # by now the acceptor has accepted the previous one
     loop = asyncio.get_running_loop()
     silent = [socket.create_connection(("127.0.0.1", entrance.port)) for _ in range(5)]  # in one go
     try:
@@ -259,7 +259,7 @@ class OutOfFiles(socket.socket):
         return super().accept()
 
 
-async def test_accepting_goes_on_after_a_lack_of_descriptors(
+async def test_accepting_resumes_after_descriptors_run_out(
     entrance: Entrance, heard: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAUSE_S", 0.05)
@@ -269,7 +269,7 @@ async def test_accepting_goes_on_after_a_lack_of_descriptors(
     sock = OutOfFiles(fileno=plain.detach())
     sock.setblocking(False)
     sock.listen()
-    entrance.doors.append(TlsAcceptor([sock], Echo, entrance.context))
+    entrance.acceptors.append(TlsAcceptor([sock], Echo, entrance.context))
     client = await entrance.secure()
     assert await echoed(client, b"x") == b"x"
     [line] = heard()
@@ -277,7 +277,7 @@ async def test_accepting_goes_on_after_a_lack_of_descriptors(
     await leave(client)
 
 
-async def test_closing_during_a_lack_of_descriptors_leaves_nothing(
+async def test_closing_while_out_of_descriptors_leaves_nothing(
     entrance: Entrance, heard: Callable[[], list[str]]
 ) -> None:
     plain = bind(Address("127.0.0.1", 0), "test")[0]
