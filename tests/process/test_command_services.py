@@ -293,11 +293,6 @@ async def test_a_ready_line_makes_it_ready(rig: MakeRig) -> None:
     assert one.text("a") == "booting\nlistening on 9"
 
 
-def test_a_broken_ready_line_is_a_configuration_error(rig: MakeRig) -> None:
-    with pytest.raises(ConfigError, match="ready_log of service 'a'"):
-        rig(ServiceSpec("a", command=("x",), ready_log="("))
-
-
 async def test_a_service_that_is_never_ready_is_restarted_with_its_last_probe_as_reason(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

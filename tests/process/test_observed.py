@@ -141,7 +141,7 @@ def test_a_service_on_the_dashboards_port_is_a_configuration_error(project: Msct
     (project.folder / "msctl.toml").write_text('[services.orders]\napp = "shop:create_app"\nport = 0\n')
     done = project.run("up", "-d", env={variable: "8090", "MSCTL_DASHBOARD_PORT": "8090"})
     assert done.returncode == 2
-    assert "port 8090 is already that of the dashboard" in done.stderr
+    assert "port 8090 is already used by the dashboard" in done.stderr
 
 
 def test_a_dashboard_on_all_interfaces_needs_a_password(project: Msctl) -> None:

@@ -188,7 +188,7 @@ async def test_an_edited_oneshot_runs_again(rig: MakeRig, tmp_path: Path) -> Non
     assert await become(r, project(tmp_path, two), broken) == {"a": "a-1 is fatal: exit 1"}
 
 
-async def test_a_taken_port_or_a_circle_is_refused_before_anything_changes(
+async def test_a_taken_port_or_a_cycle_is_refused_before_anything_changes(
     rig: MakeRig, write: Write, tmp_path: Path
 ) -> None:
     import socket
@@ -206,7 +206,7 @@ async def test_a_taken_port_or_a_circle_is_refused_before_anything_changes(
             good = ServiceSpec("c", app="hosted_taken:create_app", port=free)
             with pytest.raises(PortTakenError, match="'b'"):
                 await become(r, project(tmp_path, a), replace(a, env={"A": "1"}), good, bad)
-    with pytest.raises(ConfigError, match="circle"):
+    with pytest.raises(ConfigError, match="cycle"):
         await become(r, project(tmp_path, a), replace(a, depends_on=(Dependency("a"),)))
     assert pids(r, "a") == before
     assert [s.name for s in r.supervisor.snapshot()] == ["a"]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from pamqp.commands import Basic
 
-from msctl.amqp.backoff import Backoff
 from msctl.amqp.connection import Connection, cancellations, closing, raise_if_cancelled
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import Notify, NotifyOnce, declare, open_with_queue
 from msctl.amqp.url import BrokerUrl
+from msctl.backoff import Backoff
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
 from msctl.model.snapshots import MessagingObserver

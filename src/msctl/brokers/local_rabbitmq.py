@@ -32,6 +32,7 @@ from pamqp.common import FieldTable
 from pamqp.exceptions import UnmarshalingException
 
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
+from msctl.model.address import local_host
 from msctl.processes.line_backlog import LineBacklog
 
 NODE_NAME = "msctl@localhost"
@@ -53,7 +54,6 @@ _LINES_IN_ERROR = 8
 _POLL = 0.05
 _PR_SET_PDEATHSIG = 1
 _Method = TypeVar("_Method", bound=base.Frame)
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class RabbitNode:
 
     async def _greet(self, port: int) -> str:
         settings = self._settings
-        host = _WILDCARDS.get(settings.host, settings.host)
+        host = local_host(settings.host)
         try:
             self._version = await _handshake(host, port, settings.user, settings.password)
         except _RefusedError as error:

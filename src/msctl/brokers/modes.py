@@ -21,15 +21,13 @@ from msctl.brokers.external_queues import ExternalQueues
 from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings
 from msctl.clock import Clock
 from msctl.errors import BrokerError, ConfigError
-from msctl.model.address import Address
+from msctl.model.address import Address, is_loopback
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueLook, QueueSnapshot, State
 
 AMQP_PORT = 5672
 PROBE_EVERY = 2.0
 """Seconds for which an answer is kept, so that a watched status does not knock at every frame."""
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 LogFunction = Callable[[str, str], None]
 
@@ -152,7 +150,7 @@ class EmbeddedBroker:
         self._host = parts.hostname or "localhost"
         self._port = AMQP_PORT if parts.port is None else parts.port
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        if self._host not in _LOOPBACK and (user, password) == ("guest", "guest"):
+        if not is_loopback(self._host) and (user, password) == ("guest", "guest"):
             raise ConfigError(
                 f"broker.url: an embedded broker on {self._host} would let anybody in as guest",
                 hint="put a user and a password of your own into broker.url, or use localhost",
@@ -235,7 +233,7 @@ class AutoBroker:
             self._chosen = self._external
             return
         host = urlsplit(self._spec.url).hostname or "localhost"
-        if host not in _LOOPBACK:
+        if not is_loopback(host):
             raise BrokerError(
                 f"no broker answers at {where}, and that is not this machine, so none can be embedded there",
                 hint='start it, or set [broker] mode = "external" to go on without it',

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from msctl.config.origin import did_you_mean
 from msctl.config.reading.project_ref import COURSE, FILE_NAME
 from msctl.config.reading.sources import BUILT_IN, package_text
 from msctl.config.render import toml_value
 from msctl.errors import UsageError
+from msctl.hints import did_you_mean
 
 EXAMPLES = ("shop",)
 _SHOP = ("orders.py", "payments.py")

@@ -22,8 +22,9 @@ from aiohttp import web
 
 from msctl.aio import first_of
 from msctl.dashboard.feed import Feed, Lines
-from msctl.dashboard.guard import TOKEN_HEADER, Asked, Guard, is_loopback
+from msctl.dashboard.guard import TOKEN_HEADER, Asked, Guard
 from msctl.errors import ConfigError, MsctlError, PortTakenError, UnknownServiceError, UsageError
+from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
 from msctl.model.snapshots import PeekedMessage, QueueView, SystemView, TraceQuery, TraceView
 

@@ -98,16 +98,6 @@ class Guard:
         return compare_digest(given, self.password.encode())
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a listener on `host` can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _origins(host: str) -> tuple[str, str]:
     """Ours, as a browser would name it; the scheme may be that of a proxy in front."""
     return f"http://{host}", f"https://{host}"

@@ -6,7 +6,6 @@ configuration and its model, and nothing of what runs a stack.
 
 from __future__ import annotations
 
-from msctl.config.origin import did_you_mean
 from msctl.errors import UsageError
 from msctl.export import (
     compose,
@@ -22,6 +21,7 @@ from msctl.export import (
     systemd,
 )
 from msctl.export.kind import Exported, ExportError, File, Kind, Notice, Options, collect
+from msctl.hints import did_you_mean
 from msctl.model.project import Project
 
 __all__ = ["KINDS", "ExportError", "Exported", "File", "Kind", "Notice", "Options", "export", "find"]

@@ -21,7 +21,6 @@ from msctl.export.workloads import (
     broker_plan,
     container_addresses,
     image_notices,
-    listens,
     local_services,
     portable_toml,
     secret_notices,
@@ -29,7 +28,7 @@ from msctl.export.workloads import (
 )
 from msctl.export.yaml import dump
 from msctl.model.project import Condition, Project, RestartPolicy
-from msctl.model.services import process_stop_timeout
+from msctl.model.services import listens, process_stop_timeout
 from msctl.model.snapshots import LOOPBACK
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own

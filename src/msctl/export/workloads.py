@@ -17,7 +17,9 @@ from msctl.config.reading.sources import env_name
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.export.kind import Notice
+from msctl.model.address import is_loopback, local_host
 from msctl.model.project import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
+from msctl.model.services import listens
 from msctl.model.snapshots import GATEWAY, LOOPBACK, BrokerMode, Kind
 
 CONTAINER_PORT = 8080
@@ -30,7 +32,6 @@ BROKER_PORT = 5672
 AMQP_URL = "AMQP_URL"
 
 _IN_THE_IMAGE = frozenset({"python", "python3", "msctl", "sh"})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 _SECRET = re.compile(
     r"(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(API|PRIVATE|ACCESS|SIGNING)_?KEYS?)$", re.I
 )
@@ -54,7 +55,7 @@ class Address(NamedTuple):
 
 def reachable(host: str) -> str:
     """The address at which a program of the same machine finds what listens on `host`."""
-    return {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}.get(host, host)
+    return LOOPBACK if host == "localhost" else local_host(host)
 
 
 def gateway_scheme(project: Project) -> str:
@@ -131,11 +132,6 @@ def machine_addresses(project: Project) -> tuple[dict[str, Address], tuple[Notic
             )
             notices.append(Notice(f"services.{spec.name}.port", why))
     return found, tuple(notices)
-
-
-def listens(spec: ServiceSpec) -> bool:
-    """Hosted services always do, for their /metrics; a program may be a mere consumer of messages."""
-    return spec.kind is Kind.HOSTED or spec.port is not None or bool(spec.routes)
 
 
 def workloads(
@@ -248,7 +244,7 @@ class BrokerPlan:
 def broker_plan(broker: BrokerSpec) -> BrokerPlan:
     parts = urlsplit(broker.url)
     host = parts.hostname or "localhost"
-    is_ours = host in _LOOPBACK or broker.mode in (BrokerMode.EMBEDDED, BrokerMode.LOCAL, BrokerMode.DOCKER)
+    is_ours = is_loopback(host) or broker.mode in (BrokerMode.EMBEDDED, BrokerMode.LOCAL, BrokerMode.DOCKER)
     default = 5671 if parts.scheme == "amqps" else BROKER_PORT
     user, password = parts.username or "guest", parts.password or "guest"
     return BrokerPlan(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from msctl.backoff import exponential
 from msctl.clock import AsyncClock
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.observer import Observer
@@ -102,8 +103,8 @@ class Proxy:
 
     def _pause(self, attempt: int) -> float:
         """Return the backoff before the next attempt: exponential, with jitter."""
-        ceiling = min(self._spec.backoff_max, self._spec.backoff_min * 2**attempt)
-        return self._jitter(self._spec.backoff_min, max(self._spec.backoff_min, ceiling))
+        lowest = self._spec.backoff_min
+        return self._jitter(lowest, max(lowest, exponential(attempt, lowest, self._spec.backoff_max)))
 
     def _budget(self, service: str) -> RetryBudget:
         budget = self._budgets.get(service)

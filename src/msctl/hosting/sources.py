@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from msctl.files import FileTooLargeError, read_bounded
 from msctl.model.project import ServiceSpec
 
 MAX_PARSED = 1024 * 1024
@@ -68,11 +69,9 @@ def _closure(starts: Iterable[Path], root: Path) -> set[Path]:
 def _imports(file: Path, root: Path) -> Iterator[str]:
     """Yield the names that a file imports; names imported `from` a module count as modules too."""
     try:
-        if file.stat().st_size > MAX_PARSED:
-            return
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(read_bounded(file, MAX_PARSED))
         package = file.relative_to(root).parent.parts
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    except (OSError, FileTooLargeError, SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Where something listens."""
+"""Network addresses: where something listens, which of them clash, which stay on this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,34 @@ from dataclasses import dataclass
 
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 """Hosts that stand for every address of the machine."""
+LOCALHOST = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`: localhost, 127.0.0.0/8 or ::1."""
+    host = host.strip("[]").lower()
+    if host in LOCALHOST:
+        return True
+    if not host.startswith("127.") and ":" not in host:
+        return False
+    import ipaddress  # reading a configuration seldom needs it
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def local_host(host: str) -> str:
+    """The host at which a program of this machine reaches what listens on `host`."""
+    if host in WILDCARDS:
+        return "::1" if host == "::" else "127.0.0.1"
+    return host
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """Where something listens, and whether it speaks TLS there."""
+    """host:port, and whether what listens there speaks TLS."""
 
     host: str
     port: int
@@ -28,12 +51,11 @@ class Address:
     def url(self) -> str:
         """How a program on this machine reaches it over HTTP."""
         scheme = "https" if self.tls else "http"
-        if self.host in WILDCARDS:
-            return f"{scheme}://{Address('127.0.0.1' if self.host != '::' else '::1', self.port)}"
-        return f"{scheme}://{self}"
+        return f"{scheme}://{Address(local_host(self.host), self.port)}"
 
     def overlaps(self, other: Address) -> bool:
         """Whether both cannot be bound at once."""
+        hosts = {self.host.strip("[]"), other.host.strip("[]")}
         return self.port == other.port != 0 and (
-            self.host == other.host or self.host in WILDCARDS or other.host in WILDCARDS
+            len(hosts) == 1 or bool(hosts & WILDCARDS) or ("localhost" in hosts and hosts <= LOCALHOST)
         )

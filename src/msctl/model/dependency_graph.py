@@ -1,35 +1,34 @@
-"""Which services need which, and the order that follows; pure, over the specs of a project."""
+"""The dependency graph of a project's services: cycles, closure and start order. Pure."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from msctl.errors import ConfigError
+from msctl.hints import did_you_mean
 from msctl.model.project import ServiceSpec
 
 
 def check(services: Sequence[ServiceSpec], source: str = "msctl.toml") -> None:
-    """Raise ConfigError for a dependency on an unknown service, or for a cycle (which it spells out)."""
+    """Raise ConfigError for a dependency on an unknown service and for a cycle."""
     specs = {spec.name: spec for spec in services}
     for spec in services:
         for dependency in spec.depends_on:
             if dependency.service not in specs:
-                near = difflib.get_close_matches(dependency.service, specs, n=1)
                 raise ConfigError(
                     f"{source}: service {spec.name!r} depends on {dependency.service!r}, "
                     "which the project does not have",
-                    hint=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(specs)}",
+                    hint=did_you_mean(dependency.service, specs),
                 )
     if cycle := find_cycle(services):
         raise ConfigError(
-            f"{source}: services depend on each other in a circle: {' → '.join(cycle)}",
-            hint="take one of these out of a depends_on",
+            f"{source}: services depend on each other in a cycle: {' → '.join(cycle)}",
+            hint="remove one of them from a depends_on",
         )
 
 
 def find_cycle(services: Sequence[ServiceSpec]) -> list[str]:
-    """One cycle, its first name repeated at the end; empty where there is none."""
+    """The first cycle, its first name repeated at the end; empty if there is none."""
     needs = {spec.name: [d.service for d in spec.depends_on] for spec in services}
     done: set[str] = set()
     for root in needs:
@@ -51,12 +50,12 @@ def find_cycle(services: Sequence[ServiceSpec]) -> list[str]:
             path.append(name)
             on_path.add(name)
             todo.append((name, True))
-            todo.extend((need, False) for need in needs.get(name, ()))
+            todo.extend((need, False) for need in reversed(needs.get(name, ())))
     return []
 
 
 def closure(services: Sequence[ServiceSpec], names: Iterable[str]) -> list[str]:
-    """`names` and all that they need, in the order of declaration."""
+    """`names` and all their dependencies, transitively, in the order of declaration."""
     needs = {spec.name: [d.service for d in spec.depends_on] for spec in services}
     wanted: set[str] = set()
     todo = list(names)
@@ -69,9 +68,9 @@ def closure(services: Sequence[ServiceSpec], names: Iterable[str]) -> list[str]:
 
 
 def waves(services: Sequence[ServiceSpec], names: Iterable[str]) -> list[list[str]]:
-    """`names` in groups: those of a group need only what earlier groups hold, and start side by side.
+    """`names` in groups that start one after the other; the services of a group start side by side.
 
-    A need that is not among `names` does not count. The graph must have no cycle (see `check`).
+    A dependency that is not among `names` does not count. The graph must have no cycle (see `check`).
     """
     left = set(names)
     needs = {spec.name: {d.service for d in spec.depends_on} for spec in services}
@@ -86,7 +85,7 @@ def waves(services: Sequence[ServiceSpec], names: Iterable[str]) -> list[list[st
 
 
 def dependents(services: Sequence[ServiceSpec]) -> Mapping[str, tuple[str, ...]]:
-    """For each service, those that name it in their `depends_on`."""
+    """For each service, the services that depend on it directly."""
     return {
         spec.name: tuple(
             other.name for other in services if any(d.service == spec.name for d in other.depends_on)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from msctl.errors import UnknownServiceError
+from msctl.hints import nearest
 
 _GLOB = frozenset("*?[")
 
@@ -30,9 +30,9 @@ def select(names: Sequence[str], known: Sequence[str]) -> list[str]:
 
 def unknown(name: str, known: Sequence[str]) -> UnknownServiceError:
     """The error for a name that the project does not have."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = nearest(name, known)
     has = f"the project has: {', '.join(known)}" if known else "the project has no services"
     return UnknownServiceError(
         f"there is no service {name!r}" if not _GLOB.intersection(name) else f"no service matches {name!r}",
-        hint=f"did you mean {near[0]!r}? {has}" if near else has,
+        hint=f"did you mean {near!r}? {has}" if near else has,
     )

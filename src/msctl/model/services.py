@@ -1,9 +1,15 @@
-"""What follows from a service's declaration: where it runs and listens, how it is stopped; pure."""
+"""The questions asked of a service's declaration, each answered here alone. Pure.
+
+Does it run in the stack's process, does it listen and where, is it probed, how long may it take to
+stop, can it be scaled, do two clash? The configuration, the supervisor, the gateway's listeners and the
+exports ask here. Order and cycles of dependencies are in dependency_graph.py.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from msctl.errors import ConfigError
 from msctl.model.address import Address
@@ -17,7 +23,7 @@ STOP_S = 10.0
 
 
 def as_run(project: Project) -> Project:
-    """The project without what counts for nothing: how a service would run here that runs elsewhere."""
+    """The project without the keys that a service with a `url` ignores, since it runs elsewhere."""
     return replace(project, services=tuple(map(_as_run, project.services)))
 
 
@@ -40,22 +46,27 @@ def runs_here(spec: ServiceSpec) -> bool:
 
 
 def address_of(spec: ServiceSpec, project: Project) -> Address | None:
-    """Where a service is declared to listen; on the gateway's port, where and how the gateway does."""
+    """The address that a service is declared to listen on; None for one without a port of its own.
+
+    A hosted service on the gateway's port has the gateway's address.
+    """
     gateway = project.gateway
-    if gateway is not None and (spec.name == GATEWAY or (spec.port and spec.port == gateway.port)):
+    if gateway is not None and (spec.name == GATEWAY or shares_gateway_port(spec, project)):
         return Address(gateway.host, gateway.port, tls=gateway.tls.enabled)
-    return None if spec.port is None else Address(spec.host, spec.port)
+    return None if spec.port is None or spec.url is not None else Address(spec.host, spec.port)
 
 
 def listens(spec: ServiceSpec) -> bool:
-    """Whether a child is expected to accept connections. $PORT is there for any program, as with
-    other process managers; that it has to listen there follows only from what is declared of it."""
+    """Whether the service has to accept connections, in a process of its own or in a container.
+
+    Every program finds $PORT; only a port, a route or a health path means that it must listen there.
+    """
     declared = spec.port is not None or bool(spec.routes or spec.health)
     return not spec.oneshot and (declared or spec.command is None)
 
 
 def probed(spec: ServiceSpec) -> bool:
-    """Whether there is a way to learn that it is ready, other than that it runs."""
+    """Whether its readiness can be observed, other than by its process being there."""
     return spec.kind is not Kind.COMMAND or listens(spec) or spec.ready_log is not None
 
 
@@ -77,42 +88,56 @@ def process_stop_timeout(spec: ServiceSpec) -> float:
     return STOP_S if spec.stop_timeout is None else spec.stop_timeout
 
 
-def check(project: Project) -> None:
-    """Raise ConfigError for what cannot be run: clashes, replicas inside the stack, a bad ready_log."""
-    _check_clashes(project)
-    for spec in project.services:
-        if spec.replicas > 1 and runs_here(spec):
-            raise ConfigError(
-                f"{project.source}: service {spec.name!r} runs inside the stack's own process, "
-                f"of which there is one, and cannot have {spec.replicas} replicas",
-                hint=f'set isolation = "process" under [services.{spec.name}]',
-            )
-        try:
-            re.compile(spec.ready_log or "")
-        except re.error as error:
-            raise ConfigError(
-                f"{project.source}: ready_log of service {spec.name!r} is not a regular expression: {error}",
-                hint="characters such as ( and [ are written with a backslash before them",
-            ) from error
+def can_scale(spec: ServiceSpec) -> bool:
+    """Whether the service can have another number of instances: it runs in processes of this stack."""
+    return spec.kind is not Kind.REMOTE and not runs_here(spec)
 
 
-def _check_clashes(project: Project) -> None:
-    """Raise ConfigError if two services want one address, other than hosted ones the gateway's."""
+def shares_gateway_port(spec: ServiceSpec, project: Project) -> bool:
+    """Whether a hosted service stands behind the gateway's own listener, on purpose."""
+    gateway = project.gateway
+    return gateway is not None and runs_here(spec) and bool(spec.port) and spec.port == gateway.port
+
+
+class Clash(NamedTuple):
+    """Two services that would listen on one address, in the order of declaration."""
+
+    address: Address
+    first: ServiceSpec
+    second: ServiceSpec
+
+
+def clashes(project: Project) -> Iterator[Clash]:
+    """Services whose addresses cannot be bound at once; only hosted ones may share one, the gateway's."""
     seen: list[tuple[Address, ServiceSpec]] = []
     for spec in project.services:
         address = address_of(spec, project)
         if address is None:
             continue
         for other_address, other in seen:
-            on_purpose = (
-                project.gateway is not None
-                and address.port == project.gateway.port
-                and runs_here(spec)
-                and runs_here(other)
-            )
-            if address.overlaps(other_address) and not on_purpose:
-                raise ConfigError(
-                    f"{project.source}: services {other.name!r} and {spec.name!r} both listen on {address}",
-                    hint="give one of them another port; only hosted services may share one, the gateway's",
-                )
+            shared = address == other_address and runs_here(spec) and runs_here(other)
+            if address.overlaps(other_address) and not (
+                shared and project.gateway is not None and address.port == project.gateway.port
+            ):
+                yield Clash(address, other, spec)
         seen.append((address, spec))
+
+
+def check(project: Project) -> None:
+    """Raise ConfigError for a project that cannot run: address clashes, replicas inside the stack.
+
+    The configuration has checked the same, with lines; this guards projects made in Python.
+    """
+    for clash in clashes(project):
+        raise ConfigError(
+            f"{project.source}: services {clash.first.name!r} and {clash.second.name!r} both listen on "
+            f"{clash.address}",
+            hint="give one of them another port; only hosted services may share one, the gateway's",
+        )
+    for spec in project.services:
+        if spec.replicas > 1 and runs_here(spec):
+            raise ConfigError(
+                f"{project.source}: service {spec.name!r} runs in the stack's own process and cannot have "
+                f"{spec.replicas} replicas",
+                hint=f'set isolation = "process" under [services.{spec.name}]',
+            )

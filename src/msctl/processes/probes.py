@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock
-from msctl.model.address import WILDCARDS, Address
+from msctl.model.address import Address, local_host
 from msctl.model.worker import Report
 
 FASTEST = 0.01
@@ -224,9 +224,8 @@ def http_probe(address: Address, path: str) -> Probe:
 
 
 async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host = {"::": "::1"}.get(address.host, "127.0.0.1") if address.host in WILDCARDS else address.host
     try:
-        return await asyncio.open_connection(host, address.port, limit=16 * 1024)
+        return await asyncio.open_connection(local_host(address.host), address.port, limit=16 * 1024)
     except ConnectionRefusedError as error:
         raise ProbeError(f"connection refused on {address}") from error
     except OSError as error:

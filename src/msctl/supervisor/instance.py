@@ -171,17 +171,17 @@ class Instance:
             self.worker = None
             now = self._clock.monotonic()
             ready_for = 0.0 if self._ready_at is None else now - self._ready_at
-            verdict = self._restarts.decide(restart_policy(self.spec), outcome, ready_for)
+            decision = self._restarts.decide(restart_policy(self.spec), outcome, ready_for)
             self._exit = outcome.reason
-            if isinstance(verdict, Done):
-                self._move(Step.DONE, verdict.reason)
+            if isinstance(decision, Done):
+                self._move(Step.DONE, decision.reason)
                 return
-            if not isinstance(verdict, Retry):
-                self._move(Step.FAIL, verdict.reason)
+            if not isinstance(decision, Retry):
+                self._move(Step.FAIL, decision.reason)
                 return
-            self._retry_at = now + verdict.delay
-            self._move(Step.RETRY, verdict.reason)
-            await self._back_off(verdict.delay)
+            self._retry_at = now + decision.delay
+            self._move(Step.RETRY, decision.reason)
+            await self._back_off(decision.delay)
             self._restart_count += 1
 
     async def _run(self) -> Outcome:

@@ -1,7 +1,7 @@
-"""Whether and when an instance that ended is started again; pure, its randomness is handed in.
+"""Restart decisions: whether and when an instance that ended is started again. Pure.
 
-The numbers are those of the documentation: 0.5 s doubling to 30 s, a fifth of it random, five
-failures in a row are enough, and half a minute of readiness clears the count.
+The waits are those of backoff.py (0.5 s doubling to 30 s, ±20 %); five consecutive failures are final,
+and half a minute of readiness resets the count.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msctl.backoff import Backoff
 from msctl.model.project import RestartPolicy, ServiceSpec
 from msctl.model.worker import Outcome
 
-FIRST_DELAY = 0.5
-MAX_DELAY = 30.0
-JITTER = 0.2
 MAX_FAILURES = 5
-STABLE_AFTER = 30.0
+STABLE_AFTER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +27,33 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Leave it: it ended as it should."""
+    """Leave it ended: it succeeded."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Leave it: it failed for good."""
+    """Leave it ended: it failed for good."""
 
     reason: str
 
 
-Verdict = Retry | Done | GiveUp
+RestartDecision = Retry | Done | GiveUp
 
 
 class Restarts:
-    """The restart decisions for one instance since somebody last asked for it."""
+    """The restart decisions for one instance since it was last asked to start."""
 
     def __init__(self, random: Callable[[], float]) -> None:
         """`random` gives numbers from 0 up to 1."""
-        self._random = random
-        self.in_a_row = 0
+        self._backoff = Backoff(rand=random)
 
-    def decide(self, policy: RestartPolicy, outcome: Outcome, ready_for: float = 0.0) -> Verdict:
+    @property
+    def consecutive_failures(self) -> int:
+        return self._backoff.failures
+
+    def decide(self, policy: RestartPolicy, outcome: Outcome, ready_for: float = 0.0) -> RestartDecision:
         """What to do after `outcome`, when the instance had been ready for `ready_for` seconds.
 
         `policy` is the one in force now: reload may have changed it since the last exit.
@@ -61,12 +62,12 @@ class Restarts:
             return Done(outcome.reason)
         if outcome.final or policy is RestartPolicy.NO:
             return GiveUp(outcome.reason)
-        if ready_for >= STABLE_AFTER:
-            self.in_a_row = 0
-        self.in_a_row += 1
-        if self.in_a_row >= MAX_FAILURES:
+        if ready_for >= STABLE_AFTER_S:
+            self._backoff.reset()
+        delay = self._backoff.next()
+        if self._backoff.failures >= MAX_FAILURES:
             return GiveUp(f"{outcome.reason}, {MAX_FAILURES} times in a row")
-        return Retry(backoff(self.in_a_row, self._random()), outcome.reason)
+        return Retry(delay, outcome.reason)
 
 
 def restart_policy(spec: ServiceSpec) -> RestartPolicy:
@@ -74,9 +75,3 @@ def restart_policy(spec: ServiceSpec) -> RestartPolicy:
     if spec.oneshot and spec.restart is RestartPolicy.ALWAYS:
         return RestartPolicy.ON_FAILURE
     return spec.restart
-
-
-def backoff(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row; `chance` from 0 to 1 spreads it by ±20 %."""
-    delay = min(MAX_DELAY, FIRST_DELAY * 2.0 ** (failures - 1))
-    return delay * (1.0 - JITTER + 2.0 * JITTER * chance)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from msctl.model.project import Condition, ServiceSpec
-from msctl.model.services import probed, runs_here
+from msctl.model.services import can_scale, probed, runs_here
 from msctl.model.snapshots import InstanceSnapshot, Kind, ServiceSnapshot, State
 from msctl.processes import usage
 from msctl.supervisor.instance import Instance
@@ -94,7 +94,7 @@ class Service:
             memory_bytes=sum(memory) if memory else None,
             instances=instances,
             depends_on=tuple(dependency.service for dependency in self.spec.depends_on),
-            scalable=not runs_here(self.spec),
+            scalable=can_scale(self.spec),
         )
 
     def _measure(

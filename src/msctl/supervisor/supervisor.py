@@ -173,7 +173,7 @@ class Supervisor:
         for name, count in counts.items():
             if self._services[name].spec.kind is Kind.REMOTE:
                 raise UsageError(f"service {name!r} runs elsewhere and is not scaled from here")
-            if services.runs_here(self._services[name].spec):
+            if not services.can_scale(self._services[name].spec):
                 raise UsageError(
                     f"service {name!r} runs inside the stack's own process and cannot be scaled",
                     hint=f'set isolation = "process" under [services.{name}]',

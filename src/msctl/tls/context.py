@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msctl.errors import ConfigError
+from msctl.files import FileTooLargeError, read_bounded
 from msctl.model.project import GatewaySpec, Project, TlsSpec
 from msctl.tls.authority import Authority, data_folder
 
@@ -189,13 +190,11 @@ def _refuse_to_ask() -> str:
 
 def _read(path: Path, key: str) -> bytes:
     try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST_FILE + 1)
+        return read_bounded(path, LARGEST_FILE)
     except FileNotFoundError:
         raise ConfigError(f"{key}: there is no file {path}") from None
+    except FileTooLargeError:
+        raise ConfigError(f"{key}: {path} is larger than 1 MiB; this is no PEM file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"{key}: {path} cannot be read: {reason}") from None
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"{key}: {path} is larger than 1 MiB; this is no PEM file")
-    return content

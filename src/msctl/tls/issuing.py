@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from msctl.errors import ConfigError
+from msctl.model.address import WILDCARDS
 
 LIFE_OF_AUTHORITY = timedelta(days=3650)
 LIFE = timedelta(days=397)
@@ -42,7 +43,6 @@ NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
 )
-_WILDCARDS = {"0.0.0.0", "::"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def names_for(host: str) -> tuple[str, ...]:
     those that are always. Raises ConfigError for one that the authority may not sign for.
     """
     host = host.strip("[]").partition("%")[0].lower()
-    if host in _WILDCARDS or host in ALWAYS:
+    if host in WILDCARDS or host in ALWAYS:
         return ALWAYS
     try:
         address = ip_address(host)

@@ -9,7 +9,6 @@ import aio_pika
 import pytest
 from pamqp.commands import Basic
 
-from msctl.amqp.backoff import Backoff
 from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer, Delivery
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
@@ -23,6 +22,7 @@ from msctl.amqp.reconnecting import (
     running,
 )
 from msctl.amqp.url import BrokerUrl, parse_url
+from msctl.backoff import Backoff
 from msctl.errors import BrokerError
 from tests.support.clock import FakeClock, settle
 from tests.support.proxy import Proxy, proxy

@@ -436,7 +436,7 @@ BAD_KEYS = [
         'depends_on = { three = "completed" }',
         "depends_on.three: three never completes, for it is no one-shot",
     ),
-    ('depends_on = ["one"]', "depends_on: the services wait for each other: one → one"),
+    ('depends_on = ["one"]', "depends_on: services depend on each other in a cycle: one → one"),
     ('restart = "on_failure"', 'restart: expected "always", "on-failure" or "no", found "on_failure"'),
     (
         'ready_log = "("',
@@ -598,24 +598,24 @@ def test_a_bad_value_is_named_with_its_line(
         ('a = """\n', "msctl.toml:2:1: this is not TOML: unterminated string"),
         (
             f"[services.one]\n{APP}port = 1\n[services.two]\n{APP}port = 1",
-            "msctl.toml:6: services.two.port: port 1 is already that of one",
+            "msctl.toml:6: services.two.port: port 1 is already used by service 'one'",
         ),
         (
             f'[services.one]\n{APP}port = 1\n[services.two]\n{APP}port = 1\nhost = "0.0.0.0"',
-            "msctl.toml:6: services.two.port: port 1 is already that of one",
+            "msctl.toml:6: services.two.port: port 1 is already used by service 'one'",
         ),
         (
             f"[services.one]\n{APP}port = 5672",
-            "msctl.toml:3: services.one.port: port 5672 is already that of the broker",
+            "msctl.toml:3: services.one.port: port 5672 is already used by the broker",
         ),
-        ("[gateway]\nport = 5672", "msctl.toml:2: gateway.port: port 5672 is already that of the broker"),
+        ("[gateway]\nport = 5672", "msctl.toml:2: gateway.port: port 5672 is already used by the broker"),
         (
             f'[services.one]\n{APP}routes = ["/a"]\n[services.two]\n{APP}routes = ["/a"]',
             "msctl.toml:6: services.two.routes[0]: the route '/a' takes the same requests as the route '/a' of 'one'",
         ),
         (
             f'[services.a]\n{APP}depends_on = ["b"]\n[services.b]\n{APP}depends_on = ["c"]\n[services.c]\n{APP}depends_on = ["b"]',
-            "msctl.toml:6: services.b.depends_on: the services wait for each other: b → c → b",
+            "msctl.toml:6: services.b.depends_on: services depend on each other in a cycle: b → c → b",
         ),
     ],
 )

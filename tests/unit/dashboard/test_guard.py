@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from msctl.dashboard.guard import Asked, Guard, is_loopback
+from msctl.dashboard.guard import Asked, Guard
 
 LOCAL = Guard("the-token")
 OPEN = Guard("the-token", "s3cret:x", frozenset({"build.example", "0.0.0.0"}), anywhere=True)
@@ -129,21 +129,6 @@ def test_beyond_loopback_its_own_name_and_addresses_are_accepted() -> None:
 def test_a_password_does_not_replace_the_token() -> None:
     asked = replace(POST, authorization=basic("s3cret:x"), token=None)
     assert OPEN.refusal(asked) is not None
-
-
-@pytest.mark.parametrize(
-    ("host", "is_it"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("x", False),
-    ],
-)
-def test_loopback_hosts_are_recognised(host: str, is_it: bool) -> None:
-    assert is_loopback(host) is is_it
 
 
 def test_secrets_are_not_in_the_repr() -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from msctl.export import Options, export
-from msctl.model.project import Project
+from msctl.model.project import Project, ServiceSpec
 from msctl.model.snapshots import BrokerMode
 from tests.unit.export import golden, projects
 
@@ -117,3 +117,10 @@ def test_monitoring_brings_prometheus_and_grafana_with_their_files() -> None:
     assert jobs["orders"]["dns_sd_configs"] == [{"names": ["orders"], "type": "A", "port": 8082}]
     assert jobs["rabbitmq"]["metrics_path"] == "/metrics/per-object"
     assert "migrate" not in jobs
+
+
+def test_a_command_with_a_health_path_and_no_port_keeps_its_health_check() -> None:
+    worker = ServiceSpec("worker", command=("python", "worker.py"), health="/healthz")
+    found = document(replace(projects.course(), services=(worker,), gateway=None))["services"]["worker"]
+    assert "/healthz" in " ".join(found["healthcheck"]["test"])
+    assert found["command"][-2:] == ["--port", "8080"]

@@ -45,29 +45,29 @@ def test_dependents_are_those_that_name_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("services", "circle"),
+    ("services", "cycle"),
     [
         (project(a="b", b="a"), "a → b → a"),
         (project(a="a"), "a → a"),
         (project(x="a", a="b", b="c", c="a"), "a → b → c → a"),
     ],
 )
-def test_a_cycle_is_refused_and_spelt_out(services: list[ServiceSpec], circle: str) -> None:
-    with pytest.raises(ConfigError, match="in a circle") as caught:
+def test_a_cycle_is_refused_and_spelt_out(services: list[ServiceSpec], cycle: str) -> None:
+    with pytest.raises(ConfigError, match="in a cycle") as caught:
         dependency_graph.check(services)
-    assert circle in caught.value.message
+    assert cycle in caught.value.message
 
 
 def test_an_unknown_dependency_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"'orders' depends on 'user'") as caught:
         dependency_graph.check(project(orders="user", users=""))
-    assert caught.value.hint == "did you mean 'users'?"
+    assert caught.value.hint == 'did you mean "users"?'
 
 
 def test_an_unknown_dependency_without_a_near_name_lists_what_there_is() -> None:
     with pytest.raises(ConfigError) as caught:
         dependency_graph.check(project(orders="zzz", users=""))
-    assert caught.value.hint == "it has: orders, users"
+    assert caught.value.hint == "known here: orders, users"
 
 
 def test_a_chain_of_thousands_is_no_trouble() -> None:

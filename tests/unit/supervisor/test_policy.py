@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from msctl.model.project import RestartPolicy
 from msctl.model.worker import Outcome
-from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, Restarts, Retry, Verdict, backoff
+from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, RestartDecision, Restarts, Retry
 
 OK = Outcome(True, "exit 0")
 BAD = Outcome(False, "exit 1")
@@ -32,7 +32,7 @@ def restarts() -> Restarts:
         (RestartPolicy.NO, BAD, GiveUp("exit 1")),
     ],
 )
-def test_what_each_policy_does(policy: RestartPolicy, outcome: Outcome, verdict: Verdict) -> None:
+def test_what_each_policy_does(policy: RestartPolicy, outcome: Outcome, verdict: RestartDecision) -> None:
     assert restarts().decide(policy, outcome) == verdict
 
 
@@ -49,17 +49,6 @@ def test_half_a_minute_of_readiness_clears_the_count_and_less_does_not() -> None
         one.decide(RestartPolicy.ON_FAILURE, BAD)
     assert one.decide(RestartPolicy.ON_FAILURE, BAD, ready_for=29.9) == Retry(4.0, "exit 1")
     assert one.decide(RestartPolicy.ON_FAILURE, BAD, ready_for=30.0) == Retry(0.5, "exit 1")
-
-
-def test_the_pause_is_capped() -> None:
-    assert backoff(7, 0.5) == 30.0
-    assert backoff(60, 0.5) == 30.0
-
-
-@given(st.integers(1, 200), st.floats(0, 1))
-def test_a_fifth_of_the_pause_is_random(failures: int, chance: float) -> None:
-    middle = backoff(failures, 0.5)
-    assert 0.8 * middle - 1e-9 <= backoff(failures, chance) <= 1.2 * middle + 1e-9
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=30))

@@ -146,7 +146,7 @@ def _timestamp(value: str) -> datetime:
 
 
 def _nearest(name: str) -> str:
-    from difflib import get_close_matches
+    from msctl.hints import nearest
 
-    close = get_close_matches(name, _PROPERTIES, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = nearest(name, _PROPERTIES)
+    return f"; did you mean {close}?" if close else ""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from msctl.config.origin import Place, did_you_mean
+from msctl.config.origin import Place
 from msctl.config.reading.sources import env_name
-from msctl.model.project import BrokerSpec, Condition, GatewaySpec, Isolation, Project, ServiceSpec
+from msctl.hints import did_you_mean
+from msctl.model.address import Address, is_loopback
+from msctl.model.dependency_graph import find_cycle
+from msctl.model.project import BrokerSpec, Condition, Project, ServiceSpec
+from msctl.model.services import address_of, clashes, runs_here
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 
 RESERVED = {
@@ -18,8 +22,6 @@ RESERVED = {
 }
 _NAME = r"[a-z][a-z0-9_-]*"
 _LONGEST_NAME = 63
-_ANYWHERE = {"0.0.0.0", "::", "[::]"}  # listens on every address, so it clashes with any
-_LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 
 
 def check_name(name: str, place: Place) -> None:
@@ -40,8 +42,7 @@ def check_project(project: Project, top: Place) -> None:
     for spec in declared:
         _check_service(spec, services / spec.name)
     _check_variable_names(declared, services)
-    _check_ports(project.gateway, declared, project.broker, top)
-    _check_dashboard(project, declared, top)
+    _check_addresses(project, top)
     _check_routes(declared, services)
     _check_dependencies({spec.name: spec for spec in project.services}, services)
 
@@ -55,7 +56,7 @@ def _check_service(spec: ServiceSpec, place: Place) -> None:
         )
     if spec.app is not None and spec.command is not None:
         raise (place / "command").error("a service has either app or command, not both")
-    if spec.kind is Kind.HOSTED and spec.replicas > 1 and spec.isolation is Isolation.NONE:
+    if spec.replicas > 1 and runs_here(spec):
         raise (place / "replicas").error(
             f"{spec.replicas} instances of a hosted service would share one process",
             hint='set isolation = "process" beside it, so that each has its own',
@@ -75,55 +76,47 @@ def _check_variable_names(services: Sequence[ServiceSpec], place: Place) -> None
             )
 
 
-def _check_ports(
-    gateway: GatewaySpec | None, services: Sequence[ServiceSpec], broker: BrokerSpec, top: Place
-) -> None:
-    """Two services on one port are an accident; one that shares the gateway's port means to."""
-    taken: dict[int, list[ServiceSpec]] = {}
-    broker_host, broker_port = _broker_address(broker)
-    for spec in services:
-        if not spec.port or spec.url is not None:
-            continue
-        place = top / "services" / spec.name / "port"
-        for other in taken.setdefault(spec.port, []):
-            if _overlap(spec.host, other.host):
-                raise place.error(
-                    f"port {spec.port} is already that of {other.name}", hint="give each its own"
-                )
-        if spec.port == broker_port and _overlap(spec.host, broker_host):
-            raise place.error(f"port {spec.port} is already that of the broker")
-        taken[spec.port].append(spec)
-    if gateway is not None and gateway.port == broker_port and _overlap(gateway.host, broker_host):
-        raise (top / GATEWAY / "port").error(f"port {gateway.port} is already that of the broker")
-
-
-def _check_dashboard(project: Project, services: Sequence[ServiceSpec], top: Place) -> None:
-    """Its port is its own."""
+def _check_addresses(project: Project, top: Place) -> None:
+    """Two listeners on one address are an accident; a hosted service on the gateway's port is not."""
+    hint = "give one of them another port"
+    for clash in clashes(project):
+        other, service = clash.first, clash.second
+        if service.name == GATEWAY:
+            other, service = service, other
+        raise _port(service.name, top).error(
+            f"port {clash.address.port} is already used by {_title(other.name)}", hint=hint
+        )
     page = project.dashboard
-    if not page.enabled or not page.port:
-        return
-    hint = "give one of them another port, or switch the dashboard off: [dashboard] enabled = false"
-    for spec in services:
-        if spec.port == page.port and spec.url is None and _overlap(spec.host, page.host):
-            place = top / "services" / spec.name / "port"
-            raise place.error(f"port {page.port} is already that of the dashboard", hint=hint)
-    gateway = project.gateway
-    if gateway is not None and gateway.port == page.port and _overlap(gateway.host, page.host):
-        raise (top / GATEWAY / "port").error(f"port {page.port} is already that of the dashboard", hint=hint)
+    if page.enabled:
+        off = f"{hint}, or switch the dashboard off: [dashboard] enabled = false"
+        _check_clash_with(Address(page.host, page.port), "the dashboard", project, top, hint=off)
+    _check_clash_with(_broker_address(project.broker), "the broker", project, top, hint=hint)
 
 
-def _broker_address(broker: BrokerSpec) -> tuple[str, int]:
+def _check_clash_with(taken: Address, by: str, project: Project, top: Place, *, hint: str) -> None:
+    for spec in project.services:
+        address = address_of(spec, project)
+        if address is not None and address.overlaps(taken):
+            raise _port(spec.name, top).error(f"port {address.port} is already used by {by}", hint=hint)
+
+
+def _port(service: str, top: Place) -> Place:
+    return top / GATEWAY / "port" if service == GATEWAY else top / "services" / service / "port"
+
+
+def _title(service: str) -> str:
+    return "the gateway" if service == GATEWAY else f"service {service!r}"
+
+
+def _broker_address(broker: BrokerSpec) -> Address:
+    """The address of a broker on this machine; port 0, which clashes with none, for one elsewhere."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(broker.url)
     host = parts.hostname or "localhost"
-    if broker.mode is BrokerMode.EXTERNAL and host not in _LOOPBACK:
-        return host, 0
-    return host, parts.port or (5671 if parts.scheme == "amqps" else 5672)
-
-
-def _overlap(one: str, other: str) -> bool:
-    return one == other or bool({one, other} & _ANYWHERE) or {one, other} <= _LOOPBACK
+    if broker.mode is BrokerMode.EXTERNAL and not is_loopback(host):
+        return Address(host, 0)
+    return Address(host, parts.port or (5671 if parts.scheme == "amqps" else 5672))
 
 
 def _check_routes(services: Sequence[ServiceSpec], place: Place) -> None:
@@ -164,29 +157,9 @@ def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> No
                     f"{target.name} never completes, for it is no one-shot",
                     hint=f'set oneshot = true in [services.{target.name}], or wait for "ready"',
                 )
-    cycle = find_cycle({spec.name: [each.service for each in spec.depends_on] for spec in services.values()})
+    cycle = find_cycle(list(services.values()))
     if cycle:
         raise (place / cycle[0] / "depends_on").error(
-            f"the services wait for each other: {' → '.join(cycle)}",
-            hint="take one of these dependencies out",
+            f"services depend on each other in a cycle: {' → '.join(cycle)}",
+            hint="remove one of these dependencies",
         )
-
-
-def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """The first circle in a graph, as `[a, b, a]`; empty if there is none."""
-    done: set[str] = set()
-    for start in edges:
-        trail: list[str] = []
-        pending = [(start, False)]
-        while pending:
-            node, leaving = pending.pop()
-            if leaving:
-                trail.pop()
-                done.add(node)
-            elif node in trail:
-                return [*trail[trail.index(node) :], node]
-            elif node not in done:
-                trail.append(node)
-                pending.append((node, True))
-                pending.extend((target, False) for target in reversed(edges.get(node, ())))
-    return []

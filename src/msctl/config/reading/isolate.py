@@ -6,6 +6,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from msctl.model.project import BrokerSpec, Project, ServiceSpec
+from msctl.model.services import shares_gateway_port
 from msctl.model.snapshots import BrokerMode
 
 _OWN = frozenset({BrokerMode.AUTO, BrokerMode.EMBEDDED, BrokerMode.LOCAL})
@@ -30,8 +31,7 @@ def isolated(project: Project, tag: str) -> Project:
 def _moved(spec: ServiceSpec, project: Project) -> ServiceSpec:
     if spec.port is None:
         return spec
-    shared = project.gateway is not None and spec.port == project.gateway.port and spec.app is not None
-    return replace(spec, port=None if shared else 0)
+    return replace(spec, port=None if shares_gateway_port(spec, project) else 0)
 
 
 def _own_broker(broker: BrokerSpec) -> BrokerSpec:

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place, did_you_mean, nearest
+from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place
 from msctl.config.reading.project_ref import ENV_FILE_NAME
 from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
 from msctl.config.schema.values import describe
 from msctl.errors import ConfigError
+from msctl.files import FileTooLargeError, read_bounded
+from msctl.hints import did_you_mean, nearest
 
 BUILT_IN = "course.toml"
 LARGEST_FILE = 4 * 1024 * 1024
@@ -234,17 +236,14 @@ def _set(raw: Tree, path: KeyPath, value: str) -> None:
 
 def _read(path: Path, display: str) -> str:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
+        data = read_bounded(path, LARGEST_FILE)
     except FileNotFoundError:
         raise ConfigError(f"{display}: there is no such file") from None
+    except FileTooLargeError:
+        raise ConfigError(f"{display}: is larger than {LARGEST_FILE // 1024**2} MiB") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"{display}: cannot be read: {reason}") from None
-    if len(data) > LARGEST_FILE:
-        raise ConfigError(
-            f"{display}: is larger than {LARGEST_FILE // 1024**2} MiB; this is no configuration"
-        )
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

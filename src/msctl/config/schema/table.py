@@ -7,8 +7,9 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from msctl.config.origin import Place, did_you_mean
+from msctl.config.origin import Place
 from msctl.config.schema.values import MismatchError, Type, describe
+from msctl.hints import did_you_mean
 
 
 class OnReload(StrEnum):

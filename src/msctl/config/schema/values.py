@@ -12,7 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msctl.config.origin import Place, did_you_mean
+from msctl.config.origin import Place
+from msctl.hints import did_you_mean
 
 _LONGEST_SHOWN = 60
 # Patterns are compiled where they are used first: importing this module is part of every start.

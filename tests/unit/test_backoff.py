@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msctl.amqp.backoff import Backoff
+from msctl.backoff import Backoff
 
 
 def test_waits_double_from_half_a_second_to_thirty() -> None:
