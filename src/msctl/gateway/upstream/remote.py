@@ -20,7 +20,8 @@ from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.policies.deadline import Deadline, DeadlineError
 from msctl.gateway.request.client_response import BufferedResponse, ClientGoneError, edited, http_date
 from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, UpstreamRequest
-from msctl.gateway.upstream.connection import Connection, Pool, PoolFullError, UpstreamClosedError
+from msctl.gateway.upstream.connection import Connection, UpstreamClosedError
+from msctl.gateway.upstream.pool import Pool, PoolFullError
 from msctl.gateway.upstream.tunnel import GOING_AWAY, Tunnel
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
