@@ -136,7 +136,7 @@ def test_a_message_that_no_queue_takes_is_an_error(msctl: Msctl) -> None:
     assert sent.returncode == 6
     assert sent.stdout == ""
     assert sent.stderr == (
-        "error: the message was refused: no queue takes routing key 'nowhere' at exchange 'amq.direct'\n"
+        "error: the message was refused: routing key 'nowhere' matches no queue at exchange 'amq.direct'\n"
     )
 
 
@@ -153,7 +153,7 @@ def test_the_line_that_was_refused_is_named_with_what_was_confirmed(msctl: Msctl
     declare_limited(msctl.env["AMQP_URL"], full, 4)
     sent = msctl.run("send", "-", "--lines", "--queue", full, "--rate", "200", stdin=lines(20))
     assert sent.returncode == 6
-    assert "error: line 5 was refused: the broker did not take it (nack)" in sent.stderr
+    assert "error: line 5 was refused: the broker refused it (nack)" in sent.stderr
     assert "4 lines were confirmed" in sent.stderr
 
 
@@ -188,7 +188,7 @@ asyncio.run(main())
         (("send", "x", "--timeout", "0"), "no time at all"),
         (("send", "x", "--queue", ""), "a queue needs a name"),
         (("send", "x", "--queue", "q" * 256), "longer than the 255 bytes"),
-        (("send", "x", "--url", "http://localhost"), "http:// where amqp://"),
+        (("send", "x", "--url", "http://localhost"), "http://, expected amqp://"),
         (("consume", "--ack", "maybe"), "none of auto, manual, reject, requeue"),
         (("consume", "--idle-timeout", "x"), "not a duration"),
         (("consume", "--prefetch", "0"), "prefetch"),
@@ -339,7 +339,7 @@ asyncio.run(main())
     with msctl.process("consume") as consumer:
         consumer.line("stderr", WAITING.strip())
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-        consumer.line("stderr", f"error: the broker ended this consumer: queue '{queue}' was deleted")
+        consumer.line("stderr", f"error: the broker cancelled the consumer: queue '{queue}' was deleted")
         assert consumer.wait() == 6
 
 

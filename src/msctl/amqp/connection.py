@@ -1,8 +1,8 @@
-"""One open connection to a broker, and the one place where the library's failures are translated.
+"""One open connection to a broker; translates the library's failures into BrokerError.
 
-A connection never reconnects: it is open, then it ends, and `lost` says why. What aiormq gets wrong at the
-edges (an rpc that ends in a cancellation nobody asked for, a close that waits for ever, records with
-tracebacks for ends that we report ourselves) is put right here.
+A connection never reconnects: it is open, then closed, and `lost` returns the reason. This module also
+works around aiormq: a request that ends in a cancellation that no one asked for, a close that waits for
+ever, and log records with tracebacks for closes that msctl reports itself.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from msctl.errors import BrokerError, TimedOutError
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 30.0
-"""Seconds that a broker may take to answer one request on an open connection."""
+"""Seconds for a broker to answer one request on an open connection."""
 _REASON_TIMEOUT = 1.0
 
 T = TypeVar("T")
 
 
 class Connection:
-    """An open connection; `open` makes one, `close` ends it, `lost` waits for its end."""
+    """An open connection: `open` connects, `close` closes it, `lost` waits for its end."""
 
     def __init__(self, url: BrokerUrl, client: aio_pika.Connection, sockets: _Sockets) -> None:
-        """For a `client` that is open; `sockets` made its socket."""
+        """Wrap the open `client`, whose socket `sockets` created."""
         self.url = url
         self._client = client
         self._sockets = sockets
-        assert client.transport is not None  # noqa: S101 - for the type checker: it is open
+        assert client.transport is not None  # noqa: S101 - the client is open
         self._transport = cast(Transport, client.transport.connection)
 
     @classmethod
     async def open(cls, url: BrokerUrl, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
-        """Connect once, within `timeout` seconds; `name` is what the broker's tools show.
+        """Connect once, within `timeout` seconds; the broker's tools show the connection as `name`.
 
-        Raises BrokerAwayError where another attempt may help, else BrokerError.
+        Raises BrokerAwayError if another attempt may succeed, else BrokerError.
         """
         _quiet_libraries()
         before = cancellations()
@@ -64,7 +64,7 @@ class Connection:
                 URL(url.text), client_properties={"connection_name": name, "product": "msctl"}
             )
             client.kwargs["transport_factory"] = sockets
-            # Not aio-pika's own timeout: on Python 3.11 it can swallow a cancellation.
+            # aio-pika's own timeout can swallow a cancellation on Python 3.11.
             async with asyncio.timeout(timeout):
                 await client.connect()
             raise_if_cancelled(before)
@@ -80,14 +80,14 @@ class Connection:
             raise connect_error(exc, url, timeout) from exc
 
     async def channel(self, *, confirms: bool = False) -> Channel:
-        """A new channel; with `confirms`, publishes are confirmed and returned messages raise."""
+        """Open a channel; with `confirms`, publishes are confirmed and returned messages raise."""
         channel = await self.ask(
             self._transport.channel(publisher_confirms=confirms, on_return_raises=confirms)
         )
         return cast(Channel, channel)
 
     async def ask(self, answer: Awaitable[T], timeout: float = ANSWER_TIMEOUT) -> T:
-        """Wait for one answer of the broker. Raises BrokerError and its kinds, or TimedOutError."""
+        """Wait for one answer of the broker. Raises BrokerError and TimedOutError."""
         before = cancellations()
         try:
             async with asyncio.timeout(timeout):
@@ -98,7 +98,7 @@ class Connection:
                 f"the broker at {self.url.address} did not answer within {timeout:g} s"
             ) from None
         except asyncio.CancelledError as exc:
-            # aiormq cancels its own tasks when a connection ends, and lets that out to who waits.
+            # aiormq cancels its own tasks when a connection ends, and the caller sees the cancellation.
             if cancellations() > before:
                 raise
             raise await self.reason(exc) from exc
@@ -109,18 +109,18 @@ class Connection:
         return result
 
     async def reason(self, exc: BaseException | None) -> BrokerError:
-        """Why something on this connection failed with `exc`: the connection's own end says most."""
+        """The reason for a failure `exc` on this connection; prefers that of the connection's close."""
         error = closed_error(exc, self.url)
         if not isinstance(error, BrokerAwayError) or (exc is not None and is_connection_level(exc)):
             return error
-        # The failure of a request can outrun the reason for which the connection is closing.
+        # A request can fail before the reason for closing the connection is known.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REASON_TIMEOUT):
                 return await self.lost()
         return error
 
     async def lost(self) -> BrokerError:
-        """Wait until the connection has ended, and say why."""
+        """Wait until the connection has ended and return the reason."""
         return closed_error(await end_of(self._transport), self.url)
 
     @property
@@ -129,11 +129,11 @@ class Connection:
 
     @property
     def frame_max(self) -> int:
-        """The largest frame that the broker takes, in bytes with its header."""
+        """The largest frame that the broker accepts, in bytes, header included."""
         return self._transport.connection_tune.frame_max or 131072
 
     async def is_blocked(self) -> bool:
-        """Whether the broker has told us that it takes no messages now (memory or disk alarm)."""
+        """Whether the broker has blocked this connection (memory or disk alarm)."""
         try:
             async with asyncio.timeout(0.01):
                 await self._transport.ready()
@@ -142,7 +142,7 @@ class Connection:
         return False
 
     async def close(self) -> None:
-        """End the connection; promptly, even where the broker no longer answers."""
+        """Close the connection; prompt even if the broker no longer answers."""
         with contextlib.suppress(TimeoutError, *LIBRARY_ERRORS):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._client.close()
@@ -150,8 +150,10 @@ class Connection:
 
 
 class _Sockets(TransportFactory):
-    """Makes a connection's socket as aiormq would, and can cut it off. A connect that is cancelled
-    just when it succeeds would otherwise leave an open connection that nobody knows."""
+    """Creates a connection's socket as aiormq does, and can abort it.
+
+    Without it, a connect that is cancelled just as it succeeds would leak an open connection.
+    """
 
     def __init__(self, *, tls: bool) -> None:
         self._factory = TLSTransportFactory() if tls else TCPTransportFactory()
@@ -167,7 +169,7 @@ class _Sockets(TransportFactory):
 
 
 async def end_of(part: Base) -> BaseException | None:
-    """Wait until a channel or connection has ended; what ended it, or None for an end as planned."""
+    """Wait until a channel or connection has ended; return the error, or None for an orderly close."""
     observer = part.closing
     try:
         await asyncio.wait([observer])
@@ -179,7 +181,7 @@ async def end_of(part: Base) -> BaseException | None:
 
 @contextlib.asynccontextmanager
 async def closing(connection: Connection) -> AsyncIterator[Connection]:
-    """`connection`, closed at the end also when the body is cancelled."""
+    """Close `connection` at the end of the block, also after a cancellation."""
     try:
         yield connection
     finally:
@@ -187,20 +189,22 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
 
 
 def cancellations() -> int:
-    """How often the running task was asked to stop, and has not said that it dealt with it."""
+    """The number of pending cancellation requests of the current task."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
 def raise_if_cancelled(before: int) -> None:
-    """Raise the CancelledError that a library swallowed since there were `before` cancellations."""
+    """Raise CancelledError if a library swallowed a cancellation since `before` was counted."""
     if cancellations() > before:
         raise asyncio.CancelledError
 
 
 def _quiet_libraries() -> None:
-    """The libraries log each end of a connection as an error, some with a traceback; we report
-    every one ourselves. Levels that somebody has set on purpose stay."""
+    """Silence the libraries' loggers: they log each closed connection as an error, some with a traceback.
+
+    Levels that are already set stay.
+    """
     for name in ("aiormq", "aio_pika"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

@@ -1,8 +1,8 @@
-"""Taking messages from a queue, in order, and never more than was asked for.
+"""Consume a queue in order, and never more messages than asked for.
 
-Messages are always acknowledged by hand, in batches, after they were dealt with; whatever was not
-goes back to the queue. A limit of N holds even for an instant: acknowledging lets the broker send
-more, so the last `prefetch` messages before the limit are settled only when the consumer has ended.
+Messages are acknowledged manually, in batches, after they were processed; unprocessed ones return to
+the queue. A limit of N is exact at any moment: an acknowledgement lets the broker send more, so the
+last `prefetch` messages before the limit are acknowledged only after the consumer was cancelled.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from msctl.amqp.errors import BrokerRefusedError
 from msctl.errors import BrokerError, MsctlError
 
 MAX_PREFETCH = 65535
-"""What AMQP's field for it holds."""
+"""The largest value of AMQP's prefetch field."""
 PREFETCH = 1000
 _END_TIMEOUT = 2.0
-"""Seconds that each step of an orderly end may take; the connection's end does the same in the end."""
+"""Seconds for each step of an orderly close; closing the connection has the same effect."""
 _PART = 4
-"""A batch is at most this part of what may be on its way, so that the broker never has to pause."""
+"""A batch is at most a fourth of the prefetch, so that the broker never has to pause."""
 
 
 class AckMode(StrEnum):
-    """What happens to a message once it was dealt with."""
+    """What happens to a message after it was processed."""
 
     ACK = "ack"
     REJECT = "reject"
@@ -40,7 +40,7 @@ class AckMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message, and mode it came."""
+    """One message and its routing."""
 
     body: bytes
     properties: Basic.Properties
@@ -50,7 +50,7 @@ class Delivery:
 
 
 class Consumer:
-    """Takes up to `limit` messages (None: all that come) from one queue over a channel of its own."""
+    """Takes up to `limit` messages (None: no limit) from one queue over its own channel."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Consumer:
         self._arrived: deque[DeliveredMessage] = deque()
         self._wake = asyncio.Event()
         self._ended: MsctlError | None = None
-        self._done = 0
+        self._processed = 0
         self._acked = 0
         self._watch = asyncio.create_task(self._watch_channel())
 
@@ -102,21 +102,21 @@ class Consumer:
 
     @property
     def unacked(self) -> int:
-        """Messages that were dealt with and are not settled yet."""
-        return self._done - self._acked
+        """Messages that were processed and are not acknowledged yet."""
+        return self._processed - self._acked
 
     @property
     def at_hand(self) -> int:
-        """Messages that `take` would return at once."""
+        """Messages that `take` returns without waiting."""
         return len(self._arrived)
 
     @property
     def is_full(self) -> bool:
-        """Whether the broker sends nothing more before something is settled."""
+        """Whether the broker sends no more messages until some are acknowledged."""
         return self.unacked >= self._prefetch
 
     async def take(self) -> list[Delivery]:
-        """Wait until there is a message; return all that are at hand. Raises what ended the consumer."""
+        """Wait for messages and return all that have arrived. Raises the error that ended the consumer."""
         while not self._arrived:
             if self._ended is not None:
                 raise self._ended
@@ -124,8 +124,8 @@ class Consumer:
             await self._wake.wait()
         known = 0
         while known < len(self._arrived) < self._prefetch // _PART:
-            # aiormq hands over a few messages per turn of the loop; those that are in the socket
-            # already are worth the turns, as printing and acknowledging cost more.
+            # aiormq delivers a few messages per turn of the loop. Collecting those that are already in
+            # the socket costs less than printing and acknowledging smaller batches.
             known = len(self._arrived)
             await asyncio.sleep(0)
         taken = [_delivery(message) for message in self._arrived]
@@ -133,18 +133,21 @@ class Consumer:
         return taken
 
     async def mark_done(self, count: int) -> None:
-        """The next `count` messages that were taken are dealt with: tell the broker, where the limit
-        lets us. Raises what ended the consumer."""
-        self._done += count
+        """Record that the next `count` messages were processed, and acknowledge as the limit allows.
+
+        Raises the error that ended the consumer.
+        """
+        self._processed += count
         if self._mode is AckMode.REQUEUE:
             return
-        ceiling = self._done if self._limit is None else min(self._done, self._limit - self._prefetch)
+        done = self._processed
+        ceiling = done if self._limit is None else min(done, self._limit - self._prefetch)
         await self._ack_up_to(ceiling)
 
     async def is_empty(self) -> bool:
-        """Whether the queue has nothing for us: no message ready, none on its way, none at hand."""
+        """Whether no message is ready in the queue, in flight or at hand."""
         for _ in range(2):
-            # Twice, as what was on its way when the broker counted can come after its answer.
+            # Twice: a message that was in flight when the broker counted can arrive after the answer.
             answer = await self._connection.ask(self._channel.queue_declare(self._queue, passive=True))
             await asyncio.sleep(0)
             if self._arrived or answer.message_count:
@@ -152,12 +155,15 @@ class Consumer:
         return True
 
     async def finish(self) -> None:
-        """End: settle what was dealt with, give back the rest. Quiet where the connection is lost already."""
+        """Cancel the consumer, acknowledge processed messages and requeue the rest.
+
+        Does not raise if the connection is lost.
+        """
         try:
             with contextlib.suppress(MsctlError):
                 if self._ended is None and self._tag is not None:
                     await self._connection.ask(self._channel.basic_cancel(self._tag), _END_TIMEOUT)
-                await self._ack_up_to(self._done)
+                await self._ack_up_to(self._processed)
         finally:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -166,7 +172,7 @@ class Consumer:
                 await self._connection.ask(self._channel.close(), _END_TIMEOUT)
 
     async def _ack_up_to(self, tag: int) -> None:
-        """Delivery tags count from 1 on each channel, and this one has no other consumer."""
+        """Acknowledge all messages up to `tag`: on this channel the delivery tag counts the messages."""
         if tag <= self._acked:
             return
         match self._mode:
@@ -179,15 +185,15 @@ class Consumer:
         self._acked = tag
 
     async def _on_message(self, message: DeliveredMessage) -> None:
-        # aiormq runs one task per delivery, started in the order of arrival: nothing may be awaited
-        # before the message is in its place.
+        # aiormq starts one task per delivery in the order of arrival. The order holds because nothing is
+        # awaited before the append.
         self._arrived.append(message)
         self._wake.set()
 
     def _on_cancel(self, _frame: Basic.Cancel) -> None:
         self._end(
             BrokerRefusedError(
-                f"the broker ended this consumer: queue '{self._queue}' was deleted or has moved",
+                f"the broker cancelled the consumer: queue '{self._queue}' was deleted or has moved",
                 code=0,
                 text="consumer cancelled",
             )
@@ -197,7 +203,7 @@ class Consumer:
         self._end(await self._connection.reason(await end_of(self._channel)))
 
     def _end(self, error: BrokerError) -> None:
-        # What came and was not taken will be delivered again: the channel that could settle it is gone.
+        # Messages that were not taken cannot be acknowledged any more and will be delivered again.
         if self._channel.is_closed:
             self._arrived.clear()
         if self._ended is None:

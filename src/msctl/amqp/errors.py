@@ -1,8 +1,7 @@
-"""What can go wrong between us and a broker, said once in the words of the person who must act.
+"""Translates the exceptions of aio-pika, aiormq and the socket into `BrokerError`.
 
-Turns the exceptions of aio-pika, aiormq and the socket into `BrokerError`; everything else in this
-package raises only what is defined here. Chains of causes are followed with care: aiormq's can
-lead back to themselves.
+The rest of this package raises only these. aiormq's chains of causes can contain cycles, so each
+exception is visited once.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from msctl.amqp.url import BrokerUrl
 from msctl.errors import BrokerError, MsctlError
 
 LIBRARY_ERRORS = (amqp.AMQPError, amqp.ChannelInvalidStateError, OSError, EOFError, RuntimeError)
-"""What aiormq lets out; its RuntimeErrors mean "already closed"."""
+"""The exceptions that aiormq raises; its RuntimeErrors mean "already closed"."""
 
-_WHERE = "start a broker there, or name another one with --url or AMQP_URL"
+_WHERE = "start a broker there, or use another one with --url or AMQP_URL"
 _CODES: dict[type[BaseException], int] = {
     amqp.ChannelAccessRefused: 403,
     amqp.ChannelNotFoundEntity: 404,
@@ -36,17 +35,17 @@ _CODES: dict[type[BaseException], int] = {
     amqp.ConnectionInternalError: 541,
 }
 NO_ROUTE = 312
-"""The code with which a broker returns a message that no queue takes."""
+"""The reply code of a message that the broker returns because it matches no queue."""
 _FORCED = 320
-"""The code with which a broker that shuts down, or its operator, closes a connection."""
+"""The reply code of a connection closed by an operator or by the broker's shutdown."""
 
 
 class BrokerAwayError(BrokerError):
-    """The broker cannot be reached now, or the connection was lost: trying again may help."""
+    """The broker cannot be reached, or the connection was lost; another attempt may succeed."""
 
 
 class BrokerRefusedError(BrokerError):
-    """The broker answered and said no. `code` is AMQP's reply code, `text` the broker's own words."""
+    """The broker refused. `code` is AMQP's reply code, `text` the broker's reply text."""
 
     def __init__(self, message: str, *, code: int, text: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -55,18 +54,18 @@ class BrokerRefusedError(BrokerError):
 
 
 def connect_error(exc: BaseException, url: BrokerUrl, timeout: float) -> MsctlError:
-    """What a failed attempt to connect to `url` within `timeout` seconds means."""
+    """The error for a failed attempt to connect to `url` within `timeout` seconds."""
     at = url.address
     for cause in _causes(exc):
         match cause:
             case ssl.SSLCertVerificationError():
                 return BrokerError(
-                    f"the certificate of the broker at {at} cannot be trusted: {cause.verify_message}",
-                    hint="add ?cafile=/path/to/ca.pem to the URL, or use a name that it was made for",
+                    f"the certificate of the broker at {at} cannot be verified: {cause.verify_message}",
+                    hint="add ?cafile=/path/to/ca.pem to the URL, or use a host name in the certificate",
                 )
             case ssl.SSLError():
                 return BrokerError(
-                    f"what listens at {at} does not speak TLS",
+                    f"the server at {at} does not speak TLS",
                     hint="use amqp:// for a plain connection; TLS is usually on port 5671",
                 )
             case amqp.ProbableAuthenticationError():
@@ -78,17 +77,17 @@ def connect_error(exc: BaseException, url: BrokerUrl, timeout: float) -> MsctlEr
                     "own machine only",
                 )
             case amqp.AuthenticationError():
-                return BrokerError(f"the broker at {at} offers no way to log in that this client knows")
+                return BrokerError(f"the broker at {at} supports no SASL mechanism of this client")
             case amqp.InvalidFrameError() if "Connection.OpenOk" in str(cause):
                 return BrokerRefusedError(
                     f"the broker at {at} refused virtual host '{url.vhost}' to user '{url.user}'",
                     code=530,
                     text=_text(cause),
-                    hint="it may not exist, or the user may have no permission for it: the URL's path names "
-                    "it, and / alone is the default one",
+                    hint="check that it exists and that the user has permissions for it; the URL's path "
+                    "selects it, / is the default",
                 )
             case amqp.ProtocolSyntaxError() | amqp.IncompatibleProtocolError():
-                return BrokerError(f"what listens at {at} does not speak AMQP 0-9-1", hint=_WHERE)
+                return BrokerError(f"the server at {at} does not speak AMQP 0-9-1", hint=_WHERE)
             case amqp.ConnectionClosed():
                 return closed_error(cause, url)
     return _socket_error(exc, url, timeout)
@@ -99,9 +98,7 @@ def _socket_error(exc: BaseException, url: BrokerUrl, timeout: float) -> BrokerE
     for cause in _causes(exc):
         match cause:
             case TimeoutError():
-                return BrokerAwayError(
-                    f"nothing at {at} answered as a broker within {timeout:g} s", hint=_WHERE
-                )
+                return BrokerAwayError(f"no broker answered at {at} within {timeout:g} s", hint=_WHERE)
             case ConnectionRefusedError():
                 return BrokerAwayError(f"no broker listens at {at}: connection refused", hint=_WHERE)
             case OSError() if "[Errno 111]" in str(cause) or "Connect call failed" in str(cause):
@@ -109,17 +106,17 @@ def _socket_error(exc: BaseException, url: BrokerUrl, timeout: float) -> BrokerE
     for cause in _causes(exc):
         if type(cause).__name__ in {"gaierror", "herror"}:
             return BrokerAwayError(
-                f"the broker's host '{url.host}' is not known: {_text(cause)}", hint=_WHERE
+                f"the broker's host '{url.host}' cannot be resolved: {_text(cause)}", hint=_WHERE
             )
         if isinstance(cause, ConnectionResetError | BrokenPipeError) or "unexpectedly closed" in str(cause):
             return BrokerAwayError(
-                f"what listens at {at} closed the connection before it answered as a broker", hint=_WHERE
+                f"the server at {at} closed the connection during the AMQP handshake", hint=_WHERE
             )
     return BrokerAwayError(f"the broker at {at} cannot be reached: {_text(exc)}", hint=_WHERE)
 
 
 def closed_error(exc: BaseException | None, url: BrokerUrl) -> BrokerError:
-    """What the end of a channel or connection that was open means; None is an end without a reason."""
+    """The error for the end of an open channel or connection; None is an end without a reason."""
     for cause in _causes(exc):
         code = _code(cause)
         if code is None:
@@ -132,12 +129,12 @@ def closed_error(exc: BaseException | None, url: BrokerUrl) -> BrokerError:
 
 
 def is_connection_level(exc: BaseException) -> bool:
-    """Whether the broker closed the whole connection with `exc`, not only one channel."""
+    """Whether `exc` closed the connection and not only a channel."""
     return isinstance(exc, amqp.ConnectionClosed)
 
 
 def _code(exc: BaseException) -> int | None:
-    """AMQP's reply code, where `exc` is the broker's own close."""
+    """AMQP's reply code if `exc` is a close sent by the broker."""
     if not isinstance(exc, amqp.ChannelClosed | amqp.ConnectionClosed):
         return None
     known = _CODES.get(type(exc))
@@ -148,7 +145,7 @@ def _code(exc: BaseException) -> int | None:
 
 
 def _text(exc: BaseException) -> str:
-    """What the other side said, without AMQP's upper-case name in front and on one line."""
+    """The reply text on one line, without AMQP's upper-case name in front."""
     said = str(exc.args[-1] if exc.args else exc) or type(exc).__name__
     name, dash, detail = said.partition(" - ")
     if dash and name.isupper():
@@ -157,7 +154,7 @@ def _text(exc: BaseException) -> str:
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """`exc` and what led to it, each once."""
+    """`exc` and its causes, each once."""
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))

@@ -1,6 +1,6 @@
-"""A publish as bytes, quickly: what all messages of one kind share is encoded once. Pure.
+"""Encode publishes from a template, so that method and properties are encoded once. Pure.
 
-Encoding each message anew costs more than all else that a publish does; see tests/bench.
+Encoding them per message costs more than the rest of a publish, see tests/bench.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 FRAME_OVERHEAD = 8
-"""Bytes of a frame around its payload: type, channel, size; and the end mark."""
+"""Bytes of a frame around its payload: type, channel, size and end octet."""
 _BODY_SIZE_AT = 11
-"""Where a content header says how long the body is: after the frame's 7, class and weight."""
+"""The position of the body size in a content header frame: after 7 bytes of frame, class and weight."""
 _FRAME_END = b"\xce"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishTemplate:
-    """How to encode messages that differ only in their body, and in their message id if we choose it.
+    """Encodes messages that differ only in body and message id.
 
-    `own_id` is the message id that the user gave them all, or None where each gets its own.
+    `own_id` is the user's message id for all of them, or None if each gets its own.
     """
 
     method: bytes
@@ -46,7 +46,7 @@ class PublishTemplate:
         channel: int,
         frame_max: int,
     ) -> PublishTemplate:
-        """Raises ValueError where something is too long for its field, or all of them for a frame."""
+        """Raises ValueError for a value too long for its field, or properties too long for a frame."""
         own_id = properties.message_id
         placeholder = own_id or uuid.uuid4().hex
         try:
@@ -68,7 +68,7 @@ class PublishTemplate:
         return cls(method, head, middle, tail, channel, frame_max, own_id)
 
     def encode(self, body: bytes, message_id: str) -> bytes:
-        """The frames of one message; `message_id` has 32 characters, and is ignored with `own_id`."""
+        """The frames of one message; `message_id` has 32 characters and is ignored with `own_id`."""
         identity = b"" if self.own_id is not None else message_id.encode()
         parts = [self.method, self.head, struct.pack(">Q", len(body)), self.middle, identity, self.tail]
         room = self.frame_max - FRAME_OVERHEAD

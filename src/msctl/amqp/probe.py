@@ -1,4 +1,4 @@
-"""Whether a server speaks AMQP, found without a client library and without logging in."""
+"""Detect a server that speaks AMQP, without a client library and without login."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Publishing with confirms, many at a time, in order, and with an exact stats of each.
+"""Publish in order with pipelined confirms, and report the outcome of each message.
 
-Waiting for each confirm in turn costs a round trip per message; here up to a window of messages is
-under way. A message that the broker returns (nobody takes it), refuses or never confirms is named
-by its number. One message id is never under way twice: a return can be told apart by nothing else.
+Waiting for each confirm costs a round trip per message, so up to a window of messages is in flight.
+Messages that are returned, refused or never confirmed are reported by number. The same message id is
+never in flight twice, because only the id tells which message a return belongs to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import aiormq.exceptions
@@ -26,11 +26,11 @@ from msctl.amqp.frames import PublishTemplate
 from msctl.errors import MsctlError, TimedOutError, UsageError
 
 WINDOW = 1000
-"""Messages under way at most."""
+"""Messages in flight at most."""
 WINDOW_BYTES = 1024 * 1024
-"""Bytes of bodies under way at most; a larger body travels alone, so that its refusal is only its own."""
+"""Bytes of bodies in flight at most; a larger body is sent alone, so that its refusal is unambiguous."""
 MAX_BODY = 512 * 1024 * 1024
-"""RabbitMQ's own ceiling for max_message_size; no larger body is ever read or sent."""
+"""RabbitMQ's upper bound of max_message_size; larger bodies are neither read nor sent."""
 CONFIRM_TIMEOUT = 30.0
 _FLUSH_BYTES = 64 * 1024
 _REASONS_KEPT = 10
@@ -38,7 +38,7 @@ _REASONS_KEPT = 10
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """A message that is not in any queue, and why; `number` counts publishes from 1."""
+    """A message that reached no queue, and why; `number` counts publishes from 1."""
 
     number: int
     reason: str
@@ -46,11 +46,11 @@ class RefusedMessage:
 
 @dataclass(frozen=True, slots=True)
 class PublishStats:
-    """What became of everything that was published.
+    """The outcome of all publishes.
 
-    sent = confirmed + refused + unconfirmed, but without confirms nothing is ever confirmed.
-    `refusals` holds the first few of the refused; `unconfirmed` those of which the broker has not
-    said what became of them: they may or may not have arrived.
+    sent = confirmed + refused + unconfirmed; without confirms, `confirmed` stays 0. `refusals` holds the
+    first few refused messages. `unconfirmed` are the numbers of the messages without an answer: they may
+    or may not have arrived.
     """
 
     sent: int = 0
@@ -68,19 +68,11 @@ class _Pending:
     answer: asyncio.Future[object]
 
 
-@dataclass(slots=True)
-class _Tally:
-    sent: int = 0
-    confirmed: int = 0
-    refused: int = 0
-    refusals: list[RefusedMessage] = field(default_factory=list)
-
-
 class Publisher:
-    """Publishes on a channel of its own; `open` makes one.
+    """Publishes on its own channel; `open` creates one.
 
-    It drives aiormq's channel below `basic_publish`: the channel still matches confirms and returns,
-    but frames are encoded from a template and written many at a time.
+    It uses aiormq's channel below `basic_publish`: the channel matches confirms and returns, but frames
+    are encoded from a template and written in batches.
     """
 
     def __init__(
@@ -103,7 +95,8 @@ class Publisher:
         self._pending_bytes = 0
         self._pending_ids: set[str] = set()
         self._buffer: deque[bytes] = deque()
-        self._tally = _Tally()
+        self._sent = self._confirmed = self._refused = 0
+        self._refusals: list[RefusedMessage] = []
         self._failure: MsctlError | None = None
         self._failed = asyncio.Event()
         self._written = asyncio.Event()
@@ -124,14 +117,14 @@ class Publisher:
         window_bytes: int = WINDOW_BYTES,
         timeout: float = CONFIRM_TIMEOUT,
     ) -> Publisher:
-        """Raises BrokerError and its kinds. `timeout`: seconds without any answer that are too long."""
+        """Open a channel. `timeout` is in seconds without any confirm. Raises BrokerError."""
         channel = await connection.channel(confirms=confirms)
         return cls(
             connection, channel, confirms=confirms, window=window, window_bytes=window_bytes, timeout=timeout
         )
 
     def template(self, properties: Basic.Properties, *, exchange: str, routing_key: str) -> PublishTemplate:
-        """What messages of one kind share. Raises UsageError where it does not fit AMQP's fields."""
+        """Encode what messages of one kind share. Raises UsageError for values that AMQP cannot encode."""
         try:
             return PublishTemplate.make(
                 properties,
@@ -145,14 +138,14 @@ class Publisher:
             raise UsageError(f"the message cannot be sent: {exc}") from exc
 
     async def publish_nowait(self, template: PublishTemplate, body: bytes) -> asyncio.Future[object]:
-        """Send one message as soon as the window allows; the future holds the broker's answer.
+        """Send one message as soon as the window allows, without waiting for its confirm.
 
-        The future need not be awaited: `stats` tells the same. Raises, without sending anything,
-        UsageError for a body that no broker takes, TimedOutError where the window does not move, and
-        what ended the channel.
+        Returns a future of the broker's answer, which need not be awaited; `stats` has the same answer.
+        Raises, before sending, UsageError for a body that is too large, TimedOutError if the window does
+        not move, and the error that ended the channel.
         """
         if len(body) > MAX_BODY:
-            raise UsageError(f"a message of {len(body)} bytes is larger than any broker takes ({MAX_BODY})")
+            raise UsageError(f"a message of {len(body)} bytes exceeds RabbitMQ's maximum of {MAX_BODY}")
         async with self._turn:
             while self._failure is None and not self._has_room(template, len(body)):
                 await self._wait_for_progress()
@@ -161,7 +154,7 @@ class Publisher:
             return self._send(template, body)
 
     async def publish(self, template: PublishTemplate, body: bytes) -> None:
-        """Send one message and return when the broker has confirmed it. Raises BrokerError and its kinds."""
+        """Send one message and wait for its confirm. Raises BrokerError and TimedOutError."""
         answer = await self.publish_nowait(template, body)
         try:
             async with asyncio.timeout(self._timeout):
@@ -172,39 +165,38 @@ class Publisher:
             raise BrokerRefusedError(_why(exc), code=_code(exc), text=_why(exc)) from exc
 
     async def drain(self) -> None:
-        """Return when nothing is under way. Raises TimedOutError, and what ended the channel early."""
+        """Wait until nothing is in flight. Raises TimedOutError, and the error that ended the channel."""
         while self._failure is None and (self._pending or self._buffer):
             await self._wait_for_progress()
         if self._failure is None and not self._confirms:
-            # Without confirms a refusal is heard only as the channel's end: one round trip behind
-            # everything that was sent is enough to hear it.
+            # Without confirms, a refusal only shows as the end of the channel. One round trip after the
+            # last publish makes sure that it has arrived.
             await self._connection.ask(self._channel.basic_qos(prefetch_count=0), self._timeout)
         if self._failure is not None:
             raise self._failure
 
     async def failed(self) -> MsctlError:
-        """Wait until no more can be published, and say why."""
+        """Wait until publishing has become impossible and return the reason."""
         await self._failed.wait()
         assert self._failure is not None  # noqa: S101 - set before the event
         return self._failure
 
     @property
     def refused(self) -> int:
-        """How many messages the broker has refused so far."""
-        return self._tally.refused
+        """The number of messages that the broker has refused."""
+        return self._refused
 
     def stats(self) -> PublishStats:
-        tally = self._tally
         return PublishStats(
-            sent=tally.sent,
-            confirmed=tally.confirmed,
-            refused=tally.refused,
-            refusals=tuple(tally.refusals),
+            sent=self._sent,
+            confirmed=self._confirmed,
+            refused=self._refused,
+            refusals=tuple(self._refusals),
             unconfirmed=tuple(sorted(p.number for p in self._pending.values())),
         )
 
     async def close(self) -> None:
-        """Stop; what is under way stays in the stats as unconfirmed."""
+        """Close the channel; messages in flight stay in `stats` as unconfirmed."""
         self._writer.cancel()
         self._watch.cancel()
         await asyncio.wait([self._writer, self._watch])
@@ -220,13 +212,13 @@ class Publisher:
         return len(self._pending) < self._window and self._pending_bytes + size <= self._window_bytes
 
     def _send(self, template: PublishTemplate, body: bytes) -> asyncio.Future[object]:
-        channel, tally = self._channel, self._tally
+        channel = self._channel
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         message_id = template.own_id or self._id_prefix + next(self._ids)
-        tally.sent += 1
+        self._sent += 1
         channel.delivery_tag += 1
         tag = channel.delivery_tag
-        self._pending[tag] = _Pending(tally.sent, len(body), message_id, answer)
+        self._pending[tag] = _Pending(self._sent, len(body), message_id, answer)
         self._pending_bytes += len(body)
         self._pending_ids.add(message_id)
         if self._confirms:
@@ -238,21 +230,21 @@ class Publisher:
         return answer
 
     def _answered(self, tag: int, answer: asyncio.Future[object]) -> None:
-        """The broker's answer to one message, or the end of all waiting for it."""
-        pending, tally = self._pending[tag], self._tally
+        """Record the broker's answer to one message."""
+        pending = self._pending[tag]
         error = None if answer.cancelled() else answer.exception()
         if isinstance(error, BrokerAwayError | TimedOutError) or answer.cancelled():
-            return  # it stays pending: nobody knows
+            return  # unknown outcome: it stays pending
         del self._pending[tag]
         self._pending_bytes -= pending.size
         self._pending_ids.discard(pending.message_id)
         self._channel.message_id_delivery_tag.pop(pending.message_id, None)
         if error is None:
-            tally.confirmed += self._confirms
+            self._confirmed += self._confirms
         else:
-            tally.refused += 1
-            if len(tally.refusals) < _REASONS_KEPT:
-                tally.refusals.append(RefusedMessage(pending.number, _why(error)))
+            self._refused += 1
+            if len(self._refusals) < _REASONS_KEPT:
+                self._refusals.append(RefusedMessage(pending.number, _why(error)))
         self._progress.set()
 
     async def _wait_for_progress(self) -> None:
@@ -273,7 +265,7 @@ class Publisher:
         return TimedOutError(f"the broker at {at} did not confirm anything for {self._timeout:g} s")
 
     async def _write(self) -> None:
-        """Hand what is buffered to the connection, as much at a time as there is."""
+        """Write the buffered frames to the connection in batches."""
         loop = asyncio.get_running_loop()
         written = 0
         while True:
@@ -296,7 +288,7 @@ class Publisher:
             self._progress.set()
 
     async def _watch_channel(self) -> None:
-        """Settle everything that is under way when the channel or the connection ends."""
+        """Fail everything in flight when the channel or the connection ends."""
         error = await self._connection.reason(await end_of(self._channel))
         self._fail(error)
 
@@ -304,8 +296,8 @@ class Publisher:
         self._failure = error
         self._writer.cancel()
         waiting = list(self._pending.values())
-        # A refusal that ends the channel names no message; it is certain whose it is only where one
-        # alone was under way.
+        # A refusal that closes the channel names no message. Only a single message in flight is certainly
+        # the refused one.
         certain = isinstance(error, BrokerRefusedError) and len(waiting) == 1
         for pending in waiting:
             if not pending.answer.done():
@@ -320,10 +312,10 @@ def _why(error: BaseException) -> str:
         if message is not None and isinstance(message.delivery, Basic.Return):
             exchange = message.delivery.exchange
             where = f"exchange '{exchange}'" if exchange else "the default exchange"
-            return f"no queue takes routing key '{message.delivery.routing_key}' at {where}"
-        return "no queue takes it"
+            return f"routing key '{message.delivery.routing_key}' matches no queue at {where}"
+        return "it matches no queue"
     if isinstance(error, aiormq.exceptions.DeliveryError):
-        return "the broker did not take it (nack): the queue is full or has failed"
+        return "the broker refused it (nack): the queue is full or has failed"
     if isinstance(error, BrokerRefusedError):
         return error.text
     return str(error)

@@ -1,8 +1,8 @@
-"""A broker's queues at the hands of a person: publish one message, browse at what waits.
+"""The dashboard's queue operations: publish one message, browse the waiting ones.
 
-A broker in this process is looked at directly, which changes nothing. From any other each message is
-got, and given back to its place at once (as RabbitMQ's own management page does it): it is away for
-that moment, and counts as redelivered from then on.
+The embedded broker is browsed directly, which changes nothing. On any other broker, messages are taken
+with basic.get and requeued at once, as RabbitMQ's management page does: they are unavailable for that
+moment and marked as redelivered afterwards.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from msctl.model.snapshots import (
 )
 
 CONNECT_TIMEOUT = 5.0
-LOOK_EVERY = 0.5
-MOST_TAKEN = 32 * 1024 * 1024
-"""Bytes of messages above which no further one is taken to browse at it."""
+BROWSE_EVERY = 0.5
+MAX_TAKEN_BYTES = 32 * 1024 * 1024
+"""Bytes of messages after which browsing takes no further message."""
 
 
 class QueueAdmin:
-    """Implements model.QueueView over AMQP. `url` is asked for each time: the broker may move."""
+    """Implements model.QueueView over AMQP. `url` is called for each operation, as it may change."""
 
     def __init__(
         self, url: Callable[[], str], browse: Callable[[str], QueueLook | None] = lambda _queue: None
     ) -> None:
-        """`browse` shows what waits in a queue of this process; None for queues that are elsewhere."""
+        """`browse` reads a queue of the embedded broker; it returns None for an external one."""
         self._url = url
         self._browse = browse
 
     async def publish(self, queue: str, body: bytes, content_type: str) -> None:
-        """Return when the broker has confirmed it; raises BrokerError, also where no queue takes it."""
+        """Publish and wait for the confirm. Raises BrokerError, also if the queue does not exist."""
         async with closing(await self._open()) as connection:
             await count(connection, queue)
             publisher = await Publisher.open(connection)
@@ -60,7 +60,10 @@ class QueueAdmin:
                 await publisher.close()
 
     async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
-        """What waits in the queue and what stays in it long enough to be seen, each once."""
+        """Yield the messages of the queue, present and future, each once.
+
+        A message that stays in the queue for less than BROWSE_EVERY seconds can be missed.
+        """
         seen: Counter[bytes] = Counter()
         async with self._browsing(queue) as browse:
             while True:
@@ -70,7 +73,7 @@ class QueueAdmin:
                     if now[mark] > seen[mark]:
                         yield message
                 seen = now
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(BROWSE_EVERY)
 
     @asynccontextmanager
     async def _browsing(self, queue: str) -> AsyncIterator[Callable[[], Awaitable[QueueLook]]]:
@@ -89,7 +92,7 @@ class QueueAdmin:
 
 
 class _RemoteQueue:
-    """A queue that is looked at over a connection."""
+    """A queue that is browsed over a connection."""
 
     def __init__(self, connection: Connection, queue: str) -> None:
         self._connection = connection
@@ -98,20 +101,20 @@ class _RemoteQueue:
         self._found: QueueLook = ()
 
     async def browse(self) -> QueueLook:
-        """What waits; what was found the last time, as long as there is as much of it."""
+        """The waiting messages; the previous result if their number has not changed."""
         before, self._count = self._count, (await count(self._connection, self._queue)).ready
         if self._count != before:
-            # Else most likely nothing has changed, and what is not touched stays as it is.
+            # With the same number most likely nothing has changed, and taking would mark as redelivered.
             messages = await _take_and_put_back(self._connection, self._queue) if self._count else []
             self._found = [(_mark(message), _shown(message)) for message in messages]
         return self._found
 
 
 async def _take_and_put_back(connection: Connection, queue: str) -> list[DeliveredMessage]:
-    """The messages at the head of the queue, which has them all again when this returns."""
+    """Return the messages at the head of the queue; all are requeued afterwards."""
     channel = await connection.channel()
     found: list[DeliveredMessage] = []
-    room = MOST_TAKEN
+    room = MAX_TAKEN_BYTES
     try:
         while len(found) < PEEK_MESSAGES and room > 0 and (message := await _get(connection, channel, queue)):
             found.append(message)
@@ -119,7 +122,7 @@ async def _take_and_put_back(connection: Connection, queue: str) -> list[Deliver
         if found:
             await connection.ask(channel.basic_nack(len(found), multiple=True, requeue=True))
     finally:
-        # Closing gives back what is left, whatever went wrong.
+        # Closing the channel requeues the rest after an error.
         await connection.ask(channel.close())
     return found
 
@@ -130,10 +133,10 @@ async def _get(connection: Connection, channel: Channel, queue: str) -> Delivere
 
 
 def _mark(message: DeliveredMessage) -> bytes:
-    """What tells one message from another, as far as AMQP lets us."""
+    """A digest that identifies a message, as far as AMQP allows it."""
     properties = message.header.properties
-    told = (message.exchange, message.routing_key, properties.message_id, properties.timestamp)
-    return sha256(repr(told).encode() + message.body).digest()
+    identity = (message.exchange, message.routing_key, properties.message_id, properties.timestamp)
+    return sha256(repr(identity).encode() + message.body).digest()
 
 
 def _shown(message: DeliveredMessage) -> PeekedMessage:

@@ -1,8 +1,8 @@
-"""Making sure that a queue is there, whatever the broker thinks of the course's kind of queue.
+"""Declare a queue as the course does, or as the broker allows.
 
-The course declares `hello` as transient and non-exclusive. RabbitMQ 4.3 and later refuse that kind
-(541, which ends the connection); an existing queue of another kind refuses it too (406, which ends
-the channel). Both are worked around, and said once.
+The course declares `hello` as transient and non-exclusive. RabbitMQ 4.3 and later refuse that with 541,
+which closes the connection; an existing queue with other properties refuses it with 406, which closes
+the channel. Both are worked around and reported once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from msctl.amqp.url import BrokerUrl
 Notify = Callable[[str], None]
 
 NO_TRANSIENT_QUEUES = "transient_nonexcl_queues"
-"""What RabbitMQ calls the feature in its 541; the words around it differ between versions."""
+"""RabbitMQ's name of the deprecated feature in the text of its 541; the rest differs by version."""
 _ACCESS_REFUSED, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
 
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """A queue as the broker counts it: messages ready to be taken, and consumers."""
+    """The broker's counts of a queue's ready messages and consumers."""
 
     name: str
     ready: int
@@ -31,24 +31,24 @@ class QueueCount:
 
 
 class NotifyOnce:
-    """Passes each different text on once, however often a reconnect repeats it."""
+    """Passes each text on once, however often reconnecting repeats it."""
 
     def __init__(self, notify: Notify) -> None:
         self._notify = notify
-        self._said: set[str] = set()
+        self._seen: set[str] = set()
 
     def __call__(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._seen:
+            self._seen.add(text)
             self._notify(text)
 
 
 async def open_with_queue(
     url: BrokerUrl, queue: str | None, *, name: str, notify: Notify, timeout: float = CONNECT_TIMEOUT
 ) -> Connection:
-    """Connect, and declare `queue` (None: nothing) as the course does, or as the broker allows.
+    """Connect, and declare `queue` (None: nothing) as the course does or as the broker allows.
 
-    `notify` is told what was done differently. Raises what Connection.open and declare do.
+    `notify` gets a text for each deviation. Raises the errors of Connection.open and declare.
     """
     connection = await Connection.open(url, name=name, timeout=timeout)
     if queue is None:
@@ -63,7 +63,7 @@ async def open_with_queue(
     except BaseException:
         await connection.close()
         raise
-    notify(f"this broker has no transient queues: queue '{queue}' is declared durable")
+    notify(f"this broker does not support transient queues: queue '{queue}' is declared durable")
     connection = await Connection.open(url, name=name, timeout=timeout)
     try:
         await declare(connection, queue, notify=notify, durable=True)
@@ -74,10 +74,10 @@ async def open_with_queue(
 
 
 async def declare(connection: Connection, queue: str, *, notify: Notify, durable: bool = False) -> QueueCount:
-    """Declare `queue`: non-exclusive, no auto-delete. One that exists with other properties, or that
-    we may not declare, is used as it is.
+    """Declare `queue`: non-exclusive, no auto-delete. An existing queue with other properties, or one
+    without permission to declare it, is used as it is.
 
-    Raises BrokerRefusedError (405 where another connection owns the queue), BrokerAwayError.
+    Raises BrokerRefusedError (405 if another connection owns the queue) and BrokerAwayError.
     """
     channel = await connection.channel()
     try:
@@ -89,14 +89,14 @@ async def declare(connection: Connection, queue: str, *, notify: Notify, durable
             found = await count(connection, queue)
         except BrokerRefusedError as second:
             raise (refusal if second.code == _NOT_FOUND else second) from None
-        notify(f"queue '{queue}' is used as it is, and was not declared: {refusal.text}")
+        notify(f"queue '{queue}' is used as it exists, without declaring it: {refusal.text}")
         return found
     await connection.ask(channel.close())
     return QueueCount(queue, answer.message_count or 0, answer.consumer_count or 0)
 
 
 async def count(connection: Connection, queue: str) -> QueueCount:
-    """What is in `queue`, without declaring it. Raises BrokerRefusedError (404 where it is not)."""
+    """Count the messages of `queue` with a passive declare. Raises BrokerRefusedError (404 if missing)."""
     channel = await connection.channel()
     answer = await connection.ask(channel.queue_declare(queue, passive=True))
     await connection.ask(channel.close())
@@ -104,7 +104,7 @@ async def count(connection: Connection, queue: str) -> QueueCount:
 
 
 async def require_exchange(connection: Connection, exchange: str) -> None:
-    """Return if `exchange` is there. Raises BrokerRefusedError (404) before anything was sent to it."""
+    """Check that `exchange` exists. Raises BrokerRefusedError (404)."""
     channel = await connection.channel()
     await connection.ask(channel.exchange_declare(exchange, passive=True))
     await connection.ask(channel.close())

@@ -1,7 +1,7 @@
-"""Users of the broker that outlive a connection: they come back, and say what they are doing.
+"""A publisher and a consumer that reconnect.
 
-Every attempt and every loss is told to a callback, attempts are spaced by a backoff, and nothing is
-retried in silence. Cancelling the task that runs one of these closes its connection.
+Every attempt and every lost connection is reported to a callback, and a backoff spaces the attempts.
+Cancelling the task that runs one of them closes its connection.
 """
 
 from __future__ import annotations
@@ -25,57 +25,60 @@ from msctl.errors import BrokerError, TimedOutError
 from msctl.model.snapshots import MessagingObserver
 
 STEADY = 10.0
-"""Seconds that a connection must have lived for the next loss to start at the shortest wait."""
+"""Seconds after which a connection counts as stable, so that its loss restarts the backoff."""
 PUBLISH_TIMEOUT = 10.0
 PREFETCH = 100
 
-Session = Callable[[Connection], Awaitable[None]]
+UseConnection = Callable[[Connection], Awaitable[None]]
 
 
 async def keep_connected(
     open_connection: Callable[[], Awaitable[Connection]],
-    session: Session,
+    use: UseConnection,
     *,
     notify: Notify,
     clock: AsyncClock,
     backoff: Backoff | None = None,
     give_up_after: float | None = None,
 ) -> None:
-    """Run `session` on a connection, and again on a new one each time the broker goes away.
+    """Run `use` on a connection, and again on a new one each time the connection is lost.
 
-    Returns when a session returns. `give_up_after` seconds without a connection end it with the last
-    BrokerError; None goes on for ever, and then even a refusal (a wrong password, notify) is waited out,
-    since whoever runs the broker can mend it.
+    Returns when `use` returns. After `give_up_after` seconds without a connection the last BrokerError is
+    raised. None retries for ever, even after a refusal such as a wrong password, because the operator of
+    the broker can correct it.
     """
     backoff = backoff or Backoff()
     before = cancellations()
-    away_since = clock.monotonic()
+    lost_at = clock.monotonic()
     while True:
         try:
             async with closing(await open_connection()) as connection:
                 since = clock.monotonic()
                 try:
-                    await session(connection)
+                    await use(connection)
                     return
                 finally:
-                    away_since = clock.monotonic()
-                    if away_since - since >= STEADY:
+                    lost_at = clock.monotonic()
+                    if lost_at - since >= STEADY:
                         backoff.reset()
         except (BrokerError, TimedOutError) as error:
             raise_if_cancelled(before)
             if give_up_after is not None:
-                gone = clock.monotonic() - away_since
-                if gone >= give_up_after or not isinstance(error, BrokerAwayError):
+                elapsed = clock.monotonic() - lost_at
+                if elapsed >= give_up_after or not isinstance(error, BrokerAwayError):
                     raise
             wait = backoff.next()
-            notify(f"{error.message}; trying again in {wait:.1f} s")
+            notify(f"{error.message}; retrying in {wait:.1f} s")
             await clock.sleep(wait)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueEndpoint:
-    """A queue of a broker, and its user there: `name` is what the broker shows of the connection, `notify`
-    is told what happens, `observer` is around each message."""
+    """A queue of a broker, and how to use it.
+
+    `name` is the connection's name in the broker's tools, `notify` gets a text for each event, and
+    `observer` measures and traces each message.
+    """
 
     url: BrokerUrl
     queue: str
@@ -83,111 +86,125 @@ class QueueEndpoint:
     notify: Notify
     observer: MessagingObserver | None = None
 
-    async def stay(self, session: Session, report: Notify) -> None:
-        """Keep connected, the queue declared, until cancelled; `report` is told of attempts and losses."""
+    async def keep_connected(self, use: UseConnection, report: Notify) -> None:
+        """Run `use` with the queue declared until cancelled; `report` gets attempts and losses."""
         once = NotifyOnce(self.notify)
         await keep_connected(
             lambda: open_with_queue(self.url, self.queue, name=self.name, notify=once),
-            session,
+            use,
             notify=report,
             clock=SystemClock(asyncio.sleep),
         )
 
 
 class ReconnectingPublisher:
-    """Publishes to one queue whenever the broker is there, and says why it cannot when it is not."""
+    """Publishes to one queue while the broker is connected; `publish` raises the reason while it is not.
 
-    def __init__(self, place: QueueEndpoint) -> None:
-        self._place = place
-        self._session_now: tuple[Connection, Publisher] | None = None
-        self._why = f"still connecting to the broker at {place.url.address}"
+    Example:
+
+        endpoint = QueueEndpoint(parse_url(url), "hello", name="shop", notify=log.info)
+        publisher = ReconnectingPublisher(endpoint)
+        async with running(publisher):
+            await publisher.publish(b"text", Basic.Properties(content_type="text/plain"))
+    """
+
+    def __init__(self, endpoint: QueueEndpoint) -> None:
+        self._endpoint = endpoint
+        self._open: tuple[Connection, Publisher] | None = None
+        self._reason = f"still connecting to the broker at {endpoint.url.address}"
 
     async def run(self) -> None:
         """Keep connected until cancelled."""
-        await self._place.stay(self._session, self._report)
+        await self._endpoint.keep_connected(self._use, self._report)
 
     async def publish(self, body: bytes, properties: Basic.Properties) -> None:
-        """Return when the broker has confirmed the message.
+        """Publish a message and wait for the broker's confirm.
 
-        Raises BrokerAwayError while there is no broker, BrokerRefusedError, TimedOutError, and
-        UsageError for a message that does not fit AMQP.
+        Raises BrokerAwayError while the broker is not connected, BrokerRefusedError, TimedOutError, and
+        UsageError for a message that AMQP cannot encode.
         """
-        if self._place.observer is None:
+        if self._endpoint.observer is None:
             await self._publish(body, properties)
             return
-        with self._place.observer.publishing(self._place.queue) as headers:
+        with self._endpoint.observer.publishing(self._endpoint.queue) as headers:
             properties.headers = {**(properties.headers or {}), **headers}
             await self._publish(body, properties)
 
     async def _publish(self, body: bytes, properties: Basic.Properties) -> None:
-        if self._session_now is None:
-            raise BrokerAwayError(self._why)
-        connection, publisher = self._session_now
-        template = publisher.template(properties, exchange="", routing_key=self._place.queue)
+        if self._open is None:
+            raise BrokerAwayError(self._reason)
+        connection, publisher = self._open
+        template = publisher.template(properties, exchange="", routing_key=self._endpoint.queue)
         try:
             await publisher.publish(template, body)
         except BrokerRefusedError as refusal:
             if refusal.code != NO_ROUTE:
                 raise
-            self._place.notify(f"queue '{self._place.queue}' was deleted: declaring it again")
-            await declare(connection, self._place.queue, notify=self._place.notify)
+            self._endpoint.notify(f"queue '{self._endpoint.queue}' was deleted: declaring it again")
+            await declare(connection, self._endpoint.queue, notify=self._endpoint.notify)
             await publisher.publish(template, body)
 
-    async def _session(self, connection: Connection) -> None:
+    async def _use(self, connection: Connection) -> None:
         publisher = await Publisher.open(connection, timeout=PUBLISH_TIMEOUT)
         try:
-            self._session_now = (connection, publisher)
-            self._place.notify(f"connected to the broker at {connection.url.address}")
+            self._open = (connection, publisher)
+            self._endpoint.notify(f"connected to the broker at {connection.url.address}")
             raise await publisher.failed()
         finally:
-            self._session_now = None
+            self._open = None
             await publisher.close()
 
     def _report(self, text: str) -> None:
-        self._why = text
-        self._place.notify(text)
+        self._reason = text
+        self._endpoint.notify(text)
 
 
 class ReconnectingConsumer:
-    """Hands each message of one queue to `handle`, in order, and acknowledges it after that.
+    """Calls `handle` with each message of one queue, in order, and acknowledges it afterwards.
 
-    Where `handle` raises, the message and those behind it go back to the queue, the error is told
-    to `notify`, and they come again after a pause.
+    If `handle` raises, the message and those after it are requeued, `notify` gets the error, and they
+    are delivered again after a pause.
+
+    Example:
+
+        async with running(ReconnectingConsumer(endpoint, handle)):
+            ...
     """
 
-    def __init__(self, place: QueueEndpoint, handle: Callable[[Delivery], Awaitable[None]]) -> None:
-        self._place = place
+    def __init__(self, endpoint: QueueEndpoint, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+        self._endpoint = endpoint
         self._handle = handle
 
     async def run(self) -> None:
         """Consume until cancelled."""
-        await self._place.stay(self._session, self._place.notify)
+        await self._endpoint.keep_connected(self._use, self._endpoint.notify)
 
-    async def _session(self, connection: Connection) -> None:
-        consumer = await Consumer.open(connection, self._place.queue, prefetch=PREFETCH)
-        self._place.notify(f"consuming queue '{self._place.queue}' of the broker at {connection.url.address}")
+    async def _use(self, connection: Connection) -> None:
+        consumer = await Consumer.open(connection, self._endpoint.queue, prefetch=PREFETCH)
+        endpoint = self._endpoint
+        endpoint.notify(f"consuming queue '{endpoint.queue}' of the broker at {connection.url.address}")
         try:
             while True:
                 for delivery in await consumer.take():
-                    await self._deal_with(delivery)
+                    await self._process(delivery)
                     await consumer.mark_done(1)
         finally:
             await consumer.finish()
 
-    async def _deal_with(self, delivery: Delivery) -> None:
+    async def _process(self, delivery: Delivery) -> None:
         try:
-            if self._place.observer is None:
+            if self._endpoint.observer is None:
                 await self._handle(delivery)
             else:
-                with self._place.observer.processing(self._place.queue, delivery.properties.headers):
+                with self._endpoint.observer.processing(self._endpoint.queue, delivery.properties.headers):
                     await self._handle(delivery)
-        except Exception as exc:  # whatever it is, it must not end the consumer
-            raise BrokerAwayError(f"a message could not be handled: {exc!r}") from exc
+        except Exception as exc:  # no error of the handler ends the consumer
+            raise BrokerAwayError(f"handling a message failed: {exc!r}") from exc
 
 
 @asynccontextmanager
 async def running(user: ReconnectingPublisher | ReconnectingConsumer) -> AsyncIterator[None]:
-    """Keep `user` connected as long as the block runs; its connection is closed at the end."""
+    """Keep `user` connected during the block; close its connection at the end."""
     task = asyncio.create_task(user.run())
     try:
         yield

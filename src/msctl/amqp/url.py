@@ -1,4 +1,4 @@
-"""A broker's URL: checked once, and shown without its password. Pure."""
+"""A broker's URL, validated, and displayed without its password. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from msctl.errors import ConfigError
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
-_HINT = "write it as amqp://user:password@host:5672/ (%2F in the path is a slash in a vhost's name)"
+_HINT = "write it as amqp://user:password@host:5672/ (%2F in the path is a slash in a virtual host's name)"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """Where a broker is and who we are there; `text` holds the password and is never printed."""
+    """A broker's address and credentials; `text` holds the password and is never printed."""
 
     text: str = field(repr=False)
     shown: str
@@ -30,21 +30,20 @@ class BrokerUrl:
 
 
 def parse_url(text: str) -> BrokerUrl:
-    """Read an AMQP URL; the port, user (guest) and vhost (/) may be left out.
+    """Parse an AMQP URL; port, user (guest) and virtual host (/) are optional.
 
-    Raises ConfigError, with the password left out of its message. Source: the AMQP URI
-    specification of RabbitMQ.
+    Raises ConfigError without the password in its message. Source: RabbitMQ's AMQP URI specification.
     """
     try:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError as exc:
-        raise ConfigError(f"the broker's URL cannot be read: {exc}", hint=_HINT) from None
+        raise ConfigError(f"the broker's URL is invalid: {exc}", hint=_HINT) from None
     if parts.scheme not in _PORTS:
-        named = f"{parts.scheme}://" if parts.scheme else "no scheme"
-        raise ConfigError(f"the broker's URL has {named} where amqp:// or amqps:// belongs", hint=_HINT)
+        found = f"scheme {parts.scheme}://" if parts.scheme else "no scheme"
+        raise ConfigError(f"the broker's URL has {found}, expected amqp:// or amqps://", hint=_HINT)
     if not parts.hostname:
-        raise ConfigError(f"the broker's URL names no host: {_shown(parts)}", hint=_HINT)
+        raise ConfigError(f"the broker's URL has no host: {_shown(parts)}", hint=_HINT)
     if port == 0:
         raise ConfigError(f"the broker's URL has port 0: {_shown(parts)}", hint=_HINT)
     return BrokerUrl(
@@ -59,12 +58,12 @@ def parse_url(text: str) -> BrokerUrl:
 
 
 def _shown(parts: SplitResult) -> str:
-    """The URL without its password, and without the query, which may name key files."""
+    """The URL without its password and its query, which may contain file names of keys."""
     user, at, host = parts.netloc.rpartition("@")
     name = user.partition(":")[0]
     return f"{parts.scheme}://{name}{at}{host}{parts.path}"
 
 
 def redact(text: str) -> str:
-    """A URL that has been read before, for people to see."""
+    """A valid URL without its password, for display."""
     return _shown(urlsplit(text))

@@ -1,7 +1,7 @@
-"""The broker's sockets: feeds sessions, writes what they have to say, keeps its hands off the loop.
+"""The broker's sockets: reads into sessions, writes their output, and shares the event loop.
 
-The only module here that knows asyncio. All is done in small portions, each in its own turn of the
-event loop, so that whatever else lives on the loop is served in between.
+The only module of the broker that imports asyncio. Work is cut into bounded slices, one per turn of
+the event loop, so that services and the gateway on the same loop are served in between.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STOPPING = "broker forced connection closure with reason 'shutdown'"
 
 @dataclass(frozen=True, slots=True)
 class BrokerStats:
-    """The broker at one moment; the counters count since it was built, `bytes` are those queued."""
+    """Statistics of the broker. Counters start when the server is built; `bytes` are those in queues."""
 
     connections: int
     channels: int
@@ -47,11 +47,10 @@ class BrokerStats:
 
 
 class BrokerServer:
-    """An AMQP 0-9-1 server on this event loop. Everything it holds is in memory and ends with it.
+    """An AMQP 0-9-1 server on this event loop. All of its state is in memory and is lost at the end.
 
-    `log` is called with a level and a text. `memory_limit` is in bytes of queued messages: above it
-    publishers wait. Queues of the first virtual host are those that
-    `look`, `purge` and `delete` name.
+    `log` takes a level and a text. `memory_limit` is in bytes of queued messages; above it publishers
+    are blocked. `browse`, `purge` and `delete` look queues up in the first virtual host.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class BrokerServer:
         self._ended: asyncio.Event | None = None
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
-        """Listen; returns the address bound (port 0 asks for a free one). OSError is the caller's."""
+        """Listen and return the bound address; port 0 asks for a free port. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=512)
         self._loop = loop
@@ -94,7 +93,7 @@ class BrokerServer:
         return bound
 
     async def stop(self, timeout: float = 5.0) -> None:
-        """Close every connection with 320, wait up to `timeout` seconds for clients to agree, stop."""
+        """Close every connection with 320 and stop; wait up to `timeout` seconds for close-ok."""
         server, self._server = self._server, None
         if server is None or self._loop is None or self._ended is None:
             return
@@ -115,7 +114,7 @@ class BrokerServer:
             protocol.abort()
         await asyncio.sleep(0)
 
-    # --- figures ---
+    # --- statistics and queue operations ---
 
     def snapshot(self) -> BrokerStats:
         broker = self._broker
@@ -144,15 +143,15 @@ class BrokerServer:
         )
 
     def browse(self, queue: str) -> QueueLook:
-        """What waits at the head of a queue, which stays as it is. Raises BrokerError if there is none."""
+        """The messages at the head of a queue; changes nothing. Raises BrokerError for an unknown queue."""
         return browse(self._named(queue))
 
     def purge(self, queue: str) -> int:
-        """Drop what is ready in a queue; returns how many. Raises BrokerError if there is none."""
+        """Drop the ready messages of a queue and return their number. Raises BrokerError."""
         return self._changed(self._named(queue).purge())
 
     def delete(self, queue: str) -> int:
-        """Delete a queue whoever uses it; returns how many messages were ready. Raises BrokerError."""
+        """Delete a queue, in use or not, and return the number of ready messages. Raises BrokerError."""
         return self._changed(self._first_vhost.delete_queue(self._named(queue)))
 
     @property
@@ -162,7 +161,7 @@ class BrokerServer:
     def _named(self, queue: str) -> Queue:
         found = self._first_vhost.queues.get(queue)
         if found is None:
-            raise BrokerError(f"the broker has no queue {queue!r}", hint="see those it has: msctl queues")
+            raise BrokerError(f"the broker has no queue {queue!r}", hint="list the queues with: msctl queues")
         return found
 
     def _changed(self, count: int) -> int:
@@ -188,12 +187,12 @@ class BrokerServer:
         self.work()
 
     def more_to_read(self, protocol: _Connection) -> None:
-        """A connection has input left for the next turn."""
+        """Process the connection's remaining input in the next turn."""
         self._waiting[protocol] = None
         self._next_turn()
 
     def work(self) -> None:
-        """Hand out what waits for consumers, write, and come back if there is more."""
+        """Deliver to consumers, write output, and schedule another turn if work remains."""
         if self._server is None:
             self.flush()
             return
@@ -215,7 +214,7 @@ class BrokerServer:
         self.work()
 
     def flush(self) -> None:
-        """Write what sessions have to send; each once, so that nobody's output holds up the loop."""
+        """Write the output of each session once, so that no single connection occupies the loop."""
         dirty, self._broker.dirty = self._broker.dirty, {}
         for session in dirty:
             protocol = self._protocols.get(session)
@@ -223,7 +222,7 @@ class BrokerServer:
                 protocol.write()
 
     def _arm(self) -> None:
-        """Have the clock looked at when the first message or queue expires."""
+        """Set the timer for the first message or queue to expire."""
         when = self._broker.next_reminder()
         if when is None or self._loop is None:
             return
@@ -251,7 +250,7 @@ class BrokerServer:
 
 
 class _Connection(asyncio.Protocol):
-    """One socket: between the event loop and its session."""
+    """One client socket; connects the event loop to the socket's session."""
 
     def __init__(self, server: BrokerServer) -> None:
         self._server = server
@@ -276,7 +275,7 @@ class _Connection(asyncio.Protocol):
             self._server.work()
 
     def process(self) -> None:
-        """Carry out a portion of the input; read no more while there is some left."""
+        """Process one slice of the input; pause reading while input remains."""
         session = self._session
         if session is None or self._transport is None:
             return
@@ -295,7 +294,7 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def write(self) -> None:
-        """Write what the session has to send, and close behind it if that was the last."""
+        """Write the session's output; close the socket behind it if the session is finished."""
         session, transport = self._session, self._transport
         if session is None or transport is None or transport.is_closing():
             return

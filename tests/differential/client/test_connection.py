@@ -48,7 +48,7 @@ async def test_a_port_where_nothing_listens_is_said_to_refuse() -> None:
 async def test_a_host_that_is_not_known_is_named() -> None:
     error = await failure("amqp://guest:hunter2@no-such-host.invalid/")
     assert isinstance(error, BrokerAwayError)
-    assert "'no-such-host.invalid' is not known" in error.message
+    assert "'no-such-host.invalid' cannot be resolved" in error.message
 
 
 async def test_a_wrong_password_is_a_refusal_and_is_not_repeated_to_the_user(url: BrokerUrl) -> None:
@@ -84,7 +84,7 @@ async def test_an_http_server_ends_in_words_at_once() -> None:
 
     async with server(http) as port:
         error = await failure(f"amqp://guest:hunter2@127.0.0.1:{port}/")
-    assert "closed the connection before it answered" in error.message
+    assert "closed the connection during the AMQP handshake" in error.message
 
 
 async def test_silence_is_bounded_by_the_timeout() -> None:
@@ -98,7 +98,7 @@ async def test_silence_is_bounded_by_the_timeout() -> None:
         error = await failure(f"amqp://guest:hunter2@127.0.0.1:{port}/", timeout=0.1)
         done.set()
     assert isinstance(error, BrokerAwayError)
-    assert "answered as a broker within 0.1 s" in error.message
+    assert "no broker answered at" in error.message
 
 
 async def test_tls_to_a_plain_port_is_recognised(url: BrokerUrl) -> None:

@@ -114,7 +114,7 @@ async def test_a_lost_broker_is_waited_for_aloud_and_nothing_is_lost(
     await publish(connection, queue, b"a")
     await output.until(lambda: output.out == b"a\n")
     await between.cut()
-    await output.until(lambda: any("trying again in" in note for note in output.notes))
+    await output.until(lambda: any("retrying in" in note for note in output.notes))
     await publish(connection, queue, b"b")
     await between.listen()
     await output.until(lambda: output.out.endswith(b"b\n"))
@@ -122,7 +122,7 @@ async def test_a_lost_broker_is_waited_for_aloud_and_nothing_is_lost(
     result = await consume
     assert result.received == output.out.count(b"\n")
     assert output.notes[0] == consuming.WAITING
-    assert "was lost; trying again in" in output.notes[1]
+    assert "was lost; retrying in" in output.notes[1]
     assert output.notes.count(consuming.WAITING) == 1
 
 

@@ -81,7 +81,7 @@ async def test_without_a_broker_it_starts_answers_503_and_logs_what_it_waits_for
     assert (answer.status, problem["status"]) == (503, 503)
     assert answer.headers["Retry-After"] == "2"
     assert "127.0.0.1" in problem["detail"]
-    assert "trying again in" in caplog.text or "still connecting" in caplog.text
+    assert "retrying in" in caplog.text or "still connecting" in caplog.text
     assert "hunter2" not in caplog.text + problem["detail"]
 
 

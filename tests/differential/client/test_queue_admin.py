@@ -177,7 +177,7 @@ async def test_a_consumer_after_a_look_finds_the_queue_as_it_was(embedded: Held)
 async def test_a_consumer_that_competes_with_looks_gets_each_message_once_and_in_order(
     embedded: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_module, "LOOK_EVERY", 0)
+    monkeypatch.setattr(desk_module, "BROWSE_EVERY", 0)
     texts = [str(number) for number in range(1000)]
     seen: list[str] = []
 

@@ -40,7 +40,7 @@ async def test_a_queue_of_another_kind_is_used_as_it_is_and_said_once(
         await other.close()
     await connection.ask(channel.queue_delete(name))
     assert len(said) == 1
-    assert f"queue '{name}' is used as it is" in said[0]
+    assert f"queue '{name}' is used as it exists" in said[0]
     assert "inequivalent arg 'durable'" in said[0]
 
 
@@ -52,7 +52,7 @@ async def test_a_broker_without_transient_queues_gets_a_durable_one_and_it_is_sa
             connection = await open_with_queue(parse_url(broker.url), "hello", name="test", notify=notify)
             await connection.close()
         assert broker.declared == [("hello", False), ("hello", True)] * 2
-    assert said == ["this broker has no transient queues: queue 'hello' is declared durable"]
+    assert said == ["this broker does not support transient queues: queue 'hello' is declared durable"]
 
 
 async def test_a_queue_that_belongs_to_another_connection_is_refused(

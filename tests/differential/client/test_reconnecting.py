@@ -71,9 +71,7 @@ async def test_attempts_are_spaced_by_the_backoff_and_each_is_said() -> None:
         keep_connected(never, unused, notify=heard, clock=clock, backoff=Backoff(rand=lambda: 0.5))
     )
     await clock.advance(3.4)
-    assert heard.lines == [
-        f"no broker listens there; trying again in {wait:.1f} s" for wait in (0.5, 1.0, 2.0)
-    ]
+    assert heard.lines == [f"no broker listens there; retrying in {wait:.1f} s" for wait in (0.5, 1.0, 2.0)]
     task.cancel()
     await asyncio.wait([task])
 
@@ -134,7 +132,7 @@ async def test_a_connection_that_lived_long_starts_again_with_the_shortest_wait(
     )
     await clock.advance(3.5)
     line = await heard.until("lost")
-    assert line == "lost; trying again in 0.5 s"
+    assert line == "lost; retrying in 0.5 s"
     task.cancel()
     await asyncio.wait([task])
 
@@ -147,7 +145,7 @@ async def test_a_publisher_starts_without_a_broker_and_says_why_it_cannot_publis
         with pytest.raises(BrokerAwayError, match="still connecting"):
             await publisher.publish(b"x", Basic.Properties())
         async with running(publisher):
-            await heard.until("connection refused; trying again in")
+            await heard.until("connection refused; retrying in")
             with pytest.raises(BrokerAwayError, match="connection refused"):
                 await publisher.publish(b"x", Basic.Properties())
 
@@ -162,7 +160,7 @@ async def test_a_publisher_comes_back_when_the_broker_does(
             await heard.until("connected to the broker")
             await publisher.publish(b"1", Basic.Properties())
             await between.cut()
-            await heard.until("trying again in")
+            await heard.until("retrying in")
             with pytest.raises(BrokerError):
                 await publisher.publish(b"lost", Basic.Properties())
             await between.listen()
@@ -203,7 +201,7 @@ async def test_a_consumer_handles_in_order_and_comes_back_after_a_loss(
                 await publisher.publish(template, body)
             await seen.until("b")
             await between.cut()
-            await heard.until("trying again in")
+            await heard.until("retrying in")
             await publisher.publish(template, b"c")
             await between.listen()
             await seen.until("c")
@@ -227,7 +225,7 @@ async def test_a_handler_that_fails_gets_the_message_again(
     await publisher.publish(template, b"x")
     await publisher.close()
     async with running(ReconnectingConsumer(place(url, queue, heard), handle)):
-        await heard.until("a message could not be handled: ValueError('not today')")
+        await heard.until("handling a message failed: ValueError('not today')")
         await heard.until("consuming queue", times=2)
         while len(seen) < 2:
             await asyncio.sleep(0.01)

@@ -29,16 +29,16 @@ def untrusted() -> ssl.SSLCertVerificationError:
     [
         (
             caused(amqp.AMQPConnectionError(1), untrusted()),
-            "cannot be trusted: self-signed certificate",
+            "cannot be verified: self-signed certificate",
             False,
         ),
-        (amqp.AuthenticationError("X", ["PLAIN"]), "no way to log in", False),
+        (amqp.AuthenticationError("X", ["PLAIN"]), "supports no SASL mechanism", False),
         (amqp.ConnectionClosed(320, "CONNECTION_FORCED - bye"), "closed the connection: bye", True),
         (amqp.ConnectionNotAllowed("NOT_ALLOWED - node limit"), "refused: node limit (530)", False),
         (OSError("Multiple exceptions: [Errno 111] Connect call failed"), "connection refused", True),
         (OSError(101, "Network is unreachable"), "cannot be reached: Network is unreachable", True),
-        (ConnectionResetError(104, "reset"), "closed the connection before it answered", True),
-        (TimeoutError(), "nothing at host:1 answered as a broker within 5 s", True),
+        (ConnectionResetError(104, "reset"), "closed the connection during the AMQP handshake", True),
+        (TimeoutError(), "no broker answered at host:1 within 5 s", True),
     ],
 )
 def test_a_failed_attempt_says_what_and_where(error: Exception, words: str, again: bool) -> None:

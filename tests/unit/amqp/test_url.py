@@ -39,10 +39,10 @@ def test_the_password_is_never_shown() -> None:
         ("http://localhost/", "http://"),
         ("localhost:5672", "amqp://"),
         ("", "no scheme"),
-        ("amqp:///vhost", "names no host"),
+        ("amqp:///vhost", "has no host"),
         ("amqp://u:hunter2@host:99999/", "out of range"),
         ("amqp://u:hunter2@host:0/", "port 0"),
-        ("amqp://u:hunter2@[::1/", "cannot be read"),
+        ("amqp://u:hunter2@[::1/", "is invalid"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_a_configuration_error(text: str, why: str) -> None:

@@ -170,7 +170,7 @@ def test_a_circle_without_a_rejection_is_broken_and_said_once(host: Host) -> Non
     host.publish(queue, b"1", b"2")
     host.pass_time(1)
     assert bodies(queue) == []
-    assert len(host.warnings) == 1 and "circle" in host.warnings[0]
+    assert len(host.warnings) == 1 and "cycle" in host.warnings[0]
 
 
 def test_a_rejected_message_may_come_back_and_its_deaths_are_counted(host: Host) -> None:

@@ -1,6 +1,6 @@
-"""The arguments of queue.declare and basic.consume: which are valid, and what they mean.
+"""The arguments of queue.declare and basic.consume: validation and meaning. Pure.
 
-Pure. Texts and rules are RabbitMQ 3.10's, for classic queues.
+Texts and rules are those of RabbitMQ 3.10's classic queues.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ REJECT_PUBLISH = "reject-publish"
 REJECT_PUBLISH_DLX = "reject-publish-dlx"
 MAX_PRIORITY_LEVELS = 255
 MAX_NAME = 255
-"""Bytes that a name or routing key has room for on the wire."""
+"""The largest name or routing key on the wire, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """What a queue's arguments ask for; times in milliseconds, None where there is no limit."""
+    """A queue's arguments; times in milliseconds, None for no limit."""
 
     message_ttl: int | None = None
     expires: int | None = None
@@ -37,9 +37,9 @@ class QueueOptions:
 
 
 def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
-    """Check the arguments of a new queue; `queue` is its name as texts give it.
+    """Validate the arguments of a new queue; `queue` names it in error texts.
 
-    Raises AmqpError 406 for a bad one, 541 for a queue type that is not there.
+    Raises AmqpError 406 for an invalid argument, 541 for a queue type that is not available.
     """
     exchange = table.get(b"x-dead-letter-exchange")
     if exchange is not None and exchange[0] != "S":
@@ -70,7 +70,7 @@ def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
 
 
 def read_consumer_priority(table: Table, queue: str) -> int:
-    """The consumer's x-priority, 0 without. Raises AmqpError 406 for arguments it cannot have."""
+    """The consumer's x-priority, 0 by default. Raises AmqpError 406 for invalid arguments."""
     _check(table, queue, _CONSUMER_CHECKS)
     _refuse(table, queue, (b"x-stream-offset",))
     return _value(table, b"x-priority") or 0
@@ -79,9 +79,9 @@ def read_consumer_priority(table: Table, queue: str) -> int:
 def check_equivalent(
     current: Table, received: Table, keys: Iterable[bytes], name: str, *, absent_type: bool = False
 ) -> None:
-    """Whether a declaration means the thing that is there; integer types of any width are alike.
+    """Check that a redeclaration is equivalent; integers of any width compare by value.
 
-    With `absent_type`, x-queue-type classic and none at all are the same. Raises AmqpError 406.
+    With `absent_type`, no x-queue-type is equivalent to classic. Raises AmqpError 406.
     """
     for key in keys:
         was, now = current.get(key), received.get(key)
@@ -97,7 +97,7 @@ def check_equivalent(
 
 
 def check_same(key: str, name: str, current: bool | str, received: bool | str) -> None:
-    """A plain property of a declaration. Raises AmqpError 406 where it differs."""
+    """Check one property of a redeclaration. Raises AmqpError 406 if it differs."""
     if current != received:
         raise inequivalent(key, name, f"'{_print(received)}'", f"'{_print(current)}'")
 
@@ -123,7 +123,7 @@ QUEUE_ARGUMENTS = (
     b"x-queue-type",
     b"x-queue-master-locator",
 )
-"""What counts in comparing declarations of a classic queue, in RabbitMQ's order."""
+"""The arguments that a redeclaration of a classic queue must repeat, in RabbitMQ's order."""
 
 _OTHER_TYPES_ARGUMENTS = frozenset(
     {
@@ -140,7 +140,7 @@ _OTHER_TYPES_ARGUMENTS = frozenset(
 )
 
 Check = Callable[[FieldValue, Table], str | None]
-"""What is wrong with an argument, in RabbitMQ's own notation; None if nothing is."""
+"""Returns what is wrong with an argument, in RabbitMQ's notation, or None."""
 
 
 def _check(table: Table, queue: str, checks: dict[bytes, Check]) -> None:

@@ -1,7 +1,7 @@
-"""What all connections share: users, virtual hosts, memory in use, and who has work waiting. Pure.
+"""What all connections share: users, virtual hosts, the memory alarm, and pending work. Pure.
 
-The server feeds sessions, then does what they leave here: pumps queues, writes what is to be sent,
-and looks at the clock.
+The server feeds sessions, then carries out the pending work: it pumps queues, writes the output of
+sessions and calls `tick` when a reminder is due.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ LogFunction = Callable[[str, str], None]
 """Called with a level ("debug", "info", "warning", "error") and a text."""
 
 MEMORY_LOW = 0.9
-"""Publishers go on when the queues are down to this part of the limit."""
+"""The part of the memory limit below which blocked publishers are unblocked."""
 
 
 class Client(Protocol):
-    """A connection, as the broker and its server see it."""
+    """A connection, as the broker and the server see it."""
 
     @property
     def open(self) -> bool:
-        """Whether the peer still counts as connected."""
+        """Whether neither side has begun to close the connection."""
         ...
 
     @property
     def channel_count(self) -> int: ...
 
     def unblock(self) -> None:
-        """Let the peer publish again."""
+        """Process the peer's publishes again."""
         ...
 
     def force_close(self, detail: str) -> None:
-        """The server stops: 320 CONNECTION_FORCED, and nothing is delivered after."""
+        """Close with 320 CONNECTION_FORCED because the server stops."""
         ...
 
     def tick(self, now: float) -> None:
-        """Send a heartbeat that is due, and close a peer that is silent or too slow."""
+        """Send a heartbeat that is due; close a peer that is silent or too slow."""
         ...
 
 
 class ReplyTarget(Protocol):
-    """Who waits for direct replies."""
+    """A consumer of direct replies."""
 
     def deliver(self, message: Message) -> None: ...
 
 
 class Broker:
-    """The state behind the sockets. `memory_limit` is in bytes of queued messages."""
+    """The state that connections share. `memory_limit` is in bytes."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class Broker:
         }
         self.sessions: set[Client] = set()
         self.dirty: dict[Client, None] = {}
-        """Sessions that have something to send."""
+        """Sessions with unwritten output."""
         self.reply_consumers: dict[str, ReplyTarget] = {}
-        """Who waits for direct replies, by the secret part of the reply address."""
+        """Consumers of direct replies, by the secret part of their address."""
         self._pending: dict[Queue, None] = {}
 
     def authenticate(self, user: str, password: str) -> bool:
@@ -94,11 +94,11 @@ class Broker:
 
     @property
     def busy(self) -> bool:
-        """Whether messages wait to be handed out, or bytes to be sent."""
+        """Whether messages wait for delivery or output waits to be written."""
         return bool(self._pending or self.dirty)
 
     def pump(self, limit: int) -> bool:
-        """Hand out up to about `limit` waiting messages; whether more of them wait."""
+        """Deliver about `limit` waiting messages; return whether more wait."""
         while self._pending and limit > 0:
             queue = next(iter(self._pending))
             del self._pending[queue]
@@ -106,27 +106,27 @@ class Broker:
         return bool(self._pending)
 
     def check_memory(self) -> None:
-        """Block or unblock publishers, where the queues' memory calls for it."""
+        """Raise or clear the memory alarm."""
         used = self.memory.used
         if not self.blocked and used > self.memory_limit:
             self.blocked = True
             self.log(
                 "warning",
-                f"The broker's queues hold {used} bytes of a limit of {self.memory_limit}: "
-                "publishers wait until consumers have caught up.",
+                f"memory alarm: messages take {used} bytes, the limit is {self.memory_limit}; "
+                "publishers are blocked until messages are consumed or purged",
             )
         elif self.blocked and used <= self.memory_limit * MEMORY_LOW:
             self.blocked = False
-            self.log("info", "The broker's queues have room again: publishers go on.")
+            self.log("info", "memory alarm cleared: publishers are unblocked")
             for session in list(self.sessions):
                 session.unblock()
 
     def next_reminder(self) -> float | None:
-        """When `tick` is due (monotonic); None while nothing waits for time."""
+        """The time (monotonic) at which `tick` is due; None for never."""
         due = [when for vhost in self.vhosts.values() if (when := vhost.next_reminder()) is not None]
         return min(due, default=None)
 
     def tick(self) -> None:
-        """Expire what is due."""
+        """Expire messages and queues that are due."""
         for vhost in self.vhosts.values():
             vhost.tick()

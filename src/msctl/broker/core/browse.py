@@ -1,6 +1,6 @@
-"""What waits in a queue, for a person to see: copies, cut to what a page shows. Pure.
+"""Browse a queue: copies of its first messages, cut to the size that the dashboard shows. Pure.
 
-Nothing of the queue changes: no place, no counter, no consumer's turn, no time to live.
+Browsing changes nothing: no position, counter, consumer order or time to live.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def browse(queue: Queue) -> QueueLook:
     for message, redelivered in islice(queue.ready.waiting(), PEEK_MESSAGES):
         _, properties, body, expires = message
         if expires is not None and expires <= now:
-            continue  # it is about to be dropped, and nobody will get it
+            continue  # about to be dropped
         room -= len(properties) + min(len(body), PEEK_BODY)
         if found and room < 0:
             break
@@ -45,9 +45,9 @@ def browse(queue: Queue) -> QueueLook:
 
 def _mark(message: Message) -> bytes:
     route, properties, body, _ = message
-    told = sha256(body[:PEEK_BODY])
-    told.update(repr((route, properties, len(body))).encode())
-    return told.digest()
+    digest = sha256(body[:PEEK_BODY])
+    digest.update(repr((route, properties, len(body))).encode())
+    return digest.digest()
 
 
 def _shown(message: Message, redelivered: bool) -> PeekedMessage:
@@ -74,7 +74,7 @@ def _printable(name: str) -> str:
 
 
 def _plain(field: FieldValue) -> Any:
-    """A field's value as a client would print it."""
+    """A field's value as a client library returns it."""
     kind, value = field
     match kind:
         case "S":

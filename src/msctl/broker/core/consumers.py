@@ -1,7 +1,7 @@
-"""Consumers of a queue: which of them gets the next message. Pure.
+"""The consumers of a queue, and which of them gets the next message. Pure.
 
-Round robin within a priority, higher priorities first; who cannot take a message now is set aside
-until something changes for it, so that choosing costs the same however many there are.
+Round robin within a priority, higher priorities first. A consumer that cannot take a message leaves
+the ring until `wake`, so that choosing takes constant time however many consumers wait.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ UNLIMITED = -1
 
 
 class MessageSource(Protocol):
-    """A queue, as its consumers and those who hold its messages see it."""
+    """A queue, as its consumers and channels see it."""
 
     def add_consumer(self, consumer: QueueConsumer) -> None: ...
 
     def remove_consumer(self, consumer: QueueConsumer) -> None: ...
 
     def wake(self, consumer: QueueConsumer) -> None:
-        """This consumer may take messages again."""
+        """Return the consumer to the ring."""
         ...
 
     def ack(self, message: Message) -> None: ...
@@ -33,24 +33,24 @@ class MessageSource(Protocol):
 
 
 class Sink(Protocol):
-    """Where a consumer's messages go: its channel."""
+    """The channel of a consumer."""
 
     def accepts(self, consumer: QueueConsumer) -> bool:
-        """Whether this consumer may be sent a message now; if not, it is woken when it may."""
+        """Whether the consumer may get a message now; if not, the sink wakes it later."""
         ...
 
     def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None: ...
 
     def cancelled(self, consumer: QueueConsumer) -> None:
-        """The queue is gone, and with it this consumer."""
+        """Remove the consumer: its queue was deleted."""
         ...
 
 
 class QueueConsumer:
-    """A subscription. `credit` is how many more messages it may hold, UNLIMITED without a limit.
+    """A consumer of one queue. `credit` is how many more messages it may hold, or UNLIMITED.
 
-    `head`, `tail` and what they were made for are the channel's: the parts of the last delivery's
-    frames, which mostly fit the next one too.
+    `head` and `tail` cache the frame bytes of its last delivery for the channel, see
+    `session.deliveries`.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class QueueConsumer:
         self._made_for_size = -1
 
     def fits(self, message: Message) -> bool:
-        """Whether `head` and `tail` are right for this message; remembers it as what they are for."""
+        """Whether `head` and `tail` fit this message; if not, record it as the one they will fit."""
         route, properties, body, _ = message
         if (
             route is self._made_for_route
@@ -109,13 +109,13 @@ class QueueConsumer:
         return False
 
     def wake(self) -> None:
-        """Something has changed for it: let its queue try it again."""
+        """Return to the queue's ring if set aside."""
         if self.waiting:
             self.queue.wake(self)
 
 
 class ConsumerRing:
-    """The consumers of a queue that may be asked, by priority."""
+    """The consumers of a queue that may get a message, by priority."""
 
     __slots__ = ("_levels", "_single")
 
@@ -135,7 +135,7 @@ class ConsumerRing:
             self._arrange()
 
     def choose(self) -> QueueConsumer | None:
-        """Whose turn it is, among those that can take a message; the others are set aside."""
+        """The next consumer that can take a message; those that cannot are set aside."""
         if self._single is not None:
             return self._choose_from(self._single)
         for priority in sorted(self._levels, reverse=True):

@@ -1,7 +1,7 @@
-"""What a message looks like when it is dead-lettered, and where it must not go again. Pure.
+"""Dead-lettered messages: their headers, routing keys and the cycle rule. Pure.
 
-Source: RabbitMQ's dead-letter exchanges (x-death, x-first-death-*), with the cycle rule: a message
-that came in a circle without having been rejected on the way is dropped.
+Source: RabbitMQ's dead-letter exchanges (x-death, x-first-death-*). The cycle rule: a message that
+returns to a queue without a rejection on the way is dropped.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from msctl.broker.protocol.wire import split_route
 
 X_DEATH = b"x-death"
 MAX_DEATHS = 64
-"""Queues that a message may die in: a longer way could not be told from a circle, nor its header sent."""
+"""Entries of x-death above which a message is dropped as a cycle; longer headers would not fit a frame."""
 
 
 def cc_keys(headers: Table) -> list[str]:
-    """The further routing keys of the CC and BCC headers."""
+    """The additional routing keys in the CC and BCC headers."""
     return [key.decode(errors="surrogateescape") for name in (b"CC", b"BCC") for key in texts(headers, name)]
 
 
 def dead_lettered(
     message: Message, reason: str, queue: str, when: float, new_key: str | None
 ) -> tuple[list[str], bytes, Table]:
-    """The routing keys, properties and headers of `message` as it leaves `queue` for the dead-letter
-    exchange; `when` is epoch seconds, `new_key` the queue's x-dead-letter-routing-key.
+    """The routing keys, properties and headers of `message` on its way to the dead-letter exchange.
+
+    `when` is in epoch seconds, `new_key` is the queue's x-dead-letter-routing-key.
     """
     exchange, key = split_route(message[0])
     parts = split(message[1])
@@ -48,12 +49,12 @@ def dead_lettered(
     if new_key is not None:
         headers.pop(b"CC", None)
         keys = [new_key]
-    buried: Parts = with_headers(parts, headers)
-    return keys, join(buried), headers
+    renewed: Parts = with_headers(parts, headers)
+    return keys, join(renewed), headers
 
 
 def _with_death(headers: Table, death: Table) -> Table:
-    """Add a death to the headers: to the count of the same queue and reason, or as a new one in front."""
+    """Increment the x-death entry of the same queue and reason, or add a new entry in front."""
     headers = dict(headers)
     kind, deaths = headers.get(X_DEATH, ("V", None))
     if kind != "A":
@@ -76,7 +77,7 @@ def _with_death(headers: Table, death: Table) -> Table:
 
 
 def _grouped(deaths: list[FieldValue]) -> list[FieldValue]:
-    """Deaths that a client copied together: one of each queue and reason."""
+    """Deduplicate x-death entries by queue and reason; clients can send duplicates."""
     seen: set[tuple[Any, Any]] = set()
     kept: list[FieldValue] = []
     for field in deaths:
@@ -94,7 +95,7 @@ def _same_death(one: Table, other: Table) -> bool:
 
 
 def is_cycle(queue: str, reason: str, headers: Table) -> bool:
-    """Whether `queue` has had this message before, with nothing but expiry and overflow since."""
+    """Whether the message was in `queue` before and has not been rejected since."""
     if len(headers.get(X_DEATH, ("A", []))[1]) > MAX_DEATHS:
         return True
     if reason == REJECTED:

@@ -1,7 +1,6 @@
-"""Exchanges: their bindings, and which destinations a message goes to. Pure.
+"""Exchanges, their bindings, and the destinations of a message. Pure.
 
-Sources: AMQP 0-9-1 section 3.1.3; RabbitMQ's exchange-to-exchange bindings and its reading of
-`x-match`.
+Sources: AMQP 0-9-1 section 3.1.3; RabbitMQ's exchange-to-exchange bindings and `x-match`.
 """
 
 from __future__ import annotations
@@ -9,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import erlang_binary, precondition_failed
 from msctl.broker.protocol.tables import TYPE_NAMES, FieldValue, Table
-
-if TYPE_CHECKING:
-    from msctl.broker.core.queues import Queue
 
 
 class ExchangeType(StrEnum):
@@ -27,7 +23,7 @@ class ExchangeType(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binding:
-    """One binding; `identity` is what makes two bindings the same one."""
+    """One binding. Bindings with the same `identity` are the same binding."""
 
     source: Exchange
     destination: Exchange | Queue
@@ -40,12 +36,12 @@ class Binding:
 
 
 def binding_identity(destination: Exchange | Queue, key: str, arguments: Table) -> tuple[object, ...]:
-    """Destinations by who they are, arguments regardless of their order."""
+    """The key of a binding: the destination object, the routing key, and the arguments in any order."""
     return id(destination), key, repr(sorted(arguments.items(), key=lambda item: item[0]))
 
 
 class Exchange:
-    """An exchange and the bindings of which it is the source."""
+    """An exchange and its outgoing bindings."""
 
     __slots__ = (
         "_direct",
@@ -82,7 +78,7 @@ class Exchange:
         self._topic = TopicIndex()
 
     def bind(self, binding: Binding) -> bool:
-        """Add a binding; False if it is there already."""
+        """Add a binding; return False if it exists."""
         identity = binding.identity
         if identity in self.bindings:
             return False
@@ -94,7 +90,7 @@ class Exchange:
         return True
 
     def unbind(self, identity: tuple[object, ...]) -> Binding | None:
-        """Remove a binding and return it; None if it is not there."""
+        """Remove and return a binding, or None if it does not exist."""
         binding = self.bindings.pop(identity, None)
         if binding is None:
             return None
@@ -108,7 +104,7 @@ class Exchange:
         return binding
 
     def match(self, keys: Iterable[str], headers: Table) -> Iterator[Exchange | Queue]:
-        """The destinations of a message with these routing keys and headers, perhaps repeated."""
+        """The destinations of a message with these routing keys and headers; may repeat."""
         if self.type is ExchangeType.FANOUT:
             found: Iterable[Binding] = self.bindings.values()
         elif self.type is ExchangeType.HEADERS:
@@ -134,7 +130,7 @@ class _Node:
 
 
 class TopicIndex:
-    """Bindings by the words of their patterns: `*` is any one word, `#` any number of words."""
+    """A trie of topic patterns by word: `*` matches one word, `#` any number of words."""
 
     __slots__ = ("_root",)
 
@@ -161,10 +157,10 @@ class TopicIndex:
             del parent.children[word]
 
     def find(self, key: str) -> list[Binding]:
-        """Every binding whose pattern matches, each once.
+        """The bindings with a matching pattern, each once.
 
-        Walks all places of the pattern tree that the words so far can have led to, so the work is
-        bounded by words times nodes, whatever the patterns are.
+        Keeps the set of trie nodes that the words so far can reach, so the work is bounded by the
+        number of words times the number of nodes.
         """
         here: dict[int, _Node] = {}
         _enter(self._root, here)
@@ -182,7 +178,7 @@ class TopicIndex:
 
 
 def _enter(node: _Node, places: dict[int, _Node]) -> None:
-    """Be at this node, and past every `#` that may stand for no word."""
+    """Add a node, and those behind each `#` that matches no word."""
     while id(node) not in places:
         places[id(node)] = node
         beyond = node.children.get("#")
@@ -192,15 +188,15 @@ def _enter(node: _Node, places: dict[int, _Node]) -> None:
 
 
 def split_words(key: str) -> list[str]:
-    """The words of a topic key; an empty key has none, and empty words count."""
+    """The words of a topic key. An empty key has none; empty words count."""
     return key.split(".") if key else []
 
 
 def headers_match(pattern: Table, headers: Table) -> bool:
-    """Whether a message's headers satisfy a binding's arguments.
+    """Whether a message's headers match a binding's arguments.
 
-    A void in the pattern asks only for presence. Names that begin with `x-` count only for the
-    `-with-x` modes. An empty pattern matches everything with `all`, nothing with `any`.
+    A void field in the pattern matches any value. Names that begin with `x-` count only in the
+    `-with-x` modes. An empty pattern matches every message with `all`, none with `any`.
     """
     mode = _mode(pattern)
     with_x = mode.endswith("-with-x")
@@ -214,7 +210,7 @@ def headers_match(pattern: Table, headers: Table) -> bool:
 
 
 def _same(wanted: FieldValue, found: FieldValue) -> bool:
-    """Equal values are equal whatever their type, but a boolean is no number and text no number."""
+    """Compare values across types; a boolean never equals a number."""
     return (wanted[0] == "t") == (found[0] == "t") and bool(wanted[1] == found[1])
 
 
@@ -228,7 +224,7 @@ _MODES = ("all", "any", "all-with-x", "any-with-x")
 
 
 def check_headers_binding(arguments: Table) -> None:
-    """Raises AmqpError 406 for an x-match that means nothing."""
+    """Raises AmqpError 406 for an invalid x-match."""
     field = arguments.get(b"x-match")
     if field is None:
         return
@@ -250,14 +246,14 @@ def _text(field: FieldValue | None) -> str | None:
 
 
 Lookup = Callable[[str], Exchange | None]
-"""An exchange by its name."""
+"""Finds an exchange by name."""
 
 
 def resolve(first: Exchange, keys: Iterable[str], headers: Table, lookup: Lookup) -> dict[Queue, None]:
-    """The queues that a message reaches from `first` on, each once, in the order found.
+    """The queues that a message reaches from exchange `first`, each once, in the order found.
 
-    Exchanges may be bound in circles: each is visited once. An exchange that leads nowhere passes
-    the message to its alternate exchange.
+    Bindings between exchanges may form cycles, so each exchange is visited once. An exchange without
+    a matching binding passes the message to its alternate exchange.
     """
     queues: dict[Queue, None] = {}
     seen = {first.name}

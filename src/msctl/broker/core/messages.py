@@ -1,8 +1,8 @@
-"""Messages as queues hold them, and the order in which a queue gives them out. Pure.
+"""Messages as queues hold them, and their order. Pure.
 
-A message is an exact tuple of atoms, not an object of a class: Python's garbage collector stops
-looking at such tuples, so a million waiting messages cost it nothing, and the copies of one message
-in many queues are one tuple.
+A message is a plain tuple of atomic values, not an instance of a class. Python's garbage collector
+untracks such tuples, so a million waiting messages add nothing to a collection, and the copies of one
+message in several queues share one tuple. A subclass of tuple or a mutable member would break this.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ Message = tuple[bytes, bytes, bytes, float | None]
 """Route (exchange and routing key as on the wire), properties, body, and when it expires (monotonic)."""
 
 Taken = tuple[int, Message]
-"""A message that was given out and has not been settled, with its place in the queue."""
+"""A message that left the queue and is unacknowledged, with its number in the queue's order."""
 
 MESSAGE_COST = 160
-"""Bytes that a waiting message takes beside its body and properties, as measured with tiny ones."""
+"""Bytes that a waiting message takes besides its body and properties (measured with small messages)."""
 
 
 def cost_of(message: Message) -> int:
-    """What a message in a queue's care weighs against the broker's memory limit."""
+    """The bytes that a message counts against the broker's memory limit."""
     return MESSAGE_COST + len(message[2])
 
 
 class Level:
-    """Messages of one priority: those given back first, in their original order, then the others.
+    """Messages of one priority: requeued ones first, in their original order, then fresh ones.
 
-    What was never taken is younger than all that was, so a number is given only to what is taken.
+    A fresh message is younger than every message taken before it, so numbers are only given to
+    messages when they are taken.
     """
 
     __slots__ = ("fresh", "returned")
@@ -43,7 +44,7 @@ class Level:
 
 
 class ReadyMessages:
-    """What a queue has to give: levels by priority, the highest first."""
+    """The ready messages of a queue: one level per priority, the highest first."""
 
     __slots__ = ("_levels", "bytes", "count")
 
@@ -59,7 +60,7 @@ class ReadyMessages:
         self.bytes += len(message[2])
 
     def give_back(self, number: int, message: Message, priority: int) -> None:
-        """Put a message that was taken as `number` where it came from."""
+        """Return the message taken as `number` to its original position."""
         levels = self._levels
         heapq.heappush(levels[min(priority, len(levels) - 1)].returned, (number, message))
         self.count += 1
@@ -74,7 +75,7 @@ class ReadyMessages:
         return None
 
     def take(self) -> tuple[int | None, Message]:
-        """The first message, and its number if it was taken before. IndexError when there is none."""
+        """Remove and return the first message, and its number if it was taken before. Raises IndexError."""
         for level in reversed(self._levels):
             if level.returned:
                 number: int | None
@@ -89,9 +90,9 @@ class ReadyMessages:
         raise IndexError("no message is ready")
 
     def waiting(self) -> Iterator[tuple[Message, bool]]:
-        """The messages in the order in which `take` gives them, and whether each was taken before.
+        """The messages in the order of `take`, each with whether it was taken before.
 
-        Takes nothing, and costs by how far it is read. To be read before anything changes.
+        Lazy: the cost grows with how far it is read. Invalid once the queue changes.
         """
         for level in reversed(self._levels):
             for _, message in _in_order(level.returned):
@@ -100,7 +101,7 @@ class ReadyMessages:
                 yield message, False
 
     def clear(self) -> int:
-        """Drop all; returns how many there were."""
+        """Drop all messages and return their number."""
         count = self.count
         for level in self._levels:
             level.fresh.clear()
@@ -110,7 +111,7 @@ class ReadyMessages:
 
 
 def _in_order(heap: list[tuple[int, Message]]) -> Iterator[tuple[int, Message]]:
-    """The items of a heap from the least on, without sorting more of it than is read."""
+    """The items of a heap in ascending order; sorts only as far as it is read."""
     next_ones = [(heap[0], 0)] if heap else []
     while next_ones:
         item, place = heapq.heappop(next_ones)

@@ -1,6 +1,6 @@
-"""A queue: what waits, who consumes, what is out unacknowledged, what its arguments forbid. Pure.
+"""A queue: ready messages, consumers, unacknowledged messages, and the limits of its arguments. Pure.
 
-Behaves as RabbitMQ's classic queue. Messages leave at the head and come back to their old place.
+Behaves as RabbitMQ's classic queue. Messages leave at the head and are requeued at their old position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAXLEN = "maxlen"
 
 
 class MemoryAccount:
-    """Bytes of all messages in the care of all queues, and counters of what has passed."""
+    """Bytes of memory that messages use, the number of messages in queues, and total counters."""
 
     __slots__ = ("acked", "delivered", "messages", "published", "used")
 
@@ -35,7 +35,7 @@ class MemoryAccount:
 
 
 class QueueHost(Protocol):
-    """What a queue asks of the virtual host it lives in."""
+    """The virtual host, as its queues see it."""
 
     name: str
     clock: Clock
@@ -44,18 +44,18 @@ class QueueHost(Protocol):
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None: ...
 
     def remind(self, queue: Queue, when: float) -> None:
-        """PublishMethod `queue.tick` at `when` (monotonic) or soon after."""
+        """Call `queue.tick` at or soon after `when` (monotonic)."""
         ...
 
     def pump_later(self, queue: Queue) -> None:
-        """PublishMethod `queue.pump` soon: it has messages and somebody to take them."""
+        """Call `queue.pump` soon: the queue has messages and may have a consumer for them."""
         ...
 
     def delete_queue(self, queue: Queue) -> int: ...
 
 
 class Queue:
-    """One queue. The virtual host creates and deletes it; channels publish, take and settle."""
+    """One queue. The virtual host creates and deletes it; channels publish, take and acknowledge."""
 
     __slots__ = (
         "_active",
@@ -116,7 +116,7 @@ class Queue:
         self._remind_unused()
 
     def check_access(self, owner: object | None, *, strict: bool = False) -> None:
-        """Raises AmqpError 405 where the queue is another connection's; `strict` as declare asks it."""
+        """Raises AmqpError 405 if the queue belongs to another connection; `strict` is for declare."""
         if self.owner is owner or (self.owner is None and not strict):
             return
         raise AmqpError(
@@ -131,7 +131,7 @@ class Queue:
     def publish(
         self, route: bytes, properties: bytes, body: bytes, ttl_ms: int | None = None, priority: int = 0
     ) -> bool:
-        """Take a message in, or hand it straight to a consumer; False if the queue refuses it."""
+        """Deliver a message to a consumer or add it; return False if the queue rejects it."""
         expires = None
         if ttl_ms is not None or not self._plain:
             if self._limited and self._would_overflow(len(body)):
@@ -178,7 +178,7 @@ class Queue:
     # --- messages out ---
 
     def pump(self, limit: int) -> int:
-        """Hand out up to `limit` messages to consumers that can take them; returns how many."""
+        """Deliver up to `limit` messages to consumers and return their number."""
         handed = 0
         ready = self.ready
         if self._timed:
@@ -202,7 +202,7 @@ class Queue:
     def _dispatch(
         self, consumer: QueueConsumer, number: int, message: Message, *, redelivered: bool, known: bool
     ) -> None:
-        """Give a message to a consumer; `known` says that the memory has it already."""
+        """Deliver a message to `consumer`; `known` means that it is counted in memory already."""
         memory = self.host.memory
         memory.delivered += 1
         self.delivered += 1
@@ -220,7 +220,7 @@ class Queue:
         consumer.sink.deliver(consumer, number, message, redelivered)
 
     def get(self, *, no_ack: bool) -> tuple[int, Message, bool] | None:
-        """Take the first message for basic.get: its place, itself, whether it was out before."""
+        """Take the first message for basic.get: its number, the message, whether it is redelivered."""
         self.touch()
         if self._timed:
             self.drop_expired()
@@ -240,10 +240,10 @@ class Queue:
             self.drop_expired()
         return number, message, redelivered
 
-    # --- settling ---
+    # --- acknowledgements ---
 
     def ack(self, message: Message) -> None:
-        """An acknowledged message is gone."""
+        """Forget an acknowledged message."""
         self.unacked -= 1
         memory = self.host.memory
         memory.acked += 1
@@ -251,7 +251,7 @@ class Queue:
         memory.messages -= 1
 
     def reject(self, message: Message) -> None:
-        """A message that nobody wants: to the dead-letter exchange, if there is one."""
+        """Drop a rejected message, or send it to the dead-letter exchange if there is one."""
         self.unacked -= 1
         if self.deleted:
             self._forget(message)
@@ -259,8 +259,8 @@ class Queue:
             self._dead_letter(message, REJECTED)
 
     def requeue(self, taken: Iterable[Taken]) -> None:
-        """Messages that come back, each to its old place; consumers are offered them again soon."""
-        many_levels = self.options.max_priority > 0
+        """Return messages to their old positions and deliver them again soon."""
+        has_priorities = self.options.max_priority > 0
         for number, message in taken:
             self.unacked -= 1
             if self.deleted:
@@ -268,7 +268,7 @@ class Queue:
                 continue
             if message[3] is not None:
                 self._timed = True
-            self.ready.give_back(number, message, priority_of(message[1]) if many_levels else 0)
+            self.ready.give_back(number, message, priority_of(message[1]) if has_priorities else 0)
         if self._limited and self.options.overflow == DROP_HEAD:
             self._drop_overflow()
         if self._timed:
@@ -277,7 +277,7 @@ class Queue:
             self.host.pump_later(self)
 
     def purge(self) -> int:
-        """Drop what is ready; returns how many. What is out stays out."""
+        """Drop the ready messages and return their number; unacknowledged ones stay."""
         memory = self.host.memory
         memory.used -= self.ready.count * MESSAGE_COST + self.ready.bytes
         memory.messages -= self.ready.count
@@ -306,7 +306,7 @@ class Queue:
             self.host.pump_later(self)
 
     def remove_consumer(self, consumer: QueueConsumer) -> None:
-        """Forget a consumer. The last one of an auto-delete queue takes the queue with it."""
+        """Remove a consumer; the last consumer of an auto-delete queue deletes the queue."""
         if consumer not in self.consumers:
             return
         self.consumers.remove(consumer)
@@ -336,7 +336,7 @@ class Queue:
             self.host.pump_later(self)
 
     def close(self) -> int:
-        """The queue is deleted: everything goes, consumers are told. Returns how many were ready."""
+        """Delete the messages, cancel the consumers, and return the number of ready messages."""
         self.deleted = True
         count = self.purge()
         consumers, self.consumers = self.consumers, []
@@ -349,13 +349,13 @@ class Queue:
     # --- time ---
 
     def touch(self) -> None:
-        """The queue has been used, which puts off its end by x-expires."""
+        """Record a use of the queue, which restarts its x-expires."""
         if self.options.expires is not None:
             self.last_used = self.host.clock.monotonic()
             self._remind_unused()
 
     def tick(self, now: float) -> None:
-        """Do what is due: expire messages, or the queue itself."""
+        """Expire messages, or the queue itself."""
         self._reminded = None
         self.drop_expired()
         expires = self.options.expires
@@ -365,7 +365,7 @@ class Queue:
         self._remind_unused()
 
     def drop_expired(self, limit: int = 500) -> None:
-        """Drop what has expired at the head, a bounded number at a time, and see to the next."""
+        """Drop up to `limit` expired messages at the head and set the reminder for the next one."""
         head = self.ready.head()
         if head is None or head[3] is None:
             return

@@ -1,13 +1,12 @@
-"""Exchanges and bindings of a virtual host, and where a message goes by them. Pure.
+"""The exchanges and bindings of a virtual host, with RabbitMQ's rules and texts. Pure.
 
-Declaring, deleting and binding with RabbitMQ's rules and texts. What was found for a routing key is
-remembered until something changes.
+`route_key` caches its results. The cache is right as long as every change of an exchange, binding or
+queue calls `changed`, which also increments `generation`, on which publish plans depend.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from msctl.broker.core.arguments import check_equivalent, check_same
 from msctl.broker.core.exchanges import (
@@ -18,6 +17,7 @@ from msctl.broker.core.exchanges import (
     check_headers_binding,
     resolve,
 )
+from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import (
     AmqpError,
     ReplyCode,
@@ -28,17 +28,14 @@ from msctl.broker.protocol.replies import (
 )
 from msctl.broker.protocol.tables import TYPE_NAMES, Table
 
-if TYPE_CHECKING:
-    from msctl.broker.core.queues import Queue
-
 _DEFAULT_EXCHANGE = "operation not permitted on the default exchange"
 _ROUTES_KEPT = 4096
 
 
 class Routing:
-    """`generation` changes with everything that can change where messages go.
+    """Exchanges, bindings and routes. `generation` increases whenever a route may have changed.
 
-    `queues` are those of the virtual host; who adds or removes one calls `changed`.
+    `queues` belongs to the virtual host, which calls `changed` when it adds or removes a queue.
     """
 
     def __init__(self, vhost: str, queues: Mapping[str, Queue]) -> None:
@@ -53,7 +50,7 @@ class Routing:
         self._create(Exchange("amq.match", ExchangeType.HEADERS))
         self._create(Exchange("", ExchangeType.DIRECT))
 
-    # --- where to ---
+    # --- routes ---
 
     def exchange(self, name: str) -> Exchange:
         """Raises AmqpError 404."""
@@ -63,7 +60,7 @@ class Routing:
         return exchange
 
     def route(self, exchange: Exchange, keys: Iterable[str], headers: Table) -> tuple[Queue, ...]:
-        """The queues that a message goes to, each once."""
+        """The queues of a message, each once."""
         if exchange.name == "":
             found = {self._queues[key]: None for key in keys if key in self._queues}
         else:
@@ -71,7 +68,7 @@ class Routing:
         return tuple(found)
 
     def route_key(self, exchange: Exchange, key: str) -> tuple[Queue, ...]:
-        """`route` for a message with one key and no headers: remembered until something changes."""
+        """`route` for one key and no headers, cached until the next change."""
         found = self._routes.get((exchange.name, key))
         if found is None:
             if len(self._routes) >= _ROUTES_KEPT:
@@ -96,7 +93,7 @@ class Routing:
         internal: bool,
         arguments: Table,
     ) -> None:
-        """Raises AmqpError 403, 404, 406, or 503 for a type that does not exist."""
+        """Declare an exchange. Raises AmqpError 403, 404, 406, or 503 for an unknown type."""
         name = strip_name(name)
         if passive:
             _refuse_default(name)
@@ -137,7 +134,7 @@ class Routing:
         self.changed()
 
     def delete(self, name: str, *, if_unused: bool) -> None:
-        """Deleting what is not there is no error. Raises AmqpError 403, 406."""
+        """Delete an exchange; a missing one is no error. Raises AmqpError 403, 406."""
         name = strip_name(name)
         _refuse_default(name)
         shown = resource("exchange", name, self._vhost)
@@ -183,7 +180,7 @@ class Routing:
     def unbind(
         self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
     ) -> None:
-        """Removing what is not there is no error. Raises AmqpError 403, 405."""
+        """Remove a binding; a missing one is no error. Raises AmqpError 403, 405."""
         source, destination = _ends(source, destination, kind)
         exchange = self.exchanges.get(source)
         target = self._destination(kind, destination)
@@ -224,7 +221,7 @@ class Routing:
 
 
 def _ends(source: str, destination: str, kind: str) -> tuple[str, str]:
-    """The names of a binding's ends. Raises AmqpError 403 for the default exchange, which has none."""
+    """Source and destination names of a binding. Raises AmqpError 403 for the default exchange."""
     source, destination = strip_name(source), strip_name(destination)
     _refuse_default(source)
     if kind == "exchange":
@@ -238,11 +235,11 @@ def _refuse_default(name: str) -> None:
 
 
 def refuse_reserved(kind: str, name: str) -> None:
-    """Raises AmqpError 403 for a name that only the broker may give."""
+    """Raises AmqpError 403 for a name that is reserved for the broker."""
     if name.startswith("amq."):
         raise access_refused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
 
 
 def strip_name(name: str) -> str:
-    """Names lose their line ends, as RabbitMQ has it."""
+    """Remove line breaks from a name, as RabbitMQ does."""
     return name.replace("\r", "").replace("\n", "")

@@ -1,7 +1,6 @@
-"""A virtual host: its queues, and what they need of each other: dead-lettering, and the time. Pure.
+"""A virtual host: its queues, dead-lettering between them, and their timers. Pure.
 
-Declaring and deleting follow RabbitMQ's rules and texts; sessions only ask. Exchanges and bindings
-are in `routing`.
+Declaring and deleting follow RabbitMQ's rules and texts. Exchanges and bindings are in `routing`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _CYCLES_KEPT = 1000
 
 
 class VirtualHost:
-    """One virtual host. `pump_later` is told of queues that have something to hand out."""
+    """One virtual host. `pump_later` is called with each queue that has messages to deliver."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class VirtualHost:
         return queue
 
     def queue_for(self, name: str, owner: object) -> Queue:
-        """A queue that this connection may use. Raises AmqpError 404, 405."""
+        """A queue that the connection `owner` may use. Raises AmqpError 404, 405."""
         queue = self.queue(name)
         queue.check_access(owner)
         return queue
@@ -78,7 +77,7 @@ class VirtualHost:
         auto_delete: bool,
         arguments: Table,
     ) -> Queue:
-        """A queue that is there and is the same, or a new one; an empty name asks for a made-up one.
+        """Return the existing equivalent queue or a new one; an empty name asks for a generated one.
 
         Raises AmqpError 403, 405, 406.
         """
@@ -110,7 +109,10 @@ class VirtualHost:
         return queue
 
     def delete_queue_named(self, name: str, owner: object, *, if_unused: bool, if_empty: bool) -> int:
-        """How many messages were ready; 0 for a queue that is not there. Raises AmqpError 405, 406."""
+        """Delete a queue and return its number of ready messages, 0 for a missing one.
+
+        Raises AmqpError 405, 406.
+        """
         queue = self.queues.get(strip_name(name))
         if queue is None:
             return 0
@@ -131,11 +133,11 @@ class VirtualHost:
         return queue.close()
 
     def delete_exclusive(self, owner: object) -> None:
-        """A connection has ended: its exclusive queues go with it."""
+        """Delete the exclusive queues of a connection."""
         for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
             self.delete_queue(queue)
 
-    # --- what queues ask for ---
+    # --- services for queues ---
 
     def pump_later(self, queue: Queue) -> None:
         self._pump_later(queue)
@@ -144,11 +146,11 @@ class VirtualHost:
         heapq.heappush(self._reminders, (when, next(self._numbers), queue))
 
     def next_reminder(self) -> float | None:
-        """When `tick` is due (monotonic); None while nothing waits for time."""
+        """The time (monotonic) at which `tick` is due; None for never."""
         return self._reminders[0][0] if self._reminders else None
 
     def tick(self, limit: int = 100) -> None:
-        """Do what is due now, a bounded number of queues at a time."""
+        """Call `tick` on up to `limit` queues that are due."""
         now = self.clock.monotonic()
         while self._reminders and self._reminders[0][0] <= now and limit > 0:
             _, _, queue = heapq.heappop(self._reminders)
@@ -157,9 +159,9 @@ class VirtualHost:
             limit -= 1
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
-        """Send a message that `queue` gives up to its dead-letter exchange, if that exists.
+        """Send a message of `queue` to the queue's dead-letter exchange, if that exists.
 
-        What this leads to may dead-letter in turn: all is done one after the other, not nested.
+        This can dead-letter further messages; they are handled in a loop, not recursively.
         """
         if queue.options.dead_letter_exchange not in self.routing.exchanges:
             return
@@ -193,11 +195,11 @@ class VirtualHost:
             self._cycles.add((source, target))
             self._log(
                 "warning",
-                f"Messages that queue {source!r} dead-letters come back to queue {target!r} in a circle: "
-                "they are dropped. This circle will not be reported again.",
+                f"messages dead-lettered by queue {source!r} return to queue {target!r} in a cycle and are "
+                "dropped; this cycle is reported once",
             )
 
 
 def generate_name(prefix: str) -> str:
-    """A name that nobody else has, as `amq.gen-…` and `amq.ctag-…`."""
+    """A unique name such as `amq.gen-…` or `amq.ctag-…`."""
     return f"{prefix}-{urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"

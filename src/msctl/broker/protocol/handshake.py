@@ -1,6 +1,6 @@
-"""How a connection begins: the offer, authentication, and what the client may ask for. Pure.
+"""The connection handshake: server properties, authentication and tuning. Pure.
 
-Source: AMQP 0-9-1 section 2.2.4; texts and order of checks are RabbitMQ 3.10's.
+Source: AMQP 0-9-1 section 2.2.4; texts and the order of checks are RabbitMQ 3.10's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def server_properties() -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the client says it can do, of what makes a difference."""
+    """The client's capabilities that change the server's behaviour."""
 
     cancel_notify: bool = False
     blocked: bool = False
@@ -64,7 +64,7 @@ def client_capabilities(properties: Table) -> Capabilities:
 
 
 def credentials(mechanism: str, response: bytes) -> tuple[str, str]:
-    """User and password of a SASL response. Raises AmqpError 503 or 502."""
+    """User and password of a SASL response. Raises AmqpError 502 or 503."""
     if mechanism == "PLAIN":
         parts = response.split(b"\0")
         if len(parts) == 3 and parts[0] == b"":
@@ -79,7 +79,7 @@ def credentials(mechanism: str, response: bytes) -> tuple[str, str]:
             return _decode(user[1]), _decode(password[1])
     else:
         raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
-    raise AmqpError(ReplyCode.SYNTAX_ERROR, f"the {mechanism} response is not one")
+    raise AmqpError(ReplyCode.SYNTAX_ERROR, f"malformed {mechanism} response")
 
 
 def _decode(raw: bytes) -> str:
@@ -87,7 +87,7 @@ def _decode(raw: bytes) -> str:
 
 
 def check_tuning(frame_max: int, channel_max: int) -> None:
-    """Raises AmqpError 530 where tune-ok goes beyond what tune offered."""
+    """Raises AmqpError 530 if tune-ok exceeds the limits that tune offered."""
     _check_limit("frame_max", frame_max, FRAME_MIN, FRAME_MAX)
     _check_limit("channel_max", channel_max, 1, CHANNEL_MAX)
 

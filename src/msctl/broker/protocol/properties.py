@@ -1,6 +1,6 @@
-"""A message's properties: kept as the publisher's own bytes, cut into parts only where a rule needs it.
+"""A message's properties. They stay in the publisher's encoding and are decoded only if a rule needs it.
 
-Source: AMQP 0-9-1 section 4.2.6.1 (content header) and the basic class's properties.
+Source: AMQP 0-9-1 section 4.2.6.1 (content header) and the properties of the basic class.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ EXPIRATION = 8
 USER_ID = 4
 
 MAX_EXPIRY_MS = 315_360_000_000
-"""Ten years: RabbitMQ's limit for every time that a queue or message may carry."""
+"""Ten years: RabbitMQ's limit for every duration of a queue or message."""
 
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
 _RESERVED = 0b11
 _SIZES = {DELIVERY_MODE: 1, PRIORITY: 1, 6: 8}
 _ORDER = range(15, 1, -1)
-# Content type and encoding, correlation and message id, timestamp, type, app and cluster id: what
-# the broker relays without looking.
-_NOTICED = 1 << HEADERS | 1 << DELIVERY_MODE | 1 << PRIORITY | 1 << REPLY_TO | 1 << EXPIRATION | 1 << USER_ID
+# The other properties (content type and encoding, correlation id, message id, timestamp, type, app id,
+# cluster id) are relayed unread.
+_USED = 1 << HEADERS | 1 << DELIVERY_MODE | 1 << PRIORITY | 1 << REPLY_TO | 1 << EXPIRATION | 1 << USER_ID
 
 Parts = dict[int, bytes]
-"""The encoded value of each property that is present, under the number of its flag bit."""
+"""The encoded value of each property that is present, by the number of its flag bit."""
 
 
 class Properties(NamedTuple):
-    """What the broker itself needs to know of a message's properties; `raw` is all of them."""
+    """The properties that the broker acts on; `raw` is the encoding of all of them."""
 
     raw: bytes
     headers: Table | None = None
@@ -47,13 +47,13 @@ class Properties(NamedTuple):
 
 
 def read_properties(raw: bytes) -> Properties:
-    """Check the bytes and take out what rules depend on.
+    """Decode the properties that the broker acts on.
 
-    Raises MalformedError where the bytes are no property list, AmqpError 406 for an expiration or
-    a delivery mode that RabbitMQ refuses.
+    Raises MalformedError for bytes that are no property list, AmqpError 406 for an expiration or a
+    delivery mode that RabbitMQ rejects.
     """
     parts = split(raw)
-    if not _FLAGS.unpack_from(raw)[0] & _NOTICED:
+    if not _FLAGS.unpack_from(raw)[0] & _USED:
         return Properties(raw)
     mode = parts.get(DELIVERY_MODE)
     if mode is not None and mode not in (b"\x01", b"\x02"):
@@ -70,7 +70,7 @@ def read_properties(raw: bytes) -> Properties:
 
 
 def split(raw: bytes) -> Parts:
-    """Raises MalformedError where `raw` is no property list."""
+    """Split an encoded property list. Raises MalformedError."""
     if len(raw) < 2:
         raise MalformedError("a content header has no property flags")
     (flags,) = _FLAGS.unpack_from(raw)
@@ -91,7 +91,7 @@ def split(raw: bytes) -> Parts:
     except (error, IndexError) as exc:
         raise MalformedError("a property runs past the end of its header") from exc
     if position != len(raw):
-        raise MalformedError("a content header is not of its length")
+        raise MalformedError("a content header has trailing bytes")
     return parts
 
 
@@ -106,7 +106,7 @@ def headers_of(parts: Parts) -> Table | None:
 
 
 def priority_of(raw: bytes) -> int:
-    """The priority property, 0 without."""
+    """The priority property, 0 by default."""
     priority = split(raw).get(PRIORITY)
     return priority[0] if priority else 0
 
@@ -145,6 +145,6 @@ def _bad_expiration(text: bytes, why: str) -> AmqpError:
 
 
 def short_text(parts: Parts, bit: int) -> bytes | None:
-    """The value of a property that is a short string."""
+    """The value of a short string property."""
     raw = parts.get(bit)
     return None if raw is None else raw[1:]

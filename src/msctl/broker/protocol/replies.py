@@ -1,6 +1,6 @@
-"""Reply codes of AMQP 0-9-1, and the error that closes a channel or a connection with one.
+"""Reply codes of AMQP 0-9-1, and the error that closes a channel or a connection. Pure.
 
-Knows the codes and how RabbitMQ writes the texts, nothing of sessions.
+The texts are RabbitMQ's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ MAX_TEXT = 255
 
 
 class ReplyCode(IntEnum):
-    """Names and numbers of the specification (section 1.2); the names appear in every reply text."""
+    """Names and numbers of the specification (section 1.2). Every reply text begins with the name."""
 
     REPLY_SUCCESS = 200
     CONTENT_TOO_LARGE = 311
@@ -48,10 +48,10 @@ _SOFT = frozenset(
 
 
 class AmqpError(Exception):
-    """What a peer did that ends its channel or its connection.
+    """An error that closes the channel or the connection.
 
-    `method` is the id (class << 16 | method) that the close names, where the one who raises knows
-    it; None leaves it to the dispatcher, 0 says that no method is to blame.
+    `method` is the id (class << 16 | method) of the failing method for the close frame: None lets the
+    dispatcher fill it in, 0 is for none.
     """
 
     def __init__(self, code: ReplyCode, detail: str = "", *, method: int | None = None) -> None:
@@ -65,12 +65,12 @@ class AmqpError(Exception):
 
     @property
     def closes_channel(self) -> bool:
-        """Whether only the channel is lost; on channel 0 the connection is lost all the same."""
+        """Whether only the channel is closed; on channel 0 the connection is closed anyway."""
         return self.code in _SOFT
 
     @property
     def text(self) -> bytes:
-        """`NAME - detail` as a short string: RabbitMQ cuts at 255 bytes and ends in dots."""
+        """`NAME - detail` as a short string, cut at 255 bytes with an ellipsis as RabbitMQ does."""
         text = f"{self.code.name} - {self.detail}" if self.detail else self.code.name
         encoded = text.encode(errors="surrogateescape")
         if len(encoded) <= MAX_TEXT:
@@ -111,12 +111,12 @@ def unexpected_frame(detail: str, method: int = 0) -> AmqpError:
 
 
 def resource(kind: str, name: str, vhost: str) -> str:
-    """A resource as every text names it: `queue 'q' in vhost '/'`."""
+    """A resource as reply texts name it: `queue 'q' in vhost '/'`."""
     return f"{kind} '{name}' in vhost '{vhost}'"
 
 
 def erlang_binary(data: bytes) -> str:
-    """Bytes as RabbitMQ prints them in a reply text: `<<"text">>` or `<<1,2,3>>`."""
+    """Bytes as RabbitMQ's reply texts show them: `<<"text">>` or `<<1,2,3>>`."""
     if all(32 <= byte < 127 or byte >= 160 or byte in b"\n\r\t\v\b\f\x1b" for byte in data):
         if not data:
             return "<<>>"

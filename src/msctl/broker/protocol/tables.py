@@ -1,9 +1,9 @@
-"""FieldValue tables to and from bytes, as RabbitMQ reads them.
+"""Field tables to and from bytes, in RabbitMQ's dialect.
 
-A value keeps its type letter, since equivalence checks, header matching and relaying need it:
-`S` bytes, `x` bytes, `A` a list of fields, `F` a table, `D` (scale, number), `V` None.
-Sources: AMQP 0-9-1 section 4.2.1, and RabbitMQ's reading of it: `l` and `L` are signed 64 bits,
-`b` is signed and `B` unsigned 8 bits, `s` is signed and `u` unsigned 16 bits.
+A value keeps its type letter, which equivalence checks, header matching and relaying need: `S` bytes,
+`x` bytes, `A` a list of values, `F` a table, `D` (scale, number), `V` None.
+Sources: AMQP 0-9-1 section 4.2.1 and RabbitMQ's errata: `l` and `L` are signed 64 bits, `b` is signed
+and `B` unsigned 8 bits, `s` is signed and `u` unsigned 16 bits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 FieldValue = tuple[str, Any]
 """A type letter and its value."""
 Table = dict[bytes, FieldValue]
-"""FieldValue names are bytes: nothing promises that they are text."""
+"""Field names are bytes because AMQP does not require them to be text."""
 
 MAX_DEPTH = 64
-"""Tables within tables; far above any use, far below Python's own limit."""
+"""Nesting of tables; far below Python's recursion limit."""
 
 TYPE_NAMES = {
     "S": "longstr",
@@ -60,13 +60,13 @@ _DECIMAL = Struct(">BI")
 
 
 class MalformedError(ValueError):
-    """Bytes that no field table, method or property list is made of."""
+    """Bytes that are no valid field table, method or property list."""
 
 
 def decode_table(data: bytes, position: int, end: int, depth: int = 0) -> Table:
-    """The table whose fields fill `data[position:end]` (its length prefix already read).
+    """Decode the table in `data[position:end]`, without its length prefix.
 
-    Of fields of one name the first counts. Raises MalformedError.
+    The first of several fields with the same name wins. Raises MalformedError.
     """
     table: Table = {}
     try:
@@ -125,7 +125,7 @@ def _decode_field(data: bytes, position: int, end: int, depth: int) -> tuple[Fie
 
 
 def encode_table(table: Table) -> bytes:
-    """The table with its length prefix."""
+    """Encode a table with its length prefix."""
     body = b"".join(
         bytes((len(name),)) + name + kind.encode() + _encode_value(kind, value)
         for name, (kind, value) in table.items()
@@ -156,7 +156,7 @@ def text_field(value: str | bytes) -> FieldValue:
 
 
 def texts(table: Table, name: bytes) -> list[bytes]:
-    """The long strings of the array called `name`; none where it is absent or something else."""
+    """The long strings in the array `name`; empty if there is no such array."""
     kind, value = table.get(name, ("V", None))
     return strings(value) if kind == "A" else []
 

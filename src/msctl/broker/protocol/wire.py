@@ -1,8 +1,8 @@
-"""Bytes to frames and methods, and back. No sockets, no state but what the caller hands in.
+"""Bytes to frames and methods, and back. No sockets, no state.
 
-Methods are those of pamqp's definitions; their arguments are read and written here, since
-RabbitMQ's reading of tables differs from pamqp's and keeps types that pamqp drops. What a busy
-connection sends and receives (publish, deliver, content) is written directly as bytes.
+The definitions of methods are pamqp's. Arguments are decoded and encoded here, because RabbitMQ's
+field tables differ from pamqp's and keep types that pamqp drops. The frequent frames (publish,
+deliver, content) are built directly from bytes.
 Source: AMQP 0-9-1 section 2.3 (framing) and 4.2 (wire format).
 """
 
@@ -22,16 +22,16 @@ FRAME_END = 0xCE
 FRAME_END_BYTE = b"\xce"
 FRAME_OVERHEAD = 8
 FRAME_MIN = 4096
-"""The frame size that every peer must take, and the most before one has been agreed on."""
+"""The frame size that every peer must accept, and the limit before tuning."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 BASIC_CLASS = 60
 
 FRAME = Struct(">BHI")
 METHOD_ID = Struct(">I")
 CONTENT = Struct(">HHQ")
-"""Class, weight and body size: how a content header's payload begins."""
+"""The start of a content header's payload: class, weight, body size."""
 DELIVERY = Struct(">Q?")
-"""Delivery tag, and the redelivered (or multiple) bit."""
+"""A delivery tag and the redelivered (or multiple) bit."""
 ACK_FRAME = Struct(">BHIIQ?B")
 _LENGTH = Struct(">I")
 
@@ -43,7 +43,7 @@ MethodType = type[base.Frame]
 
 
 class Content(NamedTuple):
-    """A message without its method: where its body begins, and where the next frame does."""
+    """A content header and body, with the positions of the body and of the next frame."""
 
     properties: bytes
     body: bytes
@@ -52,7 +52,7 @@ class Content(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One whole frame; `end` is where the next one begins."""
+    """One complete frame; `end` is the position of the next one."""
 
     kind: int
     channel: int
@@ -61,15 +61,15 @@ class Frame(NamedTuple):
 
 
 def read_frame(data: bytes, position: int, frame_max: int) -> Frame | None:
-    """The frame that begins at `position`, or None while it has not arrived whole.
+    """The frame at `position`, or None if it is incomplete.
 
-    `frame_max` counts the frame's header and end octet, 0 is no limit. Raises AmqpError 501 for a
-    frame that can never be valid, as soon as that shows.
+    `frame_max` includes the frame's header and end octet; 0 is no limit. Raises AmqpError 501 as soon
+    as the frame is known to be invalid.
     """
     if len(data) - position < FRAME.size:
         return None
     kind, channel, size = FRAME.unpack_from(data, position)
-    # RabbitMQ lets a peer forget that the limit counts the eight octets around the payload.
+    # RabbitMQ also accepts frames whose payload alone is frame_max long.
     if frame_max and size > frame_max:
         raise frame_error(
             f"type {kind}, all octets = <<>>: {{frame_too_large,{size},{frame_max - FRAME_OVERHEAD}}}"
@@ -85,7 +85,7 @@ def read_frame(data: bytes, position: int, frame_max: int) -> Frame | None:
 
 
 def describe(kind: int, payload: bytes) -> str:
-    """A frame as RabbitMQ's texts show it: its type and its first octets."""
+    """A frame as RabbitMQ's texts show it: type and first octets."""
     which = "all" if len(payload) <= 16 else "first 16"
     return f"type {kind}, {which} octets = {erlang_binary(payload[:16])}"
 
@@ -110,13 +110,13 @@ _TYPES: dict[MethodType, tuple[str, ...]] = {
 
 
 def id_of(payload: bytes) -> int:
-    """The id (class << 16 | method) with which a method's payload begins."""
+    """The id (class << 16 | method) at the start of a method's payload."""
     method_id: int = METHOD_ID.unpack_from(payload)[0]
     return method_id
 
 
 def method_of(payload: bytes) -> MethodType:
-    """Raises AmqpError 501 for a method that does not exist."""
+    """The method of a payload. Raises AmqpError 501 for an unknown one."""
     method = _METHODS.get(id_of(payload))
     if method is None:
         raise undecodable(payload)
@@ -124,7 +124,7 @@ def method_of(payload: bytes) -> MethodType:
 
 
 def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
-    """The arguments in their order; `payload` begins with the method's id.
+    """The arguments in order; `payload` begins with the method's id.
 
     Short strings are str, long strings bytes, tables `tables.Table`. Raises AmqpError 501.
     """
@@ -154,7 +154,7 @@ def decode_arguments(method: MethodType, payload: bytes) -> list[Any]:
 
 
 def undecodable(payload: bytes) -> AmqpError:
-    """The error for a method that does not exist or whose arguments are none."""
+    """The error for an unknown method or malformed arguments."""
     shown = ",".join(map(str, payload[METHOD_ID.size :]))
     return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{shown}>>", method=id_of(payload))
 
@@ -179,7 +179,7 @@ def _decode_variable(kind: str, payload: bytes, position: int) -> tuple[str | by
 
 
 def encode_method(channel: int, method: MethodType, *arguments: Any) -> bytes:
-    """A method frame; arguments as `decode_arguments` gives them, short strings also as bytes."""
+    """A method frame; arguments as `decode_arguments` returns them, short strings also as bytes."""
     parts = [METHOD_ID.pack(method.index)]
     bits = count = 0
     for kind, value in zip(_TYPES[method], arguments, strict=True):
@@ -214,7 +214,7 @@ def shortstr(value: str | bytes) -> bytes:
 
 
 def route_of(exchange: str, routing_key: str) -> bytes:
-    """Exchange and routing key as publish, deliver, return and get-ok all carry them."""
+    """Exchange and routing key in the encoding that publish, deliver, return and get-ok share."""
     return shortstr(exchange) + shortstr(routing_key)
 
 
@@ -225,9 +225,9 @@ def split_route(route: bytes) -> tuple[str, str]:
 
 
 def read_content(data: bytes, position: int, channel: int, frame_max: int) -> Content | None:
-    """A content that begins at `position` in its usual shape: a header and one body frame, both whole.
+    """The content at `position` if it is a complete header and one complete body frame.
 
-    None for all else, which is for `read_frame` to judge.
+    None for anything else, valid or not; `read_frame` decides about that.
     """
     start = position + FRAME.size + CONTENT.size
     if len(data) < start:
@@ -249,7 +249,7 @@ def read_content(data: bytes, position: int, channel: int, frame_max: int) -> Co
 
 
 def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:
-    """The header frame and the body frames, none longer than `frame_max` (0: no limit)."""
+    """A header frame and body frames of at most `frame_max` bytes (0: no limit)."""
     header = write_frame(HEADER, channel, CONTENT.pack(BASIC_CLASS, 0, len(body)) + properties)
     limit = frame_max - FRAME_OVERHEAD if frame_max else len(body)
     if not body:

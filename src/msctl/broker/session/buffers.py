@@ -1,4 +1,4 @@
-"""What a connection has received and not yet read, and what it is to send. No sockets."""
+"""A connection's input and output buffers. No sockets."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.protocol import wire
 
 OUTPUT_HIGH = 128 * 1024
-"""Bytes to send at which no more messages are delivered until some have been written."""
+"""Bytes of output above which deliveries stop until some output is written."""
 
 OUTPUT_MAX = 8 * 1024 * 1024
-"""Bytes to send, replies and all, at which no more is read from a peer that does not read."""
+"""Bytes of output, replies included, above which the peer's input is no longer read."""
 
 
 class Inbox:
-    """Received bytes. Between `gather` and `compact`, `data` from `position` on is what is to be read."""
+    """Received bytes. Between `gather` and `compact`, `data[position:]` is the unread input."""
 
     __slots__ = ("_chunks", "_needed", "_size", "data", "position")
 
@@ -31,7 +31,7 @@ class Inbox:
         self._size += len(data)
 
     def gather(self) -> bool:
-        """Join what has come, once it is enough for another frame; whether there is enough."""
+        """Join the received chunks if they complete another frame; return whether they do."""
         if self._size < self._needed:
             return False
         if self._chunks:
@@ -43,7 +43,7 @@ class Inbox:
         return True
 
     def compact(self, *, starved: bool) -> None:
-        """Reading has stopped; `starved` says that the next frame is not there as a whole."""
+        """End a round of reading; `starved` means that the next frame is incomplete."""
         data, position = self.data, self.position
         left = self._size = len(data) - position
         if not starved:
@@ -63,9 +63,9 @@ class Inbox:
 
 
 class Outbox:
-    """Bytes to send. `mark` is called when there is something after there was nothing.
+    """Output bytes. `mark` is called when an empty buffer gets output.
 
-    While `congested`, consumers get nothing; those that were due something are in `parked`.
+    While `congested`, nothing is delivered; consumers with waiting messages are in `parked`.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class Outbox:
             self.congested = True
 
     def send_parts(self, parts: tuple[bytes, ...], size: int) -> None:
-        """Send a delivery's frames, and stop the next when too much waits to be written."""
+        """Append the frames of one delivery, `size` bytes; set `congested` above OUTPUT_HIGH."""
         mine = self._parts
         if not mine:
             self._mark()
@@ -110,7 +110,7 @@ class Outbox:
             self.congested = True
 
     def send_late(self, data: bytes) -> None:
-        """Send behind the replies that are about to be written."""
+        """Append after everything that `send` appends before the next write."""
         self._late.append(data)
         self._mark()
 
@@ -120,11 +120,11 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """Whether the peer leaves so much unread that it must not be answered any more."""
+        """Whether the peer has left more than OUTPUT_MAX bytes unread."""
         return self.size + self._unwritten > OUTPUT_MAX
 
     def take(self) -> bytes:
-        """All there is to send; `written` follows."""
+        """Return and clear the output; the caller calls `written` next."""
         data = b"".join(self._parts + self._late)
         self._parts = []
         self._late = []
@@ -134,7 +134,7 @@ class Outbox:
         return data
 
     def written(self, *, writable: bool) -> None:
-        """What was taken has gone to the socket; not `writable` while the peer does not read on."""
+        """Record a write to the socket; `writable` is False while the socket's buffer is full."""
         self._writable = writable
         if not writable:
             self.congested = True

@@ -1,7 +1,7 @@
-"""One channel: which method does what, with RabbitMQ's replies and errors. No sockets.
+"""One channel: its method handlers, with RabbitMQ's replies and errors. No sockets.
 
-Methods arrive decoded; the handler of `Queue.Declare` is `queue_declare`, with the method's
-arguments as parameters. Publishing and receiving are parts of their own.
+Methods arrive decoded: the handler of `Queue.Declare` is `queue_declare`, with the method's arguments
+as parameters. Publishing is in `publish_handler`, delivering in `deliveries`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Owner(Protocol):
 
 
 class Channel:
-    """An open channel. After `closing` is set everything but close and close-ok is ignored."""
+    """An open channel. Once `closing` is set, only close and close-ok are handled."""
 
     def __init__(self, number: int, connection: Owner, vhost: VirtualHost) -> None:
         self.number = number
@@ -69,14 +69,14 @@ class Channel:
         self._resolutions: list[tuple[str, Records]] = []
 
     def handle(self, method: MethodType, payload: bytes) -> None:
-        """Carry out one method. Raises AmqpError, and MalformedError for arguments that are none."""
+        """Handle one method. Raises AmqpError."""
         handler = _HANDLERS.get(method)
         if handler is None:
             raise AmqpError(ReplyCode.COMMAND_INVALID, "unimplemented method")
         handler(self, *decode_arguments(method, payload))
 
     def close(self) -> None:
-        """Give everything back: messages to their queues, consumers and reply address to nobody."""
+        """Requeue unacknowledged messages, remove consumers and the direct reply-to address."""
         self.publisher.close()
         self._forget_reply_consumer()
         for _, records in self._resolutions:
@@ -89,7 +89,7 @@ class Channel:
             self._outbox.send(encode_method(self.number, method, *arguments))
 
     def _queue_name(self, name: str) -> str:
-        """An empty name means the queue declared last. Raises AmqpError 404."""
+        """Resolve an empty name to the queue declared last. Raises AmqpError 404."""
         if name:
             return name
         if not self._last_queue:
@@ -212,10 +212,10 @@ class Channel:
         if size:
             raise not_implemented(f"prefetch_size!=0 ({size})")
         if all_consumers:
-            self.deliveries.limit(count)
+            self.deliveries.set_limit(count)
         else:
             self.deliveries.prefetch = count
-            self.deliveries.limit(0)
+            self.deliveries.set_limit(0)
         self._reply(False, commands.Basic.QosOk)
 
     def basic_consume(
@@ -264,13 +264,13 @@ class Channel:
         secret = generate_name("g1h2")
         self._reply_consumer = ReplyConsumer(tag, secret, self.deliveries)
         self._connection.broker.reply_consumers[secret] = self._reply_consumer
-        self.publisher.reply_address = REPLY_PREFIX + secret
+        self.publisher.set_reply_address(REPLY_PREFIX + secret)
 
     def _forget_reply_consumer(self) -> None:
         if self._reply_consumer is not None:
             self._connection.broker.reply_consumers.pop(self._reply_consumer.secret, None)
             self._reply_consumer = None
-            self.publisher.reply_address = None
+            self.publisher.set_reply_address(None)
 
     def basic_cancel(self, tag: str, nowait: bool) -> None:
         if self._reply_consumer is not None and self._reply_consumer.tag == tag:
@@ -293,7 +293,7 @@ class Channel:
         content = content_frames(self.number, message[1], message[2], self._outbox.frame_max)
         self._outbox.send(method + content)
 
-    # --- settling ---
+    # --- acknowledgements ---
 
     def basic_ack(self, tag: int, multiple: bool) -> None:
         self._resolve("ack", self.deliveries.take(tag, multiple=multiple))
@@ -344,7 +344,7 @@ class Channel:
         self._check_transactional()
         published = self.publisher.take_transaction()
         settled, self._resolutions = self._resolutions, []
-        accepted = [self.publisher.deliver(prepared, body) for prepared, body in published]
+        accepted = [self.publisher.deliver(plan, body) for plan, body in published]
         for how, records in settled:
             self._apply(how, records)
         if not all(accepted):

@@ -1,6 +1,7 @@
-"""The channels of one connection: opening, closing, and whose frame is whose. No sockets.
+"""The channels of one connection: opening, closing, and dispatching frames to them. No sockets.
 
-Errors that cost the connection are raised to the session; those that cost a channel end here.
+Errors that close the connection are raised to the session; errors that close a channel are handled
+here. `repeat` and `_remember` are the connection's half of the publish fast path, see `publish_plan`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from msctl.broker.protocol.replies import AmqpError, ReplyCode, frame_error, une
 from msctl.broker.protocol.tables import MalformedError
 from msctl.broker.session.buffers import Inbox
 from msctl.broker.session.channel import Channel, Owner
-from msctl.broker.session.publish_handler import PublishHandler, RepeatedPublish
+from msctl.broker.session.publish_handler import PublishHandler
+from msctl.broker.session.publish_plan import RepeatedPublish
 
-_TEMPLATE_MAX = 64 * 1024
+_PREFIX_MAX = 64 * 1024
 _PUBLISH_FRAMES = 3
 
 
 class Channels:
-    """All channels of a connection, by number; at most `limit` are open, whatever their numbers.
+    """All channels of a connection by number; at most `limit` are open, whatever their numbers.
 
-    `report` is called with what went wrong on a channel.
+    `report` is called with the text of each channel error.
     """
 
     def __init__(
@@ -43,63 +45,74 @@ class Channels:
         self._report = report
         self._outbox = owner.outbox
         self._open: dict[int, Channel] = {}
-        self._template: RepeatedPublish | None = None
+        self._repeated: RepeatedPublish | None = None
         self._publish_start = -1
         self._unconfirmed: dict[PublishHandler, None] = {}
+        self._in_progress: set[PublishHandler] = set()
 
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether any channel has received a message in part."""
+        return bool(self._in_progress)
+
+    @staticmethod
+    def begins_message(frame: wire.Frame) -> bool:
+        """Whether the frame is a basic.publish."""
+        return frame.kind == wire.METHOD and frame.payload.startswith(_PUBLISH)
+
     def moved(self) -> None:
-        """The inbox has new data: places in the old mean nothing any more."""
+        """Forget positions in the inbox: its data has been replaced."""
         self._publish_start = -1
 
     # --- frames ---
 
     def repeat(self, limit: int) -> int:
-        """Carry out publishes for as long as they are the last one with another body.
-
-        Returns what is left of `limit` frames.
-        """
-        template = self._template
-        if template is None:
+        """Process publishes that repeat the last one with another body; return the rest of `limit` frames."""
+        repeated = self._repeated
+        if repeated is None:
+            return limit
+        publisher = self._open[repeated.channel].publisher
+        if not publisher.idle:
             return limit
         inbox = self._inbox
         data, position = inbox.data, inbox.position
-        publisher, method, frame_max = template.publisher, template.method, self._outbox.frame_max
+        method, frame_max = repeated.method, self._outbox.frame_max
         broker = self._owner.broker
         size = len(data)
         try:
             while limit > 0 and not broker.blocked:
-                prefix = template.prefix
+                prefix = repeated.prefix
                 if data.startswith(prefix, position):
-                    end = position + template.length
+                    end = position + repeated.length
                     if end > size or data[end - 1] != wire.FRAME_END:
                         break
                     inbox.position = end
-                    publisher.repeat(template, data[position + len(prefix) : end - 1])
+                    publisher.repeat(repeated, data[position + len(prefix) : end - 1])
                 elif data.startswith(method, position):
-                    content = wire.read_content(data, position + len(method), template.channel, frame_max)
+                    content = wire.read_content(data, position + len(method), repeated.channel, frame_max)
                     if content is None:
                         break
                     inbox.position = end = content.end
-                    publisher.vary(template, content, data[position : content.body_at])
+                    publisher.vary(repeated, content, data[position : content.body_at])
                 else:
                     break
                 position = end
                 limit -= _PUBLISH_FRAMES
         except AmqpError as error:
             error.method = wire.BASIC_PUBLISH if error.method is None else error.method
-            self._fail(self._open[template.channel], error)
+            self._fail(self._open[repeated.channel], error)
             return limit - _PUBLISH_FRAMES
         if publisher.unconfirmed:
             self._unconfirmed[publisher] = None
         return limit
 
     def handle(self, frame: wire.Frame, start: int) -> bool:
-        """One frame, which begins at `start` of the inbox; whether it was part of a message.
+        """Handle one frame, which begins at `start` of the inbox; return whether it was content.
 
-        Raises AmqpError where the connection cannot go on.
+        Raises AmqpError for an error that closes the connection.
         """
         kind, number, payload, _ = frame
         if kind not in (wire.METHOD, wire.HEADER, wire.BODY) or (
@@ -122,7 +135,7 @@ class Channels:
                 return True
         except AmqpError as error:
             if error.method is None:
-                error.method = _to_blame(kind, payload)
+                error.method = _failing_method(kind, payload)
             self._fail(channel, error)
         return False
 
@@ -149,6 +162,7 @@ class Channels:
             raise publisher.interrupted()
         if payload.startswith(_PUBLISH):
             publisher.begin(payload)
+            self._in_progress.add(publisher)
             self._publish_start = start
             return
         publisher.confirm()
@@ -158,7 +172,7 @@ class Channels:
         method = wire.method_of(payload)
         if method is commands.Channel.Close:
             del self._open[channel.number]
-            self._template = None
+            self._repeated = None
             channel.close()
             self._outbox.send(wire.encode_method(channel.number, commands.Channel.CloseOk))
         else:
@@ -173,21 +187,24 @@ class Channels:
                 self._remember(publisher, payload)
         except MalformedError as error:
             raise frame_error(str(error)) from error
+        finally:
+            if publisher.idle:
+                self._in_progress.discard(publisher)
         if publisher.unconfirmed:
             self._unconfirmed[publisher] = None
 
     def _remember(self, publisher: PublishHandler, body: bytes) -> None:
-        """Make a template of a message that came whole, in three frames one after the other."""
+        """Remember a message that arrived as three consecutive frames as the one to be repeated."""
         begin, end = self._publish_start, self._inbox.position
         self._publish_start = -1
-        if begin < 0 or end - begin > _TEMPLATE_MAX or not publisher.idle:
+        if begin < 0 or end - begin > _PREFIX_MAX or not publisher.idle:
             return
         prefix = self._inbox.data[begin : end - len(body) - 1]
         if _is_one_publish(prefix, len(body)):
-            self._template = publisher.template(prefix, end - begin)
+            self._repeated = publisher.repeatable(prefix, end - begin)
 
     def _handle_closing(self, channel: Channel, kind: int, payload: bytes) -> None:
-        """After we have closed a channel, only the end of it matters."""
+        """Handle a frame on a channel that the server has closed: only close and close-ok count."""
         if kind != wire.METHOD:
             return
         method = wire.method_of(payload)
@@ -197,8 +214,8 @@ class Channels:
             self._outbox.send(wire.encode_method(channel.number, commands.Channel.CloseOk))
 
     def _fail(self, channel: Channel, error: AmqpError) -> None:
-        """Close the channel. Raises the error where it is one that closes the connection."""
-        self._template = None
+        """Close the channel, or raise `error` if it is one that closes the connection."""
+        self._repeated = None
         channel.publisher.confirm()
         self._unconfirmed.pop(channel.publisher, None)
         if not error.closes_channel:
@@ -206,6 +223,7 @@ class Channels:
         self._report(f"channel {channel.number}: {error}")
         channel.closing = True
         channel.close()
+        self._in_progress.discard(channel.publisher)
         class_id, method_id = divmod(error.method or 0, 1 << 16)
         self._outbox.send(
             wire.encode_method(
@@ -213,17 +231,17 @@ class Channels:
             )
         )
 
-    # --- all of them ---
+    # --- all channels ---
 
     def confirm(self) -> None:
-        """Acknowledge what has been published since the last time, in as few frames as can be."""
+        """Send the outstanding publisher confirms, one frame per channel."""
         for publisher in self._unconfirmed:
             publisher.confirm()
         self._unconfirmed.clear()
 
     def close(self) -> None:
-        """The connection ends: everything goes back to the queues, the exclusive ones are deleted."""
-        self._template = None
+        """Close all channels: requeue unacknowledged messages, delete exclusive queues."""
+        self._repeated = None
         self.confirm()
         channels, self._open = self._open, {}
         for channel in channels.values():
@@ -232,19 +250,19 @@ class Channels:
         self._vhost.delete_exclusive(self._owner)
 
 
-# The access class is gone from the specification; old clients still ask, and are told yes.
+# The access class is gone from the specification. Old clients still send access.request.
 _ACCESS_REQUEST = b"\x00\x1e\x00\x0a"
 _ACCESS_GRANTED = b"\x00\x1e\x00\x0b\x00\x01"
 _PUBLISH = wire.METHOD_ID.pack(wire.BASIC_PUBLISH)
 
 
-def _to_blame(kind: int, payload: bytes) -> int:
-    """The method that an error is about: this one, or the publish whose content this was."""
+def _failing_method(kind: int, payload: bytes) -> int:
+    """The id of the method that a close names: this one, or basic.publish for a content frame."""
     return wire.id_of(payload) if kind == wire.METHOD else wire.BASIC_PUBLISH
 
 
 def _is_one_publish(prefix: bytes, body_size: int) -> bool:
-    """Whether these bytes are a publish, its header, and the beginning of the only body frame."""
+    """Whether `prefix` is a publish, its header, and the head of its only body frame."""
     if len(prefix) < wire.FRAME.size:
         return False
     at = wire.FRAME_OVERHEAD + wire.FRAME.unpack_from(prefix)[2]

@@ -1,4 +1,13 @@
-"""The receiving side of one channel: consumers, what is out unacknowledged, prefetch limits. No sockets."""
+"""The delivering side of one channel: consumers, unacknowledged messages, prefetch limits. No sockets.
+
+Theory of the fast path. A delivery is five pieces: head, delivery tag, tail, body, frame end. Head and
+tail depend on the consumer's tag and on the message's route, properties and body size, and successive
+messages mostly share all four, so each consumer caches the two (`QueueConsumer.fits`). The cache is
+right because route and properties are compared by identity: bytes are immutable, and the consumer
+holds the objects that it compares with, so no other object can take their place in memory. A message
+that is equal but not identical only costs one more `_prepare`. The frames of a cached head and tail
+have one body frame: empty bodies, and bodies larger than a frame, take `_send_whole`.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +38,16 @@ from msctl.broker.protocol.wire import (
 from msctl.broker.session.buffers import Outbox
 
 Unacked = tuple[MessageSource, QueueConsumer | None, int, Message]
-"""A message that is out: its queue, who has it (None: basic.get), its place, itself."""
+"""An unacknowledged message: its queue, its consumer (None: basic.get), its number, the message."""
 
 _DELIVER = METHOD_ID.pack(commands.Basic.Deliver.index)
 _DELIVER_FIXED = len(_DELIVER) + DELIVERY.size
 
 
 class Deliveries:
-    """Consumers and outstanding messages of a channel. It is the sink of its consumers.
+    """The consumers and unacknowledged messages of a channel. Implements Sink for its consumers.
 
-    `prefetch` is what new consumers are given; `limit` is the channel's own limit over all of them,
-    0 for none.
+    `prefetch` is the limit of each new consumer; `set_limit` sets the one that they share.
     """
 
     def __init__(self, number: int, outbox: Outbox, *, notify_cancel: bool) -> None:
@@ -94,11 +102,11 @@ class Deliveries:
         self._outbox.send(method + content)
 
     def send_reply(self, consumer_tag: str, message: Message) -> None:
-        """A direct reply: it has the next delivery tag, but does not use it up."""
+        """Send a direct reply. It carries the next delivery tag without using it up."""
         self._send_whole(consumer_tag, self._last_tag + 1, message, redelivered=False)
 
     def _prepare(self, consumer: QueueConsumer, message: Message) -> None:
-        """Write the frames around tag and body once: they mostly fit the consumer's next message too."""
+        """Cache the frame bytes around delivery tag and body for the consumer's next messages."""
         route, properties, body, _ = message
         number = self._number
         tag = shortstr(consumer.tag)
@@ -139,8 +147,8 @@ class Deliveries:
         self._parked.discard(consumer)
         self._outbox.parked.discard(consumer)
 
-    def limit(self, count: int) -> None:
-        """Set the channel's own limit, 0 for none."""
+    def set_limit(self, count: int) -> None:
+        """Limit the unacknowledged messages of all consumers together; 0 is no limit."""
         self._limit = count
         self._wake()
 
@@ -150,17 +158,17 @@ class Deliveries:
             for consumer in parked:
                 consumer.wake()
 
-    # --- getting and settling ---
+    # --- basic.get and acknowledgements ---
 
     def got(self, queue: Queue, number: int, message: Message, *, no_ack: bool) -> int:
-        """Note a message that basic.get has taken; returns its delivery tag."""
+        """Record a message taken by basic.get and return its delivery tag."""
         tag = self._last_tag = self._last_tag + 1
         if not no_ack:
             self.unacked[tag] = (queue, None, number, message)
         return tag
 
     def take(self, tag: int, *, multiple: bool) -> list[tuple[int, Unacked]]:
-        """Take out what an acknowledgement names. Raises AmqpError 406 for an unknown tag."""
+        """Remove and return the messages that an acknowledgement names. Raises AmqpError 406."""
         if not multiple:
             record = self.unacked.pop(tag, None)
             if record is None:
@@ -181,7 +189,7 @@ class Deliveries:
         return taken
 
     def put_back(self, records: Iterable[tuple[int, Unacked]]) -> None:
-        """Undo `take`, as a rollback does."""
+        """Undo `take` (a rollback)."""
         self.unacked.update(records)
         self.unacked = dict(sorted(self.unacked.items()))
         self._oldest = next(iter(self.unacked), self._last_tag + 1)
@@ -220,12 +228,12 @@ class Deliveries:
                 consumer.wake()
 
     def recover(self) -> None:
-        """Give all that is out back to the queues."""
+        """Requeue all unacknowledged messages."""
         records = self.take(0, multiple=True)
         self.reject(records, requeue=True)
 
     def close(self) -> None:
-        """The channel ends: consumers go first, so that nothing comes back to them, then messages."""
+        """Remove the consumers, then requeue: no requeued message may come back to this channel."""
         for tag in list(self.consumers):
             self.remove(tag)
         records = self.take(0, multiple=True)
@@ -234,7 +242,7 @@ class Deliveries:
 
 
 class ReplyConsumer:
-    """A channel's consumer of direct replies, of which there is at most one; `secret` is its address."""
+    """A channel's only consumer of direct replies; `secret` is the last part of its address."""
 
     def __init__(self, tag: str, secret: str, deliveries: Deliveries) -> None:
         self.tag = tag

@@ -1,10 +1,10 @@
-"""One connection's state machine: bytes in, bytes out. No sockets, no clock of its own but the broker's.
+"""One connection's state machine: bytes in, bytes out. No sockets; time comes from the broker's clock.
 
     HEADER -> STARTING -> TUNING -> OPENING -> RUNNING -> CLOSING -> ENDED
-       \\________________ whatever goes wrong _______________________/
+       \\______________________ any error ________________________/
 
-RUNNING hands frames to channels. CLOSING: one side has said connection.close, and all but the end of
-it is ignored. ENDED: what is left to send may be sent, then the socket is closed.
+RUNNING: frames go to channels. CLOSING: one side has sent connection.close, and everything but close
+and close-ok is ignored. ENDED: the remaining output is sent, then the socket is closed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from msctl.broker.session.channels import Channels
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 30.0
 LINGER_SECONDS = 3.0
-"""How long a peer has to read our last words and to go, before the socket is closed under it."""
+"""Seconds for a peer to read the last output and close its socket, before the server closes it."""
 UNREAD_SECONDS = 30.0
-"""How long a peer may leave our answers unread, once there are too many."""
+"""Seconds for which a peer may leave more than OUTPUT_MAX bytes unread."""
 
 
 class SessionState(Enum):
@@ -59,9 +59,9 @@ class SessionState(Enum):
 
 
 class Session:
-    """A connection. The server calls `receive` and `process`, sends what `outbox` has, and `tick`s it.
+    """A connection. The server calls `receive`, `process` and `tick`, and sends the outbox's data.
 
-    `blocked`: it publishes while the broker has no room, so nothing is read from it.
+    `blocked` is True for a publisher while the memory alarm is on: none of its input is processed.
     """
 
     def __init__(self, broker: Broker, peer: str) -> None:
@@ -87,7 +87,7 @@ class Session:
 
     @property
     def notify_cancel(self) -> bool:
-        """Whether the client understands basic.cancel from the server."""
+        """Whether the client accepts basic.cancel from the server."""
         return self._capabilities.cancel_notify
 
     @property
@@ -96,29 +96,29 @@ class Session:
 
     @property
     def open(self) -> bool:
-        """Whether the peer still counts as connected."""
+        """Whether neither side has begun to close the connection."""
         return self.state not in (SessionState.CLOSING, SessionState.ENDED)
 
     @property
     def finished(self) -> bool:
-        """Whether the socket is to be closed as soon as all has been written."""
+        """Whether to close the socket after the remaining output."""
         return self.state is SessionState.ENDED and self._deadline is None
 
     @property
     def reads(self) -> bool:
-        """Whether more input is welcome."""
+        """Whether input is processed now."""
         return not self.blocked and not self.outbox.full
 
     # --- bytes in ---
 
     def receive(self, data: bytes) -> None:
-        """Take bytes in; `process` makes something of them."""
+        """Add received bytes; `process` handles them."""
         self._last_received = self.broker.clock.monotonic()
         if self.state is not SessionState.ENDED:
             self._inbox.add(data)
 
     def process(self, limit: int) -> bool:
-        """Carry out up to about `limit` frames; whether there may be more to carry out."""
+        """Handle about `limit` frames; return whether complete frames may be left."""
         if not self.reads or not self._inbox.gather():
             return False
         if self.state is SessionState.HEADER and not self._begin():
@@ -138,7 +138,7 @@ class Session:
         return not starved and self._inbox.position < len(self._inbox.data)
 
     def _process(self, limit: int) -> bool:
-        """Whether there is not enough for another frame."""
+        """Handle frames; return whether the next frame is incomplete."""
         inbox = self._inbox
         while limit > 0:
             if self.state is SessionState.ENDED:
@@ -155,9 +155,12 @@ class Session:
             if frame.channel == 0:
                 self._handle_connection_frame(frame.kind, frame.payload)
             elif channels is not None:
-                if channels.handle(frame, start):
+                if self.broker.blocked and channels.begins_message(frame):
+                    inbox.position = start
+                    self._block()
+                elif channels.handle(frame, start):
                     self.broker.check_memory()
-                    if self.broker.blocked:
+                    if self.broker.blocked and not channels.in_progress:
                         self._block()
             elif self.state is not SessionState.CLOSING:
                 raise unexpected_frame(wire.describe(frame.kind, frame.payload))
@@ -166,7 +169,7 @@ class Session:
         return False
 
     def _begin(self) -> bool:
-        """The protocol header, which anything else is answered with; whether it was there."""
+        """Read the protocol header and return whether it is there; answer anything else with it."""
         inbox, header = self._inbox, wire.PROTOCOL_HEADER
         start = inbox.data[: len(header)]
         if start == header:
@@ -265,36 +268,36 @@ class Session:
         self.broker.log("warning", f"{self.peer}: {text}")
 
     def _fail(self, error: AmqpError) -> None:
-        """Say why, and close; before there is a connection most failures are not worth words."""
+        """Close with `error`. Before the connection is open, most errors close the socket without a frame."""
         if not self.open:
             self._end()
             return
         self._report(str(error))
-        told = self.state in (SessionState.RUNNING, SessionState.OPENING)
+        sends_close = self.state in (SessionState.RUNNING, SessionState.OPENING)
         if self.state is SessionState.STARTING and error.code is ReplyCode.ACCESS_REFUSED:
-            told = self._capabilities.failure_close
+            sends_close = self._capabilities.failure_close
         elif self.state is SessionState.TUNING and error.code is ReplyCode.NOT_ALLOWED:
-            told = True
+            sends_close = True
         self._release()
-        if not told:
+        if not sends_close:
             self._end()
             return
         class_id, method_id = divmod(error.method or 0, 1 << 16)
         self._send(commands.Connection.Close, error.code, error.text, class_id, method_id)
         if error.code in (ReplyCode.FRAME_ERROR, ReplyCode.SYNTAX_ERROR):
-            # What follows cannot be told apart any more.
+            # The input can no longer be split into frames.
             self._await_end(LINGER_SECONDS)
             self.state = SessionState.ENDED
         else:
             self._await_end(CLOSE_SECONDS)
 
     def _await_end(self, seconds: float) -> None:
-        """Leave it to the peer to close the socket: closing under its last bytes would reset it."""
+        """Let the peer close the socket: closing it while the peer still sends would reset it."""
         self.state = SessionState.CLOSING
         self._deadline = self.broker.clock.monotonic() + seconds
 
     def force_close(self, detail: str) -> None:
-        """The server stops: 320 CONNECTION_FORCED, and nothing is delivered after."""
+        """Close with 320 CONNECTION_FORCED because the server stops."""
         self.blocked = False
         if self.state in (SessionState.RUNNING, SessionState.OPENING):
             self._fail(AmqpError(ReplyCode.CONNECTION_FORCED, detail, method=0))
@@ -302,7 +305,7 @@ class Session:
             self._end()
 
     def lost(self) -> None:
-        """The socket is gone."""
+        """Release everything: the socket is closed."""
         self._release()
         self.state = SessionState.ENDED
         self.broker.sessions.discard(self)
@@ -323,7 +326,7 @@ class Session:
     # --- bytes out ---
 
     def take_output(self) -> bytes:
-        """All there is to send. `outbox.written` follows."""
+        """Return and clear the output; the caller calls `outbox.written` next."""
         data = self.outbox.take()
         if data:
             self._last_sent = self.broker.clock.monotonic()
@@ -332,7 +335,7 @@ class Session:
     # --- memory and time ---
 
     def _block(self) -> None:
-        """Read no more from a publisher until there is room."""
+        """Stop processing a publisher's input until the memory alarm ends."""
         if not self.blocked:
             self.blocked = True
             if self._capabilities.blocked:
@@ -347,28 +350,28 @@ class Session:
             self._mark()
 
     def tick(self, now: float) -> None:
-        """Keep the peer's heart beating, and give up on one whose heart does not, or that dawdles."""
+        """Send a heartbeat that is due; close a peer that is silent or too slow."""
         if self._deadline is not None:
             if now >= self._deadline:
-                self._give_up("" if not self.open else f"it took too long ({self.state.name.lower()})")
+                self._abort("" if not self.open else f"timed out in state {self.state.name.lower()}")
             return
         if not self.outbox.full:
             self._full_since = None
         elif self._full_since is None:
             self._full_since = now
         elif now - self._full_since > UNREAD_SECONDS:
-            self._give_up(f"it has read nothing for {UNREAD_SECONDS:.0f} seconds")
+            self._abort(f"the client has read nothing for {UNREAD_SECONDS:.0f} s")
             return
         if self._heartbeat and self.state is SessionState.RUNNING:
             silence = now - self._last_received
             if self.reads and silence > 2 * self._heartbeat:
-                self._give_up(f"no heartbeat for {silence:.0f} seconds")
+                self._abort(f"no heartbeat for {silence:.0f} s")
             elif now - self._last_sent >= self._heartbeat / 2 and self.outbox.empty:
                 self.outbox.send(wire.HEARTBEAT_FRAME)
 
-    def _give_up(self, why: str) -> None:
-        if why:
-            self._report(f"closed, {why}")
+    def _abort(self, reason: str) -> None:
+        if reason:
+            self._report(f"connection closed: {reason}")
         self._release()
         self.outbox.discard()
         self._end()
