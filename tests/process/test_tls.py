@@ -283,7 +283,7 @@ def test_an_authority_that_cannot_be_kept_is_an_error_with_a_way_out(secure: Sec
     secure.data.write_text("")
     failed = secure.course.msctl.run("up", "-d", "--dev-tls")
     assert failed.returncode == 1
-    assert f"cannot keep the local certificate authority in {secure.data}" in failed.stderr
+    assert f"cannot use {secure.data}" in failed.stderr
     assert "MSCTL_DATA_DIR" in failed.stderr
 
 

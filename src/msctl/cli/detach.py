@@ -53,7 +53,7 @@ def start_detached(
         os.close(reading)
         _child(settings, project, paths, names, writing, watch=watch)
     os.close(writing)
-    lock.forget()
+    lock.close()
     try:
         _await(reading, UP if wait else OPEN, timeout)
         if wait:

@@ -1,1 +1,1 @@
-"""The control socket: how every verb but `up`, `send`, `consume` and `export` reaches a stack."""
+"""The control socket, through which every verb except `up`, `send`, `consume` and `export` uses a stack."""

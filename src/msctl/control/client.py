@@ -1,6 +1,6 @@
-"""The CLI's end of the control socket: SystemView's verbs, blocking, on the standard library.
+"""The client of the control socket: SystemView's verbs, blocking, on the standard library.
 
-`status` and `down` must not pay for importing aiohttp, nor for what http.client brings with it.
+It imports neither aiohttp nor http.client, so that `status` and `down` start fast.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from msctl.control.http import Answer, exchange
+from msctl.control.http import Response, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model.snapshots import (
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_TIMEOUT = 5.0
-"""Seconds within which a stack whose loop is not blocked has answered what needs no waiting."""
+"""Seconds to wait for verbs that a responsive stack answers at once."""
 
 
 class ControlClient:
-    """A running stack, seen through its control socket. Every verb raises NotRunningError where
-    no stack answers, and whatever MsctlError the stack itself raised."""
+    """A running stack behind its control socket.
+
+    Every verb raises NotRunningError if no stack answers, and any MsctlError that the stack raised.
+    """
 
     def __init__(self, paths: StackPaths, project: str) -> None:
         self._path = str(paths.socket)
@@ -48,7 +50,7 @@ class ControlClient:
         return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """As SystemView's; raises TimedOutError when `timeout` seconds are over."""
+        """As SystemView's; raises TimedOutError after `timeout` seconds."""
         return self._stream("/v1/events", Event, timeout)
 
     def logs(self, query: LogQuery) -> Iterator[LogLine]:
@@ -73,7 +75,7 @@ class ControlClient:
         )
 
     def trace(self, trace_id: str) -> Trace:
-        """By its id or the beginning of it; raises UsageError where none or several fit."""
+        """Find a trace by its id or a prefix of it; raises UsageError for none or several."""
         return self._call("GET", f"/v1/traces/{quote(trace_id, safe='')}", Trace, timeout=ANSWER_TIMEOUT)
 
     def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
@@ -86,13 +88,13 @@ class ControlClient:
         return self._call("POST", "/v1/restart", Snapshot, {"services": services, "deps": deps})
 
     def routes(self) -> tuple[RouteSpec, ...]:
-        """The gateway's routes, in the order in which they are tried."""
-        from msctl.model.project import RouteSpec  # what a status need not pay for
+        """The gateway's routes in matching order."""
+        from msctl.model.project import RouteSpec  # imported on use: `status` starts faster
 
         return self._call("GET", "/v1/routes", tuple[RouteSpec, ...], timeout=ANSWER_TIMEOUT)
 
     def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
-        """What the gateway would do with such a request now."""
+        """What the gateway would do with this request now."""
         from msctl.model.routing import RouteExplanation
 
         body = {"method": method, "target": target, "headers": headers}
@@ -111,68 +113,70 @@ class ControlClient:
         return self._call("POST", "/v1/queues/delete", int, {"name": name})
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """Ask the stack to end, its services within `timeout` seconds; returns once it has heard."""
+        """Request a shutdown, with `timeout` seconds for the services; does not wait for it."""
         self._request("POST", "/v1/shutdown", {"timeout": timeout}, ANSWER_TIMEOUT).close()
 
     def _call(
         self, method: str, target: str, kind: type[T], body: object = None, timeout: float | None = None
     ) -> T:
-        with self._request(method, target, body, timeout) as answer:
+        with self._request(method, target, body, timeout) as response:
             try:
-                return msgspec.json.decode(answer.body.read(), type=kind)
+                return msgspec.json.decode(response.body.read(), type=kind)
             except (OSError, msgspec.DecodeError) as error:
-                raise self._ended() from error
+                raise self._stopped() from error
 
     def _stream(self, target: str, kind: type[T], timeout: float | None = None) -> Iterator[T]:
         return self._lines(self._request("GET", target), msgspec.json.Decoder(kind), timeout)
 
-    def _lines(self, answer: Answer, decoder: Any, timeout: float | None) -> Iterator[Any]:
+    def _lines(self, response: Response, decoder: Any, timeout: float | None) -> Iterator[Any]:
         deadline = None if timeout is None else time.monotonic() + timeout
-        with answer:
+        with response:
             try:
                 while True:
                     if deadline is not None:
-                        # Zero would mean "do not block" to the socket.
-                        answer.socket.settimeout(max(0.001, deadline - time.monotonic()))
-                    line = answer.body.readline()
+                        # Zero means "non-blocking" to a socket.
+                        response.socket.settimeout(max(0.001, deadline - time.monotonic()))
+                    line = response.body.readline()
                     if not line:
                         return
                     yield decoder.decode(line)
             except TimeoutError as error:
-                raise TimedOutError(f"nothing more within {timeout:g} s") from error
+                raise TimedOutError(f"no further event within {timeout:g} s") from error
             except (OSError, msgspec.DecodeError):
-                return  # the stack went while we were reading: a stream has simply ended
+                return  # the stack stopped: the stream is at its end
 
-    def _request(self, method: str, target: str, body: object = None, timeout: float | None = None) -> Answer:
+    def _request(
+        self, method: str, target: str, body: object = None, timeout: float | None = None
+    ) -> Response:
         payload = b"" if body is None else msgspec.json.encode(body)
         try:
-            answer = exchange(self._path, method, target, payload, timeout)
+            response = exchange(self._path, method, target, payload, timeout)
         except TimeoutError as error:
             raise TimedOutError(
-                f"the stack of the project {self._project!r} runs but does not answer",
-                hint="a handler may block its event loop; end it with: msctl down",
+                f"the stack of project {self._project!r} does not respond",
+                hint="a handler may block its event loop; stop it with: msctl down",
             ) from error
         except (OSError, ValueError) as error:
             raise self._not_running() from error
-        if answer.status >= 400:
-            with answer:
-                raise _remote_error(answer.body.read())
-        return answer
+        if response.status >= 400:
+            with response:
+                raise _remote_error(response.body.read())
+        return response
 
     def _not_running(self) -> NotRunningError:
         return NotRunningError(
-            f"no stack is running for the project {self._project!r}", hint="start it with: msctl up"
+            f"no stack is running for project {self._project!r}", hint="start it with: msctl up"
         )
 
-    def _ended(self) -> NotRunningError:
+    def _stopped(self) -> NotRunningError:
         return NotRunningError(
-            f"the stack of the project {self._project!r} ended before it answered",
-            hint="see what it said last with: msctl logs",
+            f"the stack of project {self._project!r} stopped before it answered",
+            hint="show its last log lines with: msctl logs",
         )
 
 
 class RemoteError(MsctlError):
-    """An error that the stack raised, with the exit code that it had there."""
+    """An error of the stack, with its exit code."""
 
     def __init__(self, message: str, *, hint: str | None, exit_code: ExitCode) -> None:
         super().__init__(message, hint=hint)
@@ -187,6 +191,6 @@ def _remote_error(raw: bytes) -> MsctlError:
         )
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         return MsctlError(
-            "the running stack does not understand this msctl",
-            hint="it may be of another version: msctl down, then msctl up",
+            "the running stack sent an unknown error",
+            hint="it may run another version of msctl: msctl down, then msctl up",
         )

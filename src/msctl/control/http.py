@@ -1,8 +1,7 @@
-"""One HTTP exchange over a Unix socket, for a client that must start at once.
+"""One HTTP/1.0 exchange over a Unix socket, for a client that must start fast.
 
-http.client imports email and ssl, which take half as long again as all else that `msctl status`
-does. Speaking HTTP/1.0 to our own server needs little: its answer has no chunks, and ends with the
-connection (RFC 9112 section 6.3, rule 8).
+http.client imports email and ssl, which would slow `msctl status` down by half. A response to an
+HTTP/1.0 request is not chunked and ends with the connection (RFC 9112 §6.3, rule 8).
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ MAX_HEAD = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back: `body` is read until its end, or left early; close it either way."""
+class Response:
+    """A response; `body` may be read in part. Close it in any case."""
 
     status: int
     body: BinaryIO
@@ -27,7 +26,7 @@ class Answer:
         self.body.close()
         self.socket.close()
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Response:
         return self
 
     def __exit__(
@@ -36,11 +35,11 @@ class Answer:
         self.close()
 
 
-def exchange(path: str, method: str, target: str, payload: bytes, timeout: float | None) -> Answer:
-    """Send one request to the socket at `path`; returns when the head of its answer is there.
+def exchange(path: str, method: str, target: str, payload: bytes, timeout: float | None) -> Response:
+    """Send one request to the socket at `path` and read the head of the response.
 
-    `timeout` is in seconds for each wait. Raises OSError (TimeoutError too) where there is no server
-    or it goes, and ValueError for an answer that is not HTTP.
+    `timeout` is in seconds per operation. Raises OSError (including TimeoutError) if no server answers,
+    ValueError if the response is not HTTP.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -49,21 +48,21 @@ def exchange(path: str, method: str, target: str, payload: bytes, timeout: float
         head = f"{method} {target} HTTP/1.0\r\nHost: msctl\r\nContent-Length: {len(payload)}\r\n\r\n"
         connection.sendall(head.encode("ascii") + payload)
         reader = connection.makefile("rb")
-        return Answer(_status(reader), reader, connection)
+        return Response(_status(reader), reader, connection)
     except BaseException:
         connection.close()
         raise
 
 
 def _status(reader: BinaryIO) -> int:
-    """The status of the answer, its header fields passed over."""
+    """Read the status and skip the header fields."""
     line = reader.readline(MAX_HEAD)
     version, _, rest = line.partition(b" ")
     if not version.startswith(b"HTTP/1."):
-        raise ConnectionError("the server went before it answered") if not line else ValueError(repr(line))
+        raise ConnectionError("the server closed the connection") if not line else ValueError(repr(line))
     left = MAX_HEAD
     while (field := reader.readline(left)) not in (b"\r\n", b"\n"):
         left -= len(field)
         if not field or left <= 0:
-            raise ValueError("the head of the answer does not end")
+            raise ValueError("the head of the response does not end")
     return int(rest[:3])

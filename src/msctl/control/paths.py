@@ -1,8 +1,7 @@
-"""Where a stack keeps its socket, lock and records, and who may look at them.
+"""The runtime folder of a stack: its socket, lock, record, log and pid file.
 
-One folder per project, mode 0700, below a base folder of the user's own. The lock tells whether
-a stack runs: the kernel drops it with the process, so nothing that a crash leaves can mislead.
-Knows nothing of HTTP, asyncio or the stack.
+There is one folder per project, mode 0700, in the user's base folder. The lock shows whether a stack runs:
+the kernel releases it with the process, so that files left by a crash do not matter.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from msctl.errors import MsctlError
 
 MAX_SOCKET_PATH = 100
-"""Bytes; the kernel's own limit is 104 on macOS and 108 on Linux, with the closing NUL."""
+"""Bytes; the kernel's limit is 104 on macOS and 108 on Linux, including the NUL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,50 +45,50 @@ class StackPaths:
 
     @property
     def children(self) -> Path:
-        """Which child processes there are, for the next stack to find what a crash left behind."""
+        """The pid file (processes/pid_file.py)."""
         return self.folder / "children.json"
 
     def prepare(self) -> None:
-        """Make the folder, private to this user. Raises MsctlError where that cannot be had."""
+        """Create the private folder. Raises MsctlError if it cannot be used."""
         try:
             for folder in (self.folder.parent, self.folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _require_private(folder)
         except OSError as error:
             raise MsctlError(
-                f"cannot use the folder {self.folder} for the control socket: {error.strerror}",
+                f"cannot use {self.folder} for the control socket: {error.strerror}",
                 hint="set MSCTL_RUNTIME_DIR to a folder that you can write to",
             ) from error
 
 
 def stack_paths(name: str, root: Path | None, env: Mapping[str, str]) -> StackPaths:
-    """The paths of the project `name` whose folder is `root` (None: the built-in course system)."""
+    """The paths for project `name` in folder `root` (None for the built-in course system)."""
     tag = "" if root is None else "-" + f"{zlib.crc32(os.fsencode(root)):08x}"
     paths = StackPaths(base_folder(env) / f"{name[:40]}{tag}")
     if len(os.fsencode(paths.socket)) > MAX_SOCKET_PATH:
         raise MsctlError(
-            f"the path of the control socket is too long for a Unix socket: {paths.socket}",
-            hint="set MSCTL_RUNTIME_DIR to a folder with a shorter name",
+            f"the control socket's path is too long for a Unix socket: {paths.socket}",
+            hint="set MSCTL_RUNTIME_DIR to a folder with a shorter path",
         )
     return paths
 
 
 def base_folder(env: Mapping[str, str]) -> Path:
-    """The folder that holds all of this user's stacks."""
+    """The folder for the runtime folders of all of this user's stacks."""
     if chosen := env.get("MSCTL_RUNTIME_DIR"):
         return Path(chosen).absolute()
     if runtime := env.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "msctl"
-    # Not tempfile.gettempdir(): its import takes longer than all else that is done here.
-    return Path(env.get("TMPDIR", "/tmp")) / f"msctl-{os.getuid()}"  # noqa: S108 - checked to be ours
+    # Not tempfile.gettempdir(): importing tempfile takes longer than everything else here.
+    return Path(env.get("TMPDIR", "/tmp")) / f"msctl-{os.getuid()}"  # noqa: S108 - its owner is checked
 
 
 def _require_private(folder: Path) -> None:
-    """Refuse a folder that somebody else owns or can enter: /tmp is everybody's."""
+    """Refuse a folder that another user owns or can enter."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise MsctlError(
-            f"{folder} is not a folder of yours, so the control socket cannot be kept there",
+            f"{folder} is not a folder that you own, so it cannot hold the control socket",
             hint="set MSCTL_RUNTIME_DIR to a folder of your own",
         )
     if stat.S_IMODE(status.st_mode) & 0o077:
@@ -97,7 +96,7 @@ def _require_private(folder: Path) -> None:
 
 
 def running_stacks(env: Mapping[str, str]) -> list[StackPaths]:
-    """Where the stacks of this user live that run now, in the order of their names."""
+    """The paths of this user's running stacks, sorted by name."""
     try:
         folders = sorted(path for path in base_folder(env).iterdir() if path.is_dir())
     except OSError:
@@ -105,50 +104,50 @@ def running_stacks(env: Mapping[str, str]) -> list[StackPaths]:
     return [paths for paths in map(StackPaths, folders) if is_locked(paths)]
 
 
-_A_MOMENT = 0.001
+_RETRY_S = 0.001
 
 
 class StackLock:
-    """Held by a stack for as long as its process lives."""
+    """The lock that a stack holds while its process runs."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
     def acquire(cls, paths: StackPaths) -> StackLock | None:
-        """Take the lock of a prepared folder; None where a living stack holds it."""
+        """Acquire the lock of a prepared folder; None if a running stack holds it."""
         descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while not _take(descriptor, fcntl.LOCK_EX):
-                if not _take(descriptor, fcntl.LOCK_SH):
+            while not _try_lock(descriptor, fcntl.LOCK_EX):
+                if not _try_lock(descriptor, fcntl.LOCK_SH):
                     os.close(descriptor)
                     return None
-                # Nobody lives here: others only look (`is_locked`), and are done in a moment.
+                # No stack runs: another process holds a shared lock for a moment in `is_locked`.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
-                time.sleep(_A_MOMENT)
+                time.sleep(_RETRY_S)
         except BaseException:
             os.close(descriptor)
             raise
         return cls(descriptor)
 
-    def forget(self) -> None:
-        """Close this process's copy; a forked child that has one too goes on holding the lock."""
+    def close(self) -> None:
+        """Close this process's descriptor; a forked child with a copy still holds the lock."""
         os.close(self._descriptor)
 
 
 def is_locked(paths: StackPaths) -> bool:
-    """Whether a stack lives here, be it still starting or already stopping."""
+    """Whether a stack runs here, also while it starts or stops."""
     try:
         descriptor = os.open(paths.lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        return not _take(descriptor, fcntl.LOCK_SH)
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, kind: int) -> bool:
+def _try_lock(descriptor: int, kind: int) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""What a stack writes down about itself, for verbs that must find or end it when it is silent.
+"""The record of a stack: what verbs need to find or stop it when its control socket does not respond.
 
-Knows no HTTP and no asyncio. The lock, not this record, says whether a stack lives.
+The lock, not the record, shows whether the stack runs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from msctl.control.paths import StackPaths
 
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """`pid` of the stack of `project`, whose folder is `root` (None: the built-in system).
+    """The stack of `project` in the folder `root` (None for the built-in system) with its `pid`.
 
-    `broker_url` is where its broker is, with the password; the file is its owner's alone.
+    `broker_url` includes the password: the file is readable only by its owner.
     """
 
     project: str
@@ -25,7 +25,7 @@ class StackRecord:
     broker_url: str | None = None
 
     def write(self, paths: StackPaths) -> None:
-        """Replace the record at once, so that a reader never sees half of it."""
+        """Replace the record atomically."""
         draft = paths.record.with_suffix(".new")
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(asdict(self)))
@@ -33,7 +33,7 @@ class StackRecord:
 
 
 def read_record(paths: StackPaths) -> StackRecord | None:
-    """The record, or None where there is none that can be read."""
+    """Read the record; None if it is missing or malformed."""
     try:
         document = json.loads(paths.record.read_text())
         return StackRecord(

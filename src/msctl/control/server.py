@@ -1,7 +1,7 @@
-"""SystemView served over HTTP on the control socket.
+"""Serves SystemView over HTTP on the control socket.
 
-Knows SystemView and nothing else of the stack. Answers are JSON; a stream is one JSON document a
-line. An MsctlError travels as its parts, and the client raises it again.
+Responses are JSON; a stream has one JSON document per line. An MsctlError is sent as its parts and raised
+again by the client.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ log = logging.getLogger("msctl.control")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Names(msgspec.Struct, forbid_unknown_fields=True):
+class ServiceNames(msgspec.Struct, forbid_unknown_fields=True):
     """The body of start, stop and restart."""
 
     services: tuple[str, ...] = ()
     deps: bool = True
 
 
-class Counts(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of scale: how many instances of each service."""
+class InstanceCounts(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of scale: the number of instances per service."""
 
     counts: dict[str, int]
 
 
-class Queue(msgspec.Struct, forbid_unknown_fields=True):
+class QueueName(msgspec.Struct, forbid_unknown_fields=True):
     """The body of the queue verbs."""
 
     name: str
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of explain: a request that is not made."""
+class ExplainedRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of explain: the request to explain."""
 
     method: str
     target: str
@@ -69,7 +69,7 @@ class ControlServer:
         routes: RouteView | None = None,
     ) -> None:
         self._view = view
-        self._kept_traces = traces
+        self._trace_view = traces
         self._route_view = routes
         self._path = path
         self._runner = web.AppRunner(
@@ -77,7 +77,7 @@ class ControlServer:
         )
 
     async def start(self) -> None:
-        """Take over the socket; the caller holds the stack's lock, so what is there is stale."""
+        """Create the socket. The caller holds the stack's lock, so that an existing socket is stale."""
         await self._runner.setup()
         self._path.unlink(missing_ok=True)
         old = os.umask(0o177)
@@ -145,7 +145,7 @@ class ControlServer:
         return _json(self._routes_view().routes())
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Wanted)
+        body = await _body(request, ExplainedRequest)
         return _json(self._routes_view().explain(body.method, body.target, body.headers))
 
     def _routes_view(self) -> RouteView:
@@ -154,35 +154,35 @@ class ControlServer:
         return self._route_view
 
     def _traces_view(self) -> TraceView:
-        if self._kept_traces is None:
+        if self._trace_view is None:
             raise UsageError("this stack keeps no traces")
-        return self._kept_traces
+        return self._trace_view
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Names)
+        body = await _body(request, ServiceNames)
         return _json(await self._view.start(body.services, deps=body.deps))
 
     async def _stop(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Names)
+        body = await _body(request, ServiceNames)
         return _json(await self._view.stop(body.services))
 
     async def _restart(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Names)
+        body = await _body(request, ServiceNames)
         return _json(await self._view.restart(body.services, deps=body.deps))
 
     async def _scale(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Counts)
+        body = await _body(request, InstanceCounts)
         return _json(await self._view.scale(body.counts))
 
     async def _reload(self, _request: web.Request) -> web.StreamResponse:
         return _json(await self._view.reload())
 
     async def _purge_queue(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Queue)
+        body = await _body(request, QueueName)
         return _json(await self._view.purge_queue(body.name))
 
     async def _delete_queue(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request, Queue)
+        body = await _body(request, QueueName)
         return _json(await self._view.delete_queue(body.name))
 
     async def _shutdown(self, request: web.Request) -> web.StreamResponse:
@@ -203,7 +203,7 @@ def _json(value: object, *, status: int = 200) -> web.Response:
 
 
 async def _stream(request: web.Request, items: AsyncIterator[object]) -> web.StreamResponse:
-    """One line a document, until the items end or the reader goes (which cancels the handler)."""
+    """Send one line per item until they end or the client disconnects (which cancels the handler)."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     with contextlib.suppress(ConnectionResetError):
@@ -222,7 +222,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         raise
     except Exception as error:
         log.exception("the control request %s %s failed", request.method, request.path)
-        return _json(_error_document(MsctlError(f"msctl failed inside: {error!r}")), status=500)
+        return _json(_error_document(MsctlError(f"internal error: {error!r}")), status=500)
 
 
 def _error_document(error: MsctlError) -> dict[str, object]:

@@ -272,17 +272,17 @@ class Stack:
         async with self._reloading:
             old, new = self._project, await asyncio.to_thread(self._origin.load)
             refuse(old, new)
-            identity = await asyncio.to_thread(self._tls.read, new)
+            certificate = await asyncio.to_thread(self._tls.read, new)
             edited = await asyncio.to_thread(self._supervisor.edited)
             changes = with_edited(diff(old, new), old, new, edited)
             ruled = rules_of(old) != rules_of(new)
             if not changes:
                 # The files behind the same names may have been replaced.
-                return ReloadResult(gateway=self._tls.use(identity))
+                return ReloadResult(gateway=self._tls.use(certificate))
             if new.gateway is not None:
                 self._build_gateway(new)  # only to hear what is wrong, before anything is done
             plan = self._supervisor.prepare(new, changes)
-            renewed = self._tls.use(identity)
+            renewed = self._tls.use(certificate)
             await self._receive_spans(new)
             gateway, self._project = self._gateway, new
             failed = await self._supervisor.apply(plan)

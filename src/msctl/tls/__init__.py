@@ -1,1 +1,1 @@
-"""What HTTPS needs: certificates read and checked, a context made of them, a local authority."""
+"""HTTPS: loading and checking certificates, the listeners' TLS context, and a local authority."""

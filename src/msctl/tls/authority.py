@@ -1,8 +1,7 @@
-"""The local certificate authority for `--dev-tls`: made once, kept in the user's data folder.
+"""The local certificate authority for `--dev-tls`, kept in the user's data folder.
 
-Whoever trusts it trusts what its key signs, so it may sign for this machine and for private networks
-only (name constraints, RFC 5280 §4.2.1.10): a stolen key is good for nothing on the internet. The
-system's trust store is never touched.
+Name constraints (RFC 5280 §4.2.1.10) limit it to this machine and private networks: a stolen key cannot sign
+for public names. msctl never changes the system's trust store.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ log = logging.getLogger("msctl.tls")
 
 
 def data_folder(env: Mapping[str, str]) -> Path:
-    """Where what outlives a stack is kept (the XDG Base Directory specification). Raises MsctlError."""
+    """The folder for persistent data (XDG Base Directory Specification). Raises MsctlError."""
     if chosen := env.get("MSCTL_DATA_DIR"):
         return Path(chosen).absolute()
     if (data := env.get("XDG_DATA_HOME")) and Path(data).is_absolute():
@@ -30,27 +29,27 @@ def data_folder(env: Mapping[str, str]) -> Path:
     if home := env.get("HOME"):
         return Path(home) / ".local" / "share" / "msctl"
     raise MsctlError(
-        "there is no folder to keep the local certificate authority in, for HOME is not set",
+        "no folder for the local certificate authority: HOME is not set",
         hint="set MSCTL_DATA_DIR to a folder of your own",
     )
 
 
 class Authority:
-    """The authority in a data folder, made when it is first asked for a certificate."""
+    """The authority in a data folder; created with the first certificate."""
 
     def __init__(self, data: Path) -> None:
         self.folder = data / "tls"
 
     @property
     def file(self) -> Path:
-        """The authority's own certificate: what clients are told to trust."""
+        """The authority's own certificate, for clients to trust."""
         return self.folder / "ca.pem"
 
     def certificate(self, host: str, now: datetime) -> Path:
-        """A PEM file with a key and a certificate for this machine and `host`, where a gateway listens.
+        """Return a PEM file with a key and a certificate for this machine and `host`.
 
-        It is kept, and made anew when it ends soon or no longer fits. Raises ConfigError for a host that
-        the authority may not sign for, and MsctlError where the folder cannot be used.
+        Reuses the file, or replaces it if it expires soon or has other names. Raises ConfigError for a host
+        that the authority may not sign for, MsctlError if the folder cannot be used.
         """
         from msctl.tls import issuing
 
@@ -64,13 +63,13 @@ class Authority:
                     signer = issuing.make_signer(now)
                     _write(secret, signer.key_pem)
                     _write(self.file, signer.certificate_pem, mode=0o644)
-                    log.info("made a local certificate authority: %s", self.file)
+                    log.info("created a local certificate authority: %s", self.file)
                 if not issuing.serves(_read(file), signer, names, now):
                     _write(file, issuing.issue(signer, names, now))
-                    log.info("made a certificate for %s: %s", ", ".join(names), file)
+                    log.info("created a certificate for %s: %s", ", ".join(names), file)
         except OSError as error:
             raise MsctlError(
-                f"cannot keep the local certificate authority in {self.folder}: "
+                f"cannot use {self.folder} for the local certificate authority: "
                 f"{(error.strerror or str(error)).lower()}",
                 hint="set MSCTL_DATA_DIR to a folder that you can write to",
             ) from error
@@ -78,11 +77,11 @@ class Authority:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with the folder, which nobody else may enter: two stacks may start at once."""
+        """Hold an exclusive lock on the private folder: two stacks may start at once."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = self.folder.stat()
         if status.st_uid != os.getuid():
-            raise PermissionError("it belongs to somebody else")
+            raise PermissionError("it belongs to another user")
         if stat.S_IMODE(status.st_mode) & 0o077:
             self.folder.chmod(0o700)
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -101,7 +100,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Put the whole file in place at once; a crash leaves the old one, or none."""
+    """Replace the file atomically; a crash leaves the old one or none."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:

@@ -1,7 +1,6 @@
-"""Certificates made and looked at: an authority of one's own, and what it signs.
+"""Creates and checks certificates: the authority's and those it signs.
 
-Pure, but for the randomness of keys and serial numbers: names and times in, certificates and PEM out.
-Importing it takes a tenth of a second, for it needs cryptography.
+Pure except for random keys and serial numbers. Importing it takes 100 ms, because of cryptography.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msctl.errors import ConfigError
 from msctl.model.address import WILDCARDS
 
-LIFE_OF_AUTHORITY = timedelta(days=3650)
-LIFE = timedelta(days=397)
-"""Of a certificate; Apple's platforms refuse those of more than 825 days, whoever signed them."""
+AUTHORITY_VALIDITY = timedelta(days=3650)
+VALIDITY = timedelta(days=397)
+"""Of a server certificate; Apple's platforms refuse more than 825 days."""
 RENEW_BEFORE = timedelta(days=30)
 _SKEW = timedelta(hours=1)
-"""How far another clock may be behind ours."""
+"""Tolerance for clocks that are behind."""
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 DOMAINS = ("localhost", "local", "test", "internal", "home.arpa")
-"""Domains that are no part of the public DNS (RFC 6761, RFC 6762, RFC 8375)."""
+"""Domains outside the public DNS (RFC 6761, RFC 6762, RFC 8375)."""
 NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
@@ -47,7 +46,7 @@ NETWORKS = (
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """An authority: its certificate and the key that signs."""
+    """An authority's certificate and signing key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -62,8 +61,9 @@ class Signer:
 
 
 def names_for(host: str) -> tuple[str, ...]:
-    """What a certificate is for where the gateway listens on `host`; that one comes last if it is not among
-    those that are always. Raises ConfigError for one that the authority may not sign for.
+    """The names in the certificate of a gateway that listens on `host`: `ALWAYS`, then `host` if not in it.
+
+    Raises ConfigError for a host that the authority may not sign for.
     """
     host = host.strip("[]").partition("%")[0].lower()
     if host in WILDCARDS or host in ALWAYS:
@@ -76,21 +76,21 @@ def names_for(host: str) -> tuple[str, ...]:
         allowed = any(address in ip_network(network) for network in NETWORKS)
     if not allowed:
         raise ConfigError(
-            f"gateway.host: the local authority does not sign for {host}, only for private addresses and for "
-            f"names that end in {', '.join(DOMAINS)}",
-            hint="use a certificate of your own: [gateway.tls] cert and key",
+            f"gateway.host: the local authority cannot sign for {host}, only for private addresses and names "
+            f"that end in {', '.join(DOMAINS)}",
+            hint="use your own certificate: [gateway.tls] cert and key",
         )
     return (*ALWAYS, host)
 
 
 def make_signer(now: datetime) -> Signer:
-    """A new authority, which may sign for `DOMAINS` and `NETWORKS` only."""
+    """Create an authority that may sign only for `DOMAINS` and `NETWORKS`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"msctl development CA ({_owner()})")
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in DOMAINS]
     permitted += [x509.IPAddress(ip_network(network)) for network in NETWORKS]
     builder = (
-        _builder(name, name, key, now, LIFE_OF_AUTHORITY)
+        _builder(name, name, key, now, AUTHORITY_VALIDITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
         .add_extension(x509.NameConstraints(permitted, excluded_subtrees=None), critical=True)
@@ -99,13 +99,13 @@ def make_signer(now: datetime) -> Signer:
 
 
 def issue(signer: Signer, names: Sequence[str], now: datetime) -> bytes:
-    """A new key and the authority's certificate of it for these names, as PEM."""
+    """Create a key and a certificate for these names; returns both as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     authority = signer.certificate
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    life = min(LIFE, authority.not_valid_after_utc - now)
+    validity = min(VALIDITY, authority.not_valid_after_utc - now)
     builder = (
-        _builder(_name("msctl development certificate"), authority.subject, key, now, life)
+        _builder(_name("msctl development certificate"), authority.subject, key, now, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -118,7 +118,7 @@ def issue(signer: Signer, names: Sequence[str], now: datetime) -> bytes:
 
 
 def kept_signer(certificate: bytes, key: bytes, now: datetime) -> Signer | None:
-    """The authority in these two files, if they are whole, belong together, and it lasts for a while."""
+    """Load the authority from PEM; None if it is damaged, mismatched or expires soon."""
     try:
         found, secret = x509.load_pem_x509_certificate(certificate), load_pem_private_key(key, None)
     except (ValueError, TypeError):
@@ -129,15 +129,15 @@ def kept_signer(certificate: bytes, key: bytes, now: datetime) -> Signer | None:
 
 
 def serves(content: bytes, signer: Signer, names: Sequence[str], now: datetime) -> bool:
-    """Whether a key and certificate that were kept are still as good as new ones."""
+    """Whether a stored key and certificate are intact, signed by `signer`, for `names`, and not expiring."""
     try:
         found, key = x509.load_pem_x509_certificate(content), load_pem_private_key(content, None)
         found.verify_directly_issued_by(signer.certificate)
         known = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
-    whole = key.public_key() == found.public_key()
-    return whole and list(known) == _general_names(names) and _lasts(found, now)
+    intact = key.public_key() == found.public_key()
+    return intact and list(known) == _general_names(names) and _lasts(found, now)
 
 
 def _lasts(certificate: x509.Certificate, now: datetime) -> bool:
@@ -145,7 +145,7 @@ def _lasts(certificate: x509.Certificate, now: datetime) -> bool:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, validity: timedelta
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -154,13 +154,13 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SKEW)
-        .not_valid_after(now + life)
+        .not_valid_after(now + validity)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:
-    """An authority signs certificates, and anybody else proves who it is."""
+    """Key usage: an authority signs certificates, a server signs handshakes."""
     return x509.KeyUsage(
         digital_signature=not signs,
         key_cert_sign=signs,
@@ -184,10 +184,10 @@ def _name(common: str) -> x509.Name:
 
 
 def _owner() -> str:
-    """Whose it is, for lists of what a machine trusts."""
+    """user@host, to recognise the authority in a trust store."""
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name
+    except (OSError, KeyError):  # a uid without a passwd entry
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 

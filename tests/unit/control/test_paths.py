@@ -30,7 +30,7 @@ def test_a_folder_that_others_could_enter_is_closed(tmp_path: Path) -> None:
 def test_a_symbolic_link_instead_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(MsctlError, match="not a folder of yours"):
+    with pytest.raises(MsctlError, match="not a folder that you own"):
         stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")}).prepare()
 
 
@@ -66,7 +66,7 @@ def test_a_lock_is_exclusive_until_it_is_released(tmp_path: Path) -> None:
     assert lock is not None
     assert is_locked(paths)
     assert StackLock.acquire(paths) is None
-    lock.forget()
+    lock.close()
     assert not is_locked(paths)
 
 
@@ -79,4 +79,4 @@ def test_checking_the_lock_does_not_prevent_a_start(tmp_path: Path, monkeypatch:
     lock = StackLock.acquire(paths)
     assert lock is not None
     assert is_locked(paths)
-    lock.forget()
+    lock.close()

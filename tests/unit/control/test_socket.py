@@ -200,7 +200,7 @@ async def test_an_unexpected_exception_is_an_error_and_not_a_traceback(
 
 def test_without_a_stack_every_verb_raises_not_running(tmp_path: Path) -> None:
     client = ControlClient(StackPaths(tmp_path), "shop")
-    with pytest.raises(NotRunningError, match="no stack is running for the project 'shop'"):
+    with pytest.raises(NotRunningError, match="no stack is running for project 'shop'"):
         client.snapshot()
 
 

@@ -120,7 +120,7 @@ def test_a_certificate_for_other_names_is_replaced(authority: Authority) -> None
 
 @pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "localhost.example.com", "mytest", "2001:db8::1"])
 def test_a_public_name_is_refused_before_anything_is_created(authority: Authority, host: str) -> None:
-    with pytest.raises(ConfigError, match=r"gateway\.host: the local authority does not sign for") as caught:
+    with pytest.raises(ConfigError, match=r"gateway\.host: the local authority cannot sign for") as caught:
         authority.certificate(host, NOW)
     assert "cert and key" in str(caught.value.hint)
     assert not authority.folder.exists()
@@ -180,7 +180,7 @@ def test_a_damaged_certificate_is_replaced(authority: Authority, content: bytes)
 
 def test_a_folder_that_cannot_be_created_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MsctlError, match="cannot keep the local certificate authority in") as caught:
+    with pytest.raises(MsctlError, match="for the local certificate authority") as caught:
         Authority(tmp_path / "file").certificate("127.0.0.1", NOW)
     assert "MSCTL_DATA_DIR" in str(caught.value.hint)
     assert caught.value.exit_code is ExitCode.FAILED

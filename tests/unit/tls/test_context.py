@@ -111,15 +111,15 @@ def damage(made: Certificates, cert: Path, key: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no cert", r"gateway\.tls\.cert: there is no file .*/one\.pem"),
-        ("no key", r"gateway\.tls\.key: there is no file .*/one-key\.pem"),
+        ("no cert", r"gateway\.tls\.cert: .*/one\.pem does not exist"),
+        ("no key", r"gateway\.tls\.key: .*/one-key\.pem does not exist"),
         (
             "swapped",
             r"gateway\.tls\.key: .*/one-key\.pem is not the key of the certificate .*/one\.pem",
         ),
         ("encrypted", r"gateway\.tls\.key: .*/one-key\.pem is encrypted"),
-        ("cert is no certificate", r"gateway\.tls\.cert: .*/one\.pem holds no certificate in PEM"),
-        ("key is no key", r"gateway\.tls\.key: .*/one-key\.pem holds no private key in PEM"),
+        ("cert is no certificate", r"gateway\.tls\.cert: .*/one\.pem contains no PEM certificate"),
+        ("key is no key", r"gateway\.tls\.key: .*/one-key\.pem contains no PEM private key"),
         ("key is cut short", r"gateway\.tls: .*/one\.pem and .*/one-key\.pem cannot be used: .*"),
         ("cert is a folder", r"gateway\.tls\.cert: .*/one\.pem cannot be read: is a directory"),
         ("key is large", r"gateway\.tls\.key: .*/one-key\.pem is larger than 1 MiB"),

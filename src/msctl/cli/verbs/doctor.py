@@ -101,14 +101,14 @@ def _certificate(project: Project) -> Iterator[Finding]:
             authority = Authority(data_folder(os.environ)).file
             yield Finding("certificate", Verdict.OK, f"from the local authority, {authority}")
             return
-        identity = load(project.gateway.tls, project.source)
+        certificate = load(project.gateway.tls, project.source)
     except MsctlError as error:
         yield Finding("certificate", Verdict.FAIL, error.message, error.hint or "")
         return
-    complaint = identity.complaint(datetime.now(UTC))
-    verdict = Verdict.OK if complaint is None else Verdict.NOTE
+    warning = certificate.validity_warning(datetime.now(UTC))
+    verdict = Verdict.OK if warning is None else Verdict.NOTE
     yield Finding(
-        "certificate", verdict, complaint or f"{identity.where}, until {identity.not_after:%Y-%m-%d}"
+        "certificate", verdict, warning or f"{certificate.path}, until {certificate.not_after:%Y-%m-%d}"
     )
 
 

@@ -211,7 +211,7 @@ def down(
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")
     name, paths = settings.identify()
     if not is_locked(paths):
-        sys.stderr.write(f"no stack is running for the project {name!r}\n")
+        sys.stderr.write(f"no stack is running for project {name!r}\n")
         return
     stop_stack(settings, name, paths, seconds)
     sys.stdout.write(f"stopped the stack of the project {name!r}\n")
