@@ -6,11 +6,17 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# Workers of pytest-xdist: one a core, whatever psutil takes for a physical one.
+JOBS   ?= logical
+PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup
+# "no" installs none of the programs that tests ask; the tests that need a missing one are skipped.
+MSCTL_TEST_TOOLS ?= yes
+
 # Compiled modules are what a user of an installed msctl has; without them every start compiles anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install dev lint test check bench binary pictures clean ci
+.PHONY: help up install dev tools lint unit test long check bench binary pictures clean ci
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,27 +29,32 @@ install: $(VENV)/installed ## Install msctl into .venv
 
 dev: $(VENV)/installed-dev ## Install msctl and the tools that its checks need
 
+tools: ## Install the programs that tests ask (Debian); says which and why first. MSCTL_TEST_TOOLS=no: none
+	@MSCTL_TEST_TOOLS=$(MSCTL_TEST_TOOLS) sh tests/support/install-tools.sh
+
 lint: dev ## Format and lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: dev ## Run the tests, with branch coverage
-	@sh tests/support/install-tools.sh
-	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(ARGS)
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+unit: dev ## Run the tests that need nothing but Python, in under a minute
+	$(PYTEST) tests/unit $(ARGS)
+
+test: dev tools ## Run all tests, with branch coverage of what runs in the tests' own processes
+	$(PYTEST) --cov $(ARGS)
+
+long: dev tools ## Run what is too large for every change: GiB bodies, many examples, a second build
+	$(PYTEST) --long --timeout 3600 $(ARGS)
 
 check: lint test ## All that must be green before a change lands
 
 bench: dev ## Measure speed, as ratios of two things measured in turn
-	@sh tests/support/install-tools.sh bench
+	@MSCTL_TEST_TOOLS=$(MSCTL_TEST_TOOLS) sh tests/support/install-tools.sh bench
 	$(BIN)/python -m tests.bench $(ARGS)
 
 binary: dev ## Build dist/msctl: one file that runs without Python
-	@sh tests/support/install-tools.sh
+	@MSCTL_TEST_TOOLS=$(MSCTL_TEST_TOOLS) sh tests/support/install-tools.sh
 	$(BIN)/python .packaging/binary.py
 
 pictures: dev ## Make the pictures in docs/images (needs Chromium)

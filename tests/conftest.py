@@ -12,7 +12,13 @@ import pytest
 
 from tests.support import rabbitmq as support
 
-pytest_plugins = ["msctl.testing", "tests.support.course", "tests.support.shop", "tests.support.supervisor"]
+pytest_plugins = [
+    "msctl.testing",
+    "tests.support.long",
+    "tests.support.course",
+    "tests.support.shop",
+    "tests.support.supervisor",
+]
 
 _base = pytest.StashKey[Path]()
 

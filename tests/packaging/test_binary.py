@@ -40,6 +40,8 @@ def create_app():
     return app
 """
 
+pytestmark = pytest.mark.xdist_group("binary")  # they share what takes long to start
+
 
 @dataclass(frozen=True)
 class Binary:
@@ -215,6 +217,7 @@ def test_the_environment_of_another_python_does_not_reach_it(binary: Binary) -> 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_the_same_sources_give_the_same_file(built: Path, tmp_path: Path) -> None:
     again = tmp_path / "msctl"
     subprocess.run(

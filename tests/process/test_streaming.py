@@ -1,4 +1,4 @@
-"""A gigabyte each way, in the memory of one request: what passes through the gateway is not kept.
+"""A body of 128 MiB (in `make long`: 1 GiB) each way, in the memory of one request: none of it is kept.
 
 The gateway runs in a process of its own, so that the memory measured is all its own (and, where the
 service is hosted, the service's).
@@ -19,12 +19,13 @@ import psutil
 import pytest
 
 from tests.process.bulk import BLOCK
+from tests.support.long import Record
 from tests.unit.gateway.harness import HOSTED, KINDS, PATIENCE
 
 MIB = 1024 * 1024
-SIZE = 1024 * MIB
-SIZES = {"length": SIZE, "chunks": SIZE // 4}
-"""By what tells the body's end; either is far more than what may be kept."""
+SIZES = [128 * MIB, pytest.param(1024 * MIB, marks=pytest.mark.long)]
+"""Any of them is far more than what may be kept."""
+FRAMINGS = ["length", "chunks"]
 GROWTH = 24 * MIB
 """Memory that the gateway may take for any one exchange; measured are 3 MiB."""
 UNDERWAY = 32 * MIB
@@ -33,7 +34,10 @@ STILL = 50
 """Requests for which nothing else may move, for it to count as held back."""
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.parametrize("kind", KINDS)
+pytestmark = [
+    pytest.mark.parametrize("kind", KINDS),
+    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size // MIB} MiB"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +134,9 @@ def take(client: socket.socket, size: int, each: Callable[[], None]) -> int:
     return taken
 
 
-@pytest.mark.parametrize("framing", SIZES)
-def test_a_long_body_comes_down_at_bounded_memory(kind: str, framing: str) -> None:
-    size, most = SIZES[framing], 0
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_long_body_comes_down_at_bounded_memory(kind: str, size: int, framing: str, record: Record) -> None:
+    most = 0
 
     def sample() -> None:
         nonlocal most
@@ -144,12 +148,13 @@ def test_a_long_body_comes_down_at_bounded_memory(kind: str, framing: str) -> No
             taken = take(client, 2 * size, sample)
         assert gateway.answer("GET /moved") == f'{{"down": {size}}}'
     assert taken == size if framing == "length" else taken > size
+    record("memory that the gateway took, MiB", most / MIB)
     assert most < GROWTH
 
 
-@pytest.mark.parametrize("framing", SIZES)
-def test_a_long_body_goes_up_at_bounded_memory(kind: str, framing: str) -> None:
-    size, most = SIZES[framing], 0
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_long_body_goes_up_at_bounded_memory(kind: str, size: int, framing: str, record: Record) -> None:
+    most = 0
     chunks = framing == "chunks"
     field = "Transfer-Encoding: chunked" if chunks else f"Content-Length: {size}"
     block = b"%x\r\n%b\r\n" % (len(BLOCK), BLOCK) if chunks else BLOCK
@@ -161,10 +166,11 @@ def test_a_long_body_goes_up_at_bounded_memory(kind: str, framing: str) -> None:
         if chunks:
             client.sendall(b"0\r\n\r\n")
         assert body(client) == str(size)
+    record("memory that the gateway took, MiB", most / MIB)
     assert most < GROWTH
 
 
-def test_a_client_that_reads_no_further_holds_back_the_service(kind: str) -> None:
+def test_a_client_that_reads_no_further_holds_back_the_service(kind: str, size: int, record: Record) -> None:
     most = 0
 
     def sample() -> None:
@@ -175,21 +181,22 @@ def test_a_client_that_reads_no_further_holds_back_the_service(kind: str) -> Non
         sample()
         return int(gateway.answer("GET /moved").partition(":")[2].strip(" }"))
 
-    with bulk(kind) as gateway, gateway.ask(f"GET /down?size={SIZE}") as client:
+    with bulk(kind) as gateway, gateway.ask(f"GET /down?size={size}") as client:
         head(client)
         taken = take(client, MIB, sample)
         assert gateway.held_back(sent) < UNDERWAY
-        taken += take(client, SIZE - taken, sample)
-        assert taken == SIZE
+        taken += take(client, size - taken, sample)
+        assert taken == size
+    record("memory that the gateway took, MiB", most / MIB)
     assert most < GROWTH
 
 
-def test_a_service_that_reads_no_further_holds_back_the_client(kind: str) -> None:
+def test_a_service_that_reads_no_further_holds_back_the_client(kind: str, size: int, record: Record) -> None:
     sent = most = 0
 
     def upload() -> None:
         nonlocal sent
-        for _ in range(SIZE // len(BLOCK)):
+        for _ in range(size // len(BLOCK)):
             client.sendall(BLOCK)
             sent += len(BLOCK)
 
@@ -198,12 +205,13 @@ def test_a_service_that_reads_no_further_holds_back_the_client(kind: str) -> Non
         most = max(most, gateway.growth())
         return sent
 
-    with bulk(kind) as gateway, gateway.ask(f"POST /up?first={MIB}", f"Content-Length: {SIZE}") as client:
+    with bulk(kind) as gateway, gateway.ask(f"POST /up?first={MIB}", f"Content-Length: {size}") as client:
         client.settimeout(60)
         sender = threading.Thread(target=upload, daemon=True)
         sender.start()
         assert gateway.held_back(moved) < UNDERWAY
         gateway.answer("POST /go")
         sender.join()
-        assert body(client) == str(SIZE)
+        assert body(client) == str(size)
+    record("memory that the gateway took, MiB", most / MIB)
     assert most < GROWTH

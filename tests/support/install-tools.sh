@@ -1,47 +1,63 @@
 #!/bin/sh
 # Install the programs that tests ask, where that is possible, without starting any of the system's services.
+# Says first what it is about to install, and why. MSCTL_TEST_TOOLS=no installs nothing.
 # With the argument `bench`, also what the benchmarks ask.
-# Never fails: tests that need one are skipped (on CI: fail) where it is missing.
+# Never fails: tests that need a missing program are skipped (on CI: fail).
 set -u
 
 PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin"
+axe_version=4.14.1
+axe="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests/axe-core-$axe_version/axe.min.js"
 missing=""
-while read -r program package; do
-    command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
+reasons=""
+
+# need PACKAGE WHY: note a package that is missing.
+need() {
+    missing="$missing $1"
+    reasons="$reasons  $(printf '%-20s' "$1") $2
+"
+}
+
+while read -r program package why; do
+    command -v "$program" >/dev/null 2>&1 || need "$package" "$why"
 done <<LIST
-rabbitmq-server rabbitmq-server
-nginx nginx
-promtool prometheus
-kubectl kubernetes-client
-systemd-analyze systemd
-buildah buildah
-strip binutils
-chromium chromium
-chromedriver chromium-driver
-npm npm
+rabbitmq-server rabbitmq-server a private node, to compare the embedded broker with RabbitMQ
+nginx nginx serves the exported nginx.conf
+promtool prometheus checks the exported rules and scrapes a running stack
+kubectl kubernetes-client builds the exported kustomize base
+systemd-analyze systemd checks the exported units
+buildah buildah builds the exported Dockerfile
+strip binutils builds the one-file msctl
+chromium chromium opens the dashboard
+chromedriver chromium-driver drives chromium
+node nodejs runs the example service in JavaScript
+go golang-go runs the example service in Go
+npm npm fetches axe-core $axe_version into ~/.cache, to check the dashboard's accessibility
 LIST
 if [ "${1:-}" = bench ]; then
-    command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
-    command -v go >/dev/null 2>&1 || missing="$missing golang-go"
+    command -v wrk >/dev/null 2>&1 || need wrk "sends the benchmarks' HTTP requests"
     library=golang-github-rabbitmq-amqp091-go-dev
-    [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] || missing="$missing $library"
+    [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] || need "$library" "the broker benchmark's Go client"
 fi
 
-# axe-core, which looks for what keeps people from using a page, is in npm's registry alone.
 install_axe() {
-    cache="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests"
-    version=4.14.1
-    [ -f "$cache/axe-core-$version/axe.min.js" ] && return
+    [ -f "$axe" ] && return
     command -v npm >/dev/null 2>&1 || { echo "No npm: the accessibility check is skipped."; return; }
-    mkdir -p "$cache/axe-core-$version"
+    echo "Fetching axe-core $axe_version from npm into $(dirname "$axe"): it checks the dashboard's accessibility."
+    mkdir -p "$(dirname "$axe")"
     work=$(mktemp -d)
-    if (cd "$work" && npm pack --silent "axe-core@$version" >/dev/null 2>&1 && tar -xzf axe-core-*.tgz package/axe.min.js); then
-        mv "$work/package/axe.min.js" "$cache/axe-core-$version/axe.min.js"
+    if (cd "$work" && npm pack --silent "axe-core@$axe_version" >/dev/null 2>&1 && tar -xzf axe-core-*.tgz package/axe.min.js); then
+        mv "$work/package/axe.min.js" "$axe"
     else
         echo "axe-core could not be fetched: the accessibility check is skipped."
     fi
     rm -rf "$work"
 }
+
+if [ "${MSCTL_TEST_TOOLS:-yes}" = no ]; then
+    [ -z "$missing" ] || printf 'Not installed, because MSCTL_TEST_TOOLS=no; tests that need them are skipped:\n%s' "$reasons"
+    exit 0
+fi
 
 if [ -z "$missing" ]; then
     install_axe
@@ -49,7 +65,7 @@ if [ -z "$missing" ]; then
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "Not installed, and no apt-get here:$missing. Tests that need them are skipped."
+    printf 'Not installed (no apt-get here); tests that need them are skipped:\n%s' "$reasons"
     exit 0
 fi
 if [ "$(id -u)" = 0 ]; then
@@ -57,9 +73,11 @@ if [ "$(id -u)" = 0 ]; then
 elif sudo -n true 2>/dev/null; then
     as_root="sudo -n"
 else
-    echo "Not installed, and no right to install them:$missing. Tests that need them are skipped."
+    printf 'Not installed (this needs root, or sudo without a password); tests that need them are skipped:\n%s' "$reasons"
     exit 0
 fi
+
+printf 'Installing with apt-get, for the tests (MSCTL_TEST_TOOLS=no leaves this out):\n%s' "$reasons"
 
 # Debian asks policy-rc.d before it starts a service; 101 means no. One that exists stays in force.
 policy=/usr/sbin/policy-rc.d
@@ -70,7 +88,6 @@ fi
 trap '[ -z "$made" ] || $as_root rm -f "$policy"' EXIT
 trap 'exit 1' HUP INT TERM
 
-echo "Installing for the tests:$missing."
 install() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }

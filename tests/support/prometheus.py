@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -15,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.support import tools
 from tests.support.ports import reserved_port
 
 PATIENCE = 60.0
@@ -33,16 +30,6 @@ scrape_configs:
     honor_labels: true
     static_configs: [{{targets: ["{service}"]}}]
 """
-
-
-def require_prometheus() -> str:
-    """Its path; skips the test where there is none, on CI (which installs it) fails it."""
-    found = shutil.which("prometheus")
-    if found is not None:
-        return found
-    if os.environ.get("CI") == "true":
-        pytest.fail("CI must have Prometheus (Debian: prometheus)", pytrace=False)
-    pytest.skip("needs Prometheus: sh tests/support/install-tools.sh")
 
 
 class Prometheus:
@@ -77,7 +64,7 @@ class Prometheus:
 @contextlib.contextmanager
 def running_prometheus(*, stack: str, service: str) -> Iterator[Prometheus]:
     """Scrapes `stack` and `service` (host:port) every second while the block runs."""
-    binary = require_prometheus()
+    binary = tools.require("prometheus")
     with reserved_port() as port, tempfile.TemporaryDirectory(prefix="msctl-prometheus-") as name:
         folder = Path(name)
         (folder / "prometheus.yml").write_text(CONFIG.format(stack=stack, service=service))

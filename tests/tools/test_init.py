@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +18,7 @@ from aiohttp import web
 from msctl.config.init import render_example
 from msctl.config.reading.load import load
 from msctl.model.project import ServiceContext
+from tests.support import tools
 from tests.support.ports import reserved_port
 
 
@@ -40,8 +40,7 @@ def write(files: Mapping[str, str], folder: Path) -> None:
 
 @pytest.mark.parametrize("program", ["node", "go", "python3"])
 async def test_users_serve_in_every_language(tmp_path: Path, program: str, port: int) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not on this machine")
+    tools.require(program)
     write(render_example("shop", "mine", only(program)), tmp_path)
     async with running_users(tmp_path, port) as url, aiohttp.ClientSession() as http:
         assert await get(http, f"{url}/users") == (

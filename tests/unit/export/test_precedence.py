@@ -63,7 +63,7 @@ def chosen(
     return next((route for route in place.routes if takes(route, method, headers)), None)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(ROUTES, max_size=6), REQUESTS)
 def test_the_plan_chooses_the_route_that_the_gateway_chooses(
     routes: list[RouteSpec], request: tuple[str, str, tuple[str, ...], dict[str, str]]

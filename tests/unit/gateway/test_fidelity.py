@@ -49,7 +49,9 @@ queries = st.one_of(st.just(""), st.text(PATH.replace("%", "") + "?", max_size=2
 bodies = st.lists(st.binary(min_size=1, max_size=200), max_size=6)
 
 quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=settings().max_examples * 3 // 5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 

@@ -147,7 +147,7 @@ ACTIONS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=3 * settings().max_examples)
 @given(
     st.sampled_from(list(RestartPolicy)),
     st.lists(ACTIONS, max_size=25),
