@@ -15,8 +15,9 @@ import aio_pika
 import psutil
 import pytest
 
-from msctl.brokers import local_rabbitmq as module
-from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings
+from msctl.brokers import local_rabbitmq, rabbitmq_files
+from msctl.brokers.local_rabbitmq import RabbitNode
+from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
 from tests.support.rabbitmq import require_binary
 
@@ -125,7 +126,7 @@ async def test_password_that_the_folder_does_not_have_is_explained(
 ) -> None:
     fake_server(tmp_path, "exec sleep 60", monkeypatch)
     port = int(rabbitmq.rstrip("/").rpartition(":")[2])
-    monkeypatch.setattr(module, "_listening_port", lambda pid: port)
+    monkeypatch.setattr(local_rabbitmq, "_listening_port", lambda pid: port)
     folder = tmp_path / "node"
     folder.mkdir()
     node = RabbitNode(RabbitSettings("127.0.0.1", 0, folder, password="another"), log=log)
@@ -141,7 +142,8 @@ async def test_node_dies_with_its_parent(tmp_path: Path) -> None:
         pytest.skip("only Linux tells a child that its parent is gone")
     program = f"""
         import asyncio, pathlib
-        from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings
+        from msctl.brokers.local_rabbitmq import RabbitNode
+        from msctl.brokers.rabbitmq_files import RabbitSettings
 
         async def main():
             folder = pathlib.Path({str(tmp_path / "node")!r})
@@ -152,7 +154,7 @@ async def test_node_dies_with_its_parent(tmp_path: Path) -> None:
 
         asyncio.run(main())
     """
-    source = str(Path(module.__file__).parents[2])
+    source = str(Path(rabbitmq_files.__file__).parents[2])
     parent = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -188,7 +190,7 @@ async def test_missing_program_is_a_hint_to_install_it(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(module, "_PLACES", (tmp_path,))
+    monkeypatch.setattr(rabbitmq_files, "_BINARY_FOLDERS", (tmp_path,))
     with pytest.raises(BrokerError, match=r"no rabbitmq-server") as caught:
         await RabbitNode(RabbitSettings("127.0.0.1", 0, tmp_path / "node"), log=log).start()
     assert caught.value.hint is not None
@@ -252,18 +254,18 @@ async def test_debian_wrapper_is_passed_over_for_the_script_itself(
 ) -> None:
     fake_server(tmp_path, "exit 0", monkeypatch)
     wrapper = tmp_path / "bin" / "rabbitmq-server"
-    assert module.find_binary() == wrapper
+    assert rabbitmq_files.find_binary() == wrapper
     script = tmp_path / "script" / "rabbitmq-server"
     script.parent.mkdir()
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    monkeypatch.setattr(module, "_WRAPPER", wrapper)
-    monkeypatch.setattr(module, "_PLACES", (script.parent,))
-    assert module.find_binary() == script
+    monkeypatch.setattr(rabbitmq_files, "_WRAPPER", wrapper)
+    monkeypatch.setattr(rabbitmq_files, "_BINARY_FOLDERS", (script.parent,))
+    assert rabbitmq_files.find_binary() == script
 
 
 def test_another_nodes_settings_are_not_inherited() -> None:
-    kept = module._clean(
+    kept = rabbitmq_files.without_rabbitmq_variables(
         {"PATH": "/bin", "RABBITMQ_NODE_PORT": "5672", "ERL_LIBS": "/x", "NOTIFY_SOCKET": "/s"}
     )
     assert kept == {"PATH": "/bin"}

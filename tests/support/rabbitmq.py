@@ -24,7 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from msctl.brokers.local_rabbitmq import RabbitNode, RabbitSettings, find_binary
+from msctl.brokers.local_rabbitmq import RabbitNode
+from msctl.brokers.rabbitmq_files import RabbitSettings, find_binary
 from msctl.errors import BrokerError
 
 

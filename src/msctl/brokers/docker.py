@@ -1,7 +1,6 @@
 """The `docker` broker: the course's RabbitMQ container, a child of the stack.
 
-Knows the engine's command line and the AMQP handshake. The container is named after the stack's
-process, removed when it ends, and never restarted behind the stack's back.
+The container is named after the stack's process id, removed when the stack ends, and never restarted.
 """
 
 from __future__ import annotations
@@ -11,37 +10,35 @@ import contextlib
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from msctl.amqp.probe import speaks_amqp
 from msctl.amqp.url import redact
-from msctl.brokers.external_queues import ExternalQueues
+from msctl.brokers.base import LogFunction
+from msctl.brokers.external import ExternalQueues
 from msctl.errors import BrokerError, TimedOutError
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 from msctl.processes.line_backlog import LineBacklog
 
 IMAGE = "rabbitmq:3-management"
-"""What chapter 7 of the course runs; AMQP on 5672, the management page on 15672."""
+"""The image of chapter 7 of the course; AMQP on 5672, the management page on 15672."""
 
 MANAGEMENT_PORT = 15672
 ENGINES = ("docker", "podman")
 START_TIMEOUT = 180.0
-"""Seconds, of which fetching the image takes the most."""
+"""Seconds; most of them are for pulling the image."""
 
 ENGINE_TIMEOUT = 15.0
 STOP_TIMEOUT = 20.0
 PROBE_EVERY = 0.2
 LAST_LINES = 10
 
-LogFunction = Callable[[str, str], None]
-
 
 class DockerBroker(ExternalQueues):
     """RabbitMQ in a container on the port of the URL, from `start` to `stop`."""
 
-    place = "in a container"
+    location = "in a container"
     tools = f"RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}"
 
     def __init__(self, spec: BrokerSpec, *, log: LogFunction) -> None:
@@ -51,7 +48,7 @@ class DockerBroker(ExternalQueues):
         self._engine: str | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._state = State.STOPPED
 
     @property
@@ -59,7 +56,7 @@ class DockerBroker(ExternalQueues):
         return self._spec.url
 
     async def start(self) -> None:
-        """Raises BrokerError where no engine answers or the container does not come up."""
+        """Raises BrokerError if no engine answers or the container does not start."""
         self._state = State.STARTING
         try:
             self._engine = await find_engine()
@@ -123,7 +120,7 @@ class DockerBroker(ExternalQueues):
             "--env",
             "RABBITMQ_DEFAULT_PASS",
             IMAGE,
-            # Through the environment, for a command line is everybody's to read.
+            # In the environment, because every user can read a command line.
             env={
                 **os.environ,
                 "RABBITMQ_DEFAULT_USER": unquote(parts.username or "guest"),
@@ -142,32 +139,32 @@ class DockerBroker(ExternalQueues):
                         await self._reader
                         raise BrokerError(
                             f"{engine} run {IMAGE} ended with exit code {self._process.returncode}: "
-                            + " / ".join(self._last),
-                            hint=f"try it by hand: {engine} run --rm {IMAGE}",
+                            + " / ".join(self._last_lines),
+                            hint=f"run it by hand: {engine} run --rm {IMAGE}",
                         )
                     await asyncio.sleep(PROBE_EVERY)
         except TimeoutError as error:
             raise TimedOutError(
                 f"the container {IMAGE} did not speak AMQP within {START_TIMEOUT:g} s",
-                hint=f"see what it says: {engine} logs {self._name}",
+                hint=f"see its log: {engine} logs {self._name}",
             ) from error
 
     async def _read(self, output: asyncio.StreamReader | None) -> None:
         lines = LineBacklog()
         while output is not None and (chunk := await output.read(65536)):
             lines.feed(chunk)
-            self._tell(lines.take_all())
+            self._take_lines(lines.take_all())
         lines.flush()
-        self._tell(lines.take_all())
+        self._take_lines(lines.take_all())
 
-    def _tell(self, lines: list[str]) -> None:
+    def _take_lines(self, lines: list[str]) -> None:
         for line in lines:
-            self._last.append(line)
+            self._last_lines.append(line)
             self._log("info", line)
 
 
 async def find_engine() -> str:
-    """The first container engine that answers. Raises BrokerError where none does."""
+    """The first container engine that answers. Raises BrokerError if none does."""
     installed = [program for program in ENGINES if shutil.which(program)]
     for program in installed:
         if await _answers(program):
@@ -175,7 +172,7 @@ async def find_engine() -> str:
     what = f"{' and '.join(installed)} found, but no engine answers" if installed else "none is installed"
     raise BrokerError(
         f'broker.mode = "docker" needs a container engine: {what}',
-        hint='start the engine, or use [broker] mode = "auto", which needs none',
+        hint='start the engine, or set [broker] mode = "auto", which needs none',
     )
 
 

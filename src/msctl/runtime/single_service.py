@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from msctl import __version__
-from msctl.brokers.modes import ExternalBroker
+from msctl.brokers.external import ExternalBroker
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError

@@ -1,1 +1,1 @@
-"""The course's services: small hosted applications, made to be copied."""
+"""The course's services: small hosted applications that serve as examples."""

@@ -1,13 +1,11 @@
-"""The course's consumer as a service: it takes each message of queue `hello` and logs it."""
+"""The course's consumer as a service: logs each message of queue `hello`."""
 
 import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from msctl.amqp.consumer import Delivery
-from msctl.amqp.reconnecting import QueueEndpoint, ReconnectingConsumer, running
-from msctl.amqp.url import parse_url
+from msctl.amqp import Delivery, QueueEndpoint, ReconnectingConsumer, parse_url, running
 from msctl.model.project import ServiceContext
 
 QUEUE = "hello"
@@ -16,20 +14,20 @@ log = logging.getLogger(__name__)
 
 
 async def log_message(delivery: Delivery) -> None:
-    """Acknowledged when this returns; where it raises, the message goes back to the queue."""
+    """Log one message. It is acknowledged when this returns and requeued if this raises."""
     log.info("Received a message: %s", delivery.body.decode(errors="backslashreplace"))
 
 
 def create_app(context: ServiceContext) -> web.Application:
     async def consuming(_app: web.Application) -> AsyncIterator[None]:
-        place = QueueEndpoint(
+        endpoint = QueueEndpoint(
             parse_url(context.amqp_url),
             QUEUE,
             name=f"msctl {context.instance}",
             notify=log.info,
             observer=context.messaging,
         )
-        async with running(ReconnectingConsumer(place, log_message)):
+        async with running(ReconnectingConsumer(endpoint, log_message)):
             yield
 
     app = web.Application()

@@ -1,4 +1,4 @@
-"""Chapter 3 of the course: one handler that says hello."""
+"""The hello service of chapter 3 of the course."""
 
 from aiohttp import web
 

@@ -1,7 +1,7 @@
 """The course's producer as a service: `POST /messages` publishes the body to queue `hello`.
 
-It answers 202 only when the broker has confirmed the message, and 503 while there is no broker;
-it is ready before there is one.
+It answers 202 after the broker's confirm, and 503 while the broker is not connected. It is ready before
+the broker is.
 """
 
 import logging
@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from pamqp.commands import Basic
 
-from msctl.amqp.reconnecting import QueueEndpoint, ReconnectingPublisher, running
-from msctl.amqp.url import parse_url
+from msctl.amqp import QueueEndpoint, ReconnectingPublisher, parse_url, running
 from msctl.errors import MsctlError, UsageError
 from msctl.model.project import ServiceContext
 
@@ -27,7 +26,7 @@ async def post_message(request: web.Request) -> web.Response:
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        return problem(413, "Content Too Large", f"a message may have {MAX_BODY} bytes")
+        return problem(413, "Content Too Large", f"a message may have at most {MAX_BODY} bytes")
     properties = Basic.Properties(content_type=request.headers.get("Content-Type", "text/plain"))
     try:
         await request.app[PUBLISHER].publish(body, properties)
@@ -40,7 +39,7 @@ async def post_message(request: web.Request) -> web.Response:
 
 
 def problem(status: int, title: str, detail: str) -> web.Response:
-    """An error as RFC 9457 describes it."""
+    """An error response as problem details (RFC 9457)."""
     return web.json_response(
         {"type": "about:blank", "title": title, "status": status, "detail": detail},
         status=status,
@@ -51,14 +50,14 @@ def problem(status: int, title: str, detail: str) -> web.Response:
 
 def create_app(context: ServiceContext) -> web.Application:
     async def publisher(app: web.Application) -> AsyncIterator[None]:
-        place = QueueEndpoint(
+        endpoint = QueueEndpoint(
             parse_url(context.amqp_url),
             QUEUE,
             name=f"msctl {context.instance}",
             notify=log.info,
             observer=context.messaging,
         )
-        app[PUBLISHER] = ReconnectingPublisher(place)
+        app[PUBLISHER] = ReconnectingPublisher(endpoint)
         async with running(app[PUBLISHER]):
             yield
 

@@ -1,4 +1,4 @@
-"""Chapter 5 of the course: a service that owns the users and answers in JSON."""
+"""The users service of chapter 5 of the course."""
 
 import json
 
@@ -8,7 +8,7 @@ USERS = [{"id": 1, "name": "Alice"}, {"id": 2, "name": "Bob"}]
 
 
 async def users(_request: web.Request) -> web.Response:
-    # Go's encoder, which the course uses, writes no spaces and ends with a newline.
+    # Byte for byte what Go's encoder writes in the course: no spaces, and a final newline.
     body = json.dumps(USERS, separators=(",", ":")) + "\n"
     return web.Response(body=body.encode(), content_type="application/json")
 

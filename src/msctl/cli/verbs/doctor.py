@@ -131,7 +131,7 @@ def _broker(project: Project) -> Finding:
 
 
 def _rabbitmq() -> Finding:
-    from msctl.brokers.local_rabbitmq import find_binary
+    from msctl.brokers.rabbitmq_files import find_binary
 
     try:
         return Finding("rabbitmq-server", Verdict.OK, str(find_binary()))

@@ -1,0 +1,122 @@
+"""The `embedded` broker: an AMQP server in the stack's own process."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from typing import Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from msctl import ports
+from msctl.amqp.url import redact
+from msctl.errors import BrokerError, ConfigError
+from msctl.model.address import Address
+from msctl.model.project import BrokerSpec
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueLook, QueueSnapshot, State
+
+AMQP_PORT = 5672
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ServerStats(Protocol):
+    """The statistics of an embedded server."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def queues(self) -> tuple[QueueSnapshot, ...]: ...
+
+
+class EmbeddedServer(Protocol):
+    """The AMQP server in this process (`broker.server.BrokerServer`)."""
+
+    async def start(self, host: str, port: int) -> tuple[str, int]: ...
+
+    async def stop(self) -> None: ...
+
+    def snapshot(self) -> ServerStats: ...
+
+    def browse(self, queue: str) -> QueueLook: ...
+
+    def purge(self, queue: str) -> int: ...
+
+    def delete(self, queue: str) -> int: ...
+
+
+ServerFactory = Callable[[Mapping[str, str], str], EmbeddedServer]
+"""Makes an embedded server for these users (name to password) and this virtual host."""
+
+
+class EmbeddedBroker:
+    """An AMQP server in the stack's own process. Its queues are in memory and are lost when it stops."""
+
+    def __init__(self, spec: BrokerSpec, factory: ServerFactory) -> None:
+        """Raises ConfigError for a URL that cannot be served."""
+        parts = urlsplit(spec.url)
+        self._parts = parts
+        self._host = parts.hostname or "localhost"
+        self._port = AMQP_PORT if parts.port is None else parts.port
+        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+        if self._host not in LOOPBACK_HOSTS and (user, password) == ("guest", "guest"):
+            raise ConfigError(
+                f"broker.url: an embedded broker on {self._host} must not accept guest with its default "
+                "password",
+                hint="set a user and a password in broker.url, or use localhost",
+            )
+        if parts.scheme == "amqps":
+            raise ConfigError(
+                "broker.url: the embedded broker does not support TLS", hint="use amqp:// instead of amqps://"
+            )
+        self._server = factory({user: password}, _virtual_host(parts))
+        self._state = State.STOPPED
+        self._bound = (self._host, self._port)
+
+    @property
+    def url(self) -> str:
+        return self._parts._replace(
+            netloc=self._parts.netloc.removesuffix(f":{self._parts.port}") + f":{self._bound[1]}"
+        ).geturl()
+
+    async def start(self) -> None:
+        """Raises PortTakenError, and BrokerError for an address that cannot be bound."""
+        host = "127.0.0.1" if self._host == "localhost" else self._host
+        try:
+            self._bound = await self._server.start(host, self._port)
+        except OSError as error:
+            self._state = State.FATAL
+            if error.errno == errno.EADDRINUSE:
+                raise ports.taken(Address(host, self._port), "broker") from error
+            raise BrokerError(
+                f"the embedded broker cannot listen on {host}:{self._port}: {error.strerror or error}",
+                hint="set another address in broker.url",
+            ) from error
+        self._state = State.READY
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        self._state = State.STOPPED
+
+    async def snapshot(self) -> BrokerSnapshot:
+        stats = self._server.snapshot()
+        return BrokerSnapshot(
+            mode=BrokerMode.EMBEDDED,
+            state=self._state,
+            url=redact(self.url),
+            connections=stats.connections,
+            queues=stats.queues,
+        )
+
+    def browse(self, queue: str) -> QueueLook:
+        return self._server.browse(queue)
+
+    def purge(self, queue: str) -> int:
+        return self._server.purge(queue)
+
+    def delete(self, queue: str) -> int:
+        return self._server.delete(queue)
+
+
+def _virtual_host(parts: SplitResult) -> str:
+    """The virtual host of an AMQP URI: `/` for an empty path, else the decoded path without its slash."""
+    return unquote(parts.path[1:]) or "/"
