@@ -12,8 +12,10 @@ from msctl.clock import SystemClock
 from msctl.config.reading.load import load
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
+from msctl.hosting.aiohttp_app import NoInstrument
 from msctl.model.project import ServiceContext
 from msctl.model.snapshots import GATEWAY, Snapshot
+from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.observation import Observation
@@ -40,13 +42,15 @@ async def main(observed: bool) -> None:
 
     supervisor = Supervisor(
         project,
-        clock=clock,
-        logs=logs,
-        registry=registry,
-        builtin={GATEWAY: gateway},
-        amqp_url=lambda: "amqp://127.0.0.1:1/",
-        on_event=lambda _: None,
-        instrument=observer,
+        SupervisorContext(
+            clock=clock,
+            logs=logs,
+            registry=registry,
+            builtin={GATEWAY: gateway},
+            amqp_url=lambda: "amqp://127.0.0.1:1/",
+            on_event=lambda _: None,
+            instrument=observer or NoInstrument(),
+        ),
     )
     await supervisor.start(["users", "gateway"])
     found = {service.name: service for service in supervisor.snapshot()}

@@ -15,6 +15,7 @@ from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
 from msctl.model.project import BrokerSpec, Project, ServiceSpec
 from msctl.model.snapshots import State
+from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
 
@@ -28,13 +29,15 @@ async def main(pid_file: str, *scripts: str) -> None:
     )
     supervisor = Supervisor(
         Project("crash", None, "msctl.toml", services, None, BrokerSpec()),
-        clock=clock,
-        logs=logs,
-        registry=Registry(),
-        builtin={},
-        amqp_url=lambda: "amqp://127.0.0.1/",
-        on_event=lambda event: None,
-        pid_file=Path(pid_file),
+        SupervisorContext(
+            clock=clock,
+            logs=logs,
+            registry=Registry(),
+            builtin={},
+            amqp_url=lambda: "amqp://127.0.0.1/",
+            on_event=lambda event: None,
+            pid_file=Path(pid_file),
+        ),
     )
     await supervisor.start()
     assert {s.state for s in supervisor.snapshot()} == {State.READY}

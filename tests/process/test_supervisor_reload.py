@@ -62,7 +62,7 @@ async def become(r: Rig, old: Project, *services: ServiceSpec) -> Mapping[str, s
     """Which services failed, and why."""
     new = replace(old, services=services)
     plan = r.supervisor.prepare(new, with_edited(diff(old, new), old, new, r.supervisor.edited()))
-    failed = await r.supervisor.apply(plan)
+    failed = await plan.apply()
     await plan.retire()
     return failed
 

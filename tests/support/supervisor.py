@@ -15,6 +15,7 @@ from msctl.discovery.registry import Registry
 from msctl.hosting.aiohttp_app import HostedFactory
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, ServiceSpec
 from msctl.model.snapshots import Event, ServiceSnapshot, State
+from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
 
@@ -91,13 +92,15 @@ async def rig(nothing_is_left: None, tmp_path: Path) -> AsyncIterator[MakeRig]:
         heard: list[Rig] = []
         supervisor = Supervisor(
             Project("test", root, "msctl.toml", services, gateway, BrokerSpec()),
-            clock=clock,
-            logs=logs,
-            registry=registry,
-            builtin=builtin or {},
-            amqp_url=lambda: AMQP,
-            on_event=lambda event: heard[0].heard(event),  # noqa: PLW0108 - it is not there yet
-            serve_argv=serve_argv,
+            SupervisorContext(
+                clock=clock,
+                logs=logs,
+                registry=registry,
+                builtin=builtin or {},
+                amqp_url=lambda: AMQP,
+                on_event=lambda event: heard[0].heard(event),  # noqa: PLW0108 - it is not there yet
+                serve_argv=serve_argv,
+            ),
         )
         rig = Rig(supervisor, registry, logs)
         heard.append(rig)

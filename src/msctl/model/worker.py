@@ -1,4 +1,4 @@
-"""What an instance runs, as its life sees it: something that starts, may end, and can be stopped."""
+"""The protocol between an instance and its worker, the thing that it runs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from msctl.model.project import ServiceSpec
 class Outcome:
     """How an instance ended: `reason` as a person reads it ("exit 1", "killed by SIGSEGV").
 
-    `final` says that another try cannot help: the command does not exist, the import fails.
-    `untidy` says that it has left something behind which is still to be ended.
+    `final` means that another try cannot help: the command does not exist, the import fails.
+    `left_children` means that processes of it are left, which `Worker.stop` ends.
     """
 
     success: bool
     reason: str
     final: bool = False
-    untidy: bool = False
+    left_children: bool = False
 
 
 class StartError(Exception):
-    """A worker could not start; nothing of it is left."""
+    """A worker failed to start; nothing of it is left."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)
@@ -32,46 +32,46 @@ class StartError(Exception):
 
 
 class Checks(Protocol):
-    """How a worker's health is found out."""
+    """The health checks of a worker."""
 
     async def run(self, report: Report) -> str:
-        """Tell `report` of each change; return why the worker has to be replaced."""
+        """Report each result until the worker has to be replaced; return why."""
         ...
 
 
 class Report(Protocol):
-    """What checks tell the instance."""
+    """Receives the results of health checks."""
 
     def passed(self) -> None: ...
 
-    def failed(self, reason: str, *, sick: bool) -> None:
-        """A probe failed; `sick` says that it failed too often."""
+    def failed(self, reason: str, *, unhealthy: bool) -> None:
+        """A probe failed; `unhealthy` means that it failed too often."""
         ...
 
 
 class Worker(Protocol):
-    """One start of an instance. Made anew for each start."""
+    """One start of an instance; each start has a worker of its own."""
 
     @property
     def pid(self) -> int | None: ...
 
     @property
     def address(self) -> str | None:
-        """host:port, or the URL of what does not speak plain HTTP here; once it is known."""
+        """host:port, or a URL for HTTPS and external services; None until it is known."""
         ...
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where its requests go; None for one that takes none."""
+        """Where its requests go; None if it takes none."""
         ...
 
     @property
     def checks(self) -> Checks | None:
-        """None means that it is ready as soon as it has started."""
+        """None if it is ready as soon as it has started."""
         ...
 
     async def start(self) -> None:
-        """Raises StartError; when cancelled, it leaves nothing behind."""
+        """Raises StartError. When cancelled, it leaves nothing running."""
         ...
 
     def reconfigure(self, spec: ServiceSpec) -> None:
@@ -79,13 +79,13 @@ class Worker(Protocol):
         ...
 
     async def wait(self) -> Outcome:
-        """How it ended by itself."""
+        """Return how it ended by itself."""
         ...
 
     async def stop(self, timeout: float) -> str | None:
-        """End it within about `timeout` seconds; return how it ended, if there is something to say."""
+        """Stop it within about `timeout` seconds; return how it ended, if that is worth showing."""
         ...
 
     def kill(self) -> None:
-        """End it now; a `stop` under way then returns soon."""
+        """Kill it now; a `stop` under way then returns soon."""
         ...

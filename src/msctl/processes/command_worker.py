@@ -145,7 +145,7 @@ class CommandWorker:
         else:
             self._forget(child)
         success = code == 0 or code in self._spec.success_exit_codes
-        return Outcome(success, text, untidy=left > 0)
+        return Outcome(success, text, left_children=left > 0)
 
     async def stop(self, timeout: float) -> str | None:
         child = self._child

@@ -125,7 +125,7 @@ class ProcessChecks:
                 return f"not ready within {self.deadline:g} s: {failure}"
             if outcome is ProbeOutcome.UNHEALTHY and self.liveness:
                 return f"liveness probe failed {schedule.failures} times: {failure}"
-            report.failed(failure, sick=outcome is ProbeOutcome.UNHEALTHY)
+            report.failed(failure, unhealthy=outcome is ProbeOutcome.UNHEALTHY)
             if not schedule.ready:
                 await self.clock.sleep(schedule.pause(now))
 
@@ -170,7 +170,7 @@ class ExternalChecks:
                 report.passed()
             else:
                 failures_left -= 1
-                report.failed(failure, sick=failures_left <= 0)
+                report.failed(failure, unhealthy=failures_left <= 0)
             await self.clock.sleep(READY_EVERY if failure is None else FAILING_EVERY)
 
 

@@ -23,6 +23,7 @@ from msctl.model.service_names import unknown
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
 from msctl.processes.environment import variable
+from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.observation import Observation
@@ -67,16 +68,18 @@ class Single:
         self._tls.use(self._tls.read(self._project))
         self._supervisor = Supervisor(
             self._project,
-            clock=clock,
-            logs=logs,
-            registry=self._registry,
-            builtin={GATEWAY: self._make_gateway},
-            amqp_url=lambda: self._broker.url,
-            on_event=self._watch,
-            instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
-            instrument=self._observation.requests,
-            server=GatewayServer,
-            tls=lambda: self._tls.context,
+            SupervisorContext(
+                clock=clock,
+                logs=logs,
+                registry=self._registry,
+                builtin={GATEWAY: self._make_gateway},
+                amqp_url=lambda: self._broker.url,
+                on_event=self._watch,
+                instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
+                instrument=self._observation.requests,
+                server=GatewayServer,
+                tls=lambda: self._tls.context,
+            ),
         )
 
     async def open(self) -> None:

@@ -45,6 +45,7 @@ from msctl.model.snapshots import (
 from msctl.processes.pid_file import kill_leftovers
 from msctl.runtime.file_watch import Watch
 from msctl.runtime.reload_request import Origin, refuse, rules_of
+from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import STACK, LogHub
@@ -111,18 +112,20 @@ class Stack:
         )
         self._supervisor = Supervisor(
             project,
-            clock=clock,
-            logs=logs,
-            registry=self._registry,
-            builtin={GATEWAY: self._make_gateway},
-            amqp_url=lambda: self._broker.url,
-            on_event=self._record,
-            serve_argv=serve_argv,
-            pid_file=paths.children,
-            instrument=self._observation.requests,
-            server=GatewayServer,
-            tls=lambda: self._tls.context,
-            child_env=self._observation.receiver.environment,
+            SupervisorContext(
+                clock=clock,
+                logs=logs,
+                registry=self._registry,
+                builtin={GATEWAY: self._make_gateway},
+                amqp_url=lambda: self._broker.url,
+                on_event=self._record,
+                serve_argv=serve_argv,
+                pid_file=paths.children,
+                instrument=self._observation.requests,
+                server=GatewayServer,
+                tls=lambda: self._tls.context,
+                child_env=self._observation.receiver.environment,
+            ),
         )
         self._dashboard = (
             Dashboard(
@@ -285,7 +288,7 @@ class Stack:
             renewed = self._tls.use(certificate)
             await self._receive_spans(new)
             gateway, self._project = self._gateway, new
-            failed = await self._supervisor.apply(plan)
+            failed = await plan.apply()
             self._project = without(old, new, failed)
             if GATEWAY in failed:
                 self._gateway = gateway

@@ -1,1 +1,1 @@
-"""Starts, watches and stops what a project declares; `runner.Supervisor` is the way in."""
+"""Starts, watches and stops the services of a project; the entry point is `supervisor.Supervisor`."""

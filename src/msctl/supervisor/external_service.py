@@ -1,5 +1,4 @@
-"""A service that runs elsewhere: nothing is started or stopped here; where it is, is told, and whether it
-answers is looked at."""
+"""An external service: publishes its URL and probes its health; never starts or stops it."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from msctl.model.worker import Checks, Outcome
 from msctl.processes.probes import ExternalChecks, http_probe, tcp_probe
 
 
-class RemoteWorker:
-    """Stands for the service at its `url`, from `start` to `stop`."""
+class ExternalWorker:
+    """The worker of a service with a `url`."""
 
     def __init__(self, spec: ServiceSpec, instance: str, *, clock: AsyncClock) -> None:
         self._spec = spec
@@ -43,10 +42,10 @@ class RemoteWorker:
         return ExternalChecks(self._clock, http_probe(address, health) if health else tcp_probe(address))
 
     async def start(self) -> None:
-        """Nothing to do: it runs, or it does not."""
+        """Do nothing: the service runs elsewhere."""
 
     def reconfigure(self, spec: ServiceSpec) -> None:
-        """Nothing of the stack's own runs: no live key concerns the worker."""
+        """Do nothing: no live key concerns the worker."""
 
     async def wait(self) -> Outcome:
         await asyncio.get_running_loop().create_future()
@@ -56,4 +55,4 @@ class RemoteWorker:
         return None
 
     def kill(self) -> None:
-        """Nothing of ours runs."""
+        """Do nothing, as `start`."""

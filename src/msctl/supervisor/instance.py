@@ -1,6 +1,6 @@
-"""The life of one instance: carries out what the policy decides, one step of the table at a time.
+"""One instance: carries out the decisions of the restart policy, one step of the lifecycle at a time.
 
-Knows one instance and its worker; what it waits for, and who is told, is handed in by the runner.
+Knows one instance and its worker. Its dependencies (the gate) and its observers are callables.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from msctl.supervisor.policy import Done, Restarts, Retry, restart_policy
 from msctl.telemetry.logs.hub import STACK, LogHub
 
 Gate = Callable[["Instance"], Awaitable[str | None]]
-"""Waits for what an instance needs; returns None to proceed, or why it is to be skipped."""
+"""Waits for the dependencies of an instance; returns None to proceed, or why to skip it."""
 
 SWEEP_S = 2.0
-"""How long what a worker left behind, when it ended by itself, may take to end."""
+"""Seconds that processes left by a worker that exited by itself may take to stop."""
 
 _ABANDON_S = 5.0
 
 
 class Instance:
-    """One running copy of a service, or one that could run."""
+    """One copy of a service, running or at rest."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Instance:
         chance: Callable[[], float],
         changed: Callable[[Instance], None],
     ) -> None:
-        """`make` gives a worker for each start; `changed` is told of each new state or reason."""
+        """`make` gives a worker for each start; `changed` is called with each new state or reason."""
         self.spec = spec
         self.name = name
         self.state = State.STOPPED
@@ -70,7 +70,7 @@ class Instance:
         self._exit: str | None = None
 
     def begin(self, gate: Gate) -> None:
-        """Start it, from rest; from backoff, start it at once with a clean slate."""
+        """Start it from rest; from backoff, start it at once and reset its failures."""
         if self.state is State.BACKOFF:
             self._restarts = Restarts(self._chance)
             self._wake.set()
@@ -82,7 +82,7 @@ class Instance:
             self._life = asyncio.create_task(self._live(gate), name=f"life of {self.name}")
 
     async def stop(self, timeout: float) -> None:
-        """End it, whatever it is doing; never called twice at once."""
+        """Stop it in any state; never called twice concurrently."""
         await self._end_life()
         if self.state in (State.WAITING, State.BACKOFF, State.EXITED, State.FATAL, State.SKIPPED):
             self._move(Step.STOP)
@@ -103,24 +103,24 @@ class Instance:
             self.worker.reconfigure(spec)
 
     def kill(self) -> None:
-        """End its worker now; a `stop` under way returns soon after."""
+        """Kill its worker now; a `stop` under way returns soon after."""
         if self.worker is not None:
             self.worker.kill()
 
-    def conceal(self, changed: Callable[[Instance], None] | None = None) -> None:
-        """Announce nothing, for another has its name; only `changed` is told."""
+    def withdraw(self, changed: Callable[[Instance], None] | None = None) -> None:
+        """Leave the registry and events to another instance of its name; only `changed` is called."""
         self._registry = Registry()
-        self._changed = changed or _nobody
+        self._changed = changed or _ignore
 
-    def appear(self, registry: Registry, changed: Callable[[Instance], None]) -> None:
-        """Be the one of its name: what it is now is announced, in one step with what was announced before."""
+    def announce(self, registry: Registry, changed: Callable[[Instance], None]) -> None:
+        """Become the instance of its name: its state replaces the announced one in one step."""
         self._registry = registry
         self._changed = changed
         self._publish()
         self._tell()
 
     def wait_for(self, what: str) -> None:
-        """Say what the start is waiting for."""
+        """Show what the start is waiting for."""
         if self.reason != what:
             self.reason = what
             self._tell()
@@ -130,15 +130,15 @@ class Instance:
         if self.state is not State.READY:
             self._be_ready()
 
-    def failed(self, reason: str, *, sick: bool) -> None:
+    def failed(self, reason: str, *, unhealthy: bool) -> None:
         """A probe failed (see worker.Report)."""
-        if sick and self.state in (State.READY, State.RUNNING):
-            self._move(Step.SICK, reason)
+        if unhealthy and self.state in (State.READY, State.RUNNING):
+            self._move(Step.PROBE_FAILED, reason)
         else:
             self.reason = reason
 
     def snapshot(self) -> InstanceSnapshot:
-        """As `status` shows it, without what the process uses."""
+        """As `status` shows it, without its processes' usage."""
         now = self._clock.monotonic()
         worker = self.worker
         alive = worker is not None and self._started_at is not None
@@ -185,7 +185,7 @@ class Instance:
             self._restart_count += 1
 
     async def _run(self) -> Outcome:
-        """One start of the worker, until it has ended."""
+        """Start the worker once and wait for its end."""
         self._started_at = self._ready_at = None
         try:
             self.launched_at = self._clock.time()
@@ -193,7 +193,7 @@ class Instance:
             await worker.start()
         except StartError as error:
             return error.outcome
-        except MsctlError as error:  # no port is free, its host is not ours: another try may find otherwise
+        except MsctlError as error:  # no free port, a host that is not ours: may be different at the next try
             return Outcome(False, error.message)
         except Exception as error:  # noqa: BLE001 - a defect of ours ends in one service's state, not in a hang
             self._logs.append(STACK, traceback.format_exc(), "error")
@@ -217,7 +217,7 @@ class Instance:
                 await worker.stop(stop_timeout(self.spec))
                 return Outcome(False, why)
             outcome = ended.result()
-        if outcome.untidy:
+        if outcome.left_children:
             self._move(Step.STOP, outcome.reason)
             await worker.stop(SWEEP_S)
         return outcome
@@ -231,7 +231,7 @@ class Instance:
         if life is None or life.done():
             return
         life.cancel()
-        # Code of the user's that swallows its cancellation is left behind rather than waited for.
+        # User code that swallows its cancellation is abandoned.
         await asyncio.wait({life}, timeout=_ABANDON_S)
 
     def _be_ready(self) -> None:
@@ -257,25 +257,25 @@ class Instance:
         self._changed(self)
 
 
-def _nobody(_instance: Instance) -> None:
+def _ignore(_instance: Instance) -> None:
     return None
 
 
 _ABSENCES = {
     State.STOPPED: "is stopped",
-    State.WAITING: "is waiting for what it depends on",
+    State.WAITING: "is waiting for its dependencies",
     State.STARTING: "is starting",
     State.RUNNING: "is starting",
     State.READY: "takes no requests",
     State.UNHEALTHY: "is unhealthy",
-    State.BACKOFF: "has failed and will be started again",
+    State.BACKOFF: "has failed and will be restarted",
     State.STOPPING: "is stopping",
-    State.EXITED: "has ended",
+    State.EXITED: "has exited",
     State.FATAL: "has failed",
     State.SKIPPED: "was not started",
 }
 
 
 def absence(state: State, reason: str) -> str:
-    """Why an instance takes no requests, as the end of a sentence that names its service."""
+    """Why an instance takes no requests; follows the name of its service."""
     return f"{_ABSENCES[state]}: {reason}" if reason else _ABSENCES[state]

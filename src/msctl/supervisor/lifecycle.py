@@ -1,7 +1,7 @@
-"""The life of an instance as one table: which states there are, and what leads from each to which.
+"""The states of an instance and the steps between them, as one table.
 
-The table is the only way to a new state, so a claim such as "ready" is shown only after the step
-that earns it. Knows nothing of time, processes or sockets; the README's diagram is made of it.
+The table is the only way to a new state, so "ready" is never shown before the step that leads to it.
+Knows nothing of time, processes or sockets; the diagram in docs/lifecycle.md is generated from it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ class Step(StrEnum):
     """What can happen to an instance."""
 
     START = "start"
-    """Somebody asked for it."""
+    """A user or a dependent asked for it."""
     PROCEED = "proceed"
-    """What it depends on is there, or its backoff has passed: it is being launched."""
+    """Its dependencies are satisfied, or its backoff has passed: it is launched."""
     SKIP = "skip"
-    """Something it depends on has failed."""
+    """A dependency has failed."""
     UP = "up"
-    """Its process runs; nothing is known yet of its readiness."""
+    """Its process runs; its readiness is not known yet."""
     PASS = "pass"  # noqa: S105 - a probe that passed
-    """It is ready: a probe says so, or an application has started and listens."""
-    SICK = "sick"
-    """Its probe failed too often; of what runs elsewhere, at once."""
+    """A probe passed, or a hosted application has started and listens."""
+    PROBE_FAILED = "probe failed"
+    """Its probe failed three times; once is enough for an external service at its start."""
     STOP = "stop"
-    """It is told to end, by a user or because it is to be replaced."""
+    """A user stops it, or it is about to be replaced."""
     GONE = "gone"
-    """It ended after it was told to."""
+    """It has stopped."""
     DONE = "done"
-    """It ended by itself, and that is fine."""
+    """It exited by itself, successfully."""
     RETRY = "retry"
     """It failed and will be tried again."""
     FAIL = "fail"
@@ -57,8 +57,8 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
             Step.STOP: State.STOPPED,
         },
         State.STARTING: {**_ENDINGS, Step.UP: State.RUNNING, Step.PASS: State.READY},
-        State.RUNNING: {**_ENDINGS, Step.PASS: State.READY, Step.SICK: State.UNHEALTHY},
-        State.READY: {**_ENDINGS, Step.SICK: State.UNHEALTHY},
+        State.RUNNING: {**_ENDINGS, Step.PASS: State.READY, Step.PROBE_FAILED: State.UNHEALTHY},
+        State.READY: {**_ENDINGS, Step.PROBE_FAILED: State.UNHEALTHY},
         State.UNHEALTHY: {**_ENDINGS, Step.PASS: State.READY},
         State.BACKOFF: {
             Step.PROCEED: State.STARTING,
@@ -77,14 +77,14 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
 )
 
 AT_REST = frozenset({State.STOPPED, State.EXITED, State.FATAL, State.SKIPPED})
-"""States in which nothing of the instance runs and nothing will happen until somebody asks."""
+"""Nothing of the instance runs, and nothing happens until somebody starts it."""
 
 SETTLED = AT_REST | {State.READY, State.UNHEALTHY}
-"""States that answer a `start`: it is ready, has been and may be again, or will not be."""
+"""States that answer a `start`: ready, unhealthy after it was ready, or at rest."""
 
 
 class IllegalStepError(RuntimeError):
-    """A step that the table does not have: a defect of the supervisor, never of a user's service."""
+    """A step that the table does not have: a bug in the supervisor, never in a user's service."""
 
 
 def advance(state: State, step: Step) -> State:
@@ -92,10 +92,10 @@ def advance(state: State, step: Step) -> State:
     try:
         return TRANSITIONS[state][step]
     except KeyError:
-        raise IllegalStepError(f"an instance that is {state} cannot take the step {step!r}") from None
+        raise IllegalStepError(f"no step {step!r} from the state {state}") from None
 
 
-_GRAVEST_FIRST = (
+_WORST_FIRST = (
     State.FATAL,
     State.SKIPPED,
     State.BACKOFF,
@@ -110,9 +110,9 @@ _GRAVEST_FIRST = (
 )
 
 
-def together(states: tuple[State, ...]) -> State:
-    """What a service is whose instances are in `states`: ready only when all of them are."""
-    return min(states, key=_GRAVEST_FIRST.index, default=State.STOPPED)
+def combined(states: tuple[State, ...]) -> State:
+    """The state of a service with instances in `states`: ready only if all are ready."""
+    return min(states, key=_WORST_FIRST.index, default=State.STOPPED)
 
 
 def mermaid() -> str:

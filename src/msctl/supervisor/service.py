@@ -1,17 +1,25 @@
-"""A service and the instances of it that there are: its standing for others, and how it is shown."""
+"""A service and its instances: what its dependents may rely on, and its snapshot."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from msctl.model.project import Condition, ServiceSpec
 from msctl.model.services import can_scale, probed, runs_here
 from msctl.model.snapshots import InstanceSnapshot, Kind, ServiceSnapshot, State
 from msctl.processes import usage
 from msctl.supervisor.instance import Instance
-from msctl.supervisor.lifecycle import SETTLED, together
+from msctl.supervisor.lifecycle import SETTLED, combined
+
+
+class DesiredState(StrEnum):
+    """What the user last asked for."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
 
 
 @dataclass(eq=False, slots=True)
@@ -21,34 +29,37 @@ class Service:
     spec: ServiceSpec
     instances: list[Instance] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while instances are begun or stopped, so that a start waits for a stop under way."""
-    beside: list[Instance] = field(default_factory=list)
-    """Those that are to take the place of the instances, or had it and are ending; nobody sees them."""
-    wanted: bool = False
-    """Somebody asked for it and nobody has stopped it since."""
+    """Held while instances are started or stopped, so that a start waits for a stop under way."""
+    replacements: list[Instance] = field(default_factory=list)
+    """Withdrawn instances during a reload: those about to replace the instances, or replaced and stopping."""
+    desired_state: DesiredState = DesiredState.STOPPED
     _meters: dict[str, usage.Meter] = field(default_factory=dict)
 
     @property
+    def should_run(self) -> bool:
+        return self.desired_state is DesiredState.RUNNING
+
+    @property
     def state(self) -> State:
-        return together(tuple(i.state for i in self.instances))
+        return combined(tuple(i.state for i in self.instances))
 
     def settled(self) -> bool:
-        """Whether a start of it has its answer: it is ready, has completed, or will not be."""
+        """Whether a start has its answer: every instance is ready, has completed, or has failed."""
         return all(
-            i.state in SETTLED and not (i.state is State.STOPPED and self.wanted) for i in self.instances
+            i.state in SETTLED and not (i.state is State.STOPPED and self.should_run) for i in self.instances
         )
 
     def satisfies(self, condition: Condition) -> bool:
-        """Whether what depends on it in this way may start.
+        """Whether a dependent with this condition may start.
 
-        A completed one-shot counts as ready, and so does one that runs where nothing else can be
-        known of it: a chain of those must not add up the time for which each is looked at.
+        A completed one-shot counts as ready. So does a running service that cannot be probed: a chain
+        of those must not add up the time for which each is observed.
         """
         states = {i.state for i in self.instances}
         if not states:
             return False
         if self.spec.kind is Kind.REMOTE:
-            # Nothing here can bring it up: once it was asked, others have its address, and go on.
+            # Nothing here can bring it up, and its dependents have its address: one probe is enough.
             return states <= {State.READY, State.UNHEALTHY}
         completed = states == {State.EXITED}
         if condition is Condition.COMPLETED:
@@ -57,15 +68,15 @@ class Service:
             return states == {State.READY} or (self.spec.oneshot and completed)
         return states <= {State.RUNNING, State.READY, State.UNHEALTHY, State.EXITED}
 
-    def hopeless(self) -> str | None:
-        """Why waiting for it is in vain, or None."""
+    def blocked_reason(self) -> str | None:
+        """Why its dependents cannot start until somebody acts, or None."""
         name, state = self.spec.name, self.state
         if not self.instances:
             return f"{name} is scaled to 0"
         if state in _ENDED:
             reason = next((i.reason for i in self.instances if i.state is state and i.reason), "")
             return f"{name} {_ENDED[state]}: {reason}" if reason else f"{name} {_ENDED[state]}"
-        if state is State.STOPPED and not self.wanted:
+        if state is State.STOPPED and not self.should_run:
             return f"{name} is stopped"
         return None
 
@@ -109,4 +120,4 @@ class Service:
         return replace(instance, cpu_percent=percent, memory_bytes=memory)
 
 
-_ENDED = {State.FATAL: "failed", State.SKIPPED: "was skipped", State.EXITED: "has ended"}
+_ENDED = {State.FATAL: "failed", State.SKIPPED: "was skipped", State.EXITED: "has exited"}

@@ -1,21 +1,17 @@
-"""Makes what an instance runs, from its spec: where it listens, its environment, its program."""
+"""Makes the worker of an instance from its spec: its listener or port, its environment, its program."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-
-from aiohttp import web
+from collections.abc import Mapping, Sequence
 
 from msctl import ports
-from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
-from msctl.hosting.aiohttp_app import AiohttpApp, HostedApp, HostedFactory, Instrument, NoInstrument
+from msctl.hosting.aiohttp_app import AiohttpApp, HostedApp, HostedFactory
 from msctl.hosting.hosted_worker import HostedWorker
 from msctl.hosting.modules import Loader
-from msctl.http.listener import Listeners, TlsContext
+from msctl.http.listener import Listeners
 from msctl.model import services
 from msctl.model.address import Address
 from msctl.model.project import Project, ServiceContext, ServiceSpec
@@ -27,77 +23,52 @@ from msctl.processes.environment import environment, fill_in
 from msctl.processes.pid_file import PidFile
 from msctl.processes.process_table import ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
-from msctl.supervisor.external_service import RemoteWorker
-from msctl.telemetry.logs.hub import LogHub
-
-ChildEnv = Callable[[ServiceSpec, str, Mapping[str, str]], Mapping[str, str]]
-"""What a child of this service and instance is to find in its environment besides what it inherits;
-what msctl itself or the service's `env` sets wins."""
+from msctl.supervisor.context import SupervisorContext
+from msctl.supervisor.external_service import ExternalWorker
 
 
 class Workers:
-    """The workers of one project, and what they share."""
+    """The workers of one project, and the resources that they share."""
 
-    def __init__(
-        self,
-        project: Project,
-        *,
-        clock: AsyncClock,
-        logs: LogHub,
-        builtin: Mapping[str, HostedFactory],
-        amqp_url: Callable[[], str],
-        serve_argv: Callable[[str, str], Sequence[str]] | None,
-        pid_file: Path | None,
-        instrument: Instrument | None,
-        server: type[web.Server],
-        tls: TlsContext | None,
-        child_env: ChildEnv | None,
-    ) -> None:
-        """The parameters are those of runner.Supervisor."""
-        self.listeners = Listeners(project, server, tls)
+    def __init__(self, project: Project, context: SupervisorContext) -> None:
+        self.listeners = Listeners(project, context.server, context.tls)
         self.token = secrets.token_hex(8)
         self.watchdog = WatchdogClient(self.token)
         self._project = project
-        self._clock = clock
-        self._logs = logs
-        self._builtin = builtin
-        self._amqp_url = amqp_url
-        self._serve_argv = serve_argv
-        self._instrument = instrument or NoInstrument()
+        self._context = context
         self._loader = Loader(project.root)
         self._child_context = ChildContext(
-            clock, logs, ProcessTableReader(), self.watchdog, PidFile(pid_file)
+            context.clock, context.logs, ProcessTableReader(), self.watchdog, PidFile(context.pid_file)
         )
         self._ports: dict[str, int] = {}
-        self._child_env = child_env or (lambda _spec, _instance, _inherited: {})
         self._starts = 0
 
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
         """A worker for one start of `instance`."""
         if spec.kind is Kind.REMOTE:
-            return RemoteWorker(spec, instance, clock=self._clock)
+            return ExternalWorker(spec, instance, clock=self._context.clock)
         return self._hosted(spec, instance) if runs_here(spec) else self._child(spec, instance)
 
     async def close(self) -> None:
-        """Let go of what is reserved and shared; no worker is left."""
+        """Release the listeners and everything shared; no worker may be left."""
         self.listeners.release()
         self._loader.close()
         await self.watchdog.close()
 
     def forget(self, instance: str) -> None:
-        """The instance will not be started again."""
+        """Free what is kept for an instance that is not started again."""
         self._ports.pop(instance, None)
 
     def adopt(self, project: Project) -> None:
-        """Make workers of this project from now on; where each service listens is for `listeners.put`."""
+        """Make workers of this project from now on; listeners change by `listeners.assign` alone."""
         self._project = project
 
     def reload_modules(self) -> None:
-        """Import hosted applications anew when they are next started."""
+        """Import hosted applications again at their next start."""
         self._loader.forget()
 
     def reserve(self, services: Sequence[ServiceSpec]) -> None:
-        """Bind the listeners of these, and see that the ports declared for children are free."""
+        """Bind the listeners of these services, and check that the declared ports of children are free."""
         for spec in services:
             if spec.port and not runs_here(spec):
                 ports.probe_free(Address(spec.host, spec.port), spec.name)
@@ -114,27 +85,27 @@ class Workers:
             port=address.port if address else None,
             amqp_url=env["AMQP_URL"],
             env=env,
-            messaging=self._instrument.messages(spec.name),
+            messaging=self._context.instrument.messages(spec.name),
         )
         return HostedWorker(
-            self._builtin.get(spec.name, self._application(spec)),
+            self._context.builtin.get(spec.name, self._application(spec)),
             context,
             listener=listener,
             prefixes=lambda: self._prefixes(spec.name),
-            logs=self._logs,
-            clock=self._clock,
-            instrument=self._instrument,
+            logs=self._context.logs,
+            clock=self._context.clock,
+            instrument=self._context.instrument,
         )
 
     def _child(self, spec: ServiceSpec, instance: str) -> CommandWorker:
-        # Chosen afresh for each start: somebody may have taken the former one.
+        # Chosen again for each start: another program may have taken the former port.
         self.forget(instance)
         address = self._port(spec, instance)
         listens = services.listens(spec)
         env = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
-            **self._child_env(spec, instance, os.environ),
+            **self._context.child_env(spec, instance, os.environ),
             **self._environment(spec, address),
         }
         self._starts += 1
@@ -153,20 +124,22 @@ class Workers:
     def _argv(self, spec: ServiceSpec, instance: str, env: Mapping[str, str]) -> Sequence[str]:
         if spec.command is not None:
             return fill_in(spec.command, env)
-        if self._serve_argv is None:
+        if self._context.serve_argv is None:
             raise RuntimeError("services in processes of their own need a serve_argv")
-        return self._serve_argv(spec.name, instance)
+        return self._context.serve_argv(spec.name, instance)
 
     def _environment(self, spec: ServiceSpec, address: Address | None) -> Mapping[str, str]:
         return environment(
-            spec, self._project, address=address, amqp_url=self._amqp_url(), locate=self._locate
+            spec, self._project, address=address, amqp_url=self._context.amqp_url(), locate=self._locate
         )
 
     def _application(self, spec: ServiceSpec) -> HostedFactory:
         def make(context: ServiceContext) -> HostedApp:
             if spec.app is None:
                 raise MsctlError(f"service {spec.name!r} has neither an app nor a command")
-            return AiohttpApp(spec.app, context, loader=self._loader, logs=self._logs, clock=self._clock)
+            return AiohttpApp(
+                spec.app, context, loader=self._loader, logs=self._context.logs, clock=self._context.clock
+            )
 
         return make
 
@@ -175,7 +148,7 @@ class Workers:
         return () if spec is None else tuple(route.path for route in spec.routes)
 
     def _locate(self, name: str) -> Address | None:
-        """Where another service reaches it directly: its listener, or its first instance."""
+        """The address at which other services reach it directly: its listener, or its first instance."""
         spec = self._project.service(name)
         if spec is None:
             return None
@@ -185,7 +158,7 @@ class Workers:
         return None if found is None else found.internal
 
     def _port(self, spec: ServiceSpec, instance: str) -> Address:
-        """Where a child is to listen: the first on the declared port, the others where it is free."""
+        """The address for a child: the declared port for the first instance, free ones for the others."""
         if spec.port and instance == f"{spec.name}-1":
             return Address(spec.host, spec.port)
         if instance not in self._ports:

@@ -81,8 +81,8 @@ class Reported:
     def passed(self) -> None:
         self.results.append("passed")
 
-    def failed(self, reason: str, *, sick: bool) -> None:
-        self.results.append(f"{'sick' if sick else 'failed'}: {reason}")
+    def failed(self, reason: str, *, unhealthy: bool) -> None:
+        self.results.append(f"{'unhealthy' if unhealthy else 'failed'}: {reason}")
 
 
 class ScriptedProbe:
@@ -125,7 +125,7 @@ async def test_a_probed_process_becomes_ready_unhealthy_and_ready_again() -> Non
     await clock.advance(0.6)
     assert probe.runs == asked + 1
     await clock.advance(2.0)
-    assert reported.results[-3:] == ["failed: 503", "failed: 503", "sick: 503"]
+    assert reported.results[-3:] == ["failed: 503", "failed: 503", "unhealthy: 503"]
     probe.failure = None
     await clock.advance(1.0)
     assert reported.results[-1] == "passed"
@@ -160,7 +160,7 @@ async def test_the_probe_runs_only_after_the_ready_line() -> None:
     await settle()
     assert reported.results == ["passed"]
     await clock.advance(12.5)
-    assert reported.results == ["passed", "failed: refused", "failed: refused", "sick: refused"]
+    assert reported.results == ["passed", "failed: refused", "failed: refused", "unhealthy: refused"]
     await end(task)
 
 

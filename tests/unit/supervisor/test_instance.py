@@ -127,7 +127,7 @@ def probe(worker: Played, answer: str) -> None:
     else:
         # One failure says nothing of its health yet; several in a row do.
         worker.well = worker.well and answer == "fail"
-        worker.report.failed("503", sick=answer == "sick")
+        worker.report.failed("503", unhealthy=answer == "unhealthy")
 
 
 ACTIONS = st.sampled_from(
@@ -136,7 +136,7 @@ ACTIONS = st.sampled_from(
         "stop",
         "pass",
         "fail",
-        "sick",
+        "unhealthy",
         "exit 0",
         "exit 1",
         "replace",
@@ -171,7 +171,7 @@ def test_ready_is_never_claimed_of_what_is_not_and_a_stop_leaves_nothing(
                     await stage.clock.advance(0.7)
                 case "long time":
                     await stage.clock.advance(100.0)
-                case "pass" | "fail" | "sick" if worker:
+                case "pass" | "fail" | "unhealthy" if worker:
                     probe(worker, action)
                 case "exit 0" | "exit 1" if worker and worker.started:
                     worker.end(action == "exit 0")
@@ -209,7 +209,7 @@ async def test_the_wait_until_the_next_try_is_counted_down() -> None:
     stage.instance.begin(go)
     await stage.clock.advance(2.0)  # after 0.5 and 1 s; now 2 s, of which half a second has gone
     assert stage.instance.snapshot().reason == "refuses to start, retry in 1.5 s"
-    assert stage.registry.absence("x") == "has failed and will be started again: refuses to start"
+    assert stage.registry.absence("x") == "has failed and will be restarted: refuses to start"
     stage.instance.begin(go)  # somebody asks: at once
     await settle()
     assert len(stage.workers) == 4
@@ -223,7 +223,7 @@ async def test_the_last_probe_and_how_long_it_takes_are_shown_while_it_starts() 
     await settle()
     report = stage.workers[0].report
     assert report is not None
-    report.failed("connection refused on 127.0.0.1:1", sick=False)
+    report.failed("connection refused on 127.0.0.1:1", unhealthy=False)
     await stage.clock.advance(2.0)
     assert stage.instance.snapshot().reason == "connection refused on 127.0.0.1:1 (2.0 s)"
     assert stage.instance.snapshot().uptime_s == 2.0

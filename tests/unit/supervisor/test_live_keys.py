@@ -65,7 +65,7 @@ async def edit(r: Rig, old: list[ServiceSpec], new: list[ServiceSpec], **more: o
     changes = with_edited(diff(before, after), before, after, ())
     assert changes.restarted == ()
     plan = r.supervisor.prepare(after, changes)
-    assert await r.supervisor.apply(plan) == {}
+    assert await plan.apply() == {}
     await plan.retire()
     for name, former in pids.items():
         if former != [None]:

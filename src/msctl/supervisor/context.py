@@ -1,0 +1,53 @@
+"""What a supervisor gets from its composition root: one object, passed whole."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+from msctl.clock import AsyncClock
+from msctl.discovery.registry import Registry
+from msctl.hosting.aiohttp_app import HostedFactory, Instrument, NoInstrument
+from msctl.http.listener import TlsContext
+from msctl.model.project import ServiceSpec
+from msctl.model.snapshots import Event
+from msctl.telemetry.logs.hub import LogHub
+
+ChildEnv = Callable[[ServiceSpec, str, Mapping[str, str]], Mapping[str, str]]
+"""Extra variables for a child of this service and instance, given the variables it inherits; those that
+msctl itself or the service's `env` sets win."""
+
+
+def _no_child_env(_spec: ServiceSpec, _instance: str, _inherited: Mapping[str, str]) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisorContext:
+    """The parts that a supervisor, its workers and its instances share.
+
+    `builtin` are the hosted services without an import path (the gateway). `serve_argv(service,
+    instance)` is the command that runs one hosted service in a process of its own. `pid_file` records
+    children, for the next start to find after a crash. `instrument` observes the requests and messages
+    of hosted services, `tls` gives the certificate of the gateway's address, `chance` numbers from 0 up
+    to 1 for jitter.
+    """
+
+    clock: AsyncClock
+    logs: LogHub
+    registry: Registry
+    amqp_url: Callable[[], str]
+    on_event: Callable[[Event], None]
+    builtin: Mapping[str, HostedFactory] = field(default_factory=dict)
+    serve_argv: Callable[[str, str], Sequence[str]] | None = None
+    pid_file: Path | None = None
+    instance_name: Callable[[str, int], str] = "{}-{}".format
+    instrument: Instrument = field(default_factory=NoInstrument)
+    server: type[web.Server] = web.Server
+    tls: TlsContext | None = None
+    child_env: ChildEnv = _no_child_env
+    chance: Callable[[], float] = random.random
