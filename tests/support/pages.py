@@ -2,7 +2,7 @@
 
 - A block ```sh is run. A block ```text directly after it shows its whole output, standard error included:
   `…` stands for any text, a line with nothing else for any lines. What differs from run to run (times,
-  durations, sizes, process ids, random ids) is compared by its form.
+  durations, sizes, process ids, random ids, bars) is compared by its form.
 - A block of another language whose first line is a comment with a file name writes that file.
 - A block ```console shows commands that tests cannot run; each begins with `$ `.
 - A comment `<!-- setup` holds commands that prepare what the page takes for granted; `$EXAMPLES` is the
@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.support.cli import PATIENCE, SOURCE
 from tests.support.course import processes_of
@@ -43,8 +45,9 @@ _VOLATILE = (
     (re.compile(r"\b\d+(\.\d+)? ?(s|ms|µs|m|m\d\ds)\b"), "<duration>"),
     (re.compile(r"\b\d+(\.\d+)?( [KMG]iB|%)"), "<size>"),
     (re.compile(r"(?<![\d./])\d+\.\d\b(?!\.)"), "<number>"),
-    (re.compile(r"(?<=127\.0\.0\.1:)(?!(?:80(?:8[0-3]|90)|5672)\b)\d{4,5}\b"), "<port>"),
-    (re.compile(r"(?<![:\w])\d{3,7}(?= +<duration>)|(?<=pid )\d+"), "<pid>"),
+    (re.compile(r"(?<=0\.0\.1:|lhost:)(?!(?:80(?:8[0-3]|90)|5672)\b)\d{4,5}\b"), "<port>"),
+    (re.compile(r"(?<![:\w])\d{3,7}(?= +(?:<duration>|http))|(?<=pid )\d+"), "<pid>"),
+    (re.compile(r"[━╺╸]+"), "<bar>"),
     (re.compile(r"\s+"), " "),
 )
 
@@ -146,7 +149,6 @@ def shell(ports: Mapping[int, int]) -> Iterator[tuple[Path, dict[str, str]]]:
             "MSCTL_RUNTIME_DIR": str(runtime),
             "PATH": f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(SOURCE),
-            "PYTHONWARNINGS": "error",
             "COLUMNS": "110",
             "EXAMPLES": str(SOURCE / "msctl" / "config" / "examples"),
         }
@@ -154,18 +156,17 @@ def shell(ports: Mapping[int, int]) -> Iterator[tuple[Path, dict[str, str]]]:
         env.pop("VIRTUAL_ENV", None)
         try:
             yield folder, env
-        finally:
-            subprocess.run(
-                ["sh", "-c", 'for name in $(msctl ls -q); do msctl --project "$name" down; done'],
-                cwd=folder,
-                env=env,
-                capture_output=True,
-                timeout=PATIENCE,
-            )
-            left = processes_of(runtime)
-            for process in left:
-                process.kill()
-            assert not left, f"left running: {left}"
+        except BaseException:
+            _kill(processes_of(runtime))
+            raise
+        left = processes_of(runtime)
+        _kill(left)
+        assert not left, f"left running: {left}"
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.kill()
 
 
 # `msctl`, with the test's own ports where a project names none.
@@ -176,6 +177,8 @@ from pathlib import Path
 own = {ports}
 file = next((folder / "msctl.toml" for folder in (Path.cwd(), *Path.cwd().parents)
              if (folder / "msctl.toml").exists()), None)
+if "-f" in sys.argv:
+    file = Path(sys.argv[sys.argv.index("-f") + 1])
 declared = {{}} if file is None else tomllib.loads(file.read_text())
 defaults = {{
     ("gateway", "port", 8080): own[8080],
@@ -212,9 +215,10 @@ def run(page: str) -> list[tuple[Step, str]]:
         output = done.stdout.decode(errors="replace")
         for shown, own in ports.items():
             output = re.sub(rf"\b{own}\b", str(shown), output)
+        output = output.replace(sys.executable, "python3")
         output = output.replace(str(folder), "/home/you").replace(str(folder.parent), "/home/you")
-    assert done.returncode == 0, f"{page}: a command failed with {done.returncode}\n{output}"
-    assert "Traceback" not in output, f"{page}:\n{output}"
+        assert done.returncode == 0, f"{page}: a command failed with {done.returncode}\n{output}"
+        assert "Traceback" not in output, f"{page}:\n{output}"
     parts = re.split("|".join(re.escape(_MARK % number) for number in range(len(session))) or "$^", output)
     return list(zip(session, parts[1:], strict=True))
 
