@@ -66,7 +66,7 @@ def test_a_crash_appears_without_a_reload(page: Browser, shop: Shop) -> None:
     page.until("return document.querySelector('[data-service=worker] .word')?.textContent === 'fatal'")
     assert "SIGKILL" in page.text("[data-service=worker] .reason")
     page.until("return document.title.startsWith('(1)')")
-    assert "worker is fatal" in page.run("return document.getElementById('said').textContent")
+    assert "worker is fatal" in page.run("return document.getElementById('announcement').textContent")
     page.click("button[aria-label='Start worker']")
     page.until("return ['running', 'ready'].includes(overview.rows.get('worker').service.state)")
     assert page.run("return window.stayed")
@@ -74,13 +74,13 @@ def test_a_crash_appears_without_a_reload(page: Browser, shop: Shop) -> None:
 
 def test_a_service_is_scaled_by_its_buttons(page: Browser, shop: Shop) -> None:
     page.until("return overview.rows.get('worker')?.service.instances.length === 1")
-    page.click("button[aria-label='One instance of worker more']")
+    page.click("button[aria-label='Add an instance of worker']")
     page.until(
         "return document.querySelector('[data-service=worker] output').textContent === '2' && !page.busy.size"
     )
     (worker,) = [s for s in shop.msctl.status()["services"] if s["name"] == "worker"]
     assert len(worker["instances"]) == 2
-    page.click("button[aria-label='One instance of worker less']")
+    page.click("button[aria-label='Remove an instance of worker']")
     page.until("return document.querySelector('[data-service=worker] output').textContent === '1'")
 
 
@@ -96,7 +96,7 @@ def test_requests_show_in_the_table_and_in_the_topology(page: Browser, shop: Sho
 
 def test_the_problems_filter_shows_only_problems(page: Browser) -> None:
     page.click("#problems")
-    page.until("return document.getElementById('no-services').textContent === 'Nothing is wrong.'")
+    page.until("return document.getElementById('no-services').textContent === 'No problems.'")
     page.click("#problems")
     page.type("#find", "prod")
     shown = "return [...document.querySelectorAll('#services tr:not([hidden])')].map(r => r.dataset.service)"
@@ -123,7 +123,7 @@ def test_watching_a_queue_takes_no_message(page: Browser, shop: Shop) -> None:
     shop.msctl.ok("send", "second")
     page.until("return document.querySelector('#messages').firstChild.textContent.includes('second')")
     page.click("#peek-button")
-    assert page.text("#peek-how") == "Messages are looked at, never taken."
+    assert page.text("#peek-how") == "Watching does not consume messages."
     lines = shop.msctl.ok("consume", "-n", "2", "--idle-timeout", "30s", "-o", "json").splitlines()
     taken = [json.loads(line) for line in lines]
     assert [(one["body"], one["redelivered"]) for one in taken] == [("first", False), ("second", False)]
@@ -147,7 +147,7 @@ def test_filters_filter_the_log(page: Browser, shop: Shop) -> None:
     )
     assert page.run("return document.querySelectorAll('.row mark').length") > 0
     page.type("#log-text", "nothing says this")
-    page.until("return document.getElementById('no-lines').textContent === 'No line fits these filters.'")
+    page.until("return document.getElementById('no-lines').textContent === 'No line matches these filters.'")
     page.open("about:blank")
     show(page, shop, "logs?service=producer")
     page.until("return logs.shown.length > 0 && logs.shown.every(l => l[2] === 'producer')")
@@ -189,7 +189,7 @@ def test_the_page_shows_that_the_stack_is_gone_and_recovers(page: Browser, shop:
     page.run("window.stayed = true")
     shop.msctl.ok("down")
     page.until("return document.body.classList.contains('stale') && !document.getElementById('gone').hidden")
-    assert "has not answered since" in page.text("#gone")
+    assert "Disconnected from the stack since" in page.text("#gone")
     assert page.run(
         "return [...document.querySelectorAll('.acts button')].every(b => b.disabled || b.ariaDisabled)"
     )
@@ -293,7 +293,7 @@ def test_a_page_of_another_origin_can_neither_act_nor_read(shop: Shop, browser: 
 def test_a_service_with_an_open_breaker_is_a_problem(page: Browser, shop: Shop) -> None:
     while request(shop.gateway + "/broken").status != 503:
         pass
-    page.until("return document.querySelector('[data-service=broken].troubled .reason')?.textContent")
+    page.until("return document.querySelector('[data-service=broken].breaker-open .reason')?.textContent")
     assert page.text("[data-service=broken] .reason").startswith("breaker ")
     assert page.text("[data-service=broken] .word") in ("ready", "running")
     page.click("#problems")

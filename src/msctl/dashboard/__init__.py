@@ -1,1 +1,1 @@
-"""The stack's page: its server, and the three files that the browser gets."""
+"""The stack's dashboard: its server and the files of the page."""

@@ -1,7 +1,7 @@
-"""What is pushed to pages: the stack's state at most ten times a second, and log lines in batches.
+"""What is pushed to pages: the stack's state, log lines and messages.
 
-One ticker serves all pages, and runs only while there is one. A page that does not keep up misses
-states in between and is told how many lines it missed; it never holds up the stack.
+One ticker takes snapshots for all pages, at most ten a second, and runs only while a page is open. A slow
+page skips states and loses its oldest lines and messages, which are counted; it never slows the stack down.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
-from msctl.model.snapshots import LogLine, LogQuery, SystemView
+from msctl.model.snapshots import LogLine, LogQuery, PeekedMessage, SystemView
 from msctl.telemetry.logs.broadcast import Broadcast
 
 TICK_S = 1.0
-SOONEST_S = 0.1
-"""Between two states that are pushed, however fast they change."""
+MIN_INTERVAL_S = 0.1
+"""Between two states, however fast they change."""
 LARGE = 200_000
-"""Bytes of an encoded state from which on it is pushed half as often."""
+"""Bytes of an encoded state above which it is pushed half as often."""
 FIRST_LINES = 20_000
 MAX_WAITING = 5_000
-"""Lines that wait for one page; the oldest are dropped beyond that."""
+"""Lines waiting for one page; above that, the oldest are dropped."""
 BATCH = 1_000
+PEEK_BATCH = 200
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Feed:
-    """The state of a stack, encoded, for as many pages as look."""
+class StateFeed:
+    """The encoded state of a stack, for all pages."""
 
     def __init__(self, view: SystemView) -> None:
         self._view = view
         self._state = b""
         self._states: Broadcast[bytes] = Broadcast(backlog=1)
-        self._hurry = asyncio.Event()
+        self._changed = asyncio.Event()
         self._pages = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Keep the state coming while the block runs."""
+    def active(self) -> Iterator[None]:
+        """Take snapshots while the block runs."""
         self._pages += 1
         if self._pages == 1:
             self._tasks = [
@@ -57,7 +58,7 @@ class Feed:
                 self._state = b""
 
     async def states(self) -> AsyncIterator[bytes]:
-        """The state as it is, then each new one, as JSON documents; those in between are skipped."""
+        """Yield the current state, then new ones, as JSON documents; a slow reader skips some."""
         with self._states.subscribe() as feed:
             if self._state:
                 yield self._state
@@ -66,21 +67,21 @@ class Feed:
 
     async def _tick(self) -> None:
         while True:
-            self._hurry.clear()
+            self._changed.clear()
             self._state = _encode(await self._view.snapshot())
             self._states.publish(self._state)
-            await asyncio.sleep(SOONEST_S)
+            await asyncio.sleep(MIN_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S * (2 if len(self._state) > LARGE else 1) - SOONEST_S):
-                    await self._hurry.wait()
+                async with asyncio.timeout(TICK_S * (2 if len(self._state) > LARGE else 1) - MIN_INTERVAL_S):
+                    await self._changed.wait()
 
     async def _listen(self) -> None:
-        """A service that changed its state is shown at once."""
+        """Push the state at once when a service changes."""
         async for _ in self._view.events():
-            self._hurry.set()
+            self._changed.set()
 
 
-class Lines:
+class LogFeed:
     """The log lines for one page, in batches."""
 
     def __init__(self, view: SystemView, after: int) -> None:
@@ -92,7 +93,7 @@ class Lines:
         self._wake = asyncio.Event()
 
     async def collect(self) -> None:
-        """Take lines in until cancelled."""
+        """Collect lines until cancelled."""
         async for line in self._view.logs(LogQuery(tail=FIRST_LINES, follow=True)):
             if line.seq <= self._after:
                 continue
@@ -103,7 +104,7 @@ class Lines:
                 del self._waiting[:BATCH]
 
     async def batches(self) -> AsyncIterator[bytes]:
-        """Up to a thousand lines at a time, as one JSON document."""
+        """Yield up to `BATCH` lines at a time as one JSON document."""
         while True:
             await self._wake.wait()
             batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
@@ -113,8 +114,43 @@ class Lines:
             yield _encode({"missed": missed, "lines": [_compact(line) for line in batch]})
 
 
+async def message_batches(messages: AsyncIterator[PeekedMessage]) -> AsyncIterator[bytes]:
+    """Yield messages in batches as JSON documents: a busy queue must not cost a write per message."""
+    waiting: list[PeekedMessage] = []
+    missed = 0
+    wake = asyncio.Event()
+
+    async def collect() -> None:
+        nonlocal missed
+        async for message in messages:
+            waiting.append(message)
+            if len(waiting) > PEEK_BATCH:
+                waiting.pop(0)
+                missed += 1
+            wake.set()
+
+    task = asyncio.ensure_future(collect())
+    task.add_done_callback(lambda _: wake.set())
+    try:
+        yield b'{"missed":0,"messages":[]}'
+        while True:
+            await wake.wait()
+            wake.clear()
+            batch, skipped = waiting[:], missed
+            waiting.clear()
+            missed = 0
+            if batch:
+                yield _encode({"missed": skipped, "messages": batch})
+            if task.done():
+                task.result()
+                return
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def _compact(line: LogLine) -> tuple[object, ...]:
-    """A line without the names of its parts: what is sent by the thousand should be small."""
+    """A line as a tuple without keys: thousands are sent at once."""
     return (
         line.seq,
         round(line.time, 3),

@@ -22,7 +22,7 @@ from msctl.config.diff import diff, with_edited, without
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.server import ControlServer
-from msctl.dashboard.app import Dashboard, Parts
+from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
@@ -131,7 +131,7 @@ class Stack:
             Dashboard(
                 project.dashboard,
                 self,
-                Parts(
+                DashboardViews(
                     self._observation.page,
                     traces=self._observation.tracer,
                     queues=QueueAdmin(lambda: self._broker.url, self._broker.browse),

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, encode_basic_auth
 
-from msctl.dashboard import app as server
-from msctl.dashboard import feed
-from msctl.dashboard.app import Dashboard, Parts
+from msctl.dashboard import event_streams, feed
+from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.errors import BrokerError, ConfigError, MsctlError, PortTakenError, UsageError
 from msctl.model.project import DashboardSpec
 from msctl.model.snapshots import (
@@ -179,7 +178,7 @@ async def running(system: System, spec: DashboardSpec | None = None, **parts: An
             )
         )
     given = {"traces": tracer, "queues": system, **parts}
-    dashboard = Dashboard(spec or DashboardSpec(port=0), system, Parts(metrics, **given))
+    dashboard = Dashboard(spec or DashboardSpec(port=0), system, DashboardViews(metrics, **given))
     url = await dashboard.start()
     async with ClientSession() as session:
         try:
@@ -226,7 +225,7 @@ async def test_the_state_is_pushed_at_once_and_on_change(system: System) -> None
 
 async def test_no_snapshot_is_taken_without_a_page(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "TICK_S", 0.1)
-    monkeypatch.setattr(feed, "SOONEST_S", 0.01)
+    monkeypatch.setattr(feed, "MIN_INTERVAL_S", 0.01)
     async with running(system) as page:
         async with page.stream("/api/stream") as one, page.stream("/api/stream") as other:
             for stream in (one, other):
@@ -263,7 +262,7 @@ async def test_unread_lines_do_not_accumulate(system: System, monkeypatch: pytes
     monkeypatch.setattr(feed, "MAX_WAITING", 10)
     monkeypatch.setattr(feed, "FIRST_LINES", 10)
     monkeypatch.setattr(feed, "BATCH", 5)
-    lines = feed.Lines(system, 0)
+    lines = feed.LogFeed(system, 0)
     task = asyncio.create_task(lines.collect())
     await asyncio.sleep(0)
     for number in range(100):
@@ -290,7 +289,7 @@ async def test_a_page_gets_an_event_when_the_stack_stops(system: System) -> None
 
 
 async def test_streams_are_limited(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_STREAMS", 1)
+    monkeypatch.setattr(event_streams, "MAX_STREAMS", 1)
     async with running(system) as page, page.stream("/api/stream") as stream:
         await stream.next("state")
         assert (await page.get("/api/stream"))[0] == 503
@@ -306,7 +305,7 @@ async def test_verbs_act_on_exactly_one_service(system: System) -> None:
         for path in ("/api/services/*/stop", "/api/services/nobody/stop", "/api/services/nobody/scale"):
             status, problem = await page.post(path, {"count": 1})
             assert status == 409
-            assert "there is no service" in problem["message"]
+            assert "does not exist" in problem["message"]
         assert (await page.post("/api/services/users/scale", {"count": -1}))[1] == {
             "message": "less than none",
             "hint": "give a number from 0 up",
@@ -355,15 +354,15 @@ async def test_every_path_needs_the_password(system: System) -> None:
 
 def test_a_dashboard_beyond_loopback_needs_a_password(system: System) -> None:
     with pytest.raises(ConfigError, match="without a password"):
-        Dashboard(DashboardSpec(host="0.0.0.0"), system, Parts(metrics))
-    Dashboard(DashboardSpec(host="0.0.0.0", password="pw"), system, Parts(metrics))
+        Dashboard(DashboardSpec(host="0.0.0.0"), system, DashboardViews(metrics))
+    Dashboard(DashboardSpec(host="0.0.0.0", password="pw"), system, DashboardViews(metrics))
 
 
 async def test_a_taken_port_is_an_error(system: System) -> None:
     async with running(system) as page:
         port = int(page.url.rpartition(":")[2])
         with pytest.raises(PortTakenError, match=f"127.0.0.1:{port}"):
-            await Dashboard(DashboardSpec(port=port), system, Parts(metrics)).start()
+            await Dashboard(DashboardSpec(port=port), system, DashboardViews(metrics)).start()
 
 
 async def test_metrics_follow_the_accept_header(system: System) -> None:
@@ -410,7 +409,7 @@ async def test_a_queue_is_watched_until_it_fails(system: System) -> None:
 async def test_a_flood_of_messages_is_dropped_and_counted(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "PEEK_BATCH", 5)
+    monkeypatch.setattr(feed, "PEEK_BATCH", 5)
     for number in range(50):
         system.waiting.put_nowait(PeekedMessage(str(number), 1))
     async with running(system) as page, page.stream("/api/peek?queue=hello") as stream:

@@ -1,5 +1,5 @@
 // The stack's page. One stream of server-sent events brings the state and the log; everything else is
-// asked for when it is looked at. No framework and no build: read it from top to bottom.
+// requested when it is shown. No framework and no build step.
 'use strict';
 
 // --- small tools ---------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ function svg(tag, props = {}, ...children) {
   return node;
 }
 
-// Only what changed is touched: focus, selection and screen readers stay where they are.
+// Only changed nodes are touched, so that focus, selection and screen readers keep their place.
 function put(node, text) { if (node.textContent !== text) node.textContent = text; }
 function mark(node, name) { if (node.className !== name) node.className = name; }
 
@@ -34,7 +34,7 @@ const plural = (n, one, many = one + 's') => `${n.toLocaleString('en')} ${n === 
 const rate = (n) => n === null || n === undefined ? '–' : n === 0 ? '0' : n < 9.95 ? n.toFixed(1) : Math.round(n).toLocaleString('en');
 const clip = (text, n) => text.length > n ? text.slice(0, n - 1) + '…' : text;
 
-function took(seconds) {
+function duration(seconds) {
   if (seconds === null || seconds === undefined) return '–';
   if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`;
   if (seconds < 0.1) return `${(seconds * 1000).toFixed(1)} ms`;
@@ -42,7 +42,7 @@ function took(seconds) {
   return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
 }
 
-function lasting(seconds) {
+function uptime(seconds) {
   if (seconds === null || seconds === undefined) return '–';
   const s = Math.floor(seconds), two = (n) => String(n).padStart(2, '0');
   if (s < 60) return `${s}s`;
@@ -63,21 +63,21 @@ function clock(epoch, exact = true) {
   return exact ? `${time}.${String(d.getMilliseconds()).padStart(3, '0')}` : time;
 }
 
-const later = (work) => { let asked = false; return () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; work(); }); } }; };
+const onFrame = (work) => { let asked = false; return () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; work(); }); } }; };
 
-// --- what the page knows --------------------------------------------------------------------------
+// --- state ----------------------------------------------------------------------------------------
 
 const page = {
   snapshot: null, session: null, token: '', can: {}, view: 'overview',
-  alive: false, heard: 0, lostSince: 0, states: new Map(), busy: new Map(),
+  alive: false, heard: 0, disconnectedSince: 0, states: new Map(), busy: new Map(),
 };
 const GOOD = new Set(['ready', 'running', 'exited']);
 const BAD = new Set(['unhealthy', 'fatal', 'skipped']);
 const ACTIVE = new Set(['waiting', 'starting', 'running', 'ready', 'unhealthy', 'backoff', 'stopping']);
 const health = (state) => GOOD.has(state) ? 'good' : BAD.has(state) ? 'bad' : state === 'stopped' ? 'off' : 'warn';
-// Up, but the gateway holds requests back from an instance of it.
-const troubled = (service) => GOOD.has(service.state) && service.instances.some((i) => i.target && i.target.breaker !== 'closed');
-const condition = (service) => troubled(service) ? 'warn' : health(service.state);
+// Up, but the gateway sends no requests to an instance because its breaker is not closed.
+const breakerOpen = (service) => GOOD.has(service.state) && service.instances.some((i) => i.target && i.target.breaker !== 'closed');
+const condition = (service) => breakerOpen(service) ? 'warn' : health(service.state);
 
 // --- the stream -----------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ async function connect() {
     const answer = await fetch('/api/session', { cache: 'no-store' });
     if (!answer.ok) throw new Error(String(answer.status));
     session = await answer.json();
-  } catch { lost(); return; }
+  } catch { disconnected(); return; }
   if (page.session && page.session !== session.session) logs.newStack();
   const known = page.session === session.session;
   Object.assign(page, { session: session.session, token: session.token, can: session });
@@ -104,8 +104,8 @@ async function connect() {
   stream = new EventSource(`/api/stream?${query}`);
   stream.addEventListener('state', (event) => { heard(); show(JSON.parse(event.data)); });
   stream.addEventListener('lines', (event) => { heard(); logs.take(JSON.parse(event.data)); });
-  stream.addEventListener('bye', lost);
-  stream.onerror = lost;
+  stream.addEventListener('bye', disconnected);
+  stream.onerror = disconnected;
   page.heard = Date.now();
 }
 
@@ -116,40 +116,40 @@ function heard() {
   document.body.classList.remove('stale');
   mark($('link'), 'pill live');
   const banner = $('gone');
-  if (page.lostSince) {
-    page.lostSince = 0;
+  if (page.disconnectedSince) {
+    page.disconnectedSince = 0;
     mark(banner, 'gone back');
-    put(banner, 'The stack answers again.');
+    put(banner, 'Connected to the stack again.');
     setTimeout(() => { if (page.alive) banner.hidden = true; }, 2500);
   } else banner.hidden = true;
 }
 
-function lost() {
+function disconnected() {
   if (stream) stream.close();
   stream = null;
   clearTimeout(retry);
   retry = setTimeout(connect, 1000);
-  if (!page.lostSince) page.lostSince = Date.now();
+  if (!page.disconnectedSince) page.disconnectedSince = Date.now();
   page.alive = false;
   document.body.classList.add('stale');
-  mark($('link'), 'pill lost');
-  put($('link'), 'not answering');
-  const banner = $('gone'), since = clock(page.lostSince / 1000, false);
+  mark($('link'), 'pill disconnected');
+  put($('link'), 'disconnected');
+  const banner = $('gone'), since = clock(page.disconnectedSince / 1000, false);
   mark(banner, 'gone');
   put(banner, page.snapshot
-    ? `The stack has not answered since ${since}. What you see is what it said last; this page keeps trying.`
-    : `No stack answers here. This page keeps trying; start one with: msctl up`);
+    ? `Disconnected from the stack since ${since}. The page shows the last known state and keeps reconnecting.`
+    : `No stack runs here. The page keeps reconnecting; start a stack with: msctl up`);
   banner.hidden = false;
   overview.acts();
 }
 
 setInterval(() => {
   if (document.hidden) return;
-  if (page.alive && Date.now() - page.heard > QUIET_MS) lost();
-  if (page.alive && page.snapshot) put($('link'), `live · up ${lasting(page.snapshot.uptime_s)}`);
+  if (page.alive && Date.now() - page.heard > QUIET_MS) disconnected();
+  if (page.alive && page.snapshot) put($('link'), `live · up ${uptime(page.snapshot.uptime_s)}`);
 }, 1000);
 document.addEventListener('visibilitychange', () => {
-  // A hidden page costs the stack nothing, and leaves the browser's few connections to other tabs.
+  // A hidden page keeps no connection: browsers allow only a few per host.
   if (document.hidden) { if (stream) stream.close(); stream = null; clearTimeout(retry); } else connect();
 });
 
@@ -159,12 +159,12 @@ async function act(path, body = {}) {
     headers: { 'Content-Type': 'application/json', 'X-Msctl-Token': page.token },
   }).catch(() => null);
   if (answer && answer.ok) return null;
-  const problem = answer ? await answer.json().catch(() => ({ message: `the stack answered ${answer.status}` })) : { message: 'the stack does not answer' };
+  const problem = answer ? await answer.json().catch(() => ({ message: `the stack responded with status ${answer.status}` })) : { message: 'the stack does not respond' };
   return problem;
 }
 
 let toastTimer = 0;
-function complain(problem) {
+function showError(problem) {
   const toast = $('toast');
   toast.replaceChildren(el('p', {}, problem.message), ...(problem.hint ? [el('p', {}, problem.hint)] : []));
   toast.hidden = false;
@@ -172,7 +172,7 @@ function complain(problem) {
   toastTimer = setTimeout(() => { toast.hidden = true; }, 8000);
 }
 $('toast').addEventListener('click', () => { $('toast').hidden = true; });
-const say = (text) => { $('said').textContent = text; };
+const announce = (text) => { $('announcement').textContent = text; };
 
 function show(snapshot) {
   page.snapshot = snapshot;
@@ -180,10 +180,10 @@ function show(snapshot) {
   const wrong = snapshot.services.filter((s) => BAD.has(s.state) || s.state === 'backoff').length;
   const title = `${wrong ? `(${wrong}) ` : ''}${snapshot.project} · msctl`;
   if (document.title !== title) document.title = title;
-  put($('link'), `live · up ${lasting(snapshot.uptime_s)}`);
+  put($('link'), `live · up ${uptime(snapshot.uptime_s)}`);
   for (const service of snapshot.services) {
     const before = page.states.get(service.name);
-    if (before && before !== service.state) say(`${service.name} is ${service.state}${service.reason ? ': ' + service.reason : ''}`);
+    if (before && before !== service.state) announce(`${service.name} is ${service.state}${service.reason ? ': ' + service.reason : ''}`);
     page.states.set(service.name, service.state);
   }
   choices();
@@ -224,20 +224,20 @@ const overview = {
 
   figures(snapshot) {
     const all = snapshot.services, own = all.filter((s) => s.name !== 'gateway'), gateway = all.find((s) => s.name === 'gateway');
-    // What the gateway passes on is also its services' own; what it answers by itself is not.
+    // Requests through the gateway count for its services too; those it answers itself do not.
     const sum = (f) => Math.max(own.reduce((n, s) => n + (f(s) || 0), 0), gateway ? f(gateway) || 0 : 0);
     const up = all.filter((s) => GOOD.has(s.state)).length, bad = all.filter((s) => BAD.has(s.state)).length;
-    const busy = all.filter((s) => health(s.state) === 'warn').length, cut = all.filter(troubled).length, off = all.filter((s) => s.state === 'stopped').length;
+    const busy = all.filter((s) => health(s.state) === 'warn').length, cut = all.filter(breakerOpen).length, off = all.filter((s) => s.state === 'stopped').length;
     const measured = own.filter((s) => s.p95_s !== null);
     const slowest = measured.reduce((worst, s) => !worst || s.p95_s > worst.p95_s ? s : worst, null);
     const errors = sum((s) => s.errors_per_s), broker = snapshot.broker;
     const waiting = broker.queues ? broker.queues.reduce((n, q) => n + q.ready, 0) : null;
     const rows = [
       ['Up', String(up), `of ${all.length - off}${off ? `, ${off} stopped` : ''}`, ''],
-      ['Failing', String(bad + busy + cut), bad ? plural(bad, 'service') + ' down' : busy ? 'on the way' : cut ? 'breaker open' : 'all well', bad ? 'bad' : busy + cut ? 'warn' : ''],
-      ['Requests', rate(sum((s) => s.requests_per_s)), 'a second', ''],
-      ['Errors', rate(errors), '5xx a second', errors > 0 ? 'bad' : ''],
-      ['Slowest p95', slowest ? took(slowest.p95_s) : '–', slowest ? slowest.name : 'no requests yet', ''],
+      ['Failing', String(bad + busy + cut), bad ? plural(bad, 'service') + ' down' : busy ? 'starting or stopping' : cut ? 'breaker open' : 'none', bad ? 'bad' : busy + cut ? 'warn' : ''],
+      ['Requests', rate(sum((s) => s.requests_per_s)), 'per second', ''],
+      ['Errors', rate(errors), '5xx per second', errors > 0 ? 'bad' : ''],
+      ['Slowest p95', slowest ? duration(slowest.p95_s) : '–', slowest ? slowest.name : 'no requests yet', ''],
       ['Broker', broker.state, waiting === null ? broker.mode : `${broker.mode}, ${waiting.toLocaleString('en')} waiting`, GOOD.has(broker.state) ? '' : broker.state === 'stopped' ? '' : 'bad'],
     ];
     const list = $('figures');
@@ -252,14 +252,14 @@ const overview = {
   },
 
   table(snapshot) {
-    const body = $('services'), wanted = $('find').value.trim().toLowerCase(), problems = $('problems').checked;
+    const body = $('services'), needle = $('find').value.trim().toLowerCase(), problems = $('problems').checked;
     $('services').parentNode.classList.toggle('unmeasured', snapshot.services.every((s) => s.memory_bytes === null));
     let shown = 0, previous = null;
     for (const service of snapshot.services) {
       let row = this.rows.get(service.name);
       if (!row) this.rows.set(service.name, row = this.make(service));
       this.update(row, service);
-      const fits = (!wanted || service.name.toLowerCase().includes(wanted)) && (!problems || ['bad', 'warn'].includes(condition(service)));
+      const fits = (!needle || service.name.toLowerCase().includes(needle)) && (!problems || ['bad', 'warn'].includes(condition(service)));
       row.node.hidden = !fits;
       shown += fits;
       if (row.node.parentNode !== body || row.node.previousElementSibling !== previous) body.insertBefore(row.node, previous ? previous.nextSibling : body.firstChild);
@@ -268,7 +268,7 @@ const overview = {
     const names = new Set(snapshot.services.map((s) => s.name));
     for (const [name, row] of this.rows) if (!names.has(name)) { row.node.remove(); this.rows.delete(name); }
     $('no-services').hidden = shown > 0;
-    put($('no-services'), problems && !wanted ? 'Nothing is wrong.' : 'No service has that name.');
+    put($('no-services'), problems && !needle ? 'No problems.' : 'No service matches.');
   },
 
   make(service) {
@@ -286,8 +286,8 @@ const overview = {
     row.toggle = el('button', { type: 'button', onclick: () => this.act(row, row.verb) });
     row.restart = el('button', { type: 'button', 'aria-label': `Restart ${name}`, onclick: () => this.act(row, 'restart') }, 'Restart');
     row.count = el('output');
-    row.less = el('button', { type: 'button', 'aria-label': `One instance of ${name} less`, onclick: () => this.scale(row, -1) }, '−');
-    row.more = el('button', { type: 'button', 'aria-label': `One instance of ${name} more`, onclick: () => this.scale(row, 1) }, '+');
+    row.less = el('button', { type: 'button', 'aria-label': `Remove an instance of ${name}`, onclick: () => this.scale(row, -1) }, '−');
+    row.more = el('button', { type: 'button', 'aria-label': `Add an instance of ${name}`, onclick: () => this.scale(row, 1) }, '+');
     row.scaler = el('span', { className: 'scale', role: 'group', 'aria-label': `Instances of ${name}` }, row.less, row.count, row.more);
     row.node = el('tr', { role: 'row', 'data-service': name },
       cell({}, row.title, row.under), cell({}, el('span', { className: 'nowrap' }, row.dot, row.word), row.reason), ...row.cells, row.spark, row.cpu, row.memory,
@@ -297,7 +297,7 @@ const overview = {
 
   update(row, service) {
     row.service = service;
-    const seen = `${service.state}${troubled(service) ? ' troubled' : ''}`;
+    const seen = `${service.state}${breakerOpen(service) ? ' breaker-open' : ''}`;
     if (row.seen !== seen || !row.node.className) mark(row.node, `${seen}${row.seen !== seen && BAD.has(service.state) ? ' flash' : ''}`);
     row.seen = seen;
     put(row.title, service.name);
@@ -310,7 +310,7 @@ const overview = {
     put(row.word, service.state);
     put(row.reason, service.reason);
     row.reason.hidden = !service.reason;
-    const values = [lasting(service.uptime_s), String(service.restarts), rate(service.requests_per_s), took(service.p95_s)];
+    const values = [uptime(service.uptime_s), String(service.restarts), rate(service.requests_per_s), duration(service.p95_s)];
     row.cells.forEach((cell, i) => put(cell, values[i]));
     const recent = service.recent.join();
     if (row.recent !== recent) {
@@ -333,7 +333,7 @@ const overview = {
     put(row.count, String(count));
     row.scaler.hidden = !service.scalable;
     const off = !page.alive || Boolean(busy);
-    // aria-disabled, not disabled: a button that loses its place while it works would lose the focus.
+    // aria-disabled, not disabled: a disabled button loses the focus.
     for (const button of [row.toggle, row.restart, row.less, row.more]) {
       button.classList.toggle('busy', off);
       if (off) button.setAttribute('aria-disabled', 'true'); else button.removeAttribute('aria-disabled');
@@ -347,11 +347,11 @@ const overview = {
     if (!page.alive || page.busy.has(row.name)) return;
     page.busy.set(row.name, verb);
     this.buttons(row);
-    say(`${verb} ${row.name}`);
+    announce(`${verb} ${row.name}`);
     const problem = await act(path, body);
     page.busy.delete(row.name);
     this.buttons(row);
-    if (problem) complain(problem);
+    if (problem) showError(problem);
   },
 
   scale(row, by) {
@@ -364,7 +364,7 @@ $('problems').addEventListener('change', () => page.snapshot && overview.table(p
 
 // --- topology -------------------------------------------------------------------------------------
 
-const MOST_NODES = 12, ROOMY = 7;
+const MAX_NODES = 12, COMPACT_ABOVE = 7;
 
 const topology = {
   width: 0,
@@ -377,15 +377,15 @@ const topology = {
     holder.replaceChildren(this.width < 620 ? this.narrow(graph) : this.wide(graph));
   },
 
-  // What there is to draw: nodes with a line of figures each, and edges with a rate.
+  // The nodes, and the edges with their rates.
   graph(snapshot) {
     const find = (name) => snapshot.services.find((s) => s.name === name);
     const gateway = find('gateway');
     const weight = (s) => (BAD.has(s.state) ? 4e6 : 0) + (condition(s) === 'warn' ? 2e6 : 0) + (s.requests_per_s || 0) * 1000 + (s.messages.length ? 1e5 : 0) + (s.state === 'stopped' ? -1 : 0);
     let services = snapshot.services.filter((s) => s !== gateway);
     const all = services.length;
-    if (all > MOST_NODES) {
-      const kept = new Set([...services].sort((a, b) => weight(b) - weight(a)).slice(0, MOST_NODES));
+    if (all > MAX_NODES) {
+      const kept = new Set([...services].sort((a, b) => weight(b) - weight(a)).slice(0, MAX_NODES));
       services = services.filter((s) => kept.has(s));
     }
     const names = new Set(services.map((s) => s.name));
@@ -432,24 +432,24 @@ const topology = {
   },
 
   words(g) {
-    const traffic = g.services.filter((s) => s.requests_per_s > 0).map((s) => `${s.name} ${rate(s.requests_per_s)} requests a second`);
-    const flows = g.flows.map((f) => f.sends ? `${f.service} sends to queue ${f.queue}` : `${f.service} takes from queue ${f.queue}`);
-    return `${g.gateway ? `The gateway (${g.gateway.state}) leads to ` : ''}${plural(g.services.filter((s) => s.routes.length).length, 'service')}. ${[...traffic, ...flows].join('; ') || 'No traffic now.'}`;
+    const traffic = g.services.filter((s) => s.requests_per_s > 0).map((s) => `${s.name} ${rate(s.requests_per_s)} requests per second`);
+    const flows = g.flows.map((f) => f.sends ? `${f.service} publishes to queue ${f.queue}` : `${f.service} consumes from queue ${f.queue}`);
+    return `${g.gateway ? `The gateway (${g.gateway.state}) routes to ` : ''}${plural(g.services.filter((s) => s.routes.length).length, 'service')}. ${[...traffic, ...flows].join('; ') || 'No traffic.'}`;
   },
 
   serviceNode(s, x, y, w, h) {
-    if (h < 40) return this.node(x, y, w, h, condition(s), s.name, '', GOOD.has(s.state) ? (s.p95_s !== null ? took(s.p95_s) : s.routes[0] || '') : s.state);
-    const facts = troubled(s) || (s.state !== 'ready' && s.state !== 'running') ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
-    return this.node(x, y, w, h, condition(s), s.name, facts, s.p95_s !== null && GOOD.has(s.state) ? took(s.p95_s) : '');
+    if (h < 40) return this.node(x, y, w, h, condition(s), s.name, '', GOOD.has(s.state) ? (s.p95_s !== null ? duration(s.p95_s) : s.routes[0] || '') : s.state);
+    const facts = breakerOpen(s) || (s.state !== 'ready' && s.state !== 'running') ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
+    return this.node(x, y, w, h, condition(s), s.name, facts, s.p95_s !== null && GOOD.has(s.state) ? duration(s.p95_s) : '');
   },
 
   queueNode(q, x, y, w, h) {
-    const sub = q.ready === null ? 'seen in messages' : `${plural(q.ready, 'message')}, ${plural(q.consumers, 'consumer')}`;
+    const sub = q.ready === null ? 'used by messages' : `${plural(q.ready, 'message')}, ${plural(q.consumers, 'consumer')}`;
     return this.node(x, y, w, h, 'good', q.name, sub);
   },
 
   wide(g) {
-    const W = Math.max(620, this.width), many = g.services.length > ROOMY, H = 46, gap = 12, pad = 4, sh = many ? 30 : H, sgap = many ? 7 : gap;
+    const W = Math.max(620, this.width), many = g.services.length > COMPACT_ABOVE, H = 46, gap = 12, pad = 4, sh = many ? 30 : H, sgap = many ? 7 : gap;
     const columns = [0, W * 0.36, W * 0.74], w = [W * 0.17, W * 0.23, W * 0.26 - 2 * pad];
     const rows = Math.max(g.services.length, 1), tall = rows * (sh + sgap) - sgap;
     const queueTop = 34, queuesTall = queueTop + Math.max(1, g.queues.length) * (H + gap) + 2;
@@ -460,7 +460,7 @@ const topology = {
     const x1 = columns[0] + w[0], x2 = columns[1];
     if (g.gateway) {
       const y = middle - H / 2, total = g.gateway.requests_per_s;
-      nodes.push(this.node(columns[0], y, w[0], H, health(g.gateway.state), 'gateway', g.gateway.addresses[0] || g.gateway.state, g.gateway.p95_s !== null ? took(g.gateway.p95_s) : ''));
+      nodes.push(this.node(columns[0], y, w[0], H, health(g.gateway.state), 'gateway', g.gateway.addresses[0] || g.gateway.state, g.gateway.p95_s !== null ? duration(g.gateway.p95_s) : ''));
       if (total > 0) { const t = svg('text', { class: 'lbl', x: columns[0] + w[0] / 2, y: y - 9, 'text-anchor': 'middle' }); t.textContent = `${rate(total)} requests/s`; nodes.push(t); }
       for (const s of g.services.filter((s) => s.routes.length)) {
         const to = placed.get(s.name) + sh / 2, bend = (x2 - x1) * 0.5;
@@ -480,7 +480,7 @@ const topology = {
     const xq = bx + 8;
     if (!g.queues.length) {
       const t = svg('text', { class: 's', x: bx + 27, y: by + queueTop + 22 });
-      t.textContent = clip(down ? g.broker.reason || 'away' : g.broker.queues === null ? 'queues are not told in this mode' : 'no queues', Math.floor((w[2] - 30) / 6));
+      t.textContent = clip(down ? g.broker.reason || 'unreachable' : g.broker.queues === null ? 'queues unknown in this mode' : 'no queues', Math.floor((w[2] - 30) / 6));
       group.append(t);
     }
     for (const f of g.flows) {
@@ -491,7 +491,7 @@ const topology = {
     return this.frame(W, height, this.words(g), group, ...edges, ...nodes, ...g.queues.map((q) => this.queueNode(q, xq, spots.get(q.name), w[2] - 16 + pad, H)));
   },
 
-  // On a phone the same, as a tree from top to bottom.
+  // The same for a narrow screen: a tree from top to bottom.
   narrow(g) {
     const W = Math.max(280, this.width), H = 44, gap = 8, edges = [], nodes = [];
     let y = 2;
@@ -516,7 +516,7 @@ const topology = {
       if (users) put(node.querySelector('.s'), clip(users, Math.floor((W - 60) / 6.2)));
       nodes.push(node);
     });
-    if (!g.queues.length) { const t = svg('text', { class: 's', x: 25, y: top + 56 }); t.textContent = clip(GOOD.has(g.broker.state) ? 'no queues to show' : g.broker.reason || 'away', Math.floor((W - 40) / 6.2)); group.append(t); }
+    if (!g.queues.length) { const t = svg('text', { class: 's', x: 25, y: top + 56 }); t.textContent = clip(GOOD.has(g.broker.state) ? 'no queues to show' : g.broker.reason || 'unreachable', Math.floor((W - 40) / 6.2)); group.append(t); }
     return this.frame(W, y + tall + 2, this.words(g), group, ...edges, ...nodes);
   },
 };
@@ -537,7 +537,7 @@ const logs = {
   get height() { return this.narrow.matches ? 40 : 20; },
 
   take({ missed, lines }) {
-    if (missed) this.add([[this.last, Date.now() / 1000, 'msctl', 'warning', `(${missed} lines were skipped: this page was too slow)`, null, '', null]]);
+    if (missed) this.add([[this.last, Date.now() / 1000, 'msctl', 'warning', `(${missed} lines skipped: this page is too slow)`, null, '', null]]);
     this.add(lines);
     if (lines.length) this.last = lines[lines.length - 1][SEQ];
     this.draw();
@@ -557,7 +557,7 @@ const logs = {
 
   newStack() {
     this.last = 0;
-    if (this.all.length) this.add([[0, Date.now() / 1000, 'msctl', 'warning', '— a new stack has begun —', null, '', null]]);
+    if (this.all.length) this.add([[0, Date.now() / 1000, 'msctl', 'warning', '— the stack was restarted —', null, '', null]]);
     this.draw();
   },
 
@@ -576,7 +576,7 @@ const logs = {
     this.draw();
   },
 
-  draw: later(() => logs.render()),
+  draw: onFrame(() => logs.render()),
 
   render() {
     if (page.view !== 'logs') return;
@@ -586,7 +586,7 @@ const logs = {
       $('lines-space').style.height = `${n * height}px`;
       put($('log-count'), n === this.all.length ? plural(n, 'line') : `${n.toLocaleString('en')} of ${plural(this.all.length, 'line')}`);
       $('no-lines').hidden = n > 0;
-      put($('no-lines'), this.all.length ? 'No line fits these filters.' : 'Nothing has been written yet.');
+      put($('no-lines'), this.all.length ? 'No line matches these filters.' : 'No log lines yet.');
       if (this.follow) box.scrollTop = n * height;
     }
     const from = Math.max(0, Math.floor(box.scrollTop / height) - 8), to = Math.min(n, from + Math.ceil(box.clientHeight / height) + 16);
@@ -698,7 +698,7 @@ const traces = {
         el('td', { role: 'cell' }, clip(t.services.join(' → '), 48)),
         el('td', { role: 'cell', className: 'num' }, String(t.spans)),
         el('td', { role: 'cell', className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
-        el('td', { role: 'cell', className: 'num' }, took(t.duration_s), el('span', { className: t.error ? 'bars err' : 'bars', 'aria-hidden': 'true' }, bar)));
+        el('td', { role: 'cell', className: 'num' }, duration(t.duration_s), el('span', { className: t.error ? 'bars err' : 'bars', 'aria-hidden': 'true' }, bar)));
     }));
     if (focused) { const back = document.querySelector(`[data-trace="${CSS.escape(focused)}"]`); if (back) back.focus(); }
   },
@@ -714,15 +714,15 @@ const traces = {
     const close = el('button', { type: 'button', className: 'quiet close', 'aria-label': 'Close', onclick: () => this.close() }, '✕');
     if (!answer || !answer.ok) {
       const problem = answer ? await answer.json().catch(() => ({})) : {};
-      side.replaceChildren(close, el('p', { className: 'note' }, problem.message || 'The stack does not answer.'));
+      side.replaceChildren(close, el('p', { className: 'note' }, problem.message || 'The stack does not respond.'));
       return;
     }
     const trace = await answer.json(), spans = trace.spans;
     const begin = Math.min(...spans.map((s) => s.start)), end = Math.max(...spans.map((s) => s.start + s.duration_s)), whole = Math.max(end - begin, 1e-9);
     side.replaceChildren(close, el('h3', {}, spans[0].name),
-      el('p', { className: 'note' }, `${took(whole)} · ${plural(spans.length, 'span')}${trace.dropped ? `, ${trace.dropped} more not kept` : ''} · ${clock(begin)} · `, el('a', { href: `#/logs?trace=${trace.trace_id}` }, 'its log lines')),
+      el('p', { className: 'note' }, `${duration(whole)} · ${plural(spans.length, 'span')}${trace.dropped ? `, ${trace.dropped} more dropped` : ''} · ${clock(begin)} · `, el('a', { href: `#/logs?trace=${trace.trace_id}` }, 'log lines')),
       el('p', { className: 'note id mono' }, trace.trace_id),
-      el('ol', { className: 'waterfall', 'aria-label': 'Spans by their beginning' }, ...this.tree(spans).map(([span, depth]) => {
+      el('ol', { className: 'waterfall', 'aria-label': 'Spans by start time' }, ...this.tree(spans).map(([span, depth]) => {
         const bar = el('i'), error = span.error ? ' err' : '';
         bar.style.left = `${(span.start - begin) / whole * 100}%`;
         bar.style.width = `${span.duration_s / whole * 100}%`;
@@ -730,11 +730,11 @@ const traces = {
         const label = el('span', { className: 'label', title: `${span.service}: ${span.name} (${span.kind})\n${facts}` }, el('b', {}, span.service), ` ${span.name}`);
         label.style.paddingLeft = `${Math.min(depth, 10) * 12}px`;
         return el('li', { className: span.kind + error }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
-          el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${took(span.start - begin)}, took `), took(span.duration_s)));
+          el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)));
       })));
   },
 
-  // Depth first: each span below the one that caused it.
+  // Depth first: each span below its parent.
   tree(spans) {
     const below = new Map(), ids = new Set(spans.map((s) => s.span_id)), out = [];
     for (const s of spans) { const parent = ids.has(s.parent_id) ? s.parent_id : null; below.set(parent, [...(below.get(parent) || []), s]); }
@@ -773,8 +773,8 @@ const queues = {
     put($('broker-note'), [broker.url, broker.state + (broker.reason ? `: ${broker.reason}` : ''), broker.connections === null ? '' : plural(broker.connections, 'connection')].filter(Boolean).join(' · '));
     $('queue-table').hidden = !list || !list.length;
     $('no-queues').hidden = Boolean(list && list.length);
-    put($('no-queues'), list ? 'The broker has no queues yet.' : GOOD.has(broker.state) ? 'A broker that runs outside of the stack does not tell its queues. Name one below to publish to it or to look into it.' : 'The broker is away.');
-    put($('peek-how'), broker.mode === 'embedded' ? 'Messages are looked at, never taken.' : 'Messages are taken and put back at once, which marks them as redelivered.');
+    put($('no-queues'), list ? 'The broker has no queues yet.' : GOOD.has(broker.state) ? 'The queues of an external broker are unknown. Enter a name below to publish to a queue or to watch it.' : 'The broker is unreachable.');
+    put($('peek-how'), broker.mode === 'embedded' ? 'Watching does not consume messages.' : 'Messages are consumed and requeued at once, which marks them as redelivered.');
     const now = snapshot.uptime_s, names = (list || []).map((q) => q.name);
     const flows = snapshot.services.flatMap((s) => s.messages.map((m) => m.queue));
     const known = [...new Set([...names, ...flows])].slice(0, 200).join('\n');
@@ -787,7 +787,7 @@ const queues = {
       depth.push(queue.ready);
       if (depth.length > 60) depth.shift();
       this.depths.set(queue.name, depth);
-      // Over about ten seconds, so that it does not jump.
+      // The rate over about ten seconds, so that it is steady.
       const history = past ? past.history : [];
       history.push({ now, published: queue.published, delivered: queue.delivered });
       if (history.length > 10) history.shift();
@@ -818,7 +818,7 @@ const queues = {
     const queue = $('publish-queue').value.trim();
     const problem = await act('/api/publish', { queue, body: $('publish-body').value, content_type: $('publish-type').value.trim() || 'text/plain' });
     button.disabled = false;
-    if (problem) { complain(problem); put($('published'), 'Not published.'); } else put($('published'), `Confirmed by the broker at ${clock(Date.now() / 1000)}.`);
+    if (problem) { showError(problem); put($('published'), 'Not published.'); } else put($('published'), `Confirmed by the broker at ${clock(Date.now() / 1000)}.`);
   },
 
   peek() {
@@ -833,12 +833,12 @@ const queues = {
     source.addEventListener('messages', (event) => {
       const { missed, messages } = JSON.parse(event.data);
       count += missed + messages.length;
-      put($('peek-note'), count ? `${plural(count, 'message')} seen in ${queue}.` : `${queue} is empty. What comes to it shows up here.`);
+      put($('peek-note'), count ? `${plural(count, 'message')} seen in ${queue}.` : `${queue} is empty. New messages appear here.`);
       for (const message of messages) $('messages').prepend(this.message(message));
       while ($('messages').children.length > 200) $('messages').lastChild.remove();
     });
-    source.addEventListener('failed', (event) => { const problem = JSON.parse(event.data); this.stop(); put($('peek-note'), problem.message); complain(problem); });
-    source.onerror = () => { if (this.peeking === source) { this.stop(); put($('peek-note'), 'The stream has ended.'); } };
+    source.addEventListener('failed', (event) => { const problem = JSON.parse(event.data); this.stop(); put($('peek-note'), problem.message); showError(problem); });
+    source.onerror = () => { if (this.peeking === source) { this.stop(); put($('peek-note'), 'The stream ended.'); } };
   },
 
   message(m) {
@@ -855,7 +855,7 @@ const queues = {
 $('publish').addEventListener('submit', (event) => { event.preventDefault(); queues.publish(); });
 $('peek').addEventListener('submit', (event) => { event.preventDefault(); if (queues.peeking) { queues.stop(); put($('peek-note'), 'Stopped.'); } else queues.peek(); });
 
-// --- views, colours, keys -------------------------------------------------------------------------
+// --- views, colour scheme, keys -------------------------------------------------------------------
 
 function route() {
   const [path, search = ''] = location.hash.replace(/^#\/?/, '').split('?'), query = new URLSearchParams(search);
@@ -882,16 +882,16 @@ const ICONS = { auto: 'M8 1.5a6.5 6.5 0 1 0 0 13zM8 1.5a6.5 6.5 0 0 1 0 13', lig
 function paint(theme) {
   document.documentElement.dataset.theme = theme;
   $('theme').replaceChildren(svg('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'true' }, svg('path', { d: ICONS[theme], ...(theme === 'auto' ? { fill: 'none' } : {}) })));
-  $('theme').setAttribute('aria-label', `Colours: ${theme === 'auto' ? 'as the system' : theme}`);
+  $('theme').setAttribute('aria-label', `Colour scheme: ${theme === 'auto' ? 'system' : theme}`);
   $('theme').title = $('theme').getAttribute('aria-label');
 }
 let theme = 'auto';
-try { theme = THEMES.includes(localStorage.getItem('msctl-theme')) ? localStorage.getItem('msctl-theme') : 'auto'; } catch { /* storage may be switched off */ }
+try { theme = THEMES.includes(localStorage.getItem('msctl-theme')) ? localStorage.getItem('msctl-theme') : 'auto'; } catch { /* storage may be disabled */ }
 paint(theme);
 $('theme').addEventListener('click', () => {
   theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
   paint(theme);
-  try { localStorage.setItem('msctl-theme', theme); } catch { /* then it lasts as long as the page */ }
+  try { localStorage.setItem('msctl-theme', theme); } catch { /* the choice then lasts until the page is closed */ }
 });
 
 addEventListener('keydown', (event) => {

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from msctl.dashboard.guard import Asked, Guard
+from msctl.dashboard.access import AccessPolicy, RequestInfo
 
-LOCAL = Guard("the-token")
-OPEN = Guard("the-token", "s3cret:x", frozenset({"build.example", "0.0.0.0"}), anywhere=True)
-GET = Asked("GET", "/", ["localhost:8090"])
-POST = Asked(
+LOCAL = AccessPolicy("the-token")
+OPEN = AccessPolicy("the-token", "s3cret:x", frozenset({"build.example", "0.0.0.0"}), anywhere=True)
+GET = RequestInfo("GET", "/", ["localhost:8090"])
+POST = RequestInfo(
     "POST",
     "/api/services/users/stop",
     ["localhost:8090"],
@@ -40,7 +40,7 @@ def basic(password: str) -> str:
     ],
 )
 def test_every_name_of_loopback_is_accepted(host: str) -> None:
-    assert LOCAL.refusal(replace(GET, hosts=[host])) is None
+    assert LOCAL.check(replace(GET, hosts=[host])) is None
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_every_name_of_loopback_is_accepted(host: str) -> None:
     ],
 )
 def test_a_foreign_host_is_refused(hosts: list[str]) -> None:
-    refusal = LOCAL.refusal(replace(GET, hosts=hosts))
-    assert refusal is not None
-    assert refusal.status == 403
+    denial = LOCAL.check(replace(GET, hosts=hosts))
+    assert denial is not None
+    assert denial.status == 403
 
 
 @pytest.mark.parametrize(
@@ -70,65 +70,65 @@ def test_a_foreign_host_is_refused(hosts: list[str]) -> None:
 )
 def test_a_foreign_origin_is_refused(origin: str) -> None:
     for asked in (POST, GET, replace(POST, path="/metrics", method="GET")):
-        assert LOCAL.refusal(replace(asked, origin=origin)) is not None
+        assert LOCAL.check(replace(asked, origin=origin)) is not None
 
 
 def test_our_own_page_may_act() -> None:
-    assert LOCAL.refusal(POST) is None
+    assert LOCAL.check(POST) is None
 
 
 def test_our_own_page_may_act_behind_a_proxy_that_speaks_tls() -> None:
-    assert LOCAL.refusal(replace(POST, origin="https://localhost:8090")) is None
+    assert LOCAL.check(replace(POST, origin="https://localhost:8090")) is None
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_cross_site_fetch_is_refused(site: str) -> None:
-    assert LOCAL.refusal(replace(GET, path="/api/session", fetch_site=site)) is not None
-    assert LOCAL.refusal(replace(GET, fetch_site=site, fetch_mode="no-cors")) is not None
-    assert LOCAL.refusal(replace(POST, origin=None, fetch_site=site)) is not None
+    assert LOCAL.check(replace(GET, path="/api/session", fetch_site=site)) is not None
+    assert LOCAL.check(replace(GET, fetch_site=site, fetch_mode="no-cors")) is not None
+    assert LOCAL.check(replace(POST, origin=None, fetch_site=site)) is not None
 
 
 def test_a_link_from_another_site_may_be_followed() -> None:
-    assert LOCAL.refusal(replace(GET, fetch_site="cross-site", fetch_mode="navigate")) is None
+    assert LOCAL.check(replace(GET, fetch_site="cross-site", fetch_mode="navigate")) is None
     followed = replace(GET, path="/api/session", fetch_site="cross-site", fetch_mode="navigate")
-    assert LOCAL.refusal(followed) is not None
+    assert LOCAL.check(followed) is not None
 
 
 @pytest.mark.parametrize("token", [None, "", "the-toke", "the-token ", "ü"])
 def test_acting_needs_the_token(token: str | None) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"):
-        refusal = LOCAL.refusal(replace(POST, method=method, token=token))
-        assert refusal is not None
-        assert refusal.status == 403
+        denial = LOCAL.check(replace(POST, method=method, token=token))
+        assert denial is not None
+        assert denial.status == 403
 
 
 def test_an_action_must_be_json() -> None:
-    refusal = LOCAL.refusal(replace(POST, content_type="text/plain"))
-    assert refusal is not None
-    assert refusal.status == 415
-    assert LOCAL.refusal(replace(POST, content_type="application/json; charset=utf-8")) is None
+    denial = LOCAL.check(replace(POST, content_type="text/plain"))
+    assert denial is not None
+    assert denial.status == 415
+    assert LOCAL.check(replace(POST, content_type="application/json; charset=utf-8")) is None
 
 
 def test_beyond_loopback_a_password_is_required() -> None:
     asked = replace(GET, hosts=["10.0.0.7:8090"])
-    refusal = OPEN.refusal(asked)
-    assert refusal is not None
-    assert (refusal.status, refusal.challenge) == (401, True)
-    assert OPEN.refusal(replace(asked, authorization=basic("s3cret:x"))) is None
+    denial = OPEN.check(asked)
+    assert denial is not None
+    assert (denial.status, denial.challenge) == (401, True)
+    assert OPEN.check(replace(asked, authorization=basic("s3cret:x"))) is None
     for wrong in (basic("s3cret"), basic(""), "Bearer s3cret:x", "Basic !!!", "Basic", "Basic " + "w" * 3):
-        assert OPEN.refusal(replace(asked, authorization=wrong)) is not None
+        assert OPEN.check(replace(asked, authorization=wrong)) is not None
 
 
 def test_beyond_loopback_its_own_name_and_addresses_are_accepted() -> None:
     known = replace(GET, authorization=basic("s3cret:x"))
     for host in ("build.example:8090", "192.168.1.4", "[2001:db8::1]:8090", "localhost"):
-        assert OPEN.refusal(replace(known, hosts=[host])) is None
-    assert OPEN.refusal(replace(known, hosts=["other.example"])) is not None
+        assert OPEN.check(replace(known, hosts=[host])) is None
+    assert OPEN.check(replace(known, hosts=["other.example"])) is not None
 
 
 def test_a_password_does_not_replace_the_token() -> None:
     asked = replace(POST, authorization=basic("s3cret:x"), token=None)
-    assert OPEN.refusal(asked) is not None
+    assert OPEN.check(asked) is not None
 
 
 def test_secrets_are_not_in_the_repr() -> None:

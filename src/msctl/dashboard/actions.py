@@ -1,0 +1,78 @@
+"""The actions of the page: start, stop, restart and scale a service, publish a message."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from aiohttp import web
+
+from msctl.dashboard.responses import json_response, read_body
+from msctl.errors import UnknownServiceError, UsageError
+from msctl.model.snapshots import QueueView, SystemView
+
+log = logging.getLogger("msctl.dashboard")
+
+
+class ScaleBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request to scale a service."""
+
+    count: int
+
+
+class PublishBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request to publish a message."""
+
+    queue: str
+    body: str
+    content_type: str = "text/plain"
+
+
+class Actions:
+    """Handlers that act on a stack; each logs what the page asked for."""
+
+    def __init__(self, view: SystemView, queues: QueueView | None) -> None:
+        self._view = view
+        self._queues = queues
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/api/publish", self._publish),
+            web.post("/api/services/{name}/scale", self._scale),
+            web.post("/api/services/{name}/{verb:start|stop|restart}", self._act),
+        ]
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        name, verb = request.match_info["name"], request.match_info["verb"]
+        await self._require(name)
+        log.info("%s %s, requested by the dashboard", verb, name)
+        if verb == "start":
+            await self._view.start([name])
+        elif verb == "stop":
+            await self._view.stop([name])
+        else:
+            await self._view.restart([name])
+        return json_response({})
+
+    async def _scale(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        await self._require(name)
+        count = (await read_body(request, ScaleBody)).count
+        log.info("scale %s=%d, requested by the dashboard", name, count)
+        await self._view.scale({name: count})
+        return json_response({})
+
+    async def _publish(self, request: web.Request) -> web.StreamResponse:
+        if self._queues is None:
+            raise UsageError("this stack has no broker to publish to")
+        message = await read_body(request, PublishBody)
+        if not message.queue:
+            raise UsageError("the message has no queue")
+        await self._queues.publish(message.queue, message.body.encode(), message.content_type)
+        return json_response({})
+
+    async def _require(self, name: str) -> None:
+        """Refuse names that are not a service, patterns in particular."""
+        known = [service.name for service in (await self._view.snapshot()).services]
+        if name not in known:
+            raise UnknownServiceError(f"service {name!r} does not exist")
