@@ -1,16 +1,21 @@
-"""The real command line, in processes of its own, with a runtime folder that belongs to one test."""
+"""The real command line, with a runtime folder that belongs to one test: in its own processes, or in ours."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from unittest import mock
+
+from msctl.cli.app import main
 
 SOURCE = Path(__file__).parents[2] / "src"
 PATIENCE = 60.0
@@ -91,6 +96,46 @@ class Msctl:
             if child.poll() is None:
                 child.kill()
             child.communicate()
+
+
+class InProcess(Msctl):
+    """Runs `msctl` in this process: for verbs that start no child and wait for no signal, and far quicker.
+
+    Descriptors 0 to 2, the environment and the current folder are the command's while it runs.
+    """
+
+    def run(
+        self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        with ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+            files[0].write(stdin or b"")
+            files[0].seek(0)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for number, file in enumerate(files):
+                stack.callback(os.close, saved := os.dup(number))
+                stack.callback(os.dup2, saved, number)
+                os.dup2(file.fileno(), number)
+            streams = [os.fdopen(n, "w" if n else "r", closefd=False) for n in range(3)]
+            for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+                stack.enter_context(stream)
+                stack.enter_context(mock.patch.object(sys, name, stream))
+            stack.enter_context(mock.patch.dict(os.environ, {**self.env, **(env or {})}, clear=True))
+            stack.enter_context(contextlib.chdir(self.folder))
+            try:
+                code = main(args)
+            except KeyboardInterrupt:
+                code = 130
+            streams[1].flush()
+            streams[2].flush()
+            out, err = (_read(file) for file in files[1:])
+        return subprocess.CompletedProcess(args, code, out, err)
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 class Process:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.cli import Msctl
+from tests.support.cli import InProcess, Msctl
 
 CONFIG = """\
 [services.user_service]
@@ -23,7 +23,7 @@ def msctl(tmp_path: Path) -> Iterator[Msctl]:
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "msctl.toml").write_text(CONFIG)
-    yield Msctl(folder, tmp_path / "run", {})
+    yield InProcess(folder, tmp_path / "run", {})
 
 
 def names(folder: Path) -> list[str]:
