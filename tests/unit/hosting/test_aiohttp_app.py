@@ -1,0 +1,110 @@
+"""A hosted application that drains finishes what it has begun, and begins nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from msctl.hosting.aiohttp_app import AiohttpApp
+from msctl.hosting.modules import Loader
+from msctl.model.project import ServiceContext
+from msctl.telemetry.logs.hub import LogHub
+from tests.support.clock import FakeClock, settle
+
+SOURCE = """
+import asyncio
+from aiohttp import web
+entered, release, served = asyncio.Event(), asyncio.Event(), []
+async def slow(request):
+    served.append(request.path)
+    entered.set()
+    await release.wait()
+    return web.Response(text="done")
+def create_app():
+    app = web.Application()
+    app.router.add_get("/{name}", slow)
+    return app
+"""
+
+
+class Hosted:
+    """An application that is served on a socket, and its module."""
+
+    def __init__(self, app: AiohttpApp, module: object, port: int) -> None:
+        self.app = app
+        self.entered: asyncio.Event = module.entered  # type: ignore[attr-defined]  # as written above
+        self.release: asyncio.Event = module.release  # type: ignore[attr-defined]  # as above
+        self.served: list[str] = module.served  # type: ignore[attr-defined]  # as above
+        self.port = port
+
+    async def get(self, path: str) -> tuple[int, str | None]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.port}{path}") as answer,
+        ):
+            return answer.status, answer.headers.get("Retry-After")
+
+
+@asynccontextmanager
+async def hosted(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Hosted]:
+    (tmp_path / "draining_app.py").write_text(SOURCE)
+    loader = Loader(tmp_path)
+    context = ServiceContext(
+        name="slow", instance="slow-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
+    )
+    app = AiohttpApp("draining_app:create_app", context, loader=loader, logs=LogHub(clock), clock=clock)
+    await app.startup()
+    import draining_app  # type: ignore[import-not-found]  # written above
+
+    server = web.Server(app.handle)  # type: ignore[arg-type]  # it makes BaseRequests, which do here
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield Hosted(app, draining_app, listener.sockets[0].getsockname()[1])
+    finally:
+        listener.close()
+        await server.shutdown(1)
+        await app.cleanup()
+        loader.close()
+
+
+async def test_a_request_that_comes_while_it_drains_is_refused(tmp_path: Path) -> None:
+    async with hosted(tmp_path, FakeClock()) as one:
+        first = asyncio.create_task(one.get("/first"))
+        await one.entered.wait()
+        draining = asyncio.create_task(one.app.drain(10))
+        await settle()
+        one.release.set()  # a second request would be served at once
+        assert await one.get("/second") == (503, "1")
+        assert await first == (200, None)
+        await draining
+        assert one.served == ["/first"]
+
+
+@pytest.mark.parametrize("timeout", [2.0, 30.0])
+async def test_what_is_under_way_has_the_whole_drain_time_and_no_more(tmp_path: Path, timeout: float) -> None:
+    clock = FakeClock()
+    async with hosted(tmp_path, clock) as one:
+        request = asyncio.create_task(one.get("/first"))
+        await one.entered.wait()
+        draining = asyncio.create_task(one.app.drain(timeout))
+        await settle()
+        await clock.advance(timeout - 0.1)
+        assert not request.done()
+        await clock.advance(0.1)
+        async with asyncio.timeout(10):
+            assert (await request)[0] == 503
+        await draining
+
+
+async def test_a_drain_with_nothing_under_way_ends_at_once(tmp_path: Path) -> None:
+    async with hosted(tmp_path, FakeClock()) as one:
+        one.release.set()
+        await one.app.drain(60)
+        assert (await one.get("/late"))[0] == 503
+        assert one.served == []
