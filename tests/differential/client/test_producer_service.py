@@ -90,7 +90,7 @@ async def test_a_body_over_the_limit_is_413(monkeypatch: pytest.MonkeyPatch, url
     async with TestClient(TestServer(producer.create_app(context(url.text)))) as client:
         answer = await client.post("/messages", data=b"x" * 11)
         problem = await answer.json(content_type="application/problem+json")
-    assert (answer.status, problem["detail"]) == (413, "a message may have 10 bytes")
+    assert (answer.status, problem["detail"]) == (413, "a message may have at most 10 bytes")
 
 
 async def test_a_content_type_too_long_for_amqp_is_the_clients_fault(

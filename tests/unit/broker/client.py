@@ -1,4 +1,4 @@
-"""A client without sockets: pamqp's frames into a Session, and what it answers out of it."""
+"""A client without sockets: feeds frames to a Session and reads its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of queues and consumers: what is refused, with RabbitMQ's words, and what is the same."""
+"""Arguments of queues and consumers: validation with RabbitMQ's texts, and equivalence."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ QUEUE = "queue 'q' in vhost '/'"
         ("x-max-age", ("S", b"1D"), "of queue type rabbit_classic_queue"),
     ],
 )
-def test_a_bad_argument_is_refused_with_the_reason(name: str, field: FieldValue, problem: str) -> None:
+def test_invalid_argument_is_refused_with_a_reason(name: str, field: FieldValue, problem: str) -> None:
     with pytest.raises(AmqpError, match=problem) as caught:
         read_queue_arguments({name.encode(): field}, QUEUE)
     assert caught.value.code is ReplyCode.PRECONDITION_FAILED
 
 
-def test_queue_types_that_are_not_there_are_an_internal_error_as_with_rabbitmq() -> None:
+def test_unavailable_queue_type_is_an_internal_error() -> None:
     with pytest.raises(AmqpError, match="feature flag is disabled") as caught:
         read_queue_arguments({b"x-queue-type": ("S", b"quorum")}, QUEUE)
     assert caught.value.code is ReplyCode.INTERNAL_ERROR
 
 
-def test_good_arguments_are_understood_and_unknown_ones_ignored() -> None:
+def test_valid_arguments_are_read_and_unknown_ones_ignored() -> None:
     options = read_queue_arguments(
         {
             b"x-message-ttl": ("s", 10),
@@ -72,7 +72,7 @@ def test_good_arguments_are_understood_and_unknown_ones_ignored() -> None:
         ({b"x-odd": ("I", 1)}, {}),
     ],
 )
-def test_declarations_that_mean_the_same_are_equivalent(
+def test_equivalent_declarations_are_accepted(
     current: dict[bytes, FieldValue], received: dict[bytes, FieldValue]
 ) -> None:
     check_equivalent(current, received, QUEUE_ARGUMENTS, QUEUE, absent_type=True)
@@ -86,21 +86,21 @@ def test_declarations_that_mean_the_same_are_equivalent(
         ({b"x-overflow": ("S", b"drop-head")}, {}, "but current is the value 'drop-head' of type 'longstr'"),
     ],
 )
-def test_declarations_that_differ_are_told_apart(
+def test_different_declarations_are_refused(
     current: dict[bytes, FieldValue], received: dict[bytes, FieldValue], text: str
 ) -> None:
     with pytest.raises(AmqpError, match=text):
         check_equivalent(current, received, QUEUE_ARGUMENTS, QUEUE)
 
 
-def test_a_plain_property_that_differs_is_named() -> None:
+def test_different_property_is_named() -> None:
     with pytest.raises(
         AmqpError, match=r"inequivalent arg 'durable' .* received 'true' but current is 'false'"
     ):
         check_same("durable", QUEUE, False, True)
 
 
-def test_a_consumer_has_a_priority_if_it_asks_for_one() -> None:
+def test_consumer_priority_is_read_from_its_arguments() -> None:
     assert read_consumer_priority({}, QUEUE) == 0
     assert read_consumer_priority({b"x-priority": ("I", -3)}, QUEUE) == -3
     for bad in ({b"x-priority": ("S", b"1")}, {b"x-stream-offset": ("S", b"first")}):

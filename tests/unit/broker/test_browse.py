@@ -1,4 +1,4 @@
-"""Looking at a queue shows what waits, in the order in which it would go out, and changes nothing."""
+"""Browsing a queue shows waiting messages in delivery order and changes nothing."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def everything(part: object) -> dict[str, Any]:
     return found
 
 
-def test_nothing_of_the_queue_changes(vhost: VirtualHost, clock: FakeClock) -> None:
+def test_browsing_changes_nothing(vhost: VirtualHost, clock: FakeClock) -> None:
     queue = declare(vhost, expires=60_000, max_priority=3)
     channel = Channel()
     queue.add_consumer(QueueConsumer("tag", queue, channel, prefetch=1))
@@ -103,7 +103,7 @@ def test_nothing_of_the_queue_changes(vhost: VirtualHost, clock: FakeClock) -> N
     assert (everything(queue), everything(vhost.memory), vhost.next_reminder()) == before
 
 
-def test_what_is_delivered_after_a_look_was_never_out(vhost: VirtualHost) -> None:
+def test_message_delivered_after_browsing_is_not_redelivered(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, b"one", b"two")
     browse(queue)
@@ -114,7 +114,7 @@ def test_what_is_delivered_after_a_look_was_never_out(vhost: VirtualHost) -> Non
     assert channel.got == [(b"one", False), (b"two", False)]
 
 
-def test_what_came_back_is_shown_at_its_place_and_as_redelivered(vhost: VirtualHost) -> None:
+def test_requeued_message_is_shown_at_its_position_as_redelivered(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, *[b"%d" % number for number in range(9)])
     taken = [queue.get(no_ack=False) for _ in range(7)]
@@ -127,16 +127,14 @@ def test_what_came_back_is_shown_at_its_place_and_as_redelivered(vhost: VirtualH
     assert {message.body: mark for mark, message in found}.items() >= marks.items()
 
 
-def test_what_is_out_is_not_shown(vhost: VirtualHost) -> None:
+def test_unacked_message_is_not_shown(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, b"out", b"in")
     queue.get(no_ack=False)
     assert bodies(queue) == ["in"]
 
 
-def test_what_has_expired_is_not_shown_and_not_dropped_by_looking(
-    vhost: VirtualHost, clock: FakeClock
-) -> None:
+def test_expired_message_is_neither_shown_nor_dropped(vhost: VirtualHost, clock: FakeClock) -> None:
     queue = declare(vhost)
     put(queue, b"old", ttl=10)
     put(queue, b"new")
@@ -145,7 +143,7 @@ def test_what_has_expired_is_not_shown_and_not_dropped_by_looking(
     assert queue.ready.count == 2
 
 
-def test_a_look_is_bounded_in_messages_and_bytes(vhost: VirtualHost) -> None:
+def test_browsing_is_bounded_in_messages_and_bytes(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, *[b"x"] * (PEEK_MESSAGES + 5))
     assert len(browse(queue)) == PEEK_MESSAGES
@@ -155,16 +153,14 @@ def test_a_look_is_bounded_in_messages_and_bytes(vhost: VirtualHost) -> None:
     assert {(len(message.body), message.size) for message in shown(queue)} == {(PEEK_BODY, 2 * PEEK_BODY)}
 
 
-def test_a_message_larger_than_a_look_is_shown_all_the_same(
-    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_message_larger_than_the_bound_is_shown(vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msctl.broker.core.browse.PEEK_BYTES", 1)
     queue = declare(vhost)
     put(queue, b"large", b"next")
     assert bodies(queue) == ["large"]
 
 
-def test_messages_that_differ_in_anything_have_marks_of_their_own(vhost: VirtualHost) -> None:
+def test_different_messages_have_different_marks(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     put(queue, b"x", b"x", b"y", b"x" * (PEEK_BODY + 1), b"x" * (PEEK_BODY + 2))
     put(queue, b"x", properties=join({PRIORITY: b"\x01"}))
@@ -174,7 +170,7 @@ def test_messages_that_differ_in_anything_have_marks_of_their_own(vhost: Virtual
     assert len(set(marks)) == len(marks) - 1
 
 
-def test_properties_are_shown_as_a_client_would_print_them(vhost: VirtualHost) -> None:
+def test_properties_are_shown_as_client_libraries_return_them(vhost: VirtualHost) -> None:
     queue = declare(vhost)
     headers: Table = {
         b"text": ("S", b"caf\xc3\xa9"),
@@ -220,7 +216,7 @@ def test_only_the_first_headers_are_shown(vhost: VirtualHost) -> None:
     assert list(message.headers) == [f"h{number}" for number in range(PEEK_HEADERS)]
 
 
-def test_the_first_of_many_that_came_back_are_found_without_sorting_them_all() -> None:
+def test_first_requeued_messages_are_found_without_sorting_all() -> None:
     ready = ReadyMessages()
     compared = 0
 

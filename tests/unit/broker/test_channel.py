@@ -1,4 +1,4 @@
-"""What a channel does that the differential tests do not show: order, bookkeeping, the fast way in."""
+"""Channels beyond the differential tests: order, bookkeeping and the publish fast path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def opened(**options: Any) -> Client:
     return client
 
 
-def test_confirms_of_a_batch_come_as_one() -> None:
+def test_batch_is_confirmed_with_one_frame() -> None:
     client = opened()
     client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
     client.queue()
@@ -27,7 +27,7 @@ def test_confirms_of_a_batch_come_as_one() -> None:
     assert (ack.delivery_tag, ack.multiple) == (6, False)
 
 
-def test_a_refused_message_is_nacked_between_the_acks_of_its_neighbours() -> None:
+def test_refused_message_is_nacked_in_order() -> None:
     client = opened()
     client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
     client.queue("full", **{"x-max-length": 0, "x-overflow": "reject-publish"})
@@ -42,7 +42,7 @@ def test_a_refused_message_is_nacked_between_the_acks_of_its_neighbours() -> Non
     ]
 
 
-def test_repeated_publishes_take_the_same_way_as_the_first() -> None:
+def test_repeated_publishes_are_routed_like_the_first() -> None:
     client = opened()
     client.queue()
     client.feed(client.publish_bytes(b"12345", content_type="text/plain") * 50)
@@ -51,7 +51,7 @@ def test_repeated_publishes_take_the_same_way_as_the_first() -> None:
     assert client.bodies() == [b"12345"] * 50 + [b"abcde"] * 50
 
 
-def test_a_repeated_publish_sees_that_the_exchange_has_changed() -> None:
+def test_repeated_publish_follows_a_changed_exchange() -> None:
     client = opened()
     client.queue("one")
     client.queue("two")
@@ -71,7 +71,7 @@ def test_a_repeated_publish_sees_that_the_exchange_has_changed() -> None:
     assert (close.reply_code, close.class_id, close.method_id) == (404, 60, 40)
 
 
-def test_a_repeated_publish_on_a_channel_in_a_transaction_waits_for_the_commit() -> None:
+def test_repeated_publish_in_a_transaction_waits_for_the_commit() -> None:
     client = opened()
     client.queue()
     message = client.publish_bytes(b"m")
@@ -84,7 +84,7 @@ def test_a_repeated_publish_on_a_channel_in_a_transaction_waits_for_the_commit()
     assert queue.ready.count == 5
 
 
-def test_what_follows_a_closed_channel_is_ignored_until_close_ok() -> None:
+def test_frames_on_a_closed_channel_are_ignored_until_close_ok() -> None:
     client = opened()
     client.queue()
     client.send(commands.Queue.Declare(queue="nowhere", passive=True))
@@ -99,7 +99,7 @@ def test_what_follows_a_closed_channel_is_ignored_until_close_ok() -> None:
     assert list(queues) == ["q"] and queues["q"].ready.count == 0
 
 
-def test_a_multiple_ack_costs_no_more_for_all_that_was_acked_before() -> None:
+def test_cost_of_a_multiple_ack_does_not_grow_with_earlier_acks() -> None:
     client = opened()
     client.queue()
     client.feed(client.publish_bytes(b"m") * 300)
@@ -116,7 +116,7 @@ def test_a_multiple_ack_costs_no_more_for_all_that_was_acked_before() -> None:
     assert client.take(commands.Channel.Close).reply_text == "PRECONDITION_FAILED - unknown delivery tag 300"
 
 
-def test_what_was_rolled_back_can_be_acked_again() -> None:
+def test_rolled_back_ack_can_be_repeated() -> None:
     client = opened()
     client.queue()
     client.feed(client.publish_bytes(b"m") * 3)
@@ -134,7 +134,7 @@ def test_what_was_rolled_back_can_be_acked_again() -> None:
     assert (queue.ready.count, queue.unacked) == (2, 0), "an uncommitted ack is none"
 
 
-def test_a_consumer_that_does_not_ack_holds_no_more_than_its_prefetch() -> None:
+def test_unacking_consumer_gets_no_more_than_its_prefetch() -> None:
     client = opened()
     client.queue()
     client.call(commands.Basic.Qos(prefetch_count=10), commands.Basic.QosOk)
@@ -145,7 +145,7 @@ def test_a_consumer_that_does_not_ack_holds_no_more_than_its_prefetch() -> None:
     assert len(client.bodies()) == 90
 
 
-def test_deliveries_stop_at_the_output_limit_and_go_on_when_it_is_written() -> None:
+def test_deliveries_pause_at_the_output_limit() -> None:
     client = opened()
     client.queue()
     client.feed(client.publish_bytes(b"x" * 1000) * 500)
@@ -171,7 +171,7 @@ def test_deliveries_stop_at_the_output_limit_and_go_on_when_it_is_written() -> N
     assert broker.vhosts["/"].queues["q"].ready.count == 0
 
 
-def test_publishes_that_differ_in_properties_or_size_are_each_themselves() -> None:
+def test_publishes_with_other_properties_or_sizes_are_kept_apart() -> None:
     client = opened()
     client.queue()
     bodies = [b"x" * (number % 7) for number in range(60)]
@@ -186,7 +186,7 @@ def test_publishes_that_differ_in_properties_or_size_are_each_themselves() -> No
     assert client.bodies() == bodies
 
 
-def test_a_bad_message_among_repeated_ones_closes_the_channel_at_its_place() -> None:
+def test_invalid_message_among_repeated_ones_closes_the_channel() -> None:
     client = opened()
     client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
     client.queue()
@@ -199,7 +199,7 @@ def test_a_bad_message_among_repeated_ones_closes_the_channel_at_its_place() -> 
     assert client.broker.vhosts["/"].queues["q"].ready.count == 3
 
 
-def test_a_refusal_of_a_user_id_is_no_template_for_the_next() -> None:
+def test_publish_after_a_refused_user_id_is_checked_again() -> None:
     client = opened()
     client.queue()
     client.feed(client.publish_bytes(b"m", user_id="guest") * 2)

@@ -1,4 +1,4 @@
-"""Topic and headers matching against the plainest reference there is."""
+"""Topic and headers matching, compared with a naive reference."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def queue(name: str, host: VirtualHost) -> Queue:
 
 
 @given(st.lists(patterns, max_size=8, unique=True), st.lists(keys, max_size=5), st.data())
-def test_topic_bindings_match_as_the_specification_says(
+def test_topic_bindings_match_as_specified(
     bound: list[str], published: list[str], data: st.DataObject
 ) -> None:
     host = vhost()
@@ -88,14 +88,14 @@ def reference(pattern: Table, headers: Table, mode: str) -> bool:
 
 
 @given(header_tables, header_tables, st.sampled_from(["all", "any", "all-with-x", "any-with-x", None]))
-def test_headers_match_as_the_reference_does(pattern: Table, headers: Table, mode: str | None) -> None:
+def test_headers_match_like_the_reference(pattern: Table, headers: Table, mode: str | None) -> None:
     arguments = dict(pattern)
     if mode is not None:
         arguments[b"x-match"] = ("S", mode.encode())
     assert headers_match(arguments, headers) == reference(pattern, headers, mode or "all")
 
 
-def test_exchanges_bound_in_a_circle_are_each_visited_once() -> None:
+def test_exchanges_bound_in_a_cycle_are_visited_once() -> None:
     host = vhost()
     one, two = Exchange("one", ExchangeType.FANOUT), Exchange("two", ExchangeType.FANOUT)
     target = queue("q", host)
@@ -105,7 +105,7 @@ def test_exchanges_bound_in_a_circle_are_each_visited_once() -> None:
     assert list(resolve(one, ("k",), {}, lookup)) == [target]
 
 
-def test_what_finds_no_way_goes_to_the_alternate_exchange() -> None:
+def test_unroutable_message_goes_to_the_alternate_exchange() -> None:
     host = vhost()
     spare = Exchange("spare", ExchangeType.FANOUT)
     main = Exchange("main", ExchangeType.DIRECT, arguments={b"alternate-exchange": ("S", b"spare")})

@@ -1,4 +1,4 @@
-"""Properties: kept as they came, cut into the parts that rules need, refused where RabbitMQ refuses."""
+"""Properties stay encoded, are split for the rules that need it, and are refused as RabbitMQ does."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def encoded(**properties: Any) -> bytes:
 
 
 @given(st.fixed_dictionaries({}, optional=KINDS))
-def test_what_pamqp_writes_is_taken_apart_and_put_together(properties: dict[str, Any]) -> None:
+def test_properties_round_trip_with_pamqp(properties: dict[str, Any]) -> None:
     raw = encoded(**properties)
     assert join(split(raw)) == raw
     read = read_properties(raw)
@@ -57,7 +57,7 @@ def test_what_pamqp_writes_is_taken_apart_and_put_together(properties: dict[str,
 
 
 @given(st.binary(max_size=60))
-def test_arbitrary_bytes_are_properties_or_an_error(raw: bytes) -> None:
+def test_arbitrary_bytes_are_properties_or_malformed(raw: bytes) -> None:
     try:
         read_properties(raw)
     except (MalformedError, AmqpError):
@@ -83,7 +83,7 @@ def test_headers_can_be_changed() -> None:
         (b"%d" % (MAX_EXPIRY_MS + 1), "value_too_large"),
     ],
 )
-def test_bad_expirations_are_refused_with_the_reason(text: bytes, why: str) -> None:
+def test_invalid_expiration_is_refused_with_a_reason(text: bytes, why: str) -> None:
     with pytest.raises(AmqpError, match=why):
         expiration_ms(text)
 
@@ -93,12 +93,12 @@ def test_expirations_are_read_as_integers(text: bytes | None, value: int | None)
     assert expiration_ms(text) == value
 
 
-def test_an_unknown_delivery_mode_is_refused() -> None:
+def test_unknown_delivery_mode_is_refused() -> None:
     with pytest.raises(AmqpError, match="delivery_mode_unknown,3"):
         read_properties(b"\x10\x00\x03")
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"\x80\x00\x05a", b"\x00\x00x", b"\x00\x01"])
-def test_what_is_no_property_list_is_malformed(raw: bytes) -> None:
+def test_invalid_property_list_is_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedError):
         read_properties(raw)

@@ -1,4 +1,4 @@
-"""Exchanges and bindings of a virtual host: what may be declared, what goes with what."""
+"""Exchanges and bindings of a virtual host: declarations, and what is deleted together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def queue(vhost: VirtualHost, name: str, *, exclusive: bool = False) -> Queue:
         ("x", {"arguments": {b"alternate-exchange": ("I", 1)}}, ReplyCode.PRECONDITION_FAILED),
     ],
 )
-def test_what_may_not_be_declared(
+def test_invalid_declaration_is_refused(
     vhost: VirtualHost, name: str, options: dict[str, Any], code: ReplyCode
 ) -> None:
     with pytest.raises(AmqpError) as caught:
@@ -49,7 +49,7 @@ def test_what_may_not_be_declared(
     assert caught.value.code is code
 
 
-def test_bindings_of_a_deleted_queue_are_gone_and_auto_delete_exchanges_with_them(vhost: VirtualHost) -> None:
+def test_deleting_a_queue_removes_bindings_and_auto_delete_exchanges(vhost: VirtualHost) -> None:
     routing = vhost.routing
     declare(routing, "source", "fanout", auto_delete=True)
     declare(routing, "middle", "fanout", auto_delete=True)
@@ -61,7 +61,7 @@ def test_bindings_of_a_deleted_queue_are_gone_and_auto_delete_exchanges_with_the
     assert {"source", "middle"}.isdisjoint(routing.exchanges)
 
 
-def test_an_exchange_in_use_is_not_deleted_if_unused(vhost: VirtualHost) -> None:
+def test_exchange_in_use_is_kept_by_if_unused(vhost: VirtualHost) -> None:
     routing = vhost.routing
     declare(routing, "x")
     queue(vhost, "q")
@@ -75,7 +75,7 @@ def test_an_exchange_in_use_is_not_deleted_if_unused(vhost: VirtualHost) -> None
         routing.delete("amq.topic", if_unused=False)
 
 
-def test_the_same_binding_twice_is_one(vhost: VirtualHost) -> None:
+def test_equal_bindings_are_one(vhost: VirtualHost) -> None:
     routing = vhost.routing
     target = queue(vhost, "q")
     for arguments in ({b"a": ("I", 1), b"b": ("I", 2)}, {b"b": ("I", 2), b"a": ("I", 1)}):
@@ -87,7 +87,7 @@ def test_the_same_binding_twice_is_one(vhost: VirtualHost) -> None:
     assert not target.deleted
 
 
-def test_another_connections_queue_can_be_neither_bound_nor_unbound(vhost: VirtualHost) -> None:
+def test_exclusive_queue_of_another_connection_cannot_be_bound(vhost: VirtualHost) -> None:
     routing = vhost.routing
     queue(vhost, "mine", exclusive=True)
     routing.bind("amq.direct", "mine", "queue", "k", {}, ME)
@@ -97,7 +97,7 @@ def test_another_connections_queue_can_be_neither_bound_nor_unbound(vhost: Virtu
         assert caught.value.code is ReplyCode.RESOURCE_LOCKED
 
 
-def test_binding_what_is_not_there_names_the_exchange_first(vhost: VirtualHost) -> None:
+def test_binding_error_names_the_missing_exchange_first(vhost: VirtualHost) -> None:
     with pytest.raises(AmqpError, match="no exchange 'x' in vhost '/'"):
         vhost.routing.bind("x", "q", "queue", "k", {}, ME)
     with pytest.raises(AmqpError, match="no queue 'q' in vhost '/'"):

@@ -1,4 +1,4 @@
-"""The broker over real sockets, with a real client, and with peers that behave badly."""
+"""The broker over real sockets, with a real client and with misbehaving peers."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def find(server: BrokerServer, name: str) -> tuple[int, int, int]:
     raise AssertionError(f"no queue {name}")
 
 
-async def test_a_message_goes_there_and_back(
+async def test_message_is_published_and_consumed(
     server: BrokerServer, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     queue = await channel.declare_queue("hello")
@@ -109,7 +109,7 @@ async def test_a_message_goes_there_and_back(
     assert (figures.published, figures.delivered, figures.acked) == (1, 1, 1)
 
 
-async def test_a_large_message_comes_whole(channel: aio_pika.abc.AbstractChannel) -> None:
+async def test_large_message_arrives_complete(channel: aio_pika.abc.AbstractChannel) -> None:
     queue = await channel.declare_queue("large")
     body = bytes(range(256)) * 20_000
     await channel.default_exchange.publish(aio_pika.Message(body), "large")
@@ -140,21 +140,21 @@ async def test_stopping_closes_connections_with_320_and_frees_the_port(
         probe.bind(("127.0.0.1", port))
 
 
-async def test_stopping_waits_for_nobody_who_does_not_answer(server: BrokerServer, url: str) -> None:
+async def test_stopping_does_not_wait_for_a_silent_client(server: BrokerServer, url: str) -> None:
     silent = await Raw.connect(url)
     async with asyncio.timeout(5):
         await server.stop(timeout=0.1)
     await silent.close()
 
 
-async def test_a_port_in_use_is_the_callers_matter(server: BrokerServer, url: str) -> None:
+async def test_port_in_use_raises_oserror(server: BrokerServer, url: str) -> None:
     other = BrokerServer(clock=SystemClock(), log=lambda _level, _text: None)
     with pytest.raises(OSError, match="in use"):
         await other.start("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
     await other.stop()
 
 
-async def test_queues_can_be_purged_and_deleted_from_outside(
+async def test_operator_can_purge_and_delete_queues(
     server: BrokerServer, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     await channel.declare_queue("q")
@@ -179,7 +179,7 @@ async def test_messages_expire_by_the_loops_clock(
     assert find(server, "q")[0] == 1
 
 
-async def test_requests_and_direct_replies(url: str) -> None:
+async def test_direct_reply_reaches_the_requester(url: str) -> None:
     async with await aio_pika.connect(url) as client, await aio_pika.connect(url) as service:
         asking, serving = await client.channel(), await service.channel()
         requests = await serving.declare_queue("rpc")
@@ -204,7 +204,7 @@ async def test_requests_and_direct_replies(url: str) -> None:
 # --- peers that behave badly ---
 
 
-async def test_garbage_is_closed_and_others_go_on(
+async def test_garbage_closes_its_connection_only(
     server: BrokerServer, url: str, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     web = await Raw.dial(url)
@@ -220,7 +220,7 @@ async def test_garbage_is_closed_and_others_go_on(
     await until(lambda: server.snapshot().connections == 1)
 
 
-async def test_peers_that_vanish_at_any_moment_leave_nothing_behind(server: BrokerServer, url: str) -> None:
+async def test_vanished_clients_leave_nothing_behind(server: BrokerServer, url: str) -> None:
     whole = Client(make_broker())
     whole.open()
     script = (
@@ -243,7 +243,7 @@ async def test_peers_that_vanish_at_any_moment_leave_nothing_behind(server: Brok
     assert (figures.queues, figures.messages, figures.bytes) == ((), 0, 0)
 
 
-async def test_a_flood_to_a_queue_without_consumers_stops_at_the_memory_limit(
+async def test_publishing_without_consumers_stops_at_the_memory_limit(
     server: BrokerServer, url: str, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     queue = await channel.declare_queue("flood")
@@ -271,7 +271,7 @@ async def test_a_flood_to_a_queue_without_consumers_stops_at_the_memory_limit(
     assert not server.snapshot().blocked
 
 
-async def test_a_consumer_that_reads_nothing_is_bounded_and_holds_up_nobody(
+async def test_consumer_that_does_not_read_is_bounded_and_blocks_no_one(
     server: BrokerServer, url: str, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     await channel.declare_queue("stuck")
@@ -292,7 +292,7 @@ async def test_a_consumer_that_reads_nothing_is_bounded_and_holds_up_nobody(
     await until(lambda: find(server, "stuck")[2] == 0)
 
 
-async def test_the_loop_stays_free_while_a_client_floods(
+async def test_loop_stays_responsive_under_load(
     server: BrokerServer, url: str, channel: aio_pika.abc.AbstractChannel
 ) -> None:
     """Not a measurement: no single turn may carry out everything that has come."""

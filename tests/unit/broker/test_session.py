@@ -1,4 +1,4 @@
-"""A connection in memory: its beginning and end, its time limits, and whatever bytes come."""
+"""A connection in memory: handshake, close, time limits, memory alarm, arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.clock import FakeClock
 from tests.unit.broker.client import Client, make_broker
 
 
-def test_anything_but_the_protocol_header_is_answered_with_it() -> None:
+def test_wrong_protocol_header_is_answered_with_the_right_one() -> None:
     client = Client(make_broker(), handshake=False)
     client.feed(b"GET / HTTP/1.1\r\n\r\n")
     assert client.events == [(0, wire.PROTOCOL_HEADER)]
     assert client.session.finished
 
 
-def test_the_protocol_header_may_come_in_pieces() -> None:
+def test_protocol_header_may_arrive_in_pieces() -> None:
     client = Client(make_broker(), handshake=False)
     for byte in wire.PROTOCOL_HEADER:
         assert client.events == []
@@ -31,7 +31,7 @@ def test_the_protocol_header_may_come_in_pieces() -> None:
     assert start.server_properties["product"] == "msctl"
 
 
-def test_every_frame_may_come_byte_by_byte() -> None:
+def test_frames_may_arrive_byte_by_byte() -> None:
     client = Client(make_broker())
     client.open()
     client.queue()
@@ -41,14 +41,14 @@ def test_every_frame_may_come_byte_by_byte() -> None:
     assert client.bodies() == [b"hello"]
 
 
-def test_a_wrong_password_is_refused_with_a_close_to_those_who_understand() -> None:
+def test_wrong_password_is_refused_with_a_close() -> None:
     client = Client(make_broker(), handshake=False)
     with pytest.raises(AssertionError):
         client.handshake(password="wrong")
     assert client.take(commands.Connection.Close, 0).reply_code == 403
 
 
-def test_a_wrong_password_of_an_old_client_ends_it_without_a_word() -> None:
+def test_wrong_password_of_an_old_client_closes_the_socket() -> None:
     client = Client(make_broker(), handshake=False)
     with pytest.raises(AssertionError):
         client.handshake(password="wrong", capabilities={})
@@ -56,7 +56,7 @@ def test_a_wrong_password_of_an_old_client_ends_it_without_a_word() -> None:
     assert [type(event) for _, event in client.events] == [commands.Connection.Start]
 
 
-def test_a_handshake_that_dawdles_is_cut_off() -> None:
+def test_slow_handshake_times_out() -> None:
     clock = FakeClock()
     client = Client(make_broker(clock), handshake=False)
     client.feed(wire.PROTOCOL_HEADER)
@@ -87,7 +87,7 @@ def test_heartbeats_are_sent_every_half_interval_and_expected_within_two() -> No
     assert client.session.finished
 
 
-def test_without_heartbeats_silence_is_no_sign() -> None:
+def test_silent_connection_without_heartbeats_stays_open() -> None:
     clock = FakeClock()
     client = Client(make_broker(clock), heartbeat=0)
     clock.set(100_000.0)
@@ -95,7 +95,7 @@ def test_without_heartbeats_silence_is_no_sign() -> None:
     assert client.session.state is SessionState.RUNNING
 
 
-def test_a_peer_that_never_agrees_to_a_close_is_cut_off() -> None:
+def test_close_without_close_ok_times_out() -> None:
     clock = FakeClock()
     client = Client(make_broker(clock))
     client.send(commands.Basic.Publish(immediate=True, routing_key="q"))
@@ -118,7 +118,7 @@ def test_closing_releases_exclusive_queues_before_close_ok() -> None:
     assert not client.session.open
 
 
-def test_a_lost_connection_gives_everything_back() -> None:
+def test_lost_connection_releases_everything() -> None:
     broker = make_broker()
     client = Client(broker)
     client.open()
@@ -132,7 +132,7 @@ def test_a_lost_connection_gives_everything_back() -> None:
     assert not broker.sessions and not broker.dirty
 
 
-def test_forced_close_says_why_and_delivers_nothing_after() -> None:
+def test_forced_close_gives_a_reason_and_stops_deliveries() -> None:
     broker = make_broker()
     client = Client(broker)
     client.open()
@@ -150,7 +150,7 @@ def test_forced_close_says_why_and_delivers_nothing_after() -> None:
     assert client.session.finished
 
 
-def test_at_most_the_agreed_number_of_channels_is_open_whatever_their_numbers() -> None:
+def test_channel_max_counts_open_channels() -> None:
     client = Client(make_broker(), channel_max=2)
     client.open(7)
     client.open(65535)
@@ -162,7 +162,7 @@ def test_at_most_the_agreed_number_of_channels_is_open_whatever_their_numbers() 
     assert "number of channels opened (2) has reached the negotiated channel_max (2)" in close.reply_text
 
 
-def test_two_thousand_channels_are_as_good_as_one() -> None:
+def test_two_thousand_channels_can_be_open() -> None:
     client = Client(make_broker())
     client.open()
     client.queue()
@@ -173,7 +173,7 @@ def test_two_thousand_channels_are_as_good_as_one() -> None:
     assert client.broker.vhosts["/"].queues["q"].ready.count == 1999
 
 
-def test_a_publisher_is_blocked_while_the_queues_have_no_room() -> None:
+def test_publisher_is_blocked_during_the_memory_alarm() -> None:
     broker = make_broker(memory_limit=100_000)
     publisher, consumer = Client(broker), Client(broker)
     publisher.open()
@@ -192,7 +192,7 @@ def test_a_publisher_is_blocked_while_the_queues_have_no_room() -> None:
     assert not publisher.session.blocked
 
 
-def test_half_messages_and_transactions_count_against_the_limit() -> None:
+def test_unfinished_messages_and_transactions_count_as_memory() -> None:
     broker = make_broker(memory_limit=50_000)
     client = Client(broker)
     client.open()
@@ -212,7 +212,7 @@ def test_half_messages_and_transactions_count_against_the_limit() -> None:
     assert broker.memory.used == before
 
 
-def test_a_peer_that_reads_no_answers_is_not_read_from_and_at_last_cut_off() -> None:
+def test_peer_that_reads_no_output_is_paused_and_then_closed() -> None:
     clock = FakeClock()
     client = Client(make_broker(clock))
     client.open()
@@ -266,9 +266,7 @@ chunks = st.lists(
 
 
 @given(chunks, st.booleans())
-def test_any_bytes_get_an_amqp_error_or_a_close_and_never_harm_others(
-    parts: list[bytes], greeted: bool
-) -> None:
+def test_arbitrary_bytes_get_an_amqp_error_or_a_close(parts: list[bytes], greeted: bool) -> None:
     broker = make_broker()
     bystander = Client(broker)
     bystander.open()

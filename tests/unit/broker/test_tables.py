@@ -1,4 +1,4 @@
-"""FieldValue tables: what is written is what is read, as RabbitMQ reads it; nonsense is told apart."""
+"""Field tables round trip in RabbitMQ's dialect; malformed ones are detected."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def decode(raw: bytes) -> Table:
 
 
 @given(tables)
-def test_what_is_written_is_what_is_read(table: Table) -> None:
+def test_tables_round_trip(table: Table) -> None:
     assert decode(encode_table(table)) == table
 
 
@@ -88,12 +88,12 @@ def test_numbers_are_read_as_rabbitmq_reads_them(raw: bytes, field: tuple[str, A
     assert decode_table(raw, 0, len(raw)) == {b"k": field}
 
 
-def test_of_two_fields_of_one_name_the_first_counts() -> None:
+def test_first_field_of_a_name_wins() -> None:
     raw = b"\x01kb\x01\x01kb\x02"
     assert decode_table(raw, 0, len(raw)) == {b"k": ("b", 1)}
 
 
-def test_endless_nesting_is_malformed() -> None:
+def test_deep_nesting_is_malformed() -> None:
     raw = b""
     for _ in range(MAX_DEPTH + 2):
         raw = b"\x01kF" + len(raw).to_bytes(4, "big") + raw
@@ -102,12 +102,12 @@ def test_endless_nesting_is_malformed() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"\x05k", b"\x01k", b"\x01kS\x00\x00\x00\x09x", b"\x01kI\x00", b"\x01kz"])
-def test_a_field_that_runs_out_is_malformed(raw: bytes) -> None:
+def test_truncated_field_is_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedError):
         decode_table(raw, 0, len(raw))
 
 
-def test_only_the_long_strings_of_an_array_are_texts() -> None:
+def test_texts_are_the_long_strings_of_an_array() -> None:
     table: Table = {b"CC": ("A", [("S", b"a"), ("I", 1), ("S", b"b")]), b"x": ("S", b"c")}
     assert texts(table, b"CC") == [b"a", b"b"]
     assert texts(table, b"x") == texts(table, b"none") == []

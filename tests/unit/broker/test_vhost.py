@@ -1,4 +1,4 @@
-"""Queues over time and through dead-lettering, with a clock that moves only when told."""
+"""Queues over time and dead-lettering, with a fake clock."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def deaths(queue: Queue) -> list[dict[bytes, Any]]:
     return [{name: value for name, (_, value) in death.items()} for _, death in headers[X_DEATH][1]]
 
 
-def test_messages_expire_by_the_queues_or_their_own_time_whichever_is_less(host: Host) -> None:
+def test_shorter_ttl_of_queue_and_message_wins(host: Host) -> None:
     queue = host.queue("q", message_ttl=1000)
     host.publish(queue, b"short", ttl=100)
     host.publish(queue, b"long", ttl=5000)
@@ -74,7 +74,7 @@ def test_messages_expire_by_the_queues_or_their_own_time_whichever_is_less(host:
     assert host.vhost.memory.used == 0
 
 
-def test_a_message_behind_a_longer_lived_one_waits_for_it(host: Host) -> None:
+def test_expired_message_behind_a_live_one_stays(host: Host) -> None:
     queue = host.queue("q")
     host.publish(queue, b"first")
     host.publish(queue, b"second", ttl=10)
@@ -85,14 +85,14 @@ def test_a_message_behind_a_longer_lived_one_waits_for_it(host: Host) -> None:
     assert bodies(queue) == []
 
 
-def test_a_message_for_now_or_never_is_dropped_without_a_consumer(host: Host) -> None:
+def test_ttl_zero_without_a_consumer_drops_the_message(host: Host) -> None:
     queue = host.queue("q", message_ttl=0)
     host.publish(queue, b"now")
     assert bodies(queue) == []
     assert host.vhost.memory.messages == 0
 
 
-def test_many_messages_that_expire_at_once_are_dropped_bit_by_bit(host: Host) -> None:
+def test_expired_messages_are_dropped_in_slices(host: Host) -> None:
     queue = host.queue("q", message_ttl=10)
     host.publish(queue, *[b"x"] * 2000)
     host.clock.set(1.0)
@@ -102,7 +102,7 @@ def test_many_messages_that_expire_at_once_are_dropped_bit_by_bit(host: Host) ->
     assert queue.ready.count == 0
 
 
-def test_a_queue_that_nobody_uses_is_deleted_in_time(host: Host) -> None:
+def test_unused_queue_expires(host: Host) -> None:
     queue = host.queue("q", expires=1000)
     host.pass_time(0.9)
     queue.get(no_ack=True)
@@ -113,7 +113,7 @@ def test_a_queue_that_nobody_uses_is_deleted_in_time(host: Host) -> None:
     assert queue.deleted
 
 
-def test_a_requeued_message_still_expires(host: Host) -> None:
+def test_requeued_message_expires(host: Host) -> None:
     queue = host.queue("q")
     host.publish(queue, b"m", ttl=100)
     taken = queue.get(no_ack=False)
@@ -124,7 +124,7 @@ def test_a_requeued_message_still_expires(host: Host) -> None:
     assert host.vhost.memory.used == 0
 
 
-def test_what_expires_goes_to_the_dead_letter_exchange_without_its_expiration(host: Host) -> None:
+def test_expired_message_is_dead_lettered_without_its_expiration(host: Host) -> None:
     dead = host.queue("dead")
     queue = host.queue("q", dead_letter_exchange="", dead_letter_routing_key="dead")
     host.publish(queue, b"m", ttl=50)
@@ -150,7 +150,7 @@ def test_overflow_drops_the_oldest(host: Host) -> None:
     assert bodies(sized) == [b"y" * 6]
 
 
-def test_overflow_can_refuse_the_newest(host: Host) -> None:
+def test_overflow_can_reject_the_newest(host: Host) -> None:
     dead = host.queue("dead")
     queue = host.queue(
         "q",
@@ -165,7 +165,7 @@ def test_overflow_can_refuse_the_newest(host: Host) -> None:
     assert host.publish(silent, b"1") == [False]
 
 
-def test_a_circle_without_a_rejection_is_broken_and_said_once(host: Host) -> None:
+def test_cycle_without_a_rejection_is_broken_and_reported_once(host: Host) -> None:
     queue = host.queue("q", message_ttl=10, dead_letter_exchange="", dead_letter_routing_key="q")
     host.publish(queue, b"1", b"2")
     host.pass_time(1)
@@ -173,7 +173,7 @@ def test_a_circle_without_a_rejection_is_broken_and_said_once(host: Host) -> Non
     assert len(host.warnings) == 1 and "cycle" in host.warnings[0]
 
 
-def test_a_rejected_message_may_come_back_and_its_deaths_are_counted(host: Host) -> None:
+def test_rejected_message_may_return_and_its_deaths_are_counted(host: Host) -> None:
     queue = host.queue("q", dead_letter_exchange="", dead_letter_routing_key="q")
     host.publish(queue, b"m")
     for times in (1, 2, 3):
@@ -187,7 +187,7 @@ def test_a_rejected_message_may_come_back_and_its_deaths_are_counted(host: Host)
     assert headers[b"x-first-death-reason"] == ("S", b"rejected")
 
 
-def test_a_dead_letter_storm_does_not_nest(host: Host) -> None:
+def test_dead_lettering_does_not_recurse(host: Host) -> None:
     count = 60
     for number in range(count):
         host.queue(
@@ -201,7 +201,7 @@ def test_a_dead_letter_storm_does_not_nest(host: Host) -> None:
     assert bodies(last) == [b"m"]
 
 
-def test_a_message_that_has_died_too_often_is_dropped(host: Host) -> None:
+def test_message_with_too_many_deaths_is_dropped(host: Host) -> None:
     for number in range(MAX_DEATHS + 2):
         host.queue(
             f"q{number}", max_length=0, dead_letter_exchange="", dead_letter_routing_key=f"q{number + 1}"
@@ -212,13 +212,13 @@ def test_a_message_that_has_died_too_often_is_dropped(host: Host) -> None:
     assert host.vhost.memory.used == 0
 
 
-def test_a_message_whose_dead_letter_exchange_is_gone_is_dropped(host: Host) -> None:
+def test_message_without_its_dead_letter_exchange_is_dropped(host: Host) -> None:
     queue = host.queue("q", max_length=0, dead_letter_exchange="nowhere")
     host.publish(queue, b"m")
     assert host.vhost.memory.used == 0
 
 
-def test_higher_priorities_first_and_requeued_ones_at_their_place(host: Host) -> None:
+def test_requeued_message_keeps_its_position_within_its_priority(host: Host) -> None:
     queue = host.queue("q", max_priority=5)
     host.publish(queue, b"low1", b"low2")
     host.publish(queue, b"high1", b"high2", priority=9)
@@ -229,7 +229,7 @@ def test_higher_priorities_first_and_requeued_ones_at_their_place(host: Host) ->
     assert again is not None and again[1][2] == b"high1"
 
 
-def test_deleting_a_queue_settles_what_is_out(host: Host) -> None:
+def test_deleting_a_queue_forgets_unacked_messages(host: Host) -> None:
     queue = host.queue("q")
     host.publish(queue, b"1", b"2", b"3", b"4")
     out = [taken for _ in range(3) if (taken := queue.get(no_ack=False))]
@@ -241,7 +241,7 @@ def test_deleting_a_queue_settles_what_is_out(host: Host) -> None:
     assert host.vhost.memory.used == 0 and host.vhost.memory.messages == 0
 
 
-def test_routes_are_forgotten_when_there_are_too_many(host: Host) -> None:
+def test_route_cache_is_bounded(host: Host) -> None:
     exchange = host.vhost.routing.exchange("amq.topic")
     for number in range(10_000):
         assert host.vhost.routing.route_key(exchange, str(number)) == ()

@@ -1,4 +1,4 @@
-"""Frames and methods: pamqp reads what we write and we read what pamqp writes; nonsense is an AMQP error."""
+"""Frames and methods are compatible with pamqp; malformed input is an AMQP error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ short = st.text(max_size=40).filter(lambda text: len(text.encode()) <= 255)
 
 
 @given(st.binary(max_size=300), st.integers(0, 65535), st.sampled_from([1, 2, 3, 8]))
-def test_a_frame_is_read_as_it_was_written_and_not_before_it_is_whole(
-    payload: bytes, channel: int, kind: int
-) -> None:
+def test_frame_is_read_once_it_is_complete(payload: bytes, channel: int, kind: int) -> None:
     raw = wire.write_frame(kind, channel, payload)
     assert wire.read_frame(raw + b"more", 0, 4096) == (kind, channel, payload, len(raw))
     for cut in range(len(raw)):
@@ -24,25 +22,25 @@ def test_a_frame_is_read_as_it_was_written_and_not_before_it_is_whole(
 
 
 @given(st.binary(max_size=400))
-def test_arbitrary_bytes_are_a_frame_or_too_few_or_a_frame_error(raw: bytes) -> None:
+def test_arbitrary_bytes_are_a_frame_incomplete_or_an_error(raw: bytes) -> None:
     try:
         wire.read_frame(raw, 0, 4096)
     except AmqpError as error:
         assert error.code is ReplyCode.FRAME_ERROR
 
 
-def test_a_frame_beyond_the_limit_is_refused_before_it_has_arrived() -> None:
+def test_oversized_frame_is_refused_from_its_header() -> None:
     with pytest.raises(AmqpError, match="frame_too_large,5000,4088"):
         wire.read_frame(wire.FRAME.pack(1, 0, 5000), 0, 4096)
 
 
-def test_a_wrong_end_is_a_frame_error() -> None:
+def test_wrong_frame_end_is_a_frame_error() -> None:
     with pytest.raises(AmqpError, match="invalid_frame_end_marker,0"):
         wire.read_frame(wire.FRAME.pack(1, 0, 1) + b"x\x00", 0, 4096)
 
 
 @given(short, short, st.booleans(), st.booleans())
-def test_a_publish_of_pamqp_is_understood(exchange: str, key: str, mandatory: bool, immediate: bool) -> None:
+def test_publish_of_pamqp_is_decoded(exchange: str, key: str, mandatory: bool, immediate: bool) -> None:
     payload = (
         b"\x00\x3c\x00\x28\x00\x00" + wire.route_of(exchange, key) + bytes((mandatory | immediate << 1,))
     )
@@ -73,7 +71,7 @@ EXAMPLES: list[base.Frame] = [
 
 
 @pytest.mark.parametrize("method", EXAMPLES, ids=lambda method: method.name)
-def test_methods_are_written_as_pamqp_writes_them(method: base.Frame) -> None:
+def test_methods_are_encoded_like_pamqp(method: base.Frame) -> None:
     arguments = [{} if value is None else value for _, value in method]
     raw = wire.encode_method(7, type(method), *arguments)
     assert raw == frame.marshal(method, 7)
@@ -83,7 +81,7 @@ def test_methods_are_written_as_pamqp_writes_them(method: base.Frame) -> None:
     assert wire.decode_arguments(type(method), read.payload) == arguments
 
 
-def test_a_table_of_pamqp_is_understood() -> None:
+def test_table_of_pamqp_is_decoded() -> None:
     method = commands.Queue.Declare(queue="q", arguments={"x-message-ttl": 1000, "x-overflow": "drop-head"})
     read = wire.read_frame(frame.marshal(method, 1), 0, 0)
     assert read is not None
@@ -95,7 +93,7 @@ def test_a_table_of_pamqp_is_understood() -> None:
 
 
 @given(st.sampled_from(sorted(commands.INDEX_MAPPING)), st.binary(max_size=100))
-def test_arbitrary_arguments_are_read_or_a_frame_error(method_id: int, raw: bytes) -> None:
+def test_arbitrary_arguments_are_decoded_or_a_frame_error(method_id: int, raw: bytes) -> None:
     payload = wire.METHOD_ID.pack(method_id) + raw
     try:
         wire.decode_arguments(wire.method_of(payload), payload)
@@ -103,18 +101,18 @@ def test_arbitrary_arguments_are_read_or_a_frame_error(method_id: int, raw: byte
         assert error.code is ReplyCode.FRAME_ERROR
 
 
-def test_a_method_that_does_not_exist_is_a_frame_error() -> None:
+def test_unknown_method_is_a_frame_error() -> None:
     with pytest.raises(AmqpError, match="cannot decode <<1>>"):
         wire.method_of(b"\x00\x63\x00\x01\x01")
 
 
-def test_a_short_string_must_be_utf8() -> None:
+def test_short_string_must_be_utf8() -> None:
     with pytest.raises(AmqpError, match="Malformed UTF-8"):
         wire.decode_arguments(commands.Queue.Purge, b"\x00\x32\x00\x1e\x00\x00\x01\xff\x00")
 
 
 @given(st.binary(max_size=20_000), st.sampled_from([4096, 5000, 131072, 0]))
-def test_content_comes_whole_in_frames_within_the_limit(data: bytes, frame_max: int) -> None:
+def test_content_frames_keep_to_the_limit(data: bytes, frame_max: int) -> None:
     raw = wire.content_frames(3, b"\x00\x00", data, frame_max)
     joined, largest = b"", 0
     used, channel, head = frame.unmarshal(raw)
