@@ -23,7 +23,7 @@ FAMILY = {
     "BrokerAwayError",
     "BrokerRefusedError",
     "TimedOutError",
-    "error",  # Place.error of config/
+    "error",  # KeyRef.error of config/
 }
 NAMES = {"RabbitMQ", "Kong", "Grafana", "Prometheus"}
 

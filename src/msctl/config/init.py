@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msctl.config.reading.layers import BUILT_IN, package_text
 from msctl.config.reading.project_ref import COURSE, FILE_NAME
-from msctl.config.reading.sources import BUILT_IN, package_text
 from msctl.config.render import toml_value
 from msctl.errors import UsageError
 from msctl.hints import did_you_mean

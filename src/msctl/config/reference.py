@@ -1,15 +1,15 @@
-"""The reference of msctl.toml, made of the same tables that read it."""
+"""The reference of msctl.toml, generated from the schema."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from msctl.config.reading.sources import variable
+from msctl.config.reading.layers import variable
 from msctl.config.render import toml_value
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
 from msctl.config.schema.route_keys import INNER_TABLES, ROUTE
-from msctl.config.schema.table import Key, Section
+from msctl.config.schema.table import Key, Table
 
 
 class KeyDoc(NamedTuple):
@@ -18,7 +18,7 @@ class KeyDoc(NamedTuple):
     `reload` is what `msctl reload` does about an edit of it.
     """
 
-    section: str
+    table: str
     name: str
     expected: str
     default: str
@@ -29,45 +29,45 @@ class KeyDoc(NamedTuple):
 
 def reference() -> list[KeyDoc]:
     """Every key, in the order of the file format."""
-    return [_key_doc(section, key) for section in _sections() for key in section.all_keys()]
+    return [_key_doc(table, key) for table in _tables() for key in table.all_keys()]
 
 
 def to_markdown() -> str:
-    """The reference as one table for each section."""
-    return "\n".join(_table(section) for section in _sections())
+    """The reference in Markdown."""
+    return "\n".join(_markdown_table(table) for table in _tables())
 
 
-def _table(section: Section) -> str:
-    header = f"[[{section.title}]]" if section is ROUTE else f"[{section.title}]"
-    rows = "\n".join(_row(_key_doc(section, key)) for key in section.all_keys())
+def _markdown_table(table: Table) -> str:
+    header = f"[[{table.title}]]" if table is ROUTE else f"[{table.title}]"
+    rows = "\n".join(_row(_key_doc(table, key)) for key in table.all_keys())
     columns = "| key | takes | default | variable | reload | |\n|---|---|---|---|---|---|"
     return f"### `{header}`\n\n{columns}\n{rows}\n"
 
 
-def _sections() -> Iterator[Section]:
+def _tables() -> Iterator[Table]:
     yield from (PROJECT, SERVICE, ROUTE)
     for table in INNER_TABLES:
         yield table._replace(title=f"{ROUTE.title}.{table.title}")
     yield from (GATEWAY, TLS, BROKER, DASHBOARD)
 
 
-def _key_doc(section: Section, key: Key) -> KeyDoc:
-    default = section.default(key)
+def _key_doc(table: Table, key: Key) -> KeyDoc:
+    default = table.default(key)
     if default in (None, (), {}) or key.type.is_table:
         shown = ""
     elif default == key.default:
         shown = default if isinstance(default, str) else toml_value(default)
     else:
         shown = toml_value(key.type.show(default))
-    owner = section.title.removeprefix("services.").replace(".", "_")
-    has_variable = not section.title.startswith(ROUTE.title) and not key.type.is_table
+    owner = table.title.removeprefix("services.").replace(".", "_")
+    has_variable = not table.title.startswith(ROUTE.title) and not key.type.is_table
     return KeyDoc(
-        section=section.title,
+        table=table.title,
         name=key.name,
         expected=key.type.expected,
         default=shown,
         variable=variable(owner, key.name) if has_variable else "",
-        reload="" if key.type.is_table and section.title == "gateway" else key.reload.value,
+        reload="" if key.type.is_table and table.title == "gateway" else key.reload.value,
         doc=key.doc,
     )
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from msctl.config.origin import Origin
 from msctl.config.reading.load import Resolved
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
 from msctl.config.schema.values import without_password
+from msctl.config.value_source import ValueSource
 from msctl.model.project import Project
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 
@@ -20,11 +20,11 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 class Explained(NamedTuple):
-    """One key: its value as one would write it in TOML (empty if it has none), and its origin."""
+    """One key: its value as one would write it in TOML (empty if it has none), and its source."""
 
     key: str
     value: str
-    origin: Origin
+    source: ValueSource
 
 
 def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, object]:
@@ -64,13 +64,13 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
     document = to_document(resolved.project, show_secrets=show_secrets)
     document["gateway"] = document["gateway"] or {}
     rows = []
-    for key, origin in resolved.origins.items():
+    for key, source in resolved.sources.items():
         value: object = document
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if key == "gateway.enabled":
             value = resolved.project.gateway is not None
-        rows.append(Explained(key, "" if value is None else toml_value(value), origin))
+        rows.append(Explained(key, "" if value is None else toml_value(value), source))
     return rows
 
 

@@ -1,8 +1,8 @@
-"""On which line of a TOML text each key stands. Pure; knows nothing of msctl.
+"""The line of each key in a TOML text. Pure; knows nothing of msctl.
 
-The standard library's parser gives values without positions, and a message about a value is worth
-little without its line. This walks a text that the parser has already accepted, and only notes
-where keys and array elements begin; it reads no value. Grammar: TOML 1.0.0.
+The standard library's parser gives values without positions. This scanner walks a text that the parser
+has already accepted, and records only where keys and array elements begin; it reads no value. It relies
+on the text being valid: on invalid text its lines are wrong, but it ends. Grammar: TOML 1.0.0.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _PLAIN = re.compile(r"[^,\]}#\n]+")
 def line_numbers(text: str) -> dict[Path, int]:
     """The line (from 1) of every table, key and array element, by its path.
 
-    A path has a string for each key and an integer for each place in an array:
+    A path has a string for each key and an integer for each position in an array:
     `("services", "users", "routes", 0)`. A table that has several headers, or that dotted keys
-    make, stands where it is first named. The text must be valid TOML.
+    make, has the line where it is first named. The text must be valid TOML.
     """
     return _Walk(text).document()
 
@@ -56,7 +56,7 @@ class _Walk:
             else:
                 self._pair(header)
             self._skip(_BLANK)
-            if self._pos == start:  # not TOML after all: what is known so far is still right
+            if self._pos == start:  # not TOML; the lines found so far are right
                 break
         return self._lines
 

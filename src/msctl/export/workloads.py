@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from msctl.config.reading.sources import env_name
+from msctl.config.reading.layers import env_name
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.export.kind import Notice

@@ -11,7 +11,7 @@ import pytest
 
 from msctl.config.reading.identify import identify
 from msctl.config.reading.load import Resolved, load
-from msctl.config.reading.project_ref import ProjectIdentity, find_file
+from msctl.config.reading.project_ref import ProjectRef, find_file
 from msctl.config.render import explain, to_toml
 from msctl.errors import ConfigError, ExitCode
 from msctl.model.project import (
@@ -152,7 +152,7 @@ def test_identify_agrees_with_load(
         (tmp_path / "msctl.toml").write_text(text)
     project = load(cwd=tmp_path, env=env, overrides=overrides).project
     identity = identify(cwd=tmp_path, env=env, overrides={**overrides, "services.x.port": "1"})
-    assert identity == ProjectIdentity(project.name, project.root)
+    assert identity == ProjectRef(project.name, project.root)
 
 
 def test_a_project_with_a_mistake_still_has_a_name(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ FILE = f'[services.user-api]\n{APP}port = 1000\n[broker]\nurl = "amqp://file/"\n
 
 
 @pytest.mark.parametrize(
-    ("dotenv", "env", "overrides", "port", "origin"),
+    ("dotenv", "env", "overrides", "port", "source"),
     [
         (None, {}, {}, 1000, "msctl.toml:3"),
         ("MSCTL_USER_API_PORT=1001", {}, {}, 1001, ".env:1: MSCTL_USER_API_PORT"),
@@ -286,11 +286,11 @@ FILE = f'[services.user-api]\n{APP}port = 1000\n[broker]\nurl = "amqp://file/"\n
     ],
 )
 def test_a_later_layer_wins(
-    resolve: Load, dotenv: str | None, env: dict[str, str], overrides: dict[str, str], port: int, origin: str
+    resolve: Load, dotenv: str | None, env: dict[str, str], overrides: dict[str, str], port: int, source: str
 ) -> None:
     resolved = resolve(FILE, env, dotenv=dotenv, overrides=overrides)
     assert resolved.project.services[0].port == port
-    assert str(resolved.origins["services.user-api.port"]) == origin
+    assert str(resolved.sources["services.user-api.port"]) == source
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_variables_of_others_are_left_alone(resolve: Load) -> None:
 
 def test_a_variable_that_nearly_names_a_key_is_told(resolve: Load) -> None:
     resolved = resolve(FILE, {"MSCTL_USER_API_PROT": "1", "MSCTL_SEND_QUEUE": "x"})
-    assert resolved.stray == (("MSCTL_USER_API_PROT", "MSCTL_USER_API_PORT"),)
+    assert resolved.unknown_variables == (("MSCTL_USER_API_PROT", "MSCTL_USER_API_PORT"),)
 
 
 GUARDED = """
@@ -375,7 +375,7 @@ def test_the_built_in_system_reads_no_env_file_of_where_it_is_started(tmp_path: 
 
 
 def test_the_origin_of_a_default(resolve: Load) -> None:
-    assert str(resolve(FILE).origins["gateway.port"]) == "default"
+    assert str(resolve(FILE).sources["gateway.port"]) == "default"
 
 
 # --- errors -----------------------------------------------------------------------------------
@@ -752,7 +752,7 @@ def test_each_key_of_an_inner_table_has_its_variable_and_its_origin(resolve: Loa
     assert gateway.tls.key == Path("/other.pem")
     assert gateway.tls.min_version is TlsVersion.TLS13
     assert gateway.tls.dev
-    shown = {row.key: (row.value, str(row.origin)) for row in explain(found) if "tls" in row.key}
+    shown = {row.key: (row.value, str(row.source)) for row in explain(found) if "tls" in row.key}
     assert shown["gateway.tls.key"] == ('"/other.pem"', "variable MSCTL_GATEWAY_TLS_KEY")
     assert shown["gateway.tls.dev"] == ("true", "command line")
     assert shown["gateway.tls.cert"][1] == "msctl.toml:2"
@@ -766,8 +766,8 @@ def test_an_inner_table_is_written_back(resolve: Load) -> None:
 
 
 def test_a_variable_of_an_inner_table_that_sets_nothing_is_told(resolve: Load) -> None:
-    stray = resolve("", {"MSCTL_GATEWAY_TLS_CERTS": "x"}).stray
-    assert stray == (("MSCTL_GATEWAY_TLS_CERTS", "MSCTL_GATEWAY_TLS_CERT"),)
+    unknown = resolve("", {"MSCTL_GATEWAY_TLS_CERTS": "x"}).unknown_variables
+    assert unknown == (("MSCTL_GATEWAY_TLS_CERTS", "MSCTL_GATEWAY_TLS_CERT"),)
 
 
 @pytest.mark.parametrize(
@@ -775,7 +775,7 @@ def test_a_variable_of_an_inner_table_that_sets_nothing_is_told(resolve: Load) -
     [
         (
             '[gateway.tls]\ncert = "a"',
-            "msctl.toml:1: gateway.tls: a certificate needs its private key: set cert and key, or neither",
+            "msctl.toml:1: gateway.tls: set both cert and key, or neither",
         ),
         (
             "[gateway]\ntls = true",

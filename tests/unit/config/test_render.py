@@ -109,7 +109,7 @@ def test_the_document_has_every_key(full: Resolved) -> None:
 
 
 def test_explain_tells_each_value_and_its_origin(full: Resolved) -> None:
-    rows = {row.key: (row.value, str(row.origin)) for row in explain(full)}
+    rows = {row.key: (row.value, str(row.source)) for row in explain(full)}
     assert rows["services.one.port"] == ("1", "msctl.toml:7")
     assert rows["services.one.stop_timeout"] == ('"90s"', "msctl.toml:16")
     assert rows["services.one.depends_on"] == ('{ two = "completed", three = "ready" }', "msctl.toml:9")

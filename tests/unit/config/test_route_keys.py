@@ -91,16 +91,16 @@ def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
     (tmp_path / "msctl.toml").write_text('[services.one]\napp = "a:b"\nconnect_timeout = "1s"\n')
     resolved = load(cwd=tmp_path, env={"MSCTL_ONE_RETRIES": "3"})
     assert resolved.project.services[0].policy == UpstreamPolicy(connect_timeout=1.0, retries=3)
-    assert str(resolved.origins["services.one.connect_timeout"]) == "msctl.toml:3"
-    assert str(resolved.origins["services.one.retries"]) == "variable MSCTL_ONE_RETRIES"
-    assert str(resolved.origins["services.one.pool_size"]) == "default"
+    assert str(resolved.sources["services.one.connect_timeout"]) == "msctl.toml:3"
+    assert str(resolved.sources["services.one.retries"]) == "variable MSCTL_ONE_RETRIES"
+    assert str(resolved.sources["services.one.pool_size"]) == "default"
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         ("redirect = 1", "redirect: expected a table of status, scheme, host, port, path, prefix, found 1"),
-        ("redirect = {}", "redirect: a redirect needs where it goes: scheme, host, port, path or prefix"),
+        ("redirect = {}", "redirect: a redirect needs a target: scheme, host, port, path or prefix"),
         (
             "redirect = { status = 200 }",
             "redirect.status: expected 301, 302, 303, 307 or 308, found 200",
@@ -120,10 +120,10 @@ def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
             'compose.branches.a: expected a path that starts with "/", found "b"',
         ),
         ("cors = {}", 'cors: expected the key "origins", a list of origins'),
-        ("cors = { origins = [] }", "cors: origins cannot be empty"),
+        ("cors = { origins = [] }", "cors: origins must not be empty"),
         (
             'cors = { origins = ["*"], credentials = true }',
-            'cors: credentials need origins by name, not "*"',
+            'cors: credentials need exact origins, not "*"',
         ),
         (
             'cors = { origins = ["a"] }',
@@ -136,10 +136,10 @@ def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
         ('api_key = { env = "A B" }', 'api_key.env: expected the name of a variable, found "A B"'),
         ("api_key = { key = 1 }", "api_key.key: this key is not known"),
         ("rate_limit = { requests = 0 }", "rate_limit.requests: expected a whole number from 1, found 0"),
-        ("rate_limit = { requests = 1, period = 0 }", "rate_limit: the period cannot be 0"),
+        ("rate_limit = { requests = 1, period = 0 }", "rate_limit: period must be greater than 0"),
         (
             'rate_limit = { requests = 1, key = "header" }',
-            'rate_limit: key = "header" and header = "NAME" go together',
+            'rate_limit: key = "header" needs header = "NAME", and the other way round',
         ),
         ('hosts = ["*"]', 'hosts[0]: expected a host name, which may begin with "*.", found "*"'),
     ],

@@ -113,7 +113,7 @@ def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 def explained_lines(found: Sequence[Explained]) -> Iterator[str]:
     """Each key with its value and where that came from."""
-    return table(("KEY", "VALUE", "FROM"), ((one.key, str(one.value), str(one.origin)) for one in found))
+    return table(("KEY", "VALUE", "FROM"), ((one.key, str(one.value), str(one.source)) for one in found))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:

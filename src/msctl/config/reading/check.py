@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from msctl.config.origin import Place
-from msctl.config.reading.sources import env_name
+from msctl.config.reading.layers import env_name
+from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 from msctl.model.address import Address, is_loopback
 from msctl.model.dependency_graph import find_cycle
@@ -24,18 +24,18 @@ _NAME = r"[a-z][a-z0-9_-]*"
 _LONGEST_NAME = 63
 
 
-def check_name(name: str, place: Place) -> None:
+def check_name(name: str, ref: KeyRef) -> None:
     """Raises ConfigError for a name that no service can have."""
     if name in RESERVED:
-        raise place.error(f'the name "{name}" is taken by msctl', hint=RESERVED[name])
+        raise ref.error(f'the name "{name}" is taken by msctl', hint=RESERVED[name])
     if not re.fullmatch(_NAME, name) or len(name) > _LONGEST_NAME:
-        raise place.error(
+        raise ref.error(
             "a service's name begins with a small letter, and goes on with small letters, digits, - and _"
             f" ({_LONGEST_NAME} at most)"
         )
 
 
-def check_project(project: Project, top: Place) -> None:
+def check_project(project: Project, top: KeyRef) -> None:
     """Raises ConfigError for the first thing that cannot be so."""
     declared = [spec for spec in project.services if spec.name != GATEWAY]
     services = top / "services"
@@ -47,36 +47,36 @@ def check_project(project: Project, top: Place) -> None:
     _check_dependencies({spec.name: spec for spec in project.services}, services)
 
 
-def _check_service(spec: ServiceSpec, place: Place) -> None:
+def _check_service(spec: ServiceSpec, ref: KeyRef) -> None:
     if spec.app is None and spec.command is None and spec.url is None:
-        raise place.error(
+        raise ref.error(
             "a service needs what it runs",
             hint='set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
             'or url = "http://host:port", if it runs elsewhere',
         )
     if spec.app is not None and spec.command is not None:
-        raise (place / "command").error("a service has either app or command, not both")
+        raise (ref / "command").error("a service has either app or command, not both")
     if spec.replicas > 1 and runs_here(spec):
-        raise (place / "replicas").error(
+        raise (ref / "replicas").error(
             f"{spec.replicas} instances of a hosted service would share one process",
             hint='set isolation = "process" beside it, so that each has its own',
         )
     if spec.liveness and spec.health is None and spec.kind is Kind.COMMAND:
-        raise (place / "liveness").error("there is no probe to go by", hint='set health = "/path" beside it')
+        raise (ref / "liveness").error("there is no probe to go by", hint='set health = "/path" beside it')
 
 
-def _check_variable_names(services: Sequence[ServiceSpec], place: Place) -> None:
+def _check_variable_names(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
     seen: dict[str, str] = {}
     for spec in services:
         other = seen.setdefault(env_name(spec.name), spec.name)
         if other != spec.name:
-            raise (place / spec.name).error(
+            raise (ref / spec.name).error(
                 f'"{other}" and "{spec.name}" would share their variables ({env_name(spec.name)}_URL)',
                 hint="rename one of them",
             )
 
 
-def _check_addresses(project: Project, top: Place) -> None:
+def _check_addresses(project: Project, top: KeyRef) -> None:
     """Two listeners on one address are an accident; a hosted service on the gateway's port is not."""
     hint = "give one of them another port"
     for clash in clashes(project):
@@ -93,14 +93,14 @@ def _check_addresses(project: Project, top: Place) -> None:
     _check_clash_with(_broker_address(project.broker), "the broker", project, top, hint=hint)
 
 
-def _check_clash_with(taken: Address, by: str, project: Project, top: Place, *, hint: str) -> None:
+def _check_clash_with(taken: Address, by: str, project: Project, top: KeyRef, *, hint: str) -> None:
     for spec in project.services:
         address = address_of(spec, project)
         if address is not None and address.overlaps(taken):
             raise _port(spec.name, top).error(f"port {address.port} is already used by {by}", hint=hint)
 
 
-def _port(service: str, top: Place) -> Place:
+def _port(service: str, top: KeyRef) -> KeyRef:
     return top / GATEWAY / "port" if service == GATEWAY else top / "services" / service / "port"
 
 
@@ -119,23 +119,23 @@ def _broker_address(broker: BrokerSpec) -> Address:
     return Address(host, parts.port or (5671 if parts.scheme == "amqps" else 5672))
 
 
-def _check_routes(services: Sequence[ServiceSpec], place: Place) -> None:
+def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
     from msctl.model.routing import conflicts  # a project's name is read without it
 
     at = [(spec.name, index) for spec in services for index in range(len(spec.routes))]
     for conflict in conflicts([route for spec in services for route in spec.routes]):
         name, index = at[conflict.later]
-        raise (place / name / "routes" / index).error(
+        raise (ref / name / "routes" / index).error(
             conflict.reason, hint="take one of them out, or tell them apart"
         )
 
 
-def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> None:
+def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef) -> None:
     for spec in services.values():
         for index, dependency in enumerate(spec.depends_on):
-            here = place / spec.name / "depends_on"
+            here = ref / spec.name / "depends_on"
             at = here / dependency.service
-            at = at if at.origins.is_known(at.path) else here / index
+            at = at if at.sources.is_known(at.path) else here / index
             if dependency.service == "broker":
                 raise at.error(
                     'the broker is no service: leave "broker" out',
@@ -159,7 +159,7 @@ def _check_dependencies(services: Mapping[str, ServiceSpec], place: Place) -> No
                 )
     cycle = find_cycle(list(services.values()))
     if cycle:
-        raise (place / cycle[0] / "depends_on").error(
+        raise (ref / cycle[0] / "depends_on").error(
             f"services depend on each other in a cycle: {' → '.join(cycle)}",
             hint="remove one of these dependencies",
         )

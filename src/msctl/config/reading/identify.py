@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from msctl.config.reading.project_ref import NAME_KEY, NAME_VARIABLE, ProjectIdentity, choose, plain_name
+from msctl.config.reading.project_ref import NAME_KEY, NAME_VARIABLE, ProjectRef, choose, plain_name
 
 
 def identify(
@@ -19,7 +19,7 @@ def identify(
     env: Mapping[str, str],
     env_file: Path | None = None,
     overrides: Mapping[str, str] | None = None,
-) -> ProjectIdentity:
+) -> ProjectRef:
     """The name and folder that `load` would give, without looking at the services.
 
     A file with a mistake elsewhere still has a name, so `status` and `down` work beside it.
@@ -30,7 +30,7 @@ def identify(
     if env_file is None and not env.get(NAME_VARIABLE):
         plain = plain_name(path, wanted)
         if plain is not None:
-            return ProjectIdentity(plain, None if path is None else path.parent)
+            return ProjectRef(plain, None if path is None else path.parent)
     from msctl.config.reading.load import resolve_identity  # imports all there is to know of keys
 
     return resolve_identity(path, cwd=cwd, env=env, env_file=env_file, overrides=overrides)

@@ -19,7 +19,7 @@ PROJECT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _UNFIT = r"[^A-Za-z0-9_.-]+"
 
 
-class ProjectIdentity(NamedTuple):
+class ProjectRef(NamedTuple):
     """What finds a running stack: the project's name, and its folder (None: the built-in system)."""
 
     name: str

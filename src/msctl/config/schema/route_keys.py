@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from msctl.config.origin import Place
-from msctl.config.schema.table import Key, OnReload, Section, on_reload, table_of
+from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.values import (
     BOOLEAN,
     DURATION,
@@ -33,6 +32,7 @@ from msctl.config.schema.values import (
     one_of,
     whole_seconds,
 )
+from msctl.config.value_source import KeyRef
 from msctl.model.project import (
     ApiKeySpec,
     Balance,
@@ -56,71 +56,71 @@ ALGORITHM = one_of(
     *(f"{family}{bits}" for family in ("HS", "RS", "ES", "PS") for bits in (256, 384, 512)), "EdDSA"
 )
 
-POLICY = Section(
+POLICY = Table(
     "policy",
     UpstreamPolicy,
     on_reload(
         OnReload.LIVE,
-        Key("connect_timeout", DURATION, "In place of the gateway's own."),
-        Key("response_timeout", DURATION, "In place of the gateway's own."),
-        Key("idle_timeout", DURATION, "In place of the gateway's own."),
-        Key("max_body", SIZE, "In place of the gateway's own."),
-        Key("retries", RETRIES, "In place of the gateway's own."),
-        Key("pool_size", POOL_SIZE, "In place of the gateway's own."),
-        Key("balance", choice(Balance), "In place of the gateway's own."),
+        Key("connect_timeout", DURATION, "Replaces the gateway's."),
+        Key("response_timeout", DURATION, "Replaces the gateway's."),
+        Key("idle_timeout", DURATION, "Replaces the gateway's."),
+        Key("max_body", SIZE, "Replaces the gateway's."),
+        Key("retries", RETRIES, "Replaces the gateway's."),
+        Key("pool_size", POOL_SIZE, "Replaces the gateway's."),
+        Key("balance", choice(Balance), "Replaces the gateway's."),
     ),
 )
 
-HEADER_EDIT = Section(
+HEADER_EDIT = Table(
     "request_headers",
     HeaderEdit,
     on_reload(
         OnReload.LIVE,
-        Key("remove", HEADER_NAMES, "Fields to take away, first."),
-        Key("set", HEADERS, "Fields to replace, then."),
-        Key("add", HEADERS, "Fields to append, last."),
+        Key("remove", HEADER_NAMES, "Fields to remove, first."),
+        Key("set", HEADERS, "Fields to set, second."),
+        Key("add", HEADERS, "Fields to add, last."),
     ),
 )
 
-REDIRECT = Section(
+REDIRECT = Table(
     "redirect",
     RedirectSpec,
     on_reload(
         OnReload.LIVE,
-        Key("status", STATUS, "The status of the answer."),
-        Key("scheme", SCHEME, "In place of the request's."),
-        Key("host", HOST, "In place of the request's."),
-        Key("port", PORT, "In place of the request's."),
-        Key("path", URL_PATH, "In place of the whole path."),
-        Key("prefix", URL_PATH, "In place of what the route matched."),
+        Key("status", STATUS, "The status of the response."),
+        Key("scheme", SCHEME, "Replaces the request's."),
+        Key("host", HOST, "Replaces the request's."),
+        Key("port", PORT, "Replaces the request's."),
+        Key("path", URL_PATH, "Replaces the whole path."),
+        Key("prefix", URL_PATH, "Replaces the part that the route matched."),
     ),
 )
 
-CORS = Section(
+CORS = Table(
     "cors",
     CorsSpec,
     on_reload(
         OnReload.LIVE,
         Key("origins", ORIGINS, "Origins that may call the route, or `*`."),
         Key("methods", METHODS, "Methods that they may use."),
-        Key("headers", HEADER_NAMES, "Fields that they may send; none named, all that they ask for."),
-        Key("expose", HEADER_NAMES, "Fields of the answer that they may read."),
+        Key("headers", HEADER_NAMES, "Fields that they may send; if empty, all that they ask for."),
+        Key("expose", HEADER_NAMES, "Response fields that they may read."),
         Key("credentials", BOOLEAN, "Whether they may send cookies."),
-        Key("max_age", SECONDS, "How long a browser may keep the answer to a preflight."),
+        Key("max_age", SECONDS, "How long a browser may cache the response to a preflight."),
     ),
 )
 
-API_KEY = Section(
+API_KEY = Table(
     "api_key",
     ApiKeySpec,
     on_reload(
         OnReload.LIVE,
-        Key("env", VARIABLE_NAME, "The variable that holds the keys, as `name=key` parted by commas."),
-        Key("header", HEADER_NAME, "The field that a key comes in."),
+        Key("env", VARIABLE_NAME, "The variable that holds the keys: `name=key`, separated by commas."),
+        Key("header", HEADER_NAME, "The field that carries the key."),
     ),
 )
 
-JWT = Section(
+JWT = Table(
     "jwt",
     JwtSpec,
     on_reload(
@@ -131,46 +131,50 @@ JWT = Section(
             Type("a list of algorithms", list_of(ALGORITHM), list),
             "Algorithms that are accepted.",
         ),
-        Key("audience", TEXT, "The audience that a token must be for."),
-        Key("issuer", TEXT, "The issuer that a token must be of."),
-        Key("leeway", DURATION, "The difference of clocks that is forgiven."),
+        Key("audience", TEXT, "The audience that a token must name."),
+        Key("issuer", TEXT, "The issuer that a token must name."),
+        Key("leeway", DURATION, "The clock difference that is tolerated."),
     ),
 )
 
-RATE_LIMIT = Section(
+RATE_LIMIT = Table(
     "rate_limit",
     RateLimitSpec,
     on_reload(
         OnReload.LIVE,
-        Key("requests", POSITIVE, "How many requests, in each `period`."),
-        Key("period", DURATION, "The time that they are counted over."),
-        Key("burst", POSITIVE, "How many at once; as many as `requests` without it."),
-        Key("key", choice(RateLimitKey), "Whose requests are counted together."),
-        Key("header", HEADER_NAME, 'The field that tells clients apart, with `key = "header"`.'),
+        Key("requests", POSITIVE, "Requests allowed in each `period`."),
+        Key("period", DURATION, "The length of the period."),
+        Key("burst", POSITIVE, "Requests allowed at once; default: `requests`."),
+        Key("key", choice(RateLimitKey), "Which requests are counted together."),
+        Key("header", HEADER_NAME, 'The field that identifies a client, with `key = "header"`.'),
     ),
 )
 
-COMPOSE = Section(
+COMPOSE = Table(
     "compose",
     ComposeSpec,
     on_reload(
         OnReload.LIVE,
-        Key("branches", HEADERS._replace(expected="a table of paths"), "Each member's path, as routed here."),
-        Key("timeout", DURATION, "For each branch."),
+        Key(
+            "branches",
+            HEADERS._replace(expected="a table of paths"),
+            "The path of each member, routed by this gateway.",
+        ),
+        Key("timeout", DURATION, "The time limit of each branch."),
     ),
 )
 
 
-def _compose(raw: object, place: Place) -> ComposeSpec:
-    """The short form is the branches alone."""
+def _compose(raw: object, ref: KeyRef) -> ComposeSpec:
+    """Parse a composed route; the short form is the branches alone."""
     if not isinstance(raw, dict) or not raw:
         raise MismatchError
     if not isinstance(raw.get("branches"), dict):
         raw = {"branches": raw}
-        branches = place
+        branches = ref
     else:
-        branches = place / "branches"
-    spec: ComposeSpec = COMPOSE.build(raw, place)
+        branches = ref / "branches"
+    spec: ComposeSpec = COMPOSE.build(raw, ref)
     for name, path in spec.branches.items():
         if not re.fullmatch(r"/[^\s#]*", path):
             raise (branches / name).error(f'expected a path that starts with "/", found {describe(path)}')
@@ -181,48 +185,52 @@ def _check_redirect(spec: RedirectSpec) -> str | None:
     if spec.path is not None and spec.prefix is not None:
         return "a redirect has either path or prefix, not both"
     if (spec.scheme, spec.host, spec.port, spec.path, spec.prefix) == (None,) * 5:
-        return "a redirect needs where it goes: scheme, host, port, path or prefix"
+        return "a redirect needs a target: scheme, host, port, path or prefix"
     return None
 
 
 def _check_rate_limit(spec: RateLimitSpec) -> str | None:
     if spec.period == 0:
-        return "the period cannot be 0"
+        return "period must be greater than 0"
     if (spec.key is RateLimitKey.HEADER) != (spec.header is not None):
-        return 'key = "header" and header = "NAME" go together'
+        return 'key = "header" needs header = "NAME", and the other way round'
     return None
 
 
 def _check_cors(spec: CorsSpec) -> str | None:
     if not spec.origins:
-        return "origins cannot be empty"
-    return 'credentials need origins by name, not "*"' if spec.credentials and "*" in spec.origins else None
+        return "origins must not be empty"
+    return 'credentials need exact origins, not "*"' if spec.credentials and "*" in spec.origins else None
 
 
-ROUTE = Section(
+ROUTE = Table(
     "services.NAME.routes",
     RouteSpec,
     on_reload(
         OnReload.LIVE,
-        Key("path", URL_PATH, "The path, and all below it: `/users` takes `/users/1`, not `/userspace`."),
-        Key("exact", BOOLEAN, "The path alone, and nothing below it."),
-        Key("methods", METHODS, "Only these methods."),
-        Key("headers", HEADERS, "Only requests that have these fields with these values."),
-        Key("hosts", HOST_PATTERNS, "Only requests for these hosts; `*.example.com` takes all below it."),
-        Key("strip_prefix", BOOLEAN, "Take the matched path away before the service sees the request."),
-        Key("rewrite", URL_PATH, "Put this in place of the matched path."),
-        Key("redirect", table_of(REDIRECT, _check_redirect), "Answer with a redirect."),
+        Key(
+            "path",
+            URL_PATH,
+            "The path and everything below it: `/users` matches `/users/1`, not `/userspace`.",
+        ),
+        Key("exact", BOOLEAN, "Match only the path itself."),
+        Key("methods", METHODS, "Match only these methods."),
+        Key("headers", HEADERS, "Match only requests with these fields and values."),
+        Key("hosts", HOST_PATTERNS, "Match only these hosts; `*.example.com` matches every subdomain."),
+        Key("strip_prefix", BOOLEAN, "Remove the matched path before the request is forwarded."),
+        Key("rewrite", URL_PATH, "Replaces the matched path."),
+        Key("redirect", table_type(REDIRECT, _check_redirect), "Respond with a redirect."),
         Key(
             "compose",
             Type("a table from member to path", _compose, COMPOSE.show_set, is_table=True),
-            "Answer with one document made of several services' answers.",
+            "Respond with one document composed of several services' responses.",
         ),
-        Key("request_headers", table_of(HEADER_EDIT), "Changes to the request's fields."),
-        Key("response_headers", table_of(HEADER_EDIT), "Changes to the answer's fields."),
-        Key("cors", table_of(CORS, _check_cors), "Lets pages of other origins call the route."),
-        Key("api_key", table_of(API_KEY), "Wants a key."),
-        Key("jwt", table_of(JWT), "Wants a signed bearer token."),
-        Key("rate_limit", table_of(RATE_LIMIT, _check_rate_limit), "Limits each client."),
+        Key("request_headers", table_type(HEADER_EDIT), "Edits of the request's fields."),
+        Key("response_headers", table_type(HEADER_EDIT), "Edits of the response's fields."),
+        Key("cors", table_type(CORS, _check_cors), "Allow pages of other origins to call the route."),
+        Key("api_key", table_type(API_KEY), "Require an API key."),
+        Key("jwt", table_type(JWT), "Require a signed bearer token."),
+        Key("rate_limit", table_type(RATE_LIMIT, _check_rate_limit), "Limit the rate of each client."),
     ),
     inner=("policy", POLICY),
 )
@@ -230,18 +238,18 @@ ROUTE = Section(
 INNER_TABLES = (REDIRECT, COMPOSE, HEADER_EDIT, CORS, API_KEY, JWT, RATE_LIMIT)
 
 
-def _routes(raw: object, place: Place) -> tuple[RouteSpec, ...]:
-    return tuple(_route(item, place / index) for index, item in enumerate(items_of(raw)))
+def _routes(raw: object, ref: KeyRef) -> tuple[RouteSpec, ...]:
+    return tuple(_route(item, ref / index) for index, item in enumerate(items_of(raw)))
 
 
-def _route(raw: object, place: Place) -> RouteSpec:
-    service = str(place.path[1])
+def _route(raw: object, ref: KeyRef) -> RouteSpec:
+    service = str(ref.path[1])
     if isinstance(raw, str):
-        return RouteSpec(path=URL_PATH.read(raw, place), service=service)
-    route: RouteSpec = ROUTE.build(raw, place, service=service)
+        return RouteSpec(path=URL_PATH.read(raw, ref), service=service)
+    route: RouteSpec = ROUTE.build(raw, ref, service=service)
     ways = [name for name in ("strip_prefix", "rewrite", "redirect", "compose") if getattr(route, name)]
     if len(ways) > 1:
-        raise (place / ways[1]).error(f"a route has either {ways[0]} or {ways[1]}, not both")
+        raise (ref / ways[1]).error(f"a route has either {ways[0]} or {ways[1]}, not both")
     return route
 
 

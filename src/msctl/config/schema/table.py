@@ -7,8 +7,8 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from msctl.config.origin import Place
 from msctl.config.schema.values import MismatchError, Type, describe
+from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 
 
@@ -44,7 +44,7 @@ def on_reload(reload: OnReload, *keys: Key) -> tuple[Key, ...]:
     return tuple(key._replace(reload=reload) for key in keys)
 
 
-class Section(NamedTuple):
+class Table(NamedTuple):
     """The keys of one table, and the dataclass whose fields they fill.
 
     `inner` names a field that is a dataclass itself, and the keys that fill it: they are written in
@@ -54,7 +54,7 @@ class Section(NamedTuple):
     title: str
     spec: type[Any]
     keys: tuple[Key, ...]
-    inner: tuple[str, Section] | None = None
+    inner: tuple[str, Table] | None = None
 
     def all_keys(self) -> tuple[Key, ...]:
         return self.keys if self.inner is None else self.keys + self.inner[1].keys
@@ -93,31 +93,31 @@ class Section(NamedTuple):
             if field.default is MISSING and field.default_factory is MISSING and field.name in named
         ]
 
-    def read(self, raw: object, place: Place) -> dict[str, Any]:
+    def read(self, raw: object, ref: KeyRef) -> dict[str, Any]:
         """The fields that the table sets. Raises ConfigError, also for a key that is not known."""
         if not isinstance(raw, dict):
-            raise place.error(f"expected a table, found {describe(raw)}")
+            raise ref.error(f"expected a table, found {describe(raw)}")
         for name in raw:
             if self.key(name) is None:
-                raise (place / name).error("this key is not known", hint=did_you_mean(name, self.names()))
+                raise (ref / name).error("this key is not known", hint=did_you_mean(name, self.names()))
         found = {
-            key.name: key.type.read(raw[key.name], place / key.name) for key in self.keys if key.name in raw
+            key.name: key.type.read(raw[key.name], ref / key.name) for key in self.keys if key.name in raw
         }
         if self.inner is not None:
-            field, section = self.inner
-            inner = {name: value for name, value in raw.items() if section.key(name) is not None}
+            field, table = self.inner
+            inner = {name: value for name, value in raw.items() if table.key(name) is not None}
             if inner:
-                found[field] = section.spec(**section.read(inner, place))
+                found[field] = table.spec(**table.read(inner, ref))
         return found
 
-    def build(self, raw: object, place: Place, **given: Any) -> Any:
+    def build(self, raw: object, ref: KeyRef, **given: Any) -> Any:
         """The dataclass itself; `given` are fields that are not written in the table."""
-        found = self.read(raw, place)
+        found = self.read(raw, ref)
         missing = [name for name in self.required() if name not in found]
         if missing:
             key = self.key(missing[0])
             expected = "" if key is None else f", {key.type.expected}"
-            raise place.error(f'expected the key "{missing[0]}"{expected}')
+            raise ref.error(f'expected the key "{missing[0]}"{expected}')
         return self.spec(**found, **given)
 
     def show(self, spec: object) -> dict[str, object]:
@@ -146,16 +146,16 @@ class Section(NamedTuple):
         return spec
 
 
-def table_of(section: Section, check: Callable[[Any], str | None] | None = None) -> Type:
+def table_type(table: Table, check: Callable[[Any], str | None] | None = None) -> Type:
     """The type of a key that holds a table; `check` says what is wrong with what was read."""
 
-    def parse(raw: object, place: Place) -> Any:
+    def parse(raw: object, ref: KeyRef) -> Any:
         if not isinstance(raw, dict):
             raise MismatchError
-        spec = section.build(raw, place)
+        spec = table.build(raw, ref)
         complaint = None if check is None else check(spec)
         if complaint is not None:
             raise MismatchError(complaint)
         return spec
 
-    return Type(f"a table of {', '.join(section.names())}", parse, section.show_set, is_table=True)
+    return Type(f"a table of {', '.join(table.names())}", parse, table.show_set, is_table=True)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msctl.config.origin import Place
+from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 
 _LONGEST_SHOWN = 60
@@ -58,23 +58,23 @@ class MismatchError(Exception):
 class Type(NamedTuple):
     """One type of value.
 
-    `expected` is the phrase after "expected" in a message. `parse` takes the raw value and its
-    place; it raises MismatchError, or ConfigError for a part of it. `show` makes of the parsed
-    value what one would write in TOML. A table cannot be given as a string, so no variable sets it.
+    `expected` is the phrase after "expected" in a message. `parse` takes the raw value and its key; it
+    raises MismatchError, or ConfigError for a part of it. `show` turns the parsed value back into TOML. A
+    table cannot be given as a string, so no variable sets it.
     """
 
     expected: str
-    parse: Callable[[object, Place], Any]
+    parse: Callable[[object, KeyRef], Any]
     show: Callable[[Any], object] = lambda value: value
     is_table: bool = False
 
-    def read(self, raw: object, place: Place) -> Any:
-        """The parsed value. Raises ConfigError that names the place, what was expected and found."""
+    def read(self, raw: object, ref: KeyRef) -> Any:
+        """The parsed value. Raises ConfigError that names the key, the expected type and the value found."""
         try:
-            return self.parse(raw, place)
+            return self.parse(raw, ref)
         except MismatchError as error:
             message = error.note or f"expected {self.expected}, found {describe(raw)}"
-            raise place.error(message, hint=error.hint) from None
+            raise ref.error(message, hint=error.hint) from None
 
 
 def describe(raw: object) -> str:
@@ -92,15 +92,15 @@ def describe(raw: object) -> str:
     return str(raw)
 
 
-def text(raw: object, _place: Place) -> str:
+def text(raw: object, _ref: KeyRef) -> str:
     if not isinstance(raw, str) or not raw.strip() or "\0" in raw:
         raise MismatchError
     return raw
 
 
-def matching(regex: str) -> Callable[[object, Place], str]:
-    def parse(raw: object, place: Place) -> str:
-        value = text(raw, place)
+def matching(regex: str) -> Callable[[object, KeyRef], str]:
+    def parse(raw: object, ref: KeyRef) -> str:
+        value = text(raw, ref)
         if not re.fullmatch(regex, value):
             raise MismatchError
         return value
@@ -108,7 +108,7 @@ def matching(regex: str) -> Callable[[object, Place], str]:
     return parse
 
 
-def boolean(raw: object, _place: Place) -> bool:
+def boolean(raw: object, _ref: KeyRef) -> bool:
     if isinstance(raw, bool):
         return raw
     if isinstance(raw, str) and raw.lower() in _TRUE | _FALSE:
@@ -116,8 +116,8 @@ def boolean(raw: object, _place: Place) -> bool:
     raise MismatchError
 
 
-def integer(low: int, high: int) -> Callable[[object, Place], int]:
-    def parse(raw: object, _place: Place) -> int:
+def integer(low: int, high: int) -> Callable[[object, KeyRef], int]:
+    def parse(raw: object, _ref: KeyRef) -> int:
         if isinstance(raw, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", raw):
             raw = int(raw)
         if not isinstance(raw, int) or isinstance(raw, bool) or not low <= raw <= high:
@@ -127,7 +127,7 @@ def integer(low: int, high: int) -> Callable[[object, Place], int]:
     return parse
 
 
-def duration(raw: object, _place: Place) -> float:
+def duration(raw: object, _ref: KeyRef) -> float:
     return seconds_of(raw)
 
 
@@ -161,7 +161,7 @@ def show_duration(seconds: float) -> str:
     return f"{millis}ms" if millis / 1000 == seconds else f"{seconds:.12f}".rstrip("0") + "s"
 
 
-def size(raw: object, _place: Place) -> int:
+def size(raw: object, _ref: KeyRef) -> int:
     """Bytes, of a number or of `"64KiB"`, `"16MiB"`, `"1GB"`; `K`, `M`, `G` alone are powers of 1024."""
     if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
         return raw
@@ -187,7 +187,7 @@ def choice(options: type[StrEnum]) -> Type:
     names = [option.value for option in options]
     expected = ", ".join(f'"{name}"' for name in names[:-1]) + f' or "{names[-1]}"'
 
-    def parse(raw: object, _place: Place) -> StrEnum:
+    def parse(raw: object, _ref: KeyRef) -> StrEnum:
         if not isinstance(raw, str):
             raise MismatchError
         try:
@@ -208,17 +208,17 @@ def items_of(raw: object) -> list[object]:
     raise MismatchError
 
 
-def list_of(element: Type) -> Callable[[object, Place], tuple[Any, ...]]:
-    def parse(raw: object, place: Place) -> tuple[Any, ...]:
-        return tuple(element.read(item, place / index) for index, item in enumerate(items_of(raw)))
+def list_of(element: Type) -> Callable[[object, KeyRef], tuple[Any, ...]]:
+    def parse(raw: object, ref: KeyRef) -> tuple[Any, ...]:
+        return tuple(element.read(item, ref / index) for index, item in enumerate(items_of(raw)))
 
     return parse
 
 
-def command(raw: object, place: Place) -> tuple[str, ...]:
+def command(raw: object, ref: KeyRef) -> tuple[str, ...]:
     """argv: of a list, or of a string split as a shell splits words (no shell runs it)."""
     if isinstance(raw, list):
-        argv = [_word(item, place / index) for index, item in enumerate(raw)]
+        argv = [_word(item, ref / index) for index, item in enumerate(raw)]
     elif isinstance(raw, str):
         import shlex
 
@@ -234,38 +234,38 @@ def command(raw: object, place: Place) -> tuple[str, ...]:
     return tuple(argv)
 
 
-def _word(raw: object, place: Place) -> str:
+def _word(raw: object, ref: KeyRef) -> str:
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
         return str(raw)
     if not isinstance(raw, str):
-        raise place.error(f"expected a string, found {describe(raw)}")
+        raise ref.error(f"expected a string, found {describe(raw)}")
     return raw
 
 
-def environment(raw: object, place: Place) -> dict[str, str]:
+def environment(raw: object, ref: KeyRef) -> dict[str, str]:
     if not isinstance(raw, dict):
         raise MismatchError
     found = {}
     for name, value in raw.items():
         if not re.fullmatch(_VARIABLE, name):
-            raise (place / name).error("expected the name of a variable: letters, digits and underscores")
-        found[name] = describe(value) if isinstance(value, bool) else _word(value, place / name)
+            raise (ref / name).error("expected the name of a variable: letters, digits and underscores")
+        found[name] = describe(value) if isinstance(value, bool) else _word(value, ref / name)
         if "\0" in found[name]:
-            raise (place / name).error("a variable cannot hold a NUL character")
+            raise (ref / name).error("a variable cannot hold a NUL character")
     return found
 
 
-def headers(raw: object, place: Place) -> dict[str, str]:
+def headers(raw: object, ref: KeyRef) -> dict[str, str]:
     if not isinstance(raw, dict):
         raise MismatchError
     for name in raw:
         if not re.fullmatch(_METHOD, name):
-            raise (place / name).error("expected the name of a header")
-    return {name: _word(value, place / name) for name, value in raw.items()}
+            raise (ref / name).error("expected the name of a header")
+    return {name: _word(value, ref / name) for name, value in raw.items()}
 
 
-def pattern(raw: object, place: Place) -> str:
-    value = text(raw, place)
+def pattern(raw: object, ref: KeyRef) -> str:
+    value = text(raw, ref)
     try:
         re.compile(value)
     except re.error as error:
@@ -273,8 +273,8 @@ def pattern(raw: object, place: Place) -> str:
     return value
 
 
-def url_path(raw: object, place: Place) -> str:
-    value = text(raw, place)
+def url_path(raw: object, ref: KeyRef) -> str:
+    value = text(raw, ref)
     if not value.startswith("/"):
         hint = f'write "/{value}"' if re.fullmatch(r"[\w.~/-]+", value) else None
         raise MismatchError(f'expected a path that starts with "/", found {describe(raw)}', hint=hint)
@@ -285,26 +285,26 @@ def url_path(raw: object, place: Place) -> str:
     return value
 
 
-def folder(raw: object, place: Place) -> Path:
+def folder(raw: object, ref: KeyRef) -> Path:
     """An existing folder, from the project's own."""
-    path = Path(text(raw, place)).expanduser()
-    if place.origins.root is not None:
-        path = place.origins.root / path
+    path = Path(text(raw, ref)).expanduser()
+    if ref.sources.root is not None:
+        path = ref.sources.root / path
     if not path.is_dir():
         raise MismatchError(f"there is no folder {path}")
     return path
 
 
-def file(raw: object, place: Place) -> Path:
+def file(raw: object, ref: KeyRef) -> Path:
     """A file's path, from the project's folder. Whether it is there is seen by whoever reads it."""
-    path = Path(text(raw, place)).expanduser()
-    return path.absolute() if place.origins.root is None else place.origins.root / path
+    path = Path(text(raw, ref)).expanduser()
+    return path.absolute() if ref.sources.root is None else ref.sources.root / path
 
 
-def amqp_url(raw: object, place: Place) -> str:
+def amqp_url(raw: object, ref: KeyRef) -> str:
     import urllib.parse
 
-    value = text(raw, place)
+    value = text(raw, ref)
     if not re.fullmatch(_AMQP_URL, value):
         raise MismatchError(
             f'expected "amqp://user:password@host:port/vhost", found "{without_password(value)}"'
@@ -318,10 +318,10 @@ def amqp_url(raw: object, place: Place) -> str:
     return value
 
 
-def service_url(raw: object, place: Place) -> str:
+def service_url(raw: object, ref: KeyRef) -> str:
     import urllib.parse
 
-    value = text(raw, place)
+    value = text(raw, ref)
     try:
         usable = re.fullmatch(_SERVICE_URL, value) and urllib.parse.urlsplit(value).port != 0
     except ValueError:
@@ -331,8 +331,8 @@ def service_url(raw: object, place: Place) -> str:
     return value
 
 
-def number(low: float, high: float) -> Callable[[object, Place], float]:
-    def parse(raw: object, _place: Place) -> float:
+def number(low: float, high: float) -> Callable[[object, KeyRef], float]:
+    def parse(raw: object, _ref: KeyRef) -> float:
         if isinstance(raw, str):
             try:
                 raw = float(raw)
@@ -349,7 +349,7 @@ def one_of(*options: str | int) -> Type:
     """A type of a few values that are no enumeration of the model."""
     expected = ", ".join(describe(option) for option in options[:-1]) + f" or {describe(options[-1])}"
 
-    def parse(raw: object, _place: Place) -> str | int:
+    def parse(raw: object, _ref: KeyRef) -> str | int:
         for option in options:
             if str(raw) == str(option) and not isinstance(raw, bool):
                 return option
@@ -358,21 +358,21 @@ def one_of(*options: str | int) -> Type:
     return Type(expected, parse)
 
 
-def whole_seconds(raw: object, place: Place) -> int:
-    seconds = duration(raw, place)
+def whole_seconds(raw: object, ref: KeyRef) -> int:
+    seconds = duration(raw, ref)
     if seconds != int(seconds):
         raise MismatchError
     return int(seconds)
 
 
-def optional_path(raw: object, place: Place) -> str | None:
-    return None if raw == "" else url_path(raw, place)
+def optional_path(raw: object, ref: KeyRef) -> str | None:
+    return None if raw == "" else url_path(raw, ref)
 
 
-def network(raw: object, place: Place) -> str:
+def network(raw: object, ref: KeyRef) -> str:
     import ipaddress
 
-    value = text(raw, place)
+    value = text(raw, ref)
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
@@ -425,7 +425,7 @@ ORIGINS = Type(
 )
 METHODS = Type(
     'a list of methods such as ["GET", "POST"]',
-    list_of(Type("the name of a method", lambda raw, place: matching(_METHOD)(raw, place).upper())),
+    list_of(Type("the name of a method", lambda raw, ref: matching(_METHOD)(raw, ref).upper())),
     list,
 )
 HOST_PATTERN = Type('a host name, which may begin with "*."', matching(_HOST_PATTERN))

@@ -1,4 +1,4 @@
-"""Where a value came from, and how a complaint about it is worded."""
+"""The source of each configuration value, and errors that name it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Layer(StrEnum):
     FLAG = "flag"
 
 
-class Origin(NamedTuple):
-    """The layer that gave a value: its file and line, and the variable's name, where it has them."""
+class ValueSource(NamedTuple):
+    """The layer that set a value, with its file, line and variable if it has them."""
 
     layer: Layer
     source: str = ""
@@ -31,29 +31,29 @@ class Origin(NamedTuple):
     variable: str = ""
 
     def __str__(self) -> str:
-        """As it stands in front of a message and in `config --explain`."""
-        place = f"{self.source}:{self.line}" if self.line is not None else self.source
+        """As messages and `config --explain` show it."""
+        position = f"{self.source}:{self.line}" if self.line is not None else self.source
         if self.layer is Layer.ENV_FILE:
-            return f"{place}: {self.variable}"
+            return f"{position}: {self.variable}"
         if self.layer is Layer.VARIABLE:
             return f"variable {self.variable}"
         if self.layer is Layer.FLAG:
             return "command line"
-        return place or "default"
+        return position or "default"
 
 
-DEFAULT = Origin(Layer.DEFAULT)
+DEFAULT = ValueSource(Layer.DEFAULT)
 
 
-class Origins:
-    """Finds the origin of any path: what was laid over it, else its line in the file."""
+class ValueSources:
+    """Finds the source of any key: the overlay that set it, else its line in the file."""
 
     def __init__(self, source: str, text: str, root: Path | None) -> None:
         self.source = source
         self.root = root
         self._text = text
         self._found: Mapping[KeyPath, int] | None = None
-        self._overlaid: dict[KeyPath, Origin] = {}
+        self._overlaid: dict[KeyPath, ValueSource] = {}
 
     @property
     def _lines(self) -> Mapping[KeyPath, int]:
@@ -65,35 +65,35 @@ class Origins:
             self._found = line_numbers(self._text)
         return self._found
 
-    def overlay(self, path: KeyPath, origin: Origin) -> None:
-        self._overlaid[path] = origin
+    def overlay(self, path: KeyPath, source: ValueSource) -> None:
+        self._overlaid[path] = source
 
     def is_known(self, path: KeyPath) -> bool:
-        """Whether exactly this path was written somewhere."""
+        """Whether some layer sets exactly this path."""
         return path in self._overlaid or path in self._lines
 
-    def of(self, path: KeyPath) -> Origin:
-        """The origin of the value at `path`, or of the nearest table around it."""
+    def of(self, path: KeyPath) -> ValueSource:
+        """The source of the value at `path`, or of the nearest table around it."""
         for length in range(len(path), 0, -1):
             head = path[:length]
             if head in self._overlaid:
                 return self._overlaid[head]
             if head in self._lines:
-                return Origin(Layer.FILE, self.source, self._lines[head])
-        return Origin(Layer.FILE, self.source)
+                return ValueSource(Layer.FILE, self.source, self._lines[head])
+        return ValueSource(Layer.FILE, self.source)
 
 
-class Place:
-    """A place in the configuration: what a converter is given so that it can complain precisely."""
+class KeyRef:
+    """A reference to a key, with which a converter makes errors that name its file and line."""
 
-    __slots__ = ("origins", "path")
+    __slots__ = ("path", "sources")
 
-    def __init__(self, path: KeyPath, origins: Origins) -> None:
+    def __init__(self, path: KeyPath, sources: ValueSources) -> None:
         self.path = path
-        self.origins = origins
+        self.sources = sources
 
-    def __truediv__(self, part: str | int) -> Place:
-        return Place((*self.path, part), self.origins)
+    def __truediv__(self, part: str | int) -> KeyRef:
+        return KeyRef((*self.path, part), self.sources)
 
     @property
     def dotted(self) -> str:
@@ -101,7 +101,7 @@ class Place:
 
     def error(self, message: str, *, hint: str | None = None) -> ConfigError:
         key = f"{self.dotted}: " if self.path else ""
-        return ConfigError(f"{self.origins.of(self.path)}: {key}{message}", hint=hint)
+        return ConfigError(f"{self.sources.of(self.path)}: {key}{message}", hint=hint)
 
 
 def dotted(path: KeyPath) -> str:

@@ -1,6 +1,6 @@
 """Finds and reads what a configuration is made of: the file, `.env`, variables and flags.
 
-The only module here that reads files. What it yields is one raw tree and the origin of each part.
+The only module here that reads files. What it yields is one raw tree and the source of each value.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msctl.config.origin import KeyPath, Layer, Origin, Origins, Place
 from msctl.config.reading.project_ref import ENV_FILE_NAME
 from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
 from msctl.config.schema.values import describe
+from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, ValueSources
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError, read_bounded
 from msctl.hints import did_you_mean, nearest
@@ -65,7 +65,7 @@ def tree(source: Document) -> Tree:
 
 
 class Variables(NamedTuple):
-    """The environment over what `.env` says; `lines` has the latter's origins."""
+    """The environment over what `.env` says; `lines` has the latter's sources."""
 
     env: Mapping[str, str]
     from_file: Mapping[str, tuple[str, int]]
@@ -80,10 +80,10 @@ class Variables(NamedTuple):
         yield {name: value for name, (value, _) in self.from_file.items()}, Layer.ENV_FILE
         yield self.env, Layer.VARIABLE
 
-    def origin(self, name: str, layer: Layer) -> Origin:
+    def source(self, name: str, layer: Layer) -> ValueSource:
         if layer is Layer.ENV_FILE:
-            return Origin(layer, self.file, self.from_file[name][1], name)
-        return Origin(layer, variable=name)
+            return ValueSource(layer, self.file, self.from_file[name][1], name)
+        return ValueSource(layer, variable=name)
 
 
 def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, cwd: Path) -> Variables:
@@ -103,28 +103,28 @@ def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, 
         raise ConfigError(f"{display}:{error.line}: {error.message}") from None
 
 
-def interpolate(raw: Tree, top: Place, given: Variables) -> Tree:
+def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
     """The tree with every `${VARIABLE}` in its strings replaced. Raises ConfigError."""
 
-    def walk(value: Any, place: Place) -> Any:
+    def walk(value: Any, ref: KeyRef) -> Any:
         if isinstance(value, dict):
-            return {name: walk(item, place / name) for name, item in value.items()}
+            return {name: walk(item, ref / name) for name, item in value.items()}
         if isinstance(value, list):
-            return [walk(item, place / index) for index, item in enumerate(value)]
+            return [walk(item, ref / index) for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
-            return _expanded(value, place, given)
+            return _expanded(value, ref, given)
         return value
 
     return {name: walk(item, top / name) for name, item in raw.items()}
 
 
-def _expanded(value: str, place: Place, given: Variables) -> str:
+def _expanded(value: str, ref: KeyRef, given: Variables) -> str:
     from msctl.config.reading.interpolate import InterpolationError, expand
 
     try:
         return expand(value, given.get)
     except InterpolationError as error:
-        raise place.error(error.message, hint=_unset_hint(error.variable)) from None
+        raise ref.error(error.message, hint=_unset_hint(error.variable)) from None
 
 
 def _unset_hint(variable: str | None) -> str:
@@ -136,7 +136,7 @@ def _unset_hint(variable: str | None) -> str:
     )
 
 
-def overlay_variables(raw: Tree, places: Origins, given: Variables) -> None:
+def overlay_variables(raw: Tree, sources: ValueSources, given: Variables) -> None:
     """Lay `.env`, then the environment, over the tree: every variable that names a key of it.
 
     Only whole names count: of `MSCTL_*` variables that name no key nothing is said here, for they
@@ -147,29 +147,29 @@ def overlay_variables(raw: Tree, places: Origins, given: Variables) -> None:
         for name, path in (*_ALIASES.items(), *names.items()):
             if found.get(name):
                 _set(raw, path, found[name])
-                places.overlay(path, given.origin(name, layer))
+                sources.overlay(path, given.source(name, layer))
 
 
-def overlay_flags(raw: Tree, places: Origins, overrides: Mapping[str, str]) -> None:
+def overlay_flags(raw: Tree, sources: ValueSources, overrides: Mapping[str, str]) -> None:
     """Lay what the command line says over the tree. Raises ConfigError for a key that is not known."""
     known = {".".join(path): path for path in key_variables(raw).values()}
     for key, value in overrides.items():
         if key not in known:
             raise ConfigError(f"command line: {key}: this key is not known", hint=did_you_mean(key, known))
         _set(raw, known[key], value)
-        places.overlay(known[key], Origin(Layer.FLAG))
+        sources.overlay(known[key], ValueSource(Layer.FLAG))
 
 
 def key_variables(raw: Tree) -> dict[str, tuple[str, ...]]:
     """The `MSCTL_*` name of every key that a string can set, for the services in the tree."""
-    sections = [("_".join(path), path, section) for path, section in SINGLE.items()]
+    tables = [("_".join(path), path, table) for path, table in SINGLE.items()]
     services = raw.get("services")
     if isinstance(services, dict):
-        sections += [(name, ("services", name), SERVICE) for name in services]
+        tables += [(name, ("services", name), SERVICE) for name in services]
     return {
         variable(owner, key.name): (*path, key.name)
-        for owner, path, section in sections
-        for key in section.all_keys()
+        for owner, path, table in tables
+        for key in table.all_keys()
         if not key.type.is_table
     }
 
@@ -184,28 +184,28 @@ def env_name(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-def stray_variables(raw: Tree, given: Variables) -> list[tuple[str, str]]:
+def unknown_variables(raw: Tree, given: Variables) -> list[tuple[str, str]]:
     """`MSCTL_<SERVICE>_...` and the like that set nothing, each with the name that was probably meant.
 
-    Only names that begin as a section's or a service's do, and go on much as one of its keys.
+    Only names that begin as a table's or a service's do, and go on much as one of its keys.
     """
     known = key_variables(raw)
     suffixes: dict[str, list[str]] = {}
     for name, path in known.items():
         suffix = env_name(path[-1])
         suffixes.setdefault(name.removesuffix(suffix), []).append(suffix)
-    stray = []
+    unknown = []
     for name in sorted({*given.env, *given.from_file} - set(known)):
         prefix = max((prefix for prefix in suffixes if name.startswith(prefix)), key=len, default="")
         if prefix:
             meant = nearest(name.removeprefix(prefix), suffixes[prefix])
             if meant is not None:
-                stray.append((name, prefix + meant))
-    return stray
+                unknown.append((name, prefix + meant))
+    return unknown
 
 
-def check_tables(raw: Tree, top: Place) -> None:
-    """Raises ConfigError for a table that is not known or a section that is not a table."""
+def check_tables(raw: Tree, top: KeyRef) -> None:
+    """Raises ConfigError for a table that is not known or a table that is not a table."""
     for name, value in raw.items():
         if name not in TABLES:
             raise (top / name).error("this table is not known", hint=did_you_mean(name, TABLES))
