@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     PORT_TAKEN = 5
     BROKER = 6
     TIMEOUT = 124
+    INTERRUPTED = 130
 
 
 class MsctlError(Exception):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import aio_pika
 
+from msctl.cli.messaging.sending import SendRequest, send_messages
+from msctl.cli.messaging.streams import run
 from msctl.cli.options.message_options import parse_properties
-from msctl.cli.output.streams import run
-from msctl.cli.sending import SendRequest, send_messages
 from tests.bench.result import Result, in_turn, seconds
 from tests.support.rabbitmq import running_node
 

@@ -1,14 +1,17 @@
-"""The parts of docs/ that are written from the code: `python -m tests.support.docs` writes them anew."""
+"""The parts of docs/ that are written from the code: `python -m tests.support.docs` writes them again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import typer
 
-from msctl.cli.app import ALIASES, EXIT_CODES, VERBS, app
+from msctl.cli.app import EXIT_CODES, app
+from msctl.cli.verb_group import VERBS
 from msctl.config.reference import to_markdown
 from msctl.supervisor.lifecycle import mermaid
 
@@ -47,10 +50,18 @@ def _lifecycle() -> str:
 def _cli() -> str:
     root: Any = typer.main.get_command(app)
     context = root.make_context("msctl", [], resilient_parsing=True)
-    parts = ["# The command line\n", f"{EXIT_CODES}\n", "## Options of every verb\n", _options(root, context)]
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    parts = [
+        "# The command line\n",
+        _prose(root.help),
+        "## Exit codes\n",
+        f"| code | meaning |\n|---|---|\n{codes}\n",
+        "## Global options\n",
+        "They come before the verb: `msctl --file shop/msctl.toml status`.\n",
+        _options(root, context),
+    ]
     for verb in VERBS:
-        if verb not in ALIASES:
-            parts += _verb(f"msctl {verb}", root.get_command(context, verb), context)
+        parts += _verb(f"msctl {verb}", root.get_command(context, verb), context)
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -58,10 +69,18 @@ def _verb(name: str, command: Any, parent: Any) -> list[str]:
     context = command.context_class(command, info_name=name, parent=parent)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join([name, *(p.make_metavar(context) for p in arguments)])
-    parts = [f"## `{usage}`\n", f"{(command.help or '').strip()}\n", _options(command, context)]
+    parts = [f"## `{usage}`\n", _prose(command.help), _options(command, context)]
     for child in getattr(command, "commands", {}).values():
         parts += _verb(f"{name} {child.name}", child, context)
     return [part for part in parts if part]
+
+
+def _prose(text: str | None) -> str:
+    """Help as Markdown: what it does not rewrap (after \\b) becomes a block of code."""
+    prose, _, examples = cleandoc(text or "").partition("\b\n")
+    head, _, commands = examples.partition("\n")
+    block = f"{head}\n\n```sh\n{dedent(commands).strip()}\n```\n" if commands else ""
+    return f"{prose.strip()}\n\n{block}".strip() + "\n"
 
 
 def _options(command: Any, context: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import Project
 from tests.support import tools
 from tests.unit.export import projects
@@ -28,7 +28,7 @@ def newest_versions() -> list[str]:
     return sorted(found, key=lambda version: tuple(map(int, version.split("."))))[-NEWEST:]
 
 
-def write(folder: Path, project: Project, options: Options | None = None) -> None:
+def write(folder: Path, project: Project, options: ExportOptions | None = None) -> None:
     for file in export("kubernetes", project, options).files:
         (folder / file.path).write_text(file.text)
 
@@ -61,7 +61,7 @@ def test_the_schemas_would_refuse_a_mistake(tmp_path: Path) -> None:
 
 
 def test_the_image_and_the_configuration_are_tied_in_by_kustomize(tmp_path: Path) -> None:
-    write(tmp_path, projects.course(), Options(image="registry.example:5000/shop:1.2"))
+    write(tmp_path, projects.course(), ExportOptions(image="registry.example:5000/shop:1.2"))
     documents = built(tmp_path)
     users = next(d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "users")
     pod = users["spec"]["template"]["spec"]

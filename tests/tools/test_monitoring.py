@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from msctl.export import Options, export, grafana
+from msctl.export import ExportOptions, export, grafana
 from msctl.model.project import DashboardSpec, Project
 from tests.support import tools
 from tests.unit.export import projects
@@ -50,7 +50,7 @@ tests:
 """
 
 
-def write(folder: Path, kind: str, project: Project, options: Options | None = None) -> None:
+def write(folder: Path, kind: str, project: Project, options: ExportOptions | None = None) -> None:
     for file in export(kind, project, options).files:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def test_promtool_takes_the_configuration_and_its_rules(tmp_path: Path) -> None:
 
 
 def test_promtool_takes_what_compose_brings_along(tmp_path: Path) -> None:
-    write(tmp_path, "compose", projects.shop(), Options(monitoring=True))
+    write(tmp_path, "compose", projects.shop(), ExportOptions(monitoring=True))
     path = tmp_path / "monitoring" / "prometheus" / "prometheus.yml"
     tools.accepts([tools.require("promtool"), "check", "config", str(path)])
 

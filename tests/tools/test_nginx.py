@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import (
     Balance,
     BrokerSpec,
@@ -37,7 +37,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def write(folder: Path, project: Project, listen: int) -> None:
-    for file in export("nginx", project, Options(listen=listen)).files:
+    for file in export("nginx", project, ExportOptions(listen=listen)).files:
         (folder / file.path).write_text(file.text)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import Project
 from tests.unit.export import projects
 
 
-def pipeline(project: Project, options: Options | None = None) -> dict[str, Any]:
+def pipeline(project: Project, options: ExportOptions | None = None) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(export("gitlab-ci", project, options).files[0].text)
     return found
 

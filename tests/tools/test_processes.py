@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import Project
 from tests.support import tools
 from tests.support.cli import Msctl
@@ -25,7 +25,7 @@ EXECUTABLE = str(Path("/bin/true").resolve())
 
 @pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
 def test_systemd_takes_the_units(project: Project, tmp_path: Path) -> None:
-    options = Options(executable=EXECUTABLE, directory="/")
+    options = ExportOptions(executable=EXECUTABLE, directory="/")
     paths = []
     for file in export("systemd", project, options).files:
         (tmp_path / file.path).write_text(file.text)

@@ -1,4 +1,4 @@
-"""What `--version` says: the version, the commit that it was built from, and the Python that runs it."""
+"""The text of `--version`: the version, the commit it was built from, and the Python that runs it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from msctl import __version__
 
 PACKAGE = Path(__file__).parents[1]
 STAMP = "COMMIT"
-"""The file within the package in which a build leaves its commit (.packaging/hatch_build.py)."""
+"""The file in the package to which a build writes its commit (.packaging/hatch_build.py)."""
 
 
 def describe(package: Path = PACKAGE) -> str:
+    """Return `msctl 1.2.3 (commit …, Python …)`."""
     commit = _commit(package)
     built = f"commit {commit}, " if commit else ""
     return f"msctl {__version__} ({built}Python {sys.version.split()[0]})"
 
 
 def _commit(package: Path) -> str:
-    """What the build has left, or in a checkout what git says; empty where neither is to be had."""
+    """Return the commit from the build or, in a checkout, from git; empty if there is neither."""
     try:
         return (package / STAMP).read_text().strip()
     except OSError:
@@ -27,7 +28,7 @@ def _commit(package: Path) -> str:
     checkout = package.parents[1]
     if not (checkout / ".git").exists():
         return ""
-    import subprocess  # a checkout alone pays for it
+    import subprocess  # only a checkout needs it
 
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     try:

@@ -20,13 +20,23 @@ from msctl.export import (
     prometheus,
     systemd,
 )
-from msctl.export.kind import Exported, ExportError, File, Kind, Notice, Options, collect
+from msctl.export.kind import Exported, ExportError, ExportKind, ExportOptions, File, Notice, collect
 from msctl.hints import did_you_mean
 from msctl.model.project import Project
 
-__all__ = ["KINDS", "ExportError", "Exported", "File", "Kind", "Notice", "Options", "export", "find"]
+__all__ = [
+    "KINDS",
+    "ExportError",
+    "ExportKind",
+    "ExportOptions",
+    "Exported",
+    "File",
+    "Notice",
+    "export",
+    "find",
+]
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[ExportKind, ...] = (
     docker.KIND,
     compose.KIND,
     kubernetes.KIND,
@@ -41,7 +51,7 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-def find(name: str) -> Kind:
+def find(name: str) -> ExportKind:
     """The kind of this name. Raises UsageError that names the nearest."""
     for kind in KINDS:
         if kind.name == name:
@@ -53,13 +63,13 @@ def find(name: str) -> Kind:
     )
 
 
-def export(name: str, project: Project, options: Options | None = None) -> Exported:
+def export(name: str, project: Project, options: ExportOptions | None = None) -> Exported:
     """All files of one kind, and what the target cannot express.
 
     Raises UsageError for a kind or option that does not exist there, and ExportError for a project
     that cannot be exported to it.
     """
     kind = find(name)
-    asked = options or Options()
+    asked = options or ExportOptions()
     kind.check(asked)
     return collect(kind.render(project, asked))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from msctl.export import docker, grafana, prometheus
-from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
 from msctl.export.workloads import (
     AMQP_URL,
@@ -51,7 +51,7 @@ _RESTART = {
 _PASSWORD = "${BROKER_PASSWORD:?the password of the broker}"  # noqa: S105 - a reference, not a password
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     broker = broker_plan(project.broker)
     taken = {BROKER: "the broker's container"} if broker.is_ours else {}
     if options.monitoring:
@@ -90,7 +90,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     yield from _differences(project, found)
 
 
-def _comment(project: Project, options: Options) -> str:
+def _comment(project: Project, options: ExportOptions) -> str:
     lines = [
         f"{project.name}, every service in a container of its own. Needs Docker Compose 2.23.1 or newer.",
         "",
@@ -107,7 +107,7 @@ def _comment(project: Project, options: Options) -> str:
 
 
 def _service(
-    workload: Workload, project: Project, names: Mapping[str, str], broker: BrokerPlan, options: Options
+    workload: Workload, project: Project, names: Mapping[str, str], broker: BrokerPlan, options: ExportOptions
 ) -> dict[str, object]:
     spec = workload.spec
     service: dict[str, object] = {
@@ -146,7 +146,7 @@ def _service(
     }
 
 
-def _dockerfile_path(options: Options) -> str:
+def _dockerfile_path(options: ExportOptions) -> str:
     """The Dockerfile beside the compose file; compose wants the way to it from the build's context."""
     return "Dockerfile" if options.folder == "." else f"{options.folder}/Dockerfile"
 
@@ -286,7 +286,7 @@ def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice
             yield Notice(f"{key}.success_exit_codes", "compose takes 0 alone for success")
 
 
-KIND = Kind(
+KIND = ExportKind(
     "compose",
     "A compose file: each service a container, with RabbitMQ; --monitoring adds Prometheus and Grafana",
     render,

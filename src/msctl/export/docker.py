@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from msctl import __version__
-from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label
 from msctl.export.workloads import (
     EVERYWHERE,
@@ -29,7 +29,7 @@ HEALTH_TIMEOUT_S = 2
 HEALTH_RETRIES = 3
 
 
-def image_name(project: Project, options: Options) -> str:
+def image_name(project: Project, options: ExportOptions) -> str:
     """`repository:tag`, with a tag in any case."""
     image = options.image or project_label(project)
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
@@ -52,7 +52,7 @@ def health_command(workload: Workload) -> list[str]:
     return ["python", "-c", script]
 
 
-def dockerfile(project: Project, options: Options) -> str:
+def dockerfile(project: Project, options: ExportOptions) -> str:
     names = labels(spec.name for spec in local_services(project))
     found = workloads(project, names, container_addresses(project, names))
     first = next((workload for workload in found if workload.address is not None), None)
@@ -146,7 +146,7 @@ def dockerignore(project: Project) -> str:
     return f"{_DOCKERIGNORE}{literal}\n"
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield File("Dockerfile", dockerfile(project, options))
     # Next to its Dockerfile this name wins over a .dockerignore of the user's own, and spares it.
     yield File("Dockerfile.dockerignore", dockerignore(project))
@@ -162,7 +162,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     yield from image_notices(project)
 
 
-KIND = Kind(
+KIND = ExportKind(
     "docker",
     "A Dockerfile: small, multi-stage, not root, with a health check",
     render,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msctl.export import pipeline
-from msctl.export.kind import File, Item, Kind, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item
 from msctl.export.names import label
 from msctl.export.yaml import dump
 from msctl.model.project import Project
@@ -13,7 +13,7 @@ from msctl.model.project import Project
 DOCKER = "28"
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     namespace = label(options.namespace or project.name)
     on_main = [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
     image = "$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA"
@@ -53,7 +53,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:
     yield from pipeline.notices()
 
 
-KIND = Kind(
+KIND = ExportKind(
     "gitlab-ci",
     ".gitlab-ci.yml: check, build, deploy",
     render,

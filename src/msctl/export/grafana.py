@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from msctl.export.kind import File, Item, Kind, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item
 from msctl.export.names import project_label
 from msctl.export.yaml import dump
 from msctl.model.project import Project
@@ -373,8 +373,8 @@ def files(project: Project, prometheus_url: str, folder: str = "") -> Iterator[F
     )
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
     yield from files(project, PROMETHEUS_URL)
 
 
-KIND = Kind("grafana", "A dashboard, and the files that provision it", render, folder="grafana")
+KIND = ExportKind("grafana", "A dashboard, and the files that provision it", render, folder="grafana")

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from msctl.export import pipeline
 from msctl.export.docker import image_name
-from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import label
 from msctl.model.project import Project
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     namespace = label(options.namespace or project.name)
     repository = pipeline.repository(project, options)
     image = f"{repository}:$GIT_COMMIT"
@@ -76,7 +76,7 @@ def _string(text: str) -> str:
     return f"'{escaped}'"
 
 
-KIND = Kind(
+KIND = ExportKind(
     "jenkins",
     "A Jenkinsfile: check, build, deploy",
     render,

@@ -35,7 +35,7 @@ class ExportError(ConfigError):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ExportOptions:
     """What the user asked for beyond the project; None (or empty, or False) means the kind's own default.
 
     `executable` is the path of msctl on the machine that systemd runs it on, `directory` the
@@ -68,16 +68,16 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ExportKind:
     """One target: `folder` is where its files go unless the user says otherwise."""
 
     name: str
     summary: str
-    render: Callable[[Project, Options], Iterator[Item]]
+    render: Callable[[Project, ExportOptions], Iterator[Item]]
     options: frozenset[str] = frozenset()
     folder: str = "."
 
-    def check(self, options: Options) -> None:
+    def check(self, options: ExportOptions) -> None:
         """Raises UsageError for an option that means nothing to this kind."""
         for name in options.given():
             if name not in self.options:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import label
 from msctl.export.precedence import Pattern, pattern_of
-from msctl.export.upstreams import Upstream, routes_of, upstream
+from msctl.export.upstreams import ProxyTarget, routes_of, upstream
 from msctl.export.yaml import dump
 from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.model.routing import is_variable
@@ -27,7 +27,7 @@ _LIMIT_BY = {
 _LONGEST_RETRIES = 32767
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
     routes = routes_of(project)
     if not routes:
         raise ExportError(
@@ -36,7 +36,7 @@ def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG00
         )
     gateway = project.gateway or GatewaySpec()
     notices: list[Notice] = []
-    upstreams: dict[str, Upstream] = {}
+    upstreams: dict[str, ProxyTarget] = {}
     services: dict[str, dict[str, object]] = {}
     has_methods = any(route.methods for route in routes)
     order = {id(route): rank for rank, route in enumerate(sorted(routes, key=_precedence, reverse=True))}
@@ -82,7 +82,7 @@ def _comment(project: Project) -> str:
     )
 
 
-def _upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice, ...]]:
+def _upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Notice, ...]]:
     if route.redirect is None:
         return upstream(project, route)
     # A redirect that Kong itself answers needs a plugin that only its latest versions have.
@@ -98,7 +98,7 @@ def _precedence(route: RouteSpec) -> tuple[tuple[int, ...], int, int]:
 
 
 def _service(
-    route: RouteSpec, found: Upstream, gateway: GatewaySpec, number: int
+    route: RouteSpec, found: ProxyTarget, gateway: GatewaySpec, number: int
 ) -> tuple[str, dict[str, object]]:
     own = route.policy
     name = label(found.service)
@@ -127,7 +127,7 @@ def _service(
 
 
 def _route(
-    route: RouteSpec, found: Upstream, service: str, number: int, rank: int, *, has_methods: bool
+    route: RouteSpec, found: ProxyTarget, service: str, number: int, rank: int, *, has_methods: bool
 ) -> dict[str, object]:
     # Kong prefers routes with methods to those without; where one has them, all must.
     methods = list(route.methods) or (list(_METHODS) if has_methods else [])
@@ -177,11 +177,11 @@ def _rate_limit(limit: RateLimitSpec) -> dict[str, object]:
     return {"name": "rate-limiting", "config": config}
 
 
-def _balancer_name(found: Upstream) -> str:
+def _balancer_name(found: ProxyTarget) -> str:
     return f"{label(found.service)}.upstream"
 
 
-def _balancer(found: Upstream, project: Project, gateway: GatewaySpec) -> dict[str, object]:
+def _balancer(found: ProxyTarget, project: Project, gateway: GatewaySpec) -> dict[str, object]:
     spec = project.service(found.service)
     balance = (spec.policy.balance if spec else None) or gateway.balance
     probe = gateway.ready_path if found.is_gateway else (spec.health if spec else None)
@@ -225,4 +225,4 @@ def _millis(seconds: float) -> int:
     return max(1, math.ceil(seconds * 1000))
 
 
-KIND = Kind("kong", "Kong's declarative configuration, in front of a stack on this machine", render)
+KIND = ExportKind("kong", "Kong's declarative configuration, in front of a stack on this machine", render)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import label, labels, project_label
 from msctl.export.precedence import HostPlan, Pattern, Place, is_conditional, pattern_of, plan
-from msctl.export.upstreams import Upstream, routes_of, upstream
+from msctl.export.upstreams import ProxyTarget, routes_of, upstream
 from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.model.routing import is_variable
 
@@ -32,10 +32,10 @@ class _Target(NamedTuple):
 
     number: int
     route: RouteSpec
-    upstream: Upstream | None
+    upstream: ProxyTarget | None
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     routes = routes_of(project)
     if not routes:
         raise ExportError(
@@ -89,7 +89,7 @@ http {{
 """
 
 
-def _site(project: Project, options: Options, gateway: GatewaySpec, targets: dict[int, _Target]) -> str:
+def _site(project: Project, options: ExportOptions, gateway: GatewaySpec, targets: dict[int, _Target]) -> str:
     ordered = list(targets.values())
     plans = plan([target.route for target in ordered])
     lines = [
@@ -144,7 +144,7 @@ def _upstreams(project: Project, gateway: GatewaySpec, targets: Sequence[_Target
         yield ""
 
 
-def _upstream_name(found: Upstream) -> str:
+def _upstream_name(found: ProxyTarget) -> str:
     return f"msctl_{label(found.service)}"
 
 
@@ -244,7 +244,7 @@ def _choice_map(
 
 def _server(
     host: HostPlan,
-    options: Options,
+    options: ExportOptions,
     gateway: GatewaySpec,
     targets: dict[int, _Target],
     choices: _Choices,
@@ -421,7 +421,7 @@ def _differences(gateway: GatewaySpec, targets: Sequence[_Target]) -> Iterator[N
             yield Notice(f"{key}.rate_limit.key", "nginx goes by the Authorization field as a whole")
 
 
-KIND = Kind(
+KIND = ExportKind(
     "nginx",
     "nginx.conf, in front of a stack on this machine",
     render,

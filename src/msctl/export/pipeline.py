@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator
 
 from msctl.export.docker import PYTHON, WHEEL, image_name
-from msctl.export.kind import Notice, Options
-from msctl.export.workloads import Address, gateway_scheme
+from msctl.export.kind import ExportOptions, Notice
+from msctl.export.workloads import HostPort, gateway_scheme
 from msctl.model.project import Project
 
 PYTHON_IMAGE = f"python:{PYTHON}"
@@ -41,14 +41,14 @@ def check(project: Project) -> list[str]:
     commands = ["msctl config", "msctl up -d --wait-timeout 2m", "msctl status"]
     gateway = project.gateway
     if gateway is not None and gateway.ready_path is not None and gateway.port:
-        url = Address("127.0.0.1", gateway.port, gateway_scheme(project)).url + gateway.ready_path
+        url = HostPort("127.0.0.1", gateway.port, gateway_scheme(project)).url + gateway.ready_path
         # The certificate is one for where the system is reached, and this asks the machine itself.
         insecure = " --insecure" if gateway.tls.enabled else ""
         commands.append(f"curl --fail --silent --show-error{insecure} {shlex.quote(url)}")
     return commands
 
 
-def repository(project: Project, options: Options) -> str:
+def repository(project: Project, options: ExportOptions) -> str:
     """The image's name without its tag."""
     return image_name(project, options).rpartition(":")[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels
 from msctl.export.workloads import (
     local_services,
@@ -18,7 +18,7 @@ from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
     names = {spec.name: spec.name for spec in local_services(project)}  # they are legal as they are
     labels(names)
     addresses, notices = machine_addresses(project)
@@ -51,4 +51,4 @@ def render(project: Project, options: Options) -> Iterator[Item]:  # noqa: ARG00
         yield Notice("broker.mode", "it runs no broker; there must be one at the broker's URL")
 
 
-KIND = Kind("procfile", "A Procfile, for foreman, honcho and overmind", render)
+KIND = ExportKind("procfile", "A Procfile, for foreman, honcho and overmind", render)

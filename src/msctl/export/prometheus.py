@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from msctl.export.kind import ExportError, File, Item, Kind, Notice, Options
-from msctl.export.workloads import Address, reachable
+from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
+from msctl.export.workloads import HostPort, reachable
 from msctl.export.yaml import dump
 from msctl.model.project import Project
 from msctl.model.snapshots import Kind as ServiceKind
@@ -145,7 +145,7 @@ def _alert(name: str, expression: str, wait: str, severity: str, summary: str) -
     }
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     for target in options.targets:
         host, _, port = target.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -171,10 +171,10 @@ def _dashboard(project: Project) -> str:
             "dashboard: the stack's metrics are on its dashboard, and that has no fixed port",
             hint="give it one, or say with --target what to scrape",
         )
-    return str(Address(reachable(spec.host), spec.port))
+    return str(HostPort(reachable(spec.host), spec.port))
 
 
-KIND = Kind(
+KIND = ExportKind(
     "prometheus",
     "prometheus.yml and alerts, for a stack on this machine",
     render,

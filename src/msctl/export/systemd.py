@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
 from msctl.export.workloads import (
     Workload,
@@ -45,7 +45,7 @@ _HARDENING = (
 )
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     names = labels(spec.name for spec in local_services(project))
     addresses, address_notices = machine_addresses(project)
     found = workloads(project, names, addresses)
@@ -85,7 +85,7 @@ def _unit(
     units: Mapping[str, str],
     name: str,
     directory: str,
-    options: Options,
+    options: ExportOptions,
 ) -> str:
     spec = workload.spec
     after = ["network-online.target"]
@@ -166,7 +166,7 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
-KIND = Kind(
+KIND = ExportKind(
     "systemd",
     "A unit for each service, and a target for all",
     render,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from msctl.export.kind import ExportError, Notice
-from msctl.export.workloads import Address, gateway_scheme, reachable
+from msctl.export.workloads import HostPort, gateway_scheme, reachable
 from msctl.model.project import Project, RouteSpec, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 
@@ -15,16 +15,16 @@ _AT_THE_GATEWAY = ("compose", "api_key", "jwt", "cors", "request_headers", "resp
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class ProxyTarget:
     """What a route leads to. Behind `is_gateway` the request's path must stay as it is."""
 
     service: str
-    address: Address
+    address: HostPort
     scheme: str = "http"
     is_gateway: bool = False
 
 
-def upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice, ...]]:
+def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Notice, ...]]:
     """Where the route's requests go, and what that leaves to msctl's own gateway.
 
     What only the gateway can do (checking keys, composing answers), and services that it alone
@@ -46,7 +46,7 @@ def upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice
     if gateway is not None and spec.port == gateway.port and spec.port:
         return _gateway(project, f"{key}.port"), ()  # one listener for both
     if spec.port and spec.replicas == 1:
-        return Upstream(spec.name, Address(reachable(spec.host), spec.port)), ()
+        return ProxyTarget(spec.name, HostPort(reachable(spec.host), spec.port)), ()
     if spec.replicas > 1:
         why = f"its {spec.replicas} instances choose their ports; they are reached through msctl's gateway"
         return _gateway(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
@@ -54,21 +54,21 @@ def upstream(project: Project, route: RouteSpec) -> tuple[Upstream, tuple[Notice
     return _gateway(project, f"{key}.port"), (Notice(f"{key}.port", why),)
 
 
-def _gateway(project: Project, key: str) -> Upstream:
+def _gateway(project: Project, key: str) -> ProxyTarget:
     gateway = project.gateway
     if gateway is None or not gateway.port:
         raise ExportError(
             f"{key}: nothing but msctl's gateway leads there, and that has no fixed port",
             hint="give the service a port, or the gateway",
         )
-    address = Address(reachable(gateway.host), gateway.port)
-    return Upstream(GATEWAY, address, gateway_scheme(project), is_gateway=True)
+    address = HostPort(reachable(gateway.host), gateway.port)
+    return ProxyTarget(GATEWAY, address, gateway_scheme(project), is_gateway=True)
 
 
-def _remote(spec: ServiceSpec) -> Upstream:
+def _remote(spec: ServiceSpec) -> ProxyTarget:
     parts = urlsplit(spec.url or "")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Upstream(spec.name, Address(parts.hostname or "", port), parts.scheme)
+    return ProxyTarget(spec.name, HostPort(parts.hostname or "", port), parts.scheme)
 
 
 def _remote_notices(spec: ServiceSpec) -> Iterator[Notice]:

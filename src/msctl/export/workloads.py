@@ -38,7 +38,7 @@ _SECRET = re.compile(
 _URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]*:[^\s/?#@]+@", re.I)
 
 
-class Address(NamedTuple):
+class HostPort(NamedTuple):
     """Where others reach a service, and so where it listens."""
 
     host: str
@@ -74,7 +74,7 @@ class Workload:
 
     spec: ServiceSpec
     label: str
-    address: Address | None
+    address: HostPort | None
     variables: Mapping[str, str]
     secrets: tuple[str, ...]
     probe: str | None
@@ -99,18 +99,18 @@ def local_services(project: Project) -> tuple[ServiceSpec, ...]:
     return tuple(spec for spec in project.services if spec.url is None)
 
 
-def container_addresses(project: Project, labels: Mapping[str, str]) -> dict[str, Address]:
+def container_addresses(project: Project, labels: Mapping[str, str]) -> dict[str, HostPort]:
     """In containers each service has a network of its own: ports stay, and names lead to them."""
     return {
-        spec.name: Address(labels[spec.name], spec.port or CONTAINER_PORT)
+        spec.name: HostPort(labels[spec.name], spec.port or CONTAINER_PORT)
         for spec in local_services(project)
         if listens(spec)
     }
 
 
-def machine_addresses(project: Project) -> tuple[dict[str, Address], tuple[Notice, ...]]:
+def machine_addresses(project: Project) -> tuple[dict[str, HostPort], tuple[Notice, ...]]:
     """On one machine without the stack's process each service needs a port that no other has."""
-    found: dict[str, Address] = {}
+    found: dict[str, HostPort] = {}
     notices: list[Notice] = []
     specs = sorted(local_services(project), key=lambda spec: spec.name != GATEWAY)
     wanted = {spec.port for spec in specs if spec.port} | {BROKER_PORT}
@@ -121,7 +121,7 @@ def machine_addresses(project: Project) -> tuple[dict[str, Address], tuple[Notic
             continue
         port = spec.port if spec.port and spec.port not in taken else next(spare)
         taken.add(port)
-        found[spec.name] = Address(
+        found[spec.name] = HostPort(
             spec.host, port, gateway_scheme(project) if spec.name == GATEWAY else "http"
         )
         if port != spec.port:
@@ -135,7 +135,7 @@ def machine_addresses(project: Project) -> tuple[dict[str, Address], tuple[Notic
 
 
 def workloads(
-    project: Project, labels: Mapping[str, str], addresses: Mapping[str, Address]
+    project: Project, labels: Mapping[str, str], addresses: Mapping[str, HostPort]
 ) -> tuple[Workload, ...]:
     """Every service of the project that runs here, in the order of declaration."""
     return tuple(
@@ -152,7 +152,7 @@ def workloads(
 
 
 def _variables(
-    spec: ServiceSpec, project: Project, addresses: Mapping[str, Address]
+    spec: ServiceSpec, project: Project, addresses: Mapping[str, HostPort]
 ) -> Iterator[tuple[str, str]]:
     for name in _reaches(spec, project):
         other = project.service(name)

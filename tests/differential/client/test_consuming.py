@@ -14,9 +14,9 @@ from msctl.amqp.consumer import Consumer
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, declare
 from msctl.amqp.url import BrokerUrl
-from msctl.cli import consuming
-from msctl.cli.consuming import Ack, ConsumeRequest, consume_messages
-from msctl.cli.output.message_text import Form
+from msctl.cli.messaging import consuming
+from msctl.cli.messaging.consuming import ConsumeRequest, consume_messages
+from msctl.cli.options.message_options import Ack, MessageFormat
 from msctl.errors import BrokerError
 from tests.support.proxy import Proxy, proxy
 from tests.support.rabbitmq import unique
@@ -96,7 +96,7 @@ def request(between: Proxy, queue: str, number: int | None = None) -> ConsumeReq
         idle_timeout=None,
         ack=Ack.AUTO,
         prefetch=None,
-        form=Form.RAW,
+        output=MessageFormat.RAW,
     )
 
 

@@ -196,7 +196,7 @@ def test_requeue_shows_and_puts_back(msctl: Msctl) -> None:
     assert msctl.ok("consume", "-n", "2", "--ack", "requeue", "-o", "raw") == "1\n2\n"
     done = msctl.run("consume", "--ack", "requeue", "--prefetch", "3", "-o", "raw")
     assert (done.returncode, done.stdout) == (0, "1\n2\n3\n")
-    assert "3 messages were shown and put back" in done.stderr
+    assert "3 messages were printed and requeued" in done.stderr
     assert drain(msctl) == ["1", "2", "3", "4"]
 
 
@@ -214,4 +214,4 @@ def test_an_idle_timeout_ends_it_and_is_a_failure_only_with_n(msctl: Msctl) -> N
     msctl.ok("send", "x")
     done = msctl.run("consume", "-n", "2", "--idle-timeout", "300ms", "-o", "raw")
     assert (done.returncode, done.stdout) == (124, "x\n")
-    assert "error: no message came for 0.3 s: 1 of 2 were received" in done.stderr
+    assert "error: no message for 0.3 s: received 1 of 2" in done.stderr

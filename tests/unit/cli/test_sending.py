@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from msctl.amqp.publisher import PublishStats, RefusedMessage
+from msctl.cli.messaging.sending import SendRequest, failure, send_messages
 from msctl.cli.options.message_options import MessageProperties
-from msctl.cli.sending import SendRequest, failure, send_messages
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 from tests.support.fake_broker import FakeBroker, fake_broker, limited, silence
 

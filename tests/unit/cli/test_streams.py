@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.cli.output.streams import lines, read_all, write_all
+from msctl.cli.messaging.streams import lines, read_all, write_all
 from msctl.errors import MsctlError, UsageError
 
 
@@ -22,7 +22,7 @@ def pipe_with(data: bytes) -> int:
 
 
 async def test_lines_come_without_their_ends_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.cli.output.streams.CHUNK", 3)
+    monkeypatch.setattr("msctl.cli.messaging.streams.CHUNK", 3)
     fd = pipe_with(b"first\n\nthird\r\nlast")
     assert [line async for line in lines(fd, limit=10, name="x")] == [b"first", b"", b"third\r", b"last"]
     os.close(fd)
@@ -31,7 +31,7 @@ async def test_lines_come_without_their_ends_across_chunks(monkeypatch: pytest.M
 async def test_a_line_over_the_limit_is_refused_before_it_is_all_read() -> None:
     fd = pipe_with(b"short\n" + b"x" * 20)
     got = []
-    with pytest.raises(UsageError, match="a line of x has more than the 10 bytes"):
+    with pytest.raises(UsageError, match="a line of x is larger than 10 bytes"):
         async for line in lines(fd, limit=10, name="x"):
             got.append(line)  # noqa: PERF401 - what came before the error counts
     assert got == [b"short"]
@@ -44,16 +44,16 @@ async def test_all_of_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     assert await read_all(fd, limit=10, name="f") == b"0123456789"
     os.lseek(fd, 0, os.SEEK_SET)
-    with pytest.raises(UsageError, match="f has more than the 9 bytes"):
+    with pytest.raises(UsageError, match="f is larger than 9 bytes"):
         await read_all(fd, limit=9, name="f")
     os.close(fd)
 
 
 async def test_a_directory_cannot_be_read(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(UsageError, match="d cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot read d: is a directory"):
         await read_all(fd, limit=9, name="d")
-    with pytest.raises(UsageError, match="d cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot read d: is a directory"):
         async for _ in lines(fd, limit=9, name="d"):
             pass
     os.close(fd)
@@ -86,6 +86,6 @@ async def test_a_reader_that_has_gone_is_a_broken_pipe() -> None:
 
 async def test_a_full_disk_is_said_in_words() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
-    with pytest.raises(MsctlError, match="the output cannot be written: No space left"):
+    with pytest.raises(MsctlError, match="cannot write the output: no space left"):
         await write_all(fd, b"x")
     os.close(fd)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.cli.output.tables import instance_lines, show_duration, show_size, sparkline, status_lines, table
+from msctl.cli.output.status_table import instance_lines, status_lines
+from msctl.cli.output.table import table
+from msctl.cli.output.units import show_duration, show_size, sparkline
 from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
@@ -17,6 +19,12 @@ from msctl.model.snapshots import (
     State,
     TargetSnapshot,
 )
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a pipe: pytest's workers set the width of a terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.mark.parametrize(

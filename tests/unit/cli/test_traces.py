@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from msctl.cli.verbs.traces import show_time, table, tree, waterfall
+from msctl.cli.output.traces import span_tree, trace_lines, waterfall
+from msctl.cli.output.units import show_latency
 from msctl.model.snapshots import Span, SpanKind, Trace, TraceSummary
 
 
@@ -29,7 +30,7 @@ def test_spans_stand_below_what_caused_them() -> None:
         span("d", "a", 4, 2),
         span("e", "lost", 5, 1),
     ]
-    assert [(s.span_id, depth) for s, depth in tree(spans)] == [
+    assert [(s.span_id, depth) for s, depth in span_tree(spans)] == [
         ("a", 0),
         ("b", 1),
         ("c", 2),
@@ -40,7 +41,7 @@ def test_spans_stand_below_what_caused_them() -> None:
 
 def test_each_of_a_circle_of_causes_is_shown_once() -> None:
     circle = [span("a", "b", 0, 1), span("b", "a", 0, 1), span("c", None, 0, 1), span("d", "c", 0, 1)]
-    assert [(s.span_id, depth) for s, depth in tree(circle)] == [("c", 0), ("d", 1), ("a", 0), ("b", 1)]
+    assert [(s.span_id, depth) for s, depth in span_tree(circle)] == [("c", 0), ("d", 1), ("a", 0), ("b", 1)]
 
 
 def test_a_bar_is_where_the_time_was() -> None:
@@ -79,7 +80,7 @@ def test_traces_are_a_table() -> None:
         TraceSummary("ab" * 16, "GET /users", ("gateway", "users"), 0.0, 0.0032, 3, error=False, status=200),
         TraceSummary("cd" * 16, "process q", ("consumer",), 0.0, 1.5, 1, error=True),
     ]
-    head, first, second = table(rows, coloured=False)
+    head, first, second = trace_lines(rows)
     assert head.split() == ["TRACE", "TIME", "TOOK", "STATUS", "SPANS", "REQUEST", "SERVICES"]
     assert first.split()[0] == "ab" * 8
     assert first.endswith("3.2 ms  200     3      GET /users  gateway users")
@@ -87,4 +88,5 @@ def test_traces_are_a_table() -> None:
 
 
 def test_times_are_short() -> None:
-    assert [show_time(s) for s in (0.00084, 0.0032, 0.25, 1.254)] == ["840 µs", "3.2 ms", "250 ms", "1.25 s"]
+    shown = [show_latency(seconds) for seconds in (0.00084, 0.0032, 0.25, 1.254)]
+    assert shown == ["840 µs", "3.2 ms", "250 ms", "1.25 s"]

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from msctl.export import KINDS, Options, export
+from msctl.export import KINDS, ExportOptions, export
 from msctl.model.project import Project
 from tests.unit.export import projects
 
@@ -17,12 +17,12 @@ FOLDER = Path(__file__).parent / "golden"
 NOTICES = "NOTICES"
 
 PROJECTS: Mapping[str, Callable[[], Project]] = {"course": projects.course, "shop": projects.shop}
-VARIANTS: Mapping[str, tuple[str, Options]] = {
-    **{kind.name: (kind.name, Options()) for kind in KINDS},
-    "compose-monitoring": ("compose", Options(monitoring=True, image="registry.example/shop:1.2")),
+VARIANTS: Mapping[str, tuple[str, ExportOptions]] = {
+    **{kind.name: (kind.name, ExportOptions()) for kind in KINDS},
+    "compose-monitoring": ("compose", ExportOptions(monitoring=True, image="registry.example/shop:1.2")),
     "kubernetes-gateway-api": (
         "kubernetes",
-        Options(
+        ExportOptions(
             namespace="Prod_1", host="shop.example", gateway_api="public", image="registry.example/shop:1.2"
         ),
     ),

@@ -56,7 +56,7 @@ def test_a_changed_file_is_kept_and_nothing_else_is_written_either(msctl: Msctl)
     (msctl.folder / "Dockerfile").write_text("FROM mine\n")
     done = msctl.run("export", "docker")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Dockerfile: there already, with other content")
+    assert done.stderr.startswith("error: already exists with other content: Dockerfile")
     assert "--force" in done.stderr
     assert (msctl.folder / "Dockerfile").read_text() == "FROM mine\n"
     assert not (msctl.folder / "Dockerfile.dockerignore").exists()
@@ -94,10 +94,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(msctl: Msctl) -> None:
     (msctl.folder / "taken").write_text("")
     done = msctl.run("export", "procfile", "-o", "taken")
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "error: taken/Procfile cannot be written: not a directory\nhint: -o DIR writes elsewhere\n"
-    )
+    assert done.stderr.startswith("error: cannot write taken/Procfile: not a directory\nhint: ")
 
 
 def test_a_folder_in_the_place_of_a_file_is_a_clear_error(msctl: Msctl) -> None:
@@ -105,14 +102,14 @@ def test_a_folder_in_the_place_of_a_file_is_a_clear_error(msctl: Msctl) -> None:
     done = msctl.run("export", "procfile")
     assert (done.returncode, done.stderr.split("\n")[0]) == (
         1,
-        "error: Procfile cannot be written: is a directory",
+        "error: cannot write Procfile: is a directory",
     )
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("export",), "error: export what?"),
+        (("export",), "error: missing argument KIND"),
         (("export", "kubernets"), 'error: there is no kind of export "kubernets"'),
         (("export", "nginx", "--namespace", "x"), "error: --namespace means nothing to nginx"),
         (("export", "prometheus", "--target", "here"), 'error: --target: "here" is not host:port'),

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.snapshots import BrokerMode
 from tests.unit.export import golden, projects
@@ -23,7 +23,7 @@ SCHEMA = json.loads(
 )
 
 
-def document(project: Project, options: Options | None = None) -> dict[str, Any]:
+def document(project: Project, options: ExportOptions | None = None) -> dict[str, Any]:
     (text,) = [file.text for file in export("compose", project, options).files if file.path == "compose.yaml"]
     found: dict[str, Any] = yaml.safe_load(text)
     return found
@@ -102,12 +102,14 @@ def test_a_broker_elsewhere_stays_where_it_is() -> None:
 
 
 def test_the_dockerfile_is_found_from_the_projects_folder() -> None:
-    build = document(projects.shop(), Options(context="..", folder="deploy"))["services"]["orders"]["build"]
+    build = document(projects.shop(), ExportOptions(context="..", folder="deploy"))["services"]["orders"][
+        "build"
+    ]
     assert build == {"context": "..", "dockerfile": "deploy/Dockerfile"}
 
 
 def test_monitoring_brings_prometheus_and_grafana_with_their_files() -> None:
-    exported = export("compose", projects.shop(), Options(monitoring=True))
+    exported = export("compose", projects.shop(), ExportOptions(monitoring=True))
     paths = {file.path for file in exported.files}
     assert "monitoring/prometheus/prometheus.yml" in paths
     assert "monitoring/grafana/dashboards/my-shop.json" in paths

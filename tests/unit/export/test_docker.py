@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.export.docker import health_command, image_name
 from msctl.export.workloads import container_addresses, workloads
 from msctl.model.project import Project, ServiceSpec, TlsSpec
@@ -34,7 +34,7 @@ def test_a_health_check_is_a_program_that_python_can_read() -> None:
     ],
 )
 def test_an_image_always_has_a_tag(asked: str | None, image: str) -> None:
-    assert image_name(projects.shop(), Options(image=asked)) == image
+    assert image_name(projects.shop(), ExportOptions(image=asked)) == image
 
 
 def test_a_private_key_outside_of_the_projects_folder_needs_no_line() -> None:

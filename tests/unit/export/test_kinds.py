@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from msctl.errors import ExitCode, UsageError
-from msctl.export import KINDS, Kind, Options, export, find
+from msctl.export import KINDS, ExportKind, ExportOptions, export, find
 from msctl.export.kind import File, Notice, collect
 from tests.unit.export import projects
 
@@ -37,7 +37,7 @@ def test_a_kind_that_does_not_exist_is_answered_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_files_stay_within_their_folder_and_end_with_a_newline(kind: Kind) -> None:
+def test_files_stay_within_their_folder_and_end_with_a_newline(kind: ExportKind) -> None:
     for file in export(kind.name, projects.shop()).files:
         path = PurePosixPath(file.path)
         assert not path.is_absolute()
@@ -47,7 +47,7 @@ def test_files_stay_within_their_folder_and_end_with_a_newline(kind: Kind) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_notice_names_a_key_and_every_notice_is_given_once(kind: Kind) -> None:
+def test_every_notice_names_a_key_and_every_notice_is_given_once(kind: ExportKind) -> None:
     notices = export(kind.name, projects.shop()).notices
     assert len(set(notices)) == len(notices)
     assert all(re.fullmatch(r"[\w*.-]+", notice.key) and notice.text for notice in notices)
@@ -56,23 +56,25 @@ def test_every_notice_names_a_key_and_every_notice_is_given_once(kind: Kind) -> 
 @pytest.mark.parametrize(
     ("kind", "options", "flag"),
     [
-        ("nginx", Options(namespace="x"), "--namespace"),
-        ("docker", Options(monitoring=True), "--monitoring"),
-        ("grafana", Options(targets=("a:1",)), "--target"),
-        ("compose", Options(gateway_api="x"), "--gateway-api"),
+        ("nginx", ExportOptions(namespace="x"), "--namespace"),
+        ("docker", ExportOptions(monitoring=True), "--monitoring"),
+        ("grafana", ExportOptions(targets=("a:1",)), "--target"),
+        ("compose", ExportOptions(gateway_api="x"), "--gateway-api"),
     ],
 )
-def test_an_option_that_means_nothing_to_a_kind_is_an_error(kind: str, options: Options, flag: str) -> None:
+def test_an_option_that_means_nothing_to_a_kind_is_an_error(
+    kind: str, options: ExportOptions, flag: str
+) -> None:
     with pytest.raises(UsageError, match=f"^{flag} means nothing to {kind}"):
         export(kind, projects.course(), options)
 
 
 def test_the_error_says_which_options_there_are() -> None:
     with pytest.raises(UsageError) as caught:
-        export("nginx", projects.course(), Options(namespace="x"))
+        export("nginx", projects.course(), ExportOptions(namespace="x"))
     assert caught.value.hint == "it takes --listen"
     with pytest.raises(UsageError) as caught:
-        export("grafana", projects.course(), Options(namespace="x"))
+        export("grafana", projects.course(), ExportOptions(namespace="x"))
     assert caught.value.hint == "it takes no options of its own"
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from msctl.export import ExportError, Options, export
+from msctl.export import ExportError, ExportOptions, export
 from msctl.model.project import Project, RestartPolicy, ServiceSpec
 from tests.unit.export import projects
 
 
-def objects(project: Project, options: Options | None = None) -> dict[tuple[str, str], Any]:
+def objects(project: Project, options: ExportOptions | None = None) -> dict[tuple[str, str], Any]:
     """Every object of the files as written, by kind and name."""
     found = {}
     for file in export("kubernetes", project, options).files:
@@ -125,14 +125,14 @@ def test_only_callers_may_connect() -> None:
 
 
 def test_the_way_in_is_an_ingress_or_a_route_of_the_gateway_api() -> None:
-    ingress = objects(projects.course(), Options(host="shop.example"))["Ingress", "gateway"]["spec"]["rules"][
-        0
-    ]
+    ingress = objects(projects.course(), ExportOptions(host="shop.example"))["Ingress", "gateway"]["spec"][
+        "rules"
+    ][0]
     assert ingress["host"] == "shop.example"
     assert ingress["http"]["paths"][0]["backend"] == {
         "service": {"name": "gateway", "port": {"name": "http"}}
     }
-    route = objects(projects.course(), Options(gateway_api="public"))["HTTPRoute", "gateway"]["spec"]
+    route = objects(projects.course(), ExportOptions(gateway_api="public"))["HTTPRoute", "gateway"]["spec"]
     assert route["parentRefs"] == [{"name": "public"}]
     assert route["rules"][0]["backendRefs"] == [{"name": "gateway", "port": 8080}]
 

@@ -9,18 +9,18 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from msctl.export import ExportError, Options, export, grafana
+from msctl.export import ExportError, ExportOptions, export, grafana
 from msctl.model.project import DashboardSpec
 from tests.unit.export import projects
 
 
 def test_it_scrapes_the_stack_of_this_machine_unless_told_otherwise() -> None:
-    def targets(options: Options) -> object:
+    def targets(options: ExportOptions) -> object:
         text = export("prometheus", projects.course(), options).files[0].text
         return yaml.safe_load(text)["scrape_configs"][0]["static_configs"][0]["targets"]
 
-    assert targets(Options()) == ["127.0.0.1:8090"]
-    assert targets(Options(targets=("a:1", "[::1]:2"))) == ["a:1", "[::1]:2"]
+    assert targets(ExportOptions()) == ["127.0.0.1:8090"]
+    assert targets(ExportOptions(targets=("a:1", "[::1]:2"))) == ["a:1", "[::1]:2"]
 
 
 @pytest.mark.parametrize("dashboard", [DashboardSpec(enabled=False), DashboardSpec(port=0)])
@@ -33,7 +33,7 @@ def test_a_dashboard_that_nobody_can_find_is_an_error_that_says_what_to_do(dashb
 @pytest.mark.parametrize("target", ["here", "here:", ":80", "here:0", "here:99999", "http://here"])
 def test_a_target_that_is_no_address_is_an_error(target: str) -> None:
     with pytest.raises(ExportError, match="is not host:port"):
-        export("prometheus", projects.course(), Options(targets=(target,)))
+        export("prometheus", projects.course(), ExportOptions(targets=(target,)))
 
 
 def test_the_dashboard_is_the_same_wherever_it_is_exported() -> None:

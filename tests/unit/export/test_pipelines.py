@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import Project
 from tests.unit.export import projects
 
@@ -19,7 +19,7 @@ SCHEMA = json.loads(
 )
 
 
-def pipeline(project: Project, options: Options | None = None) -> dict[str, Any]:
+def pipeline(project: Project, options: ExportOptions | None = None) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(export("gitlab-ci", project, options).files[0].text)
     return found
 
@@ -46,7 +46,7 @@ def test_nothing_is_deployed_without_somebody_saying_so() -> None:
 
 
 def test_the_jenkinsfile_is_well_formed() -> None:
-    text = export("jenkins", projects.shop(), Options(image="registry.example/shop")).files[0].text
+    text = export("jenkins", projects.shop(), ExportOptions(image="registry.example/shop")).files[0].text
     outside = "".join(text.split("'''")[::2])
     depth = 0
     for character in outside:
@@ -58,7 +58,7 @@ def test_the_jenkinsfile_is_well_formed() -> None:
 
 
 def test_the_deployed_image_is_the_one_that_was_built() -> None:
-    deploy = pipeline(projects.course(), Options(image="reg.example/x:1", namespace="prod"))["deploy"][
+    deploy = pipeline(projects.course(), ExportOptions(image="reg.example/x:1", namespace="prod"))["deploy"][
         "script"
     ]
     assert "s|image: reg.example/x:.*|image: $CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA|" in deploy[0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import configparser
 from dataclasses import replace
 
-from msctl.export import Options, export
+from msctl.export import ExportOptions, export
 from msctl.model.project import Project, ServiceSpec
 from tests.unit.export import projects
 
 
-def unit(project: Project, name: str, options: Options | None = None) -> configparser.ConfigParser:
+def unit(project: Project, name: str, options: ExportOptions | None = None) -> configparser.ConfigParser:
     (text,) = [file.text for file in export("systemd", project, options).files if file.path == name]
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
@@ -42,7 +42,7 @@ def test_what_is_not_started_with_the_rest_is_not_enabled() -> None:
 
 
 def test_percent_signs_spaces_and_dollars_mean_themselves() -> None:
-    options = Options(executable="/opt/my $ctl/100%", directory="/srv/a%b")
+    options = ExportOptions(executable="/opt/my $ctl/100%", directory="/srv/a%b")
     service = unit(projects.course(), "course-users.service", options)["Service"]
     assert service["ExecStart"].startswith('"/opt/my $$ctl/100%%" serve users')
     assert service["WorkingDirectory"] == "/srv/a%%b"

@@ -11,7 +11,7 @@ from msctl.config.reading.load import load
 from msctl.export.pipeline import check
 from msctl.export.upstreams import routes_of, upstream
 from msctl.export.workloads import (
-    Address,
+    HostPort,
     broker_plan,
     container_addresses,
     is_secret,
@@ -118,8 +118,8 @@ def test_a_remote_service_is_reached_where_it_is_and_its_password_is_a_secret() 
 
 def test_ports_on_one_machine_are_kept_where_they_can_be() -> None:
     found, notices = machine_addresses(projects.course())
-    assert found["gateway"] == Address("127.0.0.1", 8080)
-    assert found["users"] == Address("127.0.0.1", 8081)
+    assert found["gateway"] == HostPort("127.0.0.1", 8080)
+    assert found["users"] == HostPort("127.0.0.1", 8081)
     assert found["hello"].port != 8080
     assert {notice.key for notice in notices} == {
         "services.hello.port",
@@ -129,7 +129,7 @@ def test_ports_on_one_machine_are_kept_where_they_can_be() -> None:
 
 
 def test_an_ipv6_address_is_written_as_urls_want_it() -> None:
-    assert Address("::1", 80).url == "http://[::1]:80"
+    assert HostPort("::1", 80).url == "http://[::1]:80"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Shell completion of service names, and the arguments that have it."""
+"""Arguments that name services, with shell completion."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from typing import Annotated
 
 import typer
 
-from msctl.cli.session import Settings
+from msctl.cli.options.global_options import GlobalOptions
 from msctl.errors import MsctlError
 
 
 def complete_service(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The project's services that begin like this; none where the configuration cannot be read."""
-    options = ctx.find_root().params
-    settings = Settings(options.get("file"), options.get("project"), options.get("env_file"))
+    """List the project's services that start with `incomplete`; none if the configuration is invalid."""
+    given = ctx.find_root().params
+    options = GlobalOptions(given.get("file"), given.get("project"), given.get("env_file"))
     try:
-        services = settings.load().project.services
+        services = options.load().project.services
     except MsctlError:
         return []
     return [spec.name for spec in services if spec.name.startswith(incomplete)]
 
 
-ServiceNames = Annotated[
+AnyServices = Annotated[
     list[str] | None,
-    typer.Argument(help="Names or globs. Default: all.", autocompletion=complete_service),
+    typer.Argument(
+        metavar="[SERVICE]...", help="Names or globs (default: all).", autocompletion=complete_service
+    ),
 ]
-SomeServices = Annotated[list[str], typer.Argument(help="Names or globs.", autocompletion=complete_service)]
-OneService = Annotated[str, typer.Argument(help="Its name.", autocompletion=complete_service)]
+SomeServices = Annotated[
+    list[str],
+    typer.Argument(metavar="SERVICE...", help="Names or globs.", autocompletion=complete_service),
+]
+OneService = Annotated[
+    str, typer.Argument(metavar="SERVICE", help="The service's name.", autocompletion=complete_service)
+]

@@ -6,12 +6,20 @@ from msctl.errors import UsageError
 
 
 def parse_duration(text: str, option: str) -> float:
-    """Seconds of `10s`, `500ms`, `2m`, `1h` or a bare number. Raises UsageError naming `option`."""
+    """Return the seconds in `10s`, `500ms`, `2m`, `1h` or a bare number. Raises UsageError."""
     from msctl.config.schema.values import MismatchError, seconds_of
 
     try:
         return seconds_of(float(text) if text.replace(".", "", 1).isdecimal() else text)
     except MismatchError as error:
         raise UsageError(
-            f"{option}: {text!r} is not a duration", hint="write it like 10s, 500ms or 2m, or in seconds"
+            f"{option}: {text!r} is not a duration", hint="use a unit, as in 500ms, 10s or 2m, or seconds"
         ) from error
+
+
+def parse_timeout(text: str, option: str) -> float:
+    """Return a duration in seconds that is greater than 0. Raises UsageError."""
+    seconds = parse_duration(text, option)
+    if seconds <= 0:
+        raise UsageError(f"{option} must be greater than 0, not {text!r}")
+    return seconds

@@ -1,17 +1,21 @@
-"""What `send` and `consume` are told on the command line, checked and converted. Pure."""
+"""Values of the options of `send` and `consume`, checked and converted. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from msctl.errors import UsageError
 
+DEFAULT_QUEUE = "hello"
+"""The queue of the course."""
+
 SHORT_STRING = 255
-"""Bytes that AMQP's short strings hold: names of queues and exchanges, keys, most properties."""
+"""Maximum bytes of an AMQP short string: queue and exchange names, routing keys, most properties."""
 FIELD_NAME = 128
-"""Bytes of a header's name that every client reads."""
+"""Maximum bytes of a header name that every client accepts."""
 
 _TEXT_PROPERTIES = {
     "content-type": "content_type",
@@ -26,9 +30,26 @@ _TEXT_PROPERTIES = {
 _PROPERTIES = (*_TEXT_PROPERTIES, "delivery-mode", "priority", "expiration", "timestamp")
 
 
+class Ack(StrEnum):
+    """What `consume` does with a message after printing it."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    REJECT = "reject"
+    REQUEUE = "requeue"
+
+
+class MessageFormat(StrEnum):
+    """How `consume` prints a message."""
+
+    TEXT = "text"
+    JSON = "json"
+    RAW = "raw"
+
+
 @dataclass(frozen=True, slots=True)
 class MessageProperties:
-    """A message's properties as pamqp's Basic.Properties takes them by keyword."""
+    """A message's properties, named as the attributes of pamqp's Basic.Properties."""
 
     values: dict[str, str | int | datetime] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
@@ -37,7 +58,7 @@ class MessageProperties:
 def parse_properties(
     properties: Sequence[str], headers: Sequence[str], *, content_type: str | None, persistent: bool
 ) -> MessageProperties:
-    """`K=V` pairs as AMQP properties. Raises UsageError for an unknown name or a value of the wrong kind."""
+    """Convert `NAME=VALUE` pairs to AMQP properties. Raises UsageError for an unknown name or a bad value."""
     values: dict[str, str | int | datetime] = {"content_type": "text/plain"}
     for pair in properties:
         name, value = _pair("--property", pair)
@@ -54,8 +75,8 @@ def parse_properties(
             values["timestamp"] = _timestamp(value)
         else:
             raise UsageError(
-                f"--property {name}: AMQP has no such property{_nearest(name)}",
-                hint="they are: " + ", ".join(_PROPERTIES) + "; anything else goes into a --header",
+                f"--property: unknown AMQP property {name!r}{_nearest(name)}",
+                hint=f"use one of {', '.join(_PROPERTIES)}; use --header for anything else",
             )
     if content_type is not None:
         values["content_type"] = short_string("--content-type", content_type)
@@ -69,13 +90,13 @@ def _headers(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, value = _pair("--header", pair)
         if len(name.encode()) > FIELD_NAME:
-            raise UsageError(f"--header: the name {name[:20]!r}… is longer than {FIELD_NAME} bytes")
+            raise UsageError(f"--header: name {name[:20]!r}… is longer than {FIELD_NAME} bytes")
         headers[name] = _encodable("--header", value)
     return headers
 
 
 def parse_rate(text: str) -> float:
-    """Messages per second, of `100`, `0.5` or `100/s`, `30/m`. Raises UsageError."""
+    """Return messages per second from `100`, `0.5`, `100/s` or `30/m`. Raises UsageError."""
     number, slash, unit = text.strip().partition("/")
     seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit if slash else "s")
     try:
@@ -84,29 +105,28 @@ def parse_rate(text: str) -> float:
         rate = 0.0
     if not 0.0 < rate < float("inf"):
         raise UsageError(
-            f"--rate: {text!r} is not a number of messages per second", hint="write it like 100, 0.5 or 30/m"
+            f"--rate: {text!r} is not a number of messages per second",
+            hint="use a number as in 100, 0.5 or 30/m",
         )
     return rate
 
 
 def short_string(option: str, value: str) -> str:
-    """`value`, if it fits AMQP's short strings. Raises UsageError."""
+    """Return `value` if it fits an AMQP short string. Raises UsageError."""
     if len(_encodable(option, value).encode()) > SHORT_STRING:
-        raise UsageError(
-            f"{option}: {value[:20]!r}… is longer than the {SHORT_STRING} bytes that AMQP allows"
-        )
+        raise UsageError(f"{option}: {value[:20]!r}… is longer than {SHORT_STRING} bytes, AMQP's limit")
     return value
 
 
 def queue_name(value: str) -> str:
-    """A queue's name. Raises UsageError for an empty one, which would make the broker invent a queue."""
+    """Return `value` if it can name a queue: the broker replaces an empty name. Raises UsageError."""
     if not value:
-        raise UsageError("--queue: a queue needs a name")
+        raise UsageError("--queue: the name must not be empty")
     return short_string("--queue", value)
 
 
 def _encodable(option: str, value: str) -> str:
-    """`value`, unless it holds bytes of the command line that are not UTF-8."""
+    """Return `value` if its bytes on the command line were UTF-8. Raises UsageError."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -117,19 +137,19 @@ def _encodable(option: str, value: str) -> str:
 def _pair(option: str, pair: str) -> tuple[str, str]:
     name, equals, value = pair.partition("=")
     if not equals or not name:
-        raise UsageError(f"{option}: {pair!r} is not written as NAME=VALUE")
+        raise UsageError(f"{option}: {pair!r} is not of the form NAME=VALUE")
     return _encodable(option, name), value
 
 
 def _number(name: str, value: str, low: int, high: int) -> int:
     if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
         unit = " milliseconds" if name == "expiration" else ""
-        raise UsageError(f"--property {name}: {value!r} is not a number of {low} to {high}{unit}")
+        raise UsageError(f"--property {name}: {value!r} is not an integer from {low} to {high}{unit}")
     return int(value)
 
 
 def _timestamp(value: str) -> datetime:
-    """Seconds since the epoch, or ISO 8601; without a zone it is UTC."""
+    """Parse seconds since the epoch, or ISO 8601 (UTC if it names no zone)."""
     try:
         if value.isascii() and value.isdigit():
             return datetime.fromtimestamp(int(value), UTC)
@@ -140,7 +160,7 @@ def _timestamp(value: str) -> datetime:
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f"--property timestamp: {value!r} is not a time",
-            hint="write seconds since 1970, or a time like 2026-01-31T12:00:00Z",
+            hint="use seconds since 1970, or a time as in 2026-01-31T12:00:00Z",
         ) from None
     return when
 

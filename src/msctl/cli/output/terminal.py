@@ -1,4 +1,4 @@
-"""What a terminal can show: colours, and text that cannot move the reader's cursor.
+"""What a terminal can show: colours, widths, and text that cannot move the cursor or reorder a line.
 
 Colour only on a terminal, and never with NO_COLOR.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import TextIO
 
 from msctl.model.snapshots import State
 
-GREEN, YELLOW, RED, GREY, BOLD = 32, 33, 31, 90, 1
+GREEN, YELLOW, RED, GREY, CYAN, BOLD = 32, 33, 31, 90, 36, 1
 STATE_COLOURS = {
     State.READY: GREEN,
     State.RUNNING: GREEN,
@@ -27,7 +28,13 @@ STATE_COLOURS = {
 }
 """SGR colours (ECMA-48)."""
 
-_CONTROL = re.compile(r"(?!\x1b\[[0-9;]*m)[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+NARROWEST = 40
+"""Columns assumed of a terminal that reports fewer."""
+
+# C0 and C1 controls, line separators, bidirectional controls (Unicode UAX #9) and lone surrogates.
+_UNSAFE = "\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_CONTROLS = re.compile(rf"[{_UNSAFE}]")
+_BUT_COLOURS = re.compile(rf"(?!\x1b\[[0-9;]*m)[{_UNSAFE}]")
 
 
 def colours(stream: TextIO) -> bool:
@@ -36,13 +43,40 @@ def colours(stream: TextIO) -> bool:
 
 
 def paint(text: str, colour: int) -> str:
-    """`text` in an SGR colour (ECMA-48)."""
+    """Return `text` in an SGR colour (ECMA-48)."""
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 
-def printable(text: str) -> str:
-    """Without control characters, but for the sequences that only colour: a log must not move the
-    reader's cursor."""
+def printable(text: str, *, colours: bool = True) -> str:
+    """Escape control characters in a line that a program wrote; tabs stay, and with `colours` SGR does."""
     if text.isprintable():
         return text
-    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+    return (_BUT_COLOURS if colours else _CONTROLS).sub(_escape, text)
+
+
+def plain(text: str) -> str:
+    """Escape control characters, and tabs: for names, reasons and cells of a table."""
+    return text if text.isprintable() else _CONTROLS.sub(_escape, text).replace("\t", "\\t")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def cells(text: str) -> int:
+    """Return the columns that `text` takes on a terminal (wide: Unicode UAX #11)."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width  # most text is ASCII
+
+    return sum(0 if combining(char) else 1 + (east_asian_width(char) in "WF") for char in text)
+
+
+def terminal_width() -> int | None:
+    """Return the columns to fit standard output into; None where it is not a terminal."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    from shutil import get_terminal_size
+
+    return max(NARROWEST, get_terminal_size().columns)

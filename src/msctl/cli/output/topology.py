@@ -1,16 +1,18 @@
-"""A project as a graph of services and what connects them; pure."""
+"""A project as a graph of services, routes and dependencies. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from msctl.cli.output.terminal import plain
 from msctl.model.project import Project
 from msctl.model.snapshots import GATEWAY
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A service, or the broker; `detail` is where it answers, or how it runs."""
+    """A service or the broker; `detail` is its address or mode."""
 
     name: str
     kind: str
@@ -19,7 +21,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`source` reaches or needs `target`; `label` is the route, or the condition waited for."""
+    """`source` routes to `target` or depends on it; `label` is the path or the condition."""
 
     source: str
     target: str
@@ -29,7 +31,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Everything that `graph` draws, in the order of declaration."""
+    """Nodes and edges in the order of declaration."""
 
     project: str
     nodes: tuple[Node, ...]
@@ -37,7 +39,7 @@ class Topology:
 
 
 def topology(project: Project) -> Topology:
-    """Services, the gateway and the broker, with the routes and dependencies between them."""
+    """Return the services, the gateway and the broker, with routes and dependencies."""
     nodes = [
         Node(
             spec.name,
@@ -61,33 +63,38 @@ def topology(project: Project) -> Topology:
     return Topology(project.name, tuple(nodes), tuple(edges))
 
 
-def as_ascii(found: Topology) -> str:
-    """A tree of each node with what it leads to."""
-    lines = [found.project]
+def as_ascii(found: Topology) -> Iterator[str]:
+    """Draw a tree: each node with its outgoing edges."""
+    yield plain(found.project)
     for number, node in enumerate(found.nodes):
         last = number == len(found.nodes) - 1
-        lines.append(f"{'└─' if last else '├─'} {node.name} ({node.kind}) {node.detail}".rstrip())
+        yield plain(f"{'└─' if last else '├─'} {node.name} ({node.kind}) {node.detail}".rstrip())
         edges = [edge for edge in found.edges if edge.source == node.name]
         for place, edge in enumerate(edges):
             branch = "└─" if place == len(edges) - 1 else "├─"
-            what = (
+            text = (
                 f"{edge.label} → {edge.target}"
                 if edge.kind == "route"
                 else f"needs {edge.target} {edge.label}"
             )
-            lines.append(f"{' ' if last else '│'}  {branch} {what}")
-    return "\n".join(lines) + "\n"
+            yield plain(f"{' ' if last else '│'}  {branch} {text}")
 
 
-def as_mermaid(found: Topology) -> str:
-    """A flowchart for anything that renders Mermaid."""
+def as_mermaid(found: Topology) -> Iterator[str]:
+    """Draw a Mermaid flowchart."""
     names = {node.name: f"n{number}" for number, node in enumerate(found.nodes)}
-    lines = ["flowchart LR"]
+    yield "flowchart LR"
     for node in found.nodes:
-        label = f"{node.name}<br/>{node.detail}" if node.detail else node.name
+        label = _quoted(node.name) + (f"<br/>{_quoted(node.detail)}" if node.detail else "")
         shape = f'[("{label}")]' if node.kind == "broker" else f'["{label}"]'
-        lines.append(f"    {names[node.name]}{shape}")
+        yield f"    {names[node.name]}{shape}"
     for edge in found.edges:
         arrow = "-->" if edge.kind == "route" else "-.->"
-        lines.append(f'    {names[edge.source]} {arrow}|"{edge.label}"| {names[edge.target]}')
-    return "\n".join(lines) + "\n"
+        yield f'    {names[edge.source]} {arrow}|"{_quoted(edge.label)}"| {names[edge.target]}'
+
+
+def _quoted(text: str) -> str:
+    """Escape text for a Mermaid label: entities for what ends the label or starts markup."""
+    for character, entity in (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, entity)
+    return plain(text)

@@ -1,36 +1,39 @@
-"""`config`: what msctl has understood."""
+"""`config`: the resolved configuration."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from msctl.cli.output.documents import write_document
-from msctl.cli.session import Settings
+from msctl.cli.options.global_options import GlobalOptions
+from msctl.cli.options.json_output import json_option
+from msctl.cli.output.result import Result
 
 
 def config(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", envvar="MSCTL_CONFIG_JSON", help="As JSON.")] = False,
+    as_json: Annotated[bool, json_option("config")] = False,
     explained: Annotated[
         bool,
-        typer.Option("--explain", envvar="MSCTL_CONFIG_EXPLAIN", help="Show where each value came from."),
+        typer.Option("--explain", envvar="MSCTL_CONFIG_EXPLAIN", help="Show where each value comes from."),
     ] = False,
-) -> None:
-    """Print the resolved configuration, passwords left out."""
+) -> Result:
+    """Print the resolved configuration, without secrets.
+
+    \b
+    Examples:
+      msctl config
+      msctl config --explain
+    """
+    from msctl.cli.output.listings import explained_lines
     from msctl.config.render import explain, to_document, to_toml
 
-    settings: Settings = ctx.obj
-    resolved = settings.load()
-    if explained and as_json:
-        write_document("config", explain(resolved))
-    elif explained:
-        from msctl.cli.output.tables import explained_lines, show
-
-        show(explained_lines(explain(resolved)))
-    elif as_json:
-        write_document("config", to_document(resolved.project))
-    else:
-        sys.stdout.write(to_toml(resolved.project))
+    options: GlobalOptions = ctx.obj
+    resolved = options.load()
+    if explained:
+        keys = explain(resolved)
+        return Result("config", keys, lambda: explained_lines(keys), as_json=as_json)
+    if as_json:
+        return Result("config", to_document(resolved.project), as_json=True)
+    return Result("config", None, lambda: to_toml(resolved.project).splitlines())

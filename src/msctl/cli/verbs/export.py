@@ -1,59 +1,64 @@
-"""`export`: writes the files by which other tools run the project."""
+"""`export`: files with which other tools run the project."""
 
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msctl.cli.session import Settings
-from msctl.errors import MsctlError, UsageError
+from msctl.cli.options.global_options import GlobalOptions
+from msctl.cli.output.result import Result
+from msctl.cli.write_files import unwritable, write_files
+from msctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from msctl.export import Exported, File, Options
+    from msctl.export import Exported, ExportOptions, File
 
 
 def export(
     ctx: typer.Context,
-    kind: Annotated[str | None, typer.Argument(help="What to write; --list shows what there is.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="What to write; --list shows the kinds.")
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", envvar="MSCTL_EXPORT_OUT", metavar="DIR", help="Where the files go."),
+        typer.Option("--out", "-o", envvar="MSCTL_EXPORT_OUT", metavar="DIR", help="The target folder."),
     ] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="Show the kinds, and exit.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List the kinds and exit.")] = False,
     stdout: Annotated[
-        bool, typer.Option("--stdout", envvar="MSCTL_EXPORT_STDOUT", help="Write to standard output instead.")
+        bool, typer.Option("--stdout", envvar="MSCTL_EXPORT_STDOUT", help="Write to standard output.")
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", envvar="MSCTL_EXPORT_FORCE", help="Replace files that are there and differ."),
+        typer.Option("--force", envvar="MSCTL_EXPORT_FORCE", help="Replace existing files that differ."),
     ] = False,
     image: Annotated[
         str | None,
-        typer.Option(envvar="MSCTL_EXPORT_IMAGE", help="docker, compose, kubernetes, CI: the image's name."),
+        typer.Option(
+            envvar="MSCTL_EXPORT_IMAGE", metavar="NAME", help="docker, compose, kubernetes, CI: image name."
+        ),
     ] = None,
     namespace: Annotated[
-        str | None, typer.Option(envvar="MSCTL_EXPORT_NAMESPACE", help="kubernetes, CI: the namespace.")
+        str | None,
+        typer.Option(envvar="MSCTL_EXPORT_NAMESPACE", metavar="NAME", help="kubernetes, CI: namespace."),
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(envvar="MSCTL_EXPORT_HOST", help="kubernetes: the host name of the way in."),
+        typer.Option(envvar="MSCTL_EXPORT_HOST", metavar="NAME", help="kubernetes: host of the Ingress."),
     ] = None,
     gateway_api: Annotated[
         str | None,
         typer.Option(
             envvar="MSCTL_EXPORT_GATEWAY_API",
             metavar="GATEWAY",
-            help="kubernetes: an HTTPRoute at this Gateway, not an Ingress.",
+            help="kubernetes: an HTTPRoute of this Gateway instead of an Ingress.",
         ),
     ] = None,
     monitoring: Annotated[
-        bool, typer.Option(envvar="MSCTL_EXPORT_MONITORING", help="compose: with Prometheus and Grafana.")
+        bool, typer.Option(envvar="MSCTL_EXPORT_MONITORING", help="compose: add Prometheus and Grafana.")
     ] = False,
     listen: Annotated[
         int | None,
@@ -66,34 +71,39 @@ def export(
     executable: Annotated[
         str | None,
         typer.Option(
-            envvar="MSCTL_EXPORT_EXECUTABLE", metavar="PATH", help="systemd: msctl on that machine."
+            envvar="MSCTL_EXPORT_EXECUTABLE", metavar="PATH", help="systemd: msctl on the target machine."
         ),
     ] = None,
     directory: Annotated[
         str | None,
         typer.Option(
-            envvar="MSCTL_EXPORT_DIRECTORY", metavar="PATH", help="systemd: the project on that machine."
+            envvar="MSCTL_EXPORT_DIRECTORY", metavar="PATH", help="systemd: the project's folder there."
         ),
     ] = None,
-) -> None:
-    """Write the files by which other tools run the project: containers, Kubernetes, proxies, monitoring.
+) -> Result:
+    """Write files for containers, Kubernetes, proxies or monitoring.
 
-    Files that are there and differ are kept, and nothing is written then, unless --force is given.
-    What the target cannot express is said on standard error, with the key of msctl.toml.
+    If a file exists with other content, nothing is written unless --force is given. Keys of msctl.toml
+    that the target cannot express are listed on standard error.
+
+    \b
+    Examples:
+      msctl export --list
+      msctl export compose --monitoring
+      msctl export kubernetes -o deploy --image registry.example.com/shop:1.0
     """
-    from msctl.export import Options, find
+    from msctl.export import KINDS, ExportOptions, find
     from msctl.export import export as render
 
     if show_list:
-        _print_kinds()
-        return
+        return Result("kinds", [kind.name for kind in KINDS], _kind_lines)
     if kind is None:
-        raise UsageError("export what?", hint="msctl export --list shows the kinds")
+        raise UsageError("missing argument KIND", hint="list the kinds with: msctl export --list")
     found = find(kind)
-    settings: Settings = ctx.obj
-    project = settings.load().project
+    options: GlobalOptions = ctx.obj
+    project = options.load().project
     folder = Path(found.folder) if out is None else out
-    options = Options(
+    chosen = ExportOptions(
         image=image,
         namespace=namespace,
         host=host,
@@ -104,18 +114,22 @@ def export(
         executable=executable,
         directory=directory,
     )
-    options = _placed(options, folder, project.root)
-    exported = render(kind, project, options)
+    exported = render(kind, project, _with_paths(chosen, folder, project.root))
+    notices = tuple(f"warning: {notice.key}: {notice.text}" for notice in exported.notices)
+    paths = [file.path for file in exported.files]
     if stdout:
-        _print_files(exported)
-    else:
-        _write(folder, exported, force=force)
-    for notice in exported.notices:
-        sys.stderr.write(f"warning: {notice.key}: {notice.text}\n")
+        return Result("export", paths, lambda: _file_lines(exported), problems=notices)
+    states = _write(folder, exported, force=force)
+    return Result(
+        "export",
+        paths,
+        lambda: [f"{state:9} {folder / path}" for path, state in states.items()],
+        problems=notices,
+    )
 
 
-def _placed(options: Options, folder: Path, root: Path | None) -> Options:
-    """The options with the ways between the export's folder and the project's."""
+def _with_paths(options: ExportOptions, folder: Path, root: Path | None) -> ExportOptions:
+    """Add the relative paths between the export's folder and the project's."""
     from dataclasses import replace
 
     if root is None:
@@ -128,67 +142,44 @@ def _placed(options: Options, folder: Path, root: Path | None) -> Options:
     )
 
 
-def _print_kinds() -> None:
+def _kind_lines() -> Iterator[str]:
     from msctl.export import KINDS
 
     width = max(len(kind.name) for kind in KINDS)
     for kind in KINDS:
         where = "" if kind.folder == "." else f" (into {kind.folder}/)"
-        sys.stdout.write(f"{kind.name:{width}}  {kind.summary}{where}\n")
+        yield f"{kind.name:{width}}  {kind.summary}{where}"
 
 
-def _print_files(exported: Exported) -> None:
-    """One file as it is; several with a line before each, which is a comment in most of them."""
-    if len(exported.files) == 1:
-        sys.stdout.write(exported.files[0].text)
-        return
+def _file_lines(exported: Exported) -> Iterator[str]:
+    """Yield one file as it is, several each after a comment with its path."""
     for file in exported.files:
-        sys.stdout.write(f"# --- {file.path}\n{file.text}")
+        if len(exported.files) > 1:
+            yield f"# --- {file.path}"
+        yield from file.text.removesuffix("\n").split("\n")
 
 
-def _write(folder: Path, exported: Exported, *, force: bool) -> None:
-    """All files or none: what would be lost is found before anything is written."""
+def _write(folder: Path, exported: Exported, *, force: bool) -> dict[str, str]:
+    """Write all files or none, and return what was done with each."""
     states = {file.path: _state(folder / file.path, file) for file in exported.files}
-    changed = [path for path, state in states.items() if state == "differs"]
+    changed = [str(folder / path) for path, state in states.items() if state == "replaced"]
     if changed and not force:
         raise UsageError(
-            f"{', '.join(str(folder / path) for path in changed)}: there already, with other content",
-            hint="nothing was written; --force replaces them, -o DIR writes elsewhere, --stdout shows",
+            f"already exists with other content: {', '.join(changed)}",
+            hint="nothing was written; use --force to replace, -o DIR for another folder, or --stdout",
         )
-    for file in exported.files:
-        if states[file.path] != "same":
-            _replace(folder / file.path, file)
-    for path, state in states.items():
-        word = {"same": "unchanged", "differs": "replaced", "missing": "written"}[state]
-        sys.stdout.write(f"{word:9} {folder / path}\n")
+    new = [file for file in exported.files if states[file.path] != "unchanged"]
+    write_files(
+        {folder / file.path: file.text.encode() for file in new},
+        {folder / file.path: file.mode for file in new},
+    )
+    return states
 
 
 def _state(path: Path, file: File) -> str:
     try:
-        return "same" if path.read_bytes() == file.text.encode() else "differs"
+        return "unchanged" if path.read_bytes() == file.text.encode() else "replaced"
     except FileNotFoundError:
-        return "missing"
+        return "written"
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _replace(path: Path, file: File) -> None:
-    """Write beside it, then rename: no reader ever sees half a file, and no failure leaves one."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(file.text.encode())
-        Path(temporary).chmod(file.mode)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> MsctlError:
-    reason = (error.strerror or str(error)).lower()
-    return MsctlError(f"{path} cannot be written: {reason}", hint="-o DIR writes elsewhere")
+        raise unwritable(path, error) from error

@@ -1,4 +1,4 @@
-"""`serve`: exactly one service in the foreground."""
+"""`serve`: one service alone, in the foreground."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from msctl.cli.options.completion import OneService
-from msctl.cli.session import Settings
+from msctl.cli.options.global_options import GlobalOptions
 from msctl.errors import UsageError
 from msctl.model.project import ServiceSpec
 from msctl.model.snapshots import LOOPBACK, LogLine, Snapshot
@@ -19,32 +19,40 @@ def serve(
     ctx: typer.Context,
     service: OneService,
     host: Annotated[
-        str | None, typer.Option(envvar=["MSCTL_SERVE_HOST", "HOST"], help="Listen on this address.")
+        str | None,
+        typer.Option(envvar=["MSCTL_SERVE_HOST", "HOST"], metavar="ADDRESS", help="The address to bind."),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(envvar=["MSCTL_SERVE_PORT", "PORT"], min=0, max=65535, help="Listen on this port."),
+        typer.Option(
+            envvar=["MSCTL_SERVE_PORT", "PORT"], metavar="PORT", min=0, max=65535, help="The port to bind."
+        ),
     ] = None,
     instance: Annotated[
-        str | None, typer.Option(envvar="MSCTL_SERVE_INSTANCE", help="What this copy calls itself.")
+        str | None,
+        typer.Option(envvar="MSCTL_SERVE_INSTANCE", metavar="NAME", help="The instance's name in logs."),
     ] = None,
 ) -> None:
-    """Run one service alone, in the foreground, as a container does; SIGTERM ends it in order.
+    """Run one service in the foreground, as a container does.
 
-    It finds the broker by AMQP_URL, and the services that it needs (for the gateway: all) by
-    MSCTL_<SERVICE>_URL. A command service is replaced by its program.
+    It reads the broker's URL from AMQP_URL and those of its dependencies from MSCTL_<SERVICE>_URL.
+    SIGTERM stops it gracefully. A command replaces this process.
+
+    \b
+    Example:
+      msctl serve users --port 8081
     """
-    settings: Settings = ctx.obj
-    project = settings.load().project
+    options: GlobalOptions = ctx.obj
+    project = options.load().project
     spec = project.service(service)
     if spec is not None and spec.command is not None:
-        _become(spec, host, port)
+        _exec(spec, host, port)
     from msctl.runtime.process_life import run
     from msctl.runtime.single_service import Single
 
     chosen = port if port is not None else (spec.port if spec is not None else None)
     if chosen is None:
-        raise UsageError(f"the service {service!r} has no port of its own", hint="give one: --port 8080")
+        raise UsageError(f"service {service!r} has no port", hint="use --port, for example --port 8080")
     run(
         lambda clock, logs: Single(
             project,
@@ -55,26 +63,26 @@ def serve(
             clock=clock,
             logs=logs,
         ),
-        _Audience(),
+        _PlainOutput(),
     )
 
 
-class _Audience:
-    """Shows the lines as they are: whoever runs us knows whose they are."""
+class _PlainOutput:
+    """Prints log lines without a prefix: the caller knows which service runs."""
 
     def line(self, line: LogLine) -> None:
         sys.stdout.write(f"{line.text}\n")
         sys.stdout.flush()
 
     def open(self) -> None:
-        """Nothing to say: whoever runs us sees the port."""
+        """Print nothing: the port was given."""
 
     def up(self, _snapshot: Snapshot) -> bool:
         return True
 
 
-def _become(spec: ServiceSpec, host: str | None, port: int | None) -> None:
-    """Replace this process by the service's own program; returns never."""
+def _exec(spec: ServiceSpec, host: str | None, port: int | None) -> None:
+    """Replace this process with the service's command. Raises UsageError if that cannot run."""
     from msctl.processes.environment import fill_in
 
     env = {**os.environ, **spec.env}
@@ -89,6 +97,6 @@ def _become(spec: ServiceSpec, host: str | None, port: int | None) -> None:
         os.execvpe(command[0], command, env)  # noqa: S606 - the user's own command
     except OSError as error:
         raise UsageError(
-            f"the command of {spec.name!r} cannot be run: {command[0]}: {error.strerror}",
-            hint="is it installed, and on PATH?",
+            f"cannot run the command of service {spec.name!r}: {command[0]}: {error.strerror}",
+            hint="check that it is installed and on PATH",
         ) from error

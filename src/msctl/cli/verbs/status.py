@@ -1,31 +1,30 @@
-"""`status` and `logs`: what a running stack does, and what it says."""
+"""`status`: the services and the broker of the running stack."""
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from msctl.cli.options.completion import ServiceNames
-from msctl.cli.options.durations import parse_duration
-from msctl.cli.output.documents import write_document, write_record
-from msctl.cli.output.render import LinePrinter, only, print_status
-from msctl.errors import UsageError
-from msctl.model.snapshots import LogQuery
+from msctl.cli.options.completion import AnyServices
+from msctl.cli.options.json_output import json_option
+from msctl.cli.outcome import select_services
+from msctl.cli.output.result import Result
+from msctl.cli.output.status_table import status_lines
+from msctl.errors import NotRunningError
 
 
 def status(
     ctx: typer.Context,
-    services: ServiceNames = None,
-    as_json: Annotated[bool, typer.Option("--json", envvar="MSCTL_STATUS_JSON", help="As JSON.")] = False,
+    services: AnyServices = None,
+    as_json: Annotated[bool, json_option("status")] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", envvar="MSCTL_STATUS_QUIET", help="Only the services' names.")
+        bool, typer.Option("--quiet", "-q", envvar="MSCTL_STATUS_QUIET", help="Print service names only.")
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", "-w", envvar="MSCTL_STATUS_WATCH", help="Keep it up to date until Ctrl-C."),
+        typer.Option("--watch", "-w", envvar="MSCTL_STATUS_WATCH", help="Update every second until Ctrl-C."),
     ] = False,
     instances: Annotated[
         bool,
@@ -33,73 +32,46 @@ def status(
             "--instances",
             "-i",
             envvar="MSCTL_STATUS_INSTANCES",
-            help="Show each instance too: its breaker, requests in flight, connections.",
+            help="Also show each instance: breaker, requests in flight, connections.",
         ),
     ] = False,
-) -> None:
-    """Show every service, where it answers, and the broker. Exit code 3 if no stack is running.
+) -> Result | None:
+    """Show the services and the broker.
 
-    Of services that are named, only those are shown, with their instances.
+    With SERVICE, show only those services, with their instances. Exit code 3 if no stack is running.
+
+    \b
+    Examples:
+      msctl status
+      msctl status --watch
+      msctl status 'user*' --json
     """
     client = ctx.obj.client()
     names = services or []
-    if watch:
-        from msctl.cli.output.status_live import watch_status
+    instances = instances or bool(names)
 
-        watch_status(client, names, instances=instances)
-        return
+    def lines() -> Iterator[str]:
+        snapshot = client.snapshot()
+        if names:
+            snapshot = select_services(snapshot, names)
+        return status_lines(snapshot, recent=True, broker=not names, instances=instances)
+
+    if watch:
+        from msctl.cli.output.status_live import redraw
+
+        try:
+            redraw(lines)
+        except NotRunningError as error:
+            raise NotRunningError("the stack has stopped", hint="start it with: msctl up") from error
+        return None
     snapshot = client.snapshot()
     if names:
-        snapshot = only(snapshot, names)
-    if as_json:
-        write_document("status", snapshot)
-    elif quiet:
-        sys.stdout.writelines(f"{service.name}\n" for service in snapshot.services)
-    else:
-        print_status(snapshot, broker=not names, instances=instances or bool(names))
-
-
-def logs(
-    ctx: typer.Context,
-    services: ServiceNames = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", envvar="MSCTL_LOGS_FOLLOW", help="Show new lines as they come.")
-    ] = False,
-    tail: Annotated[
-        int | None,
-        typer.Option("--tail", "-n", envvar="MSCTL_LOGS_TAIL", metavar="N", help="Only the last N lines."),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            envvar="MSCTL_LOGS_SINCE",
-            metavar="DURATION",
-            help="Only lines of the last 10s, 5m, 2h.",
-        ),
-    ] = None,
-    grep: Annotated[
-        str | None,
-        typer.Option(
-            "--grep", envvar="MSCTL_LOGS_GREP", metavar="REGEX", help="Only lines in which this is found."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="MSCTL_LOGS_JSON", help="One JSON document a line.")
-    ] = False,
-) -> None:
-    """Show what services have written (Ctrl-C ends --follow)."""
-    start = None if since is None else time.time() - parse_duration(since, "--since")
-    if tail is not None and tail < 0:
-        raise UsageError(f"--tail: {tail} lines cannot be shown", hint="give a number from 0 up")
-    client = ctx.obj.client()
-    printer = LinePrinter([service.name for service in client.snapshot().services])
-    query = LogQuery(tuple(services or ()), tail, follow, since=start, grep=grep)
-    try:
-        for line in client.logs(query):
-            if as_json:
-                write_record("log", line)
-            else:
-                printer.print(line)
-    except KeyboardInterrupt:
-        return
+        snapshot = select_services(snapshot, names)
+    if quiet:
+        return Result("status", snapshot, lambda: [service.name for service in snapshot.services])
+    return Result(
+        "status",
+        snapshot,
+        lambda: status_lines(snapshot, broker=not names, instances=instances),
+        as_json=as_json,
+    )

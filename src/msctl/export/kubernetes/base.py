@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from msctl.export.docker import image_name
-from msctl.export.kind import File, Item, Kind, Notice, Options
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.kubernetes.network import default_deny, entry, policy, service
 from msctl.export.kubernetes.objects import (
     BROKER_SECRET,
@@ -33,7 +33,7 @@ from msctl.export.yaml import dump, dump_all
 from msctl.model.project import Project, RestartPolicy
 
 
-def render(project: Project, options: Options) -> Iterator[Item]:
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     broker = broker_plan(project.broker)
     names = labels(
         (spec.name for spec in local_services(project)), {BROKER: "the broker"} if broker.is_ours else None
@@ -179,7 +179,7 @@ def _differences(workload: Workload, gateway: Workload | None) -> Iterator[Notic
         yield Notice(f"{key}.port", f"port {spec.port} is open within the cluster only{through}")
 
 
-KIND = Kind(
+KIND = ExportKind(
     "kubernetes",
     "A kustomize base: Deployments, Services, probes, autoscaling, network policies, an Ingress or HTTPRoute",
     render,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msctl.export.kind import Options
+from msctl.export.kind import ExportOptions
 from msctl.export.workloads import Workload
 
 NAME = "app.kubernetes.io/name"
@@ -24,7 +24,7 @@ def service(name: str, ports: Mapping[str, int]) -> dict[str, object]:
     }
 
 
-def entry(gateway: Workload, options: Options) -> dict[str, object]:
+def entry(gateway: Workload, options: ExportOptions) -> dict[str, object]:
     """Everything from outside goes to the gateway, which knows the routes and their rules."""
     if gateway.address is None:
         raise ValueError("the gateway listens nowhere")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 
 from msctl.amqp.consumer import Delivery
-from msctl.cli.output.message_text import as_json, raw, received, shown
+from msctl.cli.output.message_format import as_json, raw, received, shown
 
 
 def delivery(body: bytes = b"x", properties: Basic.Properties | None = None) -> Delivery:

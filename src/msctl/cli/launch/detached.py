@@ -1,7 +1,9 @@
 """`up -d`: the stack in a process of its own, and the parent that waits until it is ready.
 
-The child is forked rather than started anew, which saves an interpreter's start. It tells its
-parent over a pipe how far it is; all else the parent asks over the control socket, like any verb.
+The child is forked, which saves starting another interpreter. It reports over a pipe: `open` when its
+control socket answers, `up` when every service has started or failed, `failed` with an error. Everything
+else the parent asks over the control socket, as any verb does. The child inherits the lock, so a stack
+holds it from before the fork to its end.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 
-import typer
-
-from msctl.cli.output.render import print_failures, print_started, print_trust
-from msctl.cli.session import Settings
+from msctl.cli.launch.started import started
+from msctl.cli.options.global_options import GlobalOptions
+from msctl.cli.outcome import failed_services, failure_lines
+from msctl.cli.output.result import Result
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
@@ -27,23 +30,24 @@ from msctl.model.snapshots import LogLine, Snapshot
 from msctl.telemetry.logs.logfile import LogFile
 
 OPEN, UP, FAILED = b"open", b"up", b"failed"
+_POLL_S = 0.01
 
 
 def start_detached(
-    settings: Settings,
+    options: GlobalOptions,
     project: Project,
     paths: StackPaths,
-    names: list[str],
+    names: Sequence[str],
     lock: StackLock,
     *,
     wait: bool,
     watch: bool,
     timeout: float | None,
-) -> None:
-    """Start the stack behind us and return once it is ready, or at once where `wait` is False.
+) -> Result:
+    """Start the stack in the background; return when it is ready, or at once if `wait` is False.
 
-    Raises what kept it from coming up, and TimedOutError after `timeout` seconds; nothing is left
-    running then.
+    If a service fails, or after `timeout` seconds (TimedOutError), the stack is stopped again. Raises
+    the MsctlError that keeps it from starting.
     """
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -51,61 +55,57 @@ def start_detached(
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _child(settings, project, paths, names, writing, watch=watch)
+        _run_child(options, project, paths, names, writing, watch=watch)
     os.close(writing)
     lock.close()
+    client = ControlClient(paths, project.name)
     try:
-        _await(reading, UP if wait else OPEN, timeout)
+        _wait_for(reading, UP if wait else OPEN, timeout)
         if wait:
-            _report(ControlClient(paths, project.name), project, paths, pid)
-        else:
-            sys.stdout.write(f"starting the stack of the project {project.name!r} (pid {pid})\n")
+            return _result(client, project, paths, pid)
+        return Result("up", pid, lambda: [f"starting project {project.name!r} (pid {pid})"])
     except TimedOutError as error:
-        client = ControlClient(paths, project.name)
         with contextlib.suppress(MsctlError):
-            _print_unready(client)
-        _end(paths, pid)
+            failed = failed_services(client.snapshot())
+            sys.stderr.writelines(f"{line}\n" for line in failure_lines(failed, client))
+        _stop_child(paths, pid)
         raise TimedOutError(
-            f"the project {project.name!r} was not ready after {timeout:g} s", hint=error.hint
+            f"project {project.name!r} was not ready after {timeout:g} s", hint=error.hint
         ) from error
     except BaseException:
-        _end(paths, pid)
+        _stop_child(paths, pid)
         raise
     finally:
         os.close(reading)
 
 
-def _report(client: ControlClient, project: Project, paths: StackPaths, pid: int) -> None:
-    """Show what runs where; where something does not, say why and end it all."""
+def _result(client: ControlClient, project: Project, paths: StackPaths, pid: int) -> Result:
+    """Report where everything is reached; or why a service failed, after stopping the stack."""
     snapshot = client.snapshot()
-    if print_failures(snapshot, client):
-        sys.stderr.write("nothing is left running\n")
-        _end(paths, pid)
-        raise typer.Exit(int(ExitCode.FAILED))
-    print_started(snapshot)
-    print_trust(project, snapshot)
+    failed = failed_services(snapshot)
+    if not failed:
+        return Result("up", snapshot, lambda: started(project, snapshot, sys.stdout))
+    problems = (*failure_lines(failed, client), "the stack was stopped")
+    _stop_child(paths, pid)
+    return Result("up", snapshot, problems=problems, exit_code=ExitCode.FAILED)
 
 
-def _print_unready(client: ControlClient) -> None:
-    print_failures(client.snapshot(), client)
-
-
-def _await(reading: int, stage: bytes, timeout: float | None) -> None:
-    """Read what the child says until it has reached `stage`."""
+def _wait_for(reading: int, stage: bytes, timeout: float | None) -> None:
+    """Read the child's reports until `stage`. Raises TimedOutError, or the child's error."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    said = b""
-    while stage not in said.split(b"\n"):
+    reports = b""
+    while stage not in reports.split(b"\n"):
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([reading], [], [], left)[0]:
-            raise TimedOutError("timed out", hint="nothing is left running; see why above")
+            raise TimedOutError("timed out", hint="the stack was stopped; the reasons are above")
         chunk = os.read(reading, 65536)
         if not chunk:
-            raise _failure(said)
-        said += chunk
+            raise _failure(reports)
+        reports += chunk
 
 
-def _failure(said: bytes) -> MsctlError:
-    for line in said.split(b"\n"):
+def _failure(reports: bytes) -> MsctlError:
+    for line in reports.split(b"\n"):
         if line.startswith(FAILED):
             document = json.loads(line[len(FAILED) :])
             return RemoteError(
@@ -114,18 +114,18 @@ def _failure(said: bytes) -> MsctlError:
     return MsctlError("the stack ended while it started", hint="start it in the foreground: msctl up")
 
 
-def _end(paths: StackPaths, pid: int) -> None:
-    """Stop the child and wait for it, so that nothing is left behind."""
+def _stop_child(paths: StackPaths, pid: int) -> None:
+    """Stop the child and wait until it and its lock are gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     while is_locked(paths):
-        time.sleep(0.01)
+        time.sleep(_POLL_S)
 
 
-class _Audience:
-    """What the child tells its parent and its log file."""
+class _PipeAndFile:
+    """Reports to the parent, and writes log lines to the stack's log file."""
 
     def __init__(self, writing: int, paths: StackPaths) -> None:
         self._writing = writing
@@ -135,43 +135,43 @@ class _Audience:
         self._file.write(line)
 
     def open(self) -> None:
-        self.say(OPEN)
+        self.report(OPEN)
 
     def up(self, _snapshot: Snapshot) -> bool:
-        self.say(UP)
+        self.report(UP)
         return True
 
-    def say(self, stage: bytes) -> None:
+    def report(self, stage: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._writing, stage + b"\n")
 
 
-def _child(
-    settings: Settings,
+def _run_child(
+    options: GlobalOptions,
     project: Project,
     paths: StackPaths,
-    names: list[str],
+    names: Sequence[str],
     writing: int,
     *,
     watch: bool,
 ) -> None:
-    """Become the stack; never returns."""
+    """Become the stack. Never returns."""
     code = int(ExitCode.FAILED)
     try:
         os.setsid()
         _redirect(paths)
-        audience = _Audience(writing, paths)
+        output = _PipeAndFile(writing, paths)
         try:
-            from msctl.cli.launch import run_stack
+            from msctl.cli.launch.stack_runner import run_stack
 
-            run_stack(settings, project, paths, names, audience, watch=watch)
+            run_stack(options, project, paths, names, output, watch=watch)
             code = int(ExitCode.OK)
         except MsctlError as error:
             document = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
-            audience.say(FAILED + json.dumps(document).encode())
+            output.report(FAILED + json.dumps(document).encode())
             code = int(error.exit_code)
     except KeyboardInterrupt:
-        code = 130
+        code = int(ExitCode.INTERRUPTED)
     except BaseException:  # noqa: BLE001 - a fork must never return into its parent's code
         traceback.print_exc()
     finally:
@@ -181,7 +181,7 @@ def _child(
 
 
 def _redirect(paths: StackPaths) -> None:
-    """Standard input from nowhere, output to the stack's log file."""
+    """Read standard input from /dev/null, and write output to the stack's log file."""
     log = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (log, 1), (log, 2)):

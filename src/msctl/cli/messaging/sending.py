@@ -1,11 +1,10 @@
-"""What `send` does once its command line is understood: read, publish, and account for every message."""
+"""Reads messages, publishes them, and accounts for every one: confirmed, refused or unknown."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,20 +16,20 @@ from msctl.amqp.connection import Connection, closing
 from msctl.amqp.publisher import MAX_BODY, Publisher, PublishStats
 from msctl.amqp.queues import open_with_queue, require_exchange
 from msctl.amqp.url import parse_url
+from msctl.cli.messaging.streams import lines, note, read_all, uncancel, unreadable
 from msctl.cli.options.message_options import MessageProperties
-from msctl.cli.output.streams import calm, lines, read_all, unreadable
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 
 STDIN = 0
 _LAST_CONFIRMS = 1.0
-"""Seconds that Ctrl-C leaves to the confirms that are still on their way."""
+"""Seconds to wait for outstanding confirms after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
     """One run of `send`. The source is `text`, else `file`, else standard input.
 
-    `queue` is declared first (None: nothing is); times are in seconds, `rate` in messages per second.
+    `queue` is declared first (None: no queue). Times are in seconds, `rate` in messages per second.
     """
 
     url: str = field(repr=False)
@@ -57,7 +56,7 @@ class SendRequest:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What became of the messages; `body` where there was one; whether Ctrl-C cut it short."""
+    """The outcome of every message, the body if there was one message, and whether Ctrl-C ended it."""
 
     stats: PublishStats
     body: bytes | None
@@ -65,7 +64,7 @@ class SendResult:
 
 
 async def send_messages(request: SendRequest) -> SendResult:
-    """Send everything. Raises MsctlError whose message accounts for what was sent and what was not."""
+    """Send all messages. Raises MsctlError with the number that were sent, confirmed and refused."""
     url = parse_url(request.url)
     with _source(request) as fd:
         body = None if request.by_line else await _one_body(request, fd)
@@ -80,12 +79,6 @@ async def send_messages(request: SendRequest) -> SendResult:
             return SendResult(stats, None if request.many else body, interrupted)
 
 
-def note(text: str) -> None:
-    """Tell the user something that is not the verb's output."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
 async def _publish_all(
     request: SendRequest, connection: Connection, bodies: AsyncIterator[bytes]
 ) -> tuple[PublishStats, bool]:
@@ -95,7 +88,7 @@ async def _publish_all(
     try:
         await _unless_failed(_feed(request, publisher, bodies), publisher)
     except asyncio.CancelledError:
-        calm()
+        uncancel()
         interrupted = True
         with contextlib.suppress(MsctlError, TimeoutError):
             async with asyncio.timeout(_LAST_CONFIRMS):
@@ -111,7 +104,7 @@ async def _publish_all(
 
 
 async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterator[bytes]) -> None:
-    """Publish each body in order, at the rate that was asked for, until one is refused."""
+    """Publish the bodies in order, at the requested rate, until one is refused."""
     properties = Basic.Properties()
     for name, value in request.properties.values.items():
         setattr(properties, name, value)
@@ -131,7 +124,7 @@ async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterato
 
 
 async def _unless_failed(work: Coroutine[None, None, None], publisher: Publisher) -> None:
-    """Do `work`, but not a moment longer than the publisher can publish: it may be waiting for input."""
+    """Await `work`; cancel it when the publisher fails, since it may be waiting for input."""
     done, failed = await first_of(work, publisher.failed())
     if done.cancelled():
         raise failed.result()
@@ -139,7 +132,7 @@ async def _unless_failed(work: Coroutine[None, None, None], publisher: Publisher
 
 
 def failure(request: SendRequest, stats: PublishStats, error: MsctlError | None) -> MsctlError:
-    """The error that says what went wrong and what became of every message that was sent."""
+    """Return the error with its cause and the outcome of every message that was sent."""
     noun = request.noun
     parts = []
     if stats.refusals:
@@ -163,7 +156,7 @@ def failure(request: SendRequest, stats: PublishStats, error: MsctlError | None)
 
 
 def _kind(error: MsctlError) -> type[MsctlError]:
-    """The kind that decides the exit code, without what a subclass adds to it."""
+    """Return the class of error that has the exit code."""
     for kind in (TimedOutError, UsageError):
         if isinstance(error, kind):
             return kind
@@ -175,7 +168,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _ranges(numbers: tuple[int, ...], noun: str) -> str:
-    """`line 5`, `lines 5 to 9`; or with gaps `between line 5 and line 9`."""
+    """Format `line 5`, `lines 5 to 9`, or with gaps `between line 5 and line 9`."""
     if len(numbers) == 1:
         return f"{noun} {numbers[0]}"
     if numbers[-1] - numbers[0] >= len(numbers):
@@ -185,7 +178,7 @@ def _ranges(numbers: tuple[int, ...], noun: str) -> str:
 
 @contextlib.contextmanager
 def _source(request: SendRequest) -> Iterator[int]:
-    """The descriptor to read from; standard input is left open."""
+    """Open the source; standard input is not closed."""
     if request.file is None:
         yield STDIN
         return

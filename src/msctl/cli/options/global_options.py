@@ -1,4 +1,4 @@
-"""From the global options to the project and its running stack."""
+"""The options that every verb shares, and the project and stack that they select."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The options that every verb shares."""
+class GlobalOptions:
+    """The options before the verb, and two of `up` that change how the configuration is read."""
 
     file: Path | None = None
     project: str | None = None
     env_file: Path | None = None
     copy: str | None = None
-    """What an isolated copy's name has behind the project's own."""
+    """Suffix of the project's name for an isolated copy (`up --isolated`)."""
     dev_tls: bool = False
-    """The gateway speaks HTTPS with a certificate of the local authority."""
+    """Whether the gateway serves HTTPS with a development certificate (`up --dev-tls`)."""
 
     @property
     def _overrides(self) -> dict[str, str]:
@@ -34,7 +34,10 @@ class Settings:
         return {key: value for key, value in given if value is not None}
 
     def arguments(self, root: Path | None) -> list[str]:
-        """The same options for another msctl, which may run in another folder than `root`."""
+        """Return these options as command-line arguments that work in any directory.
+
+        `root` is the project's folder; None for the built-in course system.
+        """
         file = self.file if self.file is not None or root is None else root / FILE_NAME
         given = (("--file", file), ("--project", self.project), ("--env-file", self.env_file))
         return [
@@ -45,7 +48,7 @@ class Settings:
         ]
 
     def load(self) -> Resolved:
-        """The whole configuration. Raises ConfigError."""
+        """Read the whole configuration. Raises ConfigError."""
         from msctl.config.reading.load import load
 
         resolved = load(
@@ -62,7 +65,7 @@ class Settings:
         return replace(resolved, project=isolated(resolved.project, self.copy))
 
     def identify(self) -> tuple[str, StackPaths]:
-        """The project's name and where its stack keeps its files, without reading all of it."""
+        """Return the project's name and its stack's paths, reading as little as possible."""
         identity = identify(
             file=self.file,
             cwd=Path.cwd(),
@@ -73,7 +76,7 @@ class Settings:
         return identity.name, stack_paths(identity.name, identity.root, os.environ)
 
     def client(self) -> ControlClient:
-        """The running stack of the project; its verbs raise NotRunningError where there is none."""
+        """Return a client of the project's stack. Its methods raise NotRunningError if none runs."""
         from msctl.control.client import ControlClient
 
         name, paths = self.identify()

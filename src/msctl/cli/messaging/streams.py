@@ -1,7 +1,7 @@
-"""Standard input and output for verbs that run an event loop: neither ever blocks it.
+"""Standard input and output on an event loop, without blocking it.
 
-The streams stay in blocking mode (they are shared with the shell), so each read or write waits for
-the descriptor first, and writes no more at a time than a pipe that is ready takes without blocking.
+The descriptors stay in blocking mode, since the shell shares them. Each read or write therefore waits
+until the descriptor is ready, and writes at most PIPE_BUF bytes, which a ready pipe takes whole.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -17,14 +18,17 @@ from msctl.runtime.loop import new_event_loop
 
 CHUNK = 64 * 1024
 PIPE_CHUNK = 4096
-"""What a pipe that is ready takes whole (POSIX's PIPE_BUF on Linux)."""
+"""PIPE_BUF on Linux: bytes that a ready pipe takes without blocking."""
 
 T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on an event loop. SIGINT or SIGTERM cancels it once, so that it can end
-    cleanly; a second one kills. Raises KeyboardInterrupt where `main` ends by that cancellation."""
+    """Run `main` on an event loop.
+
+    The first SIGINT or SIGTERM cancels it; a second one kills the process. Raises KeyboardInterrupt if
+    `main` ends by that cancellation.
+    """
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(_interruptible(main))
@@ -52,35 +56,40 @@ async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
             loop.remove_signal_handler(number)
 
 
-def calm() -> None:
-    """Go on after a cancellation that was noticed: what is awaited from here on is not cancelled."""
+def uncancel() -> None:
+    """Clear the current task's cancellation, so that it can await again."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
 
 
+def note(text: str) -> None:
+    """Print a line about the run itself, on standard error."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 async def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`. Raises BrokenPipeError where the reader has gone, MsctlError for the rest
-    (a full disk, say)."""
+    """Write all of `data`. Raises BrokenPipeError if the reader is gone, MsctlError for other failures."""
     view = memoryview(data)
-    waits = True
+    pollable = True
     while view:
-        if waits:
-            waits = await _ready(fd, write=True)
+        if pollable:
+            pollable = await _ready(fd, write=True)
         try:
-            view = view[os.write(fd, view[:PIPE_CHUNK] if waits else view) :]
+            view = view[os.write(fd, view[:PIPE_CHUNK] if pollable else view) :]
         except BrokenPipeError:
             raise
         except OSError as exc:
-            raise MsctlError(f"the output cannot be written: {exc.strerror or exc}") from exc
+            raise MsctlError(f"cannot write the output: {(exc.strerror or str(exc)).lower()}") from exc
 
 
 async def chunks(fd: int) -> AsyncIterator[bytes]:
-    """What comes in on `fd`, until its end."""
-    waits = True
+    """Read `fd` to its end."""
+    pollable = True
     while True:
-        if waits:
-            waits = await _ready(fd, write=False)
+        if pollable:
+            pollable = await _ready(fd, write=False)
         data = os.read(fd, CHUNK)
         if not data:
             return
@@ -88,21 +97,21 @@ async def chunks(fd: int) -> AsyncIterator[bytes]:
 
 
 async def read_all(fd: int, *, limit: int, name: str) -> bytes:
-    """All of `fd`. Raises UsageError where it is more than `limit` bytes, or cannot be read."""
+    """Return all of `fd`. Raises UsageError if it exceeds `limit` bytes or cannot be read."""
     parts, size = [], 0
     try:
         async for chunk in chunks(fd):
             parts.append(chunk)
             size += len(chunk)
             if size > limit:
-                raise UsageError(f"{name} has more than the {limit} bytes that a message may have")
+                raise UsageError(f"{name} is larger than {limit} bytes, the maximum of a message")
     except OSError as exc:
         raise unreadable(name, exc) from exc
     return b"".join(parts)
 
 
 async def lines(fd: int, *, limit: int, name: str) -> AsyncIterator[bytes]:
-    """Each line of `fd` without its line end, the last also without one. Raises as read_all does."""
+    """Yield each line of `fd` without its line end. Raises as read_all does."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -124,15 +133,16 @@ async def lines(fd: int, *, limit: int, name: str) -> AsyncIterator[bytes]:
 
 def _check_line(size: int, limit: int, name: str) -> None:
     if size > limit:
-        raise UsageError(f"a line of {name} has more than the {limit} bytes that a message may have")
+        raise UsageError(f"a line of {name} is larger than {limit} bytes, the maximum of a message")
 
 
 def unreadable(name: str, exc: OSError) -> MsctlError:
-    return UsageError(f"{name} cannot be read: {exc.strerror or exc}")
+    """Return the error for input that cannot be read."""
+    return UsageError(f"cannot read {name}: {(exc.strerror or str(exc)).lower()}")
 
 
 async def _ready(fd: int, *, write: bool) -> bool:
-    """Wait until `fd` can be read or written; False where it cannot be waited for (a regular file)."""
+    """Wait until `fd` is ready; False if it cannot be waited for (a regular file)."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     add: Callable[..., None] = loop.add_writer if write else loop.add_reader

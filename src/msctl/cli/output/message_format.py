@@ -1,20 +1,20 @@
-"""Messages as text, JSON lines or raw bytes. Pure: a message in, bytes for standard output out."""
+"""Messages as text, JSON lines or raw bytes. Pure: takes a message, returns bytes for standard output."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msctl.cli.options.message_options import MessageFormat
+from msctl.cli.output.terminal import printable
 
 if TYPE_CHECKING:
     from msctl.amqp.consumer import Delivery
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PROPERTIES = (
     "content_type",
     "content_encoding",
@@ -32,32 +32,27 @@ _PROPERTIES = (
 )
 
 
-class Form(StrEnum):
-    """How `consume` prints a message."""
-
-    TEXT = "text"
-    JSON = "json"
-    RAW = "raw"
-
-
 def shown(body: bytes) -> str:
-    """A body as text that is safe on a terminal: what is not UTF-8, and control characters but for
-    tabs and line ends, become escapes; the line end at its end is left out."""
+    """Return a body as text that is safe on a terminal, without its last line end.
+
+    Bytes that are not UTF-8, and control characters other than tabs and line ends, become escapes.
+    """
     text = body.decode(errors="backslashreplace").removesuffix("\n")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+    return "\n".join(printable(line, colours=False) for line in text.split("\n"))
 
 
 def received(delivery: Delivery) -> bytes:
+    """Return the course's line: `Received a message: TEXT`."""
     return f"Received a message: {shown(delivery.body)}\n".encode()
 
 
 def raw(delivery: Delivery) -> bytes:
-    """The body byte for byte, and a line end."""
+    """Return the body byte for byte, and a line end."""
     return delivery.body + b"\n"
 
 
 def as_json(delivery: Delivery) -> bytes:
-    """One JSON object on one line; a body that is not UTF-8 is in base64, and `body_encoding` says so."""
+    """Return one JSON object on a line; `body_encoding` is base64 for a body that is not UTF-8."""
     body, encoding = _text_or_base64(delivery.body)
     properties = {}
     for name in _PROPERTIES:
@@ -76,10 +71,10 @@ def as_json(delivery: Delivery) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
-RENDERERS: dict[Form, Callable[[Delivery], bytes]] = {
-    Form.TEXT: received,
-    Form.JSON: as_json,
-    Form.RAW: raw,
+RENDERERS: dict[MessageFormat, Callable[[Delivery], bytes]] = {
+    MessageFormat.TEXT: received,
+    MessageFormat.JSON: as_json,
+    MessageFormat.RAW: raw,
 }
 
 
@@ -91,7 +86,7 @@ def _text_or_base64(data: bytes) -> tuple[str, str]:
 
 
 def _plain(value: object) -> object:
-    """A header's value as JSON has it: times as ISO 8601, bytes as text or as {"base64": …}."""
+    """Convert a header's value to JSON: times as ISO 8601, bytes as text or as {"base64": …}."""
     match value:
         case dict():
             return {str(key): _plain(item) for key, item in value.items()}

@@ -1,47 +1,37 @@
-"""What `consume` does once its command line is understood: take, print, and only then acknowledge.
+"""Receives messages, prints them, and only then acknowledges them.
 
-A message leaves the queue for good when it has been written to standard output; whatever ends the
-verb before that (Ctrl-C, a closed pipe, a lost connection) leaves it in the queue.
+Invariant: a message is acknowledged after it was written to standard output. Ctrl-C, a closed pipe or a
+lost connection before that leaves it in the queue; a lost connection after that prints it again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, AckMode, Consumer, Delivery
 from msctl.amqp.queues import NotifyOnce, open_with_queue
 from msctl.amqp.reconnecting import keep_connected
 from msctl.amqp.url import parse_url
-from msctl.cli.output.message_text import RENDERERS, Form
-from msctl.cli.output.streams import calm, write_all
-from msctl.cli.sending import note
+from msctl.cli.messaging.streams import note, uncancel, write_all
+from msctl.cli.options.message_options import Ack, MessageFormat
+from msctl.cli.output.message_format import RENDERERS
 from msctl.clock import SystemClock
 from msctl.errors import TimedOutError
 
 STDOUT = 1
 WAITING = "Waiting for messages. To exit press CTRL+C"
 RECONNECT_FOR = 60.0
-"""Seconds for which a lost broker is waited for."""
+"""Seconds to try to reconnect to a lost broker."""
 SETTLE_AFTER = 1.0
-"""Seconds without a message after which what a limit keeps unacknowledged is acknowledged after all."""
+"""Seconds without a message after which printed messages below a limit are acknowledged."""
 _EMPTY_AGAIN = 0.1
-"""Seconds between looks at a queue that still has messages for somebody."""
+"""Seconds between checks of a queue that is not empty yet."""
 _BATCH_BYTES = 64 * 1024
 
 
-class Ack(StrEnum):
-    """What happens to a message after it was printed."""
-
-    AUTO = "auto"
-    MANUAL = "manual"
-    REJECT = "reject"
-    REQUEUE = "requeue"
-
-
-_SETTLEMENTS = {
+_ACK_MODES = {
     Ack.AUTO: AckMode.ACK,
     Ack.MANUAL: AckMode.ACK,
     Ack.REJECT: AckMode.REJECT,
@@ -51,7 +41,7 @@ _SETTLEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class ConsumeRequest:
-    """One run of `consume`; `idle_timeout` in seconds. A `prefetch` of None fits the way of acknowledging."""
+    """One run of `consume`; `idle_timeout` in seconds. A `prefetch` of None is chosen from `ack`."""
 
     url: str = field(repr=False)
     queue: str
@@ -60,12 +50,12 @@ class ConsumeRequest:
     idle_timeout: float | None
     ack: Ack
     prefetch: int | None
-    form: Form
+    output: MessageFormat
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumeResult:
-    """How many messages were printed."""
+    """The number of messages that were printed."""
 
     received: int
 
@@ -73,8 +63,8 @@ class ConsumeResult:
 async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
     """Print messages until the request is met or the user interrupts.
 
-    Raises BrokerError, TimedOutError where `count` was not reached within `idle_timeout`, and
-    BrokenPipeError where nobody reads standard output any more.
+    Raises BrokerError, TimedOutError if `count` was not reached within `idle_timeout`, and
+    BrokenPipeError if standard output was closed.
     """
     url = parse_url(request.url)
     once = NotifyOnce(note)
@@ -82,7 +72,7 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
     async def connect() -> Connection:
         return await open_with_queue(url, request.queue, name="msctl consume", notify=once)
 
-    first = [await connect()]  # the first attempt is not retried: a script wants to know at once
+    first = [await connect()]  # not retried: a script wants to know at once
 
     async def next_connection() -> Connection:
         return first.pop() if first else await connect()
@@ -97,22 +87,22 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
             give_up_after=RECONNECT_FOR,
         )
     except asyncio.CancelledError:
-        calm()
+        uncancel()
     return ConsumeResult(run.received)
 
 
 class _Run:
-    """One run of the verb, across however many connections it takes."""
+    """One run of `consume`, over one or more connections."""
 
     def __init__(self, request: ConsumeRequest, notify: NotifyOnce) -> None:
         self._request = request
         self._notify = notify
-        self._render = RENDERERS[request.form]
+        self._render = RENDERERS[request.output]
         self._last = asyncio.get_running_loop().time()
         self.received = 0
 
     async def session(self, connection: Connection) -> None:
-        """Consume on one connection, until the request is met."""
+        """Consume on one connection until the request is met."""
         done = False
         while not done:
             consumer = await Consumer.open(
@@ -120,7 +110,7 @@ class _Run:
                 self._request.queue,
                 prefetch=self._prefetch(),
                 limit=self._remaining,
-                mode=_SETTLEMENTS[self._request.ack],
+                mode=_ACK_MODES[self._request.ack],
             )
             self._notify(WAITING)
             try:
@@ -129,7 +119,7 @@ class _Run:
                 await consumer.finish()
                 if consumer.unacked:
                     left = consumer.unacked
-                    note(f"{left} messages were printed but not acknowledged: they will come again")
+                    note(f"{left} messages were printed but not acknowledged; they will be redelivered")
 
     @property
     def _remaining(self) -> int | None:
@@ -146,52 +136,51 @@ class _Run:
         return PREFETCH
 
     async def _drain(self, consumer: Consumer) -> bool:
-        """Print what comes. True: the request is met; False: go on with a new consumer."""
+        """Print messages; True when the request is met, False to continue with a new consumer."""
         while self._remaining != 0:
             if self._request.ack is Ack.REQUEUE and consumer.is_full:
-                note(f"{self.received} messages were shown and put back; --prefetch N looks at more")
+                note(f"{self.received} messages were printed and requeued; use --prefetch N to print more")
                 return True
             if self._request.exit_on_empty and not consumer.at_hand and await consumer.is_empty():
                 return True
             try:
-                async with asyncio.timeout(self._patience(consumer)):
+                async with asyncio.timeout(self._wait_time(consumer)):
                     deliveries = await consumer.take()
             except TimeoutError:
-                if self._idle():
+                if self._is_idle():
                     return True
-                if self._holds_back(consumer):
+                if self._has_pending_acks(consumer):
                     return False
                 continue
             await self._print(consumer, deliveries)
             self._last = asyncio.get_running_loop().time()
         return True
 
-    def _patience(self, consumer: Consumer) -> float | None:
-        """Seconds to wait for the next message before something else is to be done."""
-        quiet = asyncio.get_running_loop().time() - self._last
+    def _wait_time(self, consumer: Consumer) -> float | None:
+        """Return the seconds to wait for a message; None: without limit."""
+        idle = asyncio.get_running_loop().time() - self._last
         waits = []
         if self._request.idle_timeout is not None:
-            waits.append(self._request.idle_timeout - quiet)
+            waits.append(self._request.idle_timeout - idle)
         if self._request.exit_on_empty:
             waits.append(_EMPTY_AGAIN)
-        if self._holds_back(consumer):
+        if self._has_pending_acks(consumer):
             waits.append(SETTLE_AFTER)
         return max(0.0, min(waits)) if waits else None
 
-    def _idle(self) -> bool:
-        """Whether no message has come for as long as the user allows. Raises TimedOutError where
-        a number of messages was asked for and not reached."""
+    def _is_idle(self) -> bool:
+        """Whether the idle timeout is over. Raises TimedOutError if `count` was not reached."""
         limit = self._request.idle_timeout
         if limit is None or asyncio.get_running_loop().time() - self._last < limit:
             return False
         if self._request.count is not None:
             raise TimedOutError(
-                f"no message came for {limit:g} s: {self.received} of {self._request.count} were received"
+                f"no message for {limit:g} s: received {self.received} of {self._request.count}"
             )
         return True
 
-    def _holds_back(self, consumer: Consumer) -> bool:
-        """Whether printed messages wait for their acknowledgement only because of the limit."""
+    def _has_pending_acks(self, consumer: Consumer) -> bool:
+        """Whether printed messages are unacknowledged only because of the limit."""
         return (
             self._request.count is not None and self._request.ack is not Ack.REQUEUE and consumer.unacked > 0
         )

@@ -1,0 +1,93 @@
+"""Checks of the project: configuration, ports, certificate, broker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+from msctl.cli.checks.result import CheckResult, CheckVerdict
+from msctl.cli.options.global_options import GlobalOptions
+from msctl.control.paths import StackPaths, is_locked
+from msctl.errors import MsctlError
+from msctl.model.project import Project
+from msctl.model.snapshots import BrokerMode
+
+
+def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
+    """Check what the project needs; only the configuration if that is invalid."""
+    try:
+        project = options.load().project
+        _, paths = options.identify()
+    except MsctlError as error:
+        yield CheckResult("configuration", CheckVerdict.FAIL, error.message, error.hint or "")
+        return
+    yield CheckResult(
+        "configuration",
+        CheckVerdict.OK,
+        f"{project.source}: project {project.name!r} with {len(project.services)} services",
+    )
+    yield from _ports(project, paths)
+    yield from _certificate(project)
+    yield _broker(project)
+
+
+def _ports(project: Project, paths: StackPaths) -> Iterator[CheckResult]:
+    from msctl.model.address import Address
+    from msctl.ports import probe_free
+
+    if is_locked(paths):
+        yield CheckResult("ports", CheckVerdict.OK, "in use by this project's running stack")
+        return
+    for address, name in sorted(
+        {(Address(s.host, s.port), s.name) for s in project.services if s.port and s.url is None}
+    ):
+        try:
+            probe_free(address, name)
+        except MsctlError as error:
+            yield CheckResult(f"port {address.port}", CheckVerdict.FAIL, error.message, error.hint or "")
+        else:
+            yield CheckResult(f"port {address.port}", CheckVerdict.OK, f"free for {name}")
+
+
+def _certificate(project: Project) -> Iterator[CheckResult]:
+    """Check the gateway's certificate, without issuing one."""
+    from datetime import UTC, datetime
+
+    from msctl.tls.authority import Authority, data_folder
+    from msctl.tls.context import load
+
+    if project.gateway is None or not project.gateway.tls.enabled:
+        return
+    try:
+        if project.gateway.tls.dev:
+            authority = Authority(data_folder(os.environ)).file
+            yield CheckResult("certificate", CheckVerdict.OK, f"issued by the local authority, {authority}")
+            return
+        certificate = load(project.gateway.tls, project.source)
+    except MsctlError as error:
+        yield CheckResult("certificate", CheckVerdict.FAIL, error.message, error.hint or "")
+        return
+    warning = certificate.validity_warning(datetime.now(UTC))
+    verdict = CheckVerdict.OK if warning is None else CheckVerdict.NOTE
+    yield CheckResult(
+        "certificate", verdict, warning or f"{certificate.path}, valid until {certificate.not_after:%Y-%m-%d}"
+    )
+
+
+def _broker(project: Project) -> CheckResult:
+    from msctl.amqp.probe import speaks_amqp
+    from msctl.amqp.url import redact
+
+    spec = project.broker
+    url = redact(spec.url)
+    if asyncio.run(speaks_amqp(spec.url)):
+        return CheckResult("broker", CheckVerdict.OK, f"an AMQP broker answers at {url}")
+    if spec.mode is BrokerMode.EXTERNAL:
+        return CheckResult(
+            "broker",
+            CheckVerdict.NOTE,
+            f"no AMQP broker answers at {url}",
+            'start one there, or let the stack run one: [broker] mode = "local"',
+        )
+    return CheckResult("broker", CheckVerdict.OK, f"mode {spec.mode.value}: the stack provides it at {url}")

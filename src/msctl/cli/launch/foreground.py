@@ -1,0 +1,66 @@
+"""`up` in the foreground: log lines on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from msctl.cli.launch.stack_runner import run_stack
+from msctl.cli.launch.started import started
+from msctl.cli.options.global_options import GlobalOptions
+from msctl.cli.outcome import failed_services
+from msctl.cli.output.log_lines import LogFormatter
+from msctl.cli.output.terminal import colours
+from msctl.control.paths import StackPaths
+from msctl.errors import MsctlError
+from msctl.model.project import Project
+from msctl.model.snapshots import LogLine, Snapshot
+
+
+def run_foreground(
+    options: GlobalOptions,
+    project: Project,
+    paths: StackPaths,
+    names: Sequence[str],
+    *,
+    as_json: bool,
+    abort_on_failure: bool,
+    watch: bool,
+) -> None:
+    """Run the stack until Ctrl-C. Raises MsctlError if it does not start as asked."""
+    terminal = _Terminal(project, as_json=as_json, abort_on_failure=abort_on_failure)
+    run_stack(options, project, paths, names, terminal, watch=watch)
+    if terminal.aborted:
+        raise MsctlError("a service did not start", hint="see the log lines above")
+
+
+class _Terminal:
+    """Shows what a stack in the foreground does."""
+
+    def __init__(self, project: Project, *, as_json: bool, abort_on_failure: bool) -> None:
+        names = [spec.name for spec in project.services]
+        self._formatter = LogFormatter(names, coloured=colours(sys.stdout))
+        self._as_json = as_json
+        self._abort_on_failure = abort_on_failure
+        self._project = project
+        self.aborted = False
+
+    def line(self, line: LogLine) -> None:
+        sys.stdout.write(f"{self._text(line)}\n")
+        sys.stdout.flush()
+
+    def _text(self, line: LogLine) -> str:
+        if not self._as_json:
+            return self._formatter.format(line)
+        from msctl.telemetry.logs.lines import as_json
+
+        return as_json(line)
+
+    def open(self) -> None:
+        """Print nothing until the services have started."""
+
+    def up(self, snapshot: Snapshot) -> bool:
+        sys.stderr.writelines(f"{line}\n" for line in started(self._project, snapshot, sys.stderr))
+        sys.stderr.flush()
+        self.aborted = self._abort_on_failure and bool(failed_services(snapshot))
+        return not self.aborted

@@ -1,0 +1,54 @@
+"""Runs the project's stack in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from msctl.cli.options.global_options import GlobalOptions
+from msctl.config.reading.project_ref import ENV_FILE_NAME
+from msctl.control.paths import StackPaths
+from msctl.model.project import Project
+from msctl.runtime.process_life import Audience, run
+from msctl.runtime.reload_request import Origin
+from msctl.runtime.stack import Stack
+
+
+def run_stack(
+    options: GlobalOptions,
+    project: Project,
+    paths: StackPaths,
+    names: Sequence[str],
+    output: Audience,
+    *,
+    watch: bool,
+) -> None:
+    """Run the stack until it stops. Raises the MsctlError that keeps it from starting."""
+
+    def serve_argv(service: str, instance: str) -> Sequence[str]:
+        return [*_this_program(), *options.arguments(project.root), "serve", service, "--instance", instance]
+
+    source = _project_source(options, project, watched=watch)
+    run(
+        lambda clock, logs: Stack(
+            project, source, paths, names, clock=clock, logs=logs, serve_argv=serve_argv
+        ),
+        output,
+    )
+
+
+def _project_source(options: GlobalOptions, project: Project, *, watched: bool) -> Origin:
+    """Return how a reload reads the project: from the same file, even if a nearer one appears."""
+    if project.root is None:
+        return Origin(lambda: options.load().project, watched=watched)
+    file = Path(project.source)
+    env_file = project.root / ENV_FILE_NAME if options.env_file is None else options.env_file.absolute()
+    same_file = replace(options, file=file)
+    return Origin(lambda: same_file.load().project, (file, env_file), watched)
+
+
+def _this_program() -> list[str]:
+    """Return the command that starts msctl; the single binary is its own interpreter."""
+    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "msctl"]

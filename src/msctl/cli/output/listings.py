@@ -1,0 +1,71 @@
+"""The tables of `ls`, `doctor`, `config --explain` and `routes`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msctl.cli.output.table import Cell, Column, table
+from msctl.cli.output.terminal import GREEN, RED, YELLOW
+from msctl.model.snapshots import url_of
+
+if TYPE_CHECKING:
+    from msctl.cli.checks.result import CheckResult
+    from msctl.config.render import Explained
+    from msctl.control.record import StackRecord
+    from msctl.model.project import RouteSpec
+
+_STATUS_COLOURS = {"ok": GREEN, "note": YELLOW, "fail": RED}
+
+
+def stack_lines(records: Sequence[StackRecord]) -> Iterator[str]:
+    """Show each stack with its process, addresses and folder."""
+    return table(
+        ("PROJECT", Column("PID", 2), Column("ADDRESSES", 1), Column("FOLDER", below=True)),
+        (
+            (
+                record.project,
+                str(record.pid),
+                " ".join(map(url_of, record.addresses)) or "-",
+                record.root or "-",
+            )
+            for record in records
+        ),
+    )
+
+
+def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
+    """Show each check with its result, and the advice below it."""
+    rows: list[Sequence[Cell]] = []
+    for result in results:
+        verdict = result.verdict.value
+        rows.append((result.check, (verdict, _STATUS_COLOURS[verdict]), result.detail))
+        if result.advice:
+            rows.append(("", "", f"  {result.advice}"))
+    return table(("CHECK", "RESULT", Column("DETAIL", below=True)), rows)
+
+
+def explained_lines(keys: Sequence[Explained]) -> Iterator[str]:
+    """Show each key with its value and its origin."""
+    return table(
+        ("KEY", "VALUE", Column("FROM", below=True)),
+        ((one.key, str(one.value), str(one.source)) for one in keys),
+    )
+
+
+def route_lines(routes: Sequence[RouteSpec]) -> Iterator[str]:
+    """Show each route with what it matches and its destination."""
+    return table(
+        ("PATH", Column("MATCH", 1), Column("METHODS", 2), Column("HOSTS", 3), Column("HEADERS", 4), "TO"),
+        (
+            (
+                spec.path,
+                "exact" if spec.exact else "prefix",
+                ",".join(spec.methods) or "*",
+                ",".join(spec.hosts) or "*",
+                ",".join(f"{name}={value}" for name, value in spec.headers.items()) or "-",
+                spec.service or ("redirect" if spec.redirect else "compose"),
+            )
+            for spec in routes
+        ),
+    )

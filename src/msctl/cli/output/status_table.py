@@ -1,0 +1,139 @@
+"""The tables of `status` and `queues`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msctl.cli.output.table import Cell, Column, table
+from msctl.cli.output.terminal import GREEN, RED, STATE_COLOURS, YELLOW, plain
+from msctl.cli.output.units import show_duration, show_size, sparkline
+from msctl.model.snapshots import (
+    BreakerState,
+    BrokerSnapshot,
+    InstanceSnapshot,
+    QueueSnapshot,
+    ServiceSnapshot,
+    Snapshot,
+    TargetSnapshot,
+)
+
+_REASON = Column("REASON", below=True)
+_USAGE = (Column("UPTIME", 2), Column("RESTARTS", 3), Column("CPU", 9), Column("MEMORY", 8))
+_SERVICES = (
+    Column("NAME"),
+    Column("KIND", 5),
+    Column("STATE"),
+    Column("ADDRESS", 1),
+    Column("PID", 4),
+    *_USAGE,
+    Column("REQ/S", 6),
+    Column("P95", 7),
+)
+_RECENT = Column("LAST SECONDS", 3)
+_INSTANCES = (
+    Column("INSTANCE"),
+    Column("STATE"),
+    Column("ADDRESS", 1),
+    Column("PID", 4),
+    *_USAGE,
+    Column("BREAKER", 1),
+    Column("IN FLIGHT", 6),
+    Column("CONNECTIONS", 7),
+    _REASON,
+)
+_QUEUES = ("QUEUE", "READY", "UNACKED", "CONSUMERS")
+_BREAKER_COLOURS = {
+    BreakerState.CLOSED: GREEN,
+    BreakerState.HALF_OPEN: YELLOW,
+    BreakerState.OPEN: RED,
+}
+
+
+def status_lines(
+    snapshot: Snapshot, *, recent: bool = False, broker: bool = True, instances: bool = False
+) -> Iterator[str]:
+    """Show the project, its services, and the broker with its queues if it lists them.
+
+    `recent` adds a chart of each service's requests in the last seconds; `instances` adds a table of
+    every instance as the supervisor and the gateway see it.
+    """
+    where = "the built-in course system" if snapshot.root is None else plain(snapshot.root)
+    up = show_duration(snapshot.uptime_s)
+    yield f"project {plain(snapshot.project)} ({where}), pid {snapshot.pid}, up {up}"
+    yield ""
+    rows = [*map(_service_row, snapshot.services), *([_broker_row(snapshot.broker)] if broker else [])]
+    if recent:
+        charts = [*(sparkline(service.recent) for service in snapshot.services), *(["-"] if broker else [])]
+        rows = [(*row[:-1], chart, row[-1]) for row, chart in zip(rows, charts, strict=True)]
+    yield from table((*_SERVICES, *([_RECENT] if recent else []), _REASON), rows)
+    if instances:
+        yield ""
+        yield from instance_lines(snapshot.services)
+    if broker and snapshot.broker.queues:
+        yield ""
+        yield from queue_lines(snapshot.broker.queues)
+
+
+def instance_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
+    """Show each instance; a dash in the gateway's columns where the gateway does not send to it."""
+    return table(_INSTANCES, (_instance_row(one) for service in services for one in service.instances))
+
+
+def queue_lines(queues: Sequence[QueueSnapshot]) -> Iterator[str]:
+    """Show each queue with its messages and consumers."""
+    return table(_QUEUES, ((q.name, *map(str, (q.ready, q.unacked, q.consumers))) for q in queues))
+
+
+def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:
+    return (
+        service.name,
+        service.kind.value,
+        (service.state.value, STATE_COLOURS[service.state]),
+        " ".join(service.urls) or "-",
+        "-" if service.pid is None else str(service.pid),
+        *_usage_cells(service),
+        "-" if service.requests_per_s is None else f"{service.requests_per_s:.1f}",
+        "-" if service.p95_s is None else f"{service.p95_s * 1000:.1f}ms",
+        service.reason,
+    )
+
+
+def _broker_row(broker: BrokerSnapshot) -> Sequence[Cell]:
+    pid = "-" if broker.pid is None else str(broker.pid)
+    state = (broker.state.value, STATE_COLOURS[broker.state])
+    return ("broker", broker.mode.value, state, broker.url, pid, *("-",) * 6, broker.reason)
+
+
+def _instance_row(instance: InstanceSnapshot) -> Sequence[Cell]:
+    target = instance.target
+    gateway: Sequence[Cell] = ("-", "-", "-") if target is None else _target_cells(target)
+    return (
+        instance.name,
+        (instance.state.value, STATE_COLOURS[instance.state]),
+        instance.address or (target.address.removeprefix("http://") if target is not None else "-"),
+        "-" if instance.pid is None else str(instance.pid),
+        *_usage_cells(instance),
+        *gateway,
+        instance.reason,
+    )
+
+
+def _target_cells(target: TargetSnapshot) -> Sequence[Cell]:
+    breaker = target.breaker.value
+    if target.breaker is BreakerState.OPEN:
+        breaker += f", retry in {-int(-(target.retry_in_s or 0.0) // 1)} s"
+    waiting = f" ({target.pool_waiting} waiting)" if target.pool_waiting else ""
+    return (
+        (breaker, _BREAKER_COLOURS[target.breaker]),
+        str(target.in_flight),
+        f"{target.pool_open}{waiting}",
+    )
+
+
+def _usage_cells(one: ServiceSnapshot | InstanceSnapshot) -> Sequence[Cell]:
+    return (
+        "-" if one.uptime_s is None else show_duration(one.uptime_s),
+        str(one.restarts),
+        "-" if one.cpu_percent is None else f"{one.cpu_percent:.0f}%",
+        "-" if one.memory_bytes is None else show_size(one.memory_bytes),
+    )

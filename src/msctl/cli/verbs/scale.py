@@ -1,0 +1,35 @@
+"""`scale`: change the number of a service's instances."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msctl.cli.options.json_output import json_option
+from msctl.cli.outcome import services_result
+from msctl.cli.output.result import Result
+from msctl.errors import UsageError
+
+
+def scale(
+    ctx: typer.Context,
+    counts: Annotated[list[str], typer.Argument(metavar="SERVICE=N...", help="The number of instances.")],
+    as_json: Annotated[bool, json_option("scale")] = False,
+) -> Result:
+    """Set the number of instances of services that run as processes.
+
+    The gateway balances requests over them.
+
+    \b
+    Example:
+      msctl scale users=3
+    """
+    wanted: dict[str, int] = {}
+    for text in counts:
+        name, _, number = text.partition("=")
+        if not name or not number.isdecimal():
+            raise UsageError(f"{text!r} is not of the form SERVICE=N", hint="example: msctl scale users=3")
+        wanted[name] = int(number)
+    client = ctx.obj.client()
+    return services_result(client.scale(wanted), list(wanted), client, as_json=as_json)
