@@ -74,7 +74,7 @@ def test_up_while_up_says_so_and_starts_what_is_missing(course: Course) -> None:
     assert course.msctl.states()["hello"] == "stopped"
     again = course.msctl.run("up")
     assert again.returncode == 0
-    assert "already up" in again.stderr
+    assert "already running" in again.stderr
     assert course.msctl.states()["hello"] == "ready"
 
 
