@@ -1,4 +1,4 @@
-"""The parts of docs/ that are written from the code: `python -m tests.support.docs` writes them again."""
+"""The generated pages of docs/: `python -m tests.support.docs` writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[2] / "docs"
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """Each file's name and what must be in it."""
+    """The name and the text of each page."""
     yield "configuration.md", _configuration()
     yield "cli.md", _cli()
     yield "lifecycle.md", _lifecycle()

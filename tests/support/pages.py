@@ -8,7 +8,8 @@
 - A comment `<!-- setup` holds commands that prepare what the page takes for granted; `$EXAMPLES` is the
   folder of the examples of `msctl init`.
 
-`python -m tests.support.pages PAGE...` runs pages and replaces the outputs that they show.
+`python -m tests.support.pages PAGE...` runs pages and replaces the outputs that they, and their translations,
+show.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def shell(ports: Mapping[int, int]) -> Iterator[tuple[Path, dict[str, str]]]:
         except BaseException:
             _kill(processes_of(runtime))
             raise
-        left = processes_of(runtime)
+        left = [process for process in processes_of(runtime) if process.status() != psutil.STATUS_ZOMBIE]
         _kill(left)
         assert not left, f"left running: {left}"
 
@@ -230,12 +231,16 @@ def _with_ports(text: str, ports: Mapping[int, int]) -> str:
 
 
 def _rewrite(page: str) -> None:
-    text = text_of(page)
-    for step, output in reversed(run(page)):
-        if step.shown is not None and not shows(step.shown, output):
-            start, end = step.span
-            text = text[:start] + output.replace("\r", "").strip("\n") + "\n" + text[end:]
-    (ROOT / page).write_text(text, encoding="utf-8")
+    """Replace the outputs that a page, and its translation, shows and that are not those of a run."""
+    outputs = [output.replace("\r", "").strip("\n") + "\n" for _, output in run(page)]
+    translation = page.replace(".md", ".zh-CN.md")
+    for name in (page, translation) if translation in TRANSLATED else (page,):
+        text = text_of(name)
+        for step, output in reversed(list(zip(steps(text), outputs, strict=True))):
+            if step.shown is not None and not shows(step.shown, output):
+                start, end = step.span
+                text = text[:start] + output + text[end:]
+        (ROOT / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
