@@ -25,6 +25,10 @@ MAX_LINE = 64 * 1024
 """Characters after which a line that has not ended is handed on."""
 
 
+class _Busy(threading.local):
+    logging = False
+
+
 class ServiceStream(io.TextIOBase):
     """A text stream in the place of `sys.stdout` or `sys.stderr`."""
 
@@ -36,6 +40,7 @@ class ServiceStream(io.TextIOBase):
         self._line = line
         self._partial: dict[str, str] = {}
         self._lock = threading.RLock()
+        self._busy = _Busy()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # io.TextIOBase declares an attribute
@@ -50,7 +55,7 @@ class ServiceStream(io.TextIOBase):
         return self._real.buffer  # type: ignore[return-value]  # a BinaryIO is one in practice
 
     def write(self, text: str) -> int:
-        service = self._writer()
+        service = None if self._busy.logging else self._writer()
         if service is None:
             return self._real.write(text)
         with self._lock:
@@ -59,8 +64,12 @@ class ServiceStream(io.TextIOBase):
                 lines.append(rest)
             elif rest:
                 self._partial[service] = rest
-        for line in lines:
-            self._line(service, self._name, line)
+        self._busy.logging = True  # whoever shows the log may print, in the service's context
+        try:
+            for line in lines:
+                self._line(service, self._name, line)
+        finally:
+            self._busy.logging = False
         return len(text)
 
     def flush(self) -> None:

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock, SystemClock
+from msctl.hosting.standard_streams import breakpoints, service_streams
 from msctl.model.snapshots import LogLine, Snapshot
 from msctl.runtime.loop import new_event_loop
-from msctl.telemetry.logs.hub import HubHandler, LogHub
+from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
 
 log = logging.getLogger("msctl.runtime.process_life")
 
@@ -66,8 +68,9 @@ def run(make: Callable[[AsyncClock, LogHub], System], audience: Audience) -> Non
 async def _run(make: Callable[[AsyncClock, LogHub], System], audience: Audience) -> None:
     clock = SystemClock(asyncio.sleep)
     logs = LogHub(clock)
+    logs.bind(asyncio.get_running_loop())
     logs.listen(audience.line)
-    with _logging_to(logs):
+    with _logging_to(logs), _printing_to(logs):
         system = make(clock, logs)
         _on_signals(system)
         ending = asyncio.ensure_future(system.ended())
@@ -99,10 +102,32 @@ def _logging_to(logs: LogHub) -> Iterator[None]:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     try:
         yield
     finally:
+        logging.captureWarnings(False)
         root.removeHandler(handler)
+
+
+@contextmanager
+def _printing_to(logs: LogHub) -> Iterator[None]:
+    """Log what hosted services print, and make their `breakpoint()` usable."""
+
+    def writer() -> str | None:
+        service = current_service.get()
+        return None if service == STACK else service
+
+    def line(service: str, stream: str, text: str) -> None:
+        logs.append(service, text, stream=stream)
+
+    def skipped(place: str) -> None:
+        text = f"breakpoint() at {place} is skipped: no terminal; start in the foreground with: msctl up"
+        logs.append(writer() or STACK, text, "warning")
+
+    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    with service_streams(writer, line), breakpoints(interactive=interactive, skipped=skipped):
+        yield
 
 
 def _on_signals(system: System) -> None:

@@ -21,6 +21,7 @@ from msctl.clock import AsyncClock
 from msctl.config.diff import diff, with_edited, without
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
+from msctl.control.runs import make_run, runs_folder
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
@@ -49,6 +50,7 @@ from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import STACK, LogHub
+from msctl.telemetry.logs.run_files import RunFiles
 from msctl.telemetry.observation import Observation
 from msctl.tls.context import ServerTls, files
 
@@ -89,6 +91,10 @@ class Stack:
         self._logs = logs
         self._began = clock.monotonic()
         self._events: Broadcast[Event] = Broadcast()
+        self._files = RunFiles(
+            lambda: make_run(runs_folder(paths, os.environ), clock.time()), clock, self._log_file_trouble
+        )
+        logs.listen(self._keep_line)
         self._seq = 0
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
@@ -125,6 +131,7 @@ class Stack:
                 server=GatewayServer,
                 tls=lambda: self._tls.context,
                 child_env=self._observation.receiver.environment,
+                files=self._files,
             ),
         )
         self._dashboard = (
@@ -193,6 +200,7 @@ class Stack:
         if self._dashboard is not None:
             await self._dashboard.stop()
         await self._observation.stop()
+        await asyncio.to_thread(self._files.close)
         await self._control.stop()
         clear_record(self._paths)
 
@@ -388,6 +396,14 @@ class Stack:
             for service in self._supervisor.snapshot()
             for instance in service.instances
         ]
+
+    def _keep_line(self, line: LogLine) -> None:
+        """Keep a line in its service's file; what a child prints is written there as it is read."""
+        if not (line.stream and line.instance):
+            self._files.line(line)
+
+    def _log_file_trouble(self, text: str) -> None:
+        self._logs.append(STACK, text, "warning")
 
     def _log_broker(self, level: str, text: str) -> None:
         self._logs.append("broker", text, level)

@@ -16,6 +16,7 @@ from msctl.http.listener import TlsContext
 from msctl.model.project import ServiceSpec
 from msctl.model.snapshots import Event
 from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.logs.run_files import RunFiles
 
 ChildEnv = Callable[[ServiceSpec, str, Mapping[str, str]], Mapping[str, str]]
 """Extra variables for a child of this service and instance, given the variables it inherits; those that
@@ -34,7 +35,7 @@ class SupervisorContext:
     instance)` is the command that runs one hosted service in a process of its own. `pid_file` records
     children, for the next start to find after a crash. `instrument` observes the requests and messages
     of hosted services, `tls` gives the certificate of the gateway's address, `chance` numbers from 0 up
-    to 1 for jitter.
+    to 1 for jitter. `files` keep what services print.
     """
 
     clock: AsyncClock
@@ -50,4 +51,5 @@ class SupervisorContext:
     server: type[web.Server] = web.Server
     tls: TlsContext | None = None
     child_env: ChildEnv = _no_child_env
+    files: RunFiles | None = None
     chance: Callable[[], float] = random.random

@@ -38,7 +38,12 @@ class Workers:
         self._context = context
         self._loader = Loader(project.root)
         self._child_context = ChildContext(
-            context.clock, context.logs, ProcessTableReader(), self.watchdog, PidFile(context.pid_file)
+            context.clock,
+            context.logs,
+            ProcessTableReader(),
+            self.watchdog,
+            PidFile(context.pid_file),
+            files=context.files,
         )
         self._ports: dict[str, int] = {}
         self._starts = 0

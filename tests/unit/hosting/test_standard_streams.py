@@ -48,6 +48,18 @@ def test_lines_of_two_services_are_not_mixed() -> None:
     assert log.lines == [("a", "stderr", "13"), ("b", "stderr", "24")]
 
 
+def test_what_shows_the_log_may_print() -> None:
+    real = io.StringIO()
+    stream: ServiceStream
+
+    def show(name: str, _stream: str, line: str) -> None:
+        print(f"{name} | {line}", file=stream)
+
+    stream = ServiceStream(real, "stdout", lambda: "a", show)
+    print("hello", file=stream)
+    assert real.getvalue() == "a | hello\n"
+
+
 def test_a_line_without_end_is_handed_on() -> None:
     log = Log()
     stream = ServiceStream(io.StringIO(), "stdout", lambda: "a", log)

@@ -17,7 +17,7 @@ from tests.support.clock import FakeClock
 def written(folder: Path, pieces: list[tuple[str, str, str, bytes]], **options: int) -> list[str]:
     """Write pieces, close, and return what was reported."""
     said: list[str] = []
-    files = RunFiles(folder, FakeClock(), said.append, **options)
+    files = RunFiles(lambda: folder, FakeClock(), said.append, **options)
     for piece in pieces:
         files.write(*piece)
     files.close()
@@ -43,7 +43,7 @@ def test_lines_come_back_with_instance_and_stream(tmp_path: Path) -> None:
 
 
 def test_lines_logged_in_process_keep_their_level(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path, FakeClock(), print)
+    files = RunFiles(lambda: tmp_path, FakeClock(), print)
     files.line(LogLine(1, 0.0, "users", "warning", "slow\nand low"))
     files.close()
     assert [(line.level, line.text, line.instance) for line in read_run(tmp_path)] == [
@@ -88,7 +88,7 @@ def test_a_disk_that_takes_nothing_is_reported_once_and_used_again(
         said.append(text)
         done.set()
 
-    files = RunFiles(tmp_path, FakeClock(), report)
+    files = RunFiles(lambda: tmp_path, FakeClock(), report)
     files.write("a", "a-1", "stdout", b"lost\n")
     assert done.wait(10)
     failing = False
@@ -111,7 +111,7 @@ def test_what_the_thread_cannot_keep_up_with_is_dropped(
         real(descriptor, data)
 
     monkeypatch.setattr(run_files, "_write_all", stuck)
-    files = RunFiles(tmp_path, FakeClock(), print, queue_bytes=100)
+    files = RunFiles(lambda: tmp_path, FakeClock(), print, queue_bytes=100)
     files.write("a", "a-1", "stdout", b"first\n")
     assert entered.wait(10)
     for _ in range(50):
@@ -128,3 +128,27 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     (folder / "a.log").symlink_to(other)
     assert len(written(folder, [("a", "a-1", "stdout", b"x\n")])) == 1
     assert not other.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_asked_for_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    done = threading.Event()
+    folders = iter([None, tmp_path])
+
+    def make() -> Path:
+        folder = next(folders)
+        if folder is None:
+            raise PermissionError(13, "Permission denied")
+        return folder
+
+    def report(text: str) -> None:
+        said.append(text)
+        done.set()
+
+    files = RunFiles(make, FakeClock(), report)
+    files.write("a", "a-1", "stdout", b"lost\n")
+    assert done.wait(10)
+    files.write("a", "a-1", "stdout", b"kept\n")
+    files.close()
+    assert "Permission denied" in said[0]
+    assert [line.text for line in read_run(tmp_path)] == ["kept"]

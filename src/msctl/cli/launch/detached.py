@@ -27,7 +27,6 @@ from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
 from msctl.model.project import Project
 from msctl.model.snapshots import LogLine, Snapshot
-from msctl.telemetry.logs.logfile import LogFile
 
 OPEN, UP, FAILED = b"open", b"up", b"failed"
 _POLL_S = 0.01
@@ -124,15 +123,14 @@ def _stop_child(paths: StackPaths, pid: int) -> None:
         time.sleep(_POLL_S)
 
 
-class _PipeAndFile:
-    """Reports to the parent, and writes log lines to the stack's log file."""
+class _ParentPipe:
+    """Reports to the parent over a pipe."""
 
-    def __init__(self, writing: int, paths: StackPaths) -> None:
+    def __init__(self, writing: int) -> None:
         self._writing = writing
-        self._file = LogFile(paths.log)
 
     def line(self, line: LogLine) -> None:
-        self._file.write(line)
+        """Nothing to do: the lines are in the files of the run."""
 
     def open(self) -> None:
         self.report(OPEN)
@@ -160,7 +158,7 @@ def _run_child(
     try:
         os.setsid()
         _redirect(paths)
-        output = _PipeAndFile(writing, paths)
+        output = _ParentPipe(writing)
         try:
             from msctl.cli.launch.stack_runner import run_stack
 

@@ -35,7 +35,7 @@ _SUFFIX = ".log"
 class _File:
     """One service's file, as the thread knows it."""
 
-    path: Path
+    name: str
     descriptor: int = -1
     size: int = 0
     lost: int = 0
@@ -44,19 +44,23 @@ class _File:
 
 
 class RunFiles:
-    """Writes the log files of one run in `folder`, which exists and is private."""
+    """Writes the log files of one run."""
 
     def __init__(
         self,
-        folder: Path,
+        make_folder: Callable[[], Path],
         clock: Clock,
         report: Callable[[str], object],
         *,
         max_bytes: int = MAX_BYTES,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        """`report` is given a sentence about what could not be written, in the thread."""
-        self._folder = folder
+        """`make_folder` makes the run's private folder, `report` takes a message about a failed write.
+
+        Both are called in the thread. `make_folder` may raise OSError, and is then called again later.
+        """
+        self._make_folder = make_folder
+        self._folder: Path | None = None
         self._clock = clock
         self._report = report
         self._max_bytes = max_bytes
@@ -87,7 +91,7 @@ class RunFiles:
     def line(self, line: LogLine) -> None:
         """Append a line that was logged in this process."""
         text = line.text.encode("utf-8", "surrogateescape")
-        self.write(line.service, line.instance or line.service, line.level, text + b"\n")
+        self.write(line.service, line.instance or line.service, line.stream or line.level, text + b"\n")
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued, for at most `timeout` seconds, and close the files."""
@@ -144,14 +148,18 @@ class RunFiles:
             self._tell(file, service, error)
 
     def _open(self, file: _File) -> None:
+        if self._folder is None:
+            self._folder = self._make_folder()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        file.descriptor = os.open(file.path, flags, 0o600)
+        file.descriptor = os.open(self._folder / file.name, flags, 0o600)
         file.size = os.fstat(file.descriptor).st_size
 
     def _rotate(self, file: _File) -> None:
         descriptor, file.descriptor = file.descriptor, -1
         os.close(descriptor)
-        file.path.replace(file.path.with_name(f"{file.path.name}.1"))
+        if self._folder is not None:
+            path = self._folder / file.name
+            path.replace(path.with_name(f"{path.name}.1"))
         self._open(file)
 
     def _tell(self, file: _File, service: str, error: OSError) -> None:
@@ -164,7 +172,7 @@ class RunFiles:
     def _file(self, service: str) -> _File:
         file = self._files.get(service)
         if file is None:
-            file = self._files[service] = _File(self._folder / f"{service}{_SUFFIX}")
+            file = self._files[service] = _File(f"{service}{_SUFFIX}")
         return file
 
 
