@@ -294,7 +294,7 @@ def test_measures_and_the_access_log_follow_a_reload(own: Course) -> None:
 
 
 def test_keys_of_a_route_are_found_in_the_env_file_and_exchanged_by_a_reload(own: Course) -> None:
-    secret, other = "s3cret-of-ours", "an0ther-one"
+    secret, other = "s3cret-of-16-bytes", "an0ther-one-as-long"
     write(own, hosted("a").replace('"/a"', '{ path = "/a", api_key = { env = "SHOP_KEYS" } }'))
     missing = own.msctl.run("up", "-d")
     assert missing.returncode != 0
@@ -335,13 +335,12 @@ def test_keys_of_a_route_are_found_in_the_env_file_and_exchanged_by_a_reload(own
 
 def test_a_gateway_alone_finds_its_keys_in_the_env_file(own: Course) -> None:
     write(own, hosted("a").replace('"/a"', '{ path = "/a", api_key = { env = "SHOP_KEYS" } }'))
-    put(own, ".env", "SHOP_KEYS=k3y\n")
+    put(own, ".env", "SHOP_KEYS=k3y-of-at-least-16-bytes\n")
+    with_key = {"X-API-Key": "k3y-of-at-least-16-bytes"}
     with own.msctl.process("serve", "gateway", "--port", str(own.gateway)) as serving:
         while serving.child.poll() is None:
             try:
-                answers = [
-                    request(own.url("/a"), headers=headers).status for headers in ({}, {"X-API-Key": "k3y"})
-                ]
+                answers = [request(own.url("/a"), headers=headers).status for headers in ({}, with_key)]
             except OSError:
                 continue
             assert answers == [401, 503]

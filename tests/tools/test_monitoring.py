@@ -10,6 +10,7 @@ import yaml
 
 from msctl.export import ExportOptions, export, grafana
 from msctl.model.project import DashboardSpec, Project
+from msctl.secret import Secret
 from tests.support import tools
 from tests.unit.export import projects
 
@@ -77,7 +78,7 @@ def test_alerts_ring_for_what_is_broken_and_for_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_dashboard_with_a_password_is_asked_with_it_and_the_password_is_in_no_file(tmp_path: Path) -> None:
-    spec = DashboardSpec(host="0.0.0.0", port=9999, password="hush")
+    spec = DashboardSpec(host="0.0.0.0", port=9999, password=Secret("hush"))
     project = replace(projects.course(), dashboard=spec)
     exported = export("prometheus", project)
     (scrape,) = yaml.safe_load(exported.files[0].text)["scrape_configs"]

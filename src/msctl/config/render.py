@@ -13,6 +13,7 @@ from msctl.config.schema.values import without_password
 from msctl.config.value_source import ValueSource
 from msctl.model.project import Project
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
+from msctl.secret import MASK, Secret
 
 _BARE_KEY = r"[A-Za-z0-9_-]+"
 _CONTROL = r"[\x00-\x1f\x7f]"
@@ -76,7 +77,7 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
 
 def redacted(project: Project) -> Project:
     """The project with `***` for each password, and without the keys of its routes."""
-    password = "***" if project.dashboard.password else None
+    password = Secret(MASK) if project.dashboard.password else None
     return replace(
         project,
         broker=replace(project.broker, url=without_password(project.broker.url)),

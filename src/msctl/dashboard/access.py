@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
 
+from msctl.secret import Secret
+
 TOKEN_HEADER = "X-Msctl-Token"  # noqa: S105 - the field's name, not the token
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
@@ -53,7 +55,7 @@ class AccessPolicy:
     """
 
     token: str = field(repr=False)
-    password: str | None = field(default=None, repr=False)
+    password: Secret | None = None
     names: frozenset[str] = frozenset()
     anywhere: bool = False
 
@@ -97,7 +99,7 @@ class AccessPolicy:
             password = base64.b64decode(encoded.strip(), validate=True).partition(b":")[2]
         except binascii.Error:
             return False
-        return compare_digest(password, self.password.encode())
+        return self.password.matches(password)
 
 
 def _own_origins(host: str) -> tuple[str, str]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 
 from aiohttp import web
 
@@ -36,13 +35,14 @@ from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot
+from msctl.secret import Secret
 
 
 class Gateway:
     """A reverse proxy over the instances in `registry`.
 
-    `services` maps a service to its own policy; `environ` holds the secrets of routes that require
-    authentication. Raises ConfigError for a secret that is missing or unusable.
+    `services` maps a service to its own policy; `secrets` maps an environment variable to the keys of
+    routes that require authentication. Raises ConfigError for a secret that is missing or unusable.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Gateway:
         *,
         clock: AsyncClock,
         services: Mapping[str, UpstreamPolicy] | None = None,
-        environ: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
         observer: Observer | None = None,
         log: logging.Logger | None = None,
         identity: str | None = None,
     ) -> None:
-        self.pseudonym = f"msctl-{identity or secrets.token_hex(4)}"
+        self.pseudonym = f"msctl-{identity or token_hex(4)}"
         self._clock = clock
         self._now = clock.monotonic
         self._log = log or logging.getLogger("msctl.gateway")
         self._observer = observer
-        self._environ = os.environ if environ is None else environ
+        self._secrets: Mapping[str, Secret] = {} if secrets is None else secrets
         self._targets = UpstreamInstances(
             spec,
             registry,
@@ -84,23 +84,23 @@ class Gateway:
         spec: GatewaySpec,
         routes: Sequence[RouteSpec],
         services: Mapping[str, UpstreamPolicy] | None = None,
-        environ: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
     ) -> None:
         """Apply a new configuration to the requests that follow; those in flight keep the old one.
 
         Connections and breakers are kept; retry budgets and rate limits start over. The listener's
-        address is not configured here. Without `environ`, secrets come from the one given before.
+        address is not configured here. Without `secrets`, the ones given before are used.
         Raises ConfigError as the constructor does, and then changes nothing.
         """
         policies = services or {}
-        environ = self._environ if environ is None else environ
+        secrets = self._secrets if secrets is None else secrets
         table = RouteTable(routes)
         known = [
-            settings(spec, route, _policy(policies, route.service), self._clock, environ) for route in routes
+            settings(spec, route, _policy(policies, route.service), self._clock, secrets) for route in routes
         ]
         planner = Planner(table, known, Trust.of(spec.trusted_peers), self.pseudonym, spec)
         self.spec = spec
-        self._environ = environ
+        self._secrets = secrets
         self._ready_path = spec.ready_path
         self._table = table
         self._planner = planner

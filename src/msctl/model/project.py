@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from msctl.model.snapshots import LOOPBACK, BrokerMode, Kind, MessagingObserver
+from msctl.secret import Secret
 
 
 class Isolation(StrEnum):
@@ -111,10 +112,10 @@ class CorsSpec:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeySpec:
-    """A route that wants a key; the keys are in the environment, never in the file.
+    """A route that requires an API key; the keys are in the environment, never in the file.
 
-    `env` names a variable that holds `name=key` pairs (or bare keys) parted by commas; the key
-    comes in the field `header`.
+    `env` names the variable with the list of keys (its grammar is in gateway/policies/api_keys.py);
+    a request sends its key in the field `header`.
     """
 
     env: str
@@ -336,7 +337,7 @@ class DashboardSpec:
     enabled: bool = True
     host: str = LOOPBACK
     port: int = 8090
-    password: str | None = field(default=None, repr=False)
+    password: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +357,7 @@ class Project:
     gateway: GatewaySpec | None
     broker: BrokerSpec
     dashboard: DashboardSpec = DashboardSpec()
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     def service(self, name: str) -> ServiceSpec | None:
         return next((spec for spec in self.services if spec.name == name), None)

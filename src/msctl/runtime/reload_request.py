@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from msctl.errors import ConfigError
 from msctl.model.project import GatewaySpec, Project, RouteSpec, UpstreamPolicy
+from msctl.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,12 @@ class Origin:
 
 
 class Rules(NamedTuple):
-    """What a gateway goes by; `environ` holds the keys of guarded routes."""
+    """What a gateway goes by; `secrets` holds the keys of routes that require authentication."""
 
     spec: GatewaySpec
     routes: Sequence[RouteSpec]
     services: Mapping[str, UpstreamPolicy]
-    environ: Mapping[str, str]
+    secrets: Mapping[str, Secret]
 
 
 def rules_of(project: Project) -> Rules:

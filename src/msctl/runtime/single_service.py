@@ -141,7 +141,7 @@ class Single:
             self._registry,
             clock=self._clock,
             services=self._policies,
-            environ=self._project.secrets,
+            secrets=self._project.secrets,
             observer=self._observation.requests,
         )
         return self._gateway

@@ -432,7 +432,7 @@ class Stack:
             self._registry,
             clock=self._clock,
             services=rules.services,
-            environ=rules.environ,
+            secrets=rules.secrets,
             observer=self._observation.requests,
         )
 

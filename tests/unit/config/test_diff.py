@@ -18,6 +18,7 @@ from msctl.model.project import (
     ServiceSpec,
 )
 from msctl.model.snapshots import BrokerMode
+from msctl.secret import Secret
 
 USERS = ServiceSpec("users", app="a:b", port=1, routes=(RouteSpec("/users", "users"),))
 ORDERS = ServiceSpec("orders", app="a:b", depends_on=(Dependency("users"),), isolation=Isolation.PROCESS)
@@ -70,7 +71,7 @@ def test_rules_change_while_it_runs_on(edited: ServiceSpec) -> None:
 
 
 def test_a_key_that_is_another_is_the_gateway_s_affair_alone() -> None:
-    assert diff(PROJECT, replace(PROJECT, secrets={"KEYS": "k"})) == Changes(gateway=True)
+    assert diff(PROJECT, replace(PROJECT, secrets={"KEYS": Secret("k")})) == Changes(gateway=True)
 
 
 def test_more_replicas_only_scale() -> None:

@@ -25,6 +25,7 @@ from msctl.model.project import (
     TlsVersion,
 )
 from msctl.model.snapshots import BrokerMode, Kind
+from msctl.secret import Secret
 
 APP = 'app = "shop:app"\n'
 Load = Callable[..., Resolved]
@@ -352,7 +353,10 @@ routes = [
 def test_keys_of_guarded_routes_are_found_in_the_environment_and_in_the_env_file(resolve: Load) -> None:
     dotenv = "KEYS=me=from-file\nTOKEN_KEY='from file'\nOTHER=not wanted\n"
     resolved = resolve(GUARDED, {"KEYS": "me=from-environment", "PATH": "/bin"}, dotenv=dotenv)
-    assert resolved.project.secrets == {"KEYS": "me=from-environment", "TOKEN_KEY": "from file"}
+    assert resolved.project.secrets == {
+        "KEYS": Secret("me=from-environment"),
+        "TOKEN_KEY": Secret("from file"),
+    }
     assert "from" not in repr(resolved.project)
 
 

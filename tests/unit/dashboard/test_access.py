@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from msctl.dashboard.access import AccessPolicy, RequestInfo
+from msctl.secret import Secret
 
 LOCAL = AccessPolicy("the-token")
-OPEN = AccessPolicy("the-token", "s3cret:x", frozenset({"build.example", "0.0.0.0"}), anywhere=True)
+OPEN = AccessPolicy("the-token", Secret("s3cret:x"), frozenset({"build.example", "0.0.0.0"}), anywhere=True)
 GET = RequestInfo("GET", "/", ["localhost:8090"])
 POST = RequestInfo(
     "POST",

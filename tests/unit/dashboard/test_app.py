@@ -30,6 +30,7 @@ from msctl.model.snapshots import (
     SpanKind,
     State,
 )
+from msctl.secret import Secret
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.tracing.tracer import EndedSpan, Tracer
@@ -342,7 +343,7 @@ async def test_a_page_of_another_origin_gets_no_cors_headers(system: System) -> 
 
 
 async def test_every_path_needs_the_password(system: System) -> None:
-    async with running(system, DashboardSpec(port=0, password="pw")) as page:
+    async with running(system, DashboardSpec(port=0, password=Secret("pw"))) as page:
         for path in ("/", "/metrics", "/api/stream"):
             async with page.session.get(page.url + path) as response:
                 assert response.status == 401
@@ -355,7 +356,7 @@ async def test_every_path_needs_the_password(system: System) -> None:
 def test_a_dashboard_beyond_loopback_needs_a_password(system: System) -> None:
     with pytest.raises(ConfigError, match="without a password"):
         Dashboard(DashboardSpec(host="0.0.0.0"), system, DashboardViews(metrics))
-    Dashboard(DashboardSpec(host="0.0.0.0", password="pw"), system, DashboardViews(metrics))
+    Dashboard(DashboardSpec(host="0.0.0.0", password=Secret("pw")), system, DashboardViews(metrics))
 
 
 async def test_a_taken_port_is_an_error(system: System) -> None:

@@ -18,6 +18,7 @@ from msctl.gateway.app import Gateway
 from msctl.gateway.server import KEEP_ALIVE_S, GatewayServer
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.secret import Secret
 
 HOSTED = "hosted"
 REMOTE = "remote"
@@ -188,6 +189,7 @@ async def running(
     spec: GatewaySpec | None = None,
     services: Mapping[str, UpstreamPolicy] | None = None,
     keep_alive: float = KEEP_ALIVE_S,
+    environ: Mapping[str, str] | None = None,
     **options: Any,
 ) -> AsyncIterator[Harness]:
     """Run a listening gateway; afterwards no task or descriptor may be left."""
@@ -196,7 +198,14 @@ async def running(
     tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
     registry = Registry()
     options.setdefault("clock", SystemClock(asyncio.sleep))
-    gateway = Gateway(spec or GatewaySpec(), routes, registry, services=services, **options)
+    gateway = Gateway(
+        spec or GatewaySpec(),
+        routes,
+        registry,
+        services=services,
+        secrets=secrets_of(environ or {}),
+        **options,
+    )
     await gateway.startup()
 
     def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
@@ -228,6 +237,10 @@ async def running(
             with contextlib.suppress(ConnectionError):
                 await client.writer.wait_closed()
     await settled(tasks, descriptors)
+
+
+def secrets_of(environ: Mapping[str, str]) -> dict[str, Secret]:
+    return {name: Secret(value) for name, value in environ.items()}
 
 
 async def _warm(loop: asyncio.AbstractEventLoop) -> None:

@@ -14,6 +14,7 @@ from msctl.config.schema.table import Table
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
 from msctl.model.project import BrokerSpec, DashboardSpec, GatewaySpec, Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
+from msctl.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,11 @@ def _project(raw: layers.Tree, document: layers.Document, top: KeyRef, given: la
     )
 
 
-def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[str, str]:
+def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[str, Secret]:
     """The variables that guarded routes name, as far as they are set."""
     names = {name for spec in services for route in spec.routes for name in route.key_variables}
     found = {name: given.get(name) for name in sorted(names)}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: Secret(value) for name, value in found.items() if value is not None}
 
 
 def _gateway(raw: layers.Tree, top: KeyRef) -> GatewaySpec | None:

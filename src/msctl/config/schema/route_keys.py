@@ -115,7 +115,12 @@ API_KEY = Table(
     ApiKeySpec,
     on_reload(
         OnReload.LIVE,
-        Key("env", VARIABLE_NAME, "The variable that holds the keys: `name=key`, separated by commas."),
+        Key(
+            "env",
+            VARIABLE_NAME,
+            "The variable with the keys: `name=key` pairs, or keys alone, separated by commas. A name has at "
+            "most 20 letters, digits, `_`, `.` or `-`; a key has at least 16 bytes and may end with `=`.",
+        ),
         Key("header", HEADER_NAME, "The field that carries the key."),
     ),
 )
@@ -125,7 +130,12 @@ JWT = Table(
     JwtSpec,
     on_reload(
         OnReload.LIVE,
-        Key("key_env", VARIABLE_NAME, "The variable that holds the secret, or the public key in PEM."),
+        Key(
+            "key_env",
+            VARIABLE_NAME,
+            "The variable with the shared secret (at least 32, 48 or 64 bytes for HS256, HS384 or HS512), or "
+            "with the public key in PEM.",
+        ),
         Key(
             "algorithms",
             Type("a list of algorithms", list_of(ALGORITHM), list),

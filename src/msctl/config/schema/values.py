@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
+from msctl.secret import Secret
 
 _LONGEST_SHOWN = 60
 # Patterns are compiled where they are used first: importing this module is part of every start.
@@ -387,7 +388,7 @@ def without_password(url: str) -> str:
 
 TEXT = Type("a string that is not empty", text)
 NAME = Type("up to 63 letters, digits, dots, dashes and underscores", matching(_PROJECT))
-SECRET = TEXT
+SECRET = Type(TEXT.expected, lambda raw, place: Secret(text(raw, place)), Secret.reveal)
 BOOLEAN = Type("true or false", boolean)
 PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
 REPLICAS = Type(f"a whole number from 1 to {MOST_REPLICAS}", integer(1, MOST_REPLICAS))

@@ -57,6 +57,7 @@ def validate(
     upgrades: list[bytes] = []
     request_ids: list[bytes] = []
     traceparents: list[bytes] = []
+    authorizations: list[bytes] = []
     has_via = False
     for name, value in fields:
         collect = None
@@ -75,6 +76,8 @@ def validate(
             collect = request_ids
         elif lower == b"traceparent":
             collect = traceparents
+        elif lower == b"authorization":
+            collect = authorizations
         elif lower == b"via":
             has_via = True
         if collect is not None:
@@ -88,6 +91,8 @@ def validate(
     if method == "OPTIONS" and raw_target.partition("://")[2] == target.authority:
         # A URL without a path means the same as the asterisk (RFC 9112 §3.2.4).
         target = target._replace(path="*", asterisk=True)
+    if len(authorizations) > 1:
+        raise _problem(400, "The request has more than one Authorization field.")
     host = _host(hosts, target, version)
     length, chunked = _framing(lengths, codings, version)
     if has_via and loops(fields, pseudonym):

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 from msctl.clock import Clock
-from msctl.gateway.policies.auth import Authenticator, api_keys, bearer_token
+from msctl.gateway.policies.api_keys import api_keys
+from msctl.gateway.policies.auth import Authenticator
+from msctl.gateway.policies.bearer_token import bearer_token
 from msctl.gateway.policies.limits import RateLimiter
 from msctl.model.project import Balance, GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.secret import Secret
 
 T = TypeVar("T")
 
@@ -36,7 +39,7 @@ class RouteSettings(NamedTuple):
 
 
 def settings(
-    spec: GatewaySpec, route: RouteSpec, service: UpstreamPolicy, clock: Clock, environ: Mapping[str, str]
+    spec: GatewaySpec, route: RouteSpec, service: UpstreamPolicy, clock: Clock, secrets: Mapping[str, Secret]
 ) -> RouteSettings:
     """Merge the three levels; raises ConfigError for a secret missing from `environ`."""
     own = route.policy
@@ -47,11 +50,12 @@ def settings(
         first_set(own.max_body, service.max_body, spec.max_body),
         first_set(own.retries, service.retries, spec.retries),
     )
+    where = f"services.{route.service}.routes: {route.path}:" if route.service else f"routes: {route.path}:"
     authenticators: list[Authenticator] = []
     if route.api_key is not None:
-        authenticators.append(api_keys(route.api_key, environ))
+        authenticators.append(api_keys(route.api_key, f"{where} api_key.env", secrets))
     if route.jwt is not None:
-        authenticators.append(bearer_token(route.jwt, environ))
+        authenticators.append(bearer_token(route.jwt, f"{where} jwt.key_env", secrets))
     limiter = None if route.rate_limit is None else RateLimiter(route.rate_limit, clock)
     filtered = bool(authenticators or limiter is not None or route.cors or route.redirect or route.compose)
     balance = first_set(own.balance, service.balance, spec.balance)
