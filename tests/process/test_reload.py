@@ -261,7 +261,7 @@ def test_an_edited_broker_or_name_is_refused_whole(own: Course) -> None:
     write(own, hosted("a"), hosted("b"), broker.format("embedded"))
     refused = own.msctl.run("reload")
     assert refused.returncode == 2
-    assert "[broker] was edited" in refused.stderr
+    assert "broker.url was edited" in refused.stderr
     assert "msctl down" in refused.stderr
     assert set(own.msctl.states()) == {"a", "gateway"}
     write(own, *first, '[project]\nname = "other"')
@@ -364,7 +364,7 @@ def test_watching_takes_up_edits_by_itself_and_says_what_is_wrong(own: Course) -
         up.line("stdout", "reloaded: added b")
         assert said(own, "/b") == (200, b"newer")
         put(own, "words.py", "WORD = (\n")
-        up.line("stdout", "a could not be brought up to date: SyntaxError")
+        up.line("stdout", "reload of a failed: SyntaxError")
         assert said(own, "/a") == (200, b"newer")
         up.signal()
         assert up.wait() == 0

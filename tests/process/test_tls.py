@@ -253,7 +253,7 @@ def test_files_that_cannot_be_used_are_an_error_before_anything_starts(secure: S
     secure.write(cert)
     failed = secure.course.msctl.run("up", "-d")
     assert failed.returncode == 2
-    assert "gateway.tls: a certificate needs its private key" in failed.stderr
+    assert "gateway.tls: set both cert and key" in failed.stderr
 
 
 def test_doctor_looks_at_the_certificate(secure: Secure) -> None:

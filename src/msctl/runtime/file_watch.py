@@ -1,4 +1,4 @@
-"""Sees that files were edited, by looking at their times and sizes once a second."""
+"""Watches files for edits by polling their times and sizes once a second."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from pathlib import Path
 
 from msctl.clock import AsyncClock
 
-EVERY_S = 1.0
-SETTLE_S = 0.1
-"""For so long nothing must change any more: an editor or a version control may still be writing."""
+POLL_S = 1.0
+QUIET_S = 0.1
+"""Seconds without another change, after which an edit is complete: an editor may still be writing."""
 
 Stamp = tuple[int, int, int] | None
 
 
-class Watch:
-    """Remembers how files were, from one call to the next."""
+class FileWatch:
+    """Remembers the state of files from one call to the next."""
 
     def __init__(self, clock: AsyncClock) -> None:
         self._clock = clock
         self._seen: dict[Path, Stamp] = {}
 
     def look(self, files: Iterable[Path]) -> None:
-        """Remember how these are now: what changes from here on is an edit."""
+        """Remember the present state of these: changes from here on are edits."""
         self._seen = {file: _stamp(file) for file in files}
 
     async def edited(self, files: Iterable[Path]) -> None:
-        """Return once one of these was written, made, replaced or deleted since it was last looked at."""
+        """Return once one of these has been written, created, replaced or deleted since the last look."""
         now = {file: _stamp(file) for file in files}
         before = {file: self._seen.get(file, stamp) for file, stamp in now.items()}
         while now == before:
-            await self._clock.sleep(EVERY_S)
+            await self._clock.sleep(POLL_S)
             now = {file: _stamp(file) for file in now}
         while now != before:
             before = now
-            await self._clock.sleep(SETTLE_S)
+            await self._clock.sleep(QUIET_S)
             now = {file: _stamp(file) for file in now}
         self._seen = now
 

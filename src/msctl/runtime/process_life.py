@@ -1,4 +1,4 @@
-"""The life of a stack, or of a single service, in this process: event loop, signals, logging, end."""
+"""Runs a stack or a single service in this process: event loop, signals, logging, shutdown."""
 
 from __future__ import annotations
 
@@ -22,82 +22,81 @@ log = logging.getLogger("msctl.runtime.process_life")
 
 
 class System(Protocol):
-    """What can be run: a Stack, or a Single."""
+    """What can be run: a Stack or a SingleService."""
 
     async def open(self) -> None: ...
 
     async def up(self) -> None: ...
 
-    async def ended(self) -> None: ...
+    async def wait_stop_requested(self) -> None: ...
 
-    async def end(self) -> None: ...
+    async def close(self) -> None: ...
 
-    def ask_to_end(self, timeout: float | None = None) -> None: ...
+    def request_stop(self, timeout: float | None = None) -> None: ...
 
     def kill(self) -> None: ...
 
     async def snapshot(self) -> Snapshot: ...
 
 
-class Audience(Protocol):
-    """Who started it, and what it is told."""
+class Output(Protocol):
+    """Shows the progress of a system to whoever started it."""
 
     def line(self, line: LogLine) -> None:
-        """A line of the log; called in the loop, so it must not block for long."""
+        """Show a line of the log; called on the loop, so it must not block."""
         ...
 
     def open(self) -> None:
-        """Its listeners are bound, and its control socket (where it has one) answers."""
+        """Show that its listeners are bound, and its control socket (if any) answers."""
         ...
 
     def up(self, snapshot: Snapshot) -> bool:
-        """The start is over, with what came of it; whether to go on."""
+        """Show the result of the start; return whether to run on."""
         ...
 
 
-def run(make: Callable[[AsyncClock, LogHub], System], audience: Audience) -> None:
-    """Run a system until it is asked to end: by itself, or by SIGINT, SIGTERM or SIGHUP.
+def run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
+    """Run a system until it stops by itself or SIGINT, SIGTERM or SIGHUP arrives.
 
-    A second signal ends it at once. Raises what kept it from coming up, after everything has been
-    undone.
+    A second signal kills it. Raises the error that kept it from starting, after everything is undone.
     """
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_run(make, audience))
+        runner.run(_run(make, output))
 
 
-async def _run(make: Callable[[AsyncClock, LogHub], System], audience: Audience) -> None:
+async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
     clock = SystemClock(asyncio.sleep)
     logs = LogHub(clock)
     logs.bind(asyncio.get_running_loop())
-    logs.listen(audience.line)
+    logs.listen(output.line)
     with _logging_to(logs), _printing_to(logs):
         system = make(clock, logs)
         _on_signals(system)
-        ending = asyncio.ensure_future(system.ended())
+        ending = asyncio.ensure_future(system.wait_stop_requested())
         try:
-            if await _unless(ending, _start(system, audience)) or ending.done():
+            if await _unless(ending, _start(system, output)) or ending.done():
                 await ending
         finally:
             ending.cancel()
-            await system.end()
+            await system.close()
 
 
-async def _start(system: System, audience: Audience) -> bool:
+async def _start(system: System, output: Output) -> bool:
     await system.open()
-    audience.open()
+    output.open()
     await system.up()
-    return audience.up(await system.snapshot())
+    return output.up(await system.snapshot())
 
 
 async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool]) -> bool:
-    """What `work` returns, or False if `ending` comes first, which cancels it."""
+    """Return the result of `work`; if `ending` comes first, cancel it and return False."""
     done, _ = await first_of(work, asyncio.shield(ending))
     return False if done.cancelled() else bool(done.result())
 
 
 @contextmanager
 def _logging_to(logs: LogHub) -> Iterator[None]:
-    """Send the standard `logging` of this process to the hub."""
+    """Send the records of this process's `logging` to the hub."""
     handler = HubHandler(logs)
     root = logging.getLogger()
     root.addHandler(handler)
@@ -131,7 +130,7 @@ def _printing_to(logs: LogHub) -> Iterator[None]:
 
 
 def _on_signals(system: System) -> None:
-    """The first signal asks the system to end, a second one ends it at once."""
+    """Stop the system at the first signal, kill it at the second."""
     loop = asyncio.get_running_loop()
     asked = False
 
@@ -141,8 +140,8 @@ def _on_signals(system: System) -> None:
             system.kill()
             os._exit(128 + number)
         asked = True
-        log.info("stopping (%s; once more to stop at once)", number.name)
-        system.ask_to_end()
+        log.info("stopping (%s; repeat it to kill everything)", number.name)
+        system.request_stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signalled, number)

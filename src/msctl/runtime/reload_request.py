@@ -1,4 +1,4 @@
-"""What a reload goes by: where the project is read again, what the gateway takes up, what is refused."""
+"""The inputs of a reload: the source of the project, the gateway's rules, and the edits that are refused."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from msctl.config.schema.keys import BROKER, DASHBOARD
+from msctl.config.schema.table import OnReload
 from msctl.errors import ConfigError
 from msctl.model.project import GatewaySpec, Project, RouteSpec, UpstreamPolicy
 from msctl.secret import Secret
 
+_RESTART = "restart the stack: msctl down, then msctl up"
+
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a project comes from: how it is read again, from which files, and whether they are watched."""
+class ProjectSource:
+    """How a project is read again, from which files, and whether those are watched."""
 
     load: Callable[[], Project]
     files: tuple[Path, ...] = ()
@@ -22,7 +26,7 @@ class Origin:
 
 
 class Rules(NamedTuple):
-    """What a gateway goes by; `secrets` holds the keys of routes that require authentication."""
+    """The configuration of a gateway; `secrets` holds the keys of routes that require authentication."""
 
     spec: GatewaySpec
     routes: Sequence[RouteSpec]
@@ -31,7 +35,7 @@ class Rules(NamedTuple):
 
 
 def rules_of(project: Project) -> Rules:
-    """What the project's gateway goes by."""
+    """The rules of the project's gateway."""
     return Rules(
         project.gateway or GatewaySpec(),
         [route for spec in project.services for route in spec.routes],
@@ -41,25 +45,25 @@ def rules_of(project: Project) -> Rules:
 
 
 def refuse(old: Project, new: Project) -> None:
-    """Raise ConfigError for what a running stack cannot become."""
+    """Raise ConfigError for edits that a running stack cannot apply (OnReload.REFUSE in the schema)."""
     if (old.name, old.root) != (new.name, new.root):
         raise ConfigError(
-            f"{new.source} now declares another project, {new.name!r}; the stack that runs is {old.name!r}",
-            hint="give it its name back, or start anew: msctl --project NAME down, then msctl up",
+            f"{new.source} now declares project {new.name!r}; the running stack is {old.name!r}",
+            hint="restore its name, or restart: msctl --project NAME down, then msctl up",
         )
-    for table, edited in (
-        ("broker", old.broker != new.broker),
-        ("dashboard", old.dashboard != new.dashboard),
+    for table, before, after in (
+        (BROKER, old.broker, new.broker),
+        (DASHBOARD, old.dashboard, new.dashboard),
     ):
-        if edited:
-            raise ConfigError(
-                f"{new.source}: [{table}] was edited, and that is not taken up while the stack runs",
-                hint="start anew: msctl down, then msctl up",
-            )
+        for key in sorted(table.fields_of(OnReload.REFUSE)):
+            if getattr(before, key) != getattr(after, key):
+                raise ConfigError(
+                    f"{new.source}: {table.title}.{key} was edited, which a running stack cannot apply",
+                    hint=_RESTART,
+                )
     if old.gateway and new.gateway and old.gateway.tls.enabled != new.gateway.tls.enabled:
         turned = "on" if new.gateway.tls.enabled else "off"
         raise ConfigError(
-            f"{new.source}: HTTPS was switched {turned} in [gateway.tls], and that is not taken up while the "
-            "stack runs",
-            hint="start anew: msctl down, then msctl up",
+            f"{new.source}: HTTPS was switched {turned} in [gateway.tls], which a running stack cannot apply",
+            hint=_RESTART,
         )

@@ -1,7 +1,6 @@
-"""One service of a project, alone in this process: what a container runs, or an isolated instance.
+"""One service of a project, alone in this process: in a container, or as an isolated instance.
 
-It has no control socket and no broker of its own: it finds both its broker and its neighbours by
-their URLs.
+It has no control socket and no broker of its own; it finds the broker and other services by their URLs.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from msctl.telemetry.observation import Observation
 from msctl.tls.context import ServerTls
 
 
-class Single:
-    """The service `name` of `project` on host:port, from `open` to `end`."""
+class SingleService:
+    """The service `name` of `project` on host:port, from `open` to `close`."""
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class Single:
         clock: AsyncClock,
         logs: LogHub,
     ) -> None:
-        """Raises UnknownServiceError, and MsctlError for a command, which runs without msctl."""
+        """Raises UnknownServiceError, and MsctlError for a command or an external service."""
         self._name = name
         self._project = _alone(project, name, host, port)
         self._routes = [route for spec in project.services for route in spec.routes]
@@ -74,7 +73,7 @@ class Single:
                 registry=self._registry,
                 builtin={GATEWAY: self._make_gateway},
                 amqp_url=lambda: self._broker.url,
-                on_event=self._watch,
+                on_event=self._on_event,
                 instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
                 instrument=self._observation.requests,
                 server=GatewayServer,
@@ -89,25 +88,25 @@ class Single:
 
     async def up(self) -> None:
         """Start the service. Raises MsctlError where it does not become ready."""
-        if elsewhere := [spec.name for spec in self._project.services if spec.name != self._name]:
-            await self._supervisor.start(elsewhere)
+        if external := [spec.name for spec in self._project.services if spec.name != self._name]:
+            await self._supervisor.start(external)
         await self._supervisor.start([self._name])
         service = self._supervisor.snapshot()[0]
         if service.state is not State.READY:
             raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
 
-    async def ended(self) -> None:
-        """Wait until somebody asks it to end. Raises MsctlError where the service ends by itself."""
+    async def wait_stop_requested(self) -> None:
+        """Wait for `request_stop`. Raises MsctlError if the service fails for good."""
         await self._ending.wait()
         if self._lost is not None:
             raise MsctlError(self._lost)
 
-    def ask_to_end(self, timeout: float | None = None) -> None:
+    def request_stop(self, timeout: float | None = None) -> None:
         if timeout is not None:
             self._stop_timeout = timeout
         self._ending.set()
 
-    async def end(self) -> None:
+    async def close(self) -> None:
         await self._supervisor.shutdown(self._stop_timeout)
         await self._observation.stop()
 
@@ -125,8 +124,8 @@ class Single:
             broker=await self._broker.snapshot(),
         )
 
-    def _watch(self, event: Event) -> None:
-        """A service that has ended for good ends its container, whose engine decides what then."""
+    def _on_event(self, event: Event) -> None:
+        """Stop when the service has failed for good; the container engine decides about a restart."""
         if event.state is State.FATAL:
             self._lost = f"{event.service} is {event.state.value}: {event.reason}"
             self._ending.set()
@@ -134,7 +133,7 @@ class Single:
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         spec = self._project.gateway
         if spec is None:
-            raise MsctlError("the gateway is switched off in the configuration")
+            raise MsctlError("the gateway is disabled in the configuration")
         self._gateway = Gateway(
             spec,
             self._routes,
@@ -148,17 +147,17 @@ class Single:
 
 
 def _alone(project: Project, name: str, host: str, port: int) -> Project:
-    """The project with this one service, in this process, needing nothing that it would have to wait for.
+    """The project reduced to this service, in this process and without dependencies.
 
-    Beside the gateway, it has the services that run elsewhere.
+    The gateway keeps the external services, since it routes to them.
     """
     spec = project.service(name)
     if spec is None:
         raise unknown(name, [service.name for service in project.services])
     if spec.command is not None:
-        raise MsctlError(f"the service {name!r} is a command: run it as it is, without msctl")
+        raise MsctlError(f"service {name!r} is a command: run it without msctl")
     if spec.app is None and spec.url is not None:
-        raise MsctlError(f"the service {name!r} runs elsewhere, at {spec.url}")
+        raise MsctlError(f"service {name!r} runs elsewhere, at {spec.url}")
     only = replace(
         spec,
         host=host,
@@ -167,18 +166,18 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
         replicas=1,
         isolation=Isolation.NONE,
         url=None,
-        env={**_neighbours(project, spec), **spec.env},
+        env={**_dependency_urls(project, spec), **spec.env},
     )
     gateway = None
     if name == GATEWAY:
         gateway = replace(project.gateway or GatewaySpec(), host=host, port=port)
-    elsewhere = [other for other in project.services if other.kind is Kind.REMOTE and other.name != name]
-    beside = elsewhere if name == GATEWAY else []
-    return replace(project, services=(only, *beside), gateway=gateway)
+    external = [other for other in project.services if other.kind is Kind.REMOTE and other.name != name]
+    kept = external if name == GATEWAY else []
+    return replace(project, services=(only, *kept), gateway=gateway)
 
 
-def _neighbours(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
-    """The $<NAME>_URL of what the service depends on, as far as they are known here."""
+def _dependency_urls(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
+    """The $<NAME>_URL of its dependencies, from the environment or their `url`."""
     found: dict[str, str] = {}
     for dependency in spec.depends_on:
         other = project.service(dependency.service)

@@ -1,6 +1,6 @@
-"""The composition root: the one place that builds the parts of a stack and connects them.
+"""The composition root: the one place that builds and connects the parts of a stack.
 
-`Stack` is a running project as SystemView shows it; life.py runs it in a process of its own.
+`Stack` is a running project behind SystemView; process_life.py runs it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from msctl.model.snapshots import (
     TargetSnapshot,
 )
 from msctl.processes.pid_file import kill_leftovers
-from msctl.runtime.file_watch import Watch
-from msctl.runtime.reload_request import Origin, refuse, rules_of
+from msctl.runtime.file_watch import FileWatch
+from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.broadcast import Broadcast
@@ -68,7 +68,7 @@ class Stack:
     def __init__(
         self,
         project: Project,
-        origin: Origin,
+        source: ProjectSource,
         paths: StackPaths,
         services: Sequence[str],
         *,
@@ -76,12 +76,12 @@ class Stack:
         logs: LogHub,
         serve_argv: Callable[[str, str], Sequence[str]],
     ) -> None:
-        """`services` are names or globs of what `up` starts; none means all that start by themselves.
+        """`services` are names or globs of the services to start; none means all with autostart.
 
         Raises ConfigError and UnknownServiceError.
         """
         self._project = project
-        self._origin = origin
+        self._source = source
         self._gateway: Gateway | None = None
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -152,9 +152,9 @@ class Stack:
     # --- its life ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Bind what the services listen on, and open the control socket.
+        """Bind the listeners and open the control socket.
 
-        Raises PortTakenError or MsctlError; `end` is owed either way.
+        Raises PortTakenError or MsctlError; `close` must be called in any case.
         """
         for left in kill_leftovers(self._paths.children):
             pids = ", ".join(map(str, left.pids))
@@ -168,29 +168,29 @@ class Stack:
         await self._open_dashboard()
 
     async def up(self) -> None:
-        """Start the broker and then the services; returns when each is ready or has failed.
+        """Start the broker, then the services; return when each is ready or has failed.
 
-        Raises BrokerError where the stack runs the broker itself and it does not come up.
+        Raises BrokerError if a broker that the stack runs does not start.
         """
         await self._broker.start()
         self._write_record()
         await self._supervisor.start(self._chosen)
         self._write_record()
-        if self._origin.watched:
+        if self._source.watched:
             self._spawn(self._watch())
 
-    def ask_to_end(self, timeout: float | None = None) -> None:
-        """Let `ended` return; `timeout` is how many seconds the services may then take."""
+    def request_stop(self, timeout: float | None = None) -> None:
+        """Let `wait_stop_requested` return; the services then have `timeout` seconds to stop."""
         if timeout is not None:
             self._stop_timeout = timeout
         self._ending.set()
 
-    async def ended(self) -> None:
-        """Wait until somebody asks the stack to end."""
+    async def wait_stop_requested(self) -> None:
+        """Wait for `request_stop`."""
         await self._ending.wait()
 
-    async def end(self) -> None:
-        """Stop everything, in order; the control socket goes last but for the lock."""
+    async def close(self) -> None:
+        """Stop everything in order, the control socket last: `down` waits on it."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -205,7 +205,7 @@ class Stack:
         clear_record(self._paths)
 
     def kill(self) -> None:
-        """End every child at once, without asking it."""
+        """Kill every child at once."""
         self._supervisor.kill()
 
     # --- SystemView -------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Stack:
 
     async def reload(self) -> ReloadResult:
         self._refuse_while_ending()
-        # Whoever asked may go away; a change that has begun is carried out.
+        # The caller may go away; a reload that has begun is completed.
         return await asyncio.shield(self._spawn(self._reload()))
 
     def routes(self) -> tuple[RouteSpec, ...]:
@@ -275,23 +275,23 @@ class Stack:
         return self._broker.delete(name)
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        self.ask_to_end(timeout)
+        self.request_stop(timeout)
 
     # --- reload -----------------------------------------------------------------------------------
 
     async def _reload(self) -> ReloadResult:
         async with self._reloading:
-            old, new = self._project, await asyncio.to_thread(self._origin.load)
+            old, new = self._project, await asyncio.to_thread(self._source.load)
             refuse(old, new)
             certificate = await asyncio.to_thread(self._tls.read, new)
             edited = await asyncio.to_thread(self._supervisor.edited)
             changes = with_edited(diff(old, new), old, new, edited)
             ruled = rules_of(old) != rules_of(new)
             if not changes:
-                # The files behind the same names may have been replaced.
+                # Certificate files may have been replaced under the same names.
                 return ReloadResult(gateway=self._tls.use(certificate))
             if new.gateway is not None:
-                self._build_gateway(new)  # only to hear what is wrong, before anything is done
+                self._build_gateway(new)  # raises for invalid rules before anything is changed
             plan = self._supervisor.prepare(new, changes)
             renewed = self._tls.use(certificate)
             await self._receive_spans(new)
@@ -316,17 +316,17 @@ class Stack:
             )
 
     async def _watch(self) -> None:
-        """Reload whenever a file is edited that the project or one of its services is made of."""
-        watch = Watch(self._clock)
+        """Reload whenever a file of the configuration or a source file of a service is edited."""
+        watch = FileWatch(self._clock)
         watch.look(await self._watched_files())
         while True:
-            # At first too: something may have been edited while the services started.
+            # At once too: files may have been edited while the services started.
             await self._reload_and_tell()
             await watch.edited(await self._watched_files())
 
     async def _watched_files(self) -> set[Path]:
         sources = await asyncio.to_thread(self._supervisor.files)
-        return {*self._origin.files, *files(self._project), *sources}
+        return {*self._source.files, *files(self._project), *sources}
 
     async def _reload_and_tell(self) -> None:
         try:
@@ -336,7 +336,7 @@ class Stack:
             self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
             return
         for name, why in result.failed.items():
-            self._logs.append(STACK, f"{name} could not be brought up to date: {why}", "error")
+            self._logs.append(STACK, f"reload of {name} failed: {why}", "error")
         if done := result.done():
             self._logs.append(STACK, f"reloaded: {'; '.join(done)}")
 
@@ -357,7 +357,7 @@ class Stack:
         return None if self._project.root is None else str(self._project.root)
 
     def _select(self, patterns: Sequence[str], *, everything: bool = False) -> list[str]:
-        """Names for the patterns; for none, all services (or all that start by themselves)."""
+        """The services that match; without patterns, all (or all with autostart)."""
         if patterns:
             return select(patterns, self._names)
         return [spec.name for spec in self._project.services if everything or spec.autostart]
@@ -365,8 +365,8 @@ class Stack:
     def _refuse_while_ending(self) -> None:
         if self._ending.is_set():
             raise NotRunningError(
-                f"the stack of the project {self._project.name!r} is stopping",
-                hint="wait for it to end, then start it again with: msctl up",
+                f"the stack of project {self._project.name!r} is stopping",
+                hint="wait for it to stop, then start it again with: msctl up",
             )
 
     def _write_record(self) -> None:
@@ -389,7 +389,7 @@ class Stack:
         self._events.publish(event)
 
     def _present(self) -> list[Event]:
-        """The state of every instance now, as if it had just come to be."""
+        """The present state of every instance, as events."""
         now = self._clock.time()
         return [
             Event(self._seq, now, service.name, instance.name, instance.state, instance.reason)
@@ -412,7 +412,7 @@ class Stack:
         return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
 
     def _targets(self) -> tuple[TargetSnapshot, ...]:
-        """What the gateway sees, while it takes requests."""
+        """The gateway's view of the instances, while it takes requests."""
         return self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
 
     def _running_gateway(self) -> Gateway:
@@ -437,16 +437,16 @@ class Stack:
         )
 
     async def _receive_spans(self, project: Project) -> None:
-        """Listen for the spans of services in processes of their own, if there are any."""
+        """Start the OTLP receiver if a service runs in a process of its own."""
         if all(spec.kind is Kind.REMOTE or runs_here(spec) for spec in project.services):
             return
         try:
             await self._observation.receiver.start()
         except OSError as error:
-            log.warning("traces show no spans of services in processes of their own: %s", error)
+            log.warning("traces lack the spans of services in other processes: %s", error)
 
     async def _open_dashboard(self) -> None:
-        """Serve the page; a port that is taken costs the page, not the stack."""
+        """Serve the dashboard; a taken port disables the dashboard, not the stack."""
         if self._dashboard is None:
             return
         try:

@@ -11,8 +11,8 @@ from msctl.cli.options.global_options import GlobalOptions
 from msctl.config.reading.project_ref import ENV_FILE_NAME
 from msctl.control.paths import StackPaths
 from msctl.model.project import Project
-from msctl.runtime.process_life import Audience, run
-from msctl.runtime.reload_request import Origin
+from msctl.runtime.process_life import Output, run
+from msctl.runtime.reload_request import ProjectSource
 from msctl.runtime.stack import Stack
 
 
@@ -21,7 +21,7 @@ def run_stack(
     project: Project,
     paths: StackPaths,
     names: Sequence[str],
-    output: Audience,
+    output: Output,
     *,
     watch: bool,
 ) -> None:
@@ -39,14 +39,14 @@ def run_stack(
     )
 
 
-def _project_source(options: GlobalOptions, project: Project, *, watched: bool) -> Origin:
+def _project_source(options: GlobalOptions, project: Project, *, watched: bool) -> ProjectSource:
     """Return how a reload reads the project: from the same file, even if a nearer one appears."""
     if project.root is None:
-        return Origin(lambda: options.load().project, watched=watched)
+        return ProjectSource(lambda: options.load().project, watched=watched)
     file = Path(project.source)
     env_file = project.root / ENV_FILE_NAME if options.env_file is None else options.env_file.absolute()
     same_file = replace(options, file=file)
-    return Origin(lambda: same_file.load().project, (file, env_file), watched)
+    return ProjectSource(lambda: same_file.load().project, (file, env_file), watched)
 
 
 def _this_program() -> list[str]:

@@ -48,13 +48,13 @@ def serve(
     if spec is not None and spec.command is not None:
         _exec(spec, host, port)
     from msctl.runtime.process_life import run
-    from msctl.runtime.single_service import Single
+    from msctl.runtime.single_service import SingleService
 
     chosen = port if port is not None else (spec.port if spec is not None else None)
     if chosen is None:
         raise UsageError(f"service {service!r} has no port", hint="use --port, for example --port 8080")
     run(
-        lambda clock, logs: Single(
+        lambda clock, logs: SingleService(
             project,
             service,
             instance=instance or f"{service}-1",

@@ -1,0 +1,48 @@
+"""The edits that a running stack cannot apply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from msctl.config.schema.keys import BROKER, DASHBOARD
+from msctl.errors import ConfigError
+from msctl.model.project import (
+    BrokerSpec,
+    DashboardSpec,
+    GatewaySpec,
+    Project,
+    TlsSpec,
+)
+from msctl.model.snapshots import BrokerMode
+from msctl.runtime.reload_request import refuse
+
+PROJECT = Project("shop", None, "msctl.toml", (), GatewaySpec(), BrokerSpec())
+EDITS: dict[str, Project] = {
+    "broker.mode": replace(PROJECT, broker=BrokerSpec(mode=BrokerMode.LOCAL)),
+    "broker.url": replace(PROJECT, broker=BrokerSpec(url="amqp://far/")),
+    "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
+    "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),
+    "dashboard.port": replace(PROJECT, dashboard=DashboardSpec(port=1)),
+    "dashboard.password": replace(PROJECT, dashboard=DashboardSpec(password="long enough")),
+}
+
+
+def test_every_key_of_the_broker_and_the_dashboard_is_refused() -> None:
+    assert set(EDITS) == {f"{table.title}.{key.name}" for table in (BROKER, DASHBOARD) for key in table.keys}
+
+
+@pytest.mark.parametrize("key", EDITS)
+def test_a_refused_edit_names_its_key(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse(PROJECT, EDITS[key])
+    assert key in caught.value.message
+
+
+def test_another_name_and_https_switched_on_are_refused_and_the_rest_is_not() -> None:
+    with pytest.raises(ConfigError, match="'other'"):
+        refuse(PROJECT, replace(PROJECT, name="other"))
+    with pytest.raises(ConfigError, match="HTTPS was switched on"):
+        refuse(PROJECT, replace(PROJECT, gateway=GatewaySpec(tls=TlsSpec(dev=True))))
+    refuse(PROJECT, replace(PROJECT, gateway=GatewaySpec(retries=7)))
