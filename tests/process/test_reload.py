@@ -261,13 +261,13 @@ def test_an_edited_broker_or_name_is_refused_whole(own: Course) -> None:
     write(own, hosted("a"), hosted("b"), broker.format("embedded"))
     refused = own.msctl.run("reload")
     assert refused.returncode == 2
-    assert "broker.url was edited" in refused.stderr
+    assert "broker.mode was edited" in refused.stderr
     assert "msctl down" in refused.stderr
     assert set(own.msctl.states()) == {"a", "gateway"}
     write(own, *first, '[project]\nname = "other"')
     refused = own.msctl.run("--project", own.msctl.folder.name, "reload")
     assert refused.returncode == 2
-    assert "another project, 'other'" in refused.stderr
+    assert "project 'other'" in refused.stderr
     write(own, *first)
 
 

@@ -17,6 +17,7 @@ from msctl.model.project import (
 )
 from msctl.model.snapshots import BrokerMode
 from msctl.runtime.reload_request import refuse
+from msctl.secret import Secret
 
 PROJECT = Project("shop", None, "msctl.toml", (), GatewaySpec(), BrokerSpec())
 EDITS: dict[str, Project] = {
@@ -25,7 +26,7 @@ EDITS: dict[str, Project] = {
     "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
     "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),
     "dashboard.port": replace(PROJECT, dashboard=DashboardSpec(port=1)),
-    "dashboard.password": replace(PROJECT, dashboard=DashboardSpec(password="long enough")),
+    "dashboard.password": replace(PROJECT, dashboard=DashboardSpec(password=Secret("long enough"))),
 }
 
 
