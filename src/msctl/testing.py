@@ -22,7 +22,8 @@ import pytest
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
-    from msctl.model.snapshots import ReloadResult, Snapshot
+    from msctl.model.snapshots import Snapshot
+    from msctl.model.views import ReloadResult
 
 UP_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 60.0
@@ -74,7 +75,7 @@ class RunningStack:
 
     def logs(self, *services: str) -> list[str]:
         """What these services (all, if none is named) have written so far, line by line."""
-        from msctl.model.snapshots import LogQuery
+        from msctl.model.events import LogQuery
 
         return [line.text for line in self._client.logs(LogQuery(services))]
 

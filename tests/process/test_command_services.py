@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from msctl.errors import ConfigError, PortTakenError, UsageError
+from msctl.model.events import LogLine
 from msctl.model.project import (
     Condition,
     Dependency,
@@ -23,7 +24,7 @@ from msctl.model.project import (
     RouteSpec,
     ServiceSpec,
 )
-from msctl.model.snapshots import LogLine, State
+from msctl.model.snapshots import State
 from tests.support.supervisor import MakeRig, Rig, alive, free_port
 
 pytestmark = pytest.mark.both_loops

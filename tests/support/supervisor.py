@@ -13,8 +13,9 @@ import pytest
 from msctl.clock import AsyncClock, SystemClock
 from msctl.discovery.registry import Registry
 from msctl.hosting.aiohttp_app import HostedFactory
+from msctl.model.events import Event
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, ServiceSpec
-from msctl.model.snapshots import Event, ServiceSnapshot, State
+from msctl.model.snapshots import ServiceSnapshot, State
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub

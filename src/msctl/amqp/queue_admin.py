@@ -22,7 +22,7 @@ from msctl.amqp.connection import Connection, closing
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count
 from msctl.amqp.url import parse_url
-from msctl.model.snapshots import (
+from msctl.model.queue_messages import (
     PEEK_BODY,
     PEEK_HEADER,
     PEEK_HEADERS,

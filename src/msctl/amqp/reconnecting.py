@@ -22,7 +22,7 @@ from msctl.amqp.url import BrokerUrl
 from msctl.backoff import Backoff
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
-from msctl.model.snapshots import MessagingObserver
+from msctl.model.views import MessagingObserver
 
 STEADY = 10.0
 """Seconds after which a connection counts as stable, so that its loss restarts the backoff."""

@@ -18,7 +18,9 @@ from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.session.session import Session
 from msctl.clock import Clock
 from msctl.errors import BrokerError
-from msctl.model.snapshots import LOOPBACK, QueueLook, QueueSnapshot
+from msctl.model.address import LOOPBACK
+from msctl.model.queue_messages import QueueLook
+from msctl.model.snapshots import QueueSnapshot
 
 MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 16 * 1024 * 1024

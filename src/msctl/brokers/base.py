@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msctl.model.snapshots import BrokerSnapshot, QueueLook
+from msctl.model.queue_messages import QueueLook
+from msctl.model.snapshots import BrokerSnapshot
 
 LogFunction = Callable[[str, str], None]
 """Called with a level ("debug", "info", "warning", "error") and a text."""

@@ -12,7 +12,8 @@ from msctl.amqp.url import redact
 from msctl.errors import BrokerError, ConfigError
 from msctl.model.address import Address
 from msctl.model.project import BrokerSpec
-from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueLook, QueueSnapshot, State
+from msctl.model.queue_messages import QueueLook
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State
 
 AMQP_PORT = 5672
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})

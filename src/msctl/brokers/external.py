@@ -7,7 +7,8 @@ from msctl.amqp.url import redact
 from msctl.clock import Clock
 from msctl.errors import MsctlError
 from msctl.model.project import BrokerSpec
-from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueLook, State
+from msctl.model.queue_messages import QueueLook
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 
 PROBE_EVERY = 2.0
 """Seconds for which a probe's answer is kept, so that `status --watch` does not probe on every frame."""

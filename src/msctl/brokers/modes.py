@@ -16,7 +16,8 @@ from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import Clock
 from msctl.errors import BrokerError
 from msctl.model.project import BrokerSpec
-from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueLook, State
+from msctl.model.queue_messages import QueueLook
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 
 
 def make_broker(

@@ -11,7 +11,8 @@ from msctl.cli.output.result import Result
 from msctl.cli.output.service_lines import state_lines
 from msctl.cli.output.terminal import plain, printable
 from msctl.errors import ExitCode
-from msctl.model.snapshots import Kind, LogQuery, ServiceSnapshot, Snapshot, State
+from msctl.model.events import LogQuery
+from msctl.model.snapshots import Kind, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient

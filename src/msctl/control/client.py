@@ -15,16 +15,10 @@ import msgspec
 from msctl.control.http import Response, exchange
 from msctl.control.paths import StackPaths
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model.snapshots import (
-    Event,
-    LogLine,
-    LogQuery,
-    ReloadResult,
-    Snapshot,
-    Trace,
-    TraceQuery,
-    TraceSummary,
-)
+from msctl.model.events import Event, LogLine, LogQuery
+from msctl.model.snapshots import Snapshot
+from msctl.model.traces import Trace, TraceQuery, TraceSummary
+from msctl.model.views import ReloadResult
 
 if TYPE_CHECKING:
     from msctl.model.project import RouteSpec

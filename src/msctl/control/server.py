@@ -17,8 +17,10 @@ import msgspec
 from aiohttp import web
 
 from msctl.errors import ExitCode, MsctlError, UsageError
+from msctl.model.events import LogQuery
 from msctl.model.routing import RouteView
-from msctl.model.snapshots import LogQuery, SystemView, TraceQuery, TraceView
+from msctl.model.traces import TraceQuery
+from msctl.model.views import SystemView, TraceView
 
 log = logging.getLogger("msctl.control")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

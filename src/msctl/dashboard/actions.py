@@ -9,7 +9,7 @@ from aiohttp import web
 
 from msctl.dashboard.responses import json_response, read_body
 from msctl.errors import UnknownServiceError, UsageError
-from msctl.model.snapshots import QueueView, SystemView
+from msctl.model.views import QueueView, SystemView
 
 log = logging.getLogger("msctl.dashboard")
 

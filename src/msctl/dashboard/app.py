@@ -28,7 +28,8 @@ from msctl.dashboard.responses import (
 from msctl.errors import ConfigError, PortTakenError
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
-from msctl.model.snapshots import QueueView, SystemView, TraceQuery, TraceView
+from msctl.model.traces import TraceQuery
+from msctl.model.views import QueueView, SystemView, TraceView
 
 MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]
 """The stack's metrics and their content type, given the request's Accept header."""

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
-from msctl.model.snapshots import LogLine, LogQuery, PeekedMessage, SystemView
+from msctl.model.events import LogLine, LogQuery
+from msctl.model.queue_messages import PeekedMessage
+from msctl.model.views import SystemView
 from msctl.telemetry.logs.broadcast import Broadcast
 
 TICK_S = 1.0

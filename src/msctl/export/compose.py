@@ -27,9 +27,9 @@ from msctl.export.workloads import (
     workloads,
 )
 from msctl.export.yaml import dump
+from msctl.model.address import LOOPBACK
 from msctl.model.project import Condition, Project, RestartPolicy
 from msctl.model.services import listens, process_stop_timeout
-from msctl.model.snapshots import LOOPBACK
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own
 PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"

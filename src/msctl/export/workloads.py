@@ -17,10 +17,10 @@ from msctl.config.reading.layers import env_name
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.export.kind import Notice
-from msctl.model.address import is_loopback, local_host
+from msctl.model.address import LOOPBACK, is_loopback, local_host
 from msctl.model.project import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
 from msctl.model.services import listens
-from msctl.model.snapshots import GATEWAY, LOOPBACK, BrokerMode, Kind
+from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 
 CONTAINER_PORT = 8080
 """Where a service listens in a container if the project gives it no port of its own."""

@@ -21,7 +21,7 @@ from msctl.hosting.decompression import decompress_body
 from msctl.hosting.modules import Loader
 from msctl.model.endpoint import Handler
 from msctl.model.project import ServiceContext
-from msctl.model.snapshots import MessagingObserver
+from msctl.model.views import MessagingObserver
 from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.tracing.requests import ROUTE

@@ -26,11 +26,11 @@ from msctl import ports
 from msctl.aio import reset_connection
 from msctl.errors import PortTakenError
 from msctl.http.tls_acceptor import TlsAcceptor
-from msctl.model.address import Address
+from msctl.model.address import LOOPBACK, Address
 from msctl.model.endpoint import Handler
 from msctl.model.project import Project
 from msctl.model.services import address_of, runs_here
-from msctl.model.snapshots import GATEWAY, LOOPBACK
+from msctl.model.snapshots import GATEWAY
 
 if TYPE_CHECKING:
     import ssl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LOOPBACK = "127.0.0.1"
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 """Hosts that stand for every address of the machine."""
 LOCALHOST = frozenset({"localhost", "127.0.0.1", "::1"})

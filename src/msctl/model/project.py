@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from msctl.model.snapshots import LOOPBACK, BrokerMode, Kind, MessagingObserver
+from msctl.model.address import LOOPBACK
+from msctl.model.snapshots import BrokerMode, Kind
+from msctl.model.views import MessagingObserver
 from msctl.secret import Secret
 
 

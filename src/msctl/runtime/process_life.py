@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from msctl.aio import first_of
 from msctl.clock import AsyncClock, SystemClock
 from msctl.hosting.standard_streams import breakpoints, service_streams
-from msctl.model.snapshots import LogLine, Snapshot
+from msctl.model.events import LogLine
+from msctl.model.snapshots import Snapshot
 from msctl.runtime.loop import new_event_loop
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
 

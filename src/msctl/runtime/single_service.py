@@ -17,10 +17,11 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
+from msctl.model.events import Event
 from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext, ServiceSpec
 from msctl.model.service_names import unknown
 from msctl.model.services import process_stop_timeout
-from msctl.model.snapshots import GATEWAY, BrokerMode, Event, Kind, Snapshot, State
+from msctl.model.snapshots import GATEWAY, BrokerMode, Kind, Snapshot, State
 from msctl.processes.environment import variable
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor

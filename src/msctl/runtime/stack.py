@@ -28,21 +28,14 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
+from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.project import Project, RouteSpec, ServiceContext
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select
 from msctl.model.services import runs_here
-from msctl.model.snapshots import (
-    GATEWAY,
-    Event,
-    Kind,
-    LogLine,
-    LogQuery,
-    ReloadResult,
-    Snapshot,
-    TargetSnapshot,
-)
+from msctl.model.snapshots import GATEWAY, Kind, Snapshot, TargetSnapshot
+from msctl.model.views import ReloadResult
 from msctl.processes.pid_file import kill_leftovers
 from msctl.runtime.file_watch import FileWatch
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of

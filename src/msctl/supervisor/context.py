@@ -13,8 +13,8 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.hosting.aiohttp_app import HostedFactory, Instrument, NoInstrument
 from msctl.http.listener import TlsContext
+from msctl.model.events import Event
 from msctl.model.project import ServiceSpec
-from msctl.model.snapshots import Event
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.run_files import RunFiles
 

@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Sequence
 
 from msctl.model import dependency_graph, services
+from msctl.model.events import Event
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.services import stop_timeout
-from msctl.model.snapshots import Event, State
+from msctl.model.snapshots import State
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.instance import Instance
 from msctl.supervisor.service import Service

@@ -20,7 +20,7 @@ from msctl.amqp.url import parse_url
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError
-from msctl.model.snapshots import PEEK_MESSAGES, PeekedMessage
+from msctl.model.queue_messages import PEEK_MESSAGES, PeekedMessage
 from tests.support.rabbitmq import unique
 
 

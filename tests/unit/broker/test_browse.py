@@ -15,7 +15,7 @@ from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol.properties import CONTENT_TYPE, PRIORITY, join, with_headers
 from msctl.broker.protocol.tables import Table
 from msctl.broker.protocol.wire import route_of, shortstr
-from msctl.model.snapshots import (
+from msctl.model.queue_messages import (
     PEEK_BODY,
     PEEK_BYTES,
     PEEK_HEADER,

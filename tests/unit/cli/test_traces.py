@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msctl.cli.output.traces import span_tree, trace_lines, waterfall
 from msctl.cli.output.units import show_latency
-from msctl.model.snapshots import Span, SpanKind, Trace, TraceSummary
+from msctl.model.traces import Span, SpanKind, Trace, TraceSummary
 
 
 def span(

@@ -15,22 +15,19 @@ from msctl.control.client import ControlClient
 from msctl.control.paths import StackPaths
 from msctl.control.server import ControlServer
 from msctl.errors import MsctlError, NotRunningError, UnknownServiceError
+from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
     BrokerSnapshot,
-    Event,
     InstanceSnapshot,
     Kind,
-    LogLine,
-    LogQuery,
-    ReloadResult,
     ServiceSnapshot,
     Snapshot,
     State,
-    SystemView,
     TargetSnapshot,
 )
+from msctl.model.views import ReloadResult, SystemView
 
 T = TypeVar("T")
 

@@ -14,22 +14,20 @@ from aiohttp import ClientSession, encode_basic_auth
 from msctl.dashboard import event_streams, feed
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.errors import BrokerError, ConfigError, MsctlError, PortTakenError, UsageError
+from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.project import DashboardSpec
+from msctl.model.queue_messages import PeekedMessage
 from msctl.model.snapshots import (
     BrokerMode,
     BrokerSnapshot,
-    Event,
     InstanceSnapshot,
     Kind,
-    LogLine,
-    LogQuery,
-    PeekedMessage,
-    ReloadResult,
     ServiceSnapshot,
     Snapshot,
-    SpanKind,
     State,
 )
+from msctl.model.traces import SpanKind
+from msctl.model.views import ReloadResult
 from msctl.secret import Secret
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import LogHub

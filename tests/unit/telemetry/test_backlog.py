@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msctl.model.snapshots import SpanKind
+from msctl.model.traces import SpanKind
 from msctl.telemetry.export.backlog import NOTABLE, Backlog
 from msctl.telemetry.tracing.tracer import SLOW_S, EndedSpan
 

@@ -6,7 +6,7 @@ import json
 import logging
 from contextlib import aclosing
 
-from msctl.model.snapshots import LogLine, LogQuery
+from msctl.model.events import LogLine, LogQuery
 from msctl.telemetry.logs.hub import MAX_LINE, HubHandler, LogHub, current_service
 from msctl.telemetry.logs.lines import as_json
 from msctl.telemetry.trace_context import begin, current_trace

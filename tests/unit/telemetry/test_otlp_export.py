@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from msctl.model.snapshots import SpanKind
+from msctl.model.traces import SpanKind
 from msctl.telemetry.export import otlp
 from msctl.telemetry.export.otlp import Exporter, document
 from msctl.telemetry.tracing.tracer import EndedSpan

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from msctl.model.snapshots import SpanKind
+from msctl.model.traces import SpanKind
 from msctl.telemetry.export.otlp import document
 from msctl.telemetry.ingest import otlp
 from msctl.telemetry.ingest.otlp import MalformedSpansError, Sender, ended_span, from_json

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model.snapshots import SpanKind
+from msctl.model.traces import SpanKind
 from msctl.telemetry.ingest.otlp import MalformedSpansError, Sender, ended_span
 from msctl.telemetry.ingest.protobuf import MAX_FIELDS, from_protobuf
 from msctl.telemetry.tracing.tracer import EndedSpan

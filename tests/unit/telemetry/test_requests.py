@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from msctl.model.snapshots import SpanKind, TraceQuery
+from msctl.model.traces import SpanKind, TraceQuery
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.metrics.exposition import render
 from msctl.telemetry.metrics.metrics import Metrics

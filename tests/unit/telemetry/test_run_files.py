@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.model.snapshots import LogLine
+from msctl.model.events import LogLine
 from msctl.telemetry.logs import run_files
 from msctl.telemetry.logs.run_files import RunFiles, read_run
 from tests.support.clock import FakeClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model.snapshots import SpanKind, TraceQuery
+from msctl.model.traces import SpanKind, TraceQuery
 from msctl.telemetry.tracing.tracer import MAX_SPANS, EndedSpan, Tracer
 
 

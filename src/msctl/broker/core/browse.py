@@ -16,7 +16,7 @@ from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.properties import CONTENT_TYPE, headers_of, short_text, split
 from msctl.broker.protocol.tables import FieldValue
 from msctl.broker.protocol.wire import split_route
-from msctl.model.snapshots import (
+from msctl.model.queue_messages import (
     PEEK_BODY,
     PEEK_BYTES,
     PEEK_HEADER,

@@ -25,8 +25,9 @@ from msctl.cli.output.result import Result
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
+from msctl.model.events import LogLine
 from msctl.model.project import Project
-from msctl.model.snapshots import LogLine, Snapshot
+from msctl.model.snapshots import Snapshot
 
 OPEN, UP, FAILED = b"open", b"up", b"failed"
 _POLL_S = 0.01

@@ -13,8 +13,9 @@ from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.terminal import colours
 from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
+from msctl.model.events import LogLine
 from msctl.model.project import Project
-from msctl.model.snapshots import LogLine, Snapshot
+from msctl.model.snapshots import Snapshot
 
 
 def run_foreground(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msctl.cli.output.terminal import paint, printable
-from msctl.model.snapshots import LogLine
+from msctl.model.events import LogLine
 
 _PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _OTHER_COLOUR = 90

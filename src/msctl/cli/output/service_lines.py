@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from msctl.cli.output.terminal import STATE_COLOURS, colours, paint, plain
-from msctl.model.snapshots import GATEWAY, Event, Kind, ServiceSnapshot, Snapshot, State
+from msctl.model.events import Event
+from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from pathlib import Path

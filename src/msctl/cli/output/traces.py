@@ -8,7 +8,7 @@ from datetime import datetime
 from msctl.cli.output.table import Column, table
 from msctl.cli.output.terminal import CYAN, RED, cells, paint, plain
 from msctl.cli.output.units import show_latency
-from msctl.model.snapshots import Span, Trace, TraceSummary
+from msctl.model.traces import Span, Trace, TraceSummary
 
 UNLIMITED = 120
 """Columns of a waterfall where standard output is not a terminal."""

@@ -15,7 +15,7 @@ from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.result import write_record
 from msctl.cli.output.terminal import colours
 from msctl.errors import UsageError
-from msctl.model.snapshots import LogQuery
+from msctl.model.events import LogQuery
 
 
 def logs(

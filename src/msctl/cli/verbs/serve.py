@@ -11,8 +11,10 @@ import typer
 from msctl.cli.options.completion import OneService
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.errors import UsageError
+from msctl.model.address import LOOPBACK
+from msctl.model.events import LogLine
 from msctl.model.project import ServiceSpec
-from msctl.model.snapshots import LOOPBACK, LogLine, Snapshot
+from msctl.model.snapshots import Snapshot
 
 
 def serve(

@@ -13,7 +13,7 @@ from msctl.cli.options.json_output import json_option
 from msctl.cli.output.result import Result
 from msctl.cli.output.terminal import colours, terminal_width
 from msctl.errors import UsageError
-from msctl.model.snapshots import TraceQuery
+from msctl.model.traces import TraceQuery
 
 
 def traces(

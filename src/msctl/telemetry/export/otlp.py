@@ -22,7 +22,7 @@ import aiohttp
 import msgspec
 
 from msctl import __version__
-from msctl.model.snapshots import Span, SpanKind
+from msctl.model.traces import Span, SpanKind
 from msctl.telemetry.export.backlog import Backlog
 from msctl.telemetry.tracing.tracer import EndedSpan
 

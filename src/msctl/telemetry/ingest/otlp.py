@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from msctl.model.snapshots import SpanKind
+from msctl.model.traces import SpanKind
 from msctl.telemetry.tracing.tracer import LONGEST_PATH, EndedSpan
 
 MAX_SPANS = 4096

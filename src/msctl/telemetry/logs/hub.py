@@ -20,7 +20,7 @@ from operator import attrgetter
 
 from msctl.clock import Clock
 from msctl.errors import UsageError
-from msctl.model.snapshots import LogLine, LogQuery
+from msctl.model.events import LogLine, LogQuery
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.trace_context import current_trace
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from msctl.model.snapshots import LogLine
+from msctl.model.events import LogLine
 
 _encoder = msgspec.json.Encoder()
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from msctl.clock import Clock
-from msctl.model.snapshots import LogLine
+from msctl.model.events import LogLine
 
 MAX_BYTES = 10 * 1024 * 1024
 QUEUE_BYTES = 8 * 1024 * 1024

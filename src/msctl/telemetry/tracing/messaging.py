@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from msctl.model.snapshots import SpanKind
+from msctl.model.traces import SpanKind
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import TraceContext, begin, current_trace
 from msctl.telemetry.tracing.tracer import EndedSpan, Tracer

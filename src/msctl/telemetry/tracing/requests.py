@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from msctl.model.snapshots import GATEWAY, SpanKind
+from msctl.model.snapshots import GATEWAY
+from msctl.model.traces import SpanKind
 from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.metrics.histogram import OTHER
 from msctl.telemetry.metrics.metrics import Metrics

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from msctl.errors import UsageError
-from msctl.model.snapshots import Span, SpanKind, Trace, TraceQuery, TraceSummary
+from msctl.model.traces import Span, SpanKind, Trace, TraceQuery, TraceSummary
 
 CAPACITY = 1000
 """Kept traces, notable ones included."""

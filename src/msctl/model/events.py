@@ -1,0 +1,55 @@
+"""State changes and log lines of a running stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msctl.model.snapshots import State
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of one service's (or instance's) state, in the order of `seq`; `time` is epoch seconds."""
+
+    seq: int
+    time: float
+    service: str
+    instance: str
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that a service or the stack itself (service "msctl") wrote.
+
+    `trace` is the id of the trace of the request or message that it was written for, if any;
+    `fields` are what its writer attached to it. `stream` is "stdout" or "stderr" for what a service
+    printed, empty for what was logged.
+    """
+
+    seq: int
+    time: float
+    service: str
+    level: str
+    text: str
+    instance: str = ""
+    trace: str | None = None
+    fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """Which lines: of these services (none named means all), the last `tail`, and those to come.
+
+    `since` is epoch seconds; `grep` a regular expression that the text must contain. `tail` counts
+    what is left after both.
+    """
+
+    services: tuple[str, ...] = ()
+    tail: int | None = None
+    follow: bool = False
+    since: float | None = None
+    grep: str | None = None
