@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from msctl.model.snapshots import Snapshot
     from msctl.model.views import ReloadResult
 
+__all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack"]
+
 UP_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 60.0
 

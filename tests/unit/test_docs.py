@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from types import ModuleType
 
 import pytest
 
+import msctl.amqp
+import msctl.testing
 from msctl.cli.verb_group import VERBS
 from msctl.errors import ExitCode
 from tests.support.docs import FOLDER, documents
@@ -63,6 +66,14 @@ def test_page_begins_with_an_example_and_shows_its_output(page: str) -> None:
 def test_every_exit_code_is_documented() -> None:
     rows = re.findall(r"^\| (\d+) \|", text_of("docs/debugging.md"), flags=re.MULTILINE)
     assert [int(row) for row in rows] == list(map(int, ExitCode))
+
+
+@pytest.mark.parametrize("module", [msctl, msctl.amqp, msctl.testing])
+def test_public_names_are_documented(module: ModuleType) -> None:
+    page = text_of("docs/python-api.md")
+    names = set(module.__all__) - {"__version__"}
+    assert names
+    assert [name for name in names if not re.search(rf"`{name}\b", page)] == []
 
 
 ARCHITECTURE = text_of("docs/architecture.md")
