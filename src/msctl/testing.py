@@ -110,7 +110,7 @@ def running_stack(
         place = folder
         if place is None:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="msctl-"))
-        full = {**os.environ, **(env or {}), "MSCTL_RUNTIME_DIR": runtime}
+        full = {**os.environ, **(env or {}), "MSCTL_RUNTIME_DIR": runtime, "MSCTL_STATE_DIR": runtime}
         _msctl(["up", "-d", "--isolated", *services], place, full, UP_TIMEOUT_S)
         (paths,) = running_stacks(full)
         record = read_record(paths)

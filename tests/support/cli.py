@@ -32,6 +32,7 @@ class Msctl:
         self.env = {
             **clean,
             "MSCTL_RUNTIME_DIR": str(runtime),
+            "MSCTL_STATE_DIR": str(runtime / "state"),
             "PYTHONPATH": str(SOURCE),
             "PYTHONWARNINGS": "error",
             "COLUMNS": "200",

@@ -55,6 +55,8 @@ class ControlClient:
             fields.append(("since", repr(query.since)))
         if query.grep is not None:
             fields.append(("grep", query.grep))
+        if query.stream:
+            fields.append(("stream", query.stream))
         if query.follow:
             fields.append(("follow", "1"))
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)

@@ -1,7 +1,7 @@
 """Where the logs of a project's runs are kept: a folder a run, the newest few, beyond the stack's end.
 
-They lie below XDG_STATE_HOME (the XDG Base Directory specification), in a folder with the name of
-the stack's runtime folder. A run's name begins with its time, so that names sort by age.
+They lie below MSCTL_STATE_DIR, else XDG_STATE_HOME (the XDG Base Directory specification), in a
+folder named as the stack's runtime folder. A run's name begins with its time: names sort by age.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ KEEP = 10
 
 def runs_folder(paths: StackPaths, env: Mapping[str, str]) -> Path:
     """The folder with a folder for each run of this project."""
-    state = env.get("XDG_STATE_HOME", "")
-    base = Path(state) if Path(state).is_absolute() else Path(env.get("HOME", "/")) / ".local" / "state"
-    return base / "msctl" / paths.folder.name / "runs"
+    if chosen := env.get("MSCTL_STATE_DIR"):
+        base = Path(chosen).absolute()
+    else:
+        state = Path(env.get("XDG_STATE_HOME", ""))
+        base = (state if state.is_absolute() else Path(env.get("HOME", "/")) / ".local" / "state") / "msctl"
+    return base / paths.folder.name / "runs"
 
 
 def make_run(folder: Path, when: float) -> Path:

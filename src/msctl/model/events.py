@@ -44,8 +44,8 @@ class LogLine:
 class LogQuery:
     """Which lines: of these services (none named means all), the last `tail`, and those to come.
 
-    `since` is epoch seconds; `grep` a regular expression that the text must contain. `tail` counts
-    what is left after both.
+    `since` is epoch seconds; `grep` a regular expression that the text must contain; `stream` "stdout"
+    or "stderr", empty for all. `tail` counts what is left after these.
     """
 
     services: tuple[str, ...] = ()
@@ -53,3 +53,4 @@ class LogQuery:
     follow: bool = False
     since: float | None = None
     grep: str | None = None
+    stream: str = ""

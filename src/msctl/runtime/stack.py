@@ -21,7 +21,7 @@ from msctl.clock import AsyncClock
 from msctl.config.diff import diff, with_edited, without
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
-from msctl.control.runs import make_run, runs_folder
+from msctl.control.runs import make_run
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
@@ -65,11 +65,13 @@ class Stack:
         paths: StackPaths,
         services: Sequence[str],
         *,
+        runs: Path,
         clock: AsyncClock,
         logs: LogHub,
         serve_argv: Callable[[str, str], Sequence[str]],
     ) -> None:
         """`services` are names or globs of the services to start; none means all with autostart.
+        `runs` is the folder in which the logs of runs are kept.
 
         Raises ConfigError and UnknownServiceError.
         """
@@ -84,9 +86,7 @@ class Stack:
         self._logs = logs
         self._began = clock.monotonic()
         self._events: Broadcast[Event] = Broadcast()
-        self._files = RunFiles(
-            lambda: make_run(runs_folder(paths, os.environ), clock.time()), clock, self._log_file_trouble
-        )
+        self._files = RunFiles(lambda: make_run(runs, clock.time()), clock, self._log_file_trouble)
         logs.listen(self._keep_line)
         self._seq = 0
         self._ending = asyncio.Event()

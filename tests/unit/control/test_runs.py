@@ -15,6 +15,7 @@ from msctl.control.runs import KEEP, last_run, make_run, runs_folder
     [
         ({"XDG_STATE_HOME": "/state"}, "/state/msctl/shop-1/runs"),
         ({"XDG_STATE_HOME": "relative", "HOME": "/home/u"}, "/home/u/.local/state/msctl/shop-1/runs"),
+        ({"MSCTL_STATE_DIR": "/kept", "XDG_STATE_HOME": "/state"}, "/kept/shop-1/runs"),
         ({"HOME": "/home/u"}, "/home/u/.local/state/msctl/shop-1/runs"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.config.reading.project_ref import ENV_FILE_NAME
 from msctl.control.paths import StackPaths
+from msctl.control.runs import runs_folder
 from msctl.model.project import Project
 from msctl.runtime.process_life import Output, run
 from msctl.runtime.reload_request import ProjectSource
@@ -30,10 +32,12 @@ def run_stack(
     def serve_argv(service: str, instance: str) -> Sequence[str]:
         return [*_this_program(), *options.arguments(project.root), "serve", service, "--instance", instance]
 
+    # An isolated copy has a name that does not come again, so its logs end with its runtime folder.
+    runs = paths.folder / "runs" if options.copy else runs_folder(paths, os.environ)
     source = _project_source(options, project, watched=watch)
     run(
         lambda clock, logs: Stack(
-            project, source, paths, names, clock=clock, logs=logs, serve_argv=serve_argv
+            project, source, paths, names, runs=runs, clock=clock, logs=logs, serve_argv=serve_argv
         ),
         output,
     )

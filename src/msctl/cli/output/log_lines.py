@@ -1,10 +1,11 @@
-"""Log lines for people: a prefix per service, in a colour of its own."""
+"""Log lines for people: a prefix per service or instance, in a colour of its own."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
-from msctl.cli.output.terminal import paint, printable
+from msctl.cli.output.terminal import RED, paint, printable
 from msctl.model.events import LogLine
 
 _PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
@@ -12,18 +13,44 @@ _OTHER_COLOUR = 90
 
 
 class LogFormatter:
-    """Formats log lines as `service | text`, with the names padded to one width."""
+    """Formats log lines as `service | text`, with the names padded to one width.
 
-    def __init__(self, services: Sequence[str], *, coloured: bool) -> None:
+    A service of which lines of several instances were seen is shown by instance (`users-2 | text`). On a
+    terminal the bar of what came over standard error is red.
+    """
+
+    def __init__(self, services: Sequence[str], *, coloured: bool, timestamps: bool = False) -> None:
         self._width = max(map(len, (*services, "msctl", "broker")))
         self._coloured = coloured
+        self._timestamps = timestamps
         self._colours = {
             name: _PREFIX_COLOURS[number % len(_PREFIX_COLOURS)] for number, name in enumerate(services)
         }
+        self._single: dict[str, str] = {}
+        """The only instance seen of a service, so far; empty once there were several."""
 
     def format(self, line: LogLine) -> str:
         """Return the line, without a line end."""
-        prefix = f"{line.service:<{self._width}} |"
+        name = self._name(line)
+        self._width = max(self._width, len(name))
+        prefix, bar = f"{name:<{self._width}} ", "|"
         if self._coloured:
-            prefix = paint(prefix, self._colours.get(line.service, _OTHER_COLOUR))
-        return f"{prefix} {printable(line.text)}"
+            colour = self._colours.get(line.service, _OTHER_COLOUR)
+            prefix = paint(prefix, colour)
+            bar = paint(bar, RED if line.stream == "stderr" else colour)
+        when = f"{_moment(line.time)} " if self._timestamps else ""
+        return f"{when}{prefix}{bar} {printable(line.text)}"
+
+    def _name(self, line: LogLine) -> str:
+        if not line.instance:
+            return line.service
+        only = self._single.setdefault(line.service, line.instance)
+        if only == line.instance:
+            return line.service
+        self._single[line.service] = ""
+        return line.instance
+
+
+def _moment(when: float) -> str:
+    """Local time in ISO 8601, to the millisecond."""
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(when))}.{int(when % 1 * 1000):03d}"

@@ -1,10 +1,13 @@
-"""`logs`: log lines of the running stack."""
+"""`logs`: log lines of the running stack, or of its last run."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import Annotated
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +17,18 @@ from msctl.cli.options.json_output import json_option
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.result import write_record
 from msctl.cli.output.terminal import colours
-from msctl.errors import UsageError
-from msctl.model.events import LogQuery
+from msctl.errors import NotRunningError, UsageError
+from msctl.model.events import LogLine, LogQuery
+
+if TYPE_CHECKING:
+    from msctl.cli.options.global_options import GlobalOptions
+
+
+class Stream(StrEnum):
+    """What a service prints to."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
 
 
 def logs(
@@ -43,9 +56,19 @@ def logs(
             "--grep", envvar="MSCTL_LOGS_GREP", metavar="REGEX", help="Only lines that match this expression."
         ),
     ] = None,
+    stream: Annotated[
+        Stream | None,
+        typer.Option("--stream", envvar="MSCTL_LOGS_STREAM", help="Only what was printed to this stream."),
+    ] = None,
+    timestamps: Annotated[
+        bool,
+        typer.Option(
+            "--timestamps", "-t", envvar="MSCTL_LOGS_TIMESTAMPS", help="Begin each line with its time."
+        ),
+    ] = False,
     as_json: Annotated[bool, json_option("logs", "Print one JSON document per line.")] = False,
 ) -> None:
-    """Print the services' log lines.
+    """Print the services' log lines; those of the last run if no stack is running.
 
     \b
     Examples:
@@ -55,12 +78,11 @@ def logs(
     start = None if since is None else time.time() - parse_duration(since, "--since")
     if tail is not None and tail < 0:
         raise UsageError(f"--tail must be 0 or more, not {tail}")
-    client = ctx.obj.client()
-    names = [service.name for service in client.snapshot().services]
-    formatter = LogFormatter(names, coloured=colours(sys.stdout))
-    query = LogQuery(tuple(services or ()), tail, follow, since=start, grep=grep)
+    query = LogQuery(tuple(services or ()), tail, follow, since=start, grep=grep, stream=stream or "")
+    names, lines = _lines(ctx.obj, query)
+    formatter = LogFormatter(names, coloured=colours(sys.stdout), timestamps=timestamps)
     try:
-        for line in client.logs(query):
+        for line in lines:
             if as_json:
                 write_record("log", line)
             else:
@@ -68,3 +90,33 @@ def logs(
                 sys.stdout.flush()
     except KeyboardInterrupt:
         return
+
+
+def _lines(options: GlobalOptions, query: LogQuery) -> tuple[list[str], Iterable[LogLine]]:
+    """The names of the services, and their lines: from the running stack, else from the last run's files."""
+    client = options.client()
+    try:
+        names = [service.name for service in client.snapshot().services]
+    except NotRunningError:
+        found = _last_run(options, query)
+        if found is None:
+            raise
+        return found
+    return names, client.logs(query)
+
+
+def _last_run(options: GlobalOptions, query: LogQuery) -> tuple[list[str], Iterable[LogLine]] | None:
+    from msctl.control.runs import last_run, runs_folder
+    from msctl.model.service_names import select
+    from msctl.telemetry.logs.hub import matching
+    from msctl.telemetry.logs.run_files import read_run, services_of
+
+    name, paths = options.identify()
+    run = last_run(runs_folder(paths, os.environ))
+    if run is None:
+        return None
+    names = services_of(run)
+    services = tuple(select(query.services, names)) if query.services else ()
+    lines = [line for line in read_run(run, services) if matching(query)(line)]
+    sys.stderr.write(f"project {name!r} is not running; these lines are from its last run\n")
+    return names, lines if query.tail is None else lines[max(0, len(lines) - query.tail) :]

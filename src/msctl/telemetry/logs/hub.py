@@ -124,7 +124,7 @@ class LogHub:
 
         Raises UsageError at once if `grep` is not a valid expression.
         """
-        return self._follow(query, _filter(query))
+        return self._follow(query, matching(query))
 
     async def _follow(self, query: LogQuery, matches: Callable[[LogLine], bool]) -> AsyncIterator[LogLine]:
         with self._followers.subscribe(matches) as feed:
@@ -140,10 +140,10 @@ class LogHub:
                     yield line
 
 
-def _filter(query: LogQuery) -> Callable[[LogLine], bool]:
+def matching(query: LogQuery) -> Callable[[LogLine], bool]:
     """A predicate for the lines that match `query`. Raises UsageError for an invalid expression."""
     services = frozenset(query.services)
-    since = query.since
+    since, stream = query.since, query.stream
     try:
         pattern = None if query.grep is None else re.compile(query.grep)
     except re.error as error:
@@ -153,6 +153,8 @@ def _filter(query: LogQuery) -> Callable[[LogLine], bool]:
         if services and line.service not in services:
             return False
         if since is not None and line.time < since:
+            return False
+        if stream and line.stream != stream:
             return False
         return pattern is None or pattern.search(line.text) is not None
 

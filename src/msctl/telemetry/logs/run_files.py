@@ -191,6 +191,11 @@ def read_run(folder: Path, services: Iterable[str] = ()) -> list[LogLine]:
     return found
 
 
+def services_of(folder: Path) -> list[str]:
+    """The services of which a run left lines."""
+    return sorted({path.name.partition(_SUFFIX)[0] for path in folder.glob(f"*{_SUFFIX}*")})
+
+
 def _read(path: Path, service: str) -> Iterator[LogLine]:
     when, instance, stream = 0.0, service, "info"
     for raw in path.read_bytes().splitlines():
@@ -198,8 +203,16 @@ def _read(path: Path, service: str) -> Iterator[LogLine]:
         parts = text.split(" ", 3)
         if len(parts) == 4 and (moment := _parsed(parts[0])) is not None:
             when, (instance, stream, text) = moment, parts[1:]
-        level = "info" if stream in STREAMS else stream
-        yield LogLine(0, when, service, level, text, "" if instance == service else instance)
+        printed = stream in STREAMS
+        yield LogLine(
+            0,
+            when,
+            service,
+            "info" if printed else stream,
+            text,
+            "" if instance == service else instance,
+            stream=stream if printed else "",
+        )
 
 
 def _moment(when: float) -> str:

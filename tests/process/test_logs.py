@@ -1,0 +1,108 @@
+"""What services print, while the stack runs and after it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.course import Course
+from tests.support.http import request
+
+APP = """
+import sys, warnings
+from aiohttp import web
+
+async def talk(request):
+    print("printed by the handler")
+    print("complained by the handler", file=sys.stderr)
+    warnings.warn("warned by the handler")
+    breakpoint()
+    return web.Response(text="talked")
+
+def create_app():
+    app = web.Application()
+    app.router.add_get("/talk", talk)
+    return app
+"""
+FLOOD = "for n in range(200000): print('x' * 10, n)"
+BOTH = "import sys, time; print('to stdout'); print('to stderr', file=sys.stderr); time.sleep(1000)"
+
+
+@pytest.fixture
+def chatty(course: Course) -> Course:
+    folder = course.msctl.folder
+    (folder / "talker.py").write_text(APP)
+    (folder / "msctl.toml").write_text(
+        f"""
+[project]
+name = "chatty"
+[services.talker]
+app = "talker:create_app"
+routes = ["/talk"]
+[services.both]
+command = ["python3", "-uc", {json.dumps(BOTH)}]
+replicas = 2
+ready_log = "to stdout"
+[services.flood]
+command = ["python3", "-uc", {json.dumps(FLOOD)}]
+oneshot = true
+autostart = false
+[gateway]
+port = {course.gateway}
+"""
+    )
+    for name in ("MSCTL_HELLO_PORT", "MSCTL_USERS_PORT", "PYTHONWARNINGS"):
+        del course.msctl.env[name]
+    return course
+
+
+def records(course: Course, *args: str) -> list[dict[str, object]]:
+    return [json.loads(line)["data"] for line in course.msctl.ok("logs", "--json", *args).splitlines()]
+
+
+def test_a_hosted_handler_prints_warns_and_meets_a_breakpoint(chatty: Course) -> None:
+    chatty.msctl.ok("up", "-d", "talker", "gateway")
+    assert request(chatty.url("/talk")).status == 200
+    found = {str(line["text"]): line for line in records(chatty, "talker")}
+    assert found["printed by the handler"]["stream"] == "stdout"
+    assert found["complained by the handler"]["stream"] == "stderr"
+    assert any("warned by the handler" in text for text in found)
+    assert any("breakpoint() at" in text and "talker.py:9" in text for text in found)
+
+
+def test_streams_and_instances_are_told_apart(chatty: Course) -> None:
+    chatty.msctl.ok("up", "-d", "both")
+    lines = records(chatty, "both", "--stream", "stderr")
+    assert {(line["text"], line["instance"]) for line in lines} == {
+        ("to stderr", "both-1"),
+        ("to stderr", "both-2"),
+    }
+    shown = chatty.msctl.ok("logs", "both", "-t").splitlines()
+    assert {line.split()[1] for line in shown[1:]} >= {"both-2"}
+    assert all(line[:4].isdigit() and "T" in line.split()[0] for line in shown)
+
+
+def test_logs_are_there_after_down(chatty: Course) -> None:
+    chatty.msctl.ok("up", "-d", "both")
+    chatty.msctl.ok("down")
+    done = chatty.msctl.run("logs", "both", "-n", "4")
+    assert done.returncode == 0
+    assert "last run" in done.stderr
+    assert done.stdout.count("to stdout") + done.stdout.count("to stderr") == 4
+    assert chatty.msctl.run("logs", "nobody").returncode == 4
+
+
+def test_without_any_run_logs_says_that_nothing_runs(chatty: Course) -> None:
+    assert chatty.msctl.run("logs").returncode == 3
+
+
+def test_a_flood_is_kept_whole_in_the_file_and_its_end_in_the_log(chatty: Course) -> None:
+    chatty.msctl.ok("up", "-d", "flood", "talker", "gateway")
+    chatty.msctl.ok("wait", "flood", "--for", "stopped")
+    shown = [str(line["text"]) for line in records(chatty, "flood", "-n", "1000")]
+    assert shown == [f"xxxxxxxxxx {n}" for n in range(199_000, 200_000)]
+    chatty.msctl.ok("down")
+    files = list(Path(chatty.msctl.env["MSCTL_STATE_DIR"]).rglob("flood.log*"))
+    assert sum(file.read_bytes().count(b"xxxxxxxxxx") for file in files) == 200_000
