@@ -7,12 +7,15 @@ import re
 import pytest
 
 from tests.support.pages import ROOT, TRANSLATED, commands, pages, run, shows, steps, text_of, untested
+from tests.support.tools import require
 
 RUN = [page for page in pages() if page not in TRANSLATED and steps(text_of(page))]
 
 
 @pytest.mark.parametrize("page", RUN)
 def test_page_does_what_it_shows(page: str) -> None:
+    if any("curl " in step.script for step in steps(text_of(page))):
+        require("curl")
     for step, output in run(page):
         if step.shown is not None:
             assert shows(step.shown, output), f"{step.script}\nshown:\n{step.shown}\nis:\n{output}"
