@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from msctl.export import export
-from msctl.export.docker import PYTHON, WHEEL
+from msctl.export.containers.docker import PYTHON, WHEEL
 from msctl.model.project import TlsSpec
 from tests.support import tools
 from tests.support.http import request
@@ -117,7 +117,7 @@ def test_the_image_is_not_root_has_a_health_check_and_serves(image: tuple[Builda
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}
 
 
-def test_a_container_serves_and_its_health_check_knows(image: tuple[Buildah, str]) -> None:
+def test_container_serves_and_its_health_check_follows(image: tuple[Buildah, str]) -> None:
     buildah, container = image
     document = json.loads(buildah("inspect", "--type", "image", "localhost/course"))
     check = document["Docker"]["config"]["Healthcheck"]["Test"][1:]

@@ -53,7 +53,7 @@ async def test_users_serve_in_every_language(tmp_path: Path, program: str, port:
 
 
 @pytest.mark.rabbitmq
-async def test_an_order_asks_users_and_is_paid(tmp_path: Path, rabbitmq: str, port: int) -> None:
+async def test_order_queries_users_and_payments(tmp_path: Path, rabbitmq: str, port: int) -> None:
     write(render_example("shop", "mine", only("python3")), tmp_path)
     async with AsyncExitStack() as stack:
         users = await stack.enter_async_context(running_users(tmp_path, port))

@@ -52,7 +52,7 @@ def test_kubectl_builds_it_and_every_object_is_valid(project: Project, tmp_path:
     assert len(namespaces) == 1
 
 
-def test_the_schemas_would_refuse_a_mistake(tmp_path: Path) -> None:
+def test_schemas_refuse_a_mistake(tmp_path: Path) -> None:
     write(tmp_path, projects.course())
     deployment = next(document for document in built(tmp_path) if document["kind"] == "Deployment")
     deployment["spec"]["replica"] = 1

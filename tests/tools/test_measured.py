@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from msctl.export import grafana
+from msctl.export.monitoring import grafana
 from tests.support import tools
 from tests.support.course import Course
 from tests.support.http import Answer, request

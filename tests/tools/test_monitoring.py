@@ -58,26 +58,26 @@ def write(folder: Path, kind: str, project: Project, options: ExportOptions | No
         path.write_text(file.text)
 
 
-def test_promtool_takes_the_configuration_and_its_rules(tmp_path: Path) -> None:
+def test_promtool_accepts_the_configuration_and_its_rules(tmp_path: Path) -> None:
     write(tmp_path, "prometheus", projects.course())
     assert "SUCCESS" in tools.accepts(
         [tools.require("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
     )
 
 
-def test_promtool_takes_what_compose_brings_along(tmp_path: Path) -> None:
+def test_promtool_accepts_the_files_of_compose(tmp_path: Path) -> None:
     write(tmp_path, "compose", projects.shop(), ExportOptions(monitoring=True))
     path = tmp_path / "monitoring" / "prometheus" / "prometheus.yml"
     tools.accepts([tools.require("promtool"), "check", "config", str(path)])
 
 
-def test_alerts_ring_for_what_is_broken_and_for_nothing_else(tmp_path: Path) -> None:
+def test_alerts_fire_for_each_failure_and_for_nothing_else(tmp_path: Path) -> None:
     write(tmp_path, "prometheus", projects.course())
     (tmp_path / "test.yml").write_text(ALERTS)
     tools.accepts([tools.require("promtool"), "test", "rules", "test.yml"], cwd=tmp_path)
 
 
-def test_a_dashboard_with_a_password_is_asked_with_it_and_the_password_is_in_no_file(tmp_path: Path) -> None:
+def test_dashboard_password_is_used_and_written_to_no_file(tmp_path: Path) -> None:
     spec = DashboardSpec(host="0.0.0.0", port=9999, password=Secret("hush"))
     project = replace(projects.course(), dashboard=spec)
     exported = export("prometheus", project)

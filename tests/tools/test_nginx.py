@@ -108,7 +108,7 @@ def test_a_prefix_ends_where_an_element_ends(stack: ExitStack, tmp_path: Path) -
     assert front.asked("/userspace") == 404
 
 
-def test_the_bytes_of_the_target_stay_as_they_are(stack: ExitStack, tmp_path: Path) -> None:
+def test_path_is_passed_on_byte_for_byte(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(
         stack,
         tmp_path,
@@ -123,7 +123,7 @@ def test_the_bytes_of_the_target_stay_as_they_are(stack: ExitStack, tmp_path: Pa
     assert front.asked("/v/1//%2F?z") == ("v", "GET", "/v/1//%2F?z")
 
 
-def test_a_prefix_is_taken_off_or_replaced(stack: ExitStack, tmp_path: Path) -> None:
+def test_prefix_is_stripped_or_replaced(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(
         stack,
         tmp_path,
@@ -158,7 +158,7 @@ def test_methods_and_headers_choose_among_routes_of_one_path(stack: ExitStack, t
     assert front.asked("/beta") == ("rest", "GET", "/beta")
 
 
-def test_what_no_route_takes_is_405_where_only_the_method_is_wrong(stack: ExitStack, tmp_path: Path) -> None:
+def test_unmatched_method_is_405(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(
         stack,
         tmp_path,
@@ -201,7 +201,7 @@ def test_a_variable_comes_after_a_literal_and_never_spans_elements(stack: ExitSt
     assert front.asked("/users/me/orders") == ("me", "GET", "/users/me/orders")
 
 
-def test_redirects_are_answered_by_nginx(stack: ExitStack, tmp_path: Path) -> None:
+def test_nginx_answers_redirects(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(
         stack,
         tmp_path,
@@ -235,7 +235,7 @@ def test_more_requests_than_a_route_allows_are_429(stack: ExitStack, tmp_path: P
     assert front.asked("/free") == ("one", "GET", "/free")
 
 
-def test_what_only_the_gateway_can_do_is_passed_on_to_it(stack: ExitStack, tmp_path: Path) -> None:
+def test_requests_that_need_the_gateway_are_passed_to_it(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(
         stack,
         tmp_path,
@@ -246,7 +246,7 @@ def test_what_only_the_gateway_can_do_is_passed_on_to_it(stack: ExitStack, tmp_p
     assert front.asked("/guarded/x") == ("gateway", "GET", "/guarded/x")
 
 
-def test_the_upstream_learns_who_asked_and_how(stack: ExitStack, tmp_path: Path) -> None:
+def test_upstream_gets_forwarded_headers(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(stack, tmp_path, RouteSpec("/a", "one"))
     sent = ask(front.listen, "/a", Host="shop.example:81", X_Forwarded_For="9.9.9.9").sent
     assert sent["Host"] == "shop.example:81"
@@ -260,6 +260,6 @@ def test_a_body_that_is_too_large_is_413(stack: ExitStack, tmp_path: Path) -> No
     assert ask(front.listen, "/a", "POST", Content_Length="11").status == 413
 
 
-def test_every_construct_together_is_accepted(tmp_path: Path) -> None:
+def test_shop_with_every_construct_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, projects.shop(), 8000)
     tools.accepts([tools.require("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"])

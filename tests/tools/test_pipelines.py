@@ -31,6 +31,6 @@ def scripts() -> list[str]:
 
 
 @pytest.mark.parametrize("script", scripts())
-def test_every_script_is_one_that_a_shell_can_read(script: str) -> None:
+def test_every_script_is_valid_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")

@@ -24,7 +24,7 @@ EXECUTABLE = str(Path("/bin/true").resolve())
 
 
 @pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
-def test_systemd_takes_the_units(project: Project, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(project: Project, tmp_path: Path) -> None:
     options = ExportOptions(executable=EXECUTABLE, directory="/")
     paths = []
     for file in export("systemd", project, options).files:
@@ -34,13 +34,13 @@ def test_systemd_takes_the_units(project: Project, tmp_path: Path) -> None:
     assert "Unknown" not in output
 
 
-def test_systemd_would_refuse_a_mistake(tmp_path: Path) -> None:
+def test_systemd_refuses_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "bad.service").write_text("[Service]\nExecStart=relative\n")
     with pytest.raises(AssertionError, match="bad"):
         tools.accepts([tools.require("systemd-analyze"), "verify", "--man=no", str(tmp_path / "bad.service")])
 
 
-def test_honcho_takes_the_procfile(tmp_path: Path) -> None:
+def test_honcho_accepts_the_procfile(tmp_path: Path) -> None:
     (file,) = export("procfile", projects.shop()).files
     (tmp_path / file.path).write_text(file.text)
     output = tools.accepts([sys.executable, "-m", "honcho", "check"], cwd=tmp_path)

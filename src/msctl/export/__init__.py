@@ -1,26 +1,17 @@
-"""Takes a project out: the files by which other tools run what runs on the laptop.
+"""Exports a project: the files with which other tools run it.
 
-Pure: a resolved Project goes in, files and notices come out, and the caller writes. Knows the
-configuration and its model, and nothing of what runs a stack.
+Pure: takes a resolved Project, returns files and notices; the caller writes them.
 """
 
 from __future__ import annotations
 
 from msctl.errors import UsageError
-from msctl.export import (
-    compose,
-    docker,
-    gitlab_ci,
-    grafana,
-    jenkins,
-    kong,
-    kubernetes,
-    nginx,
-    procfile,
-    prometheus,
-    systemd,
-)
+from msctl.export.ci import gitlab_ci, jenkins
+from msctl.export.containers import compose, docker, kubernetes
 from msctl.export.kind import Exported, ExportError, ExportKind, ExportOptions, File, Notice, collect
+from msctl.export.monitoring import grafana, prometheus
+from msctl.export.processes import procfile, systemd
+from msctl.export.proxies import kong, nginx
 from msctl.hints import did_you_mean
 from msctl.model.project import Project
 
@@ -52,24 +43,24 @@ KINDS: tuple[ExportKind, ...] = (
 
 
 def find(name: str) -> ExportKind:
-    """The kind of this name. Raises UsageError that names the nearest."""
+    """Return the kind of this name. Raises UsageError with the nearest name."""
     for kind in KINDS:
         if kind.name == name:
             return kind
     names = [kind.name for kind in KINDS]
     hint = did_you_mean(name, names)
     raise UsageError(
-        f'there is no kind of export "{name}"', hint=f"{hint} (msctl export --list shows them all)"
+        f"unknown kind of export {name!r}", hint=f"{hint} (list the kinds with: msctl export --list)"
     )
 
 
 def export(name: str, project: Project, options: ExportOptions | None = None) -> Exported:
-    """All files of one kind, and what the target cannot express.
+    """Return the files of one kind, and notices of what the target cannot express.
 
-    Raises UsageError for a kind or option that does not exist there, and ExportError for a project
+    Raises UsageError for an unknown kind or an option that it does not use, and ExportError for a project
     that cannot be exported to it.
     """
     kind = find(name)
-    asked = options or ExportOptions()
-    kind.check(asked)
-    return collect(kind.render(project, asked))
+    given = options or ExportOptions()
+    kind.check(given)
+    return collect(kind.render(project, given))

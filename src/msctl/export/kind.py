@@ -1,4 +1,4 @@
-"""What an export is made of: files, notices, the options it was asked with, and its kind. Plain data."""
+"""The parts of an export: files, notices, options, kind. Plain data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msctl.model.project import Project
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file to write: `path` is relative to the export's folder, with `/` between its parts."""
+    """A file to write; `path` is relative to the export's folder, with `/` as separator."""
 
     path: str
     text: str
@@ -21,7 +21,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the target cannot express, or does differently; `key` is the key of msctl.toml it is about."""
+    """A key of msctl.toml that the target cannot express, or treats differently."""
 
     key: str
     text: str
@@ -36,13 +36,12 @@ class ExportError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What the user asked for beyond the project; None (or empty, or False) means the kind's own default.
+    """The options of `msctl export`; None, empty or False means the kind's default.
 
-    `executable` is the path of msctl on the machine that systemd runs it on, `directory` the
-    project's folder there. `targets` are host:port pairs for Prometheus, `listen` the port of nginx,
-    `host` the name under which the system is reached, and `gateway_api` the Gateway to which an
-    HTTPRoute is attached. The caller fills in where the files go: `context` is the way from the
-    export's folder to the project's, and `folder` the way back.
+    `executable` is the path of msctl on systemd's machine, `directory` the project's folder there.
+    `targets` are host:port pairs for Prometheus, `listen` is nginx's port, `host` the Ingress' host, and
+    `gateway_api` the Gateway of an HTTPRoute. The caller sets `context`, the path from the export's folder
+    to the project's, and `folder`, the path back.
     """
 
     image: str | None = None
@@ -58,18 +57,18 @@ class ExportOptions:
     folder: str = "."
 
     def given(self) -> list[str]:
-        """The names of the options that are not at their default, but for what the caller fills in."""
-        filled = {"context", "folder"}
+        """List the options that the user gave."""
+        set_by_caller = {"context", "folder"}
         return [
             field.name
             for field in fields(self)
-            if field.name not in filled and getattr(self, field.name) != field.default
+            if field.name not in set_by_caller and getattr(self, field.name) != field.default
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportKind:
-    """One target: `folder` is where its files go unless the user says otherwise."""
+    """One target; `folder` is the default folder of its files."""
 
     name: str
     summary: str
@@ -78,31 +77,31 @@ class ExportKind:
     folder: str = "."
 
     def check(self, options: ExportOptions) -> None:
-        """Raises UsageError for an option that means nothing to this kind."""
+        """Raise UsageError for an option that this kind does not use."""
         for name in options.given():
             if name not in self.options:
                 takes = ", ".join(f"--{flag(option)}" for option in sorted(self.options))
                 raise UsageError(
-                    f"--{flag(name)} means nothing to {self.name}",
-                    hint=f"it takes {takes}" if takes else "it takes no options of its own",
+                    f"--{flag(name)} has no effect on {self.name}",
+                    hint=f"its options are {takes}" if takes else "it has no options",
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """All that one export gives."""
+    """The result of an export."""
 
     files: tuple[File, ...]
     notices: tuple[Notice, ...]
 
 
 def flag(option: str) -> str:
-    """The option's name on the command line."""
+    """Return the option's name on the command line."""
     return {"targets": "target"}.get(option, option).replace("_", "-")
 
 
 def collect(items: Iterable[Item]) -> Exported:
-    """The files and notices of an export, each notice once."""
+    """Separate files from notices; each notice once."""
     files: list[File] = []
     notices: dict[Notice, None] = {}
     for item in items:

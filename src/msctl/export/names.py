@@ -1,9 +1,8 @@
-"""Names that are legal in a target, made of msctl's by one stated rule; pure.
+"""Services' names as DNS labels, for containers and Kubernetes. Pure.
 
-A service of msctl may hold underscores and end in a dash; DNS, and with it Kubernetes and
-containers, allows neither. The rule: lower case, whatever is not a letter or digit becomes a dash,
-and an `x` closes a name that would end in one. It is reversible within a project, because two
-names that would become one are refused, and because every renaming is said in a notice.
+A service's name may contain underscores and end in a dash; a DNS label may not. The rule: lower case, a
+dash for everything that is not a letter or digit, an `x` after a dash at the end and before anything but
+a letter at the start. Two names with one label are refused, and every renaming is a notice.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ LONGEST_LABEL = 63
 
 
 def label(name: str) -> str:
-    """`name` as a DNS label (RFC 1035, as Kubernetes wants it of a Service)."""
+    """Return `name` as a DNS label (RFC 1035, as Kubernetes requires for a Service)."""
     text = re.sub(r"[^a-z0-9-]", "-", name.lower())[:LONGEST_LABEL]
     if not text[:1].isalpha():
         text = f"x{text}"[:LONGEST_LABEL]
@@ -26,10 +25,9 @@ def label(name: str) -> str:
 
 
 def labels(names: Iterable[str], taken: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Each service's name with its label.
+    """Return each service's label. Raises ExportError if two would have the same.
 
-    `taken` are labels that the target needs itself, each with what for. Raises ExportError where
-    two would be the same.
+    `taken` has the labels that the target uses itself, each with its use.
     """
     found: dict[str, str] = {}
     owners = dict(taken or {})
@@ -37,19 +35,19 @@ def labels(names: Iterable[str], taken: Mapping[str, str] | None = None) -> dict
         text = label(name)
         if text in owners:
             raise ExportError(
-                f'services.{name}: its name there would be "{text}", and that is taken by {owners[text]}',
+                f"services.{name}: its name in the target would be {text!r}, which {owners[text]} has",
                 hint="rename one of them",
             )
-        owners[text] = f'the service "{name}"'
+        owners[text] = f"service {name!r}"
         found[name] = text
     return found
 
 
 def renamed(found: Mapping[str, str]) -> Iterator[Notice]:
-    """A notice for each name that is not the same in the target."""
+    """Name the services that have another name in the target."""
     for name, text in found.items():
         if name != text:
-            yield Notice(f"services.{name}", f'is called "{text}" there, where "{name}" is not a legal name')
+            yield Notice(f"services.{name}", f"is named {text!r}, since {name!r} is not a DNS label")
 
 
 def project_label(project: Project) -> str:

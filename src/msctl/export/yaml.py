@@ -1,9 +1,8 @@
-"""Writes YAML: the mappings, lists, strings, numbers and booleans that the exports consist of; pure.
+"""Writes the subset of YAML that exports need: mappings, lists, strings, numbers, booleans. Pure.
 
-No library is used for it: only this much is ever written, nothing is read, and PyYAML would be a
-dependency of every installation for one verb, without comments or block strings of its own accord.
-Any string that could be read as something else is written in double quotes, which YAML 1.1 and
-1.2 read the same way.
+PyYAML would be a dependency of every installation for one verb, and writes neither comments nor block
+strings by default. Every string that could be read as another type is double-quoted, which YAML 1.1 and
+1.2 read alike.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*(?::[A-Za-z0-9_./][A-Za-z0-9_./+-]*)*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _UNFIT = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""What YAML does not take as it is, or takes for the end of a line."""
+"""Characters that YAML does not allow, or reads as a line break."""
 _INDENT = "  "
 
 
 def dump(value: object, *, comment: str = "") -> str:
-    """One document; `comment` goes above it."""
+    """Return one document, below `comment`."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return head + "".join(f"{line}\n" for line in _lines(value, ""))
 
 
 def dump_all(values: Sequence[object], *, comment: str = "") -> str:
-    """Several documents in one file."""
+    """Return several documents in one file."""
     head, *rest = values
     return dump(head, comment=comment) + "".join(f"---\n{dump(value)}" for value in rest)
 
@@ -86,7 +85,7 @@ def _scalar(text: str) -> str:
 
 
 def _is_block(text: str) -> bool:
-    """Whether a string of several lines can stand as a block: `|` keeps it byte for byte."""
+    """Whether a multi-line string can be a block: `|` keeps it byte for byte."""
     lines = text.split("\n")
     return (
         len(lines) > 1

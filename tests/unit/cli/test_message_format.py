@@ -32,7 +32,7 @@ def test_escape_sequences_and_broken_utf_8_become_escapes() -> None:
     assert shown(b"\x1b[31mred\xff\r") == "\\x1b[31mred\\xff\\x0d"
 
 
-def test_one_line_end_at_the_end_is_left_out() -> None:
+def test_last_line_end_is_left_out() -> None:
     assert shown(b"a\nb\n") == "a\nb"
     assert received(delivery(b"a\n")) == b"Received a message: a\n"
 

@@ -14,7 +14,7 @@ def values(*pairs: str) -> dict[str, str | int | datetime]:
     return parse_properties(pairs, [], content_type=None, persistent=False).values
 
 
-def test_the_content_type_is_text_unless_said_otherwise() -> None:
+def test_default_content_type_is_text() -> None:
     assert values() == {"content_type": "text/plain"}
     assert values("content-type=a/b") == {"content_type": "a/b"}
     chosen = parse_properties(["content-type=a/b"], [], content_type="c/d", persistent=True)
@@ -56,7 +56,7 @@ def test_a_value_of_the_wrong_kind_is_refused(pair: str) -> None:
         values(pair)
 
 
-def test_a_header_that_clients_would_cut_is_refused() -> None:
+def test_header_name_that_clients_truncate_is_refused() -> None:
     with pytest.raises(UsageError, match="longer than 128 bytes"):
         parse_properties([], ["é" * 65 + "=x"], content_type=None, persistent=False)
 
@@ -75,6 +75,6 @@ def test_a_rate_is_messages_per_second(text: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "x", "1/d", "1/", "inf", "nan"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--rate"):
         parse_rate(text)

@@ -54,7 +54,7 @@ def test_further_refusals_are_counted() -> None:
     assert error.message.startswith("line 2 was refused: no; 7 more were refused; 1 line was confirmed")
 
 
-def test_what_nobody_knows_is_said_to_be_unknown() -> None:
+def test_unconfirmed_messages_are_reported_as_unknown() -> None:
     lost = BrokerError("the connection was lost", hint="look at it")
     error = failure(request(), PublishStats(8, 5, 0, (), (6, 7, 8)), lost)
     assert error.message == (
@@ -64,7 +64,7 @@ def test_what_nobody_knows_is_said_to_be_unknown() -> None:
     assert error.hint == "look at it"
 
 
-def test_gaps_in_what_is_unknown_are_not_hidden() -> None:
+def test_gaps_among_unconfirmed_messages_are_shown() -> None:
     error = failure(request(), PublishStats(8, 6, 0, (), (3, 8)), BrokerError("lost"))
     assert "2 lines were sent but not confirmed (between line 3 and line 8)" in error.message
 
@@ -106,14 +106,14 @@ async def test_a_line_over_the_brokers_limit_is_refused_and_nothing_after_it_is_
     assert error.exit_code == 6
 
 
-async def test_a_broker_that_falls_silent_is_exit_code_124(tmp_path: Path) -> None:
+async def test_silent_broker_is_exit_code_124(tmp_path: Path) -> None:
     async with fake_broker(silence) as broker:
         error = await sent(broker, lines(tmp_path, 1, 1), timeout=0.2)
     assert error.exit_code == 124
     assert "2 lines were sent but not confirmed (lines 1 to 2)" in error.message
 
 
-async def test_the_lines_of_a_text_are_messages_of_their_own() -> None:
+async def test_lines_of_a_text_are_separate_messages() -> None:
     async with fake_broker() as broker:
         result = await send_messages(request(broker.url, text=b"a\nb"))
     assert result.stats.confirmed == 2

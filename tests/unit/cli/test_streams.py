@@ -59,7 +59,7 @@ async def test_a_directory_cannot_be_read(tmp_path: Path) -> None:
     os.close(fd)
 
 
-async def test_a_slow_reader_does_not_block_the_loop() -> None:
+async def test_slow_reader_does_not_block_the_loop() -> None:
     reader, writer = os.pipe()
     data = bytes(range(256)) * 2000
     writing = asyncio.create_task(write_all(writer, data))
@@ -76,7 +76,7 @@ async def test_a_slow_reader_does_not_block_the_loop() -> None:
     os.close(writer)
 
 
-async def test_a_reader_that_has_gone_is_a_broken_pipe() -> None:
+async def test_closed_reader_is_a_broken_pipe() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(BrokenPipeError):
@@ -84,7 +84,7 @@ async def test_a_reader_that_has_gone_is_a_broken_pipe() -> None:
     os.close(writer)
 
 
-async def test_a_full_disk_is_said_in_words() -> None:
+async def test_full_disk_is_an_error_message() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
     with pytest.raises(MsctlError, match="cannot write the output: no space left"):
         await write_all(fd, b"x")

@@ -22,7 +22,7 @@ def span(
     )
 
 
-def test_spans_stand_below_what_caused_them() -> None:
+def test_spans_are_below_their_parents() -> None:
     spans = [
         span("a", None, 0, 10),
         span("b", "a", 1, 2),
@@ -39,12 +39,12 @@ def test_spans_stand_below_what_caused_them() -> None:
     ]
 
 
-def test_each_of_a_circle_of_causes_is_shown_once() -> None:
+def test_spans_in_a_circle_of_parents_are_shown_once() -> None:
     circle = [span("a", "b", 0, 1), span("b", "a", 0, 1), span("c", None, 0, 1), span("d", "c", 0, 1)]
     assert [(s.span_id, depth) for s, depth in span_tree(circle)] == [("c", 0), ("d", 1), ("a", 0), ("b", 1)]
 
 
-def test_a_bar_is_where_the_time_was() -> None:
+def test_bar_starts_and_ends_with_its_span() -> None:
     lines = list(
         waterfall(Trace("t", (span("a", None, 100, 1), span("b", "a", 100.5, 0.25))), 80, coloured=False)
     )
@@ -64,7 +64,7 @@ def test_a_failed_span_says_why() -> None:
     assert lines[-1] == "(4 more spans were not kept)"
 
 
-def test_colour_is_only_used_when_it_is_asked_for() -> None:
+def test_colour_is_off_by_default() -> None:
     trace = Trace("t", (span("a", None, 0, 1, error=True),))
     assert "\x1b[31m" in "".join(waterfall(trace, 80, coloured=True))
     assert "\x1b" not in "".join(waterfall(trace, 80, coloured=False))
@@ -87,6 +87,6 @@ def test_traces_are_a_table() -> None:
     assert second.split()[2:] == ["1.50", "s", "error", "1", "process", "q", "consumer"]
 
 
-def test_times_are_short() -> None:
+def test_latencies_have_few_digits() -> None:
     shown = [show_latency(seconds) for seconds in (0.00084, 0.0032, 0.25, 1.254)]
     assert shown == ["840 µs", "3.2 ms", "250 ms", "1.25 s"]

@@ -34,7 +34,7 @@ from tests.support.ports import reserved_port
         (("consume", "-o", "yaml"), "yaml"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(tmp_path: Path, args: tuple[str, ...], words: str) -> None:
+def test_invalid_command_line_is_a_usage_error(tmp_path: Path, args: tuple[str, ...], words: str) -> None:
     done = InProcess(tmp_path, tmp_path / "run", {}).run(*args)
     assert done.returncode == 2
     assert words in done.stderr

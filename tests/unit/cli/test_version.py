@@ -9,7 +9,7 @@ from msctl import __version__
 from msctl.cli.version import STAMP, describe
 
 
-def test_a_build_names_the_commit_that_it_was_made_of(tmp_path: Path) -> None:
+def test_version_names_the_commit_of_the_build(tmp_path: Path) -> None:
     package = tmp_path / "lib" / "msctl"
     package.mkdir(parents=True)
     (package / STAMP).write_text("0123456789ab\n")
@@ -18,5 +18,5 @@ def test_a_build_names_the_commit_that_it_was_made_of(tmp_path: Path) -> None:
     )
 
 
-def test_where_no_commit_is_known_none_is_named(tmp_path: Path) -> None:
+def test_version_without_a_known_commit_names_none(tmp_path: Path) -> None:
     assert describe(tmp_path / "a" / "b") == f"msctl {__version__} (Python {platform.python_version()})"

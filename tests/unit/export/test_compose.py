@@ -55,18 +55,18 @@ def test_rabbitmq_is_the_courses_own() -> None:
     assert rabbitmq["ports"] == ["127.0.0.1:5672:5672", "127.0.0.1:15672:15672"]
 
 
-def test_ports_are_published_as_on_the_laptop_but_for_one_that_is_shared() -> None:
+def test_declared_ports_are_published_except_a_shared_one() -> None:
     services = document(projects.course())["services"]
     assert services["gateway"]["ports"] == ["127.0.0.1:8080:8080"]
     assert services["users"]["ports"] == ["127.0.0.1:8081:8081"]
     assert "ports" not in services["hello"]
 
 
-def test_what_a_bare_up_does_not_start_is_behind_a_profile() -> None:
+def test_service_without_autostart_has_a_profile() -> None:
     assert document(projects.course())["services"]["consumer"]["profiles"] == ["consumer"]
 
 
-def test_dependencies_wait_for_what_they_waited_for() -> None:
+def test_dependency_conditions_are_kept() -> None:
     services = document(projects.shop())["services"]
     assert services["orders"]["depends_on"] == {
         "user-service": {"condition": "service_healthy"},
@@ -75,7 +75,7 @@ def test_dependencies_wait_for_what_they_waited_for() -> None:
     assert services["payments"]["depends_on"] == {"orders": {"condition": "service_started"}}
 
 
-def test_dollars_are_not_for_compose_to_replace() -> None:
+def test_dollar_signs_are_escaped_for_compose() -> None:
     content = document(projects.shop())["configs"]["msctl"]["content"]
     assert 'GREETING = "hello $$(world)"' in content
 
@@ -90,7 +90,7 @@ def test_secrets_come_from_the_environment() -> None:
     assert services["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_PASS"] == password
 
 
-def test_a_broker_elsewhere_stays_where_it_is() -> None:
+def test_remote_broker_is_kept() -> None:
     project = projects.course()
     there = replace(project.broker, mode=BrokerMode.EXTERNAL, url="amqp://guest:guest@mq.example/")
     services = document(replace(project, broker=there))["services"]
@@ -108,7 +108,7 @@ def test_the_dockerfile_is_found_from_the_projects_folder() -> None:
     assert build == {"context": "..", "dockerfile": "deploy/Dockerfile"}
 
 
-def test_monitoring_brings_prometheus_and_grafana_with_their_files() -> None:
+def test_monitoring_adds_prometheus_and_grafana_with_their_files() -> None:
     exported = export("compose", projects.shop(), ExportOptions(monitoring=True))
     paths = {file.path for file in exported.files}
     assert "monitoring/prometheus/prometheus.yml" in paths

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from msctl.export import ExportOptions, export
-from msctl.export.docker import health_command, image_name
+from msctl.export.containers.docker import health_command, image_name
 from msctl.export.workloads import container_addresses, workloads
 from msctl.model.project import Project, ServiceSpec, TlsSpec
 from tests.unit.export import projects
@@ -54,7 +54,7 @@ def test_the_projects_files_are_in_the_image_if_there_are_any() -> None:
     assert "COPY . /app" not in dockerfile(projects.course())
 
 
-def test_a_project_that_takes_no_requests_has_no_port_to_check() -> None:
+def test_image_without_a_listener_has_no_health_check() -> None:
     text = dockerfile(replace(projects.course(), services=(ServiceSpec("worker", command=("w",)),)))
     assert "HEALTHCHECK" not in text
     assert text.endswith('ENTRYPOINT ["msctl"]\nCMD ["serve", "worker"]\n')

@@ -9,7 +9,7 @@ from tests.unit.export import golden
 
 @pytest.mark.parametrize("variant", golden.VARIANTS)
 @pytest.mark.parametrize("project", golden.PROJECTS)
-def test_what_is_written_is_what_was_approved(project: str, variant: str) -> None:
+def test_export_matches_the_golden_files(project: str, variant: str) -> None:
     assert golden.expected(project, variant) == golden.kept(project, variant), (
         "python -m tests.unit.export.golden writes the golden files anew"
     )

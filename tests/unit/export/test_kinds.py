@@ -13,7 +13,7 @@ from msctl.export.kind import File, Notice, collect
 from tests.unit.export import projects
 
 
-def test_the_kinds_are_those_that_the_documentation_names() -> None:
+def test_documentation_names_every_kind() -> None:
     assert [kind.name for kind in KINDS] == [
         "docker",
         "compose",
@@ -29,7 +29,7 @@ def test_the_kinds_are_those_that_the_documentation_names() -> None:
     ]
 
 
-def test_a_kind_that_does_not_exist_is_answered_with_the_nearest() -> None:
+def test_unknown_kind_is_an_error_with_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         find("kubernets")
     assert 'did you mean "kubernetes"?' in str(caught.value.hint)
@@ -62,22 +62,20 @@ def test_every_notice_names_a_key_and_every_notice_is_given_once(kind: ExportKin
         ("compose", ExportOptions(gateway_api="x"), "--gateway-api"),
     ],
 )
-def test_an_option_that_means_nothing_to_a_kind_is_an_error(
-    kind: str, options: ExportOptions, flag: str
-) -> None:
-    with pytest.raises(UsageError, match=f"^{flag} means nothing to {kind}"):
+def test_option_that_a_kind_does_not_use_is_an_error(kind: str, options: ExportOptions, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"^{flag} has no effect on {kind}"):
         export(kind, projects.course(), options)
 
 
-def test_the_error_says_which_options_there_are() -> None:
+def test_error_lists_the_options_of_the_kind() -> None:
     with pytest.raises(UsageError) as caught:
         export("nginx", projects.course(), ExportOptions(namespace="x"))
-    assert caught.value.hint == "it takes --listen"
+    assert caught.value.hint == "its options are --listen"
     with pytest.raises(UsageError) as caught:
         export("grafana", projects.course(), ExportOptions(namespace="x"))
-    assert caught.value.hint == "it takes no options of its own"
+    assert caught.value.hint == "it has no options"
 
 
-def test_a_notice_that_is_said_twice_is_kept_once() -> None:
+def test_repeated_notice_is_kept_once() -> None:
     found = collect([Notice("a", "b"), File("x", "y"), Notice("a", "b")])
     assert (len(found.files), len(found.notices)) == (1, 1)

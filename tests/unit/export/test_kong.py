@@ -135,7 +135,7 @@ def one(*given: RouteSpec, **policy: Any) -> Project:
 
 
 @pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
-def test_it_has_the_fields_of_the_documentation_and_no_others(project: Project) -> None:
+def test_objects_have_only_documented_fields(project: Project) -> None:
     found = document(project)
     jsonschema.validate(found, SCHEMA)
     names = [service["name"] for service in found["services"]]
@@ -171,7 +171,7 @@ def test_a_route_without_methods_does_not_lose_to_one_with_them() -> None:
     assert all(route["methods"] for route in found.values())
 
 
-def test_what_belongs_to_a_service_in_kong_makes_one() -> None:
+def test_route_settings_of_a_kong_service_add_a_service() -> None:
     project = one(
         RouteSpec("/a", "one"),
         RouteSpec("/b", "one", rewrite="/v2"),
@@ -186,7 +186,7 @@ def test_what_belongs_to_a_service_in_kong_makes_one() -> None:
     assert patient["routes"][0]["plugins"][0]["config"]["allowed_payload_size"] == 9
 
 
-def test_rate_limits_become_a_plugin_and_what_it_cannot_do_is_said() -> None:
+def test_rate_limits_become_a_plugin_with_notices_for_the_rest() -> None:
     limit = RateLimitSpec(10, period=120.0, burst=20, key=RateLimitKey.HEADER, header="X-Client")
     project = one(
         RouteSpec("/a", "one", rate_limit=limit),
@@ -205,7 +205,7 @@ def test_rate_limits_become_a_plugin_and_what_it_cannot_do_is_said() -> None:
     assert {f"{base}.burst", f"{base}.period", f"{base}.key"} <= keys
 
 
-def test_a_remote_service_is_reached_where_it_is() -> None:
+def test_remote_service_is_reached_at_its_url() -> None:
     service = ServiceSpec(
         "far", app="x:y", url="https://u:p@far.example/base", routes=(RouteSpec("/far", "far"),)
     )

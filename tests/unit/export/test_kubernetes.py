@@ -43,7 +43,7 @@ def test_the_gateway_finds_every_service_that_has_routes_by_its_dns_name() -> No
     assert "MSCTL_LEDGER_URL" not in found  # it runs elsewhere, as the configuration says
 
 
-def test_secrets_are_only_referred_to() -> None:
+def test_secrets_are_references() -> None:
     found = objects(projects.shop())
     users = environment(found, "user-service")
     assert users["SESSION_SECRET"] == {
@@ -54,7 +54,7 @@ def test_secrets_are_only_referred_to() -> None:
     assert not [kind for kind, _ in found if kind == "Secret"]
 
 
-def test_a_broker_that_runs_elsewhere_is_not_deployed() -> None:
+def test_remote_broker_is_not_deployed() -> None:
     project = projects.shop()
     elsewhere = replace(project, broker=replace(project.broker, url="amqps://u:p@mq.example/x"))
     elsewhere = replace(elsewhere, broker=replace(elsewhere.broker, mode=projects.course().broker.mode))
@@ -76,7 +76,7 @@ def test_probes_are_those_of_the_service() -> None:
     assert "readinessProbe" not in container(found, "mailer")
 
 
-def test_a_pod_has_longer_to_end_than_its_service() -> None:
+def test_pod_has_more_time_to_stop_than_its_service() -> None:
     pod = objects(projects.shop())["Deployment", "payments"]["spec"]["template"]["spec"]
     pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > pause + 2.5
@@ -106,7 +106,7 @@ def test_replicas_are_scaled_and_protected_and_single_services_are_not() -> None
     assert found["Deployment", "mailer"]["spec"]["replicas"] == 0
 
 
-def test_a_job_runs_once() -> None:
+def test_oneshot_is_a_job() -> None:
     found = objects(projects.shop())
     job = found["Job", "migrate"]["spec"]
     assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
@@ -124,7 +124,7 @@ def test_only_callers_may_connect() -> None:
     assert found["NetworkPolicy", "default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
 
 
-def test_the_way_in_is_an_ingress_or_a_route_of_the_gateway_api() -> None:
+def test_entry_is_an_ingress_or_an_httproute() -> None:
     ingress = objects(projects.course(), ExportOptions(host="shop.example"))["Ingress", "gateway"]["spec"][
         "rules"
     ][0]
@@ -137,7 +137,7 @@ def test_the_way_in_is_an_ingress_or_a_route_of_the_gateway_api() -> None:
     assert route["rules"][0]["backendRefs"] == [{"name": "gateway", "port": 8080}]
 
 
-def test_without_a_gateway_there_is_no_way_in() -> None:
+def test_no_entry_without_a_gateway() -> None:
     course = projects.course()
     project = replace(course, gateway=None, services=tuple(s for s in course.services if s.name != "gateway"))
     assert not [kind for kind, _ in objects(project) if kind == "Ingress"]
@@ -149,7 +149,7 @@ def test_a_service_called_as_the_broker_is_refused() -> None:
         export("kubernetes", project)
 
 
-def test_what_kubernetes_does_differently_is_said() -> None:
+def test_differences_of_kubernetes_are_notices() -> None:
     project = projects.course()
     once = ServiceSpec("once", command=("python", "x"), restart=RestartPolicy.NO)
     notices = export("kubernetes", replace(project, services=(*project.services, once))).notices

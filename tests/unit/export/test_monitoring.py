@@ -14,7 +14,7 @@ from msctl.model.project import DashboardSpec
 from tests.unit.export import projects
 
 
-def test_it_scrapes_the_stack_of_this_machine_unless_told_otherwise() -> None:
+def test_default_target_is_the_stack_on_this_machine() -> None:
     def targets(options: ExportOptions) -> object:
         text = export("prometheus", projects.course(), options).files[0].text
         return yaml.safe_load(text)["scrape_configs"][0]["static_configs"][0]["targets"]
@@ -24,7 +24,7 @@ def test_it_scrapes_the_stack_of_this_machine_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize("dashboard", [DashboardSpec(enabled=False), DashboardSpec(port=0)])
-def test_a_dashboard_that_nobody_can_find_is_an_error_that_says_what_to_do(dashboard: DashboardSpec) -> None:
+def test_dashboard_without_a_fixed_port_is_an_error_with_a_hint(dashboard: DashboardSpec) -> None:
     with pytest.raises(ExportError, match=r"^dashboard: ") as caught:
         export("prometheus", replace(projects.course(), dashboard=dashboard))
     assert "--target" in str(caught.value.hint)
@@ -36,7 +36,7 @@ def test_a_target_that_is_no_address_is_an_error(target: str) -> None:
         export("prometheus", projects.course(), ExportOptions(targets=(target,)))
 
 
-def test_the_dashboard_is_the_same_wherever_it_is_exported() -> None:
+def test_dashboard_is_the_same_in_every_export() -> None:
     text = export("grafana", projects.shop()).files[0].text
     dashboard = json.loads(text)
     assert dashboard["uid"] == "msctl-my-shop"

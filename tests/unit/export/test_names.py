@@ -21,12 +21,12 @@ def test_every_name_becomes_a_dns_label(name: str) -> None:
 
 
 @given(st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True))
-def test_a_name_that_is_legal_stays(name: str) -> None:
+def test_dns_label_is_kept(name: str) -> None:
     assert label(name) == name
 
 
 @given(st.lists(SERVICES, unique=True, max_size=8))
-def test_renaming_can_be_reversed_or_is_refused(names: list[str]) -> None:
+def test_labels_are_unique_or_refused(names: list[str]) -> None:
     try:
         found = labels(names)
     except ExportError:
@@ -35,20 +35,20 @@ def test_renaming_can_be_reversed_or_is_refused(names: list[str]) -> None:
     assert {text: name for name, text in found.items()} == {label(name): name for name in names}
 
 
-def test_two_services_that_would_share_a_name_are_refused_by_name() -> None:
+def test_two_services_with_one_label_are_refused() -> None:
     with pytest.raises(ExportError) as caught:
         labels(["user-service", "user_service"])
     assert caught.value.message.startswith("services.user_service: ")
-    assert '"user-service"' in caught.value.message
+    assert "'user-service'" in caught.value.message
     assert caught.value.hint == "rename one of them"
 
 
-def test_a_name_that_the_target_needs_itself_is_refused() -> None:
-    with pytest.raises(ExportError, match="taken by the broker"):
+def test_name_that_the_target_uses_itself_is_refused() -> None:
+    with pytest.raises(ExportError, match="which the broker has"):
         labels(["rabbitmq"], {"rabbitmq": "the broker"})
 
 
-def test_a_renaming_is_said() -> None:
+def test_renaming_is_a_notice() -> None:
     (notice,) = renamed(labels(["user_service", "hello"]))
     assert notice.key == "services.user_service"
-    assert '"user-service"' in notice.text
+    assert "'user-service'" in notice.text

@@ -32,14 +32,14 @@ def test_gitlabs_schema_holds(project: Project) -> None:
         jsonschema.validate(found | {"check": {"script": 1}}, SCHEMA)
 
 
-def test_the_system_is_started_and_asked_before_anything_is_built() -> None:
+def test_system_is_started_and_queried_before_the_build() -> None:
     found = pipeline(projects.course())
     assert found["stages"] == ["check", "build", "deploy"]
     assert found["check"]["script"][-1] == "curl --fail --silent --show-error http://127.0.0.1:8080/-/ready"
     assert found["check"]["script"].index("msctl up -d --wait-timeout 2m") == 1
 
 
-def test_nothing_is_deployed_without_somebody_saying_so() -> None:
+def test_deployment_is_manual() -> None:
     assert pipeline(projects.course())["deploy"]["rules"][0]["when"] == "manual"
     text = export("jenkins", projects.course()).files[0].text
     assert "input { message 'Bring it to Kubernetes?' }" in text

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msctl.export.kind import ExportError
-from msctl.export.precedence import Pattern, plan
+from msctl.export.proxies.precedence import Pattern, plan
 from msctl.gateway.routing.routes import RouteTable
 from msctl.model.project import RouteSpec
 from msctl.model.routing import is_variable

@@ -18,7 +18,7 @@ def unit(project: Project, name: str, options: ExportOptions | None = None) -> c
     return parser
 
 
-def test_services_that_share_a_listener_get_ports_of_their_own() -> None:
+def test_services_that_share_a_listener_get_their_own_ports() -> None:
     commands = {
         file.path: unit(projects.course(), file.path)["Service"]["ExecStart"]
         for file in export("systemd", projects.course()).files
@@ -36,7 +36,7 @@ def test_only_a_job_must_have_succeeded_first() -> None:
     assert orders["Wants"] == "network-online.target my-shop-user-service.service"
 
 
-def test_what_is_not_started_with_the_rest_is_not_enabled() -> None:
+def test_service_without_autostart_is_not_enabled() -> None:
     assert "Install" not in unit(projects.course(), "course-consumer.service")
     assert unit(projects.course(), "course-users.service")["Install"]["WantedBy"] == "course.target"
 
@@ -48,7 +48,7 @@ def test_percent_signs_spaces_and_dollars_mean_themselves() -> None:
     assert service["WorkingDirectory"] == "/srv/a%%b"
 
 
-def test_a_procfile_has_what_runs_on_and_says_what_it_leaves_out() -> None:
+def test_procfile_has_long_running_services_and_notices_for_the_rest() -> None:
     exported = export("procfile", projects.shop())
     names = [line.partition(":")[0] for line in exported.files[0].text.splitlines()]
     assert names == ["user_service", "orders", "payments", "gateway"]
@@ -56,7 +56,7 @@ def test_a_procfile_has_what_runs_on_and_says_what_it_leaves_out() -> None:
     assert {"services.migrate.oneshot", "services.mailer.autostart", "broker.mode"} <= keys
 
 
-def test_there_are_ports_for_more_services_than_one_would_think() -> None:
+def test_three_hundred_services_get_ports() -> None:
     many = tuple(ServiceSpec(f"s{number}", app="x:y") for number in range(250))
     text = export("procfile", replace(projects.course(), services=many, gateway=None)).files[0].text
     assert len({line.split()[-1] for line in text.splitlines()}) == 250

@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from msctl.config.reading.load import load
-from msctl.export.pipeline import check
-from msctl.export.upstreams import routes_of, upstream
-from msctl.export.workloads import (
-    HostPort,
-    broker_plan,
-    container_addresses,
-    is_secret,
-    machine_addresses,
-    portable_toml,
-    workloads,
-)
+from msctl.export.broker import broker_plan
+from msctl.export.ci.pipeline import check
+from msctl.export.portable import portable_toml
+from msctl.export.proxies.upstreams import routes_of, upstream
+from msctl.export.workloads import HostPort, container_addresses, is_secret, machine_addresses, workloads
 from msctl.model.project import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
 from msctl.model.snapshots import BrokerMode
 from tests.unit.export import projects
@@ -30,7 +24,7 @@ def read_again(text: str, folder: Path) -> Project:
     return load(file=folder / "msctl.toml", cwd=folder, env={}).project
 
 
-def test_the_configuration_that_goes_along_means_the_same_project(tmp_path: Path) -> None:
+def test_portable_configuration_declares_the_same_project(tmp_path: Path) -> None:
     project = projects.course()
     text, notices = portable_toml(project)
     again = read_again(text, tmp_path)
@@ -39,7 +33,7 @@ def test_the_configuration_that_goes_along_means_the_same_project(tmp_path: Path
     assert again.gateway == project.gateway
 
 
-def test_it_holds_neither_secrets_nor_this_machines_folders(tmp_path: Path) -> None:
+def test_portable_configuration_has_no_secrets_and_no_absolute_folders(tmp_path: Path) -> None:
     project = projects.shop()
     services = tuple(replace(spec, routes=()) for spec in project.services)
     text, notices = portable_toml(replace(project, services=services))
@@ -58,13 +52,13 @@ def over_tls(project: Project) -> Project:
     return replace(project, gateway=replace(gateway, tls=tls))
 
 
-def test_certificates_stay_on_this_machine_and_that_is_said() -> None:
+def test_certificates_are_left_out_with_a_notice() -> None:
     text, notices = portable_toml(over_tls(projects.course()))
     assert [notice.key for notice in notices] == ["gateway.tls"]
     assert "tls" not in text
 
 
-def test_on_this_machine_the_gateway_is_reached_over_what_it_speaks() -> None:
+def test_gateway_is_reached_with_its_own_scheme() -> None:
     project = over_tls(projects.course())
     addresses, _ = machine_addresses(project)
     assert addresses["gateway"].url == "https://127.0.0.1:8080"
@@ -81,7 +75,7 @@ def test_on_this_machine_the_gateway_is_reached_over_what_it_speaks() -> None:
     )
 
 
-def test_a_folder_outside_of_the_project_is_said() -> None:
+def test_folder_outside_the_project_is_a_notice() -> None:
     outside = ServiceSpec("one", command=("x",), cwd=Path("/elsewhere"))
     _, notices = portable_toml(replace(projects.shop(), services=(outside,)))
     assert [notice.key for notice in notices] == ["services.one.cwd"]
@@ -101,11 +95,13 @@ def test_a_folder_outside_of_the_project_is_said() -> None:
         ("PRIMARY_KEY", "id", False),
     ],
 )
-def test_secrets_are_known_by_name_or_by_the_password_in_a_url(name: str, value: str, secret: bool) -> None:
+def test_secrets_are_recognized_by_name_or_by_a_password_in_a_url(
+    name: str, value: str, secret: bool
+) -> None:
     assert is_secret(name, value) is secret
 
 
-def test_a_remote_service_is_reached_where_it_is_and_its_password_is_a_secret() -> None:
+def test_remote_service_is_reached_at_its_url_and_its_password_is_a_secret() -> None:
     far = ServiceSpec("far", app="x:y", url="https://me:hush@far.example")
     near = ServiceSpec("near", app="x:y", depends_on=(Dependency("far"), Dependency("gateway")))
     project = replace(projects.course(), services=(far, near, projects.course().services[-1]))
@@ -116,7 +112,7 @@ def test_a_remote_service_is_reached_where_it_is_and_its_password_is_a_secret() 
     assert found["near"].variables == {"GATEWAY_URL": "http://gateway:8080"}
 
 
-def test_ports_on_one_machine_are_kept_where_they_can_be() -> None:
+def test_ports_are_kept_unless_they_clash() -> None:
     found, notices = machine_addresses(projects.course())
     assert found["gateway"] == HostPort("127.0.0.1", 8080)
     assert found["users"] == HostPort("127.0.0.1", 8081)
@@ -128,7 +124,7 @@ def test_ports_on_one_machine_are_kept_where_they_can_be() -> None:
     }
 
 
-def test_an_ipv6_address_is_written_as_urls_want_it() -> None:
+def test_ipv6_address_is_bracketed() -> None:
     assert HostPort("::1", 80).url == "http://[::1]:80"
 
 
@@ -141,14 +137,14 @@ def test_an_ipv6_address_is_written_as_urls_want_it() -> None:
         (BrokerMode.AUTO, "amqps://u:p@mq.example/v", False, "amqps://x@mq.example:5671/v"),
     ],
 )
-def test_this_machines_broker_stays_behind_and_anothers_is_kept(
+def test_local_broker_is_replaced_and_a_remote_one_kept(
     mode: BrokerMode, url: str, ours: bool, where: str
 ) -> None:
     plan = broker_plan(BrokerSpec(mode, url))
     assert (plan.is_ours, plan.url("x")) == (ours, where)
 
 
-def test_a_program_that_takes_no_requests_is_given_no_port() -> None:
+def test_command_that_does_not_listen_gets_no_port() -> None:
     project = replace(projects.course(), services=(ServiceSpec("worker", command=("w",)),))
     (worker,) = workloads(project, {"worker": "worker"}, container_addresses(project, {"worker": "worker"}))
     assert worker.serve("0.0.0.0") == ("serve", "worker")

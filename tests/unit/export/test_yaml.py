@@ -51,7 +51,7 @@ def test_a_text_of_many_lines_is_kept_byte_for_byte(text: str) -> None:
         "<<",
     ],
 )
-def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
+def test_strings_that_look_like_other_types_are_quoted(text: str) -> None:
     assert yaml.safe_load(dump([text])) == [text]
 
 

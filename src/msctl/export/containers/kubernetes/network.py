@@ -1,4 +1,4 @@
-"""What reaches what: Services, the way in from outside, and the policies that close the rest."""
+"""Services, the Ingress or HTTPRoute, and network policies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msctl.export.workloads import Workload
 
 NAME = "app.kubernetes.io/name"
 MONITORING_NAMESPACE = "monitoring"
-"""Prometheus is expected in a namespace of this name; nothing else may scrape."""
+"""The namespace from which Prometheus may scrape."""
 
 
 def service(name: str, ports: Mapping[str, int]) -> dict[str, object]:
@@ -25,9 +25,9 @@ def service(name: str, ports: Mapping[str, int]) -> dict[str, object]:
 
 
 def entry(gateway: Workload, options: ExportOptions) -> dict[str, object]:
-    """Everything from outside goes to the gateway, which knows the routes and their rules."""
+    """Return the Ingress or HTTPRoute: all external requests go to the gateway."""
     if gateway.address is None:
-        raise ValueError("the gateway listens nowhere")
+        raise ValueError("the gateway has no address")
     if options.gateway_api is not None:
         return {
             "apiVersion": "gateway.networking.k8s.io/v1",
@@ -55,7 +55,7 @@ def entry(gateway: Workload, options: ExportOptions) -> dict[str, object]:
 
 
 def default_deny() -> dict[str, object]:
-    """No pod of the namespace takes a connection that no policy below allows."""
+    """Deny every connection to pods that no other policy allows."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -65,7 +65,7 @@ def default_deny() -> dict[str, object]:
 
 
 def policy(name: str, ports: Mapping[str, int], callers: Sequence[str] | None) -> dict[str, object]:
-    """Who may connect to a service: these and Prometheus; everyone where `callers` is None."""
+    """Allow connections from `callers` (None: from everyone) and from Prometheus."""
     open_ports = [{"protocol": "TCP", "port": port} for port in ports]
     rule: dict[str, object] = {"ports": open_ports}
     if callers is not None:

@@ -1,25 +1,20 @@
-"""`procfile`: a line for each service, for foreman, honcho, overmind and what else reads a Procfile."""
+"""`procfile`: one line per service, for foreman, honcho and overmind."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
 
+from msctl.export.broker import program_broker
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels
-from msctl.export.workloads import (
-    local_services,
-    machine_addresses,
-    program_broker,
-    secret_notices,
-    workloads,
-)
+from msctl.export.workloads import local_services, machine_addresses, secret_notices, workloads
 from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
 
 
-def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
-    names = {spec.name: spec.name for spec in local_services(project)}  # they are legal as they are
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - the signature of a kind
+    names = {spec.name: spec.name for spec in local_services(project)}  # every name is valid in a Procfile
     labels(names)
     addresses, notices = machine_addresses(project)
     found = workloads(project, names, addresses)
@@ -29,13 +24,13 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
         spec = workload.spec
         if spec.oneshot:
             yield Notice(
-                f"{key}.oneshot", "left out: a Procfile is ended by the first of its processes that ends"
+                f"{key}.oneshot", "left out: a process manager stops everything when one process exits"
             )
             continue
         if not spec.autostart:
-            yield Notice(f"{key}.autostart", "left out: what a Procfile names is started")
+            yield Notice(f"{key}.autostart", "left out: everything in a Procfile is started")
             continue
-        variables = {**workload.variables, **program_broker(workload, project)}
+        variables = {**workload.variables, **program_broker(workload.spec, project)}
         words = ["msctl", *workload.serve(spec.host)]
         if variables:
             words = ["env", *(f"{name}={value}" for name, value in variables.items()), *words]
@@ -43,12 +38,12 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
         if spec.replicas > 1:
             yield Notice(f"{key}.replicas", "a line is one instance")
         if spec.depends_on:
-            yield Notice(f"{key}.depends_on", "a Procfile has no order; everything starts at once")
+            yield Notice(f"{key}.depends_on", "a Procfile has no order: everything starts at once")
     yield File("Procfile", "".join(lines))
     yield from notices
-    yield from secret_notices(found, "foreman and honcho take them from .env")
+    yield from secret_notices(found, "foreman and honcho read them from .env")
     if project.broker.mode is not BrokerMode.EXTERNAL:
-        yield Notice("broker.mode", "it runs no broker; there must be one at the broker's URL")
+        yield Notice("broker.mode", "it runs no broker: start one at the broker's URL")
 
 
 KIND = ExportKind("procfile", "A Procfile, for foreman, honcho and overmind", render)

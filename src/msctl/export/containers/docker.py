@@ -1,4 +1,4 @@
-"""`docker`: one small image for every service of the project; the command line chooses which one runs."""
+"""`docker`: one image for all services; the container's command chooses the service."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ from collections.abc import Iterator
 from msctl import __version__
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label
-from msctl.export.workloads import (
-    EVERYWHERE,
-    Workload,
-    container_addresses,
-    image_notices,
-    inside,
-    local_services,
-    workloads,
-)
+from msctl.export.portable import image_notices, inside
+from msctl.export.workloads import EVERYWHERE, Workload, container_addresses, local_services, workloads
 from msctl.model.project import Project
 
 PYTHON = "3.13"
 USER = 10001
-"""Any number that no system account has; a number, so that Kubernetes can tell that it is not root."""
+"""A number that no system account has; Kubernetes can tell from a number that it is not root."""
 WHEEL = f"wheels/msctl-{__version__}-py3-none-any.whl"
 HEALTH_INTERVAL_S = 10
 HEALTH_TIMEOUT_S = 2
@@ -30,15 +23,15 @@ HEALTH_RETRIES = 3
 
 
 def image_name(project: Project, options: ExportOptions) -> str:
-    """`repository:tag`, with a tag in any case."""
+    """Return `repository:tag`, with the tag `latest` if none is given."""
     image = options.image or project_label(project)
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
 
 def health_command(workload: Workload) -> list[str]:
-    """What asks a service within its container whether it is ready; the image has Python, and no curl."""
+    """Return the command of a container's health check; the image has Python, and no curl."""
     if workload.address is None:
-        raise ValueError(f"{workload.name} listens nowhere")
+        raise ValueError(f"{workload.name} has no address")
     port = workload.address.port
     if workload.probe is None:
         script = f'import socket; socket.create_connection(("127.0.0.1", {port}), {HEALTH_TIMEOUT_S}).close()'
@@ -59,7 +52,7 @@ def dockerfile(project: Project, options: ExportOptions) -> str:
     image = image_name(project, options)
     lines = [
         "# syntax=docker/dockerfile:1",
-        f"# {project.name}: one image for all of its services; what follows its name says which one runs.",
+        f"# {project.name}: one image for all services; the command chooses the service.",
         "#",
         f"#   docker build -t {image} -f Dockerfile {options.context}",
     ]
@@ -68,7 +61,7 @@ def dockerfile(project: Project, options: ExportOptions) -> str:
         lines += [f"#   docker run --rm -p 127.0.0.1:{port}:{port} {image} serve {first.name}"]
     lines += [
         "#",
-        "# msctl comes from a wheel in the build context, not from a package index:",
+        "# msctl is installed from a wheel in the build context:",
         "#   pip wheel --no-deps --wheel-dir wheels PATH_OF_MSCTL",
         "",
         f"ARG PYTHON={PYTHON}",
@@ -113,7 +106,7 @@ def _ports(found: tuple[Workload, ...]) -> list[int]:
 
 
 _DOCKERIGNORE = """\
-# What an image must not hold: secrets, history, and what is made anew inside it.
+# Secrets, history, and what the build creates.
 .env
 .env.*
 **/.env
@@ -133,11 +126,11 @@ build
 
 
 _SPECIAL = re.compile(r"[*?\[\\]|^[!#]")
-"""What means something else in a line of a .dockerignore, and does not behind a backslash."""
+"""Special characters in a .dockerignore, which a backslash escapes."""
 
 
 def dockerignore(project: Project) -> str:
-    """What stays out of the image's build context, the gateway's private key among it."""
+    """Return the files to keep out of the build context; also the gateway's private key."""
     key = None if project.gateway is None else project.gateway.tls.key
     within = None if key is None or project.root is None else inside(project.root, key)
     if within is None:
@@ -148,16 +141,16 @@ def dockerignore(project: Project) -> str:
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield File("Dockerfile", dockerfile(project, options))
-    # Next to its Dockerfile this name wins over a .dockerignore of the user's own, and spares it.
+    # This name has precedence over the user's .dockerignore, which stays as it is.
     yield File("Dockerfile.dockerignore", dockerignore(project))
     yield Notice(
         "MSCTL_WHEEL",
-        f"the build takes msctl from {WHEEL} in its context; the Dockerfile says how to make it",
+        f"the build installs {WHEEL}; the Dockerfile shows how to make it",
     )
     if project.gateway is not None and project.gateway.tls.key is not None:
         yield Notice(
             "gateway.tls.key",
-            "not in the image: mount it where msctl.toml says, or take [gateway.tls] out of it there",
+            "not in the image: mount it at its path, or remove [gateway.tls] from the image's msctl.toml",
         )
     yield from image_notices(project)
 

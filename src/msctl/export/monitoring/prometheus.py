@@ -1,4 +1,4 @@
-"""`prometheus`: what to scrape, and when to ring a bell; for Prometheus 2.40 or newer."""
+"""`prometheus`: scrape configuration and alerts, for Prometheus 2.40 or newer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PASSWORD_FILE = "dashboard-password"  # noqa: S105 - the name of a file
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is scraped under one name; `resolve` finds every address behind a host's name."""
+    """A scrape job; with `resolve`, every address of a target's host name is scraped."""
 
     name: str
     targets: tuple[str, ...]
@@ -28,7 +28,7 @@ class Job:
 
 
 def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[File]:
-    """`prometheus.yml` and its rules, below `folder`."""
+    """Return `prometheus.yml` and its rules, in `folder`."""
     prefix = f"{folder}/" if folder else ""
     document = {
         "global": {
@@ -39,11 +39,9 @@ def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[F
         "rule_files": [RULES],
         "scrape_configs": [_scrape(job) for job in jobs],
     }
-    comment = f"{project.name}: what Prometheus scrapes.\n\n  prometheus --config.file=prometheus.yml"
+    comment = f"{project.name}: scrape configuration.\n\n  prometheus --config.file=prometheus.yml"
     yield File(f"{prefix}prometheus.yml", dump(document, comment=comment))
-    yield File(
-        f"{prefix}{RULES}", dump(_rules(), comment=f"{project.name}: what is worth waking somebody for.")
-    )
+    yield File(f"{prefix}{RULES}", dump(_rules(), comment=f"{project.name}: alerts."))
 
 
 def _scrape(job: Job) -> dict[str, object]:
@@ -101,14 +99,14 @@ def _rules() -> dict[str, object]:
             f"histogram_quantile(0.99, sum by (service, le) (rate({_REQUESTS}_bucket[5m]))) > 1",
             "5m",
             "warning",
-            "{{ $labels.service }} takes {{ $value | humanizeDuration }} for its slowest requests (p99)",
+            "the p99 latency of {{ $labels.service }} is {{ $value | humanizeDuration }}",
         ),
         _alert(
             "BreakerOpen",
             "msctl_gateway_breaker_state == 2",
             "1m",
             "warning",
-            "the gateway sends no requests to {{ $labels.upstream }}",
+            "a circuit breaker of {{ $labels.upstream }} is open",
         ),
         _alert(
             "RestartLoop",
@@ -122,14 +120,14 @@ def _rules() -> dict[str, object]:
             "msctl_event_loop_lag_seconds > 0.25",
             "1m",
             "warning",
-            "something blocks the event loop for {{ $value | humanizeDuration }}",
+            "the event loop was blocked for {{ $value | humanizeDuration }}",
         ),
         _alert(
             "QueueGrows",
             "msctl_broker_queue_messages_ready > 1000 and deriv(msctl_broker_queue_messages_ready[10m]) > 0",
             "10m",
             "warning",
-            "the queue {{ $labels.queue }} holds {{ $value | humanize }} messages and grows",
+            "queue {{ $labels.queue }} has {{ $value | humanize }} ready messages, and grows",
         ),
     ]
     return {"groups": [{"name": "msctl", "rules": alerts}]}
@@ -149,27 +147,29 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     for target in options.targets:
         host, _, port = target.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ExportError(f'--target: "{target}" is not host:port', hint="write it like 127.0.0.1:8090")
+            raise ExportError(
+                f"--target: {target!r} is not host:port", hint="example: --target 127.0.0.1:8090"
+            )
     secret = PASSWORD_FILE if project.dashboard.password is not None else None
     targets = options.targets or (_dashboard(project),)
     yield from files(project, [Job("msctl", targets, password_file=secret)])
     if secret is not None:
-        yield Notice("dashboard.password", f"write it into {secret}, beside prometheus.yml")
+        yield Notice("dashboard.password", f"write it to {secret}, next to prometheus.yml")
     for spec in project.services:
         if spec.kind is ServiceKind.COMMAND and spec.url is None:
             yield Notice(
                 f"services.{spec.name}.command",
-                "what it measures itself is not relayed; if it has /metrics, give its address with --target",
+                "its own metrics are not included; if it has /metrics, add its address with --target",
             )
 
 
 def _dashboard(project: Project) -> str:
-    """Where a stack on this machine shows the metrics of all that it runs."""
+    """Return the address of the stack's dashboard, which has the metrics of all its services."""
     spec = project.dashboard
     if not spec.enabled or not spec.port:
         raise ExportError(
-            "dashboard: the stack's metrics are on its dashboard, and that has no fixed port",
-            hint="give it one, or say with --target what to scrape",
+            "dashboard: the stack's metrics are on the dashboard, which has no fixed port",
+            hint="set [dashboard] port, or use --target",
         )
     return str(HostPort(reachable(spec.host), spec.port))
 

@@ -1,9 +1,10 @@
-"""The gateway's choice among routes, laid out for a proxy that knows only an order of patterns; pure.
+"""The gateway's precedence of routes, for proxies that try patterns in order. Pure.
 
-msctl prefers the more specific host, then the path that is literal for longer, then the longer
-path, then the route that names methods, then the one with more headers (msctl/gateway/routing/routes.py).
-Here that becomes, for each host, the list of path patterns in the order in which they must be
-tried, and for each pattern the routes that may take a request there.
+The gateway prefers the more specific host, then the path with more literal elements, then the longer
+path, then the route with methods, then the one with more headers (gateway/routing/routes.py). A proxy
+tries patterns in order and takes the first match. So each host gets its patterns in the order in which
+they must be tried, and each pattern its routes. Invariant: the first pattern that a path matches lists
+all routes that could take it. It holds because the patterns are closed under intersection.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from msctl.export.kind import ExportError
 from msctl.model.project import RouteSpec
 from msctl.model.routing import is_variable, route_elements
 
-MOST_PATTERNS = 500
+MAX_PATTERNS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Paths: these elements alone if `exact`, else these and whatever follows."""
+    """Paths with these elements; if not `exact`, with more after them."""
 
     elements: tuple[str, ...]
     exact: bool
@@ -30,7 +31,7 @@ class Pattern:
         return any(map(is_variable, self.elements))
 
     def covers(self, other: Pattern) -> bool:
-        """Whether every path of the other is one of ours."""
+        """Whether this pattern matches every path that the other matches."""
         if self.exact and (not other.exact or len(self.elements) != len(other.elements)):
             return False
         if len(self.elements) > len(other.elements):
@@ -39,7 +40,7 @@ class Pattern:
         return all(is_variable(mine) or mine == theirs for mine, theirs in pairs)
 
     def meet(self, other: Pattern) -> Pattern | None:
-        """The paths that both have; None if there are none."""
+        """Return the pattern of the paths that both match; None if there are none."""
         short, long = sorted((self, other), key=lambda pattern: len(pattern.elements))
         if len(short.elements) < len(long.elements) and short.exact:
             return None
@@ -54,13 +55,13 @@ class Pattern:
 
     @property
     def rank(self) -> tuple[int, ...]:
-        """What sorts before is tried before; at each element a literal comes before a variable."""
+        """The sort key: patterns are tried in ascending order, a literal element before a variable."""
         return (*(int(is_variable(element)) for element in self.elements), 2 if self.exact else 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A pattern and its routes, best first; the last one is the only one that may be unconditional."""
+    """A pattern and its routes, best first; only the last may be unconditional."""
 
     pattern: Pattern
     routes: tuple[RouteSpec, ...]
@@ -68,13 +69,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """All that one host name is for; `host` is empty for every name that no other plan is for."""
+    """The patterns of one host; an empty `host` stands for all other hosts."""
 
     host: str
     places: tuple[Place, ...]
 
 
 def plan(routes: Sequence[RouteSpec]) -> tuple[HostPlan, ...]:
+    """Return the patterns of every host that routes name, then those of all other hosts."""
     hosts = dict.fromkeys(host.lower() for route in routes for host in route.hosts)
     return tuple(HostPlan(host, tuple(_places(host, routes))) for host in (*hosts, ""))
 
@@ -91,7 +93,7 @@ def _places(host: str, routes: Sequence[RouteSpec]) -> Iterator[Place]:
     groups = _groups(host, routes)
     declared = dict.fromkeys(pattern_of(route) for group in groups for route in group)
     ordered = sorted(_closed(declared), key=lambda pattern: pattern.rank)
-    places = [Place(pattern, tuple(_takers(pattern, groups))) for pattern in ordered]
+    places = [Place(pattern, tuple(_matching_routes(pattern, groups))) for pattern in ordered]
     for index, place in enumerate(places):
         after = next((later for later in places[index + 1 :] if later.pattern.covers(place.pattern)), None)
         if place.pattern in declared or after is None or list(after.routes) != list(place.routes):
@@ -99,10 +101,10 @@ def _places(host: str, routes: Sequence[RouteSpec]) -> Iterator[Place]:
 
 
 def _closed(patterns: Iterable[Pattern]) -> list[Pattern]:
-    """The patterns, and what each two of them have in common.
+    """Close the patterns under intersection.
 
-    Then the narrowest that a path matches lies within every other that it matches, so that this
-    one place can know all routes that might take a request there.
+    The narrowest pattern that a path matches is then covered by every other that it matches, so its list
+    of routes is complete.
     """
     found: dict[Pattern, None] = {}
     for pattern in patterns:
@@ -113,16 +115,16 @@ def _closed(patterns: Iterable[Pattern]) -> list[Pattern]:
                 continue
             pending += [common for known in found if (common := known.meet(new)) is not None]
             found[new] = None
-            if len(found) > MOST_PATTERNS:
+            if len(found) > MAX_PATTERNS:
                 raise ExportError(
-                    f"services: their routes overlap in more than {MOST_PATTERNS} ways",
+                    f"services: the routes overlap in more than {MAX_PATTERNS} ways",
                     hint="use fewer routes with variables such as {id} in their paths",
                 )
     return list(found)
 
 
 def _groups(host: str, routes: Sequence[RouteSpec]) -> list[list[RouteSpec]]:
-    """The routes that a host's requests may take: those of the host first, those of every host last."""
+    """Group the routes of a host: its own first, then its suffixes', then those without a host."""
     suffixes = sorted(
         {name.lower() for route in routes for name in route.hosts if name.startswith("*.")},
         key=len,
@@ -134,7 +136,7 @@ def _groups(host: str, routes: Sequence[RouteSpec]) -> list[list[RouteSpec]]:
     return [*groups, [route for route in routes if not route.hosts]]
 
 
-def _takers(pattern: Pattern, groups: Sequence[Sequence[RouteSpec]]) -> Iterator[RouteSpec]:
+def _matching_routes(pattern: Pattern, groups: Sequence[Sequence[RouteSpec]]) -> Iterator[RouteSpec]:
     for group in groups:
         fitting = [(order, route) for order, route in enumerate(group) if pattern_of(route).covers(pattern)]
         for _, route in sorted(fitting, key=_preference):

@@ -1,13 +1,14 @@
-"""What runs: a Deployment or Job for each workload, what scales and protects it, and the broker."""
+"""Deployments and Jobs, autoscalers and disruption budgets, and the broker."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from msctl.export.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOUT_S, USER
-from msctl.export.kubernetes.network import service
-from msctl.export.workloads import AMQP_URL, BROKER, EVERYWHERE, BrokerPlan, Workload
+from msctl.export.broker import AMQP_URL, BROKER, BrokerPlan
+from msctl.export.containers.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOUT_S, USER
+from msctl.export.containers.kubernetes.network import service
+from msctl.export.workloads import EVERYWHERE, Workload
 from msctl.model.project import RestartPolicy
 from msctl.model.services import process_stop_timeout
 
@@ -19,16 +20,16 @@ COMMON = {"app.kubernetes.io/managed-by": "msctl"}
 NAME = "app.kubernetes.io/name"
 
 PRE_STOP_S = 5
-"""How long a pod that ends still takes requests: until then not every proxy has heard of its end."""
+"""Seconds that a stopping pod keeps serving, until every proxy has removed it."""
 GRACE_S = 5
-"""On top of what the service itself may take to stop."""
+"""Seconds on top of the service's stop timeout."""
 CPU_TARGET = 70
-"""The share of the requested CPU, in percent, above which another pod is started."""
+"""Percent of the requested CPU above which the autoscaler adds a pod."""
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
 
 
 def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
-    """The Deployment of a service, or the Job of one that runs once."""
+    """Return a service's Deployment, or the Job of a oneshot."""
     spec = workload.spec
     metadata = {"name": workload.label, "labels": {NAME: workload.label}, "annotations": _origin(workload)}
     pod = _pod(workload, broker, image)
@@ -46,7 +47,7 @@ def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, obje
     deployment: dict[str, object] = {}
     if not spec.autostart:
         deployment["replicas"] = 0
-    elif spec.replicas == 1:  # with more, the autoscaler decides
+    elif spec.replicas == 1:  # otherwise the autoscaler sets it
         deployment["replicas"] = 1
     deployment |= {
         "selector": {"matchLabels": {NAME: workload.label}},
@@ -71,7 +72,7 @@ def _pod(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object
         }
     template: dict[str, object] = {
         "automountServiceAccountToken": False,
-        # The variables it would add (USERS_PORT=tcp://…) look like msctl's own.
+        # Its variables (USERS_PORT=tcp://…) clash with msctl's.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": PRE_STOP_S + math.ceil(process_stop_timeout(spec)) + GRACE_S,
         "securityContext": {
@@ -160,7 +161,7 @@ def _environment(workload: Workload, broker: BrokerPlan) -> list[dict[str, objec
 
 
 def broker_environment(broker: BrokerPlan) -> list[dict[str, object]]:
-    """$AMQP_URL, with credentials that only the cluster knows."""
+    """Return AMQP_URL, with credentials from a Secret."""
     if not broker.is_ours:
         return [_from_secret(AMQP_URL, BROKER_SECRET, "url")]
     return [
@@ -175,7 +176,7 @@ def _from_secret(variable: str, secret: str, key: str) -> dict[str, object]:
 
 
 def _literal(value: str) -> str:
-    """A value in which Kubernetes replaces nothing."""
+    """Escape `$(`, so that Kubernetes expands nothing."""
     return value.replace("$(", "$$(")
 
 
@@ -199,7 +200,7 @@ def autoscaler(workload: Workload) -> dict[str, object]:
 
 
 def disruption_budget(workload: Workload) -> dict[str, object]:
-    """At most one pod at a time gives way to maintenance; for a single one it would block a node's drain."""
+    """Allow one pod at a time to be evicted; for a single pod it would block draining its node."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -209,7 +210,7 @@ def disruption_budget(workload: Workload) -> dict[str, object]:
 
 
 def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
-    """One RabbitMQ with a disk of its own, as the course runs it; a cluster is its operator's business."""
+    """Return one RabbitMQ with a volume, as the course runs it; for a cluster, use its operator."""
     health: Mapping[str, object] = {"timeoutSeconds": 15, "periodSeconds": 20}
     check = {"exec": {"command": ["rabbitmq-diagnostics", "-q", "check_port_connectivity"]}}
     environment = [
@@ -234,7 +235,7 @@ def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
     }
     pod = {
         "automountServiceAccountToken": False,
-        "enableServiceLinks": False,  # RABBITMQ_PORT=tcp://… would confuse the image
+        "enableServiceLinks": False,  # the image reads RABBITMQ_PORT
         "terminationGracePeriodSeconds": 60,
         "securityContext": {
             "runAsNonRoot": True,

@@ -1,4 +1,4 @@
-"""Where another proxy finds the services of a stack that runs on this machine; pure."""
+"""The addresses at which another proxy reaches a stack on this machine. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from msctl.export.workloads import HostPort, gateway_scheme, reachable
 from msctl.model.project import Project, RouteSpec, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 
-_AT_THE_GATEWAY = ("compose", "api_key", "jwt", "cors", "request_headers", "response_headers")
+_GATEWAY_ONLY = ("compose", "api_key", "jwt", "cors", "request_headers", "response_headers")
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyTarget:
-    """What a route leads to. Behind `is_gateway` the request's path must stay as it is."""
+    """The destination of a route. With `is_gateway` the path must not be rewritten."""
 
     service: str
     address: HostPort
@@ -25,16 +25,15 @@ class ProxyTarget:
 
 
 def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Notice, ...]]:
-    """Where the route's requests go, and what that leaves to msctl's own gateway.
+    """Return the destination of a route, and notices of what is left to msctl's gateway.
 
-    What only the gateway can do (checking keys, composing answers), and services that it alone
-    reaches, stay with it: the other proxy passes such requests on to it. Raises ExportError where
-    there is no gateway.
+    Requests that need the gateway (keys, composed responses), and those for services that only it can
+    reach, are passed to it. Raises ExportError if it has no fixed port.
     """
     key = f"services.{route.service}" if route.service else "gateway"
-    own = [name for name in _AT_THE_GATEWAY if getattr(route, name) is not None]
+    own = [name for name in _GATEWAY_ONLY if getattr(route, name) is not None]
     if own:
-        text = f"{route.path}: left to msctl's gateway, to which these requests are passed on"
+        text = f"{route.path}: these requests are passed to msctl's gateway, which does this"
         notices = tuple(Notice(f"{key}.routes.{name}", text) for name in own)
         return _gateway(project, notices[0].key), notices
     spec = project.service(route.service)
@@ -48,9 +47,9 @@ def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Not
     if spec.port and spec.replicas == 1:
         return ProxyTarget(spec.name, HostPort(reachable(spec.host), spec.port)), ()
     if spec.replicas > 1:
-        why = f"its {spec.replicas} instances choose their ports; they are reached through msctl's gateway"
+        why = f"its {spec.replicas} instances have no fixed ports; it is reached through msctl's gateway"
         return _gateway(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
-    why = "it has no port of its own; it is reached through msctl's gateway"
+    why = "it has no port; it is reached through msctl's gateway"
     return _gateway(project, f"{key}.port"), (Notice(f"{key}.port", why),)
 
 
@@ -58,8 +57,8 @@ def _gateway(project: Project, key: str) -> ProxyTarget:
     gateway = project.gateway
     if gateway is None or not gateway.port:
         raise ExportError(
-            f"{key}: nothing but msctl's gateway leads there, and that has no fixed port",
-            hint="give the service a port, or the gateway",
+            f"{key}: only msctl's gateway can reach it, and the gateway has no fixed port",
+            hint="set a port for the service or the gateway",
         )
     address = HostPort(reachable(gateway.host), gateway.port)
     return ProxyTarget(GATEWAY, address, gateway_scheme(project), is_gateway=True)
@@ -76,9 +75,9 @@ def _remote_notices(spec: ServiceSpec) -> Iterator[Notice]:
     if parts.path.strip("/"):
         yield Notice(f"services.{spec.name}.url", f"the path {parts.path} is left out")
     if parts.username:
-        yield Notice(f"services.{spec.name}.url", "its user and password are left out")
+        yield Notice(f"services.{spec.name}.url", "the user and password are left out")
 
 
 def routes_of(project: Project) -> tuple[RouteSpec, ...]:
-    """Every route of the project, in the order of declaration."""
+    """Return all routes, in the order of declaration."""
     return tuple(route for spec in project.services for route in spec.routes)

@@ -1,6 +1,6 @@
-"""`compose`: every service in a container of its own, with RabbitMQ as the course runs it.
+"""`compose`: each service in a container, with RabbitMQ as the course runs it.
 
-For Docker Compose 2.23.1 or newer, which takes the content of configs in the file itself.
+For Docker Compose 2.23.1 or newer, which supports configs with inline content.
 """
 
 from __future__ import annotations
@@ -8,21 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from msctl.export import docker, grafana, prometheus
+from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, BrokerPlan, broker_plan
+from msctl.export.containers import docker
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
+from msctl.export.monitoring import grafana, prometheus
 from msctl.export.names import labels, project_label, renamed
+from msctl.export.portable import image_notices, portable_toml
 from msctl.export.workloads import (
-    AMQP_URL,
-    BROKER,
-    BROKER_PORT,
     EVERYWHERE,
-    BrokerPlan,
     Workload,
-    broker_plan,
     container_addresses,
-    image_notices,
     local_services,
-    portable_toml,
     secret_notices,
     workloads,
 )
@@ -81,24 +77,24 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
 
     yield Notice(
         "MSCTL_WHEEL",
-        f"the build takes msctl from {docker.WHEEL} in its context; the Dockerfile says how to make it",
+        f"the build installs {docker.WHEEL}; the Dockerfile shows how to make it",
     )
     yield from renamed(names)
     yield from config_notices
     yield from image_notices(project)
-    yield from secret_notices(found, "compose takes them from its environment or from .env")
+    yield from secret_notices(found, "set them in the environment or in .env")
     yield from _differences(project, found)
 
 
 def _comment(project: Project, options: ExportOptions) -> str:
     lines = [
-        f"{project.name}, every service in a container of its own. Needs Docker Compose 2.23.1 or newer.",
+        f"{project.name}: each service in a container. Needs Docker Compose 2.23.1 or newer.",
         "",
         "  docker compose up --build --wait",
     ]
     manual = [spec.name for spec in local_services(project) if not spec.autostart]
     if manual:
-        lines.append(f"  docker compose up {' '.join(manual)}    (not started by the command above)")
+        lines.append(f"  docker compose up {' '.join(manual)}    (not started by the first command)")
     if options.monitoring:
         lines += [
             f"  Grafana is at http://127.0.0.1:{GRAFANA_PORT}, Prometheus at http://127.0.0.1:{PROMETHEUS_PORT}"
@@ -147,7 +143,7 @@ def _service(
 
 
 def _dockerfile_path(options: ExportOptions) -> str:
-    """The Dockerfile beside the compose file; compose wants the way to it from the build's context."""
+    """Return the path of the Dockerfile from the build context."""
     return "Dockerfile" if options.folder == "." else f"{options.folder}/Dockerfile"
 
 
@@ -161,7 +157,7 @@ def _environment(workload: Workload, broker: BrokerPlan) -> dict[str, object]:
 
 
 def _literal(text: str) -> str:
-    """Text in which compose replaces nothing."""
+    """Escape `$`, so that compose interpolates nothing."""
     return text.replace("$", "$$")
 
 
@@ -172,7 +168,7 @@ def _amqp_url(broker: BrokerPlan) -> str:
 
 
 def _published(workload: Workload, project: Project) -> list[str]:
-    """The ports that the service has on the machine, for they are part of how the system is used."""
+    """Return the ports to publish: those that the project declares."""
     spec = workload.spec
     gateway = project.gateway
     if workload.address is None or not spec.port or spec.replicas > 1:
@@ -193,7 +189,7 @@ def _depends_on(
             continue
         condition = dependency.condition
         if condition is Condition.READY and not listens(other):
-            condition = Condition.STARTED  # without a health check it would be waited for in vain
+            condition = Condition.STARTED  # it has no health check
         found[names[other.name]] = {"condition": _CONDITIONS[condition]}
     return found
 
@@ -206,7 +202,7 @@ def _rabbitmq(broker: BrokerPlan) -> dict[str, object]:
         environment["RABBITMQ_DEFAULT_VHOST"] = broker.vhost
     return {
         "image": RABBITMQ_IMAGE,
-        "hostname": BROKER,  # the node's name, and so where its data is, goes by it
+        "hostname": BROKER,  # the node's name, and so its data directory, depends on it
         **({"environment": environment} if environment else {}),
         "ports": [f"{LOOPBACK}:{BROKER_PORT}:{BROKER_PORT}", f"{LOOPBACK}:15672:15672"],
         "healthcheck": {
@@ -257,7 +253,7 @@ def _monitoring_files(project: Project, found: Sequence[Workload], broker: Broke
         for workload in found
         if workload.address is not None and not workload.spec.oneshot
     ]
-    if broker.is_ours:  # the image has RabbitMQ's Prometheus plugin on, at its own port
+    if broker.is_ours:  # the image enables RabbitMQ's Prometheus plugin, on a port of its own
         jobs.append(prometheus.Job(BROKER, (f"{BROKER}:15692",), path="/metrics/per-object"))
     yield from prometheus.files(project, jobs, f"{MONITORING}/prometheus")
     yield from grafana.files(project, "http://prometheus:9090", f"{MONITORING}/grafana")
@@ -269,26 +265,24 @@ def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice
         if spec.port and spec.replicas > 1:
             yield Notice(
                 f"{key}.port",
-                f"{spec.replicas} containers cannot share port {spec.port}; only the others reach them",
+                f"{spec.replicas} containers cannot share port {spec.port}; it is not published",
             )
         elif project.gateway is not None and not workload.is_gateway and spec.port == project.gateway.port:
-            yield Notice(
-                f"{key}.port", f"port {spec.port} of the machine is the gateway's, which leads to it"
-            )
+            yield Notice(f"{key}.port", f"port {spec.port} is published by the gateway, which routes to it")
         if spec.ready_log is not None:
             yield Notice(
                 f"{key}.ready_log",
-                "compose does not look at logs; its health check alone tells its readiness",
+                "compose does not read logs; the health check decides when it is ready",
             )
         if spec.liveness:
-            yield Notice(f"{key}.liveness", "compose shows an unhealthy container, and does not restart it")
+            yield Notice(f"{key}.liveness", "compose does not restart an unhealthy container")
         if spec.success_exit_codes:
-            yield Notice(f"{key}.success_exit_codes", "compose takes 0 alone for success")
+            yield Notice(f"{key}.success_exit_codes", "compose treats only 0 as success")
 
 
 KIND = ExportKind(
     "compose",
-    "A compose file: each service a container, with RabbitMQ; --monitoring adds Prometheus and Grafana",
+    "A compose file with RabbitMQ; --monitoring adds Prometheus and Grafana",
     render,
     frozenset({"image", "monitoring"}),
 )

@@ -1,4 +1,4 @@
-"""`systemd`: a unit for each service, and a target for all of them; for systemd 247 or newer."""
+"""`systemd`: one unit per service, and a target for all, for systemd 247 or newer."""
 
 from __future__ import annotations
 
@@ -6,17 +6,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from msctl.export.broker import broker_plan, program_broker
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
-from msctl.export.workloads import (
-    Workload,
-    broker_plan,
-    local_services,
-    machine_addresses,
-    program_broker,
-    secret_notices,
-    workloads,
-)
+from msctl.export.workloads import Workload, local_services, machine_addresses, secret_notices, workloads
 from msctl.model.project import Condition, Project, RestartPolicy
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import BrokerMode
@@ -57,7 +50,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         yield File(units[workload.name], _unit(workload, project, units, name, directory, options))
     yield from renamed(names)
     yield from address_notices
-    yield from secret_notices(found, f"write them as NAME=value into /etc/{name}/SERVICE.env, mode 0600")
+    yield from secret_notices(found, f"write them as NAME=value to /etc/{name}/SERVICE.env with mode 0600")
     yield from _differences(project, found)
 
 
@@ -68,7 +61,7 @@ def _target(project: Project, name: str, found: Sequence[Workload], units: Mappi
         f"# {project.name}. Copy these files to /etc/systemd/system, then:",
         "#   systemctl daemon-reload",
         f"#   systemctl enable --now {name}.target {' '.join(started)}",
-        *(f"#   systemctl start {unit}    (not started with the rest)" for unit in manual),
+        *(f"#   systemctl start {unit}    (not started by the target)" for unit in manual),
         "",
         "[Unit]",
         f"Description={_escaped(project.name)}: the whole system",
@@ -96,10 +89,10 @@ def _unit(
     for dependency in spec.depends_on:
         if (unit := units.get(dependency.service)) is not None:
             after.append(unit)
-            # What depends on a service runs on without it; only a job must have succeeded.
+            # A service keeps running without its dependencies; only a job must have succeeded.
             (requires if dependency.condition is Condition.COMPLETED else wants).append(unit)
     command = [options.executable or EXECUTABLE, *workload.serve(spec.host)]
-    variables = {**workload.variables, **program_broker(workload, project)}
+    variables = {**workload.variables, **program_broker(workload.spec, project)}
     lines = [
         "[Unit]",
         f"Description={_escaped(project.name)}: {_escaped(workload.name)}",
@@ -136,17 +129,17 @@ def _unit(
 
 def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice]:
     if project.broker.mode in (BrokerMode.EMBEDDED, BrokerMode.LOCAL, BrokerMode.DOCKER, BrokerMode.AUTO):
-        yield Notice("broker.mode", "the units run no broker; there must be one at the broker's URL")
+        yield Notice("broker.mode", "the units run no broker: start one at the broker's URL")
     for workload in found:
         spec, key = workload.spec, f"services.{workload.name}"
         if spec.replicas > 1:
-            yield Notice(f"{key}.replicas", "one unit is one instance; a URL leads to no more than one")
+            yield Notice(f"{key}.replicas", "a unit is one instance")
         if any(each.condition is Condition.READY for each in spec.depends_on):
-            yield Notice(f"{key}.depends_on", "systemd waits until the others run, not until they are ready")
+            yield Notice(f"{key}.depends_on", "systemd waits until they run, not until they are ready")
         if spec.liveness:
-            yield Notice(f"{key}.liveness", "systemd does not ask a service whether it is well")
+            yield Notice(f"{key}.liveness", "systemd has no liveness probes")
         if spec.ready_log is not None:
-            yield Notice(f"{key}.ready_log", "systemd does not look at logs")
+            yield Notice(f"{key}.ready_log", "systemd does not read logs")
 
 
 def _argument(text: str) -> str:
@@ -154,7 +147,7 @@ def _argument(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A word as systemd.syntax(7) takes it: `%` begins a specifier, quotes keep a word together."""
+    """Quote a word (systemd.syntax(7)): `%` starts a specifier."""
     text = _escaped(text)
     if _PLAIN.fullmatch(text):
         return text

@@ -1,11 +1,11 @@
-"""What a pipeline does with a project, whichever tool runs it: the commands of its stages."""
+"""The commands of a pipeline's stages, for every CI system."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
 
-from msctl.export.docker import PYTHON, WHEEL, image_name
+from msctl.export.containers.docker import PYTHON, WHEEL, image_name
 from msctl.export.kind import ExportOptions, Notice
 from msctl.export.workloads import HostPort, gateway_scheme
 from msctl.model.project import Project
@@ -18,8 +18,8 @@ CHECK_VARIABLES = {"MSCTL_BROKER_MODE": "embedded", "PIP_CACHE_DIR": ".cache/pip
 def comment(project: Project) -> str:
     return "\n".join(
         (
-            f"{project.name}: the whole system is started and asked, then its image is built and deployed.",
-            "It expects in the repository what these write:",
+            f"{project.name}: starts the system and sends it a request, then builds and deploys its image.",
+            "It needs the files of these commands in the repository:",
             "",
             "  msctl export docker",
             "  msctl export kubernetes",
@@ -37,24 +37,24 @@ def install() -> list[str]:
 
 
 def check(project: Project) -> list[str]:
-    """The project must be understood, start, and answer."""
+    """Return the commands that check, start and query the project."""
     commands = ["msctl config", "msctl up -d --wait-timeout 2m", "msctl status"]
     gateway = project.gateway
     if gateway is not None and gateway.ready_path is not None and gateway.port:
         url = HostPort("127.0.0.1", gateway.port, gateway_scheme(project)).url + gateway.ready_path
-        # The certificate is one for where the system is reached, and this asks the machine itself.
+        # The certificate is not for localhost.
         insecure = " --insecure" if gateway.tls.enabled else ""
         commands.append(f"curl --fail --silent --show-error{insecure} {shlex.quote(url)}")
     return commands
 
 
 def repository(project: Project, options: ExportOptions) -> str:
-    """The image's name without its tag."""
+    """Return the image's name without its tag."""
     return image_name(project, options).rpartition(":")[0]
 
 
 def deploy(name: str, image: str, namespace: str) -> list[str]:
-    """The manifests name the image by `name`; what is deployed is the one that was just built."""
+    """Return the commands that deploy `image` in place of `name` in the manifests."""
     return [
         f'kubectl kustomize kubernetes | sed "s|image: {name}:.*|image: {image}|" | kubectl apply -f -',
         f"kubectl -n {namespace} rollout status deployment --timeout=5m",
@@ -62,6 +62,4 @@ def deploy(name: str, image: str, namespace: str) -> list[str]:
 
 
 def notices() -> Iterator[Notice]:
-    yield Notice(
-        "msctl", f"the pipeline installs msctl from {WHEEL} in the repository, not from a package index"
-    )
+    yield Notice("msctl", f"the pipeline installs {WHEEL} from the repository")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from msctl.export import pipeline
-from msctl.export.docker import image_name
+from msctl.export.ci import pipeline
+from msctl.export.containers.docker import image_name
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import label
 from msctl.model.project import Project
@@ -61,11 +61,11 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield File("Jenkinsfile", text)
     yield from pipeline.notices()
     if options.image is None:
-        yield Notice("--image", f'the image is pushed as "{repository}"; give it the name of your registry')
+        yield Notice("--image", f"the image is pushed as {repository!r}; add your registry to the name")
 
 
 def _shell(commands: Sequence[str]) -> str:
-    """One `sh` step; in single quotes Groovy leaves `$` alone."""
+    """Return one `sh` step; Groovy does not interpolate in single quotes."""
     lines = "\n".join(f"                    {command}" for command in commands)
     escaped = lines.replace("\\", "\\\\").replace("'''", "\\'\\'\\'")
     return f"                sh '''\n                    set -eu\n{escaped}\n                '''"

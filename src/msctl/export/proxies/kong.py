@@ -1,4 +1,4 @@
-"""`kong`: declarative configuration for Kong 3, in front of a stack that runs on this machine."""
+"""`kong`: declarative configuration for Kong 3, in front of a stack on this machine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import label
-from msctl.export.precedence import Pattern, pattern_of
-from msctl.export.upstreams import ProxyTarget, routes_of, upstream
+from msctl.export.proxies.precedence import Pattern, pattern_of
+from msctl.export.proxies.upstreams import ProxyTarget, routes_of, upstream
 from msctl.export.yaml import dump
 from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.model.routing import is_variable
@@ -27,12 +27,12 @@ _LIMIT_BY = {
 _LONGEST_RETRIES = 32767
 
 
-def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - every kind is given them
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - the signature of a kind
     routes = routes_of(project)
     if not routes:
         raise ExportError(
             "services: no service has routes, so Kong would have nothing to lead to",
-            hint='give one a route: routes = ["/orders"]',
+            hint='add a route to a service: routes = ["/orders"]',
         )
     gateway = project.gateway or GatewaySpec()
     notices: list[Notice] = []
@@ -74,7 +74,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
 def _comment(project: Project) -> str:
     return "\n".join(
         (
-            f"{project.name}: the routes of the project's gateway, for a stack that runs on this machine.",
+            f"{project.name}: the routes of the project's gateway, for a stack on this machine.",
             "",
             "  docker run --rm --network host -e KONG_DATABASE=off -e KONG_DECLARATIVE_CONFIG=/kong.yaml \\",
             '    -v "$PWD/kong.yaml:/kong.yaml:ro" kong:3.9',
@@ -85,11 +85,11 @@ def _comment(project: Project) -> str:
 def _upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Notice, ...]]:
     if route.redirect is None:
         return upstream(project, route)
-    # A redirect that Kong itself answers needs a plugin that only its latest versions have.
+    # Redirects in Kong need a plugin that only its latest versions have.
     key = f"services.{route.service}.routes.redirect" if route.service else "gateway.routes.redirect"
     found, _ = upstream(project, replace(route, redirect=None, service=""))
     return found, (
-        Notice(key, f"{route.path}: left to msctl's gateway, to which these requests are passed on"),
+        Notice(key, f"{route.path}: these requests are passed to msctl's gateway, which does this"),
     )
 
 
@@ -106,7 +106,7 @@ def _service(
     special = rewrite is not None or any(
         value is not None for value in (own.connect_timeout, own.idle_timeout, own.retries)
     )
-    if special and not found.is_gateway:  # in Kong these belong to a service, not to a route
+    if special and not found.is_gateway:  # Kong sets these on a service, not on a route
         name = f"{name}-{number}"
     else:
         own = type(own)()
@@ -129,7 +129,7 @@ def _service(
 def _route(
     route: RouteSpec, found: ProxyTarget, service: str, number: int, rank: int, *, has_methods: bool
 ) -> dict[str, object]:
-    # Kong prefers routes with methods to those without; where one has them, all must.
+    # Kong prefers routes with methods to those without: if one has them, all must.
     methods = list(route.methods) or (list(_METHODS) if has_methods else [])
     strips = not found.is_gateway and (route.strip_prefix or route.rewrite is not None)
     document: dict[str, object] = {
@@ -159,7 +159,7 @@ def _route(
 
 
 def _path(pattern: Pattern) -> str:
-    """A regular expression, because Kong's plain prefixes do not stop at the end of an element."""
+    """Return a regular expression: Kong's plain prefixes do not end at an element."""
     if not pattern.elements:
         return "~/$" if pattern.exact else "/"
     parts = ("[^/]+" if is_variable(element) else re.escape(element) for element in pattern.elements)
@@ -205,14 +205,14 @@ def _differences(route: RouteSpec) -> Iterator[Notice]:
     limit = route.rate_limit
     if limit is not None:
         if limit.burst is not None:
-            yield Notice(f"{key}.rate_limit.burst", "Kong counts in fixed windows, and has no bursts")
+            yield Notice(f"{key}.rate_limit.burst", "Kong counts in fixed windows, without bursts")
         if limit.period not in _PERIODS:
             yield Notice(
                 f"{key}.rate_limit.period",
                 "Kong counts by the second, minute, hour or day: it is the minute here",
             )
         if limit.key is RateLimitKey.ROUTE:
-            yield Notice(f"{key}.rate_limit.key", "Kong counts for the service as a whole")
+            yield Notice(f"{key}.rate_limit.key", "Kong counts per service")
     if route.policy.response_timeout is not None:
         yield Notice(f"{key}.response_timeout", "Kong has one timeout for headers and body: idle_timeout")
 

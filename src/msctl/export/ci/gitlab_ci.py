@@ -1,10 +1,10 @@
-"""`gitlab-ci`: check the project, build its image, bring it to Kubernetes."""
+"""`gitlab-ci`: check the project, build its image, deploy to Kubernetes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msctl.export import pipeline
+from msctl.export.ci import pipeline
 from msctl.export.kind import ExportKind, ExportOptions, File, Item
 from msctl.export.names import label
 from msctl.export.yaml import dump

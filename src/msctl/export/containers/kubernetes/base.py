@@ -1,13 +1,13 @@
-"""The base as a whole: its files, what ties them together, and what Kubernetes does differently."""
+"""The files of the base, its kustomization, and what Kubernetes does differently."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from msctl.export.docker import image_name
-from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
-from msctl.export.kubernetes.network import default_deny, entry, policy, service
-from msctl.export.kubernetes.objects import (
+from msctl.export.broker import BROKER, BrokerPlan, broker_plan
+from msctl.export.containers.docker import image_name
+from msctl.export.containers.kubernetes.network import default_deny, entry, policy, service
+from msctl.export.containers.kubernetes.objects import (
     BROKER_SECRET,
     COMMON,
     CONFIG,
@@ -16,19 +16,10 @@ from msctl.export.kubernetes.objects import (
     disruption_budget,
     runner,
 )
+from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import label, labels, project_label, renamed
-from msctl.export.workloads import (
-    BROKER,
-    BrokerPlan,
-    Workload,
-    broker_plan,
-    container_addresses,
-    image_notices,
-    local_services,
-    portable_toml,
-    secret_notices,
-    workloads,
-)
+from msctl.export.portable import image_notices, portable_toml
+from msctl.export.workloads import Workload, container_addresses, local_services, secret_notices, workloads
 from msctl.export.yaml import dump, dump_all
 from msctl.model.project import Project, RestartPolicy
 
@@ -62,12 +53,12 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
 
     yield from renamed(names)
     if namespace != (options.namespace or project.name):
-        yield Notice("project.name", f'the namespace is "{namespace}", for its name is not legal there')
+        yield Notice("project.name", f"the namespace is {namespace!r}, since the name is not a DNS label")
     yield from config_notices
     yield from image_notices(project)
     yield from secret_notices(found, "create the Secret as kustomization.yaml says")
     yield Notice(
-        "broker.url", f"its credentials come from the Secret {BROKER_SECRET}, as kustomization.yaml says"
+        "broker.url", f"its credentials are read from Secret {BROKER_SECRET}; see kustomization.yaml"
     )
     for workload in found:
         yield from _differences(workload, gateway)
@@ -102,7 +93,7 @@ def _policies(found: Sequence[Workload], broker: BrokerPlan) -> Iterator[dict[st
 
 
 def _labelled(item: dict[str, object], project: Project) -> dict[str, object]:
-    """With the labels that all have in common, in front of its own."""
+    """Add the common labels before its own."""
     metadata = item["metadata"]
     if not isinstance(metadata, Mapping):
         raise TypeError("an object without metadata")
@@ -125,7 +116,7 @@ def _kustomization(
         "kind": "Kustomization",
         "namespace": namespace,
         "resources": list(files),
-        # A new configuration gets a new name, so that its pods are replaced.
+        # A new configuration gets a new name, so that pods restart.
         "configMapGenerator": [{"name": CONFIG, "files": ["msctl.toml"]}],
     }
     if tag:
@@ -137,7 +128,7 @@ def _kustomization(
         else f"{create} {BROKER_SECRET} --from-literal=url={broker.url('USER:PASSWORD')}"
     )
     lines = [
-        f"{project.name} on Kubernetes, as a kustomize base. Secrets are made by hand, once:",
+        f"{project.name} on Kubernetes, as a kustomize base. Create the secrets once:",
         "",
         f"  kubectl create namespace {namespace}",
         f"  {credentials}",
@@ -161,22 +152,22 @@ def _differences(workload: Workload, gateway: Workload | None) -> Iterator[Notic
     spec = workload.spec
     key = "gateway" if workload.is_gateway else f"services.{workload.name}"
     if spec.depends_on:
-        yield Notice(f"{key}.depends_on", "Kubernetes starts everything at once; nothing waits for another")
+        yield Notice(f"{key}.depends_on", "Kubernetes starts everything at once")
     if not spec.autostart:
         command = f"kubectl scale deployment {workload.label} --replicas=1"
-        yield Notice(f"{key}.autostart", f"it has no replicas until you say so: {command}")
+        yield Notice(f"{key}.autostart", f"it has 0 replicas; start it with: {command}")
     if spec.ready_log is not None:
         yield Notice(
             f"{key}.ready_log",
             "Kubernetes does not look at logs; its probes alone tell its readiness",
         )
     if spec.restart is RestartPolicy.NO and not spec.oneshot:
-        yield Notice(f"{key}.restart", "Kubernetes starts again whatever has ended")
+        yield Notice(f"{key}.restart", "Kubernetes restarts every container that exits")
     if spec.success_exit_codes:
-        yield Notice(f"{key}.success_exit_codes", "Kubernetes takes 0 alone for success")
+        yield Notice(f"{key}.success_exit_codes", "Kubernetes treats only 0 as success")
     if spec.port and not workload.is_gateway:
-        through = "; from outside it is reached through the gateway" if gateway and spec.routes else ""
-        yield Notice(f"{key}.port", f"port {spec.port} is open within the cluster only{through}")
+        through = "; from outside, use the gateway" if gateway and spec.routes else ""
+        yield Notice(f"{key}.port", f"port {spec.port} is reachable only within the cluster{through}")
 
 
 KIND = ExportKind(

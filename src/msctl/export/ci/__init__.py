@@ -1,0 +1,1 @@
+"""Targets that check, build and deploy the project."""

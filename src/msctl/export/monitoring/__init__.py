@@ -1,0 +1,1 @@
+"""Targets that collect and show metrics."""

@@ -1,0 +1,1 @@
+"""Targets that run the services as processes of one machine."""
