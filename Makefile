@@ -8,7 +8,7 @@ ARGS   ?=
 
 # Workers of pytest-xdist: one a core, whatever psutil takes for a physical one.
 JOBS   ?= logical
-PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup
+PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
 # "no" installs none of the programs that tests ask; the tests that need a missing one are skipped.
 MSCTL_TEST_TOOLS ?= yes
 

@@ -20,8 +20,6 @@ from tests.support.shop import Shop
 LIVE = "return document.querySelector('.pill.live') && !document.body.classList.contains('stale')"
 STATE = "return document.querySelector(`[data-service=${args[0]}] .word`)?.textContent === args[1]"
 
-pytestmark = pytest.mark.xdist_group("page")  # they share what takes long to start
-
 
 @pytest.fixture
 def page(shop: Shop, browser: Browser) -> Iterator[Browser]:

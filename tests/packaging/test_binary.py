@@ -40,8 +40,6 @@ def create_app():
     return app
 """
 
-pytestmark = pytest.mark.xdist_group("binary")  # they share what takes long to start
-
 
 @dataclass(frozen=True)
 class Binary:

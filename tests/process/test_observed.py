@@ -36,8 +36,6 @@ def create_app():
     return app
 """
 
-pytestmark = pytest.mark.xdist_group("observed")  # they share what takes long to start
-
 
 def test_a_trace_spans_gateway_service_queue_and_consumer(shop: Shop) -> None:
     shop.msctl.ok("start", "consumer")

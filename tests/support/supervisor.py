@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from msctl.model.snapshots import ServiceSnapshot, State
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
+from tests.support.ports import reserved_port
 
 AMQP = "amqp://guest:guest@127.0.0.1:5672/"
+_reserved = ExitStack()
 
 
 @dataclass
@@ -143,12 +146,8 @@ def write(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for tests of declared ports."""
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port for a service of this test, that no other process is given until this one ends."""
+    return _reserved.enter_context(reserved_port())
 
 
 def alive(pid: int) -> bool:

@@ -31,7 +31,6 @@ from tests.unit.export import projects
 
 SOURCE = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.xdist_group("docker")  # they share what takes long to start
 
 ACCOUNTS = ("passwd", "group", "shadow", "gshadow", "login.defs", "ld.so.cache", "nsswitch.conf", "pam.d")
 

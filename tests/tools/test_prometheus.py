@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
 from tests.support.http import request
 from tests.support.prometheus import running_prometheus
 from tests.support.shop import Shop
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 DOCUMENTED = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT, flags=re.MULTILINE))
-
-pytestmark = pytest.mark.xdist_group("prometheus")  # they share what takes long to start
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""Which tests a worker of pytest-xdist runs one after the other, with what they share.
+
+A fixture of a module exists once in each worker. Where it takes long to make, all tests of the module go
+to one worker; everything else goes to whichever is free. (xdist's own marker `xdist_group` has no effect
+with pytest 9.2: it changes a node's `_nodeid`, which is gone.)
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = (
+    "tests/browser/test_page.py",
+    "tests/packaging/test_binary.py",
+    "tests/process/test_observed.py",
+    "tests/tools/test_docker.py",
+    "tests/tools/test_prometheus.py",
+)
+"""Modules that share a stack, a browser, an image or the binary."""
+
+
+class Scheduling(LoadScopeScheduling):
+    """Hands out tests one at a time, and the modules of TOGETHER whole and first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
