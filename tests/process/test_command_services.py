@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
 
+from msctl.backoff import Backoff
 from msctl.errors import ConfigError, PortTakenError, UsageError
 from msctl.model.events import LogLine
 from msctl.model.project import (
@@ -212,7 +214,7 @@ async def test_an_exit_is_described_in_words(
 async def test_a_crash_is_restarted_with_backoff_and_the_fifth_is_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("msctl.supervisor.policy.Backoff", partial(Backoff, first=0.001))
     monkeypatch.setattr("msctl.processes.probes.MIN_UPTIME_S", 60.0)
     one = rig(
         ServiceSpec("crash", command=sh("exit 1")),
@@ -237,7 +239,7 @@ async def test_a_killed_service_comes_back_and_keeps_its_port(rig: MakeRig) -> N
     os.kill(first, signal.SIGKILL)
     await one.until_state("web", State.BACKOFF)
     assert one.service("web").reason.startswith("killed by SIGKILL, retry in ")
-    assert one.registry.absence("web") == "has failed and will be started again: killed by SIGKILL"
+    assert "killed by SIGKILL" in (one.registry.absence("web") or "")
     await one.supervisor.start(["web"])  # asked for: no need to sit out the pause
     assert one.service("web").state is State.READY
     assert pid_of(one, "web") != first
@@ -349,7 +351,7 @@ async def test_starting_an_unhealthy_service_reports_it_without_waiting(
 
 
 async def test_a_host_of_another_machine_is_the_reason(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.supervisor.policy.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("msctl.supervisor.policy.Backoff", partial(Backoff, first=0.001))
     one = rig(ServiceSpec("web", command=py(SERVER), host="192.0.2.1", health="/"))
     await one.supervisor.start()
     assert one.service("web").state is State.FATAL
