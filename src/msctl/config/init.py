@@ -1,4 +1,4 @@
-"""What `msctl init` writes: the course's system, or a small example, as texts by their path; pure."""
+"""The files that `msctl init` writes: the course's system, or an example. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOP = ("orders.py", "payments.py")
 
 
 class _Language(NamedTuple):
-    """A way to write the shop's users: what must be on the machine, the file, the command."""
+    """A language for the shop's users service: the program it needs, the file, the command."""
 
     program: str
     file: str
@@ -39,10 +39,10 @@ def render_example(example: str, name: str, which: Callable[[str], str | None]) 
     """The files of an example, by their path in the folder of the project `name`.
 
     `which` says where a program is on the machine, as shutil.which does: the example takes the
-    first language that is there. Raises UsageError for an example that there is not.
+    first language that is there. Raises UsageError for an unknown example.
     """
     if example not in EXAMPLES:
-        raise UsageError(f'there is no example "{example}"', hint=did_you_mean(example, EXAMPLES))
+        raise UsageError(f'unknown example "{example}"', hint=did_you_mean(example, EXAMPLES))
     folder = f"config/examples/{example}"
     users = next((each for each in _LANGUAGES if which(each.program)), _LANGUAGES[-1])
     toml = _renamed(package_text(f"{folder}/{FILE_NAME}"), example, name)

@@ -1,4 +1,4 @@
-"""A resolved project as `msctl config` shows it: as TOML that msctl reads again, as a document, explained."""
+"""Renders a resolved project for `msctl config`: as TOML, as a document, with sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 class Explained(NamedTuple):
-    """One key: its value as one would write it in TOML (empty if it has none), and its source."""
+    """One key: its value in TOML (empty if it has none), and its source."""
 
     key: str
     value: str
@@ -29,7 +29,7 @@ class Explained(NamedTuple):
 
 
 def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, object]:
-    """Every key of every part, in the spelling of the file; null for one without a value."""
+    """Every key of every table, spelt as in the file; null without a value."""
     project = project if show_secrets else redacted(project)
     return {
         "schema": 1,
@@ -61,7 +61,7 @@ def to_toml(project: Project, *, show_secrets: bool = False) -> str:
 
 
 def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained]:
-    """Every key with its value and where that came from, in the order of the file format."""
+    """Every key with its value and source, in the order of the schema."""
     document = to_document(resolved.project, show_secrets=show_secrets)
     document["gateway"] = document["gateway"] or {}
     rows = []
@@ -108,7 +108,7 @@ def _table(name: str, table: Mapping[str, object]) -> str:
 
 
 def _literal(value: object) -> str:
-    """A value that means itself when it is read again: what looks like `${` must not be replaced."""
+    """A value that reads back as itself: `${` is escaped against interpolation."""
     text = toml_value(value)
     return text.replace("$", "$$") if "${" in text or "$$" in text else text
 

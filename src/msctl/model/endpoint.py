@@ -1,4 +1,4 @@
-"""Where requests to an instance go: an address, or a handler in this process."""
+"""The endpoint of an instance: an address, or a handler in this process."""
 
 from __future__ import annotations
 

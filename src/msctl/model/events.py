@@ -10,7 +10,7 @@ from msctl.model.snapshots import State
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of one service's (or instance's) state, in the order of `seq`; `time` is epoch seconds."""
+    """A change of an instance's state or reason. `seq` grows by one; `time` is epoch seconds."""
 
     seq: int
     time: float
@@ -22,7 +22,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that a service or the stack itself (service "msctl") wrote.
+    """One log line of a service, or of the stack itself (service "msctl").
 
     `trace` is the id of the trace of the request or message that it was written for, if any;
     `fields` are what its writer attached to it. `stream` is "stdout" or "stderr" for what a service
@@ -42,7 +42,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class LogQuery:
-    """Which lines: of these services (none named means all), the last `tail`, and those to come.
+    """A selection of log lines: of these services (empty: all), the last `tail`, and new ones with `follow`.
 
     `since` is epoch seconds; `grep` a regular expression that the text must contain; `stream` "stdout"
     or "stderr", empty for all. `tail` counts what is left after these.

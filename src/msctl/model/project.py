@@ -1,7 +1,7 @@
-"""What a user declares: services, routes, the gateway and the broker, resolved and checked.
+"""The configuration of a project, resolved and checked: services, routes, gateway and broker.
 
-Frozen plain data, made by config and read by all that act on it. A verb that only looks at a running
-stack does not need this module, nor the time that it takes to import.
+Frozen plain data, built by config. Verbs that only look at a running stack do not import it: that
+takes time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from msctl.secret import Secret
 
 
 class Isolation(StrEnum):
-    """Where a hosted service's application lives."""
+    """The process of a hosted service: the stack's own, or one of its own."""
 
     NONE = "none"
     PROCESS = "process"
 
 
 class RestartPolicy(StrEnum):
-    """When an instance that ended is started again."""
+    """When an instance that has exited is restarted."""
 
     ALWAYS = "always"
     ON_FAILURE = "on-failure"
@@ -33,7 +33,7 @@ class RestartPolicy(StrEnum):
 
 
 class Condition(StrEnum):
-    """What a dependency must have reached before its dependent starts."""
+    """The state that a dependency must reach before its dependent starts."""
 
     STARTED = "started"
     READY = "ready"
@@ -49,7 +49,7 @@ class Dependency:
 
 
 class Balance(StrEnum):
-    """How a request chooses among the ready instances of its service."""
+    """How an instance is chosen among the ready ones."""
 
     LEAST_LOADED = "least-loaded"
     ROUND_ROBIN = "round-robin"
@@ -140,7 +140,7 @@ class JwtSpec:
 
 
 class RateLimitKey(StrEnum):
-    """Whose requests share a bucket."""
+    """Which requests share a token bucket."""
 
     CLIENT = "client"
     CREDENTIAL = "credential"
@@ -254,7 +254,7 @@ class ServiceSpec:
 
 
 class TlsVersion(StrEnum):
-    """The oldest version of TLS that is spoken."""
+    """The oldest TLS version accepted."""
 
     TLS12 = "1.2"
     TLS13 = "1.3"
@@ -330,7 +330,7 @@ class BrokerSpec:
 
 @dataclass(frozen=True, slots=True)
 class DashboardSpec:
-    """Where the stack's page and its metrics are served.
+    """The listener of the dashboard and the metrics.
 
     `password` is what a browser asks for (HTTP Basic, any user name); without one the page is
     served on loopback only.

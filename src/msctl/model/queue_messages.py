@@ -1,4 +1,4 @@
-"""Messages at the head of a queue, as a person looks at them, and how much is shown."""
+"""Messages at the head of a queue, read without consuming them, and the limits of what is shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class PeekedMessage:
-    """A message as a queue holds it. `body` is text, cut where `size` (in bytes) says that there is more."""
+    """A message in a queue. `body` is text, cut if `size` (in bytes) is larger."""
 
     body: str
     size: int
@@ -20,13 +20,14 @@ class PeekedMessage:
 
 
 PEEK_MESSAGES = 200
-"""Messages at the head of a queue that are looked at."""
+"""The number of messages read."""
 PEEK_BODY = 16 * 1024
-"""Bytes of a message's body that are shown."""
+"""Bytes shown of a message's body."""
 PEEK_HEADERS = 32
-"""Headers of a message that are shown, of each so many characters:"""
+"""The number of headers shown of a message."""
 PEEK_HEADER = 256
+"""Characters shown of a header."""
 PEEK_BYTES = 1024 * 1024
-"""About how many bytes of messages are looked at, all in all."""
+"""About the number of bytes read in total."""
 QueueLook = Sequence[tuple[bytes, PeekedMessage]]
-"""What waits at the head of a queue, each message with a mark by which it is known again."""
+"""The messages at the head of a queue, each with an id that is stable while it is queued."""

@@ -1,4 +1,4 @@
-"""What routes mean to each other: when two of them would take the same requests.
+"""Conflicts between routes: two that match the same requests.
 
 Pure. Below config, which refuses such routes, and the gateway, which follows them.
 """
@@ -15,7 +15,7 @@ from msctl.model.project import RouteSpec
 
 @dataclass(frozen=True, slots=True)
 class RouteConflict:
-    """`later` takes requests that `earlier` takes too, with nothing to choose between them.
+    """`later` matches requests that `earlier` matches too, with equal precedence.
 
     `shadowed` is true where nothing at all is left for `later`. Both are indexes of the routes.
     """
@@ -46,14 +46,14 @@ class RouteExplanation:
 
 
 class RouteView(Protocol):
-    """A running gateway's routes as the CLI sees them. Raises MsctlError where no gateway runs."""
+    """The routes of a running gateway. Raises MsctlError if no gateway runs."""
 
     def routes(self) -> tuple[RouteSpec, ...]:
-        """All of them, the most specific first: the order in which they are tried."""
+        """All routes, most specific first, which is the order of matching."""
         ...
 
     def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
-        """Which route, service and instance such a request would take now, and why."""
+        """The route, service and instance for such a request, and why."""
         ...
 
 
@@ -76,7 +76,7 @@ def conflicts(routes: Sequence[RouteSpec]) -> tuple[RouteConflict, ...]:
         for earlier, group in clashes.items():
             whole = lost == len(atoms)
             other = routes[earlier]
-            what = f"takes the same requests as the route {other.path!r} of {other.service!r}"
+            what = f"matches the same requests as the route {other.path!r} of {other.service!r}"
             only = "" if whole else f" for {', '.join(sorted(_describe(atom) for atom in group))}"
             found.append(RouteConflict(earlier, later, whole, f"the route {route.path!r} {what}{only}"))
     return tuple(found)
@@ -86,7 +86,7 @@ _Atom = tuple[str, tuple[str, ...], bool, str, frozenset[tuple[str, str]]]
 
 
 def _atoms(route: RouteSpec) -> Iterator[_Atom]:
-    # The name of a variable makes no difference to what it matches.
+    # Variables match the same whatever their names.
     elements = tuple("{}" if is_variable(element) else element for element in route_elements(route))
     headers = frozenset((name.lower(), value) for name, value in route.headers.items())
     hosts = [host.lower() for host in route.hosts] or [""]
@@ -101,7 +101,7 @@ def _describe(atom: _Atom) -> str:
 
 
 def route_elements(route: RouteSpec) -> tuple[str, ...]:
-    """The elements of a route's path; for a prefix, a slash at the end makes no difference."""
+    """The elements of a route's path; a prefix ignores a trailing slash."""
     path = route.path
     if not route.exact:
         path = path.rstrip("/")

@@ -1,4 +1,4 @@
-"""The health of services: what the supervisor knows of their instances, and what the gateway does.
+"""The health of services: the supervisor's snapshots joined with the gateway's.
 
 Pure. Below what shows a stack, so that the command line, the page and a script are told the same.
 """
@@ -12,13 +12,13 @@ from dataclasses import replace
 from msctl.model.snapshots import BreakerState, ServiceSnapshot, TargetSnapshot
 
 NAMED = 3
-"""Instances that a reason names; the rest are counted."""
+"""The number of instances that a reason names; the rest are counted."""
 
 
 def seen_by_gateway(
     services: Sequence[ServiceSnapshot], targets: Sequence[TargetSnapshot]
 ) -> tuple[ServiceSnapshot, ...]:
-    """The services with each instance's target, and with every breaker that is not closed in their reason."""
+    """The services, with each instance's target, and with open and half-open breakers in their reason."""
     found = {(target.service, target.instance): target for target in targets}
     return tuple(_seen(service, found) for service in services) if found else tuple(services)
 

@@ -1,4 +1,4 @@
-"""From the names and globs that a user types to services of the project; pure."""
+"""Selects services by name or glob. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def select(names: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def unknown(name: str, known: Sequence[str]) -> UnknownServiceError:
-    """The error for a name that the project does not have."""
+    """The error for a name that no service has."""
     near = nearest(name, known)
     has = f"the project has: {', '.join(known)}" if known else "the project has no services"
     return UnknownServiceError(

@@ -18,11 +18,11 @@ class Kind(StrEnum):
     HOSTED = "hosted"
     COMMAND = "command"
     REMOTE = "remote"
-    """It runs elsewhere, at its `url`; the stack only knows where, and whether it answers."""
+    """An external service at its `url`: only probed by the stack."""
 
 
 class BrokerMode(StrEnum):
-    """Which AMQP server the stack uses."""
+    """The AMQP server in use."""
 
     AUTO = "auto"
     EMBEDDED = "embedded"
@@ -32,7 +32,7 @@ class BrokerMode(StrEnum):
 
 
 class State(StrEnum):
-    """Where an instance is in its life; the transitions are in supervisor/lifecycle.py."""
+    """The state of an instance; the transitions are in supervisor/lifecycle.py."""
 
     STOPPED = "stopped"
     WAITING = "waiting"
@@ -48,7 +48,7 @@ class State(StrEnum):
 
 
 class BreakerState(StrEnum):
-    """Whether an instance's circuit breaker lets requests through."""
+    """The state of an instance's circuit breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -57,7 +57,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True)
 class TargetSnapshot:
-    """One instance as the gateway sees it: what it has there now, in requests and connections.
+    """One instance as the gateway sees it: its requests and connections now.
 
     `pool_waiting` are requests that wait for a connection; `retry_in_s` is when an open breaker lets
     the next one through, None for a closed one.
@@ -96,7 +96,7 @@ class InstanceSnapshot:
 
 @dataclass(frozen=True)
 class MessageFlow:
-    """Messages between a service and a queue, one way, within the last seconds."""
+    """The rate of messages between a service and a queue, in one direction, over the last seconds."""
 
     queue: str
     sends: bool
@@ -105,7 +105,7 @@ class MessageFlow:
 
 @dataclass(frozen=True)
 class ServiceSnapshot:
-    """A service and its instances; the service's own figures are those of its instances together.
+    """A service and its instances; the service's own figures are the sums over its instances.
 
     `requests_per_s` and `errors_per_s` (5xx) are of the last ten seconds, `p95_s` of the last minute;
     None where nobody measures them. `recent` are the requests of each of the last seconds, oldest
@@ -135,7 +135,7 @@ class ServiceSnapshot:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where it answers, as something to open."""
+        """The URLs of `addresses`."""
         return tuple(map(url_of, self.addresses))
 
 
@@ -146,7 +146,7 @@ def url_of(address: str) -> str:
 
 @dataclass(frozen=True)
 class QueueSnapshot:
-    """A queue of the broker, as far as the mode in use lets us see it.
+    """A queue of the broker; counts are None in modes that cannot tell them.
 
     `published` and `delivered` count its messages since the broker started.
     """
@@ -161,7 +161,7 @@ class QueueSnapshot:
 
 @dataclass(frozen=True)
 class BrokerSnapshot:
-    """The broker; `url` never holds a password. `queues` is None where the mode does not tell."""
+    """The broker. `url` has no password; `queues` is None in modes that cannot list them."""
 
     mode: BrokerMode
     state: State
@@ -174,7 +174,7 @@ class BrokerSnapshot:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that `status` shows, at one moment."""
+    """Everything that `status` shows."""
 
     project: str
     root: str | None

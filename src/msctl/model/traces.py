@@ -8,19 +8,19 @@ from enum import StrEnum
 
 
 class SpanKind(StrEnum):
-    """Which side of a call a span is (OpenTelemetry's kinds)."""
+    """OpenTelemetry's span kinds."""
 
     SERVER = "server"
     CLIENT = "client"
     PRODUCER = "producer"
     CONSUMER = "consumer"
     INTERNAL = "internal"
-    """Neither: work within a program, of which only those that run on their own tell."""
+    """Work inside a program; only services in processes of their own report it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One piece of work for a request: who did what, when (epoch seconds) and for how long."""
+    """One unit of work; `start` is epoch seconds."""
 
     trace_id: str
     span_id: str
@@ -36,7 +36,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TraceSummary:
-    """One trace in a list; its name and status are those of its first span."""
+    """One trace in a list, with the name and status of its first span."""
 
     trace_id: str
     name: str
@@ -50,7 +50,7 @@ class TraceSummary:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """All that is kept of one trace: its spans, by their beginning."""
+    """The kept spans of one trace, by start; `dropped` counts the others."""
 
     trace_id: str
     spans: tuple[Span, ...]
@@ -59,7 +59,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class TraceQuery:
-    """Which traces: those that touched one of these services (none named means all), newest first."""
+    """A selection of traces, newest first: those with a span of one of these services (empty: all)."""
 
     services: tuple[str, ...] = ()
     errors: bool = False

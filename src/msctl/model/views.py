@@ -14,17 +14,16 @@ from msctl.model.traces import Trace, TraceQuery, TraceSummary
 
 
 class MessagingObserver(Protocol):
-    """What a service tells of the messages that it sends and takes, so that they can be measured and
-    a trace goes on from one service through a queue to the next."""
+    """Observes the messages of a service, to measure them and to carry traces through queues."""
 
     def publishing(self, destination: str) -> AbstractContextManager[Mapping[str, str]]:
-        """Around one publish, until it is confirmed; gives the headers to add to the message."""
+        """Surround one publish until its confirm; yields the headers to add to the message."""
         ...
 
     def processing(
         self, destination: str, headers: Mapping[str, object] | None
     ) -> AbstractContextManager[None]:
-        """Around the handling of one message, which came with `headers`."""
+        """Surround the handling of one message that came with `headers`."""
         ...
 
 
@@ -34,27 +33,27 @@ class TraceView(Protocol):
     async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]: ...
 
     async def trace(self, trace_id: str) -> Trace:
-        """A trace by its id or an unambiguous beginning of it; raises UsageError where there is none."""
+        """The trace with this id or unambiguous prefix. Raises UsageError if there is none."""
         ...
 
 
 class QueueView(Protocol):
-    """The broker's queues at the hands of a person."""
+    """The broker's queues, for a person to read and write."""
 
     async def publish(self, queue: str, body: bytes, content_type: str) -> None:
-        """Return when the broker has confirmed it; raises BrokerError, also where there is no such queue."""
+        """Publish and wait for the confirm. Raises BrokerError, also for an unknown queue."""
         ...
 
     def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
-        """What waits in the queue and what comes to it, each once; nothing is taken out of it."""
+        """The messages in the queue and those that arrive, each once, without consuming them."""
         ...
 
 
 @dataclass(frozen=True)
 class ReloadResult:
-    """What a reload came to: names of services, and for those in `failed` why they are not as declared.
+    """The result of a reload: names of services; `failed` gives the reason of each failure.
 
-    `updated` only go by new rules; `gateway` says whether the gateway's routes or settings changed.
+    `updated` have new live keys only; `gateway` says whether the gateway's routes or settings changed.
     """
 
     added: tuple[str, ...] = ()
@@ -66,7 +65,7 @@ class ReloadResult:
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def done(self) -> list[str]:
-        """What was done and to what, as people read it: "restarted users, orders"."""
+        """A phrase for each kind of change: "restarted users, orders"."""
         parts = {
             "added": self.added,
             "removed": self.removed,
@@ -88,27 +87,27 @@ class SystemView(Protocol):
     async def snapshot(self) -> Snapshot: ...
 
     def events(self) -> AsyncIterator[Event]:
-        """The present state of every service, then each change as it happens."""
+        """The present state of every instance, then each change."""
         ...
 
     def logs(self, query: LogQuery) -> AsyncIterator[LogLine]: ...
 
     async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
-        """Start these and what they depend on; return when each is ready or has failed."""
+        """Start these and their dependencies; return when each is ready or has failed."""
         ...
 
     async def stop(self, services: Sequence[str]) -> Snapshot:
-        """Stop these; return when they have ended. What depends on them runs on."""
+        """Stop these; return when they have stopped. Their dependents run on."""
         ...
 
     async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot: ...
 
     async def scale(self, counts: Mapping[str, int]) -> Snapshot:
-        """Run so many instances of each of these; return when the new ones are ready or have failed."""
+        """Set the number of instances; return when the new ones are ready or have failed."""
         ...
 
     async def reload(self) -> ReloadResult:
-        """Take up the edited configuration and edited sources; what did not change runs on.
+        """Apply the edited configuration and sources; unchanged services run on.
 
         A reload while another is under way waits for it. Raises ConfigError and PortTakenError, and
         then nothing has changed; a service whose new instances do not become ready keeps the old ones.
@@ -116,13 +115,13 @@ class SystemView(Protocol):
         ...
 
     async def purge_queue(self, name: str) -> int:
-        """Drop what is ready in a queue of the embedded broker; returns how many messages."""
+        """Purge a queue of the embedded broker; return the number of messages dropped."""
         ...
 
     async def delete_queue(self, name: str) -> int:
-        """Delete a queue of the embedded broker; returns how many messages were ready."""
+        """Delete a queue of the embedded broker; return the number of messages it held."""
         ...
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """Stop everything and end the stack; returns when the stop has begun to be carried out."""
+        """Begin to stop the stack, and return at once."""
         ...

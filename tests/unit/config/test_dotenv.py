@@ -57,8 +57,8 @@ def test_a_name_without_a_value_is_left_out() -> None:
         ("A=1\n=2", 2, "expected NAME=value"),
         ("A=1\n\n1B=2", 3, "expected NAME=value"),
         ("some words", 1, "expected NAME=value, found some without an equals sign"),
-        ('A="open', 1, "the quoted value does not end, or something follows it"),
-        ("A='x' y", 1, "the quoted value does not end, or something follows it"),
+        ('A="open', 1, "the quoted value is not closed, or text follows it"),
+        ("A='x' y", 1, "the quoted value is not closed, or text follows it"),
         ("A=${", 1, '"${" must be followed by the name of a variable'),
     ],
 )

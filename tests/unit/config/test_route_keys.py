@@ -134,7 +134,7 @@ def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
             'cors.max_age: expected a duration in whole seconds such as "10m", found 0.5',
         ),
         ('api_key = { env = "A B" }', 'api_key.env: expected the name of a variable, found "A B"'),
-        ("api_key = { key = 1 }", "api_key.key: this key is not known"),
+        ("api_key = { key = 1 }", "api_key.key: unknown key"),
         ("rate_limit = { requests = 0 }", "rate_limit.requests: expected a whole number from 1, found 0"),
         ("rate_limit = { requests = 1, period = 0 }", "rate_limit: period must be greater than 0"),
         (

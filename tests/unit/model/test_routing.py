@@ -45,7 +45,7 @@ def test_an_overlap_in_some_methods_says_which() -> None:
     routes = [RouteSpec("/a", "x", methods=("GET", "PUT")), RouteSpec("/a", "y", methods=("PUT", "POST"))]
     (conflict,) = conflicts(routes)
     assert not conflict.shadowed
-    assert conflict.reason == "the route '/a' takes the same requests as the route '/a' of 'x' for PUT"
+    assert conflict.reason == "the route '/a' matches the same requests as the route '/a' of 'x' for PUT"
 
 
 def test_two_routes_can_shadow_a_third_together() -> None:

@@ -1,4 +1,4 @@
-"""What must hold between the parts of a project: names, ports, routes, dependencies. Pure."""
+"""Checks across the keys of a project: names, addresses, routes, dependencies. Pure."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _LONGEST_NAME = 63
 
 
 def check_name(name: str, ref: KeyRef) -> None:
-    """Raises ConfigError for a name that no service can have."""
+    """Raise ConfigError for an invalid service name."""
     if name in RESERVED:
-        raise ref.error(f'the name "{name}" is taken by msctl', hint=RESERVED[name])
+        raise ref.error(f'the name "{name}" is reserved', hint=RESERVED[name])
     if not re.fullmatch(_NAME, name) or len(name) > _LONGEST_NAME:
         raise ref.error(
-            "a service's name begins with a small letter, and goes on with small letters, digits, - and _"
-            f" ({_LONGEST_NAME} at most)"
+            f"a service name is a lower-case letter followed by lower-case letters, digits, - and _, at most "
+            f"{_LONGEST_NAME} characters"
         )
 
 
 def check_project(project: Project, top: KeyRef) -> None:
-    """Raises ConfigError for the first thing that cannot be so."""
+    """Raise ConfigError for the first conflict."""
     declared = [spec for spec in project.services if spec.name != GATEWAY]
     services = top / "services"
     for spec in declared:
@@ -50,19 +50,19 @@ def check_project(project: Project, top: KeyRef) -> None:
 def _check_service(spec: ServiceSpec, ref: KeyRef) -> None:
     if spec.app is None and spec.command is None and spec.url is None:
         raise ref.error(
-            "a service needs what it runs",
+            "a service needs app, command or url",
             hint='set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
-            'or url = "http://host:port", if it runs elsewhere',
+            'or url = "http://host:port" for an external service',
         )
     if spec.app is not None and spec.command is not None:
-        raise (ref / "command").error("a service has either app or command, not both")
+        raise (ref / "command").error("set either app or command, not both")
     if spec.replicas > 1 and runs_here(spec):
         raise (ref / "replicas").error(
-            f"{spec.replicas} instances of a hosted service would share one process",
-            hint='set isolation = "process" beside it, so that each has its own',
+            f"a hosted service in the stack's process cannot have {spec.replicas} replicas",
+            hint='set isolation = "process", so that each instance has a process of its own',
         )
     if spec.liveness and spec.health is None and spec.kind is Kind.COMMAND:
-        raise (ref / "liveness").error("there is no probe to go by", hint='set health = "/path" beside it')
+        raise (ref / "liveness").error("liveness needs a probe", hint='set health = "/path"')
 
 
 def _check_variable_names(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
@@ -71,13 +71,13 @@ def _check_variable_names(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
         other = seen.setdefault(env_name(spec.name), spec.name)
         if other != spec.name:
             raise (ref / spec.name).error(
-                f'"{other}" and "{spec.name}" would share their variables ({env_name(spec.name)}_URL)',
+                f'"{other}" and "{spec.name}" share the variable {env_name(spec.name)}_URL',
                 hint="rename one of them",
             )
 
 
 def _check_addresses(project: Project, top: KeyRef) -> None:
-    """Two listeners on one address are an accident; a hosted service on the gateway's port is not."""
+    """Refuse two listeners on one address, except hosted services on the gateway's port."""
     hint = "give one of them another port"
     for clash in clashes(project):
         other, service = clash.first, clash.second
@@ -126,7 +126,7 @@ def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
     for conflict in conflicts([route for spec in services for route in spec.routes]):
         name, index = at[conflict.later]
         raise (ref / name / "routes" / index).error(
-            conflict.reason, hint="take one of them out, or tell them apart"
+            conflict.reason, hint="remove one of them, or add hosts, methods or headers"
         )
 
 
@@ -138,24 +138,24 @@ def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef) -> Non
             at = at if at.sources.is_known(at.path) else here / index
             if dependency.service == "broker":
                 raise at.error(
-                    'the broker is no service: leave "broker" out',
-                    hint="clients of the broker reconnect by themselves; it is up before any service starts",
+                    'the broker is not a service; remove "broker"',
+                    hint="the broker starts before any service, and clients reconnect by themselves",
                 )
             target = services.get(dependency.service)
             if target is None:
                 raise at.error(
-                    f'there is no service "{dependency.service}"',
+                    f'unknown service "{dependency.service}"',
                     hint=did_you_mean(dependency.service, services),
                 )
             if dependency.condition is Condition.COMPLETED and target.url is not None:
                 raise at.error(
-                    f"{target.name} runs elsewhere, and nobody tells when it has completed",
-                    hint='wait for "ready", or take its url out',
+                    f"{target.name} is an external service, whose completion is unknown",
+                    hint='use the condition "ready", or remove its url',
                 )
             if dependency.condition is Condition.COMPLETED and not target.oneshot:
                 raise at.error(
-                    f"{target.name} never completes, for it is no one-shot",
-                    hint=f'set oneshot = true in [services.{target.name}], or wait for "ready"',
+                    f"{target.name} never completes: it is not a one-shot",
+                    hint=f'set oneshot = true in [services.{target.name}], or use the condition "ready"',
                 )
     cycle = find_cycle(list(services.values()))
     if cycle:

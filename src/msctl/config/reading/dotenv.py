@@ -1,4 +1,4 @@
-"""Reads `.env` files, as docker compose does. Pure: text in, names with their values and lines out."""
+"""Parses `.env` files as docker compose does. Pure: text in, names with their values and lines out."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _value(text: str, pos: int, line: int, lookup: Lookup) -> tuple[str, int]:
         plain = _ESCAPE.sub(lambda m: _ESCAPES.get(m.group(1), m.group(1)), match.group(1))
         return _expanded(plain, line, lookup), match.end()
     if text[pos : pos + 1] in {"'", '"'}:
-        raise DotenvError(line, "the quoted value does not end, or something follows it")
+        raise DotenvError(line, "the quoted value is not closed, or text follows it")
     rest = _REST.match(text, pos)
     end = rest.end() if rest else len(text)
     return _expanded(_COMMENT.sub("", text[pos:end]).strip(), line, lookup), end

@@ -1,7 +1,7 @@
-"""`${VARIABLE}` in values, as docker compose writes it. Pure: the caller says what a name stands for.
+"""`${VARIABLE}` in values, as in docker compose. Pure: the caller looks names up.
 
-Only the form with braces is replaced. A bare `$PORT` is left as it is, for it is how a command
-names what it is given when it starts.
+Only the form with braces is replaced. A bare `$PORT` is left alone: a command uses it for a variable
+of its own environment.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _expand(text: str, pos: int, lookup: Lookup, *, is_nested: bool) -> tuple[st
             piece, pos = _reference(text, start.end(), lookup)
             pieces.append(piece)
     if is_nested:
-        raise InterpolationError('"${" is never closed by "}"')
+        raise InterpolationError('"${" is not closed by "}"')
     return "".join(pieces), pos
 
 
@@ -69,7 +69,7 @@ def _reference(text: str, pos: int, lookup: Lookup) -> tuple[str, int]:
     operator = _OPERATOR.match(text, pos)
     if operator is None:
         if not text.startswith("}", pos):
-            raise InterpolationError(f'"${{{name}" is never closed by "}}"', variable=name)
+            raise InterpolationError(f'"${{{name}" is not closed by "}}"', variable=name)
         if value is None:
             raise InterpolationError(f"the variable {name} is not set", variable=name)
         return value, pos + 1

@@ -1,4 +1,4 @@
-"""A second copy of a project beside the first: its own name, and ports that nobody else has. Pure."""
+"""`--isolated`: a second copy of a project, with a name and free ports of its own. Pure."""
 
 from __future__ import annotations
 

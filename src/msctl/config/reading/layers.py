@@ -1,6 +1,6 @@
-"""Finds and reads what a configuration is made of: the file, `.env`, variables and flags.
+"""Reads the layers of a configuration: the file, `.env`, variables and flags.
 
-The only module here that reads files. What it yields is one raw tree and the source of each value.
+The only module of config that reads files. It yields one raw tree and the source of each value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from msctl.hints import did_you_mean, nearest
 BUILT_IN = "course.toml"
 LARGEST_FILE = 4 * 1024 * 1024
 
-# Names that other tools use for what is ours too; ours wins over them within its layer.
+# Common names of other tools; msctl's own variable wins within the same layer.
 _ALIASES = {"AMQP_URL": ("broker", "url")}
 _AT = r" ?\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$"
 
@@ -38,7 +38,7 @@ class Document(NamedTuple):
 
 
 def document(path: Path | None, cwd: Path) -> Document:
-    """The file at `path`, or the built-in course system. Raises ConfigError where it cannot be read."""
+    """Read the file at `path`, or the built-in course system. Raises ConfigError if it cannot be read."""
     if path is None:
         return Document(package_text(BUILT_IN), BUILT_IN, f"built-in {BUILT_IN}", None)
     display = _display(path, cwd)
@@ -46,7 +46,7 @@ def document(path: Path | None, cwd: Path) -> Document:
 
 
 def tree(source: Document) -> Tree:
-    """The file's tables. Raises ConfigError with the line and column of what is not TOML."""
+    """Parse the file. Raises ConfigError with line and column for invalid TOML."""
     import tomllib  # `msctl` starts quicker without it where no file is read
 
     try:
@@ -60,12 +60,12 @@ def tree(source: Document) -> Tree:
             'strings need quotes: port = 8080, but host = "127.0.0.1"' if reason == "Invalid value" else None
         )
         raise ConfigError(
-            f"{source.display}:{line}:{column}: this is not TOML: {reason[:1].lower()}{reason[1:]}", hint=hint
+            f"{source.display}:{line}:{column}: invalid TOML: {reason[:1].lower()}{reason[1:]}", hint=hint
         ) from None
 
 
 class Variables(NamedTuple):
-    """The environment over what `.env` says; `lines` has the latter's sources."""
+    """The environment over the variables of `.env`; `from_file` has the latter with their lines."""
 
     env: Mapping[str, str]
     from_file: Mapping[str, tuple[str, int]]
@@ -87,7 +87,7 @@ class Variables(NamedTuple):
 
 
 def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, cwd: Path) -> Variables:
-    """The environment, and the `.env` given or, if there is one, that of the project's folder."""
+    """The environment and the given `.env`, else the one in the project's folder, if any."""
     if env_file is not None:
         path = cwd / env_file
     elif root is not None and (root / ENV_FILE_NAME).is_file():
@@ -104,7 +104,7 @@ def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, 
 
 
 def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
-    """The tree with every `${VARIABLE}` in its strings replaced. Raises ConfigError."""
+    """Replace every `${VARIABLE}` in the tree's strings. Raises ConfigError."""
 
     def walk(value: Any, ref: KeyRef) -> Any:
         if isinstance(value, dict):
@@ -132,15 +132,14 @@ def _unset_hint(variable: str | None) -> str:
         return 'write "$$" for a dollar sign'
     return (
         f"set {variable} in the environment or in {ENV_FILE_NAME}, or write ${{{variable}:-default}}; "
-        "what a command is given when it starts, such as $PORT, is written without braces"
+        "variables that a command gets when it starts, such as $PORT, are written without braces"
     )
 
 
 def overlay_variables(raw: Tree, sources: ValueSources, given: Variables) -> None:
-    """Lay `.env`, then the environment, over the tree: every variable that names a key of it.
+    """Overlay `.env`, then the environment: every variable that names a key of the tree.
 
-    Only whole names count: of `MSCTL_*` variables that name no key nothing is said here, for they
-    may belong to the command line's options, or to somebody else.
+    `MSCTL_*` variables that name no key are ignored: they may belong to options of the command line.
     """
     names = key_variables(raw)
     for found, layer in given.layers():
@@ -151,11 +150,11 @@ def overlay_variables(raw: Tree, sources: ValueSources, given: Variables) -> Non
 
 
 def overlay_flags(raw: Tree, sources: ValueSources, overrides: Mapping[str, str]) -> None:
-    """Lay what the command line says over the tree. Raises ConfigError for a key that is not known."""
+    """Overlay the flags of the command line. Raises ConfigError for an unknown key."""
     known = {".".join(path): path for path in key_variables(raw).values()}
     for key, value in overrides.items():
         if key not in known:
-            raise ConfigError(f"command line: {key}: this key is not known", hint=did_you_mean(key, known))
+            raise ConfigError(f"command line: {key}: unknown key", hint=did_you_mean(key, known))
         _set(raw, known[key], value)
         sources.overlay(known[key], ValueSource(Layer.FLAG))
 
@@ -180,7 +179,7 @@ def variable(owner: str, key: str) -> str:
 
 
 def env_name(name: str) -> str:
-    """A service's name within that of a variable: `user-api` → `USER_API`."""
+    """A service's name as part of a variable's: `user-api` → `USER_API`."""
     return name.upper().replace("-", "_")
 
 
@@ -205,10 +204,10 @@ def unknown_variables(raw: Tree, given: Variables) -> list[tuple[str, str]]:
 
 
 def check_tables(raw: Tree, top: KeyRef) -> None:
-    """Raises ConfigError for a table that is not known or a table that is not a table."""
+    """Raise ConfigError for an unknown table, and for a value where a table is expected."""
     for name, value in raw.items():
         if name not in TABLES:
-            raise (top / name).error("this table is not known", hint=did_you_mean(name, TABLES))
+            raise (top / name).error("unknown table", hint=did_you_mean(name, TABLES))
         if not isinstance(value, dict):
             raise (top / name).error(f"expected a table, found {describe(value)}")
 
@@ -238,7 +237,7 @@ def _read(path: Path, display: str) -> str:
     try:
         data = read_bounded(path, LARGEST_FILE)
     except FileNotFoundError:
-        raise ConfigError(f"{display}: there is no such file") from None
+        raise ConfigError(f"{display}: no such file") from None
     except FileTooLargeError:
         raise ConfigError(f"{display}: is larger than {LARGEST_FILE // 1024**2} MiB") from None
     except OSError as error:

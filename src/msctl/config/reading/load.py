@@ -1,4 +1,4 @@
-"""From files, variables and flags to a resolved Project, or to an error that names file, line and key."""
+"""Turns files, variables and flags into a Project, or an error that names file, line and key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msctl.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A project, and for each of its keys (`services.users.port`) where the value came from.
+    """A project, and the source of each of its keys (`services.users.port`).
 
     `unknown_variables` are those that look like a key's and set nothing, each with the name meant.
     """
@@ -63,7 +63,7 @@ def load(
     env_file: Path | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> Resolved:
-    """The configuration that holds here, later layers winning over earlier ones:
+    """Load the configuration from its layers, of which a later one wins:
 
     defaults, the file (`file`, else `msctl.toml` from `cwd` up, else the built-in course system),
     `.env` (or `env_file`), `MSCTL_*` variables in `env`, and `overrides` (dotted key to string).
@@ -117,7 +117,7 @@ def _project(raw: layers.Tree, document: layers.Document, top: KeyRef, given: la
 
 
 def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[str, Secret]:
-    """The variables that guarded routes name, as far as they are set."""
+    """The values of the variables that guarded routes name."""
     names = {name for spec in services for route in spec.routes for name in route.key_variables}
     found = {name: given.get(name) for name in sorted(names)}
     return {name: Secret(value) for name, value in found.items() if value is not None}

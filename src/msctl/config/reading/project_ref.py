@@ -1,4 +1,4 @@
-"""Which project a command is about: its name and folder, found without reading all that it declares.
+"""The project that a command is about: its name and folder, found without reading its services.
 
 `status` and `down` need no more than this, so it imports nothing that takes time; what is not plain
 (a name from a variable, a `.env`, an error) is left to config.load.
@@ -20,7 +20,7 @@ _UNFIT = r"[^A-Za-z0-9_.-]+"
 
 
 class ProjectRef(NamedTuple):
-    """What finds a running stack: the project's name, and its folder (None: the built-in system)."""
+    """Identifies a running stack: the project's name and folder (None: the built-in system)."""
 
     name: str
     root: Path | None
@@ -45,16 +45,16 @@ def choose(file: Path | None, cwd: Path) -> Path | None:
 
 
 def project_name(root: Path) -> str:
-    """What a project in this folder is called that does not say."""
+    """The default name of a project in this folder."""
     return re.sub(_UNFIT, "-", root.name).strip("-.")[:63] or "project"
 
 
-def plain_name(path: Path | None, wanted: str | None) -> str | None:
-    """The name, where nothing but the file or a flag has a say in it; None where more must be read."""
-    if wanted is not None and not re.fullmatch(PROJECT_NAME, wanted):
+def plain_name(path: Path | None, requested: str | None) -> str | None:
+    """The name if only the file or a flag can set it; None if more must be read."""
+    if requested is not None and not re.fullmatch(PROJECT_NAME, requested):
         return None
     if path is None:
-        return wanted or COURSE
+        return requested or COURSE
     if (path.parent / ENV_FILE_NAME).exists():
         return None
     import tomllib  # not needed where there is no file
@@ -68,4 +68,4 @@ def plain_name(path: Path | None, wanted: str | None) -> str | None:
     name = project.get("name", project_name(path.parent))
     if not isinstance(name, str) or not re.fullmatch(PROJECT_NAME, name):
         return None
-    return wanted or name
+    return requested or name

@@ -1,4 +1,4 @@
-"""A table of the configuration as data: its keys, and what reading and showing them takes."""
+"""A table of the configuration as data: its keys, and how they are read and shown."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def on_reload(reload: OnReload, *keys: Key) -> tuple[Key, ...]:
 class Table(NamedTuple):
     """The keys of one table, and the dataclass whose fields they fill.
 
-    `inner` names a field that is a dataclass itself, and the keys that fill it: they are written in
-    this same table.
+    `inner` names a field that is a dataclass of its own, and the keys in this same table that fill it.
     """
 
     title: str
@@ -73,7 +72,7 @@ class Table(NamedTuple):
         return frozenset(names)
 
     def default(self, key: Key) -> object:
-        """What the key is when nobody sets it; None for one that then has no value."""
+        """The default of the key; None if it has none."""
         if self.inner is not None and key in self.inner[1].keys:
             return self.inner[1].default(key)
         for field in fields(self.spec):
@@ -85,7 +84,7 @@ class Table(NamedTuple):
         return key.default
 
     def required(self) -> list[str]:
-        """The keys without which there is no spec."""
+        """The keys that must be set."""
         named = {key.name for key in self.keys}
         return [
             field.name
@@ -94,12 +93,12 @@ class Table(NamedTuple):
         ]
 
     def read(self, raw: object, ref: KeyRef) -> dict[str, Any]:
-        """The fields that the table sets. Raises ConfigError, also for a key that is not known."""
+        """Parse the table into fields of the model. Raises ConfigError, also for an unknown key."""
         if not isinstance(raw, dict):
             raise ref.error(f"expected a table, found {describe(raw)}")
         for name in raw:
             if self.key(name) is None:
-                raise (ref / name).error("this key is not known", hint=did_you_mean(name, self.names()))
+                raise (ref / name).error("unknown key", hint=did_you_mean(name, self.names()))
         found = {
             key.name: key.type.read(raw[key.name], ref / key.name) for key in self.keys if key.name in raw
         }
@@ -111,7 +110,7 @@ class Table(NamedTuple):
         return found
 
     def build(self, raw: object, ref: KeyRef, **given: Any) -> Any:
-        """The dataclass itself; `given` are fields that are not written in the table."""
+        """Parse the table into its dataclass; `given` are fields that are not keys."""
         found = self.read(raw, ref)
         missing = [name for name in self.required() if name not in found]
         if missing:
@@ -121,7 +120,7 @@ class Table(NamedTuple):
         return self.spec(**found, **given)
 
     def show(self, spec: object) -> dict[str, object]:
-        """Every key that the spec has, as one would write it; None for one without a value."""
+        """Every key of the spec in TOML's types; None without a value."""
         shown = {}
         for key in self.all_keys():
             holder = self._holder(spec, key)
@@ -132,7 +131,7 @@ class Table(NamedTuple):
         return shown
 
     def show_set(self, spec: object) -> dict[str, object]:
-        """The keys that are not at their default, as one would write them."""
+        """The keys that differ from their default, in TOML's types."""
         return {
             name: value
             for name, value in self.show(spec).items()
@@ -147,7 +146,7 @@ class Table(NamedTuple):
 
 
 def table_type(table: Table, check: Callable[[Any], str | None] | None = None) -> Type:
-    """The type of a key that holds a table; `check` says what is wrong with what was read."""
+    """The type of a key that holds a table; `check` returns an error message or None."""
 
     def parse(raw: object, ref: KeyRef) -> Any:
         if not isinstance(raw, dict):

@@ -1,6 +1,6 @@
-"""The types of configuration values: how each is read, what is expected, how it is written back.
+"""The types of configuration values: how each is parsed and written back.
 
-A value comes as TOML gives it, or as a string from a variable or a flag: every type takes both.
+A value comes from TOML, or as a string from a variable or a flag; every type accepts both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msctl.hints import did_you_mean
 from msctl.secret import Secret
 
 _LONGEST_SHOWN = 60
-# Patterns are compiled where they are used first: importing this module is part of every start.
+# Patterns are compiled on first use: every start imports this module.
 _DURATION = r"(?:(?P<value>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _SIZE = r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)"
@@ -48,7 +48,7 @@ MOST_REPLICAS = 1000
 
 
 class MismatchError(Exception):
-    """A value is not of its type; `note` replaces the type's own words where they would not help."""
+    """A value of the wrong type; `note` replaces the type's own message."""
 
     def __init__(self, note: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(note)
@@ -79,7 +79,7 @@ class Type(NamedTuple):
 
 
 def describe(raw: object) -> str:
-    """A raw value as a message shows it, cut short."""
+    """A raw value as messages show it, truncated."""
     if isinstance(raw, bool):
         return "true" if raw else "false"
     if isinstance(raw, str):
@@ -133,7 +133,7 @@ def duration(raw: object, _ref: KeyRef) -> float:
 
 
 def seconds_of(raw: object) -> float:
-    """Seconds, of a number or of `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1m30s"`."""
+    """Parse seconds: a number, or `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1m30s"`."""
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
         if not math.isfinite(raw) or raw < 0:
             raise MismatchError
@@ -163,7 +163,7 @@ def show_duration(seconds: float) -> str:
 
 
 def size(raw: object, _ref: KeyRef) -> int:
-    """Bytes, of a number or of `"64KiB"`, `"16MiB"`, `"1GB"`; `K`, `M`, `G` alone are powers of 1024."""
+    """Parse bytes: a number, or `"64KiB"`, `"16MiB"`, `"1GB"`; `K`, `M`, `G` alone are powers of 1024."""
     if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
         return raw
     if not isinstance(raw, str):
@@ -201,7 +201,7 @@ def choice(options: type[StrEnum]) -> Type:
 
 
 def items_of(raw: object) -> list[object]:
-    """The elements of a list; one string is a list of what its commas part, as variables need."""
+    """The elements of a list; a string (from a variable) is split at commas."""
     if isinstance(raw, str):
         return [part.strip() for part in raw.split(",") if part.strip()]
     if isinstance(raw, list):
@@ -217,7 +217,7 @@ def list_of(element: Type) -> Callable[[object, KeyRef], tuple[Any, ...]]:
 
 
 def command(raw: object, ref: KeyRef) -> tuple[str, ...]:
-    """argv: of a list, or of a string split as a shell splits words (no shell runs it)."""
+    """Parse argv: a list, or a string split into words as a shell does (no shell runs it)."""
     if isinstance(raw, list):
         argv = [_word(item, ref / index) for index, item in enumerate(raw)]
     elif isinstance(raw, str):
@@ -280,24 +280,24 @@ def url_path(raw: object, ref: KeyRef) -> str:
         hint = f'write "/{value}"' if re.fullmatch(r"[\w.~/-]+", value) else None
         raise MismatchError(f'expected a path that starts with "/", found {describe(raw)}', hint=hint)
     if re.search(r"[\s?#\x00-\x1f]", value):
-        raise MismatchError(f"a path holds no space, query or fragment, found {describe(raw)}")
+        raise MismatchError(f"expected a path without space, query or fragment, found {describe(raw)}")
     if {".", ".."} & set(value.split("/")):
-        raise MismatchError(f'a path holds no "." or ".." element, found {describe(raw)}')
+        raise MismatchError(f'expected a path without "." and ".." elements, found {describe(raw)}')
     return value
 
 
 def folder(raw: object, ref: KeyRef) -> Path:
-    """An existing folder, from the project's own."""
+    """Parse an existing folder, relative to the project's."""
     path = Path(text(raw, ref)).expanduser()
     if ref.sources.root is not None:
         path = ref.sources.root / path
     if not path.is_dir():
-        raise MismatchError(f"there is no folder {path}")
+        raise MismatchError(f"no such folder: {path}")
     return path
 
 
 def file(raw: object, ref: KeyRef) -> Path:
-    """A file's path, from the project's folder. Whether it is there is seen by whoever reads it."""
+    """Parse a file's path, relative to the project's folder; its reader checks that it exists."""
     path = Path(text(raw, ref)).expanduser()
     return path.absolute() if ref.sources.root is None else ref.sources.root / path
 
@@ -315,7 +315,7 @@ def amqp_url(raw: object, ref: KeyRef) -> str:
     except ValueError:
         port = 0
     if port == 0:
-        raise MismatchError(f'the port is not one from 1 to {HIGHEST_PORT} in "{without_password(value)}"')
+        raise MismatchError(f'the port must be from 1 to {HIGHEST_PORT} in "{without_password(value)}"')
     return value
 
 
@@ -347,7 +347,7 @@ def number(low: float, high: float) -> Callable[[object, KeyRef], float]:
 
 
 def one_of(*options: str | int) -> Type:
-    """A type of a few values that are no enumeration of the model."""
+    """A type of a few values without an enumeration in the model."""
     expected = ", ".join(describe(option) for option in options[:-1]) + f" or {describe(options[-1])}"
 
     def parse(raw: object, _ref: KeyRef) -> str | int:
@@ -386,7 +386,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(?<=://)([^\s/?#]*?):[^\s/?#]*@", r"\1:***@", url, count=1)
 
 
-TEXT = Type("a string that is not empty", text)
+TEXT = Type("a non-empty string", text)
 NAME = Type("up to 63 letters, digits, dots, dashes and underscores", matching(_PROJECT))
 SECRET = Type(TEXT.expected, lambda raw, place: Secret(text(raw, place)), Secret.reveal)
 BOOLEAN = Type("true or false", boolean)
@@ -401,7 +401,7 @@ ENVIRONMENT = Type("a table of variables", environment, dict, is_table=True)
 HEADERS = Type("a table of header names and values", headers, dict, is_table=True)
 PATTERN = Type("a regular expression", pattern)
 URL_PATH = Type('a path that starts with "/"', url_path)
-SERVICE_URL = Type('an address such as "http://127.0.0.1:8081", without a path', service_url)
+SERVICE_URL = Type('a URL such as "http://127.0.0.1:8081", without a path', service_url)
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
 FOLDER = Type("a folder", folder, str)
 FILE = Type("the path of a file", file, str)
