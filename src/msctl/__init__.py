@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """ServiceContext comes when it is asked for: most verbs do not pay for its import."""
+    """Import ServiceContext on first use: most verbs do not need it."""
     if name == "ServiceContext":
         from msctl.model.project import ServiceContext
 

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. A Ctrl-C that comes before the first verb ends quietly too."""
+    """Run the command line; Ctrl-C before the first verb exits with 130 and no traceback."""
     try:
         from msctl.cli.app import main as run  # inside the try: importing takes long enough to interrupt
 

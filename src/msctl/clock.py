@@ -1,6 +1,6 @@
-"""Time as a dependency, so that decisions can be tested without waiting.
+"""Time as a dependency, so that tests need not wait.
 
-Knows nothing of asyncio: the loop's own sleep is handed to `SystemClock` by whoever builds it.
+Independent of asyncio: `SystemClock` gets the loop's sleep from its creator.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What pure code needs of time."""
+    """The time that pure code reads."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back; only differences mean anything."""
+        """Seconds that never go back; only differences are meaningful."""
         ...
 
     def time(self) -> float:
-        """Seconds since the epoch, for timestamps that people and other programs read."""
+        """Seconds since the epoch, for timestamps."""
         ...
 
 
 class AsyncClock(Clock, Protocol):
-    """A clock that can also be waited on."""
+    """A clock that can also sleep."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`, or raise what cancels the caller."""
+        """Return after `seconds`."""
         ...
 
 
@@ -42,5 +42,5 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         if self._sleeper is None:
-            raise RuntimeError("this clock was built without an event loop's sleep")
+            raise RuntimeError("this clock has no event loop's sleep")
         await self._sleeper(seconds)

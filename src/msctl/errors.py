@@ -1,6 +1,6 @@
-"""The one family of errors: what went wrong, what to do about it, and the exit code it ends with.
+"""The error family: a message, a hint and an exit code.
 
-Code anywhere raises these; only the CLI's boundary (`cli/app.py`) prints them and exits.
+Any code raises these; only the CLI's boundary (`cli/app.py`) prints them and exits.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every verb, as `--help` and the README list them."""
+    """The exit codes of every verb; `--help` and docs/cli.md list them."""
 
     OK = 0
     FAILED = 1
@@ -23,11 +23,10 @@ class ExitCode(IntEnum):
 
 
 class MsctlError(Exception):
-    """A failure that a user can read: one clause of what and where, a hint of what to do.
+    """A failure for the user: `message` says what is wrong and where, `hint` what to do.
 
-    `message` and `hint` are printed behind `error:` and `hint:`, and go into log lines and other
-    messages: they begin small (but for names) and end without a full stop or newline. `exit_code`
-    is what the process ends with when nobody handles it.
+    Both follow `error:` and `hint:` and are embedded in log lines, so they begin with a small letter
+    (except names) and end without a full stop. `exit_code` is the process's, if nothing handles the error.
     """
 
     exit_code: ExitCode = ExitCode.FAILED
@@ -39,42 +38,42 @@ class MsctlError(Exception):
 
 
 class UsageError(MsctlError):
-    """The command line asks for something that cannot be meant."""
+    """The command line is invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(MsctlError):
-    """A configuration that cannot be used; the message names the file, the line and the key."""
+    """The configuration is invalid; the message names the file, the line and the key."""
 
     exit_code = ExitCode.USAGE
 
 
 class NotRunningError(MsctlError):
-    """No stack is running for this project, or what was asked for is not ready."""
+    """No stack runs for the project, or a service is not ready."""
 
     exit_code = ExitCode.NOT_RUNNING
 
 
 class UnknownServiceError(MsctlError):
-    """A service was named that the project does not have."""
+    """The project has no service of this name."""
 
     exit_code = ExitCode.UNKNOWN_SERVICE
 
 
 class PortTakenError(MsctlError):
-    """A port that the stack needs is held by something else."""
+    """Another program holds a port that the stack needs."""
 
     exit_code = ExitCode.PORT_TAKEN
 
 
 class BrokerError(MsctlError):
-    """The broker could not be reached, refused us, or did not confirm."""
+    """The broker is unreachable, refused a request, or did not confirm a message."""
 
     exit_code = ExitCode.BROKER
 
 
 class TimedOutError(MsctlError):
-    """Something did not happen within the time that the user gave it."""
+    """A time limit that the user set has passed."""
 
     exit_code = ExitCode.TIMEOUT

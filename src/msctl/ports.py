@@ -1,4 +1,4 @@
-"""Sockets for listeners, free ports for children, and who holds a port that is taken."""
+"""Sockets for listeners, free ports for children, and the holder of a taken port."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from msctl.errors import MsctlError, PortTakenError
 from msctl.model.address import Address
 
 _DYNAMIC = range(20_000, 32_000)
-"""Where children's ports are chosen: below the range from which systems take the ports of outgoing
-connections, so that one chosen now is not taken by such a connection before the child binds it."""
+"""The range of children's ports: below the ephemeral range, so that no outgoing connection takes a port
+before the child binds it."""
 
 
 def bind(address: Address, service: str) -> list[socket.socket]:
-    """Sockets bound to every address that the host name has, not yet listening.
+    """Bind a socket to every address of the host name; none listens yet.
 
     Port 0 chooses a free one, the same for all. Raises PortTakenError naming the holder, and
     MsctlError for a host that is not this machine's or a port that may not be bound.
@@ -28,17 +28,17 @@ def bind(address: Address, service: str) -> list[socket.socket]:
         )
     except OSError as error:
         raise MsctlError(
-            f"service {service!r} cannot listen on {address}: the host name has no address ({error})",
-            hint="127.0.0.1 and localhost are this machine",
+            f"service {service!r} cannot listen on {address}: the host name does not resolve ({error})",
+            hint="use an address of this machine, such as 127.0.0.1",
         ) from error
     bound: list[socket.socket] = []
-    refusal: OSError | None = None
+    failure: OSError | None = None
     port = address.port
     for family, kind, protocol, _, where in dict.fromkeys(found):
         try:
             sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # a machine without IPv6 may still resolve names to it
-            refusal = error
+        except OSError as error:  # names may resolve to IPv6 on a machine without it
+            failure = error
             continue
         try:
             sock.setblocking(False)
@@ -51,31 +51,31 @@ def bind(address: Address, service: str) -> list[socket.socket]:
             if error.errno == errno.EADDRINUSE:
                 _close(bound)
                 raise taken(Address(address.host, port), service) from error
-            refusal = error
+            failure = error
         else:
             bound.append(sock)
             port = sock.getsockname()[1]
     if not bound:
-        detail = refusal.strerror if refusal else "no address"
+        detail = failure.strerror if failure else "no address"
         raise MsctlError(
             f"service {service!r} cannot listen on {address}: {detail}",
             hint="ports below 1024 need privileges; choose a higher one"
-            if refusal and refusal.errno in (errno.EACCES, errno.EPERM)
-            else "127.0.0.1 and localhost are this machine",
-        ) from refusal
+            if failure and failure.errno in (errno.EACCES, errno.EPERM)
+            else "use an address of this machine, such as 127.0.0.1",
+        ) from failure
     return bound
 
 
 def probe_free(address: Address, service: str) -> None:
-    """Raise PortTakenError if a child could not bind this address now."""
+    """Raise PortTakenError if a child cannot bind this address now."""
     _close(bind(address, service))
 
 
 def choose(host: str, key: str, avoid: frozenset[int] = frozenset()) -> int:
-    """A port that is free now, for a child to bind; the same `key` tends to get the same port.
+    """Choose a port that is free now, for a child to bind; the same `key` tends to get the same port.
 
-    A port cannot be held for a child and handed over, so another program may take it in between;
-    the child then fails to bind, and its next start is given another one.
+    A port cannot be reserved for a child, so another program may take it first; the child then fails to
+    bind, and its next start gets another port.
     """
     size = len(_DYNAMIC)
     offset = crc32(key.encode()) % size
@@ -92,7 +92,7 @@ def choose(host: str, key: str, avoid: frozenset[int] = frozenset()) -> int:
 
 
 def taken(address: Address, service: str) -> PortTakenError:
-    """The error for an address that something else holds, naming it as far as the system tells."""
+    """The error for a taken address, naming its holder if the system tells it."""
     holder = describe_holder(address.port)
     return PortTakenError(
         f"{address} is taken by {holder}; service {service!r} needs it",
@@ -101,17 +101,17 @@ def taken(address: Address, service: str) -> PortTakenError:
 
 
 def describe_holder(port: int) -> str:
-    """ "pid 4711 (node server.js)" for whoever listens on a TCP port, or why nobody can be named."""
+    """ "pid 4711 (node server.js)" for the listener on a TCP port, or why it is unknown."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except (psutil.AccessDenied, OSError):
-        return "another program (of another user: run as root to see which)"
+        return "another user's program (run as root to see which)"
     pids = {c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port}
     for pid in sorted(pid for pid in pids if pid):
         return f"pid {pid} ({_program(pid)})"
     if pids:
-        return "another program (of another user: run as root to see which)"
-    return "another program (it holds the port without listening)"
+        return "another user's program (run as root to see which)"
+    return "another program (bound, but not listening)"
 
 
 def _program(pid: int) -> str:
@@ -119,7 +119,7 @@ def _program(pid: int) -> str:
         process = psutil.Process(pid)
         words = process.cmdline() or [process.name()]
     except psutil.Error:
-        return "it has just ended"
+        return "just exited"
     text = " ".join(words)
     return text if len(text) <= 80 else text[:79] + "…"
 

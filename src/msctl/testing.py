@@ -1,11 +1,11 @@
-"""A pytest plugin: bring up an msctl project on free ports for a test, and take it down after it.
+"""A pytest plugin: runs an msctl project on free ports for a test.
 
     def test_an_order_is_paid(msctl_stack):
         shop = msctl_stack("examples/shop")
         assert httpx.get(shop.url("/orders")).status_code == 200
 
-Installed with msctl; nothing needs to be configured. Each stack is an isolated copy: its own name,
-ports, broker and runtime folder, so tests can run beside each other and beside a stack of yours.
+Installed with msctl, without configuration. Each stack is an isolated copy with its own name, ports,
+broker and runtime folder, so tests can run in parallel and beside a running stack of the project.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack"]
 
+__all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack"]
+
 UP_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 60.0
 
@@ -34,7 +36,7 @@ StackFactory = Callable[..., "RunningStack"]
 
 
 class RunningStack:
-    """An isolated stack of a project that is ready to be used."""
+    """An isolated stack of a project, started."""
 
     def __init__(self, client: ControlClient, amqp_url: str) -> None:
         self._client = client
@@ -52,31 +54,31 @@ class RunningStack:
         return self._url(service).rpartition("://")[2]
 
     def url(self, path: str = "/", *, service: str = "gateway") -> str:
-        """Where to send a request: through the gateway, unless a service is named."""
+        """The URL of a path at the gateway, or at a service."""
         return self._url(service) + path
 
     def start(self, *services: str) -> None:
-        """Returns when they are ready."""
+        """Start these services (none named: all); return when they are ready."""
         self._client.start(services)
 
     def stop(self, *services: str) -> None:
-        """Returns when they have ended."""
+        """Stop these services (none named: all); return when they have stopped."""
         self._client.stop(services)
 
     def restart(self, *services: str) -> None:
-        """Returns when they are ready again."""
+        """Restart these services (none named: all); return when they are ready again."""
         self._client.restart(services)
 
     def scale(self, **counts: int) -> None:
-        """Run so many instances of each; returns when they are ready."""
+        """Set the number of instances of each service; return when they are ready."""
         self._client.scale(counts)
 
     def reload(self) -> ReloadResult:
-        """Take up what was edited in the project's folder; returns what came of it."""
+        """Apply edits of the project's folder, as `msctl reload` does."""
         return self._client.reload()
 
     def logs(self, *services: str) -> list[str]:
-        """What these services (all, if none is named) have written so far, line by line."""
+        """The log lines of these services (none named: all) so far."""
         from msctl.model.events import LogQuery
 
         return [line.text for line in self._client.logs(LogQuery(services))]
@@ -85,7 +87,7 @@ class RunningStack:
         for found in self.snapshot().services:
             if found.name == service and found.addresses:
                 return found.urls[0]
-        raise LookupError(f"the service {service!r} has no address of its own")
+        raise LookupError(f"service {service!r} has no address")
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def running_stack(
     *,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[RunningStack]:
-    """The project in `folder` (None: the built-in course system), up until the context ends.
+    """Run the project in `folder` (None: the built-in course system) until the context exits.
 
     `services` are those to start, with what they need (default: all). `env` are variables for the
     stack, on top of this process's own. Raises RuntimeError, with what msctl said, where it does not
@@ -107,24 +109,24 @@ def running_stack(
 
     # Not pytest's own temporary folder: the path of a Unix socket must be short.
     with tempfile.TemporaryDirectory(prefix="msctl-") as runtime, ExitStack() as stack:
-        place = folder
-        if place is None:
-            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="msctl-"))
+        cwd = folder
+        if cwd is None:
+            cwd = stack.enter_context(tempfile.TemporaryDirectory(prefix="msctl-"))
         full = {**os.environ, **(env or {}), "MSCTL_RUNTIME_DIR": runtime, "MSCTL_STATE_DIR": runtime}
-        _msctl(["up", "-d", "--isolated", *services], place, full, UP_TIMEOUT_S)
+        _msctl(["up", "-d", "--isolated", *services], cwd, full, UP_TIMEOUT_S)
         (paths,) = running_stacks(full)
         record = read_record(paths)
         if record is None or record.broker_url is None:
-            raise RuntimeError("the stack came up without a record of itself")
+            raise RuntimeError("the stack started without a record")
         try:
             yield RunningStack(ControlClient(paths, record.project), record.broker_url)
         finally:
-            _msctl(["--project", record.project, "down"], place, full, DOWN_TIMEOUT_S)
+            _msctl(["--project", record.project, "down"], cwd, full, DOWN_TIMEOUT_S)
 
 
 @pytest.fixture
 def msctl_stack() -> Iterator[StackFactory]:
-    """A factory: `msctl_stack(folder, services, env=…)` gives a RunningStack, ended after the test."""
+    """A factory of stacks, stopped after the test: `msctl_stack(folder, services, env=…)`."""
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(running_stack(*args, **options))
 

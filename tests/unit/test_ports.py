@@ -36,7 +36,7 @@ def test_a_holder_that_does_not_listen_is_not_invented() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        assert ports.describe_holder(port) == "another program (it holds the port without listening)"
+        assert ports.describe_holder(port) == "another program (bound, but not listening)"
 
 
 def test_a_chosen_port_is_free_the_same_for_a_key_and_not_one_to_avoid() -> None:
