@@ -25,7 +25,7 @@ async def main(port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end.set)
-    loop.add_signal_handler(signal.SIGUSR1, lambda: print(server.snapshot(), flush=True))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: print(server.stats(), flush=True))
     await end.wait()
     await server.stop()
 

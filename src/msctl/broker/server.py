@@ -7,12 +7,16 @@ the event loop, so that services and the gateway on the same loop are served in 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import select
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from msctl.broker.core.broker import Broker, Client
 from msctl.broker.core.browse import browse
+from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.session.session import Session
@@ -27,7 +31,10 @@ MAX_MESSAGE = 16 * 1024 * 1024
 
 FRAMES_PER_TURN = 600
 MESSAGES_PER_TURN = 500
-READ_HIGH = 256 * 1024
+FREED_PER_TURN = 5_000
+QUEUES_PER_TURN = 1_000
+HANDSHAKES = 1_000
+"""Sockets that may be open beyond the limit of connections: those before connection.open."""
 WRITE_HIGH = 256 * 1024
 TICK_SECONDS = 0.25
 STOPPING = "broker forced connection closure with reason 'shutdown'"
@@ -35,13 +42,16 @@ STOPPING = "broker forced connection closure with reason 'shutdown'"
 
 @dataclass(frozen=True, slots=True)
 class BrokerStats:
-    """Statistics of the broker. Counters start when the server is built; `bytes` are those in queues."""
+    """Statistics of the broker. Counters start when the server is built.
+
+    `memory_bytes` counts the messages; above `memory_limit`, `blocked` is True and publishers wait.
+    """
 
     connections: int
     channels: int
-    queues: tuple[QueueSnapshot, ...]
     messages: int
-    bytes: int
+    memory_bytes: int
+    memory_limit: int
     published: int
     delivered: int
     acked: int
@@ -64,6 +74,7 @@ class BrokerServer:
         vhosts: Sequence[str] = ("/",),
         memory_limit: int = MEMORY_LIMIT,
         max_message_size: int = MAX_MESSAGE,
+        limits: BrokerLimits | None = None,
     ) -> None:
         self._broker = Broker(
             clock=clock,
@@ -72,6 +83,7 @@ class BrokerServer:
             vhosts=vhosts,
             memory_limit=memory_limit,
             max_message_size=max_message_size,
+            limits=limits,
         )
         self._clock = clock
         self._server: asyncio.Server | None = None
@@ -118,31 +130,36 @@ class BrokerServer:
 
     # --- statistics and queue operations ---
 
-    def snapshot(self) -> BrokerStats:
+    def stats(self) -> BrokerStats:
         broker = self._broker
         memory = broker.memory
         return BrokerStats(
             connections=sum(session.open for session in self._protocols),
-            channels=sum(session.channel_count for session in self._protocols),
-            queues=tuple(
-                QueueSnapshot(
-                    queue.name,
-                    queue.ready.count,
-                    queue.unacked,
-                    len(queue.consumers),
-                    published=queue.published,
-                    delivered=queue.delivered,
-                )
-                for vhost in broker.vhosts.values()
-                for _, queue in sorted(vhost.queues.items())
-            ),
+            channels=broker.channels,
             messages=memory.messages,
-            bytes=memory.used,
+            memory_bytes=memory.used,
+            memory_limit=broker.memory_limit,
             published=memory.published,
             delivered=memory.delivered,
             acked=memory.acked,
             blocked=broker.blocked,
         )
+
+    async def queues(self) -> tuple[QueueSnapshot, ...]:
+        """All queues by virtual host and name, collected over several turns of the loop."""
+        found: list[QueueSnapshot] = []
+        for vhost in self._broker.vhosts.values():
+            parts = []
+            queues = list(vhost.queues.values())
+            for at in range(0, len(queues), QUEUES_PER_TURN):
+                parts.append(sorted(queues[at : at + QUEUES_PER_TURN], key=_name))
+                await asyncio.sleep(0)
+            for at, queue in enumerate(heapq.merge(*parts, key=_name), 1):
+                if not queue.deleted:
+                    found.append(_queue_snapshot(queue))
+                if at % QUEUES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        return tuple(found)
 
     def browse(self, queue: str) -> QueueLook:
         """The messages at the head of a queue; changes nothing. Raises BrokerError for an unknown queue."""
@@ -173,7 +190,10 @@ class BrokerServer:
 
     # --- turns of the loop ---
 
-    def connected(self, protocol: _Connection) -> Session:
+    def connected(self, protocol: _Connection) -> Session | None:
+        """The session of a new connection; None if there are too many sockets."""
+        if len(self._protocols) >= self._broker.limits.connections + HANDSHAKES:
+            return None
         session = Session(self._broker, protocol.peer)
         self._protocols[session] = protocol
         return session
@@ -199,6 +219,7 @@ class BrokerServer:
             self.flush()
             return
         self._broker.pump(MESSAGES_PER_TURN)
+        self._broker.free(FREED_PER_TURN)
         self.flush()
         self._arm()
         if self._waiting or self._broker.busy:
@@ -246,9 +267,42 @@ class BrokerServer:
         now = self._clock.monotonic()
         for session in list(self._protocols):
             session.tick(now)
+        self._watch_paused()
         self.work()
         if self._loop is not None and self._server is not None:
             self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _watch_paused(self) -> None:
+        """Find the peers that have closed or reset a connection that is not read during the alarm."""
+        if not self._broker.blocked:
+            return
+        paused = {protocol.fileno: protocol for protocol in self._protocols.values() if protocol.paused}
+        if not paused:
+            return
+        poll = select.poll()
+        for number in paused:
+            poll.register(number, _PEER_CLOSED)
+        for number, _ in poll.poll(0):
+            paused[number].read_to_the_end()
+
+
+_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
+"""The poll event for a peer that has closed its side; resets and errors are always reported."""
+
+
+def _name(queue: Queue) -> str:
+    return queue.name
+
+
+def _queue_snapshot(queue: Queue) -> QueueSnapshot:
+    return QueueSnapshot(
+        queue.name,
+        queue.ready.count,
+        queue.unacked,
+        len(queue.consumers),
+        published=queue.published,
+        delivered=queue.delivered,
+    )
 
 
 class _Connection(asyncio.Protocol):
@@ -260,6 +314,9 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._writable = True
+        self._peer_closed = False
+        self._ended = False
+        self.fileno = -1
         self.peer = "a client"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -268,7 +325,24 @@ class _Connection(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         if address:
             self.peer = f"AMQP client {address[0]}:{address[1]}"
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self.fileno = sock.fileno()
+            # A peer that vanished without a word is noticed even without heartbeats.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._session = self._server.connected(self)
+        if self._session is None:
+            self._transport.abort()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the memory alarm keeps the socket from being read."""
+        return not self._reading and self._session is not None and self._session.blocked
+
+    def read_to_the_end(self) -> None:
+        """Read what the peer sent before it closed its side, whatever the alarm."""
+        self._peer_closed = True
+        self._read(True)
 
     def data_received(self, data: bytes) -> None:
         if self._session is not None:
@@ -284,7 +358,9 @@ class _Connection(asyncio.Protocol):
         more = session.process(FRAMES_PER_TURN)
         if more:
             self._server.more_to_read(self)
-        self._read(not more and session.reads)
+        elif self._ended:
+            self._transport.close()
+        self._read(self._peer_closed or (not more and session.receives))
 
     def _read(self, wanted: bool) -> None:
         if self._transport is None or wanted is self._reading or self._transport.is_closing():
@@ -306,7 +382,7 @@ class _Connection(asyncio.Protocol):
         session.outbox.written(writable=self._writable)
         if session.finished:
             transport.close()
-        elif not self._reading and session.reads:
+        elif session.reads and (session.resumed or not self._reading):
             self._server.more_to_read(self)
 
     def pause_writing(self) -> None:
@@ -321,7 +397,13 @@ class _Connection(asyncio.Protocol):
             self._server.work()
 
     def eof_received(self) -> bool:
-        return False
+        """Process the parked input of a blocked connection before closing it."""
+        self._peer_closed = True
+        if self._session is None or not self._session.drain():
+            return False
+        self._ended = True
+        self._server.more_to_read(self)
+        return True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         session, self._session = self._session, None

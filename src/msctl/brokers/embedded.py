@@ -16,6 +16,7 @@ from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State
 
 AMQP_PORT = 5672
+MIB = 1024 * 1024
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -26,7 +27,13 @@ class ServerStats(Protocol):
     def connections(self) -> int: ...
 
     @property
-    def queues(self) -> tuple[QueueSnapshot, ...]: ...
+    def blocked(self) -> bool: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def memory_limit(self) -> int: ...
 
 
 class EmbeddedServer(Protocol):
@@ -36,7 +43,9 @@ class EmbeddedServer(Protocol):
 
     async def stop(self) -> None: ...
 
-    def snapshot(self) -> ServerStats: ...
+    def stats(self) -> ServerStats: ...
+
+    async def queues(self) -> tuple[QueueSnapshot, ...]: ...
 
     def browse(self, queue: str) -> QueueLook: ...
 
@@ -99,13 +108,21 @@ class EmbeddedBroker:
         self._state = State.STOPPED
 
     async def snapshot(self) -> BrokerSnapshot:
-        stats = self._server.snapshot()
+        queues = await self._server.queues()
+        stats = self._server.stats()
+        used, limit = stats.memory_bytes / MIB, stats.memory_limit / MIB
         return BrokerSnapshot(
             mode=BrokerMode.EMBEDDED,
             state=self._state,
             url=redact(self.url),
+            reason=f"memory alarm: publishers are blocked ({used:.0f} of {limit:.0f} MiB)"
+            if stats.blocked
+            else "",
             connections=stats.connections,
-            queues=stats.queues,
+            queues=queues,
+            blocked=stats.blocked,
+            memory_bytes=stats.memory_bytes,
+            memory_limit=stats.memory_limit,
         )
 
     def browse(self, queue: str) -> QueueLook:

@@ -161,7 +161,10 @@ class QueueSnapshot:
 
 @dataclass(frozen=True)
 class BrokerSnapshot:
-    """The broker. `url` has no password; `queues` is None in modes that cannot list them."""
+    """The broker. `url` has no password; `queues` and `memory_…` are None in modes that cannot report them.
+
+    `blocked` is the memory alarm: publishers wait while messages take more than `memory_limit` bytes.
+    """
 
     mode: BrokerMode
     state: State
@@ -170,6 +173,9 @@ class BrokerSnapshot:
     pid: int | None = None
     connections: int | None = None
     queues: tuple[QueueSnapshot, ...] | None = None
+    blocked: bool = False
+    memory_bytes: int | None = None
+    memory_limit: int | None = None
 
 
 @dataclass(frozen=True)

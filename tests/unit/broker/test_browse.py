@@ -9,8 +9,9 @@ import pytest
 
 from msctl.broker.core.browse import browse
 from msctl.broker.core.consumers import QueueConsumer
+from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message, ReadyMessages
-from msctl.broker.core.queues import MemoryAccount, Queue
+from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol.properties import CONTENT_TYPE, PRIORITY, join, with_headers
 from msctl.broker.protocol.tables import Table

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import AsyncIterator
 
 import aio_pika
 import pytest
 from aiormq.exceptions import AMQPError, ConnectionClosed
-from pamqp import base, commands, frame
+from pamqp import commands, frame
 
 from msctl.broker.protocol import wire
 from msctl.broker.server import BrokerServer
@@ -18,6 +17,7 @@ from msctl.clock import SystemClock
 from msctl.errors import BrokerError
 from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker
+from tests.unit.broker.raw import Raw
 
 MEMORY = 40_000_000
 
@@ -27,7 +27,7 @@ async def server() -> AsyncIterator[BrokerServer]:
     server = BrokerServer(clock=SystemClock(), log=lambda _level, _text: None, memory_limit=MEMORY)
     yield server
     await server.stop(timeout=1.0)
-    assert server.snapshot().connections == 0
+    assert server.stats().connections == 0
 
 
 @pytest.fixture
@@ -46,51 +46,18 @@ async def channel(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
         pass
 
 
-class Raw:
-    """A bare socket that has shaken hands and opened channel 1."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def dial(cls, url: str) -> Raw:
-        port = int(url.rsplit(":", 1)[1].strip("/"))
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**16))
-
-    @classmethod
-    async def connect(cls, url: str) -> Raw:
-        raw = await cls.dial(url)
-        raw.writer.write(wire.PROTOCOL_HEADER)
-        raw.write(commands.Connection.StartOk({}, "PLAIN", "\0guest\0guest"), 0)
-        raw.write(commands.Connection.TuneOk(2047, 131072, 0), 0)
-        raw.write(commands.Connection.Open("/"), 0)
-        raw.write(commands.Channel.Open(), 1)
-        while not isinstance(await raw.read(), commands.Channel.OpenOk):
-            pass
-        return raw
-
-    def write(self, method: base.Frame, channel: int = 1) -> None:
-        self.writer.write(frame.marshal(method, channel))
-
-    async def read(self) -> object:
-        head = await self.reader.readexactly(7)
-        rest = await self.reader.readexactly(struct.unpack(">BHI", head)[2] + 1)
-        return frame.unmarshal(head + rest)[2]
-
-    async def close(self) -> None:
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except ConnectionError:
-            pass
-
-
-def find(server: BrokerServer, name: str) -> tuple[int, int, int]:
-    for queue in server.snapshot().queues:
+async def find(server: BrokerServer, name: str) -> tuple[int, int, int]:
+    """The queue's ready and unacknowledged messages and its consumers."""
+    for queue in await server.queues():
         if queue.name == name:
             return queue.ready, queue.unacked, queue.consumers
     raise AssertionError(f"no queue {name}")
+
+
+async def until_found(server: BrokerServer, name: str, *, ready: int, consumers: int = 0) -> None:
+    async with asyncio.timeout(10):
+        while (await find(server, name))[::2] != (ready, consumers):
+            await asyncio.sleep(0)
 
 
 async def test_message_is_published_and_consumed(
@@ -98,14 +65,14 @@ async def test_message_is_published_and_consumed(
 ) -> None:
     queue = await channel.declare_queue("hello")
     await channel.default_exchange.publish(aio_pika.Message(b"Hello World!"), "hello")
-    assert find(server, "hello") == (1, 0, 0)
+    assert await find(server, "hello") == (1, 0, 0)
     message = await queue.get()
     assert (message.body, message.redelivered) == (b"Hello World!", False)
-    assert find(server, "hello") == (0, 1, 0)
+    assert await find(server, "hello") == (0, 1, 0)
     await message.ack()
-    await until(lambda: find(server, "hello") == (0, 0, 0))
-    figures = server.snapshot()
-    assert (figures.connections, figures.channels, figures.messages, figures.bytes) == (1, 1, 0, 0)
+    await until(lambda: server.stats().acked == 1)
+    figures = server.stats()
+    assert (figures.connections, figures.channels, figures.messages, figures.memory_bytes) == (1, 1, 0, 0)
     assert (figures.published, figures.delivered, figures.acked) == (1, 1, 1)
 
 
@@ -175,8 +142,8 @@ async def test_messages_expire_by_the_loops_clock(
     await channel.declare_queue("quick", arguments={"x-message-ttl": 20})
     for name in ("q", "quick"):
         await channel.default_exchange.publish(aio_pika.Message(b"m"), name)
-    await until(lambda: find(server, "quick")[0] == 0)
-    assert find(server, "q")[0] == 1
+    await until_found(server, "quick", ready=0)
+    assert (await find(server, "q"))[0] == 1
 
 
 async def test_direct_reply_reaches_the_requester(url: str) -> None:
@@ -217,7 +184,7 @@ async def test_garbage_closes_its_connection_only(
     assert isinstance(close, commands.Connection.Close) and close.reply_code == 501
     await broken.close()
     await channel.declare_queue("fine")
-    await until(lambda: server.snapshot().connections == 1)
+    await until(lambda: server.stats().connections == 1)
 
 
 async def test_vanished_clients_leave_nothing_behind(server: BrokerServer, url: str) -> None:
@@ -238,9 +205,9 @@ async def test_vanished_clients_leave_nothing_behind(server: BrokerServer, url: 
         raw.writer.write(script[:cut])
         await raw.writer.drain()
         raw.writer.transport.abort()
-    await until(lambda: server.snapshot().connections == 0)
-    figures = server.snapshot()
-    assert (figures.queues, figures.messages, figures.bytes) == ((), 0, 0)
+    await until(lambda: server.stats().connections == 0)
+    figures = server.stats()
+    assert (await server.queues(), figures.messages, figures.memory_bytes) == ((), 0, 0)
 
 
 async def test_publishing_without_consumers_stops_at_the_memory_limit(
@@ -257,9 +224,9 @@ async def test_publishing_without_consumers_stops_at_the_memory_limit(
             await publisher.writer.drain()
 
     flooding = asyncio.create_task(flood())
-    await until(lambda: server.snapshot().blocked, 60)
-    figures = server.snapshot()
-    assert MEMORY < figures.bytes < MEMORY + 1_000_000
+    await until(lambda: server.stats().blocked, 60)
+    figures = server.stats()
+    assert MEMORY < figures.memory_bytes < MEMORY + 1_000_000
     assert figures.messages < 300_000
     # The one who floods waits; whoever takes messages is served.
     message = await queue.get(no_ack=True)
@@ -268,7 +235,8 @@ async def test_publishing_without_consumers_stops_at_the_memory_limit(
     flooding.cancel()
     publisher.writer.transport.abort()
     server.purge("flood")
-    assert not server.snapshot().blocked
+    assert server.stats().messages == 0
+    await until(lambda: not server.stats().blocked)
 
 
 async def test_consumer_that_does_not_read_is_bounded_and_blocks_no_one(
@@ -279,17 +247,17 @@ async def test_consumer_that_does_not_read_is_bounded_and_blocks_no_one(
     stuck.write(commands.Basic.Consume(queue="stuck", no_ack=True))
     sock = stuck.writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    await until(lambda: find(server, "stuck")[2] == 1)
+    await until_found(server, "stuck", ready=0, consumers=1)
     body = b"x" * 10_000
     for _ in range(1500):
         await channel.default_exchange.publish(aio_pika.Message(body), "stuck")
-    ready, _, _ = find(server, "stuck")
+    ready, _, _ = await find(server, "stuck")
     assert ready > 500, "what it does not read stays in the queue, not in a buffer"
     working = await channel.declare_queue("working")
     await channel.default_exchange.publish(aio_pika.Message(b"m"), "working")
     assert (await working.get(no_ack=True)).body == b"m"
     await stuck.close()
-    await until(lambda: find(server, "stuck")[2] == 0)
+    await until(lambda: server.stats().channels == 1)
 
 
 async def test_loop_stays_responsive_under_load(
@@ -301,7 +269,7 @@ async def test_loop_stays_responsive_under_load(
     batch = Client(make_broker()).publish_bytes(b"tiny", "busy") * 3000
     turns = 0
     publisher.writer.write(batch)
-    while server.snapshot().published < 3000:
+    while server.stats().published < 3000:
         turns += 1
         await asyncio.sleep(0)
     assert turns > 5

@@ -10,8 +10,10 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from msctl.broker.core.limits import BrokerLimits
+from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
-from msctl.broker.core.queues import MemoryAccount, Queue
+from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.clock import Clock
 
@@ -64,6 +66,7 @@ class Broker:
         vhosts: Sequence[str],
         memory_limit: int,
         max_message_size: int,
+        limits: BrokerLimits | None = None,
     ) -> None:
         self.clock = clock
         self.log = log
@@ -71,9 +74,16 @@ class Broker:
         self.memory = MemoryAccount()
         self.memory_limit = memory_limit
         self.max_message_size = max_message_size
+        self.limits = limits or BrokerLimits()
         self.blocked = False
+        self.channels = 0
+        """Open channels of all connections."""
+        self.parked = 0
+        """Bytes of input that blocked connections have received and not processed."""
         self.vhosts = {
-            name: VirtualHost(name, clock, self.memory, pump_later=self._pump_later, log=log)
+            name: VirtualHost(
+                name, clock, self.memory, limits=self.limits, pump_later=self._pump_later, log=log
+            )
             for name in vhosts
         }
         self.sessions: set[Client] = set()
@@ -94,8 +104,8 @@ class Broker:
 
     @property
     def busy(self) -> bool:
-        """Whether messages wait for delivery or output waits to be written."""
-        return bool(self._pending or self.dirty)
+        """Whether messages wait for delivery or to be freed, or output waits to be written."""
+        return bool(self._pending or self.dirty or self.memory.has_discarded)
 
     def pump(self, limit: int) -> bool:
         """Deliver about `limit` waiting messages; return whether more wait."""
@@ -104,6 +114,11 @@ class Broker:
             del self._pending[queue]
             limit -= 1 + queue.pump(limit)
         return bool(self._pending)
+
+    def free(self, limit: int) -> None:
+        """Free up to `limit` messages of purged and deleted queues."""
+        if self.memory.free(limit):
+            self.check_memory()
 
     def check_memory(self) -> None:
         """Raise or clear the memory alarm."""
@@ -126,7 +141,7 @@ class Broker:
         due = [when for vhost in self.vhosts.values() if (when := vhost.next_reminder()) is not None]
         return min(due, default=None)
 
-    def tick(self) -> None:
-        """Expire messages and queues that are due."""
+    def tick(self, limit: int = EXPIRED_PER_STEP) -> None:
+        """Expire messages and queues that are due, about `limit` at a time."""
         for vhost in self.vhosts.values():
-            vhost.tick()
+            limit -= vhost.tick(limit)

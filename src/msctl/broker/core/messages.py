@@ -23,7 +23,7 @@ MESSAGE_COST = 160
 
 def cost_of(message: Message) -> int:
     """The bytes that a message counts against the broker's memory limit."""
-    return MESSAGE_COST + len(message[2])
+    return MESSAGE_COST + len(message[1]) + len(message[2])
 
 
 class Level:
@@ -100,14 +100,11 @@ class ReadyMessages:
             for message in level.fresh:
                 yield message, False
 
-    def clear(self) -> int:
-        """Drop all messages and return their number."""
-        count = self.count
-        for level in self._levels:
-            level.fresh.clear()
-            level.returned.clear()
+    def detach(self) -> list[deque[Message] | list[Taken]]:
+        """Remove and return all messages, in constant time per priority."""
+        levels, self._levels = self._levels, [Level() for _ in self._levels]
         self.count = self.bytes = 0
-        return count
+        return [part for level in levels for part in (level.fresh, level.returned)]
 
 
 def _in_order(heap: list[tuple[int, Message]]) -> Iterator[tuple[int, Message]]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msctl.broker.core.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
 from msctl.broker.core.consumers import ConsumerRing, QueueConsumer
+from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
 from msctl.broker.protocol.properties import priority_of
 from msctl.broker.protocol.replies import AmqpError, ReplyCode, resource
@@ -21,17 +22,14 @@ REJECTED = "rejected"
 MAXLEN = "maxlen"
 
 
-class MemoryAccount:
-    """Bytes of memory that messages use, the number of messages in queues, and total counters."""
+EXPIRED_PER_STEP = 500
+"""Expired messages that one step drops; the rest follow in the next turns."""
+EXPIRED_PER_PUBLISH = 4
+"""Expired messages that a publish drops, so that a burst of publishes stays cheap."""
 
-    __slots__ = ("acked", "delivered", "messages", "published", "used")
 
-    def __init__(self) -> None:
-        self.used = 0
-        self.messages = 0
-        self.published = 0
-        self.delivered = 0
-        self.acked = 0
+class ExpiringError(Exception):
+    """More messages at the head of the queue have expired than one step drops: try again next turn."""
 
 
 class QueueHost(Protocol):
@@ -142,7 +140,7 @@ class Queue:
             if ttl is not None:
                 expires = self.host.clock.monotonic() + ttl / 1000
                 if self.ready.count:
-                    self.drop_expired()
+                    self.drop_expired(EXPIRED_PER_PUBLISH)
         message = (route, properties, body, expires)
         self.published += 1
         if not self.ready.count:
@@ -152,14 +150,17 @@ class Queue:
                 self._dispatch(consumer, self._next_number, message, redelivered=False, known=False)
                 return True
         memory = self.host.memory
-        memory.used += MESSAGE_COST + len(body)
+        memory.used += MESSAGE_COST + len(properties) + len(body)
         memory.messages += 1
         self.ready.add(message, priority)
         if self._limited and self.options.overflow == DROP_HEAD:
             self._drop_overflow()
         if expires is not None:
             self._timed = True
-            self.drop_expired()
+            self.drop_expired(EXPIRED_PER_PUBLISH)
+        if self._timed and self.consumers and self.ready.count:
+            # Expired messages at the head kept this one from being delivered at once.
+            self.host.pump_later(self)
         return True
 
     def _would_overflow(self, size: int) -> bool:
@@ -178,26 +179,26 @@ class Queue:
     # --- messages out ---
 
     def pump(self, limit: int) -> int:
-        """Deliver up to `limit` messages to consumers and return their number."""
-        handed = 0
+        """Deliver or expire up to `limit` messages and return their number."""
+        handled = 0
         ready = self.ready
-        if self._timed:
-            self.drop_expired()
-        while ready.count and handed < limit:
+        while ready.count and handled < limit:
+            if self._timed:
+                handled += self.drop_expired(limit - handled)
+                if not ready.count or handled >= limit:
+                    break
             consumer = self._ring.choose()
             if consumer is None:
-                break
+                return handled
             number, message = ready.take()
             known = number is not None
             if number is None:
                 self._next_number = number = self._next_number + 1
             self._dispatch(consumer, number, message, redelivered=known, known=True)
-            handed += 1
-            if self._timed:
-                self.drop_expired()
-        if ready.count and handed == limit:
+            handled += 1
+        if ready.count:
             self.host.pump_later(self)
-        return handed
+        return handled
 
     def _dispatch(
         self, consumer: QueueConsumer, number: int, message: Message, *, redelivered: bool, known: bool
@@ -220,10 +221,13 @@ class Queue:
         consumer.sink.deliver(consumer, number, message, redelivered)
 
     def get(self, *, no_ack: bool) -> tuple[int, Message, bool] | None:
-        """Take the first message for basic.get: its number, the message, whether it is redelivered."""
+        """Take the first message for basic.get: its number, the message, whether it is redelivered.
+
+        Raises ExpiringError.
+        """
         self.touch()
-        if self._timed:
-            self.drop_expired()
+        if self._timed and self.drop_expired() >= EXPIRED_PER_STEP and self._head_has_expired():
+            raise ExpiringError
         if not self.ready.count:
             return None
         number, message = self.ready.take()
@@ -247,7 +251,7 @@ class Queue:
         self.unacked -= 1
         memory = self.host.memory
         memory.acked += 1
-        memory.used -= MESSAGE_COST + len(message[2])
+        memory.used -= MESSAGE_COST + len(message[1]) + len(message[2])
         memory.messages -= 1
 
     def reject(self, message: Message) -> None:
@@ -278,10 +282,9 @@ class Queue:
 
     def purge(self) -> int:
         """Drop the ready messages and return their number; unacknowledged ones stay."""
-        memory = self.host.memory
-        memory.used -= self.ready.count * MESSAGE_COST + self.ready.bytes
-        memory.messages -= self.ready.count
-        return self.ready.clear()
+        count = self.ready.count
+        self.host.memory.discard(self.ready.detach())
+        return count
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         self._forget(message)
@@ -354,30 +357,42 @@ class Queue:
             self.last_used = self.host.clock.monotonic()
             self._remind_unused()
 
-    def tick(self, now: float) -> None:
-        """Expire messages, or the queue itself."""
+    def tick(self, now: float, limit: int = EXPIRED_PER_STEP) -> int:
+        """Expire up to `limit` messages, or the queue itself; return the number of messages."""
         self._reminded = None
-        self.drop_expired()
+        dropped = self.drop_expired(limit)
         expires = self.options.expires
         if expires is not None and not self.consumers and now >= self.last_used + expires / 1000:
             self.host.delete_queue(self)
-            return
+            return dropped
         self._remind_unused()
+        if dropped and self.consumers and self.ready.count:
+            self.host.pump_later(self)
+        return dropped
 
-    def drop_expired(self, limit: int = 500) -> None:
-        """Drop up to `limit` expired messages at the head and set the reminder for the next one."""
+    def _head_has_expired(self) -> bool:
+        head = self.ready.head()
+        return head is not None and head[3] is not None and head[3] <= self.host.clock.monotonic()
+
+    def drop_expired(self, limit: int = EXPIRED_PER_STEP) -> int:
+        """Drop up to `limit` expired messages at the head and set the reminder for the next one.
+
+        Returns the number of dropped messages.
+        """
         head = self.ready.head()
         if head is None or head[3] is None:
-            return
+            return 0
         now = self.host.clock.monotonic()
+        dropped = 0
         while head is not None and head[3] is not None:
-            if head[3] > now or limit <= 0:
+            if head[3] > now or dropped >= limit:
                 self._remind(max(head[3], now))
-                return
-            limit -= 1
+                break
+            dropped += 1
             self.ready.take()
             self._dead_letter(head, EXPIRED)
             head = self.ready.head()
+        return dropped
 
     def _remind_unused(self) -> None:
         if self.options.expires is not None and not self.consumers:

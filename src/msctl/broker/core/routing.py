@@ -17,6 +17,7 @@ from msctl.broker.core.exchanges import (
     check_headers_binding,
     resolve,
 )
+from msctl.broker.core.limits import BrokerLimits, too_many_bindings, too_many_exchanges
 from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import (
     AmqpError,
@@ -38,8 +39,10 @@ class Routing:
     `queues` belongs to the virtual host, which calls `changed` when it adds or removes a queue.
     """
 
-    def __init__(self, vhost: str, queues: Mapping[str, Queue]) -> None:
+    def __init__(self, vhost: str, queues: Mapping[str, Queue], limits: BrokerLimits) -> None:
         self.generation = 0
+        self.bindings = 0
+        self._limits = limits
         self.exchanges: dict[str, Exchange] = {}
         self._vhost = vhost
         self._queues = queues
@@ -105,6 +108,8 @@ class Routing:
         found = self.exchanges.get(name)
         if found is None:
             refuse_reserved("exchange", name)
+            if len(self.exchanges) >= self._limits.exchanges:
+                raise too_many_exchanges(name, self._vhost, self._limits.exchanges)
             alternate = arguments.get(b"alternate-exchange")
             if alternate is not None and alternate[0] != "S":
                 raise precondition_failed(
@@ -152,7 +157,7 @@ class Routing:
             return
         self.changed()
         for identity, binding in list(exchange.bindings.items()):
-            exchange.unbind(identity)
+            self._unbind(exchange, identity)
             self._forget_inbound(binding.destination, exchange, identity)
         self.unbind_destination(exchange)
 
@@ -172,8 +177,11 @@ class Routing:
         if not isinstance(target, Exchange):
             target.check_access(owner)
         binding = Binding(exchange, target, key, arguments)
+        identity = binding.identity
+        if self.bindings >= self._limits.bindings and identity not in exchange.bindings:
+            raise too_many_bindings(source, self._vhost, self._limits.bindings)
         if exchange.bind(binding):
-            identity = binding.identity
+            self.bindings += 1
             self._inbound.setdefault(target, {})[exchange.name, *identity] = exchange
             self.changed()
 
@@ -191,10 +199,14 @@ class Routing:
             return
         if not isinstance(target, Exchange):
             target.check_access(owner)
-        exchange.unbind(identity)
+        self._unbind(exchange, identity)
         self._forget_inbound(target, exchange, identity)
         self.changed()
         self._auto_delete(exchange)
+
+    def _unbind(self, exchange: Exchange, identity: tuple[object, ...]) -> None:
+        if exchange.unbind(identity) is not None:
+            self.bindings -= 1
 
     def _destination(self, kind: str, name: str) -> Exchange | Queue | None:
         return self._queues.get(name) if kind == "queue" else self.exchanges.get(name)
@@ -211,7 +223,7 @@ class Routing:
     def unbind_destination(self, target: Exchange | Queue) -> None:
         sources = self._inbound.pop(target, {})
         for (_, *identity), exchange in sources.items():
-            exchange.unbind(tuple(identity))
+            self._unbind(exchange, tuple(identity))
         for exchange in {exchange.name: exchange for exchange in sources.values()}.values():
             self._auto_delete(exchange)
 

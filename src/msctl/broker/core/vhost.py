@@ -14,8 +14,10 @@ from itertools import count
 
 from msctl.broker.core.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
 from msctl.broker.core.dead_letter import dead_lettered, is_cycle
+from msctl.broker.core.limits import BrokerLimits, too_many_queues
+from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
-from msctl.broker.core.queues import MemoryAccount, Queue
+from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
 from msctl.broker.core.routing import Routing, refuse_reserved, strip_name
 from msctl.broker.protocol.properties import priority_of
 from msctl.broker.protocol.replies import not_found, precondition_failed, resource
@@ -36,14 +38,18 @@ class VirtualHost:
         clock: Clock,
         memory: MemoryAccount,
         *,
+        limits: BrokerLimits | None = None,
         pump_later: Callable[[Queue], None] = lambda _queue: None,
         log: Callable[[str, str], None] = lambda _level, _text: None,
     ) -> None:
         self.name = name
         self.clock = clock
         self.memory = memory
+        self.limits = limits or BrokerLimits()
+        self.connections = 0
         self.queues: dict[str, Queue] = {}
-        self.routing = Routing(name, self.queues)
+        self.routing = Routing(name, self.queues, self.limits)
+        self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
         self._log = log
         self._reminders: list[tuple[float, int, Queue]] = []
@@ -90,6 +96,8 @@ class VirtualHost:
         shown = resource("queue", name, self.name)
         queue = self.queues.get(name)
         if queue is None:
+            if len(self.queues) >= self.limits.queues:
+                raise too_many_queues(name, self.name, self.limits.queues)
             queue = self.queues[name] = Queue(
                 name,
                 self,
@@ -99,6 +107,8 @@ class VirtualHost:
                 owner=owner if exclusive else None,
                 arguments=arguments,
             )
+            if exclusive:
+                self._exclusive.setdefault(owner, {})[queue] = None
             self.routing.changed()
             return queue
         queue.check_access(owner if exclusive else None, strict=True)
@@ -128,14 +138,17 @@ class VirtualHost:
         if self.queues.get(queue.name) is not queue:
             return 0
         del self.queues[queue.name]
+        if queue.owner is not None:
+            self._exclusive.get(queue.owner, {}).pop(queue, None)
         self.routing.changed()
         self.routing.unbind_destination(queue)
         return queue.close()
 
     def delete_exclusive(self, owner: object) -> None:
         """Delete the exclusive queues of a connection."""
-        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+        for queue in list(self._exclusive.get(owner, ())):
             self.delete_queue(queue)
+        self._exclusive.pop(owner, None)
 
     # --- services for queues ---
 
@@ -149,14 +162,15 @@ class VirtualHost:
         """The time (monotonic) at which `tick` is due; None for never."""
         return self._reminders[0][0] if self._reminders else None
 
-    def tick(self, limit: int = 100) -> None:
-        """Call `tick` on up to `limit` queues that are due."""
+    def tick(self, limit: int = EXPIRED_PER_STEP) -> int:
+        """Call `tick` on queues that are due, for up to about `limit` queues and messages; return the
+        number of both."""
         now = self.clock.monotonic()
-        while self._reminders and self._reminders[0][0] <= now and limit > 0:
+        handled = 0
+        while self._reminders and self._reminders[0][0] <= now and handled < limit:
             _, _, queue = heapq.heappop(self._reminders)
-            if not queue.deleted:
-                queue.tick(now)
-            limit -= 1
+            handled += 1 if queue.deleted else max(1, queue.tick(now, limit - handled))
+        return handled
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         """Send a message of `queue` to the queue's dead-letter exchange, if that exists.

@@ -14,6 +14,7 @@ from pamqp import commands
 from msctl.broker.core.arguments import read_consumer_priority
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.consumers import QueueConsumer
+from msctl.broker.core.limits import too_many_consumers
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost, generate_name
 from msctl.broker.protocol.replies import (
     AmqpError,
@@ -230,6 +231,9 @@ class Channel:
         arguments: Table,
     ) -> None:
         queue = self._queue_name(queue)
+        limit = self._connection.broker.limits.consumers_per_channel
+        if len(self.deliveries.consumers) >= limit:
+            raise too_many_consumers(limit)
         if tag in self.deliveries.consumers or (self._reply_consumer and tag == self._reply_consumer.tag):
             raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
         tag = tag or generate_name("amq.ctag")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from pamqp import commands
 
+from msctl.broker.core.limits import too_many_channels
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol import wire
 from msctl.broker.protocol.replies import AmqpError, ReplyCode, frame_error, unexpected_frame
@@ -153,6 +154,10 @@ class Channels:
         wire.decode_arguments(method, payload)
         if method is not commands.Channel.Open:
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'", method=wire.id_of(payload))
+        broker = self._owner.broker
+        if broker.channels >= broker.limits.channels:
+            raise too_many_channels(broker.limits.channels)
+        broker.channels += 1
         self._open[number] = Channel(number, self._owner, self._vhost)
         self._outbox.send(wire.encode_method(number, commands.Channel.OpenOk, b""))
 
@@ -171,7 +176,7 @@ class Channels:
             return
         method = wire.method_of(payload)
         if method is commands.Channel.Close:
-            del self._open[channel.number]
+            self._remove(channel.number)
             self._repeated = None
             channel.close()
             self._outbox.send(wire.encode_method(channel.number, commands.Channel.CloseOk))
@@ -209,9 +214,13 @@ class Channels:
             return
         method = wire.method_of(payload)
         if method is commands.Channel.CloseOk:
-            del self._open[channel.number]
+            self._remove(channel.number)
         elif method is commands.Channel.Close:
             self._outbox.send(wire.encode_method(channel.number, commands.Channel.CloseOk))
+
+    def _remove(self, number: int) -> None:
+        del self._open[number]
+        self._owner.broker.channels -= 1
 
     def _fail(self, channel: Channel, error: AmqpError) -> None:
         """Close the channel, or raise `error` if it is one that closes the connection."""
@@ -244,6 +253,8 @@ class Channels:
         self._repeated = None
         self.confirm()
         channels, self._open = self._open, {}
+        self._owner.broker.channels -= len(channels)
+        self._in_progress.clear()
         for channel in channels.values():
             channel.closing = True
             channel.close()

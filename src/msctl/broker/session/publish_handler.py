@@ -255,7 +255,7 @@ class PublishHandler:
     def _dispatch(self, plan: PublishPlan, body: bytes) -> None:
         if self.transaction is not None:
             self.transaction.append((plan, body))
-            cost = MESSAGE_COST + len(body)
+            cost = MESSAGE_COST + len(plan.raw) + len(body)
             self._buffered += cost
             self._broker.memory.used += cost
         elif self.confirming:

@@ -15,6 +15,9 @@ from typing import Any
 from pamqp import commands
 
 from msctl.broker.core.broker import Broker
+from msctl.broker.core.limits import too_many_connections
+from msctl.broker.core.queues import ExpiringError
+from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol import wire
 from msctl.broker.protocol.handshake import (
     CHANNEL_MAX,
@@ -46,6 +49,10 @@ LINGER_SECONDS = 3.0
 """Seconds for a peer to read the last output and close its socket, before the server closes it."""
 UNREAD_SECONDS = 30.0
 """Seconds for which a peer may leave more than OUTPUT_MAX bytes unread."""
+PARKED_MAX = 16 * 1024 * 1024
+"""Bytes of input that a blocked connection may receive: more than the socket buffers of both sides."""
+PARKED_TOTAL = 64 * 1024 * 1024
+"""The sum of all connections' parked input."""
 
 
 class SessionState(Enum):
@@ -61,7 +68,12 @@ class SessionState(Enum):
 class Session:
     """A connection. The server calls `receive`, `process` and `tick`, and sends the outbox's data.
 
-    `blocked` is True for a publisher while the memory alarm is on: none of its input is processed.
+    `blocked` is True for a publisher while the memory alarm is on: none of its input is processed. An
+    alarm must be able to end, so it never waits for a peer that has gone. A message whose header has
+    arrived counts with its full size, and its connection is read on until it is complete; a connection
+    is blocked before its next basic.publish. If another channel has a message in progress at that point,
+    input is still received and parked, within bounds, so that the end of the stream is seen and the
+    messages in progress are freed. At the end of the stream, `drain` has the parked input processed.
     """
 
     def __init__(self, broker: Broker, peer: str) -> None:
@@ -71,7 +83,11 @@ class Session:
         self.user = ""
         self.blocked = False
         self.outbox = Outbox(self._mark)
+        self.resumed = False
         self._inbox = Inbox()
+        self._parked = 0
+        self._draining = False
+        self._vhost: VirtualHost | None = None
         self._capabilities = Capabilities()
         self._channels: Channels | None = None
         self._channel_max = CHANNEL_MAX
@@ -109,6 +125,19 @@ class Session:
         """Whether input is processed now."""
         return not self.blocked and not self.outbox.full
 
+    @property
+    def receives(self) -> bool:
+        """Whether the server reads from the socket now."""
+        if not self.blocked:
+            return not self.outbox.full
+        channels = self._channels
+        return (
+            channels is not None
+            and channels.in_progress
+            and self._parked < PARKED_MAX
+            and self.broker.parked < PARKED_TOTAL
+        )
+
     # --- bytes in ---
 
     def receive(self, data: bytes) -> None:
@@ -116,9 +145,26 @@ class Session:
         self._last_received = self.broker.clock.monotonic()
         if self.state is not SessionState.ENDED:
             self._inbox.add(data)
+            if self.blocked:
+                self._parked += len(data)
+                self.broker.parked += len(data)
+
+    def drain(self) -> bool:
+        """The peer has closed its side: unblock to process its last input; return whether there is any."""
+        if not self.blocked:
+            return False
+        self._draining = True
+        self.blocked = False
+        self._unpark()
+        return True
+
+    def _unpark(self) -> None:
+        self.broker.parked -= self._parked
+        self._parked = 0
 
     def process(self, limit: int) -> bool:
         """Handle about `limit` frames; return whether complete frames may be left."""
+        self.resumed = False
         if not self.reads or not self._inbox.gather():
             return False
         if self.state is SessionState.HEADER and not self._begin():
@@ -155,13 +201,18 @@ class Session:
             if frame.channel == 0:
                 self._handle_connection_frame(frame.kind, frame.payload)
             elif channels is not None:
-                if self.broker.blocked and channels.begins_message(frame):
+                if self.broker.blocked and channels.begins_message(frame) and not self._draining:
                     inbox.position = start
                     self._block()
-                elif channels.handle(frame, start):
-                    self.broker.check_memory()
-                    if self.broker.blocked and not channels.in_progress:
-                        self._block()
+                    break
+                try:
+                    if channels.handle(frame, start):
+                        self.broker.check_memory()
+                        if self.broker.blocked and not channels.in_progress and not self._draining:
+                            self._block()
+                except ExpiringError:
+                    inbox.position = start
+                    break
             elif self.state is not SessionState.CLOSING:
                 raise unexpected_frame(wire.describe(frame.kind, frame.payload))
             if not self.reads:
@@ -257,6 +308,10 @@ class Session:
         vhost = self.broker.vhosts.get(virtual_host)
         if vhost is None:
             raise not_allowed(f"vhost {virtual_host} not found")
+        if vhost.connections >= self.broker.limits.connections:
+            raise too_many_connections(virtual_host, self.user, self.broker.limits.connections)
+        vhost.connections += 1
+        self._vhost = vhost
         self._channels = Channels(self, self._inbox, vhost, limit=self._channel_max, report=self._report)
         self.state = SessionState.RUNNING
         self._deadline = None
@@ -317,6 +372,10 @@ class Session:
         channels, self._channels = self._channels, None
         if channels is not None:
             channels.close()
+        vhost, self._vhost = self._vhost, None
+        if vhost is not None:
+            vhost.connections -= 1
+        self._unpark()
 
     def _end(self) -> None:
         self.state = SessionState.ENDED
@@ -344,6 +403,8 @@ class Session:
     def unblock(self) -> None:
         if self.blocked:
             self.blocked = False
+            self.resumed = True
+            self._unpark()
             self._last_received = self.broker.clock.monotonic()
             if self._capabilities.blocked:
                 self._send(commands.Connection.Unblocked)

@@ -131,6 +131,14 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "msctl_broker_connections", "Client connections to the broker.", broker.connections
         )
+    if broker.memory_bytes is not None and broker.memory_limit is not None:
+        yield GaugeMetricFamily(
+            "msctl_broker_blocked", "1 while the memory alarm blocks publishers.", float(broker.blocked)
+        )
+        yield GaugeMetricFamily("msctl_broker_memory_bytes", "Memory that messages use.", broker.memory_bytes)
+        yield GaugeMetricFamily(
+            "msctl_broker_memory_limit_bytes", "Memory above which publishers wait.", broker.memory_limit
+        )
     if broker.queues is None:
         return
     labels = ("queue",)
