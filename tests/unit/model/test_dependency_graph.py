@@ -82,6 +82,25 @@ def test_waves_of_a_cycle_are_a_defect_of_the_caller() -> None:
         dependency_graph.waves(project(a="b", b="a"), ["a", "b"])
 
 
+def test_without_a_cycle_none_is_found() -> None:
+    assert dependency_graph.find_cycle(project(a="b c", b="d", c="d", d="")) == []
+    assert dependency_graph.find_cycle([]) == []
+
+
+def test_layers_that_all_need_each_other_are_searched_once() -> None:
+    # Every path is different; there are 2 ** 40 of them.
+    layers = {f"s{n}{side}": f"s{n + 1}a s{n + 1}b" for n in range(40) for side in "ab"}
+    assert dependency_graph.find_cycle(project(**layers, s40a="", s40b="")) == []
+
+
+def test_the_refusal_names_its_source() -> None:
+    for services in (project(a="a"), project(a="b")):
+        with pytest.raises(ConfigError, match=r"^shop\.toml: "):
+            dependency_graph.check(services, "shop.toml")
+        with pytest.raises(ConfigError, match=r"^msctl\.toml: "):
+            dependency_graph.check(services)
+
+
 names = st.integers(0, 7)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msctl.model.project import RouteSpec
-from msctl.model.routing import conflicts
+from msctl.model.routing import conflicts, is_variable, route_elements
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,45 @@ def test_two_routes_can_shadow_a_third_together() -> None:
         (0, 2, True),
         (1, 2, True),
     ]
+
+
+def test_an_overlap_names_hosts_and_methods_in_order() -> None:
+    routes = [
+        RouteSpec("/a", "x", methods=("GET", "PUT"), hosts=("b.test", "a.test")),
+        RouteSpec("/a", "y", methods=("PUT", "GET", "LOCK"), hosts=("a.test", "b.test")),
+    ]
+    (conflict,) = conflicts(routes)
+    assert not conflict.shadowed
+    assert conflict.reason.endswith(" for GET a.test, GET b.test, PUT a.test, PUT b.test")
+
+
+def test_an_overlap_of_hosts_alone_names_them() -> None:
+    routes = [RouteSpec("/a", "x", hosts=("a.test",)), RouteSpec("/a", "y", hosts=("a.test", "b.test"))]
+    assert conflicts(routes)[0].reason.endswith("of 'x' for a.test")
+
+
+def test_routes_with_other_elements_in_place_of_a_variable_are_no_duplicates() -> None:
+    assert conflicts([RouteSpec("/a/{id}", "x"), RouteSpec("/a/b", "y"), RouteSpec("/a/{id}/c", "z")]) == ()
+
+
+@pytest.mark.parametrize(
+    ("route", "elements"),
+    [
+        (RouteSpec("/", "x"), ()),
+        (RouteSpec("//", "x"), ()),
+        (RouteSpec("/a/b", "x"), ("a", "b")),
+        (RouteSpec("/a/b/", "x"), ("a", "b")),
+        (RouteSpec("/a/b/", "x", exact=True), ("a", "b", "")),
+        (RouteSpec("/", "x", exact=True), ("",)),
+    ],
+)
+def test_the_elements_of_a_path(route: RouteSpec, elements: tuple[str, ...]) -> None:
+    assert route_elements(route) == elements
+
+
+@pytest.mark.parametrize(
+    ("element", "variable"),
+    [("{id}", True), ("{}", True), ("{id", False), ("id}", False), ("id", False), ("", False)],
+)
+def test_a_variable_is_in_braces(element: str, variable: bool) -> None:
+    assert is_variable(element) is variable

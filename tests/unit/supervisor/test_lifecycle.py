@@ -7,6 +7,7 @@ import pytest
 from msctl.model.snapshots import State
 from msctl.supervisor.lifecycle import (
     AT_REST,
+    SETTLED,
     TRANSITIONS,
     IllegalStepError,
     Step,
@@ -73,4 +74,38 @@ def test_a_service_is_as_well_as_its_worst_instance(states: tuple[State, ...], e
 def test_the_diagram_has_every_step() -> None:
     diagram = mermaid()
     assert diagram.count("-->") == 1 + sum(len(row) for row in TRANSITIONS.values())
-    assert "    running --> ready: pass\n" in diagram
+    assert diagram.startswith("stateDiagram-v2\n    [*] --> stopped\n    stopped --> waiting: start\n")
+    assert diagram.endswith("\n")
+    for state, row in TRANSITIONS.items():
+        for step, target in row.items():
+            assert f"    {state} --> {target}: {step}\n" in diagram
+
+
+def test_the_steps_have_the_names_that_the_diagram_shows() -> None:
+    names = ["start", "proceed", "skip", "up", "pass", "stop", "gone", "done", "retry", "fail"]
+    assert sorted(Step) == sorted([*names, "probe failed"])
+
+
+def test_what_is_settled_answers_a_start() -> None:
+    assert AT_REST | {State.READY, State.UNHEALTHY} == SETTLED
+    assert {State.STOPPED, State.EXITED, State.FATAL, State.SKIPPED} == AT_REST
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "target"),
+    [
+        (State.STARTING, Step.UP, State.RUNNING),
+        (State.STARTING, Step.STOP, State.STOPPING),
+        (State.READY, Step.PROBE_FAILED, State.UNHEALTHY),
+        (State.READY, Step.RETRY, State.BACKOFF),
+        (State.RUNNING, Step.FAIL, State.FATAL),
+        (State.UNHEALTHY, Step.DONE, State.EXITED),
+        (State.BACKOFF, Step.PROCEED, State.STARTING),
+        (State.BACKOFF, Step.STOP, State.STOPPED),
+        (State.STOPPING, Step.GONE, State.STOPPED),
+        (State.WAITING, Step.SKIP, State.SKIPPED),
+        (State.FATAL, Step.START, State.WAITING),
+    ],
+)
+def test_the_steps_of_a_life(state: State, step: Step, target: State) -> None:
+    assert advance(state, step) is target

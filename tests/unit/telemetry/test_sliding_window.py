@@ -70,3 +70,65 @@ def test_a_zero_duration_can_be_recorded() -> None:
     window = SlidingWindow(0.0)
     window.record(0.0, 0.0)
     assert quantile([window], 0.5, 0.95) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_the_last_second_that_is_over_is_part_of_the_rate_and_the_present_one_is_not() -> None:
+    window = SlidingWindow(0.0)
+    for second, events in ((9, 5), (10, 7), (19, 11), (20, 13)):
+        for _ in range(events):
+            window.record(second + 0.5, 0.001)
+    assert window.rate(20.9) == (7 + 11) / 10
+    assert window.recent(20.9, 2) == (0, 11)
+
+
+def test_a_window_of_two_seconds_has_their_mean() -> None:
+    window = SlidingWindow(100.0)
+    for second, events in ((100, 1), (101, 2), (102, 9)):
+        for _ in range(events):
+            window.record(float(second), 0.001)
+    assert (window.rate(101.0), window.rate(102.0)) == (1.0, 1.5)
+
+
+def test_a_slot_is_reused_after_a_minute_and_only_that_one() -> None:
+    window = SlidingWindow(0.0)
+    for second in range(60):
+        window.record(float(second), 0.001, error=True)
+    window.record(60.0, 0.001)
+    assert sum(window.durations(60.0).values()) == 60
+    assert window.recent(61.0, 59) == (1,) * 59
+    assert window.error_rate(61.0) == 0.9
+    assert sum(window.durations(90.0).values()) == 30
+
+
+def test_reading_later_drops_what_is_old() -> None:
+    window = SlidingWindow(0.0)
+    window.record(5.0, 0.001)
+    assert window.recent(20.0, 15) == (1, *[0] * 14)
+    assert window.rate(66.0) == 0.0
+    assert window.durations(66.0) == {}
+    assert window.recent(66.0) == (0,) * 30
+
+
+def test_an_event_that_is_reported_late_counts_in_its_own_second() -> None:
+    window = SlidingWindow(0.0)
+    window.record(30.0, 0.001)
+    window.record(29.0, 0.001)
+    assert window.recent(31.0, 3) == (0, 1, 1)
+
+
+def test_a_quantile_is_the_middle_of_a_bucket_an_eighth_of_a_doubling_wide() -> None:
+    windows = [SlidingWindow(0.0), SlidingWindow(0.0)]
+    for window, seconds in zip(windows, (1.0, 4.0), strict=True):
+        window.record(0.0, seconds)
+    middle = 2 ** (0.5 / 8)
+    assert quantile(windows, 0.0, 0.5) == pytest.approx(middle)
+    assert quantile(windows, 0.0, 0.51) == pytest.approx(4 * middle)
+    assert quantile(windows, 0.0, 1.0) == pytest.approx(4 * middle)
+    assert quantile([], 0.0, 0.5) is None
+
+
+@pytest.mark.parametrize("seconds", [0.003, 0.05, 1.7, 42.0])
+def test_a_quantile_is_within_half_a_bucket(seconds: float) -> None:
+    window = SlidingWindow(0.0)
+    window.record(0.0, seconds)
+    assert quantile([window], 0.0, 0.5) == pytest.approx(seconds, rel=2 ** (0.5 / 8) - 1 + 1e-9)
