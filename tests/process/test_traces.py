@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,12 +67,9 @@ class Instrumented(BaseHTTPRequestHandler):
 HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Instrumented).serve_forever()
 """
 
-NAME = f"shop-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
-"""Stacks of one name choose the same ports for their children: those of two workers would race."""
-
 PROJECT = """
 [project]
-name = "{name}"
+name = "shop"
 [services.apart]
 app = "hosted:create_app"
 isolation = "process"
@@ -93,7 +89,7 @@ def own(course: Course) -> Course:
         del course.msctl.env[name]
     (course.msctl.folder / "hosted.py").write_text(HOSTED)
     (course.msctl.folder / "any.py").write_text(COMMAND)
-    (course.msctl.folder / "msctl.toml").write_text(PROJECT.format(name=NAME))
+    (course.msctl.folder / "msctl.toml").write_text(PROJECT)
     return course
 
 
@@ -163,7 +159,7 @@ def test_a_program_that_speaks_otlp_is_told_where_its_spans_go(own: Course) -> N
     own.msctl.ok("up", "-d")
     told = json.loads(request(own.url("/any"), headers=HEADERS).body)
     assert told["OTEL_SERVICE_NAME"] == "any"
-    assert told["OTEL_RESOURCE_ATTRIBUTES"] == f"service.namespace={NAME},service.instance.id=any-1"
+    assert told["OTEL_RESOURCE_ATTRIBUTES"] == "service.namespace=shop,service.instance.id=any-1"
     _, client, server = spans(own, 3)
     assert (server["service"], server["parent_id"]) == ("any", client["span_id"])
     assert server["attributes"]["service.instance.id"] == "any-1"
@@ -207,7 +203,7 @@ def test_a_reload_that_adds_the_first_process_has_its_spans_too(own: Course) -> 
     project = own.msctl.folder / "msctl.toml"
     project.write_text(PROJECT.partition("[services.any]")[0].replace('isolation = "process"\n', ""))
     own.msctl.ok("up", "-d")
-    project.write_text(PROJECT.format(name=NAME))
+    project.write_text(PROJECT)
     own.msctl.ok("reload")
     request(own.url("/any"), headers=HEADERS)
     assert {span["service"] for span in spans(own, 3)} == {"gateway", "any"}

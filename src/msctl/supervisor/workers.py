@@ -169,5 +169,7 @@ class Workers:
         if instance not in self._ports:
             declared = {other.port for other in self._project.services if other.port}
             avoid = frozenset(declared | set(self._ports.values()))
-            self._ports[instance] = ports.choose(spec.host, f"{self._project.name}/{instance}", avoid)
+            # With the folder: stacks of one name that start at once would race for the same port.
+            key = f"{self._project.root}/{self._project.name}/{instance}"
+            self._ports[instance] = ports.choose(spec.host, key, avoid)
         return Address(spec.host, self._ports[instance])
