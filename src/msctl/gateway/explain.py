@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import ProblemError
-from msctl.gateway.message.target import Target, host_name
+from msctl.gateway.message.target import Target
 from msctl.gateway.request.plan import Planner
 from msctl.gateway.request.validation import validate
 from msctl.gateway.routing.routes import Match, Rule, upstream_path
 from msctl.gateway.upstream.instances import UpstreamInstances
+from msctl.model.address import host_name
 from msctl.model.project import RouteSpec
 from msctl.model.routing import RouteExplanation
 
@@ -42,8 +43,10 @@ def explain(
         validated = validate(method, raw_target, (1, 1), fields, "msctl-explain")
         target = validated.target
         host = host_name(validated.host)
+        planner.check_host(validated)
         steps.extend(_skipped(planner, method, host, target, fields))
         match = planner.route(method, validated, fields)
+        planner.check_page(method, validated, match, fields)
         own = planner.gateway_response(method, validated, fields)
     except ProblemError as error:
         steps.append(error.problem.detail)

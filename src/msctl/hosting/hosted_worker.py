@@ -108,7 +108,8 @@ class HostedWorker:
         name = self._context.name
         if name == GATEWAY:
             return app.handle
-        return reset_on_error(self._instrument.direct(name, self._context.instance, app.handle))
+        handle = app.handle if self._listener is None else self._listener.checked(app.handle)
+        return reset_on_error(self._instrument.direct(name, self._context.instance, handle))
 
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Do nothing: no live key affects a hosted application."""

@@ -25,8 +25,9 @@ from aiohttp.web_protocol import RequestHandler
 from msctl import ports
 from msctl.aio import reset_connection
 from msctl.errors import PortTakenError
+from msctl.http.host_policy import KEY, HostDenial, HostPolicy, host_policy
 from msctl.http.tls_acceptor import TlsAcceptor
-from msctl.model.address import LOOPBACK, Address
+from msctl.model.address import LOOPBACK, Address, host_name
 from msctl.model.endpoint import Handler
 from msctl.model.project import Project
 from msctl.model.services import address_of, runs_here
@@ -61,9 +62,17 @@ class Tenant:
 class Listener:
     """An address and the services behind it."""
 
-    def __init__(self, address: Address, server: type[web.Server], tls: TlsContext | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        server: type[web.Server],
+        tls: TlsContext | None,
+        policy: HostPolicy | None = None,
+    ) -> None:
+        """`policy` is for the services behind it; the gateway has a policy of its own."""
         self._server = server
         self._tls = tls
+        self.policy = policy
         self._configured = address
         self._address = address
         self._internal = Address(LOOPBACK, 0)
@@ -113,6 +122,16 @@ class Listener:
         for sock in (*self._sockets, *self._internal_sockets):
             sock.close()
         self._sockets, self._internal_sockets = [], []
+
+    def checked(self, handle: Handler) -> Handler:
+        """Wrap a service's `handle`: refuse foreign hosts and cross-site requests (see host_policy.py)."""
+
+        async def handled(request: web.Request) -> web.StreamResponse:
+            if self.policy is not None and (denial := _check(self.policy, request)) is not None:
+                return _denied(denial)
+            return await handle(request)
+
+        return handled
 
     async def attach(self, tenant: Tenant) -> None:
         """Send requests to `tenant`, in place of an earlier one of its service.
@@ -232,12 +251,20 @@ class Listeners:
                 continue
             previous = self._by_service.get(spec.name)
             if address.port:
-                planned[spec.name] = fixed.setdefault(address, Listener(address, self._server, self._tls))
+                planned[spec.name] = fixed.setdefault(address, self._make(address, project))
             elif previous is not None and previous.configured == address:
                 planned[spec.name] = previous
             else:
-                planned[spec.name] = Listener(address, self._server, self._tls)
+                planned[spec.name] = self._make(address, project)
         return planned
+
+    def _make(self, address: Address, project: Project) -> Listener:
+        return Listener(address, self._server, self._tls, host_policy(address.host, project))
+
+    def set_hosts(self, project: Project) -> None:
+        """Apply the hosts of `project` to every listener."""
+        for listener in self._by_service.values():
+            listener.policy = host_policy(listener.configured.host, project)
 
     def assign(self, service: str, listener: Listener | None) -> None:
         """Set the listener that `service` uses from its next start on."""
@@ -285,6 +312,23 @@ def reset_on_error(handle: Handler) -> Handler:
             raise
 
     return handled
+
+
+def _check(policy: HostPolicy, request: web.Request) -> HostDenial | None:
+    headers = request.headers
+    if "Via" in headers:
+        return None  # checked by the gateway that it came through
+    return policy.check_host(host_name(headers.get("Host", ""))) or policy.check_page(
+        request.method,
+        upgrade="Upgrade" in headers,
+        origins=headers.getall("Origin", ()),
+        fetch_site=headers.get("Sec-Fetch-Site"),
+    )
+
+
+def _denied(denial: HostDenial) -> web.Response:
+    document = {"type": "about:blank", "status": denial.status, "detail": denial.detail, "key": KEY}
+    return web.json_response(document, status=denial.status, content_type="application/problem+json")
 
 
 def _bind(last: Address, configured: Address, service: str) -> tuple[list[socket.socket], Address]:

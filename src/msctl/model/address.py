@@ -20,9 +20,18 @@ def is_loopback(host: str) -> bool:
     import ipaddress  # reading a configuration seldom needs it
 
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)  # its is_loopback is False before Python 3.13
+    return address.is_loopback if mapped is None else mapped.is_loopback
+
+
+def host_name(authority: str) -> str:
+    """Return the host of an authority (RFC 3986 §3.2), in lower case, without port and final dot."""
+    if authority.startswith("["):
+        return authority[: authority.find("]") + 1].lower()
+    return authority.partition(":")[0].lower().removesuffix(".")
 
 
 def local_host(host: str) -> str:

@@ -283,6 +283,7 @@ class TlsSpec:
 class GatewaySpec:
     """The gateway's listener and limits; times are in seconds, sizes in bytes (0 = no limit).
 
+    `hosts` are those that it answers for besides the local ones (http/host_policy.py); None is not set.
     `trusted_peers` are addresses or networks (CIDR) whose X-Forwarded-* fields are believed and
     appended to. `pool_size` connections are kept to each instance, `pool_idle` seconds unused.
     A request is tried again at most `retries` times, after a pause drawn between `backoff_min`
@@ -301,6 +302,7 @@ class GatewaySpec:
     idle_timeout: float = 60.0
     max_body: int = 16 * 1024 * 1024
     drain_timeout: float = 10.0
+    hosts: tuple[str, ...] | None = None
     trusted_peers: tuple[str, ...] = ()
     forwarded: bool = False
     pool_size: int = 256

@@ -97,6 +97,7 @@ class Reload:
                 self._reconfigure(table[spec.name], spec)
         for name in changes.added:
             workers.listeners.assign(name, self._listeners.get(name))
+        workers.listeners.set_hosts(self.project)
         if any(runs_here(self._spec(name)) for name in (*changes.added, *changes.restarted)):
             workers.reload_modules()
         if self._needs_a_leaving_address():

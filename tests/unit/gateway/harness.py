@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Client:
         fields: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         *,
-        host: str | None = "gateway.test",
+        host: str | None = "gateway.localhost",
         version: str = "HTTP/1.1",
     ) -> Reply:
         lines = [f"{method} {target} {version}"]
@@ -190,16 +190,23 @@ async def running(
     services: Mapping[str, UpstreamPolicy] | None = None,
     keep_alive: float = KEEP_ALIVE_S,
     environ: Mapping[str, str] | None = None,
+    any_host: bool = True,
     **options: Any,
 ) -> AsyncIterator[Harness]:
-    """Run a listening gateway; afterwards no task or descriptor may be left."""
+    """Run a listening gateway; afterwards no task or descriptor may be left.
+
+    Unless `spec` or `any_host` says otherwise, it answers for any host.
+    """
     loop = asyncio.get_running_loop()
     await _warm(loop)
     tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
     registry = Registry()
+    spec = spec or GatewaySpec()
+    if any_host and spec.hosts is None:
+        spec = replace(spec, hosts=("*",))
     options.setdefault("clock", SystemClock(asyncio.sleep))
     gateway = Gateway(
-        spec or GatewaySpec(),
+        spec,
         routes,
         registry,
         services=services,

@@ -41,7 +41,7 @@ async def ask(
     spec: GatewaySpec | None = None,
     route: RouteSpec | None = None,
     version: str = "HTTP/1.1",
-    host: str | None = "gateway.test",
+    host: str | None = "gateway.localhost",
 ) -> Reply:
     async with running(route or RouteSpec("/x", "x"), spec=spec) as gateway:
         await gateway.serve("x", application(handler), kind)
@@ -174,7 +174,7 @@ async def test_forwarding_fields_come_from_the_socket(kind: str) -> None:
     )
     headers = seen.last.headers
     assert headers.getall("X-Forwarded-For") == ["127.0.0.1"]
-    assert headers.getall("X-Forwarded-Host") == ["gateway.test"]
+    assert headers.getall("X-Forwarded-Host") == ["gateway.localhost"]
     assert headers.getall("X-Forwarded-Proto") == ["http"]
     assert "Forwarded" not in headers
 
@@ -194,7 +194,7 @@ async def test_forwarding_fields_of_a_trusted_peer_are_kept_and_appended_to(kind
     assert headers["X-Forwarded-For"] == "9.9.9.9, 127.0.0.1"
     assert headers["X-Forwarded-Host"] == "public.test"
     assert headers["X-Forwarded-Proto"] == "https"
-    assert headers["Forwarded"] == "for=9.9.9.9;proto=https, for=127.0.0.1;host=gateway.test;proto=http"
+    assert headers["Forwarded"] == "for=9.9.9.9;proto=https, for=127.0.0.1;host=gateway.localhost;proto=http"
 
 
 async def test_a_trace_continues_with_a_new_parent(kind: str) -> None:
@@ -277,7 +277,7 @@ async def test_an_encoded_letter_does_not_bypass_a_route(kind: str) -> None:
 
 async def test_an_absolute_target_overrides_host(kind: str) -> None:
     seen = Seen()
-    await ask(kind, recorder(seen), target="http://other.test:81/x/y?z", host="gateway.test")
+    await ask(kind, recorder(seen), target="http://other.test:81/x/y?z", host="gateway.localhost")
     assert (seen.last.headers["Host"], seen.last.raw_path) == ("other.test:81", "/x/y?z")
 
 

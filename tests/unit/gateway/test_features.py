@@ -53,7 +53,7 @@ def limited(value: str) -> tuple[str, str]:
 
 
 @both
-@pytest.mark.parametrize("target", ["*", "http://gateway.test"])
+@pytest.mark.parametrize("target", ["*", "http://gateway.localhost"])
 async def test_options_about_the_server_as_a_whole_is_answered_for_all_routes(kind: str, target: str) -> None:
     routes = (RouteSpec("/x", "x", methods=("PUT", "GET", "TRACE")), RouteSpec("/y", "y", methods=("LOCK",)))
     async with running(*routes) as gateway:
@@ -72,8 +72,8 @@ async def test_options_about_the_server_as_a_whole_is_answered_for_all_routes(ki
 async def test_options_about_a_path_goes_to_its_service(kind: str) -> None:
     async with running(RouteSpec("/", "x")) as gateway:
         await gateway.serve("x", application(x=plain), kind)
-        assert (await gateway.ask("OPTIONS", "http://gateway.test/x")).body == b"ok"
-        assert (await gateway.ask("OPTIONS", "http://gateway.test/")).status == 404
+        assert (await gateway.ask("OPTIONS", "http://gateway.localhost/x")).body == b"ok"
+        assert (await gateway.ask("OPTIONS", "http://gateway.localhost/")).status == 404
 
 
 @both
@@ -254,11 +254,11 @@ async def test_credentials_have_buckets_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("redirect", "target", "expected"),
     [
-        (RedirectSpec(path="/new"), "/old/a?b=%2F", "http://gateway.test/new?b=%2F"),
-        (RedirectSpec(status=301, prefix="/new"), "/old/a%2Fb?c", "http://gateway.test/new/a%2Fb?c"),
-        (RedirectSpec(scheme="https"), "/old", "https://gateway.test/old"),
+        (RedirectSpec(path="/new"), "/old/a?b=%2F", "http://gateway.localhost/new?b=%2F"),
+        (RedirectSpec(status=301, prefix="/new"), "/old/a%2Fb?c", "http://gateway.localhost/new/a%2Fb?c"),
+        (RedirectSpec(scheme="https"), "/old", "https://gateway.localhost/old"),
         (RedirectSpec(host="other.test", port=8443, scheme="https"), "/old", "https://other.test:8443/old"),
-        (RedirectSpec(port=80), "/old", "http://gateway.test/old"),
+        (RedirectSpec(port=80), "/old", "http://gateway.localhost/old"),
     ],
 )
 async def test_a_route_can_redirect(redirect: RedirectSpec, target: str, expected: str) -> None:

@@ -99,7 +99,7 @@ def test_requests_arrive_as_they_were_sent(
     sent: list[tuple[bytes, bytes]], path: str, escaped: str, query: str
 ) -> None:
     target = f"/{path}{escaped}{query}".encode()
-    head = b"GET " + target + b" HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n"
+    head = b"GET " + target + b" HTTP/1.1\r\nHost: gateway.localhost\r\nConnection: close\r\n"
     request = head + b"".join(name + b": " + value + b"\r\n" for name, value in sent) + b"\r\n"
     ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     got, received = asyncio.run(exchange_of(request, ok, b"\r\n\r\n"))

@@ -16,7 +16,7 @@ from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
 from tests.support.recording_upstream import RecordingUpstream
 from tests.unit.gateway.harness import Client, running
 
-HEAD: tuple[Field, ...] = ((b"Host", b"gateway.test"), (b"X-Forwarded-For", b"198.51.100.7"))
+HEAD: tuple[Field, ...] = ((b"Host", b"gateway.localhost"), (b"X-Forwarded-For", b"198.51.100.7"))
 FIRST, SECOND = ("127.0.0.1", "http"), ("127.0.0.2", "http")
 
 

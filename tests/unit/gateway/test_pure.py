@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from msctl.gateway.message.headers import Hop, Trust, end_to_end, request_fields
 from msctl.gateway.message.problems import Problem
-from msctl.gateway.message.target import BadTargetError, host_name, is_authority, parse_target
+from msctl.gateway.message.target import BadTargetError, is_authority, parse_target
 from msctl.gateway.message.trace_context import continued, request_id, trace_id, traceparent
 from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.breaker import Breaker
 from msctl.gateway.policies.limits import RateLimiter, RetryBudget
 from msctl.gateway.routing.routes import RouteTable
 from msctl.gateway.upstream.websocket_frames import FrameTracker, close_frame
+from msctl.model.address import host_name
 from msctl.model.project import Balance, RateLimitSpec, RouteSpec
 from msctl.model.snapshots import BreakerState
 from tests.support.clock import FakeClock
@@ -144,7 +145,7 @@ def test_invalid_hosts(host: str) -> None:
 
 
 def test_host_names_have_no_port_and_no_case() -> None:
-    assert [host_name(host) for host in ("A.test:80", "[::1]:80", "b")] == ["a.test", "[::1]", "b"]
+    assert [host_name(host) for host in ("A.test:80", "[::1]:80", "b.:80")] == ["a.test", "[::1]", "b"]
 
 
 # --- headers -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from msctl.model.project import RouteSpec
 from tests.support.waiting import until
 from tests.unit.gateway.harness import HOSTED, PATIENCE, Client, Harness, TruncatedError, running
 
-GET = b"GET %b HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+GET = b"GET %b HTTP/1.1\r\nHost: gateway.localhost\r\n\r\n"
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
@@ -118,7 +118,7 @@ async def test_a_request_in_pieces_is_answered(harness: Harness) -> None:
 
 async def test_a_body_that_comes_with_its_head_or_later_is_read(harness: Harness, service: Service) -> None:
     client = await harness.client()
-    head = b"POST /body HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 4\r\n\r\n"
+    head = b"POST /body HTTP/1.1\r\nHost: gateway.localhost\r\nContent-Length: 4\r\n\r\n"
     await client.send(head + b"once")
     assert await replies(client, 1) == ["body none once"]
     await client.send(head + b"tw")

@@ -16,24 +16,24 @@ from msctl.model.project import RouteSpec
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 from tests.unit.gateway.harness import PATIENCE, running
 
-INNOCENT = b"GET /x/innocent HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+INNOCENT = b"GET /x/innocent HTTP/1.1\r\nHost: gateway.localhost\r\n\r\n"
 
 
-def get(*lines: bytes, target: bytes = b"/x", host: bytes = b"Host: gateway.test") -> bytes:
+def get(*lines: bytes, target: bytes = b"/x", host: bytes = b"Host: gateway.localhost") -> bytes:
     return b"\r\n".join([b"GET " + target + b" HTTP/1.1", host, *lines, b"", b""])
 
 
 def post(*lines: bytes, body: bytes = b"", version: bytes = b"HTTP/1.1") -> bytes:
-    return b"\r\n".join([b"POST /x " + version, b"Host: gateway.test", *lines, b"", b""]) + body
+    return b"\r\n".join([b"POST /x " + version, b"Host: gateway.localhost", *lines, b"", b""]) + body
 
 
 CHUNKED = b"Transfer-Encoding: chunked"
 HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 
 REFUSED = {
-    "bare LF ends the request line": b"GET /x HTTP/1.1\nHost: gateway.test\r\n\r\n",
-    "bare LF ends a field": b"GET /x HTTP/1.1\r\nHost: gateway.test\nX: y\r\n\r\n",
-    "bare LF ends the head": b"GET /x HTTP/1.1\r\nHost: gateway.test\r\n\n",
+    "bare LF ends the request line": b"GET /x HTTP/1.1\nHost: gateway.localhost\r\n\r\n",
+    "bare LF ends a field": b"GET /x HTTP/1.1\r\nHost: gateway.localhost\nX: y\r\n\r\n",
+    "bare LF ends the head": b"GET /x HTTP/1.1\r\nHost: gateway.localhost\r\n\n",
     "bare CR in a field": get(b"X: a\rb"),
     "NUL in a value": get(b"X: a\x00b"),
     "NUL in a name": get(b"X\x00: b"),
@@ -43,12 +43,12 @@ REFUSED = {
     "space before the colon of Transfer-Encoding": post(b"Transfer-Encoding : chunked", body=HELLO),
     "tab before the colon of Content-Length": post(b"Content-Length\t: 5", body=b"hello"),
     "folded field": get(b"X: y", b" z"),
-    "folded first field": b"GET /x HTTP/1.1\r\n Host: gateway.test\r\n\r\n",
+    "folded first field": b"GET /x HTTP/1.1\r\n Host: gateway.localhost\r\n\r\n",
     "field without a colon": get(b"XY"),
     "field without a name": get(b": y"),
     "no Host": b"GET /x HTTP/1.1\r\n\r\n",
     "two Hosts": get(b"Host: other.test"),
-    "two equal Hosts": get(b"Host: gateway.test"),
+    "two equal Hosts": get(b"Host: gateway.localhost"),
     "empty Host": get(host=b"Host:"),
     "Host with a space": get(host=b"Host: a b"),
     "Host with a path": get(host=b"Host: a/b"),
@@ -79,13 +79,13 @@ REFUSED = {
     "chunked with a parameter": post(b"Transfer-Encoding: chunked;q=1", body=HELLO),
     "chunked behind a vertical tab": post(b"Transfer-Encoding: \x0bchunked", body=HELLO),
     "chunked in HTTP/1.0": post(CHUNKED, body=HELLO, version=b"HTTP/1.0"),
-    "HTTP/1.2": b"GET /x HTTP/1.2\r\nHost: gateway.test\r\n\r\n",
-    "HTTP/2.0": b"GET /x HTTP/2.0\r\nHost: gateway.test\r\n\r\n",
-    "HTTP/01.1": b"GET /x HTTP/01.1\r\nHost: gateway.test\r\n\r\n",
-    "HTTP in lower case": b"GET /x http/1.1\r\nHost: gateway.test\r\n\r\n",
+    "HTTP/1.2": b"GET /x HTTP/1.2\r\nHost: gateway.localhost\r\n\r\n",
+    "HTTP/2.0": b"GET /x HTTP/2.0\r\nHost: gateway.localhost\r\n\r\n",
+    "HTTP/01.1": b"GET /x HTTP/01.1\r\nHost: gateway.localhost\r\n\r\n",
+    "HTTP in lower case": b"GET /x http/1.1\r\nHost: gateway.localhost\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "tab in the request line": b"GET\t/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n",
-    "space after the version": b"GET /x HTTP/1.1 \r\nHost: gateway.test\r\n\r\n",
+    "tab in the request line": b"GET\t/x HTTP/1.1\r\nHost: gateway.localhost\r\n\r\n",
+    "space after the version": b"GET /x HTTP/1.1 \r\nHost: gateway.localhost\r\n\r\n",
     "space in the target": get(target=b"/x y"),
     "NUL in the target": get(target=b"/x\x00"),
     "control character in the target": get(target=b"/x\x01"),
@@ -94,8 +94,8 @@ REFUSED = {
     "fragment in the target": get(target=b"/x#y"),
     "relative target": get(target=b"x"),
     "asterisk for GET": get(target=b"*"),
-    "user information in the target": get(target=b"http://u:p@gateway.test/x"),
-    "another scheme in the target": get(target=b"ftp://gateway.test/x"),
+    "user information in the target": get(target=b"http://u:p@gateway.localhost/x"),
+    "another scheme in the target": get(target=b"ftp://gateway.localhost/x"),
     "dot segment": get(target=b"/x/../y"),
     "encoded dot segment": get(target=b"/x/%2e%2E/y"),
     "half encoded dot segment": get(target=b"/x/.%2e/y"),
@@ -104,7 +104,7 @@ REFUSED = {
     "dot segment behind an encoded backslash": get(target=b"/x/..%5Cy"),
     "dot segment with a parameter": get(target=b"/x/..;a=b/y"),
     "dot segment at the end": get(target=b"/x/.."),
-    "CONNECT": b"CONNECT gateway.test:80 HTTP/1.1\r\nHost: gateway.test\r\n\r\n",
+    "CONNECT": b"CONNECT gateway.localhost:80 HTTP/1.1\r\nHost: gateway.localhost\r\n\r\n",
     "chunk size ended by LF": post(CHUNKED, body=b"5\nhello\r\n0\r\n\r\n"),
     "chunk ended by LF": post(CHUNKED, body=b"5\r\nhello\n0\r\n\r\n"),
     "chunk not ended": post(CHUNKED, body=b"5\r\nhello0\r\n\r\n"),

@@ -8,11 +8,11 @@ from msctl.gateway.message.target import (
     BadTargetError,
     Target,
     check_path,
-    host_name,
     is_authority,
     parse_target,
     path_elements,
 )
+from msctl.model.address import host_name
 
 
 @pytest.mark.parametrize(

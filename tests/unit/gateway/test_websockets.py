@@ -205,7 +205,7 @@ def upgrade(path: str = "/ws", *fields: bytes) -> bytes:
     key = base64.b64encode(os.urandom(16))
     head = [
         f"GET {path} HTTP/1.1".encode(),
-        b"Host: gateway.test",
+        b"Host: gateway.localhost",
         b"Connection: keep-alive, Upgrade",
         b"Upgrade: websocket",
         b"Sec-WebSocket-Version: 13",

@@ -18,6 +18,7 @@ from msctl.config.schema.values import (
     EXIT_CODES,
     FILE,
     FOLDER,
+    GATEWAY_HOSTS,
     HOST,
     NAME,
     NETWORKS,
@@ -210,6 +211,14 @@ GATEWAY = Table(
             Key("idle_timeout", DURATION, "The time limit without a byte in either direction."),
             Key("max_body", SIZE, "The largest request body; 0 sets no limit."),
             Key("drain_timeout", DURATION, "The time limit of requests in flight when it stops."),
+            Key(
+                "hosts",
+                GATEWAY_HOSTS,
+                "Hosts that the gateway and the services' own ports answer for, besides localhost, "
+                "`*.localhost`, loopback addresses and the hosts of routes; any other gets 421. Pages of "
+                'these hosts may send POST and the like. `"*"` allows all. Without it, a gateway that '
+                "listens beyond loopback answers for any host.",
+            ),
             Key("trusted_peers", NETWORKS, "Addresses or networks whose `X-Forwarded-*` fields are trusted."),
             Key("forwarded", BOOLEAN, "Whether `Forwarded` (RFC 7239) is added too."),
             Key("pool_size", POOL_SIZE, "The most connections to each instance."),

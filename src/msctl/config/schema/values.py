@@ -431,6 +431,11 @@ METHODS = Type(
 )
 HOST_PATTERN = Type('a host name, which may begin with "*."', matching(_HOST_PATTERN))
 HOST_PATTERNS = Type("a list of host names", list_of(HOST_PATTERN), list)
+GATEWAY_HOSTS = Type(
+    "a list of host names",
+    list_of(Type('a host name, which may begin with "*.", or "*"', matching(rf"\*|{_HOST_PATTERN}"))),
+    list,
+)
 EXIT_CODES = Type(
     "a list of exit codes from 0 to 255", list_of(Type("an exit code from 0 to 255", integer(0, 255))), list
 )

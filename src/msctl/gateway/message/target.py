@@ -102,10 +102,3 @@ def _decode_unreserved(match: re.Match[str]) -> str:
 def is_authority(value: str) -> bool:
     """Return whether `value` is `host` or `host:port` (RFC 3986 §3.2.2, §3.2.3), without user information."""
     return _AUTHORITY.fullmatch(value) is not None
-
-
-def host_name(authority: str) -> str:
-    """Return the host of an authority, in lower case and without its port."""
-    if authority.startswith("["):
-        return authority[: authority.find("]") + 1].lower()
-    return authority.partition(":")[0].lower()

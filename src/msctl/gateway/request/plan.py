@@ -32,11 +32,13 @@ from yarl import URL
 from msctl.gateway.message.headers import Field, Fields, Hop, Trust, edit, request_fields, text, values
 from msctl.gateway.message.http1 import serialize_head
 from msctl.gateway.message.problems import Problem, ProblemError
-from msctl.gateway.message.target import Target, host_name
+from msctl.gateway.message.target import Target
 from msctl.gateway.message.trace_context import Trace
 from msctl.gateway.request.validation import LIMITED, Validated, validate
 from msctl.gateway.routing.route_settings import RouteSettings, unrouted
 from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, upstream_path
+from msctl.http.host_policy import KEY, HostDenial, policy_of
+from msctl.model.address import host_name
 from msctl.model.project import Balance, GatewaySpec, HeaderEdit
 
 PLAN_CACHE_SIZE = 1024
@@ -153,6 +155,8 @@ class Planner:
         self._trust = trust
         self._pseudonym = pseudonym
         self._forwarded = spec.forwarded
+        named = [host for rule in table.rules for host in rule.hosts]
+        self._hosts = policy_of(spec.host, spec.hosts, named)
         self._cache: dict[tuple[object, ...], Plan] = {}
 
     def plan(
@@ -183,7 +187,9 @@ class Planner:
         peer: Peer,
     ) -> Plan:
         validated = validate(method, raw_target, version, fields, self._pseudonym)
+        self.check_host(validated)
         match = self.route(method, validated, fields)
+        self.check_page(method, validated, match, fields)
         own = self.gateway_response(method, validated, fields) if method in LIMITED else None
         settings = self._unrouted if match is NO_ROUTE else self._settings[match.rule.order]
         address, scheme = peer
@@ -220,6 +226,29 @@ class Planner:
         if settings.route.redirect is not None or settings.route.compose is not None:
             raise ProblemError(Problem(502, f"{target} leads to no service."))
         return self._plan("GET", validated, match, settings, fields, plan.scheme, plan.client_address)
+
+    def check_host(self, validated: Validated) -> None:
+        """Raise ProblemError (421) for a host that the gateway does not answer for."""
+        if self._hosts is not None:
+            _deny(self._hosts.check_host(host_name(validated.host)))
+
+    def check_page(self, method: str, validated: Validated, match: Match, fields: Sequence[Field]) -> None:
+        """Raise ProblemError (403) for a request of a foreign page, unless the route's CORS allows it."""
+        if self._hosts is None or not self._hosts.checks_pages:
+            return
+        origins = [value.decode("latin-1") for value in values(fields, b"origin")]
+        cors = match.rule.spec.cors
+        if cors is not None and ("*" in cors.origins or (origins and set(cors.origins).issuperset(origins))):
+            return
+        sites = values(fields, b"sec-fetch-site")
+        _deny(
+            self._hosts.check_page(
+                method,
+                upgrade=validated.upgrade is not None,
+                origins=origins,
+                fetch_site=sites[0].decode("latin-1") if sites else None,
+            )
+        )
 
     def route(self, method: str, validated: Validated, fields: Sequence[Field]) -> Match:
         """Return the route, or NO_ROUTE for a request about the server as a whole.
@@ -312,6 +341,12 @@ class Planner:
             fields,
             validated.close,
         )
+
+
+def _deny(denial: HostDenial | None) -> None:
+    if denial is not None:
+        problem = Problem(denial.status, denial.detail, error="http_request_denied", extra={"key": KEY})
+        raise ProblemError(problem)
 
 
 def _allow(methods: Sequence[str]) -> Fields:
