@@ -15,6 +15,7 @@ from tests.support.supervisor import MakeRig
 from tests.unit.gateway.harness import running
 
 APP = """
+import asyncio
 from aiohttp import web
 async def read(request):
     data = await request.read()
@@ -22,12 +23,23 @@ async def read(request):
 async def pieces(request):
     sizes = [len(piece) async for piece in request.content.iter_any()]
     return web.json_response([sum(sizes), max(sizes)])
+async def turns(request):
+    loop, count = asyncio.get_running_loop(), 0
+    def turn():
+        nonlocal count, handle
+        count += 1
+        handle = loop.call_soon(turn)
+    handle = loop.call_soon(turn)
+    pieces = [len(piece) async for piece in request.content.iter_any()]
+    handle.cancel()
+    return web.json_response([len(pieces), count])
 async def form(request):
     return web.json_response(dict(await request.post()))
 def create_app():
     app = web.Application(client_max_size=100_000)
     app.router.add_post("/read", read)
     app.router.add_post("/pieces", pieces)
+    app.router.add_post("/turns", turns)
     app.router.add_post("/form", form)
     return app
 """
@@ -98,6 +110,13 @@ async def test_a_decompression_bomb_is_decompressed_only_as_it_is_read(base: str
     total, largest = map(int, text.strip("[]").split(","))
     assert (status, total) == (200, 64 * 2**20)
     assert largest <= 2**20
+
+
+async def test_other_tasks_run_between_the_pieces_of_a_body(base: str) -> None:
+    _, text = await post(f"{base}/turns", gzip.compress(bytes(64 * 2**20), mtime=0), "gzip")
+    pieces, turns = map(int, text.strip("[]").split(","))
+    assert pieces > 100
+    assert turns >= pieces - 2
 
 
 async def test_an_empty_body_is_empty(base: str) -> None:
