@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack"]
 
-__all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack"]
 
 UP_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 60.0
