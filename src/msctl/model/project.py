@@ -279,6 +279,14 @@ class TlsSpec:
         return self.dev or self.cert is not None
 
 
+class ServiceAddresses(StrEnum):
+    """Which services others reach through a balanced address of the stack's."""
+
+    REPLICATED = "replicated"
+    ALL = "all"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySpec:
     """The gateway's listener and limits; times are in seconds, sizes in bytes (0 = no limit).
@@ -319,6 +327,7 @@ class GatewaySpec:
     balance: Balance = Balance.LEAST_LOADED
     ready_path: str | None = "/-/ready"
     access_log_sample: float = 0.0
+    service_addresses: ServiceAddresses = ServiceAddresses.REPLICATED
     tls: TlsSpec = TlsSpec()
 
 

@@ -29,7 +29,7 @@ from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
 from msctl.model.events import Event, LogLine, LogQuery
-from msctl.model.project import Project, RouteSpec, ServiceContext
+from msctl.model.project import GatewaySpec, Project, RouteSpec, ServiceContext
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select
@@ -39,6 +39,7 @@ from msctl.model.views import ReloadResult
 from msctl.processes.pid_file import kill_leftovers
 from msctl.runtime.file_watch import FileWatch
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
+from msctl.runtime.service_addresses import AddressBook
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.broadcast import Broadcast
@@ -99,6 +100,7 @@ class Stack:
             snapshot=self.snapshot,
             targets=self._targets,
         )
+        self._addresses = AddressBook(self._make_service_gateway)
         self._page: str | None = None
         self._tls = ServerTls(os.environ)
         self._tls.use(self._tls.read(project))
@@ -125,6 +127,7 @@ class Stack:
                 tls=lambda: self._tls.context,
                 child_env=self._observation.receiver.environment,
                 files=self._files,
+                service_address=self._addresses.locate,
             ),
         )
         self._dashboard = (
@@ -154,6 +157,7 @@ class Stack:
             text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
             self._logs.append(STACK, text, "warning")
         self._supervisor.reserve(self._chosen)
+        self._addresses.reserve(self._project)
         self._write_record()
         self._observation.start()
         await self._receive_spans(self._project)
@@ -167,6 +171,7 @@ class Stack:
         """
         await self._broker.start()
         self._write_record()
+        await self._addresses.open(self._project)
         await self._supervisor.start(self._chosen)
         self._write_record()
         if self._source.watched:
@@ -188,6 +193,7 @@ class Stack:
         for task in tasks:
             task.cancel()
         await self._supervisor.shutdown(self._stop_timeout)
+        await self._addresses.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._broker.stop()
         if self._dashboard is not None:
@@ -289,8 +295,11 @@ class Stack:
             renewed = self._tls.use(certificate)
             await self._receive_spans(new)
             gateway, self._project = self._gateway, new
+            await self._addresses.open(new)
             failed = await plan.apply()
             self._project = without(old, new, failed)
+            if failed:
+                await self._addresses.open(self._project)
             if GATEWAY in failed:
                 self._gateway = gateway
             if self._gateway is not None and (ruled or failed):
@@ -406,7 +415,10 @@ class Stack:
 
     def _targets(self) -> tuple[TargetSnapshot, ...]:
         """The gateway's view of the instances, while it takes requests."""
-        return self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
+        routed = self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
+        known = {(target.service, target.instance) for target in routed}
+        others = (t for t in self._addresses.targets() if (t.service, t.instance) not in known)
+        return (*routed, *others)
 
     def _running_gateway(self) -> Gateway:
         if self._gateway is None:
@@ -426,6 +438,16 @@ class Stack:
             clock=self._clock,
             services=rules.services,
             secrets=rules.secrets,
+            observer=self._observation.requests,
+        )
+
+    def _make_service_gateway(self, spec: GatewaySpec, routes: list[RouteSpec], project: Project) -> Gateway:
+        return Gateway(
+            spec,
+            routes,
+            self._registry,
+            clock=self._clock,
+            services={service.name: service.policy for service in project.services},
             observer=self._observation.requests,
         )
 

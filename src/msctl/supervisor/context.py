@@ -13,6 +13,7 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.hosting.aiohttp_app import HostedFactory, Instrument, NoInstrument
 from msctl.http.listener import TlsContext
+from msctl.model.address import Address
 from msctl.model.events import Event
 from msctl.model.project import ServiceSpec
 from msctl.telemetry.logs.hub import LogHub
@@ -27,6 +28,10 @@ def _no_child_env(_spec: ServiceSpec, _instance: str, _inherited: Mapping[str, s
     return {}
 
 
+def _no_address(_service: str) -> Address | None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class SupervisorContext:
     """The parts that a supervisor, its workers and its instances share.
@@ -36,6 +41,7 @@ class SupervisorContext:
     children, for the next start to find after a crash. `instrument` observes the requests and messages
     of hosted services, `tls` gives the certificate of the gateway's address, `chance` numbers from 0 up
     to 1 for jitter. `files` keep what services print.
+    `service_address` gives the balanced address of a service, if it has one.
     """
 
     clock: AsyncClock
@@ -52,4 +58,5 @@ class SupervisorContext:
     tls: TlsContext | None = None
     child_env: ChildEnv = _no_child_env
     files: RunFiles | None = None
+    service_address: Callable[[str], Address | None] = _no_address
     chance: Callable[[], float] = random.random

@@ -122,7 +122,8 @@ class Workers:
             cwd=spec.cwd or self._project.root,
             mark=f"{self.token}:{instance}:{self._starts}",
             listens=address if listens else None,
-            url=address.url if listens else None,
+            # Nothing says that it listens, so nothing waits for that; who calls its address finds out.
+            url=address.url if listens or self._context.service_address(spec.name) else None,
             context=self._child_context,
         )
 
@@ -153,10 +154,13 @@ class Workers:
         return () if spec is None else tuple(route.path for route in spec.routes)
 
     def _locate(self, name: str) -> Address | None:
-        """The address at which other services reach it directly: its listener, or its first instance."""
+        """The address at which other services reach it directly: a service address, its listener, or its
+        only instance."""
         spec = self._project.service(name)
         if spec is None:
             return None
+        if (address := self._context.service_address(name)) is not None:
+            return address
         if not runs_here(spec):
             return self._port(spec, f"{name}-1")
         found = self.listeners.get(name)

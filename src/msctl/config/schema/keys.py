@@ -49,6 +49,7 @@ from msctl.model.project import (
     Isolation,
     Project,
     RestartPolicy,
+    ServiceAddresses,
     ServiceSpec,
     TlsSpec,
     TlsVersion,
@@ -204,6 +205,12 @@ GATEWAY = Table(
         Key("enabled", BOOLEAN, "Whether there is a gateway.", default=True),
         Key("host", HOST, "The address on which it listens."),
         Key("port", PORT, "The port on which it listens; 0 chooses a free one."),
+        Key(
+            "service_addresses",
+            choice(ServiceAddresses),
+            "Which services have a balanced `$NAME_URL` that stays the same over restarts and scaling.",
+            reload=OnReload.REFUSE,
+        ),
         *on_reload(
             OnReload.LIVE,
             Key("connect_timeout", DURATION, "The time limit of a connection attempt to a service."),
