@@ -47,7 +47,7 @@ _VOLATILE = (
     (re.compile(r"\b\d+(\.\d+)?( [KMG]iB|%)"), "<size>"),
     (re.compile(r"(?<![\d./])\d+\.\d\b(?!\.)"), "<number>"),
     (re.compile(r"(?<=0\.0\.1:|lhost:)(?!(?:80(?:8[0-3]|90)|5672)\b)\d{4,5}\b"), "<port>"),
-    (re.compile(r"(?<![:\w])\d{3,7}(?= +(?:<duration>|http))|(?<=pid )\d+"), "<pid>"),
+    (re.compile(r"(?<![:\w])\d+(?= +(?:<duration>|http))|(?<=pid )\d+"), "<pid>"),
     (re.compile(r"[━╺╸]+"), "<bar>"),
     (re.compile(r"\s+"), " "),
 )
