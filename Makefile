@@ -6,7 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# Workers of pytest-xdist: one a core, whatever psutil takes for a physical one.
+# Workers of pytest-xdist: one a core, whatever psutil takes for a physical one. pytest-randomly shuffles the
+# tests, so that one that needs another is found at once, and prints its seed: ARGS="--randomly-seed=N" repeats
+# an order, ARGS="-p no:randomly" keeps that of the files.
 JOBS   ?= logical
 PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
 # "no" installs none of the programs that tests ask; the tests that need a missing one are skipped.

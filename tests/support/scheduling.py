@@ -29,5 +29,6 @@ class Scheduling(LoadScopeScheduling):
         return path if path in TOGETHER else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     return Scheduling(config, log)
