@@ -77,20 +77,20 @@ def text_of(page: str) -> str:
 def steps(text: str) -> list[Step]:
     """The page's session."""
     found: list[Step] = []
-    end_of_last = -1
+    end_of_command = -1
     for block in _BLOCK.finditer(text):
         indent, language, body = block.groups()
         body = re.sub(rf"^{indent}", "", body, flags=re.MULTILINE)
         if language in ("sh", "setup"):
             found.append(Step(body))
-        elif language == "text" and found and not text[end_of_last : block.start()].strip():
+            end_of_command = block.end()
+        elif language == "text" and end_of_command >= 0 and not text[end_of_command : block.start()].strip():
             found[-1] = Step(found[-1].script, body, block.span(3))
         elif named := _FILE.match(body):
             file = named[1]
             found.append(
                 Step(f"mkdir -p $(dirname {file})\ncat > {file} <<'END OF FILE'\n{body}END OF FILE\n")
             )
-        end_of_last = block.end()
     return found
 
 
