@@ -65,6 +65,13 @@ class VerbGroup(TyperGroup):
         summary: str = self.get_command(ctx, verb).get_short_help_str(limit=70)
         return summary.removesuffix(".")
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:  # of `msctl --help | head`
+            discard_output()
+            raise typer.Exit(int(ExitCode.OK)) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb, write its result, and return the exit code."""
         try:

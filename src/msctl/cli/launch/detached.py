@@ -22,6 +22,7 @@ from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services, failure_lines
 from msctl.cli.output.result import Result
+from msctl.cli.output.terminal import colours
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
@@ -84,7 +85,7 @@ def _result(client: ControlClient, project: Project, paths: StackPaths, pid: int
     snapshot = client.snapshot()
     failed = failed_services(snapshot)
     if not failed:
-        return Result("up", snapshot, lambda: started(project, snapshot, sys.stdout))
+        return Result("up", snapshot, lambda: started(project, snapshot, coloured=colours(sys.stdout)))
     problems = (*failure_lines(failed, client), "the stack was stopped")
     _stop_child(paths, pid)
     return Result("up", snapshot, problems=problems, exit_code=ExitCode.FAILED)

@@ -1,14 +1,20 @@
-"""`up` in the foreground: log lines on standard output, everything else on standard error."""
+"""`up` in the foreground: log lines on standard output, everything else on standard error.
+
+All output goes through a BackgroundWriter: neither Ctrl-S nor a closed pipe (`msctl up | head`) may stop
+the stack.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from msctl.cli.launch.stack_runner import run_stack
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
+from msctl.cli.output.background_writer import BackgroundWriter, skipped_text
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.terminal import colours
 from msctl.control.paths import StackPaths
@@ -30,7 +36,10 @@ def run_foreground(
 ) -> None:
     """Run the stack until Ctrl-C. Raises MsctlError if it does not start as asked."""
     terminal = _Terminal(project, as_json=as_json, abort_on_failure=abort_on_failure)
-    run_stack(options, project, paths, names, terminal, watch=watch)
+    try:
+        run_stack(options, project, paths, names, terminal, watch=watch)
+    finally:
+        terminal.close()
     if terminal.aborted:
         raise MsctlError("a service did not start", hint="see the log lines above")
 
@@ -42,13 +51,16 @@ class _Terminal:
         names = [spec.name for spec in project.services]
         self._formatter = LogFormatter(names, coloured=colours(sys.stdout))
         self._as_json = as_json
+        # Hosted services' print() goes to the log: sys.stdout is replaced while the stack runs.
+        self._stdout, self._stderr = sys.stdout.fileno(), sys.stderr.fileno()
+        self._coloured_errors = colours(sys.stderr)
+        self._writer = BackgroundWriter(skipped=_skipped_record) if as_json else BackgroundWriter()
         self._abort_on_failure = abort_on_failure
         self._project = project
         self.aborted = False
 
     def line(self, line: LogLine) -> None:
-        sys.stdout.write(f"{self._text(line)}\n")
-        sys.stdout.flush()
+        self._writer.put(self._stdout, self._text(line))
 
     def _text(self, line: LogLine) -> str:
         if not self._as_json:
@@ -61,7 +73,17 @@ class _Terminal:
         """Print nothing until the services have started."""
 
     def up(self, snapshot: Snapshot) -> bool:
-        sys.stderr.writelines(f"{line}\n" for line in started(self._project, snapshot, sys.stderr))
-        sys.stderr.flush()
+        for line in started(self._project, snapshot, coloured=self._coloured_errors):
+            self._writer.put(self._stderr, line)
         self.aborted = self._abort_on_failure and bool(failed_services(snapshot))
         return not self.aborted
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _skipped_record(count: int) -> str:
+    """Report skipped lines as a log line in JSON."""
+    from msctl.telemetry.logs.lines import as_json
+
+    return as_json(LogLine(0, time.time(), "msctl", "warning", skipped_text(count)))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TextIO
 
 from msctl.cli.output.service_lines import started_lines, trust_lines
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot
 
 
-def started(project: Project, snapshot: Snapshot, stream: TextIO) -> Iterator[str]:
+def started(project: Project, snapshot: Snapshot, *, coloured: bool) -> Iterator[str]:
     """Show where everything is reached, and how to trust a development certificate."""
-    yield from started_lines(snapshot, stream)
+    yield from started_lines(snapshot, coloured=coloured)
     if project.gateway is not None and project.gateway.tls.dev:
         from msctl.tls.authority import Authority, data_folder
 

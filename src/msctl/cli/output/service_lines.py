@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from msctl.cli.output.terminal import STATE_COLOURS, colours, paint, plain
 from msctl.model.events import Event
@@ -19,29 +19,27 @@ def event_line(event: Event) -> str:
     """Show `12:30:01 users-1 ready`, with the reason if there is one."""
     when = time.strftime("%H:%M:%S", time.localtime(event.time))
     reason = f": {plain(event.reason)}" if event.reason else ""
-    return f"{when} {event.instance} {_state(event.state, sys.stdout).rstrip()}{reason}"
+    return f"{when} {event.instance} {_state(event.state, coloured=colours(sys.stdout)).rstrip()}{reason}"
 
 
 def state_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
     """Show the state of each service."""
     for service in services:
-        yield f"{service.name}: {_state(service.state, sys.stdout)}"
+        yield f"{service.name}: {_state(service.state, coloured=colours(sys.stdout))}"
 
 
-def started_lines(snapshot: Snapshot, stream: TextIO | None = None) -> Iterator[str]:
-    """Show where each service, the broker and the dashboard are reached; coloured as `stream` can be."""
-    stream = sys.stdout if stream is None else stream
+def started_lines(snapshot: Snapshot, *, coloured: bool) -> Iterator[str]:
+    """Show where each service, the broker and the dashboard are reached."""
     width = max(map(len, ("broker", *(service.name for service in snapshot.services))))
     for service in snapshot.services:
         where = ", ".join(service.urls) or ", ".join(service.routes)
         if service.kind is Kind.REMOTE and service.reason:
             where += f": {plain(service.reason)}"
-        yield f"{service.name:<{width}}  {_state(service.state, stream):<9}  {where}".rstrip()
+        yield f"{service.name:<{width}}  {_state(service.state, coloured=coloured):<9}  {where}".rstrip()
     broker = snapshot.broker
     reason = f": {plain(broker.reason)}" if broker.reason else ""
-    yield (
-        f"{'broker':<{width}}  {_state(broker.state, stream):<9}  {broker.url} ({broker.mode.value}){reason}"
-    )
+    state = _state(broker.state, coloured=coloured)
+    yield f"{'broker':<{width}}  {state:<9}  {broker.url} ({broker.mode.value}){reason}"
     if snapshot.dashboard is not None:
         yield f"{'page':<{width}}  {'':<9}  {snapshot.dashboard}"
 
@@ -55,6 +53,6 @@ def trust_lines(authority: Path, snapshot: Snapshot) -> Iterator[str]:
             yield f"trust the development certificate: curl --cacert {quote(str(authority))} {url}/"
 
 
-def _state(state: State, stream: TextIO) -> str:
+def _state(state: State, *, coloured: bool) -> str:
     text = f"{state.value:<9}"
-    return paint(text, STATE_COLOURS[state]) if colours(stream) else text.rstrip()
+    return paint(text, STATE_COLOURS[state]) if coloured else text.rstrip()

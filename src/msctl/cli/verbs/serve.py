@@ -10,6 +10,7 @@ import typer
 
 from msctl.cli.options.completion import OneService
 from msctl.cli.options.global_options import GlobalOptions
+from msctl.cli.output.background_writer import BackgroundWriter
 from msctl.errors import UsageError
 from msctl.model.address import LOOPBACK
 from msctl.model.events import LogLine
@@ -55,26 +56,36 @@ def serve(
     chosen = port if port is not None else (spec.port if spec is not None else None)
     if chosen is None:
         raise UsageError(f"service {service!r} has no port", hint="use --port, for example --port 8080")
-    run(
-        lambda clock, logs: SingleService(
-            project,
-            service,
-            instance=instance or f"{service}-1",
-            host=host or (spec.host if spec is not None else LOOPBACK),
-            port=chosen,
-            clock=clock,
-            logs=logs,
-        ),
-        _PlainOutput(),
-    )
+    output = _PlainOutput()
+    try:
+        run(
+            lambda clock, logs: SingleService(
+                project,
+                service,
+                instance=instance or f"{service}-1",
+                host=host or (spec.host if spec is not None else LOOPBACK),
+                port=chosen,
+                clock=clock,
+                logs=logs,
+            ),
+            output,
+        )
+    finally:
+        output.close()
 
 
 class _PlainOutput:
     """Prints log lines without a prefix: the caller knows which service runs."""
 
+    def __init__(self) -> None:
+        self._stdout = sys.stdout.fileno()
+        self._writer = BackgroundWriter()
+
     def line(self, line: LogLine) -> None:
-        sys.stdout.write(f"{line.text}\n")
-        sys.stdout.flush()
+        self._writer.put(self._stdout, line.text)
+
+    def close(self) -> None:
+        self._writer.close()
 
     def open(self) -> None:
         """Print nothing: the port was given."""

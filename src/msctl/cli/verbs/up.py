@@ -15,6 +15,7 @@ from msctl.cli.options.completion import AnyServices
 from msctl.cli.options.durations import parse_duration
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.output.result import Result
+from msctl.cli.output.terminal import colours
 from msctl.control.paths import StackLock, StackPaths, stack_paths
 from msctl.control.record import read_record
 from msctl.errors import ExitCode, UsageError
@@ -159,7 +160,7 @@ def _start_missing(
     return Result(
         "up",
         snapshot,
-        lambda: started(project, snapshot, sys.stdout),
+        lambda: started(project, snapshot, coloured=colours(sys.stdout)),
         problems=tuple(failure_lines(failed, client)),
         exit_code=ExitCode.FAILED if failed else ExitCode.OK,
     )
