@@ -100,6 +100,15 @@ def application(handler: Callable[[web.Request], Awaitable[web.StreamResponse]])
     return app
 
 
+async def check_hosts(gateway: Harness) -> None:
+    edit(gateway, hosts=("shop.test",))
+    client = await gateway.client()
+    assert (await client.request("GET", "/x", host="elsewhere.test")).status == 421
+    edit(gateway, hosts=("*",))
+    client = await gateway.client()
+    assert (await client.request("GET", "/x", host="elsewhere.test")).status == 503
+
+
 async def check_max_body(gateway: Harness) -> None:
     await gateway.serve("x", application(echo), REMOTE)
     assert (await gateway.ask("POST", "/x", body=b"x" * 100)).status == 200
@@ -225,18 +234,28 @@ async def check_breaker_cap(gateway: Harness) -> None:
     assert (target(gateway).retry_in_s or 99) <= 3
 
 
-def named(name: str) -> web.Application:
-    async def say(_request: web.Request) -> web.Response:
-        return web.Response(text=name)
-
-    return application(say)
-
-
 async def check_balance(gateway: Harness) -> None:
+    """Round robin chooses an instance in its turn even while it is busy; least-loaded does not."""
+    held, done = asyncio.Event(), asyncio.Event()
+
+    def named(name: str) -> web.Application:
+        async def say(request: web.Request) -> web.Response:
+            if "Hold" in request.headers:
+                held.set()
+                await done.wait()
+            return web.Response(text=name)
+
+        return application(say)
+
     for instance in ("x-1", "x-2", "x-3"):
         await gateway.serve("x", named(instance), REMOTE, instance)
+    holding = asyncio.create_task(gateway.get("/x", ("Hold", "yes")))
+    await held.wait()
+    assert len({(await gateway.get("/x")).body for _ in range(6)}) == 2
     edit(gateway, balance=Balance.ROUND_ROBIN)
-    assert {(await gateway.get("/x")).body for _ in range(3)} == {b"x-1", b"x-2", b"x-3"}
+    assert len({(await gateway.get("/x")).body for _ in range(6)}) == 3
+    done.set()
+    await holding
 
 
 async def check_pool_size(gateway: Harness) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from msctl.config.reading.project_ref import ENV_FILE_NAME
 from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
-from msctl.config.schema.values import describe
+from msctl.config.schema.value_type import describe
 from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, ValueSources
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError, read_bounded

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msctl.config.schema.route_keys import POLICY, POOL_SIZE, RETRIES, ROUTES
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
+from msctl.config.schema.value_type import Type, choice, describe, items_of
 from msctl.config.schema.values import (
     AMQP_URL,
     APP,
@@ -33,10 +34,6 @@ from msctl.config.schema.values import (
     SHARE,
     SIZE,
     URL_PATH,
-    Type,
-    choice,
-    describe,
-    items_of,
 )
 from msctl.config.value_source import KeyRef
 from msctl.model.project import (

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
+from msctl.config.schema.value_type import MismatchError, Type, choice, describe, items_of, list_of, one_of
 from msctl.config.schema.values import (
     BOOLEAN,
     DURATION,
@@ -22,14 +23,7 @@ from msctl.config.schema.values import (
     TEXT,
     URL_PATH,
     VARIABLE_NAME,
-    MismatchError,
-    Type,
-    choice,
-    describe,
     integer,
-    items_of,
-    list_of,
-    one_of,
     whole_seconds,
 )
 from msctl.config.value_source import KeyRef

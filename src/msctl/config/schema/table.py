@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from msctl.config.schema.values import MismatchError, Type, describe
+from msctl.config.schema.value_type import MismatchError, Type, describe
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 

@@ -1,4 +1,4 @@
-"""The types of configuration values: how each is parsed and written back.
+"""The types of msctl.toml's values: how each is parsed and written back.
 
 A value comes from TOML, or as a string from a variable or a flag; every type accepts both.
 """
@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from msctl.config.schema.value_type import MismatchError, Type, describe, list_of
 from msctl.config.value_source import KeyRef
-from msctl.hints import did_you_mean
 from msctl.secret import Secret
 
-_LONGEST_SHOWN = 60
 # Patterns are compiled on first use: every start imports this module.
 _DURATION = r"(?:(?P<value>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -45,52 +42,6 @@ _PROJECT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 
 HIGHEST_PORT = 65535
 MOST_REPLICAS = 1000
-
-
-class MismatchError(Exception):
-    """A value of the wrong type; `note` replaces the type's own message."""
-
-    def __init__(self, note: str | None = None, *, hint: str | None = None) -> None:
-        super().__init__(note)
-        self.note = note
-        self.hint = hint
-
-
-class Type(NamedTuple):
-    """One type of value.
-
-    `expected` is the phrase after "expected" in a message. `parse` takes the raw value and its key; it
-    raises MismatchError, or ConfigError for a part of it. `show` turns the parsed value back into TOML. A
-    table cannot be given as a string, so no variable sets it.
-    """
-
-    expected: str
-    parse: Callable[[object, KeyRef], Any]
-    show: Callable[[Any], object] = lambda value: value
-    is_table: bool = False
-
-    def read(self, raw: object, ref: KeyRef) -> Any:
-        """The parsed value. Raises ConfigError that names the key, the expected type and the value found."""
-        try:
-            return self.parse(raw, ref)
-        except MismatchError as error:
-            message = error.note or f"expected {self.expected}, found {describe(raw)}"
-            raise ref.error(message, hint=error.hint) from None
-
-
-def describe(raw: object) -> str:
-    """A raw value as messages show it, truncated."""
-    if isinstance(raw, bool):
-        return "true" if raw else "false"
-    if isinstance(raw, str):
-        if len(raw) > _LONGEST_SHOWN:
-            return f'"{raw[:_LONGEST_SHOWN]}…"'
-        return f'"{raw}"'
-    if isinstance(raw, dict):
-        return "a table"
-    if isinstance(raw, list):
-        return "an empty list" if not raw else "a list"
-    return str(raw)
 
 
 def text(raw: object, _ref: KeyRef) -> str:
@@ -182,38 +133,6 @@ def show_size(value: int) -> object:
         if value and value % factor == 0:
             return f"{value // factor}{unit}"
     return value
-
-
-def choice(options: type[StrEnum]) -> Type:
-    names = [option.value for option in options]
-    expected = ", ".join(f'"{name}"' for name in names[:-1]) + f' or "{names[-1]}"'
-
-    def parse(raw: object, _ref: KeyRef) -> StrEnum:
-        if not isinstance(raw, str):
-            raise MismatchError
-        try:
-            return options(raw.lower())
-        except ValueError:
-            note = f"expected {expected}, found {describe(raw)}"
-            raise MismatchError(note, hint=did_you_mean(raw, names)) from None
-
-    return Type(expected, parse, show=lambda value: value.value)
-
-
-def items_of(raw: object) -> list[object]:
-    """The elements of a list; a string (from a variable) is split at commas."""
-    if isinstance(raw, str):
-        return [part.strip() for part in raw.split(",") if part.strip()]
-    if isinstance(raw, list):
-        return raw
-    raise MismatchError
-
-
-def list_of(element: Type) -> Callable[[object, KeyRef], tuple[Any, ...]]:
-    def parse(raw: object, ref: KeyRef) -> tuple[Any, ...]:
-        return tuple(element.read(item, ref / index) for index, item in enumerate(items_of(raw)))
-
-    return parse
 
 
 def command(raw: object, ref: KeyRef) -> tuple[str, ...]:
@@ -344,19 +263,6 @@ def number(low: float, high: float) -> Callable[[object, KeyRef], float]:
         return float(raw)
 
     return parse
-
-
-def one_of(*options: str | int) -> Type:
-    """A type of a few values without an enumeration in the model."""
-    expected = ", ".join(describe(option) for option in options[:-1]) + f" or {describe(options[-1])}"
-
-    def parse(raw: object, _ref: KeyRef) -> str | int:
-        for option in options:
-            if str(raw) == str(option) and not isinstance(raw, bool):
-                return option
-        raise MismatchError
-
-    return Type(expected, parse)
 
 
 def whole_seconds(raw: object, ref: KeyRef) -> int:
