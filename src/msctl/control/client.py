@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from msctl.control.http import Response, exchange
-from msctl.control.paths import StackPaths
+from msctl.control.paths import StackPaths, cannot_open, is_locked
+from msctl.control.peer import open_descriptors
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.snapshots import Snapshot
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FEW = 4
+"""Descriptors that may be free for a moment in a process at its limit."""
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for verbs that a responsive stack answers at once."""
 
@@ -37,7 +40,7 @@ class ControlClient:
     """
 
     def __init__(self, paths: StackPaths, project: str) -> None:
-        self._path = str(paths.socket)
+        self._paths = paths
         self._project = project
 
     def snapshot(self) -> Snapshot:
@@ -146,18 +149,40 @@ class ControlClient:
     ) -> Response:
         payload = b"" if body is None else msgspec.json.encode(body)
         try:
-            response = exchange(self._path, method, target, payload, timeout)
+            with self._paths.opened():
+                response = exchange(str(self._paths.socket), method, target, payload, timeout)
         except TimeoutError as error:
+            self._raise_if_out_of_descriptors()
             raise TimedOutError(
                 f"the stack of project {self._project!r} does not respond",
                 hint="a handler may block its event loop; stop it with: msctl down",
             ) from error
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ConnectionRefusedError, ValueError) as error:
             raise self._not_running() from error
+        except ConnectionError as error:
+            self._raise_if_out_of_descriptors()
+            raise self._not_running() from error
+        except OSError as error:
+            raise cannot_open(self._paths.socket, error) from error
         if response.status >= 400:
             with response:
                 raise _remote_error(response.body.read())
         return response
+
+    def _raise_if_out_of_descriptors(self) -> None:
+        """Raise UnreachableError if the stack runs and has no descriptor left to accept connections."""
+        from msctl.control.record import read_record
+
+        record = read_record(self._paths)
+        if record is None or not is_locked(self._paths):
+            return
+        found = open_descriptors(record.pid)
+        if found is not None and found[0] >= found[1] - _FEW:
+            raise UnreachableError(
+                f"the stack of project {self._project!r} runs but accepts no connections: it has "
+                f"{found[0]} of {found[1]} possible files open",
+                hint="close some of its clients, or raise the limit before msctl up: ulimit -n",
+            )
 
     def _not_running(self) -> NotRunningError:
         return NotRunningError(
@@ -169,6 +194,10 @@ class ControlClient:
             f"the stack of project {self._project!r} stopped before it answered",
             hint="show its last log lines with: msctl logs",
         )
+
+
+class UnreachableError(MsctlError):
+    """A stack may be running, but its control socket cannot be used; the message says why."""
 
 
 class RemoteError(MsctlError):

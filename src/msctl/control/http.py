@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO
 
+from msctl.control.peer import peer_uid
+from msctl.errors import MsctlError
+from msctl.files import describe_user, is_trusted_user
+
 MAX_HEAD = 64 * 1024
+
+
+class UntrustedPeerError(MsctlError):
+    """Another user's process listens on the control socket."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,15 @@ def exchange(path: str, method: str, target: str, payload: bytes, timeout: float
     """Send one request to the socket at `path` and read the head of the response.
 
     `timeout` is in seconds per operation. Raises OSError (including TimeoutError) if no server answers,
-    ValueError if the response is not HTTP.
+    ValueError if the response is not HTTP, UntrustedPeerError if another user's process listens.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
         connection.connect(path)
+        # Another user's process would otherwise read the request and write the answer.
+        if (uid := peer_uid(connection)) is not None and not is_trusted_user(uid):
+            raise UntrustedPeerError(f"refusing to use {path}: {describe_user(uid)} listens on it")
         head = f"{method} {target} HTTP/1.0\r\nHost: msctl\r\nContent-Length: {len(payload)}\r\n\r\n"
         connection.sendall(head.encode("ascii") + payload)
         reader = connection.makefile("rb")

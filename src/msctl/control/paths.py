@@ -2,20 +2,30 @@
 
 There is one folder per project, mode 0700, in the user's base folder. The lock shows whether a stack runs:
 the kernel releases it with the process, so that files left by a crash do not matter.
+
+Another user may have created the base folder or a stack's folder first, with a record of their making: every
+access opens both by descriptor and checks their owners (msctl.files).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import stat
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from msctl.errors import MsctlError
+from msctl.files import (
+    UntrustedPathError,
+    create_private_folder,
+    open_trusted,
+    trusted_folder,
+)
 
 MAX_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 104 on macOS and 108 on Linux, including the NUL."""
@@ -50,15 +60,37 @@ class StackPaths:
 
     def prepare(self) -> None:
         """Create the private folder. Raises MsctlError if it cannot be used."""
+        base = self.folder.parent
         try:
-            for folder in (self.folder.parent, self.folder):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _require_private(folder)
+            create_private_folder(base, shared=True)
+            with trusted_folder(base, shared=True) as parent:
+                create_private_folder(self.folder, folder=parent)
+        except UntrustedPathError as error:
+            raise _with_hint(error) from error
         except OSError as error:
             raise MsctlError(
                 f"cannot use {self.folder} for the control socket: {error.strerror}",
                 hint="set MSCTL_RUNTIME_DIR to a folder that you can write to",
             ) from error
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """The descriptor of the folder.
+
+        Raises FileNotFoundError if there is none, UntrustedPathError if another user could have planted it,
+        MsctlError if it cannot be opened.
+        """
+        with ExitStack() as stack:
+            try:
+                base = stack.enter_context(trusted_folder(self.folder.parent, shared=True))
+                folder = stack.enter_context(trusted_folder(self.folder, folder=base))
+            except FileNotFoundError:
+                raise
+            except UntrustedPathError as error:
+                raise _with_hint(error) from error
+            except OSError as error:
+                raise cannot_open(self.folder, error) from error
+            yield folder
 
 
 def stack_paths(name: str, root: Path | None, env: Mapping[str, str]) -> StackPaths:
@@ -83,25 +115,43 @@ def base_folder(env: Mapping[str, str]) -> Path:
     return Path(env.get("TMPDIR", "/tmp")) / f"msctl-{os.getuid()}"  # noqa: S108 - its owner is checked
 
 
-def _require_private(folder: Path) -> None:
-    """Refuse a folder that another user owns or can enter."""
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise MsctlError(
-            f"{folder} is not a folder that you own, so it cannot hold the control socket",
-            hint="set MSCTL_RUNTIME_DIR to a folder of your own",
-        )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        folder.chmod(0o700)
+def _with_hint(error: UntrustedPathError) -> UntrustedPathError:
+    hint = "remove it if you do not need it, or set MSCTL_RUNTIME_DIR to a folder of your own"
+    return UntrustedPathError(error.message, hint=hint)
+
+
+def cannot_open(path: Path, error: OSError) -> MsctlError:
+    """What to raise for a file of the runtime folder that cannot be opened, such as without descriptors."""
+    exhausted = error.errno in (errno.EMFILE, errno.ENFILE)
+    return MsctlError(
+        f"cannot open {path}: {(error.strerror or str(error)).lower()}",
+        hint="raise the limit of open files: ulimit -n" if exhausted else None,
+    )
 
 
 def running_stacks(env: Mapping[str, str]) -> list[StackPaths]:
-    """The paths of this user's running stacks, sorted by name."""
+    """The paths of this user's running stacks, sorted by name.
+
+    Raises UntrustedPathError for the base folder; skips folders of other users in a shared one.
+    """
+    base = base_folder(env)
     try:
-        folders = sorted(path for path in base_folder(env).iterdir() if path.is_dir())
-    except OSError:
+        with trusted_folder(base, shared=True) as descriptor:
+            names = sorted(os.listdir(descriptor))  # noqa: PTH208 - by descriptor
+    except UntrustedPathError as error:
+        raise _with_hint(error) from error
+    except FileNotFoundError:
         return []
-    return [paths for paths in map(StackPaths, folders) if is_locked(paths)]
+    except OSError as error:
+        raise cannot_open(base, error) from error
+    return [paths for paths in (StackPaths(base / name) for name in names) if _is_own_and_locked(paths)]
+
+
+def _is_own_and_locked(paths: StackPaths) -> bool:
+    try:
+        return is_locked(paths)
+    except (UntrustedPathError, PermissionError, NotADirectoryError):
+        return False  # another user's, or no stack's folder
 
 
 _RETRY_S = 0.001
@@ -116,7 +166,8 @@ class StackLock:
     @classmethod
     def acquire(cls, paths: StackPaths) -> StackLock | None:
         """Acquire the lock of a prepared folder; None if a running stack holds it."""
-        descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with paths.opened() as folder:
+            descriptor = open_trusted(paths.lock, os.O_RDWR | os.O_CREAT, folder=folder)
         try:
             while not _try_lock(descriptor, fcntl.LOCK_EX):
                 if not _try_lock(descriptor, fcntl.LOCK_SH):
@@ -136,9 +187,10 @@ class StackLock:
 
 
 def is_locked(paths: StackPaths) -> bool:
-    """Whether a stack runs here, also while it starts or stops."""
+    """Whether a stack runs here, also while it starts or stops. Raises UntrustedPathError."""
     try:
-        descriptor = os.open(paths.lock, os.O_RDWR | os.O_CLOEXEC)
+        with paths.opened() as folder:
+            descriptor = open_trusted(paths.lock, os.O_RDWR, folder=folder)
     except FileNotFoundError:
         return False
     try:

@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from msctl.control.peer import peer_uid
 from msctl.errors import ExitCode, MsctlError, UsageError
+from msctl.files import describe_user, is_trusted_user
 from msctl.model.events import LogQuery
 from msctl.model.routing import RouteView
 from msctl.model.traces import TraceQuery
@@ -93,7 +95,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[_errors_as_json])
+        app = web.Application(middlewares=[_own_user_only, _errors_as_json])
         app.add_routes(
             [
                 web.get("/v1/snapshot", self._snapshot),
@@ -213,6 +215,17 @@ async def _stream(request: web.Request, items: AsyncIterator[object]) -> web.Str
         async for item in items:
             await response.write(msgspec.json.encode(item) + b"\n")
     return response
+
+
+@web.middleware
+async def _own_user_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse connections of other users; the mode of the socket and of its folder refuse them first."""
+    connection = None if request.transport is None else request.transport.get_extra_info("socket")
+    uid = None if connection is None else peer_uid(connection)
+    if uid is not None and not is_trusted_user(uid):
+        log.warning("refused a control request of %s", describe_user(uid))
+        return _json(_error_document(MsctlError("this stack belongs to another user")), status=403)
+    return await handler(request)
 
 
 @web.middleware

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import time
 from dataclasses import asdict, dataclass
@@ -16,10 +15,12 @@ from pathlib import Path
 
 import psutil
 
+from msctl.files import FileTooLargeError, read_trusted, write_atomically
 from msctl.processes import process_table
 
 _POLL_S = 0.02
 _KILL_S = 5.0
+_MAX_SIZE = 4 * 1024 * 1024
 _TOLERANCE_S = 2.0
 """Start times are exact to 0.01 s relative to the boot time, but that changes when the clock is set."""
 
@@ -67,9 +68,7 @@ class PidFile:
             self._path.unlink(missing_ok=True)
             return
         text = json.dumps([asdict(entry) for entry in self._entries.values()])
-        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        fresh.write_text(text)
-        fresh.replace(self._path)
+        write_atomically(self._path, text.encode())
 
 
 def start_time(pid: int) -> float:
@@ -78,6 +77,12 @@ def start_time(pid: int) -> float:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return 0.0
+
+
+def is_process(pid: int, started: float) -> bool:
+    """Whether the process with this id is the one that started at `started` (epoch seconds)."""
+    found = start_time(pid)
+    return found > 0 and abs(found - started) <= _TOLERANCE_S
 
 
 def leftovers(path: Path) -> list[Leftover]:
@@ -92,7 +97,7 @@ def leftovers(path: Path) -> list[Leftover]:
     for entry in entries:
         session = now.sessions.get(entry.pid, set())
         marked = now.marks.get(entry.mark, set())
-        if entry.pid in session and abs(start_time(entry.pid) - entry.created) <= _TOLERANCE_S:
+        if entry.pid in session and is_process(entry.pid, entry.created):
             marked = marked | session
         if marked:
             pids = tuple(sorted(marked, key=lambda pid: (pid != entry.pid, pid)))
@@ -116,8 +121,8 @@ def kill_leftovers(path: Path) -> list[Leftover]:
 
 
 def _read(path: Path) -> list[Entry]:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return [Entry(**fields) for fields in json.loads(path.read_text())]
+    with contextlib.suppress(OSError, FileTooLargeError, ValueError, TypeError):
+        return [Entry(**fields) for fields in json.loads(read_trusted(path, _MAX_SIZE))]
     return []
 
 

@@ -36,7 +36,7 @@ from msctl.model.service_names import select
 from msctl.model.services import runs_here
 from msctl.model.snapshots import GATEWAY, Kind, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult
-from msctl.processes.pid_file import kill_leftovers
+from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.file_watch import FileWatch
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
@@ -86,6 +86,7 @@ class Stack:
         self._clock = clock
         self._logs = logs
         self._began = clock.monotonic()
+        self._started = start_time(os.getpid())
         self._events: Broadcast[Event] = Broadcast()
         self._files = RunFiles(lambda: make_run(runs, clock.time()), clock, self._log_file_trouble)
         logs.listen(self._keep_line)
@@ -382,6 +383,7 @@ class Stack:
             self._project.name,
             self._root,
             os.getpid(),
+            self._started,
             tuple(dict.fromkeys(addresses)),
             broker_url=self._broker.url,
         ).write(self._paths)

@@ -20,17 +20,29 @@ def test_only_the_owner_can_enter_the_folder(tmp_path: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_others_could_enter_is_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_folder_that_exists_keeps_its_mode_and_the_stacks_own_is_private(tmp_path: Path, mode: int) -> None:
     base = tmp_path / "run"
-    base.mkdir(mode=0o755)
-    stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(base)}).prepare()
-    assert stat.S_IMODE(base.stat().st_mode) == 0o700
+    base.mkdir()
+    base.chmod(mode)
+    paths = stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(base)})
+    paths.prepare()
+    assert stat.S_IMODE(base.stat().st_mode) == mode
+    assert stat.S_IMODE(paths.folder.stat().st_mode) == 0o700
+
+
+def test_a_stack_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    paths = stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path)})
+    paths.prepare()
+    paths.folder.chmod(0o770)
+    with pytest.raises(MsctlError, match="writable by others"):
+        is_locked(paths)
 
 
 def test_a_symbolic_link_instead_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(MsctlError, match="not a folder that you own"):
+    with pytest.raises(MsctlError, match="a symbolic link"):
         stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")}).prepare()
 
 

@@ -12,7 +12,7 @@ from msctl.control.record import StackRecord, clear_record, read_record
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     paths = StackPaths(tmp_path)
-    record = StackRecord("shop", "/home/me/shop", 42, ("127.0.0.1:8080",), "amqp://me:secret@localhost/")
+    record = StackRecord("shop", "/home/me/shop", 42, 1.5, ("127.0.0.1:8080",), "amqp://me:secret@localhost/")
     record.write(paths)
     assert read_record(paths) == record
     clear_record(paths)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import resource
+import socket
 import stat
+import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
-from msctl.control.client import ControlClient
-from msctl.control.paths import StackPaths
+from msctl.control.client import ControlClient, UnreachableError
+from msctl.control.paths import StackLock, StackPaths
+from msctl.control.peer import open_descriptors
+from msctl.control.record import StackRecord
 from msctl.control.server import ControlServer
 from msctl.errors import MsctlError, NotRunningError, UnknownServiceError
 from msctl.model.events import Event, LogLine, LogQuery
@@ -28,6 +36,8 @@ from msctl.model.snapshots import (
     TargetSnapshot,
 )
 from msctl.model.views import ReloadResult, SystemView
+from tests.support import other_user
+from tests.support.other_user import as_root
 
 T = TypeVar("T")
 
@@ -223,3 +233,72 @@ def test_the_client_has_every_verb_of_the_view_with_the_same_arguments() -> None
         common = [str(p) for p in distant.values()][: len(near)]
         assert [str(p) for p in near.values()] == common, name
         assert all(p.default is not p.empty for p in list(distant.values())[len(near) :]), name
+
+
+@as_root
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_server_refuses_a_connection_of_another_user(loop_factory: Callable[[], Any]) -> None:
+    program = """
+import socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b"POST /v1/stop HTTP/1.0\\r\\nHost: msctl\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+print(client.makefile().read())
+"""
+    view = View()
+
+    async def main(folder: Path) -> str:
+        server = ControlServer(view, folder / "control.sock")
+        await server.start()
+        # Both keep others out; without them, the server itself has to.
+        folder.chmod(0o755)
+        (folder / "control.sock").chmod(0o666)
+        mallory = other_user.run(program, str(folder / "control.sock"))
+        output, errors = await asyncio.to_thread(mallory.communicate, timeout=30)
+        await server.stop()
+        return str(output + errors)
+
+    with tempfile.TemporaryDirectory() as name, asyncio.Runner(loop_factory=loop_factory) as runner:
+        answer = runner.run(main(Path(name)))
+    assert answer.startswith("HTTP/1.0 403")
+    assert view.asked == []
+
+
+def test_the_client_without_a_free_descriptor_does_not_say_that_nothing_runs(tmp_path: Path) -> None:
+    client = ControlClient(StackPaths(tmp_path), "shop")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(MsctlError, match="too many open files") as caught:
+            client.snapshot()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "ulimit -n" in str(caught.value.hint)
+
+
+def test_a_stack_without_a_free_descriptor_is_reported_with_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack closes the connection, as libuv does when it cannot accept it."""
+    paths = StackPaths(tmp_path)
+    StackRecord("shop", None, os.getpid(), 1.0).write(paths)
+    lock = StackLock.acquire(paths)
+    assert lock is not None
+    found = open_descriptors(os.getpid())
+    assert found is not None
+    assert 0 < found[0] <= found[1]
+    monkeypatch.setattr("msctl.control.client.open_descriptors", lambda _: (1023, 1024))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(paths.socket))
+        listening.listen()
+
+        def close_at_once() -> None:
+            listening.accept()[0].close()
+
+        thread = threading.Thread(target=close_at_once)
+        thread.start()
+        with pytest.raises(UnreachableError, match="1023 of 1024"):
+            ControlClient(paths, "shop").snapshot()
+        thread.join()
+    lock.close()

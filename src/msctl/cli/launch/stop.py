@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 
-from msctl.control.client import ControlClient
+from msctl.control.client import ControlClient, UnreachableError
 from msctl.control.paths import StackPaths, is_locked
-from msctl.control.record import read_record
+from msctl.control.record import read_record, signal_stack
 from msctl.errors import NotRunningError, TimedOutError
 
 STOP_TIMEOUT_S = 30.0
@@ -25,7 +24,7 @@ def stop_stack(client: ControlClient, name: str, paths: StackPaths, timeout: flo
     """
     try:
         client.shutdown(timeout)
-    except (NotRunningError, TimedOutError):
+    except (NotRunningError, TimedOutError, UnreachableError):
         # It holds the lock but does not answer: before it listens, after it closed, or blocked.
         _signal(paths, signal.SIGTERM)
     if _wait_gone(paths, (STOP_TIMEOUT_S if timeout is None else timeout) + GRACE_S):
@@ -51,7 +50,4 @@ def _wait_gone(paths: StackPaths, seconds: float) -> bool:
 def _signal(paths: StackPaths, number: signal.Signals) -> None:
     record = read_record(paths)
     if record is not None:
-        try:
-            os.kill(record.pid, number)
-        except ProcessLookupError:
-            return
+        signal_stack(paths, record, number)

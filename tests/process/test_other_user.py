@@ -1,0 +1,167 @@
+"""What another user of the machine prepares is refused: no process is signalled, no message delivered."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from msctl.control.paths import stack_paths
+from msctl.control.record import StackRecord, read_record, signal_stack
+from msctl.processes.pid_file import start_time
+from tests.support import other_user
+from tests.support.cli import Msctl
+from tests.support.other_user import as_root
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder as /tmp is: everybody may create files in it."""
+    folder = Path(tempfile.mkdtemp(prefix="msctl-shared-"))
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def msctl(shared: Path, tmp_path: Path) -> Msctl:
+    """The command where XDG_RUNTIME_DIR and MSCTL_RUNTIME_DIR are not set, as after su or in cron."""
+    command = Msctl(tmp_path, tmp_path, {"TMPDIR": str(shared)})
+    for name in ("MSCTL_RUNTIME_DIR", "XDG_RUNTIME_DIR"):
+        command.env.pop(name, None)
+    return command
+
+
+LISTENER = """
+import fcntl, json, os, socket, sys
+folder, pid = sys.argv[1], int(sys.argv[2])
+os.makedirs(folder, mode=0o755)
+os.chmod(os.path.dirname(folder), 0o755)
+lock = open(folder + "/lock", "w")
+os.chmod(folder + "/lock", 0o666)
+fcntl.flock(lock, fcntl.LOCK_EX)
+with open(folder + "/stack.json", "w") as file:
+    json.dump({"project": "course", "root": None, "pid": pid, "started": 0, "addresses": ["evil:1"],
+               "broker_url": "amqp://evil:5672/", "dashboard_url": "http://evil/"}, file)
+server = socket.socket(socket.AF_UNIX)
+server.bind(folder + "/control.sock")
+os.chmod(folder + "/control.sock", 0o666)
+server.listen()
+print("ready", flush=True)
+while True:
+    connection, _ = server.accept()
+    connection.recv(65536)
+    connection.close()
+"""
+
+
+@as_root
+@pytest.mark.parametrize(
+    "verb", [("down",), ("status",), ("ls",), ("send", "secret"), ("logs",), ("up", "-d")]
+)
+def test_a_runtime_folder_that_another_user_made_first_is_refused(
+    msctl: Msctl, shared: Path, verb: tuple[str, ...]
+) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as victim:
+        folder = shared / f"msctl-{os.getuid()}" / "course"
+        mallory = other_user.run(LISTENER, str(folder), str(victim.pid))
+        try:
+            assert mallory.stdout is not None
+            assert mallory.stdout.readline() == "ready\n"
+            done = msctl.run(*verb)
+            assert done.returncode != 0
+            assert f"refusing to use {folder.parent}" in done.stderr
+            assert "uid 65534" in done.stderr
+            assert "evil" not in done.stdout + done.stderr
+            assert victim.poll() is None
+        finally:
+            victim.kill()
+            mallory.kill()
+            mallory.communicate()
+
+
+@as_root
+def test_a_planted_stack_folder_in_a_shared_base_is_refused_and_not_listed(
+    msctl: Msctl, shared: Path
+) -> None:
+    msctl.env["MSCTL_RUNTIME_DIR"] = str(shared)
+    (shared / "course").mkdir()
+    (shared / "course" / "stack.json").write_text("{}")
+    (shared / "course" / "lock").touch()
+    other_user.give(shared / "course", shared / "course" / "stack.json", shared / "course" / "lock")
+    done = msctl.run("down")
+    assert done.returncode == 1
+    assert f"refusing to use {shared / 'course'}" in done.stderr
+    assert msctl.ok("ls", "--json").count("course") == 0
+
+
+def test_a_shared_folder_keeps_its_mode_when_up_fails(msctl: Msctl, shared: Path) -> None:
+    msctl.env["MSCTL_RUNTIME_DIR"] = str(shared)
+    (msctl.folder / "msctl.toml").write_text('[services.a]\ncommand = "false"\nrestart = "no"\n')
+    assert msctl.run("up", "-d").returncode != 0
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+
+
+@as_root
+def test_a_socket_of_another_user_is_not_talked_to(msctl: Msctl, shared: Path) -> None:
+    folder = shared / f"msctl-{os.getuid()}" / "course"
+    folder.mkdir(parents=True, mode=0o700)
+    program = """
+import os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+server.listen()
+print("ready", flush=True)
+connection, _ = server.accept()
+print(repr(connection.recv(65536)), flush=True)
+"""
+    mallory = other_user.run(program, str(shared / "socket"))
+    try:
+        assert mallory.stdout is not None
+        assert mallory.stdout.readline() == "ready\n"
+        (folder / "control.sock").symlink_to(shared / "socket")
+        done = msctl.run("status")
+        assert done.returncode == 1
+        assert "control.sock" in done.stderr
+        assert "uid 65534" in done.stderr
+        assert mallory.stdout.readline() in ("b''\n", "")
+    finally:
+        mallory.kill()
+        mallory.communicate()
+
+
+def test_a_reused_process_id_is_not_signalled(tmp_path: Path) -> None:
+    paths = stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")})
+    paths.prepare()
+    with subprocess.Popen(["sleep", "1000"]) as stranger:
+        try:
+            started = start_time(stranger.pid)
+            for wrong in (
+                StackRecord("shop", None, stranger.pid, started - 100),
+                StackRecord("shop", None, stranger.pid, started),
+            ):
+                wrong.write(paths)
+                record = read_record(paths)
+                assert record == wrong
+                # The second has the start time, but does not hold the stack's lock.
+                assert not signal_stack(paths, record, signal.SIGKILL)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_record_in_a_private_folder_is_complete(tmp_path: Path) -> None:
+    paths = stack_paths("shop", None, {"MSCTL_RUNTIME_DIR": str(tmp_path / "run")})
+    paths.prepare()
+    StackRecord("shop", None, 7, 1.0).write(paths)
+    assert stat.S_IMODE(paths.record.stat().st_mode) == 0o600
+    assert json.loads(paths.record.read_text())["started"] == 1.0
