@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pamqp import base, body, commands, frame, header
 
 from msctl.broker.core.broker import Broker
+from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.session.session import Session
 from tests.support.clock import FakeClock
 
@@ -14,7 +15,9 @@ MEMORY = 1_000_000
 Reply = TypeVar("Reply", bound=base.Frame)
 
 
-def make_broker(clock: FakeClock | None = None, *, memory_limit: int = MEMORY) -> Broker:
+def make_broker(
+    clock: FakeClock | None = None, *, memory_limit: int = MEMORY, limits: BrokerLimits | None = None
+) -> Broker:
     return Broker(
         clock=clock or FakeClock(),
         log=lambda _level, _text: None,
@@ -22,6 +25,7 @@ def make_broker(clock: FakeClock | None = None, *, memory_limit: int = MEMORY) -
         vhosts=("/",),
         memory_limit=memory_limit,
         max_message_size=100_000,
+        limits=limits,
     )
 
 
