@@ -25,7 +25,7 @@ from msctl.control.runs import make_run
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
-from msctl.errors import MsctlError, NotRunningError, PortTakenError
+from msctl.errors import NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
 from msctl.model.events import Event, LogLine, LogQuery
@@ -37,7 +37,7 @@ from msctl.model.services import runs_here
 from msctl.model.snapshots import GATEWAY, Kind, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult
 from msctl.processes.pid_file import kill_leftovers, start_time
-from msctl.runtime.file_watch import FileWatch
+from msctl.runtime.auto_reload import reload_on_edits
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
 from msctl.supervisor.context import SupervisorContext
@@ -176,7 +176,7 @@ class Stack:
         await self._supervisor.start(self._chosen)
         self._write_record()
         if self._source.watched:
-            self._spawn(self._watch())
+            self._spawn(reload_on_edits(self._watched_files, self.reload, clock=self._clock, logs=self._logs))
 
     def request_stop(self, timeout: float | None = None) -> None:
         """Let `wait_stop_requested` return; the services then have `timeout` seconds to stop."""
@@ -318,30 +318,9 @@ class Stack:
                 failed=dict(failed),
             )
 
-    async def _watch(self) -> None:
-        """Reload whenever a file of the configuration or a source file of a service is edited."""
-        watch = FileWatch(self._clock)
-        watch.look(await self._watched_files())
-        while True:
-            # At once too: files may have been edited while the services started.
-            await self._reload_and_tell()
-            await watch.edited(await self._watched_files())
-
     async def _watched_files(self) -> set[Path]:
         sources = await asyncio.to_thread(self._supervisor.files)
         return {*self._source.files, *files(self._project), *sources}
-
-    async def _reload_and_tell(self) -> None:
-        try:
-            result = await self.reload()
-        except MsctlError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            self._logs.append(STACK, f"not reloaded: {error.message}{hint}", "error")
-            return
-        for name, why in result.failed.items():
-            self._logs.append(STACK, f"reload of {name} failed: {why}", "error")
-        if done := result.done():
-            self._logs.append(STACK, f"reloaded: {'; '.join(done)}")
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
