@@ -13,7 +13,7 @@ from msctl.config.schema.keys import SERVICE
 from msctl.config.schema.table import OnReload
 from msctl.model.project import GatewaySpec, Project, ServiceSpec
 from msctl.model.services import listens, probed, runs_here
-from msctl.model.snapshots import GATEWAY
+from msctl.model.snapshots import GATEWAY, Kind
 
 _LIVE = SERVICE.fields_of(OnReload.LIVE)
 _STARTED_WITH = frozenset(field.name for field in fields(ServiceSpec)) - SERVICE.fields_of(
@@ -47,17 +47,19 @@ class Changes:
 def diff(old: Project, new: Project) -> Changes:
     """The changes that turn a stack that runs `old` into one that runs `new`.
 
-    A service is restarted too when its environment changes: the broker's URL, or the address of a
-    service that it depends on.
+    A service is restarted too when its environment changes: `.env`, the broker's URL, or the address of
+    a service that it depends on.
     """
     before, after = _declared(old), _declared(new)
     kept = [name for name in after if name in before]
     broker = old.broker != new.broker
+    variables_changed = _shared_variables(old) != _shared_variables(new)
     restarted = [
         name
         for name in kept
         if old.broker.url != new.broker.url
         or _started_with(before[name]) != _started_with(after[name])
+        or (before[name].kind is not Kind.REMOTE and variables_changed)
         or _addresses(before[name], old) != _addresses(after[name], new)
     ]
     rest = [name for name in kept if name not in restarted and before[name] != after[name]]
@@ -126,6 +128,15 @@ def _moved(before: GatewaySpec, after: GatewaySpec) -> bool:
     return any(getattr(before, name) != getattr(after, name) for name in _GATEWAY_MOVED)
 
 
+def _shared_variables(project: Project) -> Mapping[str, str]:
+    """The variables of `.env` that are for services: neither msctl's own nor keys of guarded routes."""
+    return {
+        name: value
+        for name, value in project.dotenv.items()
+        if name not in project.secrets and not name.startswith("MSCTL_") and name != "AMQP_URL"
+    }
+
+
 def _started_with(spec: ServiceSpec) -> dict[str, object]:
     """What is fixed in a running instance: the keys that are not live, and what follows from live ones.
 
@@ -133,6 +144,7 @@ def _started_with(spec: ServiceSpec) -> dict[str, object]:
     process of its own, reads its stop timeout when it starts.
     """
     found: dict[str, object] = {name: getattr(spec, name) for name in _STARTED_WITH}
+    found["file_variables"] = spec.file_variables
     if not runs_here(spec):
         found |= {"listens": listens(spec), "probed": probed(spec)}
         if spec.app is not None:

@@ -216,7 +216,8 @@ class RouteSpec:
 class ServiceSpec:
     """A service as the configuration declares it; times are in seconds.
 
-    `stop_timeout` None means the default of its kind (see services.stop_timeout).
+    `file_variables` are those of the files in `env_file`. `scheme` is that of its URL for others, None
+    for HTTP's. `stop_timeout` None means the default of its kind (see services.stop_timeout).
 
     At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
     the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
@@ -242,6 +243,9 @@ class ServiceSpec:
     start_timeout: float = 60.0
     success_exit_codes: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    env_file: tuple[Path, ...] = ()
+    file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    scheme: str | None = None
     cwd: Path | None = None
     url: str | None = None
     policy: UpstreamPolicy = UpstreamPolicy()
@@ -361,6 +365,7 @@ class Project:
     the file that was read. Services are in the order of declaration; the gateway is one of them
     (named "gateway", at the end) unless the project has switched it off. `secrets` are the keys of
     guarded routes, by the variable that each was found in; they are in no file and are never shown.
+    `dotenv` are the variables of the project's `.env`, which every service gets.
     """
 
     name: str
@@ -371,6 +376,7 @@ class Project:
     broker: BrokerSpec
     dashboard: DashboardSpec = DashboardSpec()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def service(self, name: str) -> ServiceSpec | None:
         return next((spec for spec in self.services if spec.name == name), None)
@@ -380,9 +386,9 @@ class Project:
 class ServiceContext:
     """What a hosted application may ask to be given: its factory takes one argument, this.
 
-    `env` holds what a command service would find in its environment ($PORT, $HOST, $AMQP_URL and
-    $<NAME>_URL of its dependencies), on top of the stack's own environment. `messaging` is None where
-    nobody observes.
+    `env` holds what a command service would find in its environment: $PORT, $HOST, $AMQP_URL,
+    $<NAME>_URL of its dependencies, the variables of the shell, of `.env`, `env_file` and `env`.
+    `messaging` is None where nobody observes.
     """
 
     name: str

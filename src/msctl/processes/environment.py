@@ -1,45 +1,67 @@
-"""The environment of a service, and the expansion of variables in its command. Pure."""
+"""The environment of a service, and the expansion of variables in its command. Pure.
+
+Precedence, highest first: the service's `env`, what msctl assigns, the shell that started the stack,
+the service's `env_file`, the project's `.env`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
+from msctl.config.reading.interpolate import fill
 from msctl.model.address import Address
 from msctl.model.project import Project, ServiceSpec
+from msctl.model.variables import about
 
-_REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<bare>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\})", re.ASCII)
 _SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
 _SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c")
+
+
+def assigned_variables(
+    spec: ServiceSpec,
+    project: Project,
+    instance: str,
+    *,
+    address: Address | None,
+    amqp_url: str,
+    locate: Callable[[str], Address | None],
+) -> Mapping[str, str]:
+    """What msctl assigns: $MSCTL_SERVICE, $MSCTL_INSTANCE, $AMQP_URL, $HOST and $PORT, and $NAME_URL,
+    $NAME_HOST and $NAME_PORT of each dependency.
+
+    `locate` returns the address a service listens on; a dependency without one is reached through the
+    gateway, if it has a route.
+    """
+    found = {"MSCTL_SERVICE": spec.name, "MSCTL_INSTANCE": instance, "AMQP_URL": amqp_url}
+    if address is not None:
+        found |= {"HOST": address.host, "PORT": str(address.port)}
+    for dependency in spec.depends_on:
+        other = project.service(dependency.service)
+        if other is not None and (url := _url(other, project, locate)):
+            found |= about(other.name, url)
+    return found
 
 
 def environment(
     spec: ServiceSpec,
     project: Project,
     *,
-    address: Address | None,
-    amqp_url: str,
-    locate: Callable[[str], Address | None],
+    shell: Mapping[str, str],
+    assigned: Mapping[str, str],
+    directory: Path | None = None,
 ) -> Mapping[str, str]:
-    """The variables $HOST, $PORT, $AMQP_URL, a $<NAME>_URL per dependency, and the service's `env`.
+    """All variables of a service. `directory` is its working directory, for PWD.
 
-    `locate` returns the address a service listens on; a dependency without one is reached through the
-    gateway, if it has a route. The service's `env` has precedence.
+    A value of `env` may refer to any other variable, and to those of `env` that stand above it.
     """
-    found: dict[str, str] = {"AMQP_URL": amqp_url}
-    if address is not None:
-        found |= {"HOST": address.host, "PORT": str(address.port)}
-    for dependency in spec.depends_on:
-        other = project.service(dependency.service)
-        if other is not None and (url := _url(other, project, locate)):
-            found[variable(other.name)] = url
-    return found | dict(spec.env)
-
-
-def variable(service: str) -> str:
-    """The name of the variable with a service's URL: ORDER_ITEMS_URL for order-items."""
-    return "".join(c if c.isalnum() and c.isascii() else "_" for c in service).upper() + "_URL"
+    found = {**project.dotenv, **spec.file_variables, **shell, **assigned}
+    if directory is not None:
+        found["PWD"] = str(directory)
+    for name, value in spec.env.items():
+        found[name] = fill(value, found.get)
+    return found
 
 
 def fill_in(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
@@ -49,7 +71,7 @@ def fill_in(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
     word after -c) stays unchanged too: the shell expands it by its own rules.
     """
     script = _script(words)
-    return [word if index == script else _replaced(word, env) for index, word in enumerate(words)]
+    return [word if index == script else fill(word, env.get) for index, word in enumerate(words)]
 
 
 def _script(words: Sequence[str]) -> int | None:
@@ -60,19 +82,11 @@ def _script(words: Sequence[str]) -> int | None:
     return next((index + 1 for index in options), None)
 
 
-def _replaced(word: str, env: Mapping[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match["bare"] or match["braced"]
-        return "$" if name is None else env.get(name, match[0])
-
-    return _REFERENCE.sub(value, word) if "$" in word else word
-
-
 def _url(spec: ServiceSpec, project: Project, locate: Callable[[str], Address | None]) -> str | None:
     if spec.url is not None:
         return spec.url
     if (address := locate(spec.name)) is not None:
-        return address.url
+        return address.url if spec.scheme is None else f"{spec.scheme}://{address.url.partition('://')[2]}"
     gateway = locate("gateway")
     if project.gateway is None or gateway is None or not spec.routes:
         return None

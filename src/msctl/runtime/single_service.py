@@ -22,7 +22,7 @@ from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext,
 from msctl.model.service_names import unknown
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind, Snapshot, State
-from msctl.processes.environment import variable
+from msctl.model.variables import url_variable
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
@@ -182,7 +182,7 @@ def _dependency_urls(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for dependency in spec.depends_on:
         other = project.service(dependency.service)
-        name = variable(dependency.service)
+        name = url_variable(dependency.service)
         if name in os.environ:
             found[name] = os.environ[name]
         elif other is not None and other.url is not None:

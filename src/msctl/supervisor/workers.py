@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from msctl import ports
 from msctl.errors import MsctlError
@@ -19,7 +20,7 @@ from msctl.model.services import runs_here
 from msctl.model.snapshots import Kind
 from msctl.model.worker import Worker
 from msctl.processes.command_worker import ChildContext, CommandWorker
-from msctl.processes.environment import environment, fill_in
+from msctl.processes.environment import assigned_variables, environment, fill_in
 from msctl.processes.pid_file import PidFile
 from msctl.processes.process_table import ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
@@ -82,7 +83,7 @@ class Workers:
     def _hosted(self, spec: ServiceSpec, instance: str) -> HostedWorker:
         listener = self.listeners.get(spec.name)
         address = None if listener is None else listener.address
-        env = self._environment(spec, address)
+        env = self._environment(spec, instance, address, os.environ)
         context = ServiceContext(
             name=spec.name,
             instance=instance,
@@ -107,19 +108,20 @@ class Workers:
         self.forget(instance)
         address = self._port(spec, instance)
         listens = services.listens(spec)
-        env = {
-            **os.environ,
+        directory = spec.cwd or self._project.root
+        inherited = {
             "PYTHONUNBUFFERED": "1",
+            **os.environ,
             **self._context.child_env(spec, instance, os.environ),
-            **self._environment(spec, address),
         }
+        env = self._environment(spec, instance, address, inherited, directory)
         self._starts += 1
         return CommandWorker(
             spec,
             instance,
             self._argv(spec, instance, env),
             env=env,
-            cwd=spec.cwd or self._project.root,
+            cwd=directory,
             mark=f"{self.token}:{instance}:{self._starts}",
             listens=address if listens else None,
             # Nothing says that it listens, so nothing waits for that; who calls its address finds out.
@@ -134,10 +136,23 @@ class Workers:
             raise RuntimeError("services in processes of their own need a serve_argv")
         return self._context.serve_argv(spec.name, instance)
 
-    def _environment(self, spec: ServiceSpec, address: Address | None) -> Mapping[str, str]:
-        return environment(
-            spec, self._project, address=address, amqp_url=self._context.amqp_url(), locate=self._locate
+    def _environment(
+        self,
+        spec: ServiceSpec,
+        instance: str,
+        address: Address | None,
+        shell: Mapping[str, str],
+        directory: Path | None = None,
+    ) -> Mapping[str, str]:
+        assigned = assigned_variables(
+            spec,
+            self._project,
+            instance,
+            address=address,
+            amqp_url=self._context.amqp_url(),
+            locate=self._locate,
         )
+        return environment(spec, self._project, shell=shell, assigned=assigned, directory=directory)
 
     def _application(self, spec: ServiceSpec) -> HostedFactory:
         def make(context: ServiceContext) -> HostedApp:

@@ -14,7 +14,7 @@ from msctl.cli.output.background_writer import BackgroundWriter
 from msctl.errors import UsageError
 from msctl.model.address import LOOPBACK
 from msctl.model.events import LogLine
-from msctl.model.project import ServiceSpec
+from msctl.model.project import Project, ServiceSpec
 from msctl.model.snapshots import Snapshot
 
 
@@ -49,7 +49,7 @@ def serve(
     project = options.load().project
     spec = project.service(service)
     if spec is not None and spec.command is not None:
-        _exec(spec, host, port)
+        _exec(spec, project, instance or f"{service}-1", host, port)
     from msctl.runtime.process_life import run
     from msctl.runtime.single_service import SingleService
 
@@ -94,18 +94,23 @@ class _PlainOutput:
         return True
 
 
-def _exec(spec: ServiceSpec, host: str | None, port: int | None) -> None:
-    """Replace this process with the service's command. Raises UsageError if that cannot run."""
-    from msctl.processes.environment import fill_in
+def _exec(spec: ServiceSpec, project: Project, instance: str, host: str | None, port: int | None) -> None:
+    """Replace this process with the service's command. Raises UsageError if that cannot run.
 
-    env = {**os.environ, **spec.env}
+    The addresses of dependencies come from the environment that the command is given.
+    """
+    from msctl.processes.environment import environment, fill_in
+
+    assigned = {"MSCTL_SERVICE": spec.name, "MSCTL_INSTANCE": instance}
     if host is not None:
-        env["HOST"] = host
+        assigned["HOST"] = host
     if port is not None or spec.port is not None:
-        env["PORT"] = str(spec.port if port is None else port)
+        assigned["PORT"] = str(spec.port if port is None else port)
+    directory = spec.cwd or project.root
+    env = environment(spec, project, shell=os.environ, assigned=assigned, directory=directory)
     command = fill_in(spec.command or (), env)
-    if spec.cwd is not None:
-        os.chdir(spec.cwd)
+    if directory is not None:
+        os.chdir(directory)
     try:
         os.execvpe(command[0], command, env)  # noqa: S606 - the user's own command
     except OSError as error:

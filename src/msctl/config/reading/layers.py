@@ -6,7 +6,7 @@ The only module of config that reads files. It yields one raw tree and the sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +17,12 @@ from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, Value
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError, read_bounded
 from msctl.hints import did_you_mean, nearest
+from msctl.model.variables import assigned
 
 BUILT_IN = "course.toml"
 LARGEST_FILE = 4 * 1024 * 1024
 
+_LATE = frozenset({"env", "command"})
 # Common names of other tools; msctl's own variable wins within the same layer.
 _ALIASES = {"AMQP_URL": ("broker", "url")}
 _AT = r" ?\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$"
@@ -103,8 +105,30 @@ def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, 
         raise ConfigError(f"{display}:{error.line}: {error.message}") from None
 
 
+def file_variables(paths: Iterable[Path], ref: KeyRef, given: Variables, cwd: Path) -> dict[str, str]:
+    """The variables of a service's `env_file`, a later file over an earlier one. Raises ConfigError."""
+    from msctl.config.reading.dotenv import DotenvError, parse
+
+    found: dict[str, str] = {}
+    for path in paths:
+        display = _display(path, cwd)
+        try:
+            parsed = parse(_read(path, display), given.env)
+        except DotenvError as error:
+            raise ConfigError(f"{display}:{error.line}: {error.message}") from None
+        except ConfigError as error:
+            raise ref.error(error.message, hint=error.hint) from None
+        found |= {name: value for name, (value, _) in parsed.items()}
+    return found
+
+
 def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
-    """Replace every `${VARIABLE}` in the tree's strings. Raises ConfigError."""
+    """Replace every `${VARIABLE}` in the tree's strings. Raises ConfigError.
+
+    In a service's `env` and `command`, the names that msctl assigns when the service starts stay.
+    """
+    services = raw.get("services")
+    late = assigned(services) if isinstance(services, dict) else frozenset()
 
     def walk(value: Any, ref: KeyRef) -> Any:
         if isinstance(value, dict):
@@ -112,17 +136,22 @@ def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
         if isinstance(value, list):
             return [walk(item, ref / index) for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
-            return _expanded(value, ref, given)
+            return _expanded(value, ref, given, late if _is_late(ref.path) else frozenset())
         return value
 
     return {name: walk(item, top / name) for name, item in raw.items()}
 
 
-def _expanded(value: str, ref: KeyRef, given: Variables) -> str:
+def _is_late(path: KeyPath) -> bool:
+    """Whether the value at `path` may hold variables that are known only when the service starts."""
+    return len(path) > 2 and path[0] == "services" and path[2] in _LATE
+
+
+def _expanded(value: str, ref: KeyRef, given: Variables, deferred: frozenset[str]) -> str:
     from msctl.config.reading.interpolate import InterpolationError, expand
 
     try:
-        return expand(value, given.get)
+        return expand(value, given.get, deferred)
     except InterpolationError as error:
         raise ref.error(error.message, hint=_unset_hint(error.variable)) from None
 
@@ -132,7 +161,7 @@ def _unset_hint(variable: str | None) -> str:
         return 'write "$$" for a dollar sign'
     return (
         f"set {variable} in the environment or in {ENV_FILE_NAME}, or write ${{{variable}:-default}}; "
-        "variables that a command gets when it starts, such as $PORT, are written without braces"
+        "variables that a service gets when it starts, such as $PORT, belong into its env or command"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msctl.config.reading import layers
@@ -75,7 +75,7 @@ def load(
     layers.overlay_flags(raw, sources, overrides or {})
     top = KeyRef((), sources)
     layers.check_tables(raw, top)
-    project = _project(raw, document, top, given)
+    project = _project(raw, document, top, given, cwd)
     check_project(project, top)
     return Resolved(
         project, dict(_sources(raw, project, sources)), tuple(layers.unknown_variables(raw, given))
@@ -91,12 +91,18 @@ def _layered(
     return raw, given
 
 
-def _project(raw: layers.Tree, document: layers.Document, top: KeyRef, given: layers.Variables) -> Project:
+def _project(
+    raw: layers.Tree, document: layers.Document, top: KeyRef, given: layers.Variables, cwd: Path
+) -> Project:
     services = []
     for name, table in raw.get("services", {}).items():
         ref = top / "services" / name
         check_name(name, ref)
-        services.append(ServiceSpec(name=name, **SERVICE.read(table, ref)))
+        spec = ServiceSpec(name=name, **SERVICE.read(table, ref))
+        if spec.env_file:
+            found = layers.file_variables(spec.env_file, ref / "env_file", given, cwd)
+            spec = replace(spec, file_variables=found)
+        services.append(spec)
     gateway = _gateway(raw, top)
     if gateway is not None:
         services.append(
@@ -113,6 +119,7 @@ def _project(raw: layers.Tree, document: layers.Document, top: KeyRef, given: la
         broker=BrokerSpec(**BROKER.read(raw.get(BROKER.title, {}), top / BROKER.title)),
         dashboard=DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title)),
         secrets=_secrets(services, given),
+        dotenv={name: value for name, (value, _) in given.from_file.items()},
     )
 
 

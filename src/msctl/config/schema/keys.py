@@ -15,6 +15,7 @@ from msctl.config.schema.values import (
     BOOLEAN,
     COMMAND,
     DURATION,
+    ENV_FILES,
     ENVIRONMENT,
     EXIT_CODES,
     FILE,
@@ -29,6 +30,7 @@ from msctl.config.schema.values import (
     POSITIVE,
     RATE,
     REPLICAS,
+    SCHEME,
     SECRET,
     SERVICE_URL,
     SHARE,
@@ -156,7 +158,23 @@ SERVICE = Table(
             "Exit codes that count as success, besides 0.",
             reload=OnReload.LIVE,
         ),
-        Key("env", ENVIRONMENT, "Variables for the service; they override the stack's."),
+        Key(
+            "env",
+            ENVIRONMENT,
+            "Variables for the service; they override all others. A value may name variables of the service, "
+            "such as `$PORT` or `$USERS_URL`.",
+        ),
+        Key(
+            "env_file",
+            ENV_FILES,
+            "Files with variables for the service, in the format of `.env`; the shell's override them.",
+        ),
+        Key(
+            "scheme",
+            SCHEME,
+            "The scheme of its `$NAME_URL`, for what does not speak HTTP: `redis`, `postgres`.",
+            "http",
+        ),
         Key("cwd", FOLDER, "Its working directory, relative to the project's folder."),
         Key(
             "url",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from msctl.config.schema.value_type import MismatchError, Type, describe, list_of
+from msctl.config.schema.value_type import MismatchError, Type, describe, items_of, list_of
 from msctl.config.value_source import KeyRef
 from msctl.secret import Secret
 
@@ -221,6 +221,13 @@ def file(raw: object, ref: KeyRef) -> Path:
     return path.absolute() if ref.sources.root is None else ref.sources.root / path
 
 
+def env_files(raw: object, ref: KeyRef) -> tuple[Path, ...]:
+    """Parse one path, or several."""
+    if isinstance(raw, str):
+        return (file(raw, ref),)
+    return tuple(file(item, ref / index) for index, item in enumerate(items_of(raw)))
+
+
 def amqp_url(raw: object, ref: KeyRef) -> str:
     import urllib.parse
 
@@ -310,6 +317,12 @@ URL_PATH = Type('a path that starts with "/"', url_path)
 SERVICE_URL = Type('a URL such as "http://127.0.0.1:8081", without a path', service_url)
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
 FOLDER = Type("a folder", folder, str)
+ENV_FILES = Type(
+    "the path of a file, or a list of paths",
+    env_files,
+    lambda paths: [str(path) for path in paths],
+)
+SCHEME = Type('the scheme of a URL, such as "redis"', matching(r"[a-z][a-z0-9+.-]*"))
 FILE = Type("the path of a file", file, str)
 POSITIVE = Type("a whole number from 1", integer(1, 10**9))
 SHARE = Type("a number from 0 to 1", number(0, 1))
