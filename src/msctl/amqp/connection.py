@@ -28,7 +28,7 @@ from msctl.amqp.errors import (
     is_connection_level,
 )
 from msctl.amqp.url import BrokerUrl
-from msctl.errors import BrokerError, TimedOutError
+from msctl.errors import BrokerError, TimedOutError, UsageError
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0
@@ -102,6 +102,8 @@ class Connection:
             if cancellations() > before:
                 raise
             raise await self.reason(exc) from exc
+        except (ValueError, TypeError) as exc:  # pamqp's errors for values that AMQP cannot encode
+            raise UsageError(f"the request cannot be encoded: {exc}") from exc
         except LIBRARY_ERRORS as exc:
             raise_if_cancelled(before)
             raise await self.reason(exc) from exc
@@ -131,6 +133,11 @@ class Connection:
     def frame_max(self) -> int:
         """The largest frame that the broker accepts, in bytes, header included."""
         return self._transport.connection_tune.frame_max or 131072
+
+    @property
+    def is_embedded_broker(self) -> bool:
+        """Whether the broker is msctl's own."""
+        return self._transport.server_properties.get("product") == "msctl"
 
     async def is_blocked(self) -> bool:
         """Whether the broker has blocked this connection (memory or disk alarm)."""

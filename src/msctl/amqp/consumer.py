@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,8 @@ from pamqp.commands import Basic
 
 from msctl.amqp.connection import Connection, end_of
 from msctl.amqp.errors import BrokerRefusedError
+from msctl.amqp.methods import BasicConsume
+from msctl.amqp.queues import passive_declare
 from msctl.errors import BrokerError, MsctlError
 
 MAX_PREFETCH = 65535
@@ -93,7 +96,10 @@ class Consumer:
         try:
             channel.on_consumer_cancel_callbacks.add(consumer._on_cancel)
             await connection.ask(channel.basic_qos(prefetch_count=prefetch))
-            started = await connection.ask(channel.basic_consume(queue, consumer._on_message))
+            # Not channel.basic_consume, which accepts fewer names than RabbitMQ.
+            tag = f"msctl.{uuid.uuid4().hex}"
+            channel.consumers[tag] = consumer._on_message
+            started = await connection.ask(channel.rpc(BasicConsume(queue=queue, consumer_tag=tag)))
         except BaseException:
             consumer._watch.cancel()
             raise
@@ -148,7 +154,7 @@ class Consumer:
         """Whether no message is ready in the queue, in flight or at hand."""
         for _ in range(2):
             # Twice: a message that was in flight when the broker counted can arrive after the answer.
-            answer = await self._connection.ask(self._channel.queue_declare(self._queue, passive=True))
+            answer = await passive_declare(self._connection, self._channel, self._queue)
             await asyncio.sleep(0)
             if self._arrived or answer.message_count:
                 return False

@@ -13,6 +13,8 @@ import pamqp.frame
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from msctl.amqp.methods import BasicPublish
+
 FRAME_OVERHEAD = 8
 """Bytes of a frame around its payload: type, channel, size and end octet."""
 _BODY_SIZE_AT = 11
@@ -52,7 +54,7 @@ class PublishTemplate:
         try:
             properties.message_id = placeholder
             method = pamqp.frame.marshal(
-                Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory), channel
+                BasicPublish(exchange=exchange, routing_key=routing_key, mandatory=mandatory), channel
             )
             header = pamqp.frame.marshal(ContentHeader(body_size=0, properties=properties), channel)
         except (struct.error, TypeError) as exc:

@@ -258,8 +258,13 @@ class Publisher:
     async def _no_answer(self) -> TimedOutError:
         at = self._connection.url.address
         if await self._connection.is_blocked():
+            if self._connection.is_embedded_broker:
+                return TimedOutError(
+                    f"the broker at {at} blocks publishers: its messages exceed the memory limit",
+                    hint="consume or purge messages: msctl queues lists the queues, msctl status the alarm",
+                )
             return TimedOutError(
-                f"the broker at {at} takes no messages now: it is low on memory or disk space",
+                f"the broker at {at} blocks publishers: it is low on memory or disk space",
                 hint="see its log and `rabbitmq-diagnostics alarms`",
             )
         return TimedOutError(f"the broker at {at} did not confirm anything for {self._timeout:g} s")

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
+
+from aiormq.channel import Channel
+from pamqp.commands import Queue
 
 from msctl.amqp.connection import CONNECT_TIMEOUT, Connection
 from msctl.amqp.errors import BrokerRefusedError
+from msctl.amqp.methods import ExchangeDeclare, QueueDeclare
 from msctl.amqp.url import BrokerUrl
 
 Notify = Callable[[str], None]
@@ -81,7 +86,7 @@ async def declare(connection: Connection, queue: str, *, notify: Notify, durable
     """
     channel = await connection.channel()
     try:
-        answer = await connection.ask(channel.queue_declare(queue, durable=durable))
+        answer = await _queue_declare(connection, channel, queue, durable=durable)
     except BrokerRefusedError as refusal:
         if refusal.code not in (_ACCESS_REFUSED, _PRECONDITION_FAILED):
             raise
@@ -98,7 +103,7 @@ async def declare(connection: Connection, queue: str, *, notify: Notify, durable
 async def count(connection: Connection, queue: str) -> QueueCount:
     """Count the messages of `queue` with a passive declare. Raises BrokerRefusedError (404 if missing)."""
     channel = await connection.channel()
-    answer = await connection.ask(channel.queue_declare(queue, passive=True))
+    answer = await passive_declare(connection, channel, queue)
     await connection.ask(channel.close())
     return QueueCount(queue, answer.message_count or 0, answer.consumer_count or 0)
 
@@ -106,5 +111,17 @@ async def count(connection: Connection, queue: str) -> QueueCount:
 async def require_exchange(connection: Connection, exchange: str) -> None:
     """Check that `exchange` exists. Raises BrokerRefusedError (404)."""
     channel = await connection.channel()
-    await connection.ask(channel.exchange_declare(exchange, passive=True))
+    await connection.ask(channel.rpc(ExchangeDeclare(exchange=exchange, passive=True)))
     await connection.ask(channel.close())
+
+
+async def passive_declare(connection: Connection, channel: Channel, queue: str) -> Queue.DeclareOk:
+    """Ask for the counts of `queue` on an open channel. Raises BrokerRefusedError (404)."""
+    return await _queue_declare(connection, channel, queue, passive=True)
+
+
+async def _queue_declare(
+    connection: Connection, channel: Channel, queue: str, *, passive: bool = False, durable: bool = False
+) -> Queue.DeclareOk:
+    request = QueueDeclare(queue=queue, passive=passive, durable=durable)
+    return cast(Queue.DeclareOk, await connection.ask(channel.rpc(request)))

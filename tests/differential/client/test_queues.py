@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from pamqp.commands import Basic, Queue
 
-from msctl.amqp.connection import Connection
+from msctl.amqp.connection import Connection, closing
+from msctl.amqp.consumer import Consumer
 from msctl.amqp.errors import BrokerRefusedError
+from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import NotifyOnce, count, declare, open_with_queue, require_exchange
 from msctl.amqp.url import BrokerUrl, parse_url
+from msctl.errors import UsageError
 from tests.support.fake_broker import fake_broker
 from tests.support.rabbitmq import unique
 
@@ -87,3 +91,42 @@ async def test_no_queue_means_nothing_is_declared(url: BrokerUrl) -> None:
     connection = await open_with_queue(url, None, name="test", notify=silent)
     assert connection.is_open
     await connection.close()
+
+
+@pytest.mark.parametrize("name", ["<x>", "a'b", "[bold]", "订单", "é", "a b%"])
+async def test_queue_of_any_name_is_declared_published_to_and_consumed(url: BrokerUrl, name: str) -> None:
+    name = f"{name}-{unique()}"
+    connection = await open_with_queue(url, name, name="test", notify=lambda _text: None)
+    async with closing(connection):
+        publisher = await Publisher.open(connection)
+        template = publisher.template(Basic.Properties(), exchange="", routing_key=name)
+        await publisher.publish(template, b"hello")
+        consumer = await Consumer.open(connection, name, limit=1)
+        assert [delivery.body for delivery in await consumer.take()] == [b"hello"]
+        await consumer.mark_done(1)
+        await consumer.finish()
+        assert (await count(connection, name)).ready == 0
+        await publisher.close()
+        channel = await connection.channel()
+        await connection.ask(channel.rpc(QueueDelete(queue=name)))
+
+
+class QueueDelete(Queue.Delete):
+    """queue.delete for any name."""
+
+    def validate(self) -> None:
+        """Accept any name."""
+
+
+async def test_exchange_of_any_name_is_looked_up(url: BrokerUrl) -> None:
+    connection = await Connection.open(url, name="test")
+    async with closing(connection):
+        with pytest.raises(BrokerRefusedError, match="no exchange '<x>'"):
+            await require_exchange(connection, "<x>")
+
+
+async def test_name_too_long_for_amqp_is_a_usage_error(url: BrokerUrl) -> None:
+    connection = await Connection.open(url, name="test")
+    async with closing(connection):
+        with pytest.raises(UsageError, match="cannot be encoded"):
+            await count(connection, "x" * 256)

@@ -1,0 +1,34 @@
+"""A publisher blocked by the embedded broker's memory alarm is told what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pamqp.commands import Basic
+
+from msctl.amqp.connection import Connection, closing
+from msctl.amqp.publisher import Publisher
+from msctl.amqp.queues import declare
+from msctl.amqp.url import parse_url
+from msctl.broker.server import BrokerServer
+from msctl.clock import SystemClock
+from msctl.errors import TimedOutError
+
+
+async def test_hint_of_a_blocked_publisher_is_about_the_embedded_broker() -> None:
+    server = BrokerServer(
+        clock=SystemClock(asyncio.sleep), log=lambda _level, _text: None, memory_limit=100_000
+    )
+    host, port = await server.start("127.0.0.1", 0)
+    connection = await Connection.open(parse_url(f"amqp://guest:guest@{host}:{port}/"), name="test")
+    async with closing(connection):
+        await declare(connection, "q", notify=lambda _text: None)
+        publisher = await Publisher.open(connection, timeout=0.2)
+        template = publisher.template(Basic.Properties(), exchange="", routing_key="q")
+        with pytest.raises(TimedOutError, match="blocks publishers") as caught:
+            for _ in range(3):
+                await publisher.publish(template, b"x" * 90_000)
+        assert "msctl queues" in (caught.value.hint or "")
+        await publisher.close()
+    await server.stop(timeout=1.0)
