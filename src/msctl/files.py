@@ -59,6 +59,25 @@ def read_trusted(path: Path, limit: int, *, folder: int | None = None) -> bytes:
         os.close(descriptor)
 
 
+def read_own(path: Path, limit: int) -> bytes:
+    """Read a file that may also be a link or writable by this user's own group.
+
+    That is how people keep files in their projects, with umask 002 for instance. A link and its target both
+    need a trusted owner. Raises UntrustedPathError, OSError and FileTooLargeError.
+    """
+    link = path.lstat()
+    if stat.S_ISLNK(link.st_mode) and not is_trusted_user(link.st_uid):
+        raise _untrusted(path, link, "a symbolic link of another user")
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        own_group = not status.st_mode & stat.S_IWOTH and status.st_gid == os.getegid()
+        check_trusted(path, status, shared=own_group)
+        return _read(descriptor, path, limit)
+    finally:
+        os.close(descriptor)
+
+
 def open_trusted(path: Path, flags: int, *, folder: int | None = None, mode: int = 0o600) -> int:
     """Open a trusted regular file; returns its descriptor. Raises UntrustedPathError and OSError."""
     name = path if folder is None else path.name

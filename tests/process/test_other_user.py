@@ -165,3 +165,68 @@ def test_a_record_in_a_private_folder_is_complete(tmp_path: Path) -> None:
     StackRecord("shop", None, 7, 1.0).write(paths)
     assert stat.S_IMODE(paths.record.stat().st_mode) == 0o600
     assert json.loads(paths.record.read_text())["started"] == 1.0
+
+
+@pytest.fixture
+def planted(msctl: Msctl, shared: Path) -> Path:
+    """A project of another user in a parent folder of the one that msctl runs in."""
+    (shared / "msctl.toml").write_text('[services.evil]\ncommand = "touch /tmp/evil"\n')
+    (shared / "below").mkdir()
+    msctl.folder = shared / "below"
+    other_user.give(shared / "msctl.toml")
+    return shared / "msctl.toml"
+
+
+@as_root
+@pytest.mark.parametrize(
+    "verb", [("status",), ("up", "-d"), ("config",), ("doctor",), ("graph",)], ids=" ".join
+)
+def test_a_project_of_another_user_in_a_parent_folder_is_refused(
+    msctl: Msctl, planted: Path, verb: tuple[str, ...]
+) -> None:
+    done = msctl.run(*verb)
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert f"refusing to use {planted}" in output
+    assert "uid 65534" in output
+    assert f"--file {planted}" in output
+
+
+@as_root
+def test_a_project_of_another_user_is_used_if_it_is_named(msctl: Msctl, planted: Path) -> None:
+    assert "evil" in msctl.ok("--file", str(planted), "config")
+
+
+@as_root
+def test_a_project_in_the_current_folder_is_used_unless_everybody_can_write_there(
+    msctl: Msctl, planted: Path
+) -> None:
+    msctl.folder = planted.parent
+    assert msctl.run("config").returncode == 2
+    planted.parent.chmod(0o755)
+    assert msctl.run("config").returncode == 0
+
+
+@as_root
+def test_a_planted_env_file_beside_a_found_project_is_refused(msctl: Msctl, planted: Path) -> None:
+    planted.unlink()
+    planted.write_text('[services.mine]\ncommand = "true"\n')
+    planted.with_name(".env").write_text("MSCTL_MINE_COMMAND=evil\n")
+    other_user.give(planted.with_name(".env"))
+    for verb in ("config", "status", "down"):
+        done = msctl.run(verb)
+        assert done.returncode == 2
+        assert f"refusing to use {planted.with_name('.env')}" in done.stderr
+    assert msctl.run("--file", str(planted), "config").returncode == 0
+
+
+def test_a_project_writable_by_the_own_group_is_found_in_a_parent_folder(
+    msctl: Msctl, tmp_path: Path
+) -> None:
+    (tmp_path / "msctl.toml").write_text('[services.mine]\ncommand = "true"\n')
+    (tmp_path / "msctl.toml").chmod(0o664)
+    (tmp_path / "below").mkdir()
+    msctl.folder = tmp_path / "below"
+    assert "mine" in msctl.ok("config")
+    (tmp_path / "msctl.toml").chmod(0o666)
+    assert msctl.run("config").returncode == 2

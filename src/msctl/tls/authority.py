@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from msctl.errors import MsctlError
+from msctl.files import (
+    FileTooLargeError,
+    create_private_folder,
+    read_trusted,
+    trusted_folder,
+    write_atomically,
+)
 
 log = logging.getLogger("msctl.tls")
+_MAX_SIZE = 1024 * 1024
 
 
 def data_folder(env: Mapping[str, str]) -> Path:
@@ -61,11 +67,11 @@ class Authority:
                 signer = issuing.kept_signer(_read(self.file), _read(secret), now)
                 if signer is None:
                     signer = issuing.make_signer(now)
-                    _write(secret, signer.key_pem)
-                    _write(self.file, signer.certificate_pem, mode=0o644)
+                    write_atomically(secret, signer.key_pem)
+                    write_atomically(self.file, signer.certificate_pem, mode=0o644)
                     log.info("created a local certificate authority: %s", self.file)
                 if not issuing.serves(_read(file), signer, names, now):
-                    _write(file, issuing.issue(signer, names, now))
+                    write_atomically(file, issuing.issue(signer, names, now))
                     log.info("created a certificate for %s: %s", ", ".join(names), file)
         except OSError as error:
             raise MsctlError(
@@ -78,31 +84,14 @@ class Authority:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold an exclusive lock on the private folder: two stacks may start at once."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = self.folder.stat()
-        if status.st_uid != os.getuid():
-            raise PermissionError("it belongs to another user")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            self.folder.chmod(0o700)
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        create_private_folder(self.folder)
+        with trusted_folder(self.folder) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return read_trusted(path, _MAX_SIZE)
+    except (FileNotFoundError, FileTooLargeError):
         return b""
-
-
-def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace the file atomically; a crash leaves the old one or none."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
-        stream.write(content)
-    draft.replace(path)

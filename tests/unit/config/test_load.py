@@ -11,7 +11,7 @@ import pytest
 
 from msctl.config.reading.identify import identify
 from msctl.config.reading.load import Resolved, load
-from msctl.config.reading.project_ref import ProjectRef, find_file
+from msctl.config.reading.project_ref import ProjectFile, ProjectRef, find_file
 from msctl.config.render import explain, to_toml
 from msctl.errors import ConfigError, ExitCode
 from msctl.model.project import (
@@ -104,7 +104,7 @@ def test_the_file_of_a_folder_above_is_found(tmp_path: Path) -> None:
     (tmp_path / "msctl.toml").write_text("")
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
-    assert find_file(below) == tmp_path / "msctl.toml"
+    assert find_file(below) == ProjectFile(tmp_path / "msctl.toml", found=True)
     assert load(cwd=below, env={}).project.root == tmp_path
 
 
@@ -112,7 +112,7 @@ def test_the_nearest_file_is_taken(tmp_path: Path) -> None:
     (tmp_path / "msctl.toml").write_text("")
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "msctl.toml").write_text("")
-    assert find_file(tmp_path / "inner") == tmp_path / "inner" / "msctl.toml"
+    assert find_file(tmp_path / "inner") == ProjectFile(tmp_path / "inner" / "msctl.toml", found=False)
 
 
 @pytest.mark.parametrize("given", ["other/my.toml", "other"])

@@ -57,11 +57,20 @@ def test_only_the_owner_can_read_keys(authority: Authority) -> None:
     ]
 
 
-def test_an_open_folder_is_made_private(authority: Authority) -> None:
+def test_a_folder_that_others_can_write_is_refused_and_keeps_its_mode(authority: Authority) -> None:
     authority.folder.mkdir(parents=True)
-    authority.folder.chmod(0o755)
+    authority.folder.chmod(0o777)
+    with pytest.raises(MsctlError, match="writable by others"):
+        authority.certificate("127.0.0.1", NOW)
+    assert mode(authority.folder) == 0o777
+    assert list(authority.folder.iterdir()) == []
+
+
+def test_a_key_that_others_could_have_planted_is_refused(authority: Authority) -> None:
     authority.certificate("127.0.0.1", NOW)
-    assert mode(authority.folder) == 0o700
+    (authority.folder / "ca-key.pem").chmod(0o666)
+    with pytest.raises(MsctlError, match="writable by others"):
+        authority.certificate("127.0.0.1", NOW)
 
 
 def test_authority_and_certificate_are_reused(authority: Authority) -> None:

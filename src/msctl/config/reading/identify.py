@@ -25,12 +25,12 @@ def identify(
     A file with a mistake elsewhere still has a name, so `status` and `down` work beside it.
     Raises ConfigError.
     """
-    path = choose(file, cwd)
+    chosen = choose(file, cwd)
     wanted = (overrides or {}).get(NAME_KEY)
     if env_file is None and not env.get(NAME_VARIABLE):
-        plain = plain_name(path, wanted)
+        plain = plain_name(chosen, wanted)
         if plain is not None:
-            return ProjectRef(plain, None if path is None else path.parent)
+            return ProjectRef(plain, None if chosen is None else chosen.path.parent)
     from msctl.config.reading.load import resolve_identity  # imports all there is to know of keys
 
-    return resolve_identity(path, cwd=cwd, env=env, env_file=env_file, overrides=overrides)
+    return resolve_identity(chosen, cwd=cwd, env=env, env_file=env_file, overrides=overrides)

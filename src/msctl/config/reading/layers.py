@@ -10,17 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msctl.config.reading.project_ref import ENV_FILE_NAME
+from msctl.config.reading.project_ref import ENV_FILE_NAME, LARGEST_FILE, ProjectFile, read_project_file
 from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
 from msctl.config.schema.value_type import describe
 from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, ValueSources
 from msctl.errors import ConfigError
-from msctl.files import FileTooLargeError, read_bounded
+from msctl.files import FileTooLargeError
 from msctl.hints import did_you_mean, nearest
 from msctl.model.variables import assigned
 
 BUILT_IN = "course.toml"
-LARGEST_FILE = 4 * 1024 * 1024
 
 _LATE = frozenset({"env", "command"})
 # Common names of other tools; msctl's own variable wins within the same layer.
@@ -39,12 +38,12 @@ class Document(NamedTuple):
     root: Path | None
 
 
-def document(path: Path | None, cwd: Path) -> Document:
-    """Read the file at `path`, or the built-in course system. Raises ConfigError if it cannot be read."""
-    if path is None:
+def document(file: ProjectFile | None, cwd: Path) -> Document:
+    """Read the project's file, or the built-in course system. Raises ConfigError if it cannot be read."""
+    if file is None:
         return Document(package_text(BUILT_IN), BUILT_IN, f"built-in {BUILT_IN}", None)
-    display = _display(path, cwd)
-    return Document(_read(path, display), display, str(path), path.parent)
+    display = _display(file.path, cwd)
+    return Document(_read(file, display), display, str(file.path), file.path.parent)
 
 
 def tree(source: Document) -> Tree:
@@ -88,19 +87,21 @@ class Variables(NamedTuple):
         return ValueSource(layer, variable=name)
 
 
-def variables(root: Path | None, env: Mapping[str, str], env_file: Path | None, cwd: Path) -> Variables:
-    """The environment and the given `.env`, else the one in the project's folder, if any."""
+def variables(
+    project: ProjectFile | None, env: Mapping[str, str], env_file: Path | None, cwd: Path
+) -> Variables:
+    """The environment and the given `.env`, else the one beside the project's file, if any."""
     if env_file is not None:
-        path = cwd / env_file
-    elif root is not None and (root / ENV_FILE_NAME).is_file():
-        path = root / ENV_FILE_NAME
+        file = ProjectFile(cwd / env_file, found=False)
+    elif project is not None and (beside := project.path.with_name(ENV_FILE_NAME)).is_file():
+        file = ProjectFile(beside, project.found)
     else:
         return Variables(env, {}, "")
     from msctl.config.reading.dotenv import DotenvError, parse
 
-    display = _display(path.absolute(), cwd)
+    display = _display(file.path.absolute(), cwd)
     try:
-        return Variables(env, parse(_read(path, display), env), display)
+        return Variables(env, parse(_read(file, display), env), display)
     except DotenvError as error:
         raise ConfigError(f"{display}:{error.line}: {error.message}") from None
 
@@ -113,7 +114,7 @@ def file_variables(paths: Iterable[Path], ref: KeyRef, given: Variables, cwd: Pa
     for path in paths:
         display = _display(path, cwd)
         try:
-            parsed = parse(_read(path, display), given.env)
+            parsed = parse(_read(ProjectFile(path, found=False), display), given.env)
         except DotenvError as error:
             raise ConfigError(f"{display}:{error.line}: {error.message}") from None
         except ConfigError as error:
@@ -262,9 +263,9 @@ def _set(raw: Tree, path: KeyPath, value: str) -> None:
     table[str(path[-1])] = value
 
 
-def _read(path: Path, display: str) -> str:
+def _read(file: ProjectFile, display: str) -> str:
     try:
-        data = read_bounded(path, LARGEST_FILE)
+        data = read_project_file(file, LARGEST_FILE)
     except FileNotFoundError:
         raise ConfigError(f"{display}: no such file") from None
     except FileTooLargeError:

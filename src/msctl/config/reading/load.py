@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
-from msctl.config.reading.project_ref import COURSE, ProjectRef, choose, project_name
+from msctl.config.reading.project_ref import COURSE, ProjectFile, ProjectRef, choose, project_name
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.schema.table import Table
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
@@ -30,26 +30,26 @@ class Resolved:
 
 
 def resolve_identity(
-    path: Path | None,
+    file: ProjectFile | None,
     *,
     cwd: Path,
     env: Mapping[str, str],
     env_file: Path | None,
     overrides: Mapping[str, str] | None,
 ) -> ProjectRef:
-    """`identity.identify` for a name that comes from more than the file at `path`. Raises ConfigError."""
+    """`identity.identify` for a name that comes from more than `file`. Raises ConfigError."""
     raw: layers.Tree = {}
     document = None
-    if path is not None:
-        document = layers.document(path, cwd)
+    if file is not None:
+        document = layers.document(file, cwd)
         raw = {name: table for name, table in layers.tree(document).items() if name == PROJECT.title}
-    root = None if path is None else path.parent
+    root = None if file is None else file.path.parent
     sources = (
         ValueSources(document.display, document.text, root)
         if document
         else ValueSources(layers.BUILT_IN, "", None)
     )
-    raw, _ = _layered(raw, sources, cwd=cwd, env=env, env_file=env_file)
+    raw, _ = _layered(raw, sources, file, cwd=cwd, env=env, env_file=env_file)
     wanted = {key: value for key, value in (overrides or {}).items() if key.startswith(f"{PROJECT.title}.")}
     layers.overlay_flags(raw, sources, wanted)
     return ProjectRef(_name(raw, KeyRef((), sources)), root)
@@ -69,9 +69,10 @@ def load(
     `.env` (or `env_file`), `MSCTL_*` variables in `env`, and `overrides` (dotted key to string).
     Raises ConfigError.
     """
-    document = layers.document(choose(file, cwd), cwd)
+    chosen = choose(file, cwd)
+    document = layers.document(chosen, cwd)
     sources = ValueSources(document.display, document.text, document.root)
-    raw, given = _layered(layers.tree(document), sources, cwd=cwd, env=env, env_file=env_file)
+    raw, given = _layered(layers.tree(document), sources, chosen, cwd=cwd, env=env, env_file=env_file)
     layers.overlay_flags(raw, sources, overrides or {})
     top = KeyRef((), sources)
     layers.check_tables(raw, top)
@@ -83,9 +84,15 @@ def load(
 
 
 def _layered(
-    raw: layers.Tree, sources: ValueSources, *, cwd: Path, env: Mapping[str, str], env_file: Path | None
+    raw: layers.Tree,
+    sources: ValueSources,
+    file: ProjectFile | None,
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    env_file: Path | None,
 ) -> tuple[layers.Tree, layers.Variables]:
-    given = layers.variables(sources.root, env, env_file, cwd)
+    given = layers.variables(file, env, env_file, cwd)
     raw = layers.interpolate(raw, KeyRef((), sources), given)
     layers.overlay_variables(raw, sources, given)
     return raw, given
