@@ -147,7 +147,7 @@ def test_dev_tls_is_one_option_and_says_how_to_trust_it(secure: Secure) -> None:
     assert secure.serial(client) == first
     again = msctl.run("up", "-d", "--dev-tls")
     assert again.returncode == 0
-    assert "--dev-tls counts when a stack is started" in again.stderr
+    assert "--dev-tls has no effect on a running stack" in again.stderr
 
 
 def test_a_service_learns_that_its_client_spoke_https_wherever_it_runs(secure: Secure) -> None:
@@ -267,7 +267,7 @@ def test_doctor_looks_at_the_certificate(secure: Secure) -> None:
     secure.write(*_pair(secure))
     verdict, detail = found()
     assert verdict == "ok"
-    assert detail.startswith(f"{secure.certificates.folder / 'one.pem'}, until 20")
+    assert detail.startswith(f"{secure.certificates.folder / 'one.pem'}, valid until 20")
     secure.certificates.make("one", issued=datetime.now(UTC) - timedelta(days=400))
     verdict, detail = found()
     assert verdict == "note"
@@ -290,7 +290,7 @@ def test_an_authority_that_cannot_be_kept_is_an_error_with_a_way_out(secure: Sec
 def test_without_a_gateway_there_is_nothing_to_speak_https(secure: Secure) -> None:
     failed = secure.course.msctl.run("up", "-d", "--dev-tls", env={"MSCTL_GATEWAY_ENABLED": "false"})
     assert failed.returncode == 2
-    assert "--dev-tls is for the gateway" in failed.stderr
+    assert "--dev-tls needs the gateway" in failed.stderr
 
 
 def test_the_gateway_alone_speaks_https_too(secure: Secure) -> None:
