@@ -63,6 +63,14 @@ def test_page_begins_with_an_example_and_shows_its_output(page: str) -> None:
     assert text_of(page)[: first.span[0]].count("\n## ") == 0
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_of_a_page_are_of_a_kind_that_tests_know(page: str) -> None:
+    """A block ```bash would show commands that nobody runs."""
+    fences = re.findall(r"^ *```(.*)$", text_of(page), flags=re.MULTILINE)
+    assert set(fences[::2]) <= {"sh", "console", "text", "toml", "python", "yaml"}
+    assert set(fences[1::2]) <= {""}
+
+
 def test_every_exit_code_is_documented() -> None:
     rows = re.findall(r"^\| (\d+) \|", text_of("docs/debugging.md"), flags=re.MULTILINE)
     assert [int(row) for row in rows] == list(map(int, ExitCode))
