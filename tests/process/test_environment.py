@@ -70,3 +70,17 @@ def test_an_env_file_that_is_missing_or_wrong_is_named(shown: Course) -> None:
     assert refused.returncode == 2
     assert "web.env" in refused.stderr
     assert "env_file" in refused.stderr
+
+
+def test_a_command_runs_with_the_variables_of_the_stack_or_of_a_service(shown: Course) -> None:
+    assert shown.msctl.run("run", "--", "true").returncode == 3
+    shown.msctl.ok("up", "-d", "--no-wait", "web")
+    shown.msctl.ok("wait", "web")
+    show = "import os, sys; print(*(os.environ.get(name) for name in sys.argv[1:]))"
+    command = ("--", "python3", "-c", show, "REDIS_PORT", "Y", "FROM_DOTENV")
+    assert shown.msctl.ok("run", *command) == f"{shown.users} None dotenv\n"
+    assert shown.msctl.ok("run", "web", *command) == f"{shown.users} web:web-1 dotenv\n"
+    assert shown.msctl.run("run", "web", "--", "sh", "-c", "exit 7").returncode == 7
+    assert shown.msctl.run("run", "nobody", "--", "true").returncode == 4
+    assert shown.msctl.run("run", "web", "--", "no-such-program").returncode == 2
+    assert shown.msctl.run("run", "web").returncode == 2

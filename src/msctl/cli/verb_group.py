@@ -19,13 +19,15 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 TOPICS: Mapping[str, tuple[str, ...]] = {
     "Run a project": ("up", "down", "reload", "ls"),
-    "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "serve"),
+    "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "run", "serve"),
     "Requests": ("routes", "route", "traces"),
     "Messages": ("send", "consume", "queues"),
     "Projects": ("init", "config", "graph", "doctor", "export"),
 }
 """The verbs by topic; each is the function of its name in the module of its name in cli/verbs/."""
 VERBS = tuple(verb for verbs in TOPICS.values() for verb in verbs)
+WORDS_BEFORE_DASHES = "msctl.words_before_dashes"
+"""Key of click's `meta`: how many words of the verb stand before `--`; None without it."""
 ALIASES = {"ps": "status"}
 
 
@@ -54,6 +56,8 @@ class VerbGroup(TyperGroup):
             near = nearest(name, (*VERBS, *ALIASES))
             meant = f"did you mean {near!r}? " if near else ""
             raise UsageError(f"unknown verb {name!r}", hint=f"{meant}list the verbs with: msctl --help")
+        # click drops the dashes, and `run` has to know whether a service stands before them.
+        ctx.meta[WORDS_BEFORE_DASHES] = args.index("--") - 1 if "--" in args else None
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

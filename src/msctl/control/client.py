@@ -19,7 +19,7 @@ from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
 from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.snapshots import Snapshot
 from msctl.model.traces import Trace, TraceQuery, TraceSummary
-from msctl.model.views import ReloadResult
+from msctl.model.views import ReloadResult, ServiceVariables
 
 if TYPE_CHECKING:
     from msctl.model.project import RouteSpec
@@ -76,6 +76,11 @@ class ControlClient:
     def trace(self, trace_id: str) -> Trace:
         """Find a trace by its id or a prefix of it; raises UsageError for none or several."""
         return self._call("GET", f"/v1/traces/{quote(trace_id, safe='')}", Trace, timeout=ANSWER_TIMEOUT)
+
+    def variables(self, service: str | None) -> ServiceVariables:
+        """The variables of a service, or of something that depends on all services."""
+        query = "" if service is None else f"?service={quote(service, safe='')}"
+        return self._call("GET", f"/v1/variables{query}", ServiceVariables, timeout=ANSWER_TIMEOUT)
 
     def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         return self._call("POST", "/v1/start", Snapshot, {"services": services, "deps": deps})

@@ -22,7 +22,7 @@ from msctl.files import describe_user, is_trusted_user
 from msctl.model.events import LogQuery
 from msctl.model.routing import RouteView
 from msctl.model.traces import TraceQuery
-from msctl.model.views import SystemView, TraceView
+from msctl.model.views import SystemView, TraceView, VariableView
 
 log = logging.getLogger("msctl.control")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -71,10 +71,12 @@ class ControlServer:
         *,
         traces: TraceView | None = None,
         routes: RouteView | None = None,
+        variables: VariableView | None = None,
     ) -> None:
         self._view = view
         self._trace_view = traces
         self._route_view = routes
+        self._variable_view = variables
         self._path = path
         self._runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
@@ -103,6 +105,7 @@ class ControlServer:
                 web.get("/v1/logs", self._logs),
                 web.get("/v1/routes", self._routes),
                 web.post("/v1/routes/explain", self._explain),
+                web.get("/v1/variables", self._variables),
                 web.get("/v1/traces", self._traces),
                 web.get("/v1/traces/{id}", self._trace),
                 web.post("/v1/start", self._start),
@@ -119,6 +122,11 @@ class ControlServer:
 
     async def _snapshot(self, _request: web.Request) -> web.StreamResponse:
         return _json(await self._view.snapshot())
+
+    async def _variables(self, request: web.Request) -> web.StreamResponse:
+        if self._variable_view is None:
+            raise web.HTTPNotFound
+        return _json(await self._variable_view.variables(request.query.get("service")))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         return await _stream(request, self._view.events())

@@ -76,6 +76,22 @@ class ReloadResult:
         return [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
 
 
+@dataclass(frozen=True)
+class ServiceVariables:
+    """The variables for a command that is run beside a service: the shell's own come between the two."""
+
+    defaults: Mapping[str, str]
+    overrides: Mapping[str, str]
+
+
+class VariableView(Protocol):
+    """The variables that a running stack gives its services."""
+
+    async def variables(self, service: str | None) -> ServiceVariables:
+        """Those of a service, or with None those of something that depends on all services."""
+        ...
+
+
 class SystemView(Protocol):
     """A running stack as the CLI and the dashboard see it.
 

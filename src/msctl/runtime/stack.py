@@ -35,7 +35,7 @@ from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select
 from msctl.model.services import runs_here
 from msctl.model.snapshots import GATEWAY, Kind, Snapshot, TargetSnapshot
-from msctl.model.views import ReloadResult
+from msctl.model.views import ReloadResult, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
@@ -144,7 +144,9 @@ class Stack:
             if project.dashboard.enabled
             else None
         )
-        self._control = ControlServer(self, paths.socket, traces=self._observation.tracer, routes=self)
+        self._control = ControlServer(
+            self, paths.socket, traces=self._observation.tracer, routes=self, variables=self
+        )
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -267,6 +269,9 @@ class Stack:
 
     def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
         return self._running_gateway().explain(method, target, headers)
+
+    async def variables(self, service: str | None) -> ServiceVariables:
+        return self._supervisor.variables(None if service is None else self._select([service])[0])
 
     async def purge_queue(self, name: str) -> int:
         return self._broker.purge(name)

@@ -16,9 +16,10 @@ from msctl.config.diff import Changes
 from msctl.errors import MsctlError, UsageError
 from msctl.hosting.sources import edited_since, files_of
 from msctl.model import dependency_graph
-from msctl.model.project import Condition, Project, ServiceSpec
+from msctl.model.project import Condition, Dependency, Project, ServiceSpec
 from msctl.model.services import can_scale, stop_timeout
 from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot
+from msctl.model.views import ServiceVariables
 from msctl.processes import process_table
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.instance import Instance
@@ -127,6 +128,13 @@ class Supervisor:
         await asyncio.gather(*(self._table.resize(self._table[name], n) for name, n in counts.items()))
         if grown := [name for name, count in counts.items() if count]:
             await self.start(grown)
+
+    def variables(self, name: str | None) -> ServiceVariables:
+        """The variables for a command beside a service; with None, for one that depends on all services."""
+        if name is not None:
+            return self._table.workers.variables(self._table[name].spec)
+        everything = tuple(Dependency(spec.name) for spec in self._table.project.services)
+        return self._table.workers.variables(ServiceSpec("run", depends_on=everything))
 
     def edited(self) -> list[str]:
         """The started services with a source file edited since their start."""

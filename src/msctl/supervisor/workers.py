@@ -18,6 +18,7 @@ from msctl.model.address import Address
 from msctl.model.project import Project, ServiceContext, ServiceSpec
 from msctl.model.services import runs_here
 from msctl.model.snapshots import Kind
+from msctl.model.views import ServiceVariables
 from msctl.model.worker import Worker
 from msctl.processes.command_worker import ChildContext, CommandWorker
 from msctl.processes.environment import assigned_variables, environment, fill_in
@@ -136,6 +137,15 @@ class Workers:
             raise RuntimeError("services in processes of their own need a serve_argv")
         return self._context.serve_argv(spec.name, instance)
 
+    def variables(self, spec: ServiceSpec) -> ServiceVariables:
+        """The variables for a command that is run beside the service."""
+        assigned = self._assigned(spec, f"{spec.name}-1", self._locate(spec.name))
+        full = environment(spec, self._project, shell=os.environ, assigned=assigned)
+        return ServiceVariables(
+            defaults={**self._project.dotenv, **spec.file_variables},
+            overrides={name: full[name] for name in (*assigned, *spec.env)},
+        )
+
     def _environment(
         self,
         spec: ServiceSpec,
@@ -144,7 +154,11 @@ class Workers:
         shell: Mapping[str, str],
         directory: Path | None = None,
     ) -> Mapping[str, str]:
-        assigned = assigned_variables(
+        assigned = self._assigned(spec, instance, address)
+        return environment(spec, self._project, shell=shell, assigned=assigned, directory=directory)
+
+    def _assigned(self, spec: ServiceSpec, instance: str, address: Address | None) -> Mapping[str, str]:
+        return assigned_variables(
             spec,
             self._project,
             instance,
@@ -152,7 +166,6 @@ class Workers:
             amqp_url=self._context.amqp_url(),
             locate=self._locate,
         )
-        return environment(spec, self._project, shell=shell, assigned=assigned, directory=directory)
 
     def _application(self, spec: ServiceSpec) -> HostedFactory:
         def make(context: ServiceContext) -> HostedApp:
