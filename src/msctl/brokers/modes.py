@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +13,7 @@ from msctl.brokers.docker import DockerBroker
 from msctl.brokers.embedded import AMQP_PORT, LOOPBACK_HOSTS, EmbeddedBroker, ServerFactory
 from msctl.brokers.external import ExternalBroker, ExternalQueues
 from msctl.brokers.local_rabbitmq import RabbitNode
+from msctl.brokers.port_owner import check_owner
 from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import Clock
 from msctl.errors import BrokerError
@@ -56,10 +58,11 @@ class AutoBroker:
 
     async def start(self) -> None:
         """Raises PortTakenError for a local port that another program holds, and BrokerError for another
-        machine where no broker answers."""
+        machine where no broker answers, or for a server of another user at the default URL."""
         address = redact(self._spec.url)
         if await speaks_amqp(self._spec.url):
-            self._log("info", f"using the broker that answers at {address}")
+            owner = await self._check_owner(address)
+            self._log("info", f"using the broker that answers at {address}{owner}")
             self._chosen = self._external
             return
         host = urlsplit(self._spec.url).hostname or "localhost"
@@ -71,6 +74,16 @@ class AutoBroker:
         self._chosen = EmbeddedBroker(self._spec, self._embedded)
         await self._chosen.start()
         self._log("info", f"no broker answers at {address}: embedded one there, with queues in memory")
+
+    async def _check_owner(self, address: str) -> str:
+        """Who runs the server at the default URL. Raises BrokerError for a user that is not trusted.
+
+        A configured URL is the user's choice and used without a check.
+        """
+        if self._spec.url_given:
+            return ""
+        port = urlsplit(self._spec.url).port or AMQP_PORT
+        return f", run by {await asyncio.to_thread(check_owner, port, address)}"
 
     async def stop(self) -> None:
         await self._chosen.stop()

@@ -337,10 +337,14 @@ class GatewaySpec:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSpec:
-    """The broker's mode and the URL at which the stack and the CLI reach it."""
+    """The broker's mode and the URL at which the stack and the CLI reach it.
+
+    `url_given` says that the user has set the URL; mode auto checks the owner of a server at the default.
+    """
 
     mode: BrokerMode = BrokerMode.AUTO
     url: str = "amqp://guest:guest@localhost:5672/"
+    url_given: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -796,3 +796,15 @@ def test_a_mistake_in_an_inner_table_is_named(
     complaint: Callable[..., ConfigError], text: str, message: str
 ) -> None:
     assert complaint(text).message == message
+
+
+def test_broker_url_is_marked_as_given_only_if_it_is_set(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text('[project]\nname = "x"\n')
+    assert not load(cwd=tmp_path, env={}).project.broker.url_given
+    assert load(cwd=tmp_path, env={"AMQP_URL": "amqp://localhost/"}).project.broker.url_given
+    (tmp_path / "msctl.toml").write_text('[broker]\nurl = "amqp://localhost/"\n')
+    assert load(cwd=tmp_path, env={}).project.broker.url_given
+
+
+def test_built_in_course_does_not_give_the_broker_url(tmp_path: Path) -> None:
+    assert not load(cwd=tmp_path, env={}).project.broker.url_given

@@ -13,7 +13,11 @@ from msctl.config.schema.table import Table
 
 ALL_TABLES = [SERVICE, ROUTE, GATEWAY, TLS, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
 # Not written as a key: the name of a table, what keys of the same table make up, and what a key's files hold.
-DERIVED = {SERVICE.spec: {"name", "policy", "file_variables"}, ROUTE.spec: {"service", "policy"}}
+DERIVED = {
+    SERVICE.spec: {"name", "policy", "file_variables"},
+    ROUTE.spec: {"service", "policy"},
+    BROKER.spec: {"url_given"},
+}
 
 
 @pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.title)

@@ -123,11 +123,16 @@ def _project(
         source=document.source,
         services=tuple(services),
         gateway=gateway,
-        broker=BrokerSpec(**BROKER.read(raw.get(BROKER.title, {}), top / BROKER.title)),
+        broker=_broker(raw, top),
         dashboard=DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title)),
         secrets=_secrets(services, given),
         dotenv={name: value for name, (value, _) in given.from_file.items()},
     )
+
+
+def _broker(raw: layers.Tree, top: KeyRef) -> BrokerSpec:
+    table = raw.get(BROKER.title, {})
+    return BrokerSpec(**BROKER.read(table, top / BROKER.title), url_given="url" in table)
 
 
 def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[str, Secret]:
