@@ -55,6 +55,22 @@ def test_wait_ends_at_once_when_a_service_cannot_become_ready(own: Course) -> No
         assert up.wait() == 0
 
 
+def test_wait_for_a_stopped_service_is_an_error_that_says_how_to_start_it(course: Course) -> None:
+    course.msctl.ok("up", "-d")
+    lost = course.msctl.run("wait", "consumer")
+    assert lost.returncode == 3
+    assert "'consumer' is stopped" in lost.stderr
+    assert "msctl start consumer" in lost.stderr
+    late = course.msctl.run("wait", "consumer", "--timeout", "100ms")
+    assert late.returncode == 124
+    assert "msctl start consumer" in late.stderr
+
+
+def test_wait_without_a_limit_outlasts_the_start_of_the_stack(course: Course) -> None:
+    course.msctl.ok("up", "-d", "--no-wait")
+    course.msctl.ok("wait", "users", "hello")
+
+
 def test_events_begin_with_what_is_and_go_on_with_what_changes(course: Course) -> None:
     course.msctl.ok("up", "-d")
     with course.msctl.process("events", "--json") as events:
@@ -129,6 +145,22 @@ def test_doctor_finds_what_keeps_the_project_from_running(course: Course) -> Non
         assert f"pid {os.getpid()}" in failed.stdout
 
 
+def test_doctor_finds_missing_programs(own: Course) -> None:
+    (own.msctl.folder / "tool").write_text("#!/bin/sh\n")
+    write(
+        own,
+        '[services.a]\ncommand = "no-such-program-here --port $PORT"\n'
+        '[services.b]\ncommand = "./tool"\n[services.c]\ncommand = "sh -c true"\n'
+        '[services.d]\ncommand = "neither-this"\nautostart = false\n[services.e]\ncommand = "$TOOL x"\n',
+    )
+    failed = own.msctl.run("doctor", "--json")
+    assert failed.returncode == 1
+    checks = {f["check"]: f for f in json.loads(failed.stdout)["data"]}
+    verdicts = {name.split()[-1]: f["verdict"] for name, f in checks.items() if name.startswith("program")}
+    assert verdicts == {"no-such-program-here": "fail", "./tool": "fail", "sh": "ok", "neither-this": "note"}
+    assert "'a'" in checks["program no-such-program-here"]["detail"]
+
+
 def test_doctor_names_an_error_in_the_file(own: Course) -> None:
     write(own, "[services.x]\nprot = 1\n")
     failed = own.msctl.run("doctor", "--json")
@@ -201,6 +233,12 @@ def test_a_port_that_the_broker_needs_is_named_with_its_holder(course: Course) -
         assert refused.returncode == 5
         assert f"pid {os.getpid()}" in refused.stderr
     assert course.msctl.run("status").returncode == 3
+
+
+def test_stack_without_services_and_gateway_starts(own: Course) -> None:
+    write(own, "[gateway]\nenabled = false\n")
+    assert "broker" in own.msctl.ok("up", "-d")
+    assert "Traceback" not in own.msctl.run("up", "-d").stderr
 
 
 def test_without_a_container_engine_the_docker_broker_is_refused_with_a_way_out(course: Course) -> None:

@@ -40,10 +40,10 @@ app = typer.Typer(
 
     \b
     Examples:
-      msctl up                     run this folder's project, or the course's system
-      msctl status                 show its services
-      msctl send "Hello World!"    send a message
-      msctl down                   stop it
+      msctl up                    start this project, or the course's system
+      msctl status                show its services
+      msctl send "Hello World!"   send a message
+      msctl down                  stop it
     """,
     epilog=f"\b\nExit codes:\n{_CODES}\n\n'msctl VERB --help' shows a verb's options and examples.",
     no_args_is_help=True,

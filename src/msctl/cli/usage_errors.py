@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -25,6 +26,8 @@ def from_parser(error: Any) -> UsageError:
         return UsageError(f"unknown option {error.option_name}", hint=f"{meant}{see}")
     if kind == "MissingParameter" and error.param is not None:
         return UsageError(f"missing {error.param.param_type_name} {_name(error.param, context)}", hint=see)
+    if kind == "BadOptionUsage":
+        return UsageError(f"{error.option_name} needs a value", hint=see)
     if kind == "BadParameter" and error.param is not None:
         return UsageError(f"{_name(error.param, context)}: {_clause(error.message)}", hint=see)
     return UsageError(_clause(error.format_message()), hint=see)
@@ -45,7 +48,19 @@ def _options(context: Any) -> list[str]:
     return [name for parameter in context.command.get_params(context) for name in parameter.opts]
 
 
+_PLAINER = (
+    (re.compile(r"(.*) is not a valid int(eger)?( range)?"), r"\1 is not an integer"),
+    (re.compile(r"(.*) is not in the range x>=(\d+)"), r"must be \2 or more, not \1"),
+    (re.compile(r"(.*) is not in the range (\d+)<=x<=(\d+)"), r"must be from \2 to \3, not \1"),
+    (re.compile(r"[Gg]ot unexpected extra arguments? \((.*)\)"), r"unexpected argument \1"),
+    (re.compile(r"[Gg]ot unexpected extra argument\(s\) \((.*)\)"), r"unexpected argument \1"),
+)
+
+
 def _clause(text: str) -> str:
-    """Turn a sentence into a clause: a small first letter, no full stop."""
+    """Turn the parser's sentence into a clause: plain words, a small first letter, no full stop."""
     text = text.strip().removesuffix(".")
+    for pattern, plainer in _PLAINER:
+        if match := pattern.fullmatch(text):
+            return match.expand(plainer)
     return text[:1].lower() + text[1:]

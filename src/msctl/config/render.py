@@ -10,8 +10,9 @@ from typing import NamedTuple
 from msctl.config.reading.load import Resolved
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
 from msctl.config.schema.values import without_password
+from msctl.config.secret_variables import secret_variables
 from msctl.config.value_source import ValueSource
-from msctl.model.project import Project
+from msctl.model.project import Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 from msctl.secret import MASK, Secret
 
@@ -76,14 +77,21 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
 
 
 def redacted(project: Project) -> Project:
-    """The project with `***` for each password, and without the keys of its routes."""
+    """The project with `***` for each password and secret variable, and without the keys of its routes."""
     password = Secret(MASK) if project.dashboard.password else None
     return replace(
         project,
+        services=tuple(map(_redacted_service, project.services)),
         broker=replace(project.broker, url=without_password(project.broker.url)),
         dashboard=replace(project.dashboard, password=password),
         secrets={},
     )
+
+
+def _redacted_service(spec: ServiceSpec) -> ServiceSpec:
+    secrets = secret_variables(spec)
+    env = {name: MASK if name in secrets else value for name, value in spec.env.items()}
+    return replace(spec, env=env, url=None if spec.url is None else without_password(spec.url))
 
 
 def toml_value(value: object) -> str:

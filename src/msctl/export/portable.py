@@ -9,8 +9,9 @@ from pathlib import Path
 
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
+from msctl.config.secret_variables import secret_variables
 from msctl.export.kind import Notice
-from msctl.export.workloads import is_secret, local_services
+from msctl.export.workloads import local_services
 from msctl.model.project import DashboardSpec, Project, TlsSpec
 from msctl.model.snapshots import BrokerMode
 
@@ -31,7 +32,8 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
             if within is None:
                 notices.append(Notice(f"services.{spec.name}.cwd", f"{cwd} is outside the project's folder"))
             cwd = within or cwd
-        env = {name: value for name, value in spec.env.items() if not is_secret(name, value)}
+        secrets = secret_variables(spec)
+        env = {name: value for name, value in spec.env.items() if name not in secrets}
         services.append(replace(spec, cwd=cwd, env=env))
     broker = replace(project.broker, url=_without_credentials(project.broker.url), mode=BrokerMode.EXTERNAL)
     # Only a stack has a dashboard.

@@ -6,12 +6,12 @@ each other without a network. Exported, each is a `msctl serve NAME` with an add
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from msctl.config.reading.layers import env_name
+from msctl.config.secret_variables import has_password, secret_variables
 from msctl.export.broker import BROKER_PORT
 from msctl.export.kind import Notice
 from msctl.model.address import LOOPBACK, local_host
@@ -24,11 +24,6 @@ CONTAINER_PORT = 8080
 SPARE_PORTS = range(8100, 8400)
 """Ports on one machine of services without one."""
 EVERYWHERE = "0.0.0.0"
-
-_SECRET = re.compile(
-    r"(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(API|PRIVATE|ACCESS|SIGNING)_?KEYS?)$", re.I
-)
-_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]*:[^\s/?#@]+@", re.I)
 
 
 class HostPort(NamedTuple):
@@ -153,7 +148,7 @@ def _variables(
             continue
         if other.url is not None:
             # A hosted service reads it from its configuration.
-            if spec.kind is Kind.COMMAND and not _URL_WITH_PASSWORD.match(other.url):
+            if spec.kind is Kind.COMMAND and not has_password(other.url):
                 yield _url_variable(spec, name), other.url
         elif name in addresses:
             yield _url_variable(spec, name), addresses[name].url
@@ -175,16 +170,12 @@ def _reaches(spec: ServiceSpec, project: Project) -> Sequence[str]:
     return [dependency.service for dependency in spec.depends_on]
 
 
-def is_secret(name: str, value: str) -> bool:
-    """Whether a variable's value must not be written to a file."""
-    return bool(_SECRET.search(name) or _URL_WITH_PASSWORD.match(value))
-
-
 def _secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
-    names = [name for name, value in spec.env.items() if is_secret(name, value)]
+    secrets = secret_variables(spec)
+    names = [name for name in spec.env if name in secrets]
     for name in _reaches(spec, project):
         other = project.service(name)
-        if other is not None and other.url is not None and _URL_WITH_PASSWORD.match(other.url):
+        if other is not None and other.url is not None and has_password(other.url):
             names.append(_url_variable(spec, name))
     if spec.name == GATEWAY:
         names += [

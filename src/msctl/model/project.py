@@ -216,8 +216,9 @@ class RouteSpec:
 class ServiceSpec:
     """A service as the configuration declares it; times are in seconds.
 
-    `file_variables` are those of the files in `env_file`. `scheme` is that of its URL for others, None
-    for HTTP's. `stop_timeout` None means the default of its kind (see services.stop_timeout).
+    `file_variables` are those of the files in `env_file`; `interpolated_env` names the variables of `env`
+    whose value came from `${...}`. `scheme` is that of its URL for others, None for HTTP's. `stop_timeout`
+    None means the default of its kind (see services.stop_timeout).
 
     At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
     the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
@@ -246,6 +247,7 @@ class ServiceSpec:
     env_file: tuple[Path, ...] = ()
     file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     scheme: str | None = None
+    interpolated_env: frozenset[str] = field(default=frozenset(), compare=False)
     cwd: Path | None = None
     url: str | None = None
     policy: UpstreamPolicy = UpstreamPolicy()

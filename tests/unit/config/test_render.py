@@ -140,3 +140,32 @@ def test_explain_a_project_without_a_gateway(tmp_path: Path) -> None:
 )
 def test_a_value_reads_back_as_it_was(value: object) -> None:
     assert tomllib.loads(f"key = {toml_value(value)}")["key"] == value
+
+
+SECRET_ENV = """
+[services.api]
+command = "api"
+[services.api.env]
+LEVEL = "debug"
+ANYTHING = "${FROM_DOTENV}"
+MIXED = "a-${FROM_DOTENV}-b"
+DOLLARS = "$${NOT_REPLACED}"
+DB_PASSWORD = "hush-literal"
+DATABASE = "postgres://me:hush-url@db/x"
+"""
+
+
+def test_secret_variables_of_a_service_are_shown_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text(SECRET_ENV)
+    (tmp_path / ".env").write_text("FROM_DOTENV=hush-dotenv\n")
+    resolved = load(cwd=tmp_path, env={})
+    api = resolved.project.service("api")
+    assert api is not None
+    assert api.env["MIXED"] == "a-hush-dotenv-b"
+    rows = {row.key: row.value for row in explain(resolved)}
+    for text in (to_toml(resolved.project), json.dumps(to_document(resolved.project)), repr(rows)):
+        assert "hush" not in text
+        assert "debug" in text
+        assert "NOT_REPLACED" in text
+    assert '"***"' in rows["services.api.env"]
+    assert "hush-dotenv" in to_toml(resolved.project, show_secrets=True)

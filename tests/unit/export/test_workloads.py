@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from msctl.config.reading.load import load
+from msctl.config.secret_variables import is_secret
 from msctl.export.broker import broker_plan
 from msctl.export.ci.pipeline import check
 from msctl.export.portable import portable_toml
 from msctl.export.proxies.upstreams import routes_of, upstream
-from msctl.export.workloads import HostPort, container_addresses, is_secret, machine_addresses, workloads
+from msctl.export.workloads import HostPort, container_addresses, machine_addresses, workloads
 from msctl.model.project import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
 from msctl.model.snapshots import BrokerMode
 from tests.unit.export import projects

@@ -1,4 +1,4 @@
-"""Checks of the project: configuration, ports, certificate, broker."""
+"""Checks of the project: configuration, programs, ports, certificate, broker."""
 
 from __future__ import annotations
 
@@ -27,9 +27,30 @@ def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
         CheckVerdict.OK,
         f"{project.source}: project {project.name!r} with {len(project.services)} services",
     )
+    yield from _programs(project)
     yield from _ports(project, paths)
     yield from _certificate(project)
     yield _broker(project)
+
+
+def _programs(project: Project) -> Iterator[CheckResult]:
+    """Check that the program of each command exists; one with a variable in its name is not known yet."""
+    from msctl.processes.child import SpawnError, find_program
+
+    for spec in project.services:
+        if spec.command is None or spec.url is not None or "$" in spec.command[0]:
+            continue
+        check = f"program {spec.command[0]}"
+        try:
+            found = find_program(
+                spec.command[0], spec.env.get("PATH", os.environ.get("PATH")), spec.cwd or project.root
+            )
+        except SpawnError as error:
+            verdict = CheckVerdict.FAIL if spec.autostart else CheckVerdict.NOTE
+            advice = "install it, or correct the command or PATH"
+            yield CheckResult(check, verdict, f"{error}; service {spec.name!r} needs it", advice)
+        else:
+            yield CheckResult(check, CheckVerdict.OK, f"{found}, for service {spec.name!r}")
 
 
 def _ports(project: Project, paths: StackPaths) -> Iterator[CheckResult]:

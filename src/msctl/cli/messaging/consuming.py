@@ -55,9 +55,10 @@ class ConsumeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConsumeResult:
-    """The number of messages that were printed."""
+    """The number of messages that were printed, and whether Ctrl-C ended the run."""
 
     received: int
+    interrupted: bool
 
 
 async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
@@ -78,6 +79,7 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
         return first.pop() if first else await connect()
 
     run = _Run(request, once)
+    interrupted = False
     try:
         await keep_connected(
             next_connection,
@@ -88,7 +90,8 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
         )
     except asyncio.CancelledError:
         uncancel()
-    return ConsumeResult(run.received)
+        interrupted = True
+    return ConsumeResult(run.received, interrupted)
 
 
 class _Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ DEFAULT_QUEUE = "hello"
 
 SHORT_STRING = 255
 """Maximum bytes of an AMQP short string: queue and exchange names, routing keys, most properties."""
+_ENTITY_NAME = re.compile(r"[a-zA-Z0-9-_.:@#,/+ ]*")
+
 FIELD_NAME = 128
 """Maximum bytes of a header name that every client accepts."""
 
@@ -122,7 +125,20 @@ def queue_name(value: str) -> str:
     """Return `value` if it can name a queue: the broker replaces an empty name. Raises UsageError."""
     if not value:
         raise UsageError("--queue: the name must not be empty")
-    return short_string("--queue", value)
+    return entity_name("--queue", value)
+
+
+def entity_name(option: str, value: str) -> str:
+    """Return `value` if it can name a queue or an exchange. Raises UsageError.
+
+    RabbitMQ takes any UTF-8; pamqp, which encodes the frames, takes these characters only.
+    """
+    if not _ENTITY_NAME.fullmatch(short_string(option, value)):
+        raise UsageError(
+            f"{option}: {value!r} has a character that a name cannot have",
+            hint="use letters, digits, spaces and any of - _ . : @ # , / +",
+        )
+    return value
 
 
 def _encodable(option: str, value: str) -> str:

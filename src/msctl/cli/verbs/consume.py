@@ -12,6 +12,8 @@ import typer
 from msctl.cli.messaging.broker_url import resolve_url
 from msctl.cli.options.durations import parse_timeout
 from msctl.cli.options.message_options import DEFAULT_QUEUE, Ack, MessageFormat, queue_name
+from msctl.cli.output.result import Result
+from msctl.errors import ExitCode
 
 MAX_PREFETCH = 65535
 
@@ -77,10 +79,11 @@ def consume(
             help="The broker (default: the project's).",
         ),
     ] = None,
-) -> None:
+) -> Result:
     """Print messages of a queue until Ctrl-C.
 
-    A message is acknowledged only after it was printed; with -n, no more than N are taken.
+    A message is acknowledged only after it was printed; with -n, no more than N are taken. Ctrl-C before
+    -n or --exit-on-empty is met is exit code 130.
 
     \b
     Examples:
@@ -106,6 +109,10 @@ def consume(
             prefetch=prefetch,
             output=output,
         )
-        run(consume_messages(request))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None  # Ctrl-C is how it ends, also before it is connected
+        result = run(consume_messages(request))
+        received, interrupted = result.received, result.interrupted
+    except KeyboardInterrupt:  # before it was connected
+        received, interrupted = 0, True
+    has_goal = count is not None or exit_on_empty
+    code = ExitCode.INTERRUPTED if interrupted and has_goal else ExitCode.OK
+    return Result("consumed", received, exit_code=code)

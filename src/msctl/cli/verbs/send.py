@@ -15,6 +15,7 @@ from msctl.cli.messaging.broker_url import resolve_url
 from msctl.cli.options.durations import parse_timeout
 from msctl.cli.options.message_options import (
     DEFAULT_QUEUE,
+    entity_name,
     parse_properties,
     parse_rate,
     queue_name,
@@ -155,7 +156,7 @@ def send(
     request = SendRequest(
         url=broker,
         queue=declared,
-        exchange=short_string("--exchange", exchange),
+        exchange=entity_name("--exchange", exchange),
         key=routing_key,
         properties=properties,
         text=None if text is None or text == "-" else os.fsencode(text),

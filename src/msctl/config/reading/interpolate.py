@@ -40,6 +40,11 @@ def expand(text: str, lookup: Lookup, deferred: AbstractSet[str] = frozenset()) 
     return value
 
 
+def has_reference(text: str) -> bool:
+    """Whether the text has a `${...}`."""
+    return any(match.group() == "${" for match in _ANY_START.finditer(text))
+
+
 def fill(text: str, lookup: Lookup) -> str:
     """`text` with each `$NAME` and `${...}` replaced, and `$$` by `$`; what cannot be replaced stays."""
     pieces: list[str] = []

@@ -17,6 +17,7 @@ from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, Value
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError
 from msctl.hints import did_you_mean, nearest
+from msctl.model.project import ServiceSpec
 from msctl.model.variables import assigned
 
 BUILT_IN = "course.toml"
@@ -141,6 +142,24 @@ def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
         return value
 
     return {name: walk(item, top / name) for name, item in raw.items()}
+
+
+def interpolated_env(written: Tree, spec: ServiceSpec) -> frozenset[str]:
+    """Return the variables of a service's `env` whose value came from a `${...}` in the file.
+
+    One whose references are replaced only when the service starts (`${USERS_URL}`) is none of them.
+    """
+    table = written["services"].get(spec.name) if isinstance(written.get("services"), dict) else None
+    env = table.get("env") if isinstance(table, dict) else None
+    if not isinstance(env, dict) or all(env.get(name) == value for name, value in spec.env.items()):
+        return frozenset()
+    from msctl.config.reading.interpolate import has_reference
+
+    return frozenset(
+        name
+        for name, value in env.items()
+        if isinstance(value, str) and has_reference(value) and spec.env.get(name) != value
+    )
 
 
 def _is_late(path: KeyPath) -> bool:

@@ -72,11 +72,12 @@ def load(
     chosen = choose(file, cwd)
     document = layers.document(chosen, cwd)
     sources = ValueSources(document.display, document.text, document.root)
-    raw, given = _layered(layers.tree(document), sources, chosen, cwd=cwd, env=env, env_file=env_file)
+    written = layers.tree(document)
+    raw, given = _layered(written, sources, chosen, cwd=cwd, env=env, env_file=env_file)
     layers.overlay_flags(raw, sources, overrides or {})
     top = KeyRef((), sources)
     layers.check_tables(raw, top)
-    project = _project(raw, document, top, given, cwd)
+    project = _project(raw, written, document, top, given, cwd)
     check_project(project, top)
     return Resolved(
         project, dict(_sources(raw, project, sources)), tuple(layers.unknown_variables(raw, given))
@@ -99,7 +100,12 @@ def _layered(
 
 
 def _project(
-    raw: layers.Tree, document: layers.Document, top: KeyRef, given: layers.Variables, cwd: Path
+    raw: layers.Tree,
+    written: layers.Tree,
+    document: layers.Document,
+    top: KeyRef,
+    given: layers.Variables,
+    cwd: Path,
 ) -> Project:
     services = []
     for name, table in raw.get("services", {}).items():
@@ -109,6 +115,8 @@ def _project(
         if spec.env_file:
             found = layers.file_variables(spec.env_file, ref / "env_file", given, cwd)
             spec = replace(spec, file_variables=found)
+        if spec.env:
+            spec = replace(spec, interpolated_env=layers.interpolated_env(written, spec))
         services.append(spec)
     gateway = _gateway(raw, top)
     if gateway is not None:
