@@ -296,9 +296,13 @@ def test_measures_and_the_access_log_follow_a_reload(own: Course) -> None:
 def test_keys_of_a_route_are_found_in_the_env_file_and_exchanged_by_a_reload(own: Course) -> None:
     secret, other = "s3cret-of-16-bytes", "an0ther-one-as-long"
     write(own, hosted("a").replace('"/a"', '{ path = "/a", api_key = { env = "SHOP_KEYS" } }'))
-    missing = own.msctl.run("up", "-d")
-    assert missing.returncode != 0
-    assert "SHOP_KEYS" in missing.stderr
+    for unusable in ("", "SHOP_KEYS=me=\n", "SHOP_KEYS=me=sh0rt\n"):
+        put(own, ".env", unusable)
+        refused = own.msctl.run("up", "-d")
+        assert refused.returncode == 2
+        assert "SHOP_KEYS" in refused.stderr
+        assert "api_key.env" in refused.stderr
+        assert "sh0rt" not in refused.stderr
 
     def statuses() -> list[int]:
         keys = ({}, *({"X-API-Key": key} for key in (secret, other)))

@@ -83,7 +83,9 @@ class SingleService:
         )
 
     async def open(self) -> None:
-        """Bind. Raises PortTakenError."""
+        """Bind. Raises PortTakenError, and ConfigError for unusable keys of the gateway's routes."""
+        if self._name == GATEWAY:
+            self._build_gateway()
         self._supervisor.reserve([self._name])
         self._observation.start()
 
@@ -132,10 +134,14 @@ class SingleService:
             self._ending.set()
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
+        self._gateway = self._build_gateway()
+        return self._gateway
+
+    def _build_gateway(self) -> Gateway:
         spec = self._project.gateway
         if spec is None:
             raise MsctlError("the gateway is disabled in the configuration")
-        self._gateway = Gateway(
+        return Gateway(
             spec,
             self._routes,
             self._registry,
@@ -144,7 +150,6 @@ class SingleService:
             secrets=self._project.secrets,
             observer=self._observation.requests,
         )
-        return self._gateway
 
 
 def _alone(project: Project, name: str, host: str, port: int) -> Project:

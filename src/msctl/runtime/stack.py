@@ -153,12 +153,15 @@ class Stack:
     async def open(self) -> None:
         """Bind the listeners and open the control socket.
 
-        Raises PortTakenError or MsctlError; `close` must be called in any case.
+        Raises PortTakenError, ConfigError for unusable keys of routes, or MsctlError; `close` must be called
+        in any case.
         """
         for left in kill_leftovers(self._paths.children):
             pids = ", ".join(map(str, left.pids))
             text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
             self._logs.append(STACK, text, "warning")
+        if GATEWAY in self._chosen:
+            self._build_gateway(self._project)  # checks the keys of its routes before anything starts
         self._supervisor.reserve(self._chosen)
         self._addresses.reserve(self._project)
         self._write_record()
