@@ -32,6 +32,7 @@ chromium chromium opens the dashboard
 chromedriver chromium-driver drives chromium
 node nodejs runs the example service in JavaScript
 go golang-go runs the example service in Go
+redis-server redis-server runs under msctl, beside other programs that msctl did not write
 npm npm fetches axe-core $axe_version into ~/.cache, to check the dashboard's accessibility
 LIST
 if [ "${1:-}" = bench ]; then
@@ -54,13 +55,37 @@ install_axe() {
     rm -rf "$work"
 }
 
+# Programs from PyPI and npm that tests/strangers runs under msctl.
+strangers="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests/strangers"
+install_strangers() {
+    here=$(dirname "$0")/../strangers
+    wanted=$(cat "$here/requirements.txt" "$here/project/package.json" | cksum)
+    [ "$(cat "$strangers/installed" 2>/dev/null)" = "$wanted" ] && return
+    echo "Installing FastAPI, Flask, celery, FastStream, vite and ws into $strangers: tests run them under msctl."
+    rm -rf "$strangers"
+    mkdir -p "$strangers"
+    cp "$here/project/package.json" "$strangers/"
+    if "${PYTHON:-python3}" -m venv "$strangers/venv" &&
+        "$strangers/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt" 2>/dev/null &&
+        (cd "$strangers" && npm install --silent --no-audit --no-fund >/dev/null 2>&1); then
+        echo "$wanted" >"$strangers/installed"
+    else
+        echo "They could not be installed: tests/strangers is skipped."
+    fi
+}
+
+install_packages() {
+    install_axe
+    install_strangers
+}
+
 if [ "${MSCTL_TEST_TOOLS:-yes}" = no ]; then
     [ -z "$missing" ] || printf 'Not installed, because MSCTL_TEST_TOOLS=no; tests that need them are skipped:\n%s' "$reasons"
     exit 0
 fi
 
 if [ -z "$missing" ]; then
-    install_axe
+    install_packages
     exit 0
 fi
 
@@ -103,5 +128,5 @@ if ! { install $missing || { $as_root apt-get update && install $missing; }; } >
     done
 fi
 rm -f "$log"
-install_axe
+install_packages
 exit 0

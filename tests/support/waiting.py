@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 PATIENCE = 10.0
@@ -15,3 +16,12 @@ async def until(condition: Callable[[], object], patience: float = PATIENCE) -> 
     async with asyncio.timeout(patience):
         while not condition():
             await asyncio.sleep(TURN)
+
+
+def eventually(condition: Callable[[], object], patience: float = 60.0) -> None:
+    """Wait until `condition` holds, for tests without a loop; raises TimeoutError if it never does."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {patience:g} s in vain")
+        time.sleep(0.05)
