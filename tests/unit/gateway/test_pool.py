@@ -8,7 +8,9 @@ import socket
 import pytest
 
 from msctl.gateway.upstream.pool import Pool
-from tests.support.recording_upstream import RecordingUpstream
+from msctl.model.project import GatewaySpec, RouteSpec
+from tests.support.recording_upstream import OK, Exchange, RecordingUpstream
+from tests.unit.gateway.harness import running
 
 PATIENCE = 5.0
 
@@ -66,4 +68,36 @@ async def test_a_waiter_that_is_cancelled_passes_its_turn_on(cancelled_first: bo
     assert (pool.open, pool.waiting) == (1, 0)
     pool.drop(connection)
     await pool.close()
+    await upstream.stop()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_connection_that_switched_protocols_carries_no_other_request(asked: bool) -> None:
+    async def switches_at_first(exchange: Exchange) -> None:
+        await exchange.head()
+        if len(upstream.exchanges) == 1:
+            await exchange.send(
+                b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+        else:
+            await exchange.send(OK)
+        await exchange.eof()
+
+    upstream = await RecordingUpstream(switches_at_first).start()
+    # The tunnel is cut while both its ends are open.
+    spec = GatewaySpec(idle_timeout=0.2, retries=0)
+    async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
+        gateway.announce("x", upstream.url)
+        client = await gateway.client()
+        if asked:
+            await client.send(
+                b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+            assert (await client.head()).status == 101
+            assert await client.closed()
+        else:
+            assert (await client.request("GET", "/x")).status == 502
+        assert (await gateway.get("/x")).status == 200
+        assert len(upstream.exchanges) == 2
+        assert upstream.exchanges[0].received.count(b"\r\n\r\n") == 1
     await upstream.stop()

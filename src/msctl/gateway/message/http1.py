@@ -111,7 +111,9 @@ class ResponseReader:
     def reusable(self) -> bool:
         """Whether the connection can carry another request."""
         head = self.head
-        return self._state is _State.DONE and head is not None and head.keep_alive and not self.excess
+        if self.upgraded or self.excess:
+            return False
+        return self._state is _State.DONE and head is not None and head.keep_alive
 
     def feed(self, data: bytes) -> None:
         if self._buffer:
