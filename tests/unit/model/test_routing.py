@@ -83,6 +83,7 @@ def test_routes_with_other_elements_in_place_of_a_variable_are_no_duplicates() -
         (RouteSpec("//", "x"), ()),
         (RouteSpec("/a/b", "x"), ("a", "b")),
         (RouteSpec("/a/b/", "x"), ("a", "b")),
+        (RouteSpec("/X/XX/", "x"), ("X", "XX")),
         (RouteSpec("/a/b/", "x", exact=True), ("a", "b", "")),
         (RouteSpec("/", "x", exact=True), ("",)),
     ],

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.model.project import BrokerSpec, GatewaySpec, Isolation, Project, RouteSpec, ServiceSpec
-from msctl.model.services import can_scale, clashes, listens, process_stop_timeout, runs_here, stop_timeout
+from msctl.errors import ConfigError
+from msctl.model.address import Address
+from msctl.model.project import (
+    BrokerSpec,
+    Dependency,
+    GatewaySpec,
+    Isolation,
+    Project,
+    RouteSpec,
+    ServiceSpec,
+    UpstreamPolicy,
+)
+from msctl.model.services import (
+    address_of,
+    as_run,
+    can_scale,
+    check,
+    clashes,
+    listens,
+    probed,
+    process_stop_timeout,
+    runs_here,
+    shares_gateway_port,
+    stop_timeout,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +85,93 @@ def test_only_hosted_services_share_an_address_and_only_the_gateways(
 ) -> None:
     project = Project("p", None, "msctl.toml", services, GatewaySpec(), BrokerSpec())
     assert [(clash.first.name, clash.second.name) for clash in clashes(project)] == clashing
+
+
+def project(*services: ServiceSpec, gateway: GatewaySpec | None = None) -> Project:
+    return Project("p", None, "shop.toml", services, gateway, BrokerSpec())
+
+
+@pytest.mark.parametrize(
+    ("spec", "observable"),
+    [
+        (ServiceSpec("a", app="a:b"), True),
+        (ServiceSpec("a", url="http://far:1"), True),
+        (ServiceSpec("a", command=("x",)), False),
+        (ServiceSpec("a", command=("x",), port=0), True),
+        (ServiceSpec("a", command=("x",), ready_log="up"), True),
+        (ServiceSpec("a", command=("x",), oneshot=True, ready_log="up"), True),
+        (ServiceSpec("a", command=("x",), oneshot=True, port=1), False),
+    ],
+)
+def test_readiness_is_observed_where_there_is_something_to_ask_or_read(
+    spec: ServiceSpec, observable: bool
+) -> None:
+    assert probed(spec) is observable
+
+
+@pytest.mark.parametrize(
+    ("spec", "address"),
+    [
+        (ServiceSpec("a", app="x:y", port=8081), Address("127.0.0.1", 8081)),
+        (ServiceSpec("a", app="x:y", port=0), Address("127.0.0.1", 0)),
+        (ServiceSpec("a", app="x:y"), None),
+        (ServiceSpec("a", command=("x",), port=9000, host="0.0.0.0"), Address("0.0.0.0", 9000)),
+        (ServiceSpec("a", url="http://far:1", port=9000), None),
+        (ServiceSpec("a", app="x:y", port=9000), Address("::1", 9000)),
+        (ServiceSpec("gateway", port=1), Address("::1", 9000)),
+    ],
+)
+def test_an_address_is_the_services_own_or_the_gateways(spec: ServiceSpec, address: Address | None) -> None:
+    assert address_of(spec, project(spec, gateway=GatewaySpec(host="::1", port=9000))) == address
+
+
+def test_without_a_gateway_every_address_is_a_services_own() -> None:
+    for spec in (ServiceSpec("gateway", port=1), ServiceSpec("a", app="x:y", port=1)):
+        assert address_of(spec, project(spec)) == Address("127.0.0.1", 1)
+        assert not shares_gateway_port(spec, project(spec))
+
+
+def test_only_hosted_services_on_the_gateways_port_share_it() -> None:
+    gateway = GatewaySpec(port=8080)
+    for spec, shared in (
+        (HOSTED, True),
+        (COMMAND, False),
+        (ServiceSpec("c", app="x:y", port=8081), False),
+        (ServiceSpec("c", app="x:y"), False),
+        (ServiceSpec("c", app="x:y", port=8080, isolation=Isolation.PROCESS), False),
+    ):
+        assert shares_gateway_port(spec, project(spec, gateway=gateway)) is shared
+    any_port = ServiceSpec("c", app="x:y", port=0)
+    assert not shares_gateway_port(any_port, project(any_port, gateway=GatewaySpec(port=0)))
+
+
+def test_an_external_service_keeps_only_what_counts_for_one() -> None:
+    routes, policy = (RouteSpec("/a", "a"),), UpstreamPolicy(retries=3)
+    spec = ServiceSpec(
+        "a",
+        url="http://far:1/",
+        command=("x",),
+        port=1,
+        replicas=3,
+        depends_on=(Dependency("b"),),
+        routes=routes,
+        health="/healthz",
+        autostart=False,
+        policy=policy,
+    )
+    kept = ServiceSpec(
+        "a", url="http://far:1", routes=routes, health="/healthz", autostart=False, policy=policy
+    )
+    own = ServiceSpec("b", command=("x",), port=2, replicas=2)
+    assert as_run(project(spec, own)).services == (kept, own)
+    assert as_run(project(spec, own)).source == "shop.toml"
+
+
+def test_a_project_that_cannot_run_is_refused_with_its_source() -> None:
+    check(project(HOSTED, AT_GATEWAY, gateway=GatewaySpec(port=8080)))
+    check(project(ServiceSpec("a", command=("x",), replicas=2), ServiceSpec("b", app="x:y", replicas=1)))
+    with pytest.raises(ConfigError, match=r"^shop\.toml: .*'a' and 'b' both listen on 127\.0\.0\.1:8080"):
+        check(project(HOSTED, COMMAND))
+    with pytest.raises(ConfigError, match=r"^shop\.toml: service 'a' .* 2 replicas") as caught:
+        check(project(ServiceSpec("a", app="x:y", replicas=2)))
+    assert caught.value.hint == 'set isolation = "process" under [services.a]'

@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model.project import RestartPolicy
+from msctl.model.project import RestartPolicy, ServiceSpec
 from msctl.model.worker import Outcome
-from msctl.supervisor.policy import MAX_FAILURES, Done, GiveUp, RestartDecision, Restarts, Retry
+from msctl.supervisor.policy import (
+    MAX_FAILURES,
+    Done,
+    GiveUp,
+    RestartDecision,
+    Restarts,
+    Retry,
+    restart_policy,
+)
 
 OK = Outcome(True, "exit 0")
 BAD = Outcome(False, "exit 1")
@@ -64,3 +72,28 @@ def test_never_more_than_so_many_failures_in_a_row_without_stability(
             assert isinstance(verdict, GiveUp)
             return
         assert isinstance(verdict, Retry)
+
+
+@pytest.mark.parametrize(
+    ("policy", "oneshot", "expected"),
+    [
+        (RestartPolicy.ALWAYS, False, RestartPolicy.ALWAYS),
+        (RestartPolicy.ALWAYS, True, RestartPolicy.ON_FAILURE),
+        (RestartPolicy.ON_FAILURE, True, RestartPolicy.ON_FAILURE),
+        (RestartPolicy.NO, True, RestartPolicy.NO),
+        (RestartPolicy.NO, False, RestartPolicy.NO),
+    ],
+)
+def test_a_oneshot_that_succeeded_is_not_run_again(
+    policy: RestartPolicy, oneshot: bool, expected: RestartPolicy
+) -> None:
+    assert restart_policy(ServiceSpec("a", command=("x",), restart=policy, oneshot=oneshot)) is expected
+
+
+def test_failures_are_counted_and_half_a_minute_of_readiness_forgets_them() -> None:
+    one = restarts()
+    counts = []
+    for ready_for in (0.0, 29.0, 1.0, 30.0, 0.0):
+        one.decide(RestartPolicy.ON_FAILURE, BAD, ready_for)
+        counts.append(one.consecutive_failures)
+    assert counts == [1, 2, 3, 1, 2]

@@ -39,6 +39,8 @@ def test_a_long_pause_clears_every_slot() -> None:
     for second in range(60):
         window.record(float(second), 0.001)
     assert window.recent(1_000.0) == (0,) * 30
+    assert window.recent(1_000.0, 60) == (0,) * 60
+    assert window.durations(1_000.0) == {}
 
 
 def test_errors_are_counted_separately() -> None:
@@ -132,3 +134,12 @@ def test_a_quantile_is_within_half_a_bucket(seconds: float) -> None:
     window = SlidingWindow(0.0)
     window.record(0.0, seconds)
     assert quantile([window], 0.0, 0.5) == pytest.approx(seconds, rel=2 ** (0.5 / 8) - 1 + 1e-9)
+
+
+@pytest.mark.parametrize("pause", [59, 60, 61, 119, 120, 121])
+def test_after_a_pause_nothing_older_than_a_minute_is_left(pause: int) -> None:
+    window = SlidingWindow(0.0)
+    for second in range(60):
+        window.record(float(second), 0.001)
+    now = 59.0 + pause
+    assert sum(window.durations(now).values()) == max(0, 60 - pause)
