@@ -38,6 +38,13 @@ def test_higher_priorities_leave_first_and_those_above_the_limit_count_as_the_hi
     assert taken(ready) == [b"2", b"9", b"1", b"0", b"00"]
 
 
+def test_without_priorities_all_messages_are_of_one() -> None:
+    ready = ReadyMessages()
+    for body, priority in ((b"a", 0), (b"b", 9), (b"c", 1)):
+        ready.add(message(body), priority)
+    assert taken(ready) == [b"a", b"b", b"c"]
+
+
 def test_returned_messages_come_before_fresh_ones_in_their_old_order() -> None:
     ready = ReadyMessages(max_priority=1)
     ready.add(message(b"fresh"), 0)

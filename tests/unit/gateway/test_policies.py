@@ -107,6 +107,19 @@ def test_a_cancelled_attempt_counts_neither_way() -> None:
     assert state(breaker) is BreakerState.OPEN
 
 
+def test_after_a_failed_or_cancelled_probe_another_is_let_through() -> None:
+    clock = FakeClock()
+    breaker = Breaker(clock, failures=1)
+    attempt(breaker, AttemptResult.FAILED)
+    for result in (AttemptResult.FAILED, AttemptResult.NONE, AttemptResult.FAILED):
+        clock.set(clock.monotonic() + breaker.retry_in)
+        breaker.on_start()
+        allowed = [breaker.allows]
+        breaker.record(result)
+        clock.set(clock.monotonic() + breaker.retry_in)
+        assert [*allowed, breaker.allows] == [False, True]
+
+
 def test_new_limits_hold_from_the_next_failure_on() -> None:
     breaker = Breaker(FakeClock(), failures=5)
     attempt(breaker, AttemptResult.FAILED)
@@ -194,6 +207,27 @@ def test_retries_of_a_past_window_do_not_count() -> None:
         clock.set(now)
         budget.request(now)
         assert (now, retries(budget)) == (now, allowed)
+
+
+def test_a_request_counts_in_its_own_second_also_at_the_turn_of_it() -> None:
+    clock = FakeClock()
+    budget = RetryBudget(clock, ratio=1.0, floor=0.0, window=3.0)
+    for now in (0.0, 1.0):
+        budget.request(now)
+    clock.set(3.0)
+    assert retries(budget) == 1
+    clock.set(4.0)
+    assert retries(budget) == 0
+
+
+def test_retries_are_allowed_again_at_the_turn_of_a_second() -> None:
+    clock = FakeClock()
+    budget = RetryBudget(clock, ratio=0.0, floor=1.0, window=2.0)
+    assert retries(budget) == 2
+    clock.set(1.0)
+    assert not budget.retry()
+    clock.set(2.0)
+    assert budget.retry()
 
 
 def test_no_request_and_no_floor_means_no_retry() -> None:
