@@ -56,8 +56,6 @@ class ControlClient:
             fields.append(("tail", str(query.tail)))
         if query.since is not None:
             fields.append(("since", repr(query.since)))
-        if query.grep is not None:
-            fields.append(("grep", query.grep))
         if query.stream:
             fields.append(("stream", query.stream))
         if query.follow:

@@ -137,7 +137,6 @@ class ControlServer:
             tail=int(request.query["tail"]) if "tail" in request.query else None,
             follow=request.query.get("follow") == "1",
             since=float(request.query["since"]) if "since" in request.query else None,
-            grep=request.query.get("grep"),
             stream=request.query.get("stream", ""),
         )
         return await _stream(request, self._view.logs(query))

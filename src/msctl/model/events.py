@@ -44,13 +44,12 @@ class LogLine:
 class LogQuery:
     """A selection of log lines: of these services (empty: all), the last `tail`, and new ones with `follow`.
 
-    `since` is epoch seconds; `grep` a regular expression that the text must contain; `stream` "stdout"
-    or "stderr", empty for all. `tail` counts what is left after these.
+    `since` is epoch seconds; `stream` "stdout" or "stderr", empty for all. `tail` counts what is left after
+    these. There is no pattern: a regular expression can take hours, so that only clients may run one.
     """
 
     services: tuple[str, ...] = ()
     tail: int | None = None
     follow: bool = False
     since: float | None = None
-    grep: str | None = None
     stream: str = ""

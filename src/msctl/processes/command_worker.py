@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from msctl.model.project import ServiceSpec
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.processes import pid_file
 from msctl.processes.child import Child, Exit, SpawnError, describe_exit
+from msctl.processes.line_matcher import LineMatcher
 from msctl.processes.output import Pace
 from msctl.processes.pid_file import PidFile
 from msctl.processes.probes import Probe, ProcessChecks, UptimeChecks, http_probe, tcp_probe
@@ -75,7 +75,7 @@ class CommandWorker:
         self._child: Child | None = None
         self._checks: Checks | None = None
         self._printed = asyncio.Event() if spec.ready_log else None
-        self._ready_line = re.compile(spec.ready_log) if spec.ready_log else None
+        self._matcher: LineMatcher | None = None
 
     @property
     def pid(self) -> int | None:
@@ -125,6 +125,9 @@ class CommandWorker:
                 child.pid, pid_file.start_time(child.pid), self._spec.name, self._instance, self._mark
             )
         )
+        if self._spec.ready_log and self._printed is not None:
+            self._matcher = LineMatcher(self._spec.ready_log, self._printed, self._report_matcher_failure)
+            self._matcher.start()
         self._checks = self._make_checks()
 
     def reconfigure(self, spec: ServiceSpec) -> None:
@@ -140,6 +143,7 @@ class CommandWorker:
         with contextlib.suppress(TimeoutError):  # the last lines come before the report of the exit
             async with asyncio.timeout(LAST_LINES_S):
                 await child.output_logged()
+        await self._stop_matcher()
         if left:
             text += f", {_processes(left)} left running"
         else:
@@ -151,7 +155,10 @@ class CommandWorker:
         child = self._child
         if child is None:
             return None
-        exited = await child.stop(timeout)
+        try:
+            exited = await child.stop(timeout)
+        finally:
+            await self._stop_matcher()
         self._forget(child)
         if exited.killed:
             text = f"killed: it did not stop within {timeout:g} s of SIGTERM"
@@ -184,8 +191,18 @@ class CommandWorker:
     def take_line(self, text: str, stream: str) -> None:
         """Log a line of output, and check whether it is the ready line."""
         self._context.logs.append(self._spec.name, text, instance=self._instance, stream=stream)
-        if self._ready_line is not None and self._printed is not None and self._ready_line.search(text):
-            self._printed.set()
+        if self._matcher is not None and self._printed is not None and not self._printed.is_set():
+            self._matcher.add(text)
+
+    def _report_matcher_failure(self, reason: str) -> None:
+        self._context.logs.append(self._spec.name, reason, "error", instance=self._instance)
+        if isinstance(self._checks, ProcessChecks):
+            self._checks.give_up_ready_line(reason)
+
+    async def _stop_matcher(self) -> None:
+        matcher, self._matcher = self._matcher, None
+        if matcher is not None:
+            await matcher.stop()
 
     def _require(self) -> Child:
         if self._child is None:

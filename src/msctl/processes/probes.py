@@ -92,6 +92,7 @@ class ProcessChecks:
     liveness: bool
     _schedule: Schedule = field(init=False)
     _edited: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _failure: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._schedule = Schedule(self.started_at, self.deadline)
@@ -102,12 +103,17 @@ class ProcessChecks:
         self.liveness = liveness
         self._edited.set()
 
+    def give_up_ready_line(self, reason: str) -> None:
+        """Replace the process: whether it is ready cannot be found out."""
+        self._failure = reason
+        self._edited.set()
+
     async def run(self, report: Report) -> str:
         """Report results until the process must be replaced; returns the reason."""
         schedule = self._schedule
         if self.printed is not None:
             if not await self._ready_line(self.printed):
-                return f"no ready line within {self.deadline:g} s"
+                return self._failure or f"no ready line within {self.deadline:g} s"
             report.passed()
             schedule.ready = True
         if self.probe is None:
@@ -130,10 +136,10 @@ class ProcessChecks:
                 await self.clock.sleep(schedule.pause(now))
 
     async def _ready_line(self, printed: asyncio.Event) -> bool:
-        """Wait for the ready line; False once the deadline, which may be edited, has passed."""
+        """Wait for the ready line; False once it is given up or its deadline, which may change, passed."""
         while not printed.is_set():
             left = self.started_at + self.deadline - self.clock.monotonic()
-            if left <= 0:
+            if left <= 0 or self._failure is not None:
                 return False
             self._edited.clear()
             await first_of(printed.wait(), self.clock.sleep(left), self._edited.wait())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +25,7 @@ from msctl.model.events import LogLine, LogQuery
 
 if TYPE_CHECKING:
     from msctl.cli.options.global_options import GlobalOptions
+    from msctl.control.client import ControlClient
 
 
 class Stream(StrEnum):
@@ -78,8 +82,8 @@ def logs(
     start = None if since is None else time.time() - parse_duration(since, "--since")
     if tail is not None and tail < 0:
         raise UsageError(f"--tail must be 0 or more, not {tail}")
-    query = LogQuery(tuple(services or ()), tail, follow, since=start, grep=grep, stream=stream or "")
-    names, lines = _lines(ctx.obj, query)
+    query = LogQuery(tuple(services or ()), tail, follow, since=start, stream=stream or "")
+    names, lines = _lines(ctx.obj, query, None if grep is None else _pattern(grep))
     formatter = LogFormatter(names, coloured=colours(sys.stdout), timestamps=timestamps)
     try:
         for line in lines:
@@ -92,20 +96,47 @@ def logs(
         return
 
 
-def _lines(options: GlobalOptions, query: LogQuery) -> tuple[list[str], Iterable[LogLine]]:
+def _pattern(expression: str) -> re.Pattern[str]:
+    """Compile the expression. It runs in this process: one that takes hours must not stop the stack."""
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise UsageError(f"--grep: {expression!r} is not a valid regular expression: {error}") from None
+
+
+def _lines(
+    options: GlobalOptions, query: LogQuery, pattern: re.Pattern[str] | None
+) -> tuple[list[str], Iterable[LogLine]]:
     """The names of the services, and their lines: from the running stack, else from the last run's files."""
     client = options.client()
     try:
         names = [service.name for service in client.snapshot().services]
     except NotRunningError:
-        found = _last_run(options, query)
+        found = _last_run(options, query, pattern)
         if found is None:
             raise
         return found
-    return names, client.logs(query)
+    return names, client.logs(query) if pattern is None else _matching_lines(client, query, pattern)
 
 
-def _last_run(options: GlobalOptions, query: LogQuery) -> tuple[list[str], Iterable[LogLine]] | None:
+def _matching_lines(client: ControlClient, query: LogQuery, pattern: re.Pattern[str]) -> Iterator[LogLine]:
+    """The lines that match the pattern, of which `tail` counts the last; then new ones with `follow`."""
+    last = 0
+    found: deque[LogLine] = deque(maxlen=query.tail)
+    for line in client.logs(replace(query, tail=None, follow=False)):
+        last = line.seq
+        if pattern.search(line.text):
+            found.append(line)
+    yield from found
+    if query.follow:
+        for line in client.logs(replace(query, tail=None)):
+            if line.seq > last and pattern.search(line.text):
+                yield line
+
+
+def _last_run(
+    options: GlobalOptions, query: LogQuery, pattern: re.Pattern[str] | None
+) -> tuple[list[str], Iterable[LogLine]] | None:
     from msctl.control.runs import last_run, runs_folder
     from msctl.model.service_names import select
     from msctl.telemetry.logs.hub import matching
@@ -117,6 +148,11 @@ def _last_run(options: GlobalOptions, query: LogQuery) -> tuple[list[str], Itera
         return None
     names = services_of(run)
     services = tuple(select(query.services, names)) if query.services else ()
-    lines = [line for line in read_run(run, services) if matching(query)(line)]
+    matches = matching(query)
+    lines = [
+        line
+        for line in read_run(run, services)
+        if matches(line) and (pattern is None or pattern.search(line.text))
+    ]
     sys.stderr.write(f"project {name!r} is not running; these lines are from its last run\n")
     return names, lines if query.tail is None else lines[max(0, len(lines) - query.tail) :]

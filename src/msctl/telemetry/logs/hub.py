@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import heapq
 import logging
-import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -19,7 +18,6 @@ from functools import partial
 from operator import attrgetter
 
 from msctl.clock import Clock
-from msctl.errors import UsageError
 from msctl.model.events import LogLine, LogQuery
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.trace_context import current_trace
@@ -120,10 +118,7 @@ class LogHub:
         return list(heapq.merge(*rings, key=attrgetter("seq")))
 
     def follow(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        """Yield the lines that match `query`; with `follow`, also future ones until the caller stops.
-
-        Raises UsageError at once if `grep` is not a valid expression.
-        """
+        """Yield the lines that match `query`; with `follow`, also future ones until the caller stops."""
         return self._follow(query, matching(query))
 
     async def _follow(self, query: LogQuery, matches: Callable[[LogLine], bool]) -> AsyncIterator[LogLine]:
@@ -141,22 +136,16 @@ class LogHub:
 
 
 def matching(query: LogQuery) -> Callable[[LogLine], bool]:
-    """A predicate for the lines that match `query`. Raises UsageError for an invalid expression."""
+    """A predicate for the lines that match `query`."""
     services = frozenset(query.services)
     since, stream = query.since, query.stream
-    try:
-        pattern = None if query.grep is None else re.compile(query.grep)
-    except re.error as error:
-        raise UsageError(f"--grep: {query.grep!r} is not a valid regular expression: {error}") from error
 
     def matches(line: LogLine) -> bool:
         if services and line.service not in services:
             return False
         if since is not None and line.time < since:
             return False
-        if stream and line.stream != stream:
-            return False
-        return pattern is None or pattern.search(line.text) is not None
+        return not stream or line.stream == stream
 
     return matches
 
