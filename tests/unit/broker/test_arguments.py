@@ -6,13 +6,14 @@ import pytest
 
 from msctl.broker.core.arguments import (
     QUEUE_ARGUMENTS,
+    QueueOptions,
     check_equivalent,
     check_same,
     read_consumer_priority,
     read_queue_arguments,
 )
 from msctl.broker.protocol.replies import AmqpError, ReplyCode
-from msctl.broker.protocol.tables import FieldValue
+from msctl.broker.protocol.tables import FieldValue, Table
 
 QUEUE = "queue 'q' in vhost '/'"
 
@@ -106,3 +107,132 @@ def test_consumer_priority_is_read_from_its_arguments() -> None:
     for bad in ({b"x-priority": ("S", b"1")}, {b"x-stream-offset": ("S", b"first")}):
         with pytest.raises(AmqpError):
             read_consumer_priority(bad, QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("x-expires", ("I", 1)),
+        ("x-expires", ("l", 4_294_967_295)),
+        ("x-message-ttl", ("I", 0)),
+        ("x-max-length", ("I", 0)),
+        ("x-max-length-bytes", ("l", 2**40)),
+        ("x-max-priority", ("B", 255)),
+        ("x-overflow", ("S", b"reject-publish")),
+        ("x-overflow", ("S", b"reject-publish-dlx")),
+        ("x-queue-mode", ("S", b"default")),
+        ("x-queue-mode", ("S", b"lazy")),
+        ("x-queue-version", ("I", 1)),
+        ("x-queue-version", ("I", 2)),
+        ("x-queue-type", ("S", b"classic")),
+        ("x-dead-letter-exchange", ("S", b"")),
+        ("x-single-active-consumer", ("t", False)),
+    ],
+)
+def test_an_argument_at_its_limit_is_accepted(name: str, field: FieldValue) -> None:
+    read_queue_arguments({name.encode(): field}, QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "problem"),
+    [
+        ("x-expires", ("I", -1), "{value_negative,-1}"),
+        ("x-expires", ("S", b"1"), "expected integer, got longstr"),
+        ("x-max-length-bytes", ("I", -1), "{value_negative,-1}"),
+        ("x-max-priority", ("I", -1), "{value_negative,-1}"),
+        ("x-queue-version", ("I", 0), "unsupported queue version '0'"),
+        ("x-queue-version", ("I", -1), "{value_negative,-1}"),
+        ("x-queue-mode", ("I", 1), "{unacceptable_type,signedint}"),
+        ("x-dead-letter-routing-key", ("I", 1), "{unacceptable_type,signedint}"),
+        ("x-overflow", ("S", b"\xff"), "invalid_overflow"),
+        ("x-queue-type", ("S", b"\xff"), "unsupported queue type '\ufffd'"),
+    ],
+)
+def test_an_invalid_argument_is_named_with_its_problem(name: str, field: FieldValue, problem: str) -> None:
+    with pytest.raises(AmqpError) as caught:
+        read_queue_arguments({name.encode(): field}, QUEUE)
+    text = caught.value.text.decode()
+    assert f"invalid arg '{name}' for {QUEUE}: " in text
+    assert problem in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-dead-letter-strategy",
+        "x-max-in-memory-length",
+        "x-max-in-memory-bytes",
+        "x-quorum-initial-group-size",
+        "x-delivery-limit",
+        "x-queue-leader-locator",
+        "x-max-age",
+        "x-stream-max-segment-size-bytes",
+        "x-initial-cluster-size",
+    ],
+)
+def test_arguments_of_other_queue_types_are_refused(name: str) -> None:
+    with pytest.raises(AmqpError, match=f"invalid arg '{name}' for .* of queue type rabbit_classic_queue"):
+        read_queue_arguments({name.encode(): ("I", 1)}, QUEUE)
+
+
+def test_every_argument_of_a_redeclaration_is_compared() -> None:
+    assert [name.decode() for name in QUEUE_ARGUMENTS] == [
+        "x-expires",
+        "x-message-ttl",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-max-priority",
+        "x-overflow",
+        "x-queue-mode",
+        "x-queue-version",
+        "x-single-active-consumer",
+        "x-queue-type",
+        "x-queue-master-locator",
+    ]
+    for name in QUEUE_ARGUMENTS:
+        one, other = {name: ("I", 1)}, {name: ("I", 2)}
+        check_equivalent(one, {name: ("l", 1)}, QUEUE_ARGUMENTS, QUEUE)
+        with pytest.raises(AmqpError) as caught:
+            check_equivalent(one, other, QUEUE_ARGUMENTS, QUEUE)
+        text = caught.value.text.decode()
+        assert f"inequivalent arg '{name.decode()}' for {QUEUE}: received '2' but current is '1'" in text
+
+
+def test_a_missing_argument_is_shown_as_none() -> None:
+    table: Table = {b"x-queue-type": ("S", b"\xff"), b"x-single-active-consumer": ("t", True)}
+    for current, received, shown in (
+        (table, {}, "received none but current is the value '\ufffd' of type 'longstr'"),
+        ({}, table, "received the value '\ufffd' of type 'longstr' but current is none"),
+    ):
+        with pytest.raises(AmqpError) as caught:
+            check_equivalent(current, received, (b"x-queue-type",), QUEUE)
+        assert shown in caught.value.text.decode()
+    with pytest.raises(AmqpError) as caught:
+        check_equivalent(table, {b"x-single-active-consumer": ("t", False)}, QUEUE_ARGUMENTS[-3:-2], QUEUE)
+    assert "received 'false' but current is 'true'" in caught.value.text.decode()
+
+
+def test_only_classic_may_be_left_out_and_only_where_that_is_asked_for() -> None:
+    classic: Table = {b"x-queue-type": ("S", b"classic")}
+    for one, other in ((classic, {}), ({}, classic)):
+        check_equivalent(one, other, QUEUE_ARGUMENTS, QUEUE, absent_type=True)
+        with pytest.raises(AmqpError):
+            check_equivalent(one, other, QUEUE_ARGUMENTS, QUEUE)
+    with pytest.raises(AmqpError):
+        check_equivalent({b"x-queue-type": ("S", b"odd")}, {}, QUEUE_ARGUMENTS, QUEUE, absent_type=True)
+
+
+def test_names_that_are_no_utf_8_pass_unchanged() -> None:
+    options = read_queue_arguments(
+        {b"x-dead-letter-exchange": ("S", b"\xff"), b"x-dead-letter-routing-key": ("S", b"k\xfe")}, QUEUE
+    )
+    assert options.dead_letter_exchange is not None
+    assert options.dead_letter_exchange.encode(errors="surrogateescape") == b"\xff"
+    assert options.dead_letter_key == "k\udcfe"
+
+
+def test_without_arguments_a_queue_has_no_limits() -> None:
+    assert read_queue_arguments({}, QUEUE) == QueueOptions()
+    assert QueueOptions() == QueueOptions(None, None, None, None, "drop-head", None, None, 0, False)
