@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msctl.cli.output.status_table import instance_lines, status_lines
-from msctl.cli.output.table import table
+from msctl.cli.output.table import Column, fitted, table
 from msctl.cli.output.units import show_duration, show_size, sparkline
 from msctl.model.snapshots import (
     BreakerState,
@@ -106,3 +106,73 @@ def test_a_status_has_instances_and_broker_as_asked() -> None:
     assert first_words[False, True] == ["project", "NAME", "payments", *shown]
     assert first_words[True, True] == ["project", "NAME", "payments", "broker", *shown, "QUEUE", "jobs"]
     assert first_words[False, False] == ["project", "NAME", "payments"]
+
+
+LONG = "the probe of http://127.0.0.1:7001/healthz failed 3 times: connection refused; see: msctl logs orders"
+
+
+def wide_snapshot() -> Snapshot:
+    """As in a real stack: a long reason, an AMQP URL, a service without figures."""
+    hosted = ServiceSnapshot(
+        *("users", Kind.HOSTED, State.READY),
+        addresses=("127.0.0.1:8081",),
+        uptime_s=3723,
+        cpu_percent=12.5,
+        memory_bytes=54_525_952,
+        requests_per_s=1234.5,
+        p95_s=0.0123,
+        recent=tuple(range(30)),
+    )
+    failed = ServiceSnapshot("orders", Kind.COMMAND, State.UNHEALTHY, LONG, ("127.0.0.1:8082",), pid=12345)
+    broker = BrokerSnapshot(BrokerMode.EMBEDDED, State.READY, "amqp://guest@localhost:5672/")
+    return Snapshot("shop", None, "1", 42, 3.5, (hosted, failed), broker)
+
+
+@pytest.mark.parametrize("recent", [False, True], ids=["status", "watch"])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_status_fits_the_terminal_and_never_cuts_a_reason(
+    monkeypatch: pytest.MonkeyPatch, width: int, recent: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = list(status_lines(wide_snapshot(), recent=recent, instances=True))
+    if width >= 60:
+        assert max(map(len, lines)) <= width
+    assert LONG.replace(" ", "") in "".join(lines).replace(" ", "")
+    header = next(line for line in lines if line.startswith("NAME"))
+    assert {"NAME", "STATE"} <= set(header.split())
+    if width >= 80:
+        assert "ADDRESS" in header
+
+
+def test_columns_go_only_when_the_table_is_too_wide_and_empty_ones_go_first() -> None:
+    columns = ("NAME", Column("EMPTY", 1), Column("LEAST", 9), Column("MORE", 5))
+    rows = [("a" * 10, "-", "b" * 10, "c" * 10)]
+    assert next(iter(fitted(columns, rows, None))).split() == ["NAME", "EMPTY", "LEAST", "MORE"]
+    assert next(iter(fitted(columns, rows, 60))).split() == ["NAME", "EMPTY", "LEAST", "MORE"]
+    assert next(iter(fitted(columns, rows, 40))).split() == ["NAME", "LEAST", "MORE"]
+    assert next(iter(fitted(columns, rows, 30))).split() == ["NAME", "MORE"]
+    assert next(iter(fitted(columns, rows, 15))).split() == ["NAME"]
+
+
+def test_reason_that_does_not_fit_follows_its_row() -> None:
+    columns = ("NAME", Column("REASON", below=True))
+    lines = list(fitted(columns, [("a", "short"), ("b", "word " * 10)], 30))
+    assert lines == [
+        "NAME  REASON",
+        "a     short",
+        "b",
+        "    word word word word word",
+        "    word word word word word",
+    ]
+
+
+def test_wide_characters_take_two_columns() -> None:
+    lines = list(fitted(("NAME", "X"), [("订单", "1"), ("ab", "2")], None))
+    assert lines == ["NAME  X", "订单  1", "ab    2"]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\x1b[31mb", "a\u202eb", "a\u2028b", "a\x9bb", "a\udcffb"])
+def test_cells_show_one_line_of_visible_characters(text: str) -> None:
+    (_, line) = fitted(("A",), [(text,)], None)
+    assert line.isprintable()
+    assert line.startswith("a\\")
