@@ -16,7 +16,7 @@ from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
 from msctl.cli.output.background_writer import BackgroundWriter, skipped_text
 from msctl.cli.output.log_lines import LogFormatter
-from msctl.cli.output.terminal import colours
+from msctl.cli.output.terminal import colours, safe_json
 from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
 from msctl.model.events import LogLine
@@ -67,7 +67,7 @@ class _Terminal:
             return self._formatter.format(line)
         from msctl.telemetry.logs.lines import as_json
 
-        return as_json(line)
+        return safe_json(as_json(line))
 
     def open(self) -> None:
         """Print nothing until the services have started."""

@@ -48,8 +48,8 @@ def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
 def explained_lines(keys: Sequence[Explained]) -> Iterator[str]:
     """Show each key with its value and its origin."""
     return table(
-        ("KEY", "VALUE", Column("FROM", below=True)),
-        ((one.key, str(one.value), str(one.source)) for one in keys),
+        ("KEY", "FROM", Column("VALUE", below=True)),
+        ((one.key, str(one.source), str(one.value)) for one in keys),
     )
 
 

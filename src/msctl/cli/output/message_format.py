@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from msctl.cli.options.message_options import MessageFormat
-from msctl.cli.output.terminal import printable
+from msctl.cli.output.terminal import printable, safe_json
 
 if TYPE_CHECKING:
     from msctl.amqp.consumer import Delivery
@@ -68,7 +68,7 @@ def as_json(delivery: Delivery) -> bytes:
         "properties": properties,
         "headers": _plain(delivery.properties.headers or {}),
     }
-    return json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    return safe_json(json.dumps(document, ensure_ascii=False)).encode(errors="backslashreplace") + b"\n"
 
 
 RENDERERS: dict[MessageFormat, Callable[[Delivery], bytes]] = {

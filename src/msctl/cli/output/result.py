@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from msctl.cli.output.terminal import safe_json
 from msctl.errors import ExitCode
 
 SCHEMA = 1
@@ -50,7 +51,7 @@ def write_document(kind: str, data: object) -> None:
     import msgspec
 
     document = msgspec.json.encode({"schema": SCHEMA, "kind": kind, "data": data})
-    sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
+    sys.stdout.write(safe_json(msgspec.json.format(document, indent=2).decode()) + "\n")
 
 
 def write_record(kind: str, data: object) -> None:
@@ -58,5 +59,5 @@ def write_record(kind: str, data: object) -> None:
     import msgspec
 
     document = msgspec.json.encode({"schema": SCHEMA, "kind": kind, "data": data})
-    sys.stdout.write(document.decode() + "\n")
+    sys.stdout.write(safe_json(document.decode()) + "\n")
     sys.stdout.flush()

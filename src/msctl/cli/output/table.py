@@ -49,6 +49,8 @@ def fitted(
     if width is not None:
         kept = _kept(heads, body, width)
     below = kept.pop() if heads[kept[-1]].below else None
+    if width is not None and below is not None and all(row[below][0] in _NOTHING for row in body):
+        below = None
     lines = [[(heads[i].title, BOLD) for i in kept], *([row[i] for i in kept] for row in body)]
     notes = ["" if below is None else text for text in _last(heads, body, below)]
     widths = [max(cells(line[i][0]) for line in lines) for i in range(len(kept))]
@@ -59,7 +61,8 @@ def fitted(
             title = paint(note, BOLD) if coloured and line is lines[0] and note else note
             yield f"{head}{_GAP}{title}".rstrip()
         else:
-            yield head.rstrip()
+            if head.strip():
+                yield head.rstrip()
             if line is not lines[0]:
                 yield from _wrapped(note, width)
 

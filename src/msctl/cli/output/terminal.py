@@ -34,6 +34,7 @@ NARROWEST = 40
 # C0 and C1 controls, line separators, bidirectional controls (Unicode UAX #9) and lone surrogates.
 _UNSAFE = "\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _CONTROLS = re.compile(rf"[{_UNSAFE}]")
+_IN_JSON = re.compile(rf"(?!\n)[{_UNSAFE}]")
 _BUT_COLOURS = re.compile(rf"(?!\x1b\[[0-9;]*m)[{_UNSAFE}]")
 
 
@@ -62,6 +63,13 @@ def plain(text: str) -> str:
 def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def safe_json(document: str) -> str:
+    """Escape the characters of a JSON document's strings that JSON allows and a terminal obeys."""
+    if document.isascii():
+        return document
+    return _IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", document)
 
 
 def cells(text: str) -> int:

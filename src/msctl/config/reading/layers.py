@@ -64,6 +64,8 @@ def tree(source: Document) -> Tree:
         raise ConfigError(
             f"{source.display}:{line}:{column}: invalid TOML: {reason[:1].lower()}{reason[1:]}", hint=hint
         ) from None
+    except RecursionError:
+        raise ConfigError(f"{source.display}: its arrays or tables are nested too deeply") from None
 
 
 class Variables(NamedTuple):

@@ -89,7 +89,7 @@ def plain_name(file: ProjectFile | None, requested: str | None) -> str | None:
 
     try:
         project = tomllib.loads(read_project_file(file, LARGEST_FILE).decode()).get("project", {})
-    except (OSError, FileTooLargeError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, FileTooLargeError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError):
         return None
     if not isinstance(project, dict) or not set(project) <= {"name"}:
         return None

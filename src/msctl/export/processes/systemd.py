@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from msctl.export.broker import broker_plan, program_broker
-from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
+from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
 from msctl.export.workloads import Workload, local_services, machine_addresses, secret_notices, workloads
 from msctl.model.project import Condition, Project, RestartPolicy
@@ -21,6 +21,7 @@ _RESTART = {
     RestartPolicy.NO: "no",
 }
 _PLAIN = re.compile(r"[A-Za-z0-9_@/.:=+-]+")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _HARDENING = (
     "DynamicUser=yes",
     "NoNewPrivileges=yes",
@@ -104,7 +105,7 @@ def _unit(
         "[Service]",
         *(["Type=oneshot", "RemainAfterExit=yes"] if spec.oneshot else ["Type=exec"]),
         f"ExecStart={' '.join(_argument(word) for word in command)}",
-        f"WorkingDirectory={_escaped(directory)}",
+        f"WorkingDirectory={_path(directory)}",
         *(f"Environment={_quoted(f'{key}={value}')}" for key, value in variables.items()),
         f"Environment=MSCTL_RUNTIME_DIR=%t/{name}-{workload.label}",
         f"RuntimeDirectory={name}-{workload.label}",
@@ -151,12 +152,24 @@ def _quoted(text: str) -> str:
     text = _escaped(text)
     if _PLAIN.fullmatch(text):
         return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{_UNPRINTABLE.sub(_c_escape, escaped)}"'
+
+
+def _c_escape(match: re.Match[str]) -> str:
+    """Return the C-style escapes of a character's bytes (systemd.syntax(7))."""
+    return "".join(f"\\x{byte:02x}" for byte in match.group().encode(errors="surrogateescape"))
 
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%%")
+
+
+def _path(text: str) -> str:
+    """Return a path for a setting without quotes and escapes. Raises ExportError for what needs them."""
+    if _UNPRINTABLE.search(text):
+        raise ExportError(f"a unit cannot have the folder {text!r}", hint="rename it, or use --directory")
+    return _escaped(text)
 
 
 KIND = ExportKind(
