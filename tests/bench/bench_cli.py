@@ -57,4 +57,4 @@ def results() -> Iterator[Result]:
         msctl.ok("down")
         yield Result("msctl status / a one-command typer program", *status, "s", at_most=1.6)
         start = in_turn(up, lambda: python("-c", "import aiohttp.web, aio_pika"))
-        yield Result("msctl up -d until ready / importing aiohttp.web, aio_pika", *start, "s", at_most=2.5)
+        yield Result("msctl up -d until ready / importing aiohttp.web, aio_pika", *start, "s", at_most=2.0)
