@@ -89,6 +89,7 @@ def test_a_name_with_an_unset_key_is_an_error(name: str, mark: str) -> None:
         "short",
         f"={KEY}",
         "c2VjcmV0LWtleS1pbi1iYXNl=",
+        "the-name-of-a-partner-w=",
         "a-name-that-is-too-long-for-a-name=" + KEY,
         f"bob={KEY}\x7f",
         f"bob={KEY}é",
@@ -278,6 +279,15 @@ async def test_a_malformed_token_is_401_without_a_traceback(
         await client.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + value + b"\r\n\r\n")
         assert (await client.reply()).status == 401
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("payload", [b'{"exp": Infinity}', b'{"exp": 9e99, "x": ' + b"[" * 5000 + b"}"])
+def test_a_signed_token_that_breaks_the_decoder_is_401(payload: bytes) -> None:
+    check = bearer_token(JwtSpec("JWT_KEY"), "key", secrets_of({"JWT_KEY": SECRET}))
+    signed = jwt.api_jws.encode(payload, SECRET, "HS256").encode()
+    with pytest.raises(ProblemError) as caught:
+        check([(b"Authorization", b"Bearer " + signed)])
+    assert caught.value.problem.status == 401
 
 
 @given(st.binary(max_size=200))

@@ -55,7 +55,7 @@ def bearer_token(spec: JwtSpec, key: str, secrets: Mapping[str, Secret]) -> Auth
         if scheme.lower() != b"bearer" or not token:
             raise unauthorized("This route requires a bearer token.", "Bearer")
         try:
-            claims = jwt.decode(
+            claims = jwt.decode(  # bytes, as received: a str that is not UTF-8 cannot be encoded again
                 token.strip(),
                 secret.reveal(),
                 algorithms=list(spec.algorithms),
@@ -66,13 +66,8 @@ def bearer_token(spec: JwtSpec, key: str, secrets: Mapping[str, Secret]) -> Auth
             )
         except jwt.PyJWTError as error:
             reason = str(error).rstrip(".").lower().encode("ascii", "backslashreplace").decode()
-            raise _invalid(reason) from error
-        except Exception as error:
-            raise _invalid("it is malformed") from error
+            detail = f"The bearer token is not valid: {reason}."
+            raise unauthorized(detail, 'Bearer error="invalid_token"') from error
         return str(claims.get("sub", "")).encode("ascii", "backslashreplace").decode()
 
     return check
-
-
-def _invalid(reason: str) -> Exception:
-    return unauthorized(f"The bearer token is not valid: {reason}.", 'Bearer error="invalid_token"')
