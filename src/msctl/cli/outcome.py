@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 from msctl.cli.output.result import Result
 from msctl.cli.output.service_lines import state_lines
 from msctl.cli.output.terminal import plain, printable
-from msctl.errors import ExitCode
+from msctl.errors import ExitCode, NotRunningError
 from msctl.model.events import LogQuery
 from msctl.model.snapshots import Kind, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
+    from msctl.model.views import ReloadResult
 
 LOG_LINES = 10
 """Log lines of a failed service that are shown with its reason."""
@@ -48,9 +50,17 @@ def failure_lines(failed: Sequence[ServiceSnapshot], client: ControlClient) -> I
 
 
 def last_log_lines(service: str, client: ControlClient) -> Iterator[str]:
-    """Show the last lines of a service's log, indented."""
-    for line in client.logs(LogQuery((service,), LOG_LINES)):
-        yield f"    {printable(line.text)}"
+    """Show the last lines of a service's log, indented; none if the stack has stopped meanwhile."""
+    with suppress(NotRunningError):
+        for line in client.logs(LogQuery((service,), LOG_LINES)):
+            yield f"    {printable(line.text)}"
+
+
+def reload_problems(result: ReloadResult, client: ControlClient) -> Iterator[str]:
+    """Show each service that a reload did not update, with its reason and its last log lines."""
+    for name, reason in result.failed.items():
+        yield f"{name} was not updated: {plain(reason)}"
+        yield from last_log_lines(name, client)
 
 
 def services_result(

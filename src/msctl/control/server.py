@@ -6,9 +6,10 @@ again by the client.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from msctl.control.listening import BACKLOG, listen
 from msctl.control.peer import peer_uid
 from msctl.errors import ExitCode, MsctlError, UsageError
 from msctl.files import describe_user, is_trusted_user
@@ -62,18 +64,21 @@ class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ControlServer:
-    """Listens on `path` (mode 0600) from `start` to `stop`."""
+    """Answers on `path` (mode 0600) from `start` to `stop`; `listening` is its socket, if it exists."""
 
     def __init__(
         self,
         view: SystemView,
         path: Path,
         *,
+        listening: socket.socket | None = None,
         traces: TraceView | None = None,
         routes: RouteView | None = None,
         variables: VariableView | None = None,
     ) -> None:
         self._view = view
+        self._listening = listening
+        self._server: asyncio.Server | None = None
         self._trace_view = traces
         self._route_view = routes
         self._variable_view = variables
@@ -83,16 +88,17 @@ class ControlServer:
         )
 
     async def start(self) -> None:
-        """Create the socket. The caller holds the stack's lock, so that an existing socket is stale."""
+        """Accept connections, also those that came before."""
         await self._runner.setup()
-        self._path.unlink(missing_ok=True)
-        old = os.umask(0o177)
-        try:
-            await web.UnixSite(self._runner, self._path).start()
-        finally:
-            os.umask(old)
+        assert self._runner.server is not None  # noqa: S101 - setup() makes it
+        listening = self._listening or listen(self._path)
+        listening.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._runner.server, sock=listening, backlog=BACKLOG)
 
     async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
         self._path.unlink(missing_ok=True)
 

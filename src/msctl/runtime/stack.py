@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +29,18 @@ from msctl.discovery.registry import Registry
 from msctl.errors import NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
+from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.project import GatewaySpec, Project, RouteSpec, ServiceContext
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select
 from msctl.model.services import runs_here
-from msctl.model.snapshots import GATEWAY, Kind, Snapshot, TargetSnapshot
+from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
+from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
 from msctl.supervisor.context import SupervisorContext
@@ -66,13 +69,14 @@ class Stack:
         paths: StackPaths,
         services: Sequence[str],
         *,
+        listening: socket.socket,
         runs: Path,
         clock: AsyncClock,
         logs: LogHub,
         serve_argv: Callable[[str, str], Sequence[str]],
     ) -> None:
         """`services` are names or globs of the services to start; none means all with autostart.
-        `runs` is the folder in which the logs of runs are kept.
+        `listening` is the control socket, and `runs` the folder in which the logs of runs are kept.
 
         Raises ConfigError and UnknownServiceError.
         """
@@ -82,6 +86,7 @@ class Stack:
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
         self._chosen = self._select(services)
+        self._first_start = FirstStart(dependency_graph.closure(project.services, self._chosen))
         self._paths = paths
         self._clock = clock
         self._logs = logs
@@ -145,17 +150,27 @@ class Stack:
             else None
         )
         self._control = ControlServer(
-            self, paths.socket, traces=self._observation.tracer, routes=self, variables=self
+            self,
+            paths.socket,
+            listening=listening,
+            traces=self._observation.tracer,
+            routes=self,
+            variables=self,
         )
 
     # --- its life ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Bind the listeners and open the control socket.
+        """Answer on the control socket, then bind the listeners.
 
         Raises PortTakenError, ConfigError for unusable keys of routes, or MsctlError; `close` must be called
         in any case.
         """
+        await self._control.start()
+        with self._first_start.step():
+            await self._open()
+
+    async def _open(self) -> None:
         for left in kill_leftovers(self._paths.children):
             pids = ", ".join(map(str, left.pids))
             text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
@@ -167,7 +182,6 @@ class Stack:
         self._write_record()
         self._observation.start()
         await self._receive_spans(self._project)
-        await self._control.start()
         await self._open_dashboard()
 
     async def up(self) -> None:
@@ -175,10 +189,13 @@ class Stack:
 
         Raises BrokerError if a broker that the stack runs does not start.
         """
-        await self._broker.start()
-        self._write_record()
-        await self._addresses.open(self._project)
+        with self._first_start.step():
+            await self._broker.start()
+            self._write_record()
+            await self._addresses.open(self._project)
+        self._first_start.broker_up()
         await self._supervisor.start(self._chosen)
+        self._first_start.services_settled(self._supervisor.snapshot())
         self._write_record()
         if self._source.watched:
             self._spawn(reload_on_edits(self._watched_files, self.reload, clock=self._clock, logs=self._logs))
@@ -195,6 +212,7 @@ class Stack:
 
     async def close(self) -> None:
         """Stop everything in order, the control socket last: `down` waits on it."""
+        self._first_start.abandon()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -222,10 +240,8 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=seen_by_gateway(
-                self._observation.metrics.annotate(self._supervisor.snapshot()), self._targets()
-            ),
-            broker=await self._broker.snapshot(),
+            services=seen_by_gateway(self._observation.metrics.annotate(self._services()), self._targets()),
+            broker=self._first_start.broker(await self._broker.snapshot()),
             dashboard=self._page,
         )
 
@@ -243,27 +259,31 @@ class Stack:
         return self._logs.follow(replace(query, services=tuple(names)))
 
     async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
-        self._refuse_while_ending()
+        await self._ready_for_verbs()
         await self._supervisor.start(self._select(services), deps=deps)
-        return await self.snapshot()
+        snapshot = await self.snapshot()
+        if self._ending.is_set() and not any(one.state in FAILED for one in snapshot.services):
+            raise self._first_start.stopped()
+        return snapshot
 
     async def stop(self, services: Sequence[str]) -> Snapshot:
+        await self._first_start.wait()
         await self._supervisor.stop(self._select(services, everything=True))
         return await self.snapshot()
 
     async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
-        self._refuse_while_ending()
+        await self._ready_for_verbs()
         await self._supervisor.restart(self._select(services), deps=deps)
         return await self.snapshot()
 
     async def scale(self, counts: Mapping[str, int]) -> Snapshot:
-        self._refuse_while_ending()
+        await self._ready_for_verbs()
         select(list(counts), self._names)
         await self._supervisor.scale(counts)
         return await self.snapshot()
 
     async def reload(self) -> ReloadResult:
-        self._refuse_while_ending()
+        await self._ready_for_verbs()
         # The caller may go away; a reload that has begun is completed.
         return await asyncio.shield(self._spawn(self._reload()))
 
@@ -274,6 +294,7 @@ class Stack:
         return self._running_gateway().explain(method, target, headers)
 
     async def variables(self, service: str | None) -> ServiceVariables:
+        await self._first_start.wait()
         return self._supervisor.variables(None if service is None else self._select([service])[0])
 
     async def purge_queue(self, name: str) -> int:
@@ -352,7 +373,12 @@ class Stack:
             return select(patterns, self._names)
         return [spec.name for spec in self._project.services if everything or spec.autostart]
 
-    def _refuse_while_ending(self) -> None:
+    def _services(self) -> tuple[ServiceSnapshot, ...]:
+        return self._first_start.services(self._supervisor.snapshot())
+
+    async def _ready_for_verbs(self) -> None:
+        """Wait until the broker has started. Raises NotRunningError while the stack stops."""
+        await self._first_start.wait()
         if self._ending.is_set():
             raise NotRunningError(
                 f"the stack of project {self._project.name!r} is stopping",
@@ -384,7 +410,7 @@ class Stack:
         now = self._clock.time()
         return [
             Event(self._seq, now, service.name, instance.name, instance.state, instance.reason)
-            for service in self._supervisor.snapshot()
+            for service in self._services()
             for instance in service.instances
         ]
 

@@ -3,7 +3,7 @@
 The child is forked, which saves starting another interpreter. It reports over a pipe: `open` when its
 control socket answers, `up` when every service has started or failed, `failed` with an error. Everything
 else the parent asks over the control socket, as any verb does. The child inherits the lock, so a stack
-holds it from before the fork to its end.
+holds it from before the fork to its end, and the listening control socket.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services, failure_lines
 from msctl.cli.output.result import Result
 from msctl.cli.output.terminal import colours
 from msctl.control.client import ControlClient, RemoteError
-from msctl.control.paths import StackLock, StackPaths, is_locked
+from msctl.control.paths import StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
 from msctl.model.events import LogLine
 from msctl.model.project import Project
@@ -37,9 +38,8 @@ _POLL_S = 0.01
 def start_detached(
     options: GlobalOptions,
     project: Project,
-    paths: StackPaths,
+    claim: Claim,
     names: Sequence[str],
-    lock: StackLock,
     *,
     wait: bool,
     watch: bool,
@@ -50,15 +50,16 @@ def start_detached(
     If a service fails, or after `timeout` seconds (TimedOutError), the stack is stopped again. Raises
     the MsctlError that keeps it from starting.
     """
+    paths = claim.paths
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_child(options, project, paths, names, writing, watch=watch)
+        _run_child(options, project, claim, names, writing, watch=watch)
     os.close(writing)
-    lock.close()
+    claim.close()
     client = ControlClient(paths, project.name)
     try:
         _wait_for(reading, UP if wait else OPEN, timeout)
@@ -149,7 +150,7 @@ class _ParentPipe:
 def _run_child(
     options: GlobalOptions,
     project: Project,
-    paths: StackPaths,
+    claim: Claim,
     names: Sequence[str],
     writing: int,
     *,
@@ -159,12 +160,13 @@ def _run_child(
     code = int(ExitCode.FAILED)
     try:
         os.setsid()
-        _redirect(paths)
+        _redirect(claim.paths)
+        claim.announce(project)
         output = _ParentPipe(writing)
         try:
             from msctl.cli.launch.stack_runner import run_stack
 
-            run_stack(options, project, paths, names, output, watch=watch)
+            run_stack(options, project, claim, names, output, watch=watch)
             code = int(ExitCode.OK)
         except MsctlError as error:
             document = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}

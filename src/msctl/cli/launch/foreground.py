@@ -10,14 +10,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-from msctl.cli.launch.stack_runner import run_stack
+from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
 from msctl.cli.output.background_writer import BackgroundWriter, skipped_text
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.terminal import colours, safe_json
-from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
 from msctl.model.events import LogLine
 from msctl.model.project import Project
@@ -27,7 +26,7 @@ from msctl.model.snapshots import Snapshot
 def run_foreground(
     options: GlobalOptions,
     project: Project,
-    paths: StackPaths,
+    claim: Claim,
     names: Sequence[str],
     *,
     as_json: bool,
@@ -35,9 +34,12 @@ def run_foreground(
     watch: bool,
 ) -> None:
     """Run the stack until Ctrl-C. Raises MsctlError if it does not start as asked."""
+    claim.announce(project)
+    from msctl.cli.launch.stack_runner import run_stack  # takes long: after the claim is announced
+
     terminal = _Terminal(project, as_json=as_json, abort_on_failure=abort_on_failure)
     try:
-        run_stack(options, project, paths, names, terminal, watch=watch)
+        run_stack(options, project, claim, names, terminal, watch=watch)
     finally:
         terminal.close()
     if terminal.aborted:

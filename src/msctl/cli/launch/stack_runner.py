@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from msctl.cli.launch.claim import Claim
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.config.reading.project_ref import ENV_FILE_NAME
-from msctl.control.paths import StackPaths
 from msctl.control.runs import runs_folder
 from msctl.model.project import Project
 from msctl.runtime.process_life import Output, run
@@ -21,7 +21,7 @@ from msctl.runtime.stack import Stack
 def run_stack(
     options: GlobalOptions,
     project: Project,
-    paths: StackPaths,
+    claim: Claim,
     names: Sequence[str],
     output: Output,
     *,
@@ -33,11 +33,20 @@ def run_stack(
         return [*_this_program(), *options.arguments(project.root), "serve", service, "--instance", instance]
 
     # An isolated copy has a name that does not come again, so its logs end with its runtime folder.
+    paths = claim.paths
     runs = paths.folder / "runs" if options.copy else runs_folder(paths, os.environ)
     source = _project_source(options, project, watched=watch)
     run(
         lambda clock, logs: Stack(
-            project, source, paths, names, runs=runs, clock=clock, logs=logs, serve_argv=serve_argv
+            project,
+            source,
+            paths,
+            names,
+            listening=claim.listening,
+            runs=runs,
+            clock=clock,
+            logs=logs,
+            serve_argv=serve_argv,
         ),
         output,
     )

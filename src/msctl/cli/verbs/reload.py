@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from msctl.cli.options.json_output import json_option
-from msctl.cli.outcome import last_log_lines
+from msctl.cli.outcome import reload_problems
 from msctl.cli.output.result import Result
-from msctl.cli.output.terminal import plain
 from msctl.errors import ExitCode
 
 
@@ -26,14 +25,11 @@ def reload(
     """
     client = ctx.obj.client()
     result = client.reload()
-    problems = []
-    for name, reason in result.failed.items():
-        problems += [f"{name} was not updated: {plain(reason)}", *last_log_lines(name, client)]
     return Result(
         "reload",
         result,
         lambda: result.done() or ([] if result.failed else ["nothing has changed"]),
-        problems=tuple(problems),
+        problems=tuple(reload_problems(result, client)),
         exit_code=ExitCode.FAILED if result.failed else ExitCode.OK,
         as_json=as_json,
     )

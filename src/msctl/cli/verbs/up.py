@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from msctl.cli.launch.claim import Claim
 from msctl.cli.options.completion import AnyServices
 from msctl.cli.options.durations import parse_duration
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.output.result import Result
-from msctl.cli.output.terminal import colours
-from msctl.control.paths import StackLock, StackPaths, stack_paths
-from msctl.control.record import read_record
-from msctl.errors import ExitCode, UsageError
-from msctl.model.project import Project
+from msctl.control.paths import stack_paths
+from msctl.errors import UsageError
 
 
 class LogFormat(StrEnum):
@@ -88,8 +85,9 @@ def up(
     """Start the services and show their logs until Ctrl-C.
 
     With SERVICE, start only those and their dependencies. In a folder without msctl.toml, here or above,
-    this is the course's system: hello, users, a gateway and a producer. If the stack is already running,
-    start the services that are not.
+    this is the course's system: hello, users, a gateway and a producer. If the stack is already running
+    or starting, wait for it, apply edits of msctl.toml as reload does, and start the services that are not
+    running.
 
     \b
     Examples:
@@ -116,51 +114,35 @@ def up(
         )
     paths = stack_paths(project.name, project.root, os.environ)
     names = services or []
-    paths.prepare()
-    lock = StackLock.acquire(paths)
-    if lock is None:
+    while True:
+        paths.prepare()
+        claim = Claim.take(paths)
+        if claim is not None:
+            break
+        from msctl.cli.launch.join import join_stack
+
         if watch:
             sys.stderr.write("--watch has no effect on a running stack; use: msctl reload\n")
         if dev_tls:
             sys.stderr.write(
                 "--dev-tls has no effect on a running stack; use: msctl down, msctl up --dev-tls\n"
             )
-        return _start_missing(options, project, paths, names)
+        joined = join_stack(project, paths, names)
+        if joined is not None:
+            return joined
     if detach:
         from msctl.cli.launch.detached import start_detached
 
-        return start_detached(options, project, paths, names, lock, wait=wait, watch=watch, timeout=timeout)
+        return start_detached(options, project, claim, names, wait=wait, watch=watch, timeout=timeout)
     from msctl.cli.launch.foreground import run_foreground
 
     run_foreground(
         options,
         project,
-        paths,
+        claim,
         names,
         as_json=log_format is LogFormat.JSON,
         abort_on_failure=abort_on_failure,
         watch=watch,
     )
     return None
-
-
-def _start_missing(
-    options: GlobalOptions, project: Project, paths: StackPaths, names: Sequence[str]
-) -> Result:
-    """Start the services of a running stack that are not running."""
-    from msctl.cli.launch.started import started
-    from msctl.cli.outcome import failed_services, failure_lines
-
-    client = options.client()
-    record = read_record(paths)
-    pid = f" (pid {record.pid})" if record else ""
-    sys.stderr.write(f"the stack of project {project.name!r} is already running{pid}\n")
-    snapshot = client.start(names)
-    failed = failed_services(snapshot)
-    return Result(
-        "up",
-        snapshot,
-        lambda: started(project, snapshot, coloured=colours(sys.stdout)),
-        problems=tuple(failure_lines(failed, client)),
-        exit_code=ExitCode.FAILED if failed else ExitCode.OK,
-    )

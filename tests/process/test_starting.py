@@ -1,0 +1,138 @@
+"""A stack that starts exists: other verbs find it, a second `up` joins it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from msctl.cli.launch.claim import Claim
+from msctl.control.paths import StackPaths, running_stacks
+from tests.support.cli import Process
+from tests.support.course import Course
+
+GATED = """
+[services.gated]
+command = "sh -c 'cat gate; exec sleep 600'"
+ready_log = "open"
+[gateway]
+enabled = false
+"""
+BROKEN = '[services.broken]\napp = "nowhere:app"\n[gateway]\nenabled = false\n'
+
+
+@pytest.fixture
+def own(course: Course) -> Course:
+    """The course's fixture for a test that writes a msctl.toml of its own."""
+    for name in ("MSCTL_HELLO_PORT", "MSCTL_USERS_PORT"):
+        del course.msctl.env[name]
+    return course
+
+
+def write(course: Course, text: str) -> None:
+    (course.msctl.folder / "msctl.toml").write_text(text)
+
+
+@contextmanager
+def starting(course: Course) -> Iterator[Process]:
+    """`up` of a stack that does not become ready before its gate opens."""
+    os.mkfifo(course.msctl.folder / "gate")
+    write(course, GATED)
+    with course.msctl.process("up", "-d") as up:
+        while not running_stacks(course.msctl.env):
+            pass
+        with course.msctl.process("events", "--json") as events:
+            events.line("stdout", '"starting"')
+        yield up
+
+
+def open_gate(course: Course) -> None:
+    (course.msctl.folder / "gate").write_text("open\n")
+
+
+def test_the_verbs_find_a_stack_that_starts(own: Course) -> None:
+    with starting(own) as up:
+        assert own.msctl.states()["gated"] in ("starting", "running")
+        assert own.msctl.run("wait", "gated", "--timeout", "1ms").returncode == 124
+        assert own.msctl.run("logs").returncode == 0
+        with own.msctl.process("wait", "gated") as waiting:
+            open_gate(own)
+            assert waiting.wait() == 0
+        assert up.wait() == 0
+
+
+def test_down_during_a_start_stops_the_stack_and_everyone_who_waits_for_it(own: Course) -> None:
+    with starting(own) as up, own.msctl.process("up", "-d") as second:
+        own.msctl.ok("down")
+        assert up.wait() == 1
+        assert second.wait() == 1
+    assert own.msctl.run("status").returncode == 3
+
+
+def test_a_stack_answers_from_the_moment_it_holds_its_lock(own: Course) -> None:
+    write(own, BROKEN)
+    with own.msctl.process("up", "-d") as up:
+        up.wait()
+    (folder,) = (path for path in own.msctl.runtime.iterdir() if path.name.startswith("anywhere"))
+    claim = Claim.take(StackPaths(folder))
+    assert claim is not None
+    with own.msctl.process("status") as status:
+        connection, _ = claim.listening.accept()
+        with connection:
+            assert connection.recv(100).startswith(b"GET /v1/snapshot")
+        claim.close()
+        assert status.wait() == 3
+
+
+def test_ten_ups_at_once_are_one_stack(course: Course) -> None:
+    with ExitStack() as stack:
+        ups = [stack.enter_context(course.msctl.process("up", "-d")) for _ in range(10)]
+        assert [up.wait() for up in ups] == [0] * 10
+    assert course.msctl.states()["hello"] == "ready"
+
+
+def test_a_failed_start_fails_every_up_with_its_reason(own: Course) -> None:
+    write(own, BROKEN)
+    with ExitStack() as stack:
+        ups = [stack.enter_context(own.msctl.process("up", "-d")) for _ in range(4)]
+        for up in ups:
+            _, problems = up.child.communicate()
+            assert up.child.returncode == 1
+            assert b"nowhere" in problems
+    assert own.msctl.run("status").returncode == 3
+
+
+def test_up_while_up_applies_an_edited_project(own: Course) -> None:
+    sleeper = '[services.{}]\ncommand = "sleep 600"\n'
+    alone = "[gateway]\nenabled = false\n"
+    write(own, sleeper.format("one") + alone)
+    own.msctl.ok("up", "-d")
+    pid = own.msctl.status()["pid"]
+    write(own, sleeper.format("one") + sleeper.format("two") + alone)
+    again = own.msctl.run("up", "-d")
+    assert again.returncode == 0
+    assert "added two" in again.stderr
+    assert set(own.msctl.states()) == {"one", "two"}
+    own.msctl.ok("stop", "one")
+    assert "started one" in own.msctl.run("up").stderr
+    assert "nothing has changed" in own.msctl.run("up").stderr
+    assert own.msctl.status()["pid"] == pid
+
+
+@pytest.mark.parametrize("edit", ["[services.one]\ncommand = 7\n", '[broker]\nmode = "embedded"\n'])
+def test_up_with_an_edit_that_cannot_be_applied_leaves_the_stack_as_it_was(own: Course, edit: str) -> None:
+    del own.msctl.env["MSCTL_BROKER_MODE"]
+    text = '[services.one]\ncommand = "sleep 600"\n[gateway]\nenabled = false\n[broker]\nmode = "external"\n'
+    write(own, text)
+    own.msctl.ok("up", "-d")
+    before = own.msctl.status()["services"][0]["pid"]
+    write(own, edit if "[services" in edit else re.sub(r"\[broker\][^[]*", edit, text))
+    refused = own.msctl.run("up")
+    assert refused.returncode == 2
+    write(own, text)
+    assert own.msctl.status()["services"][0]["pid"] == before
+    assert json.loads(own.msctl.ok("ls", "--json"))["data"][0]["project"] == "anywhere"
