@@ -1,6 +1,10 @@
 """One instance: carries out the decisions of the restart policy, one step of the lifecycle at a time.
 
 Knows one instance and its worker. Its dependencies (the gate) and its observers are callables.
+
+Invariant: the state is true whatever raises. An error of the bookkeeping (a full disk, no descriptors left)
+or a defect of msctl is logged, stops the worker and becomes a failure of this instance, which the restart
+policy decides on; it never ends the task that supervises. Observers are called behind a guard.
 """
 
 from __future__ import annotations
@@ -92,8 +96,14 @@ class Instance:
         if self.state is not State.STOPPING:
             self._move(Step.STOP)
         if self.worker is not None:
-            self._exit = await self.worker.stop(timeout) or self._exit
-            self.worker = None
+            try:
+                self._exit = await self.worker.stop(timeout) or self._exit
+                self.worker = None
+            except Exception as error:  # noqa: BLE001 - the stop of the others goes on
+                self._log_error()
+                await self._discard()
+                self._move(Step.FAIL, f"cannot stop it cleanly: {describe_error(error)}")
+                return
         self._move(Step.GONE)
 
     def reconfigure(self, spec: ServiceSpec) -> None:
@@ -161,6 +171,15 @@ class Instance:
         return self.reason
 
     async def _live(self, gate: Gate) -> None:
+        try:
+            await self._attempts(gate)
+        except Exception as error:  # noqa: BLE001 - without this task nobody would notice the end of the worker
+            self._log_error()
+            await self._discard()
+            if self.state not in AT_REST:
+                self._move(Step.FAIL, describe_error(error))
+
+    async def _attempts(self, gate: Gate) -> None:
         refusal = await gate(self)
         if refusal is not None:
             self._move(Step.SKIP, refusal)
@@ -191,16 +210,18 @@ class Instance:
             self.launched_at = self._clock.time()
             worker = self.worker = self._make(self.spec)
             await worker.start()
+            self._started_at = self._clock.monotonic()
+            self._move(Step.UP)
+            return await self._attend(worker)
         except StartError as error:
             return error.outcome
         except MsctlError as error:  # no free port, a host that is not ours: may be different at the next try
             return Outcome(False, error.message)
-        except Exception as error:  # noqa: BLE001 - a defect of ours ends in one service's state, not in a hang
-            self._logs.append(STACK, traceback.format_exc(), "error")
-            return Outcome(False, f"internal error: {error!r}", final=True)
-        self._started_at = self._clock.monotonic()
-        self._move(Step.UP)
-        return await self._attend(worker)
+        except Exception as error:  # noqa: BLE001 - see the module's invariant
+            self._log_error()
+            await self._discard()
+            # The system may have room, descriptors or memory again at the next try; a defect stays.
+            return Outcome(False, describe_error(error), final=not isinstance(error, OSError))
 
     async def _attend(self, worker: Worker) -> Outcome:
         """Wait until the worker ends by itself, or its checks want it replaced; then it is gone."""
@@ -221,6 +242,23 @@ class Instance:
             self._move(Step.STOP, outcome.reason)
             await worker.stop(SWEEP_S)
         return outcome
+
+    async def _discard(self) -> None:
+        """End the worker after an error, at any cost: nothing of it may run on unsupervised."""
+        if self.worker is None:
+            return
+        try:
+            self.worker.kill()
+            await self.worker.stop(SWEEP_S)
+        except Exception:  # noqa: BLE001 - the error that led here is the one to report
+            self._log_error()
+        self.worker = None
+
+    def _log_error(self) -> None:
+        try:
+            self._logs.append(STACK, f"{self.name}: {traceback.format_exc()}", "error")
+        except Exception:  # noqa: BLE001 - a listener of the log failed; the state is more important
+            _ignore(self)
 
     async def _back_off(self, delay: float) -> None:
         self._wake.clear()
@@ -254,7 +292,17 @@ class Instance:
             self._registry.withdraw(self.spec.name, self.name, absence(self.state, self.reason))
 
     def _tell(self) -> None:
-        self._changed(self)
+        try:
+            self._changed(self)
+        except Exception:  # noqa: BLE001 - an observer's failure is not the instance's
+            self._log_error()
+
+
+def describe_error(error: Exception) -> str:
+    """Describe an unexpected error as the reason of a state."""
+    if isinstance(error, OSError):
+        return f"system error: {error.strerror or error}"
+    return f"internal error: {error!r}"
 
 
 def _ignore(_instance: Instance) -> None:

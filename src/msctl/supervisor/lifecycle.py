@@ -55,6 +55,7 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
             Step.PROCEED: State.STARTING,
             Step.SKIP: State.SKIPPED,
             Step.STOP: State.STOPPED,
+            Step.FAIL: State.FATAL,
         },
         State.STARTING: {**_ENDINGS, Step.UP: State.RUNNING, Step.PASS: State.READY},
         State.RUNNING: {**_ENDINGS, Step.PASS: State.READY, Step.PROBE_FAILED: State.UNHEALTHY},
@@ -63,6 +64,7 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
         State.BACKOFF: {
             Step.PROCEED: State.STARTING,
             Step.STOP: State.STOPPED,
+            Step.FAIL: State.FATAL,
         },
         State.STOPPING: {
             Step.GONE: State.STOPPED,

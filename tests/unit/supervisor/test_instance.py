@@ -262,3 +262,67 @@ async def test_what_is_refused_by_its_gate_is_skipped() -> None:
     assert stage.instance.state is State.SKIPPED
     assert stage.registry.absence("x") == "was not started: users failed: exit 1"
     await stop(stage)
+
+
+async def test_an_error_while_it_runs_stops_the_worker_and_is_retried() -> None:
+    stage = Stage(RestartPolicy.ON_FAILURE, refuses=[])
+    stage.instance.begin(go)
+    await settle()
+    stage.workers[0].over.set_exception(OSError(28, "No space left on device"))
+    await settle()
+    assert stage.instance.snapshot().state is State.BACKOFF
+    assert "No space left on device" in stage.instance.reason
+    assert stage.workers[0].gone
+    await stage.clock.advance(0.6)
+    assert stage.instance.snapshot().state is State.RUNNING
+    await stop(stage)
+
+
+async def test_an_error_of_the_gate_is_fatal_and_can_be_started_again() -> None:
+    stage = Stage(RestartPolicy.ON_FAILURE, refuses=[])
+
+    async def broken(_instance: Instance) -> str | None:
+        raise OSError(28, "No space left on device")
+
+    stage.instance.begin(broken)
+    await settle()
+    assert stage.instance.snapshot().state is State.FATAL
+    stage.instance.begin(go)
+    await settle()
+    assert stage.instance.snapshot().state is State.RUNNING
+    await stop(stage)
+
+
+async def test_an_observer_that_raises_keeps_nothing_from_running() -> None:
+    stage = Stage(RestartPolicy.ON_FAILURE, refuses=[])
+
+    def broken(_instance: Instance) -> None:
+        raise OSError(28, "No space left on device")
+
+    stage.instance._changed = broken
+    stage.instance.begin(go)
+    await settle()
+    assert stage.instance.snapshot().state is State.RUNNING
+    stage.workers[0].end(False)
+    await settle()
+    assert stage.instance.snapshot().state is State.BACKOFF
+    await stop(stage)
+
+
+async def test_a_stop_that_raises_kills_the_worker_and_says_so() -> None:
+    stage = Stage(RestartPolicy.ON_FAILURE, refuses=[])
+    stage.instance.begin(go)
+    await settle()
+
+    async def broken(timeout: float) -> str | None:
+        raise OSError(28, "No space left on device")
+
+    stage.workers[0].stop = broken  # type: ignore[method-assign]
+    await stage.instance.stop(1.0)
+    assert stage.instance.snapshot().state is State.FATAL
+    assert "No space left on device" in stage.instance.reason
+    assert stage.workers[0].gone
+    stage.instance.begin(go)
+    await settle()
+    assert stage.instance.snapshot().state is State.RUNNING
+    await stop(stage)
