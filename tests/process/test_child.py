@@ -106,6 +106,7 @@ def test_an_exit_code_is_described(code: int, text: str) -> None:
 async def test_a_hanging_watchdog_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("msctl.processes.watchdog_client._CLOSE_S", 0.1)
     watchdog_client = WatchdogClient("token")
+    watchdog_client.start()
     watchdog_client.add(2**22 + 1)
     assert watchdog_client.pid is not None
     pid = watchdog_client.pid
@@ -143,6 +144,6 @@ def test_the_watchdog_forgets_removed_children(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(watchdog, "kill_all", lambda children, mark: killed.append(children))
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(sys, "argv", ["watchdog.py", MARK, "token"])
-    monkeypatch.setattr(sys, "stdin", io.StringIO("+5\n+6\n-5\n-7\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("+5\n+6\n-5\n-7\n.\n"))
     watchdog.main()
     assert killed == [{6}]

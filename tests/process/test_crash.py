@@ -113,9 +113,9 @@ def test_the_pid_file_is_removed_with_its_last_entry(tmp_path: Path) -> None:
     pid_file.add(Entry(me, start_time(me), "a", "a-1", "x:a-1:1"))
     pid_file.add(Entry(me + 1, 0.0, "b", "b-1", "x:b-1:2"))
     assert [entry["pid"] for entry in json.loads(path.read_text())] == [me, me + 1]
-    pid_file.remove(me)
-    pid_file.remove(me + 1)
-    pid_file.remove(me + 1)
+    pid_file.remove("x:a-1:1")
+    pid_file.remove("x:b-1:2")
+    pid_file.remove("x:b-1:2")
     assert list(tmp_path.iterdir()) == []
 
 

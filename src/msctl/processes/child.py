@@ -84,7 +84,7 @@ class Child:
         except OSError as error:
             for reader in readers:
                 os.close(reader)
-            raise _spawn_error(argv[0], error) from error
+            raise spawn_error(argv[0], error) from error
         finally:
             for writer in writers:
                 os.close(writer)
@@ -92,12 +92,22 @@ class Child:
         self._mark = mark
         self._clock = clock
         self._process_tables = process_tables
-        self._outputs = tuple(
-            Output(reader, sink, pace) for reader, sink in zip(readers, (stdout, stderr), strict=True)
-        )
         self._kill_now = asyncio.Event()
         self._released = False
-        self._exited = _watch(self._process)
+        self._outputs: list[Output] = []
+        try:
+            for sink in (stdout, stderr):
+                self._outputs.append(Output(readers[0], sink, pace))
+                del readers[0]
+            self._exited = _watch(self._process)
+        except (OSError, RuntimeError) as error:  # no room in epoll, no thread
+            for reader in readers:
+                os.close(reader)
+            for output in self._outputs:
+                output.close()
+            self._kill_group()
+            self._process.wait()
+            raise SpawnError(f"cannot watch {argv[0]}: {error}", transient=True) from error
 
     async def exited(self) -> int:
         """Wait for the exit and return the return code; descendants may still run."""
@@ -178,11 +188,12 @@ def _pipes(count: int) -> tuple[list[int], list[int]]:
     except OSError as error:
         for descriptor in (*readers, *writers):
             os.close(descriptor)
-        raise _spawn_error("it", error) from error
+        raise spawn_error("it", error) from error
     return readers, writers
 
 
-def _spawn_error(program: str, error: OSError) -> SpawnError:
+def spawn_error(program: str, error: OSError) -> SpawnError:
+    """The SpawnError for a system error at the start of `program`."""
     reason = f"cannot run {program}: {error.strerror or error}"
     return SpawnError(reason, transient=error.errno in _TRANSIENT)
 

@@ -97,7 +97,17 @@ class CommandWorker:
 
     async def start(self) -> None:
         context = self._context
+        self._record(0)
         try:
+            await self._spawn()
+        except BaseException:
+            context.pid_file.remove(self._mark)
+            raise
+
+    async def _spawn(self) -> None:
+        context = self._context
+        try:
+            context.watchdog.start()  # before the child: it finds by its mark what a crash leaves
             if self._listens is not None:
                 # Otherwise the probe could reach the program that holds the port.
                 ports.probe_free(self._listens, self._spec.name)
@@ -120,11 +130,7 @@ class CommandWorker:
             raise StartError(Outcome(False, error.message)) from error
         self._child = child
         context.watchdog.add(child.pid)
-        context.pid_file.add(
-            pid_file.Entry(
-                child.pid, pid_file.start_time(child.pid), self._spec.name, self._instance, self._mark
-            )
-        )
+        self._record(child.pid)
         if self._spec.ready_log and self._printed is not None:
             self._matcher = LineMatcher(self._spec.ready_log, self._printed, self._report_matcher_failure)
             self._matcher.start()
@@ -169,6 +175,10 @@ class CommandWorker:
         if self._child is not None:
             self._child.kill()
 
+    def _record(self, pid: int) -> None:
+        created = pid_file.start_time(pid) if pid else 0.0
+        self._context.pid_file.add(pid_file.Entry(pid, created, self._spec.name, self._instance, self._mark))
+
     def _make_checks(self) -> Checks | None:
         spec = self._spec
         probe: Probe | None = None
@@ -211,7 +221,7 @@ class CommandWorker:
 
     def _forget(self, child: Child) -> None:
         self._context.watchdog.remove(child.pid)
-        self._context.pid_file.remove(child.pid)
+        self._context.pid_file.remove(self._mark)
 
 
 class _Stream:

@@ -1,5 +1,9 @@
 """The pid file: lists a stack's children, so that the next stack finds those that a crash left running.
 
+An entry is written before its child is started, with the mark that the child gets, and again with the process
+id: a crash in between leaves no child that the file does not know. A write that fails is reported once and
+repeated at the next change; it never keeps a child from being supervised.
+
 Process ids are reused, so an entry alone proves nothing. A process counts as a child only with the
 recorded start time, or with the entry's mark in its environment.
 """
@@ -10,6 +14,7 @@ import contextlib
 import json
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +32,10 @@ _TOLERANCE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A child: its process id, start time (epoch seconds), service, instance and mark."""
+    """A child: its process id, start time (epoch seconds), service, instance and mark.
+
+    `pid` is 0 until the child is started.
+    """
 
     pid: int
     created: float
@@ -49,26 +57,40 @@ class Leftover:
 class PidFile:
     """The file of one stack; with `path` None, nothing is written."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, report: Callable[[str], object] = lambda _text: None) -> None:
+        """`report` takes a message about a write that failed."""
         self._path = path
-        self._entries: dict[int, Entry] = {}
+        self._report = report
+        self._entries: dict[str, Entry] = {}
+        self._failing = False
 
     def add(self, entry: Entry) -> None:
-        self._entries[entry.pid] = entry
+        """Add the entry of a child, or replace the one with its mark."""
+        self._entries[entry.mark] = entry
         self._write()
 
-    def remove(self, pid: int) -> None:
-        if self._entries.pop(pid, None) is not None:
+    def remove(self, mark: str) -> None:
+        if self._entries.pop(mark, None) is not None:
             self._write()
 
     def _write(self) -> None:
         if self._path is None:
             return
-        if not self._entries:
-            self._path.unlink(missing_ok=True)
-            return
-        text = json.dumps([asdict(entry) for entry in self._entries.values()])
-        write_atomically(self._path, text.encode())
+        try:
+            if self._entries:
+                text = json.dumps([asdict(entry) for entry in self._entries.values()])
+                write_atomically(self._path, text.encode())
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                self._report(
+                    f"cannot write {self._path}: {error.strerror or error}; "
+                    "after a crash the next stack would not find what is left"
+                )
+        else:
+            self._failing = False
 
 
 def start_time(pid: int) -> float:
@@ -97,7 +119,7 @@ def leftovers(path: Path) -> list[Leftover]:
     for entry in entries:
         session = now.sessions.get(entry.pid, set())
         marked = now.marks.get(entry.mark, set())
-        if entry.pid in session and is_process(entry.pid, entry.created):
+        if entry.pid > 0 and entry.pid in session and is_process(entry.pid, entry.created):
             marked = marked | session
         if marked:
             pids = tuple(sorted(marked, key=lambda pid: (pid != entry.pid, pid)))
@@ -116,7 +138,8 @@ def kill_leftovers(path: Path) -> list[Leftover]:
         process_table.signal_all([pid for leftover in now for pid in leftover.pids], signal.SIGKILL)
         time.sleep(_POLL_S)
         now = leftovers(path)
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a read-only folder: the entries prove nothing for a later process
+        path.unlink(missing_ok=True)
     return found
 
 

@@ -1,8 +1,12 @@
 """The watchdog: a small program that kills the children of a stack whose process died.
 
-It reads its standard input: "+PID" when a child starts, "-PID" when one is gone. End of input means that the
-stack's process ended, in any way; then it kills the sessions of the remaining children and every process with
-the stack's mark in its environment. It runs by path without site packages, to start fast and stay small.
+It reads its standard input: "+PID" when a child starts, "-PID" when one is gone, "." when the stack ends in
+order. End of input means that the stack's process ended, in any way; then it kills the sessions of the
+remaining children and every process with the stack's mark in its environment. It runs by path without site
+packages, to start fast and stay small.
+
+A stack that is killed while it starts a child leaves a process that gets the mark only when it executes the
+program. So the search ends after several rounds without a find, not after the first.
 
 Arguments: the variable of the mark, and the prefix of its value.
 """
@@ -12,6 +16,8 @@ import signal
 import sys
 import time
 
+QUIET_ROUNDS = 10
+
 
 def main() -> None:
     # Ctrl-C and a closed terminal are handled by the stack.
@@ -19,15 +25,21 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     mark = f"{sys.argv[1]}={sys.argv[2]}".encode()
     children: set[int] = set()
+    orderly = False
     for line in sys.stdin:
+        if line[0] == ".":
+            orderly = True
+            continue
         pid = int(line[1:])
         if line[0] == "+":
             children.add(pid)
         else:
             children.discard(pid)
     # Repeat: a process that is being forked now appears in the next round.
-    for _ in range(50):
-        if not kill_all(children, mark):
+    quiet = 0
+    for _ in range(100):
+        quiet = 0 if kill_all(children, mark) else quiet + 1
+        if quiet == (1 if orderly else QUIET_ROUNDS):
             return
         time.sleep(0.02)
 

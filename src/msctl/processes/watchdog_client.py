@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 from msctl.processes import process_table
+from msctl.processes.child import spawn_error
 
 _SCRIPT = Path(__file__).with_name("watchdog.py")
 _CLOSE_S = 3.0
@@ -26,6 +28,18 @@ class WatchdogClient:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    def start(self) -> None:
+        """Start the watchdog, unless it runs: before the first child, so that no crash precedes it.
+
+        Raises SpawnError.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return
+        try:
+            self._start()
+        except OSError as error:
+            raise spawn_error("the watchdog", error) from error
+
     def add(self, pid: int) -> None:
         """Report a started child."""
         self._children.add(pid)
@@ -42,6 +56,8 @@ class WatchdogClient:
         process, self._process = self._process, None
         if process is None:
             return
+        with contextlib.suppress(OSError):
+            self._write(process, ".\n")
         _close_input(process)
         try:
             await asyncio.to_thread(process.wait, _CLOSE_S)
@@ -50,18 +66,19 @@ class WatchdogClient:
             process.wait()
 
     def _send(self, text: str) -> None:
-        if self._process is None:
-            self._start()
-            return
         try:
-            self._write(self._process, text)
+            if self._process is not None:
+                self._write(self._process, text)
         except OSError:  # the watchdog was killed
-            _close_input(self._process)
-            self._process.wait()
-            self._start()
+            with contextlib.suppress(OSError):  # no descriptors: the next start of a child tries again
+                self._start()
 
     def _start(self) -> None:
         """Start a watchdog and report all current children."""
+        former, self._process = self._process, None
+        if former is not None:
+            _close_input(former)
+            former.wait()
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-I", "-S", str(_SCRIPT), process_table.MARK, self._token],
             stdin=subprocess.PIPE,

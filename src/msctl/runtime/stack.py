@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -96,6 +97,7 @@ class Stack:
         self._files = RunFiles(lambda: make_run(runs, clock.time()), clock, self._log_file_trouble)
         logs.listen(self._keep_line)
         self._seq = 0
+        self._record_failing = False
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
@@ -225,7 +227,8 @@ class Stack:
         await self._observation.stop()
         await asyncio.to_thread(self._files.close)
         await self._control.stop()
-        clear_record(self._paths)
+        with contextlib.suppress(OSError):  # a folder that became read-only; the lock tells that it ended
+            clear_record(self._paths)
 
     def kill(self) -> None:
         """Kill every child at once."""
@@ -386,6 +389,20 @@ class Stack:
             )
 
     def _write_record(self) -> None:
+        """Write what other processes need to know; on a full or read-only disk the stack runs on without.
+
+        The control socket answers for it; only `down` of a stack that hangs needs the record.
+        """
+        try:
+            self._write_record_file()
+        except OSError as error:
+            if not self._record_failing:
+                self._record_failing = True
+                log.warning("cannot write %s: %s", self._paths.record, error.strerror or error)
+        else:
+            self._record_failing = False
+
+    def _write_record_file(self) -> None:
         addresses = [
             address
             for service in self._supervisor.snapshot()

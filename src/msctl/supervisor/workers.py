@@ -27,6 +27,7 @@ from msctl.processes.process_table import ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.external_service import ExternalWorker
+from msctl.telemetry.logs.hub import STACK
 
 
 class Workers:
@@ -44,7 +45,7 @@ class Workers:
             context.logs,
             ProcessTableReader(),
             self.watchdog,
-            PidFile(context.pid_file),
+            PidFile(context.pid_file, lambda text: context.logs.append(STACK, text, "warning")),
             files=context.files,
         )
         self._ports: dict[str, int] = {}
