@@ -66,6 +66,7 @@ def test_connection_names_more_fields_that_are_not_forwarded() -> None:
     named = [(b"Connection", b"X-A, close"), (b"X-A", b"1"), (b"X-B", b"2"), (b"Close", b"3")]
     assert end_to_end(named) == [(b"X-B", b"2")]
     assert forwarded(*named)[0] == (b"X-B", b"2")
+    assert end_to_end([*named, (b"connection", b"x-b")]) == []
     assert connection_options(named) == {b"x-a", b"close"}
     assert connection_options([(b"X", b"close")]) == frozenset()
 

@@ -264,6 +264,9 @@ def test_round_robin_goes_on_from_the_start_when_instances_leave() -> None:
     for _ in range(2):
         turn = balancer.choose(Balance.ROUND_ROBIN, [0] * 3)
     assert turn == 0
+    for _ in range(2):
+        turn = balancer.choose(Balance.ROUND_ROBIN, [0] * 3)
+    assert [turn, balancer.choose(Balance.ROUND_ROBIN, [0, 0])] == [2, 0]
     assert balancer.choose(Balance.ROUND_ROBIN, [0] * 3) == 1
 
 

@@ -133,6 +133,7 @@ def test_no_route_belongs_to_no_service() -> None:
         (RouteSpec("/a/{id}", "x", strip_prefix=True), "/a/1/b", "/b"),
         (RouteSpec("/a", "x", rewrite="/v2"), "/a/b", "/v2/b"),
         (RouteSpec("/a", "x", rewrite="/v2/"), "/a/b", "/v2/b"),
+        (RouteSpec("/a", "x", rewrite="/X"), "/a/b", "/X/b"),
         (RouteSpec("/a", "x", rewrite="/v2"), "/a", "/v2"),
         (RouteSpec("/a", "x", rewrite="/"), "/a/b/c", "/b/c"),
         (RouteSpec("/a", "x", exact=True, rewrite="/v2/all"), "/a", "/v2/all"),

@@ -34,6 +34,7 @@ from msctl.model.address import host_name
 )
 def test_an_accepted_target(raw: str, target: Target) -> None:
     assert parse_target(raw) == target
+    assert target.asterisk is (raw == "*")
 
 
 @pytest.mark.parametrize(
