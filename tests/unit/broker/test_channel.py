@@ -206,3 +206,28 @@ def test_publish_after_a_refused_user_id_is_checked_again() -> None:
     client.feed(client.publish_bytes(b"m", user_id="other") * 2)
     assert client.take(commands.Channel.Close).reply_code == 406
     assert client.broker.vhosts["/"].queues["q"].ready.count == 2
+
+
+def test_repeated_publish_inside_an_unfinished_message_is_unexpected() -> None:
+    client = Client(make_broker())
+    client.open()
+    client.queue()
+    whole = client.publish_bytes(b"x")
+    client.feed(whole)
+    client.send(commands.Basic.Publish(routing_key="other"))
+    client.feed(whole)
+    assert client.take(commands.Connection.Close, 0).reply_code == 505
+    assert client.broker.vhosts["/"].queues["q"].ready.count == 1
+
+
+def test_direct_reply_address_of_a_cancelled_consumer_is_not_reused() -> None:
+    broker = make_broker()
+    client = Client(broker)
+    client.open()
+    client.queue()
+    client.consume("amq.rabbitmq.reply-to", tag="replies", no_ack=True)
+    client.publish(b"request", reply_to="amq.rabbitmq.reply-to")
+    client.call(commands.Basic.Cancel(consumer_tag="replies"), commands.Basic.CancelOk)
+    client.publish(b"request", reply_to="amq.rabbitmq.reply-to")
+    close = client.take(commands.Channel.Close)
+    assert (close.reply_code, "fast reply consumer does not exist" in (close.reply_text or "")) == (406, True)

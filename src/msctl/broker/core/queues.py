@@ -158,9 +158,6 @@ class Queue:
         if expires is not None:
             self._timed = True
             self.drop_expired(EXPIRED_PER_PUBLISH)
-        if self._timed and self.consumers and self.ready.count:
-            # Expired messages at the head kept this one from being delivered at once.
-            self.host.pump_later(self)
         return True
 
     def _would_overflow(self, size: int) -> bool:
@@ -366,8 +363,6 @@ class Queue:
             self.host.delete_queue(self)
             return dropped
         self._remind_unused()
-        if dropped and self.consumers and self.ready.count:
-            self.host.pump_later(self)
         return dropped
 
     def _head_has_expired(self) -> bool:
