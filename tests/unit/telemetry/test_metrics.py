@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -245,3 +246,16 @@ def test_a_snapshot_shows_rates_and_the_95th_percentile() -> None:
     assert users.recent[-5:] == (100, 0, 0, 0, 0)
     assert users.messages == (MessageFlow("hello", sends=True, per_s=4.0),)
     assert (hello.requests_per_s, hello.p95_s, hello.recent) == (None, None, ())
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_memory_alarm_of_the_broker_is_exposed(blocked: bool) -> None:
+    at = replace(broker(), blocked=blocked, memory_bytes=600, memory_limit=512)
+    found = scrape(Metrics(), stack(at=at))
+    assert found["msctl_broker_blocked"] == blocked
+    assert found["msctl_broker_memory_bytes"] == 600
+    assert found["msctl_broker_memory_limit_bytes"] == 512
+
+
+def test_memory_of_a_broker_that_does_not_report_it_is_left_out() -> None:
+    assert "msctl_broker_blocked" not in scrape(Metrics(), stack(at=broker(told=False)))
