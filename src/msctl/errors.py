@@ -66,6 +66,13 @@ class PortTakenError(MsctlError):
 
     exit_code = ExitCode.PORT_TAKEN
 
+    def __init__(
+        self, message: str, *, hint: str | None = None, port: int | None = None, service: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.port = port
+        self.service = service
+
 
 class BrokerError(MsctlError):
     """The broker is unreachable, refused a request, or did not confirm a message."""

@@ -97,6 +97,8 @@ def taken(address: Address, service: str) -> PortTakenError:
     return PortTakenError(
         f"{address} is taken by {holder}; service {service!r} needs it",
         hint=f"stop that program, or give {service!r} another port in msctl.toml",
+        port=address.port,
+        service=service,
     )
 
 

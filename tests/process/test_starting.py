@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ ready_log = "open"
 [gateway]
 enabled = false
 """
+SLEEPER = '[services.one]\ncommand = "sleep 600"\n[gateway]\nenabled = false\n'
 BROKEN = '[services.broken]\napp = "nowhere:app"\n[gateway]\nenabled = false\n'
 
 
@@ -136,3 +138,36 @@ def test_up_with_an_edit_that_cannot_be_applied_leaves_the_stack_as_it_was(own: 
     write(own, text)
     assert own.msctl.status()["services"][0]["pid"] == before
     assert json.loads(own.msctl.ok("ls", "--json"))["data"][0]["project"] == "anywhere"
+
+
+def test_a_stack_is_found_by_its_name_from_any_folder(own: Course, tmp_path: Path) -> None:
+    shops = [tmp_path / "a" / "订单", tmp_path / "b" / "订单"]
+    for folder in shops:
+        folder.mkdir(parents=True)
+        (folder / "msctl.toml").write_text(
+            '[services.one]\ncommand = "sleep 600"\n[gateway]\nenabled = false\n'
+        )
+    own.msctl.ok("--file", str(shops[0]), "up", "-d")
+    try:
+        assert own.msctl.ok("ls", "-q") == "订单\n"
+        status = json.loads(own.msctl.ok("--project", "订单", "status", "--json"))["data"]
+        assert status["root"] == str(shops[0])
+        own.msctl.ok("--file", str(shops[1]), "up", "-d")
+        refused = own.msctl.run("--project", "订单", "down")
+        assert refused.returncode == 2
+        assert all(str(folder) in refused.stderr for folder in shops)
+    finally:
+        for folder in shops:
+            own.msctl.ok("--file", str(folder), "down")
+    assert own.msctl.run("--project", "订单", "status").returncode == 3
+
+
+def test_a_port_clash_names_the_project_that_holds_the_port(course: Course, tmp_path: Path) -> None:
+    course.msctl.ok("up", "-d", "hello")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "msctl.toml").write_text("")
+    clash = course.msctl.run("--file", str(other), "up", "-d")
+    assert clash.returncode == 5
+    assert f"port {course.gateway} is already used by project 'course'" in clash.stderr
+    assert "msctl --project course down" in clash.stderr

@@ -27,6 +27,8 @@ from msctl.files import (
     trusted_folder,
 )
 
+LONGEST_NAME = 40
+"""Bytes of a project's name in the name of its runtime folder."""
 MAX_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 104 on macOS and 108 on Linux, including the NUL."""
 
@@ -96,13 +98,22 @@ class StackPaths:
 def stack_paths(name: str, root: Path | None, env: Mapping[str, str]) -> StackPaths:
     """The paths for project `name` in folder `root` (None for the built-in course system)."""
     tag = "" if root is None else "-" + f"{zlib.crc32(os.fsencode(root)):08x}"
-    paths = StackPaths(base_folder(env) / f"{name[:40]}{tag}")
+    paths = StackPaths(base_folder(env) / f"{_shortened(name)}{tag}")
     if len(os.fsencode(paths.socket)) > MAX_SOCKET_PATH:
         raise MsctlError(
             f"the control socket's path is too long for a Unix socket: {paths.socket}",
             hint="set MSCTL_RUNTIME_DIR to a folder with a shorter path",
         )
     return paths
+
+
+def _shortened(name: str) -> str:
+    """The name in at most 40 bytes; a longer one is cut and told apart by its checksum."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    checksum = f"-{zlib.crc32(encoded):08x}"
+    return encoded[: LONGEST_NAME - len(checksum)].decode(errors="ignore") + checksum
 
 
 def base_folder(env: Mapping[str, str]) -> Path:

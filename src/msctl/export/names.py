@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from zlib import crc32
 
 from msctl.export.kind import ExportError, Notice
 from msctl.model.project import Project
@@ -51,4 +52,13 @@ def renamed(found: Mapping[str, str]) -> Iterator[Notice]:
 
 
 def project_label(project: Project) -> str:
-    return label(project.name)
+    """Return the project's name as a DNS label; a checksum tells apart names in other scripts."""
+    return project_name_label(project.name)
+
+
+def project_name_label(name: str) -> str:
+    if name.isascii():
+        return label(name)
+    known = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "project"
+    checksum = f"{crc32(name.encode()):08x}"
+    return f"{label(known[: LONGEST_LABEL - len(checksum) - 2])}-{checksum}"

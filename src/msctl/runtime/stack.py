@@ -42,6 +42,7 @@ from msctl.model.views import ReloadResult, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
 from msctl.runtime.first_start import FAILED, FirstStart
+from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
 from msctl.supervisor.context import SupervisorContext
@@ -169,7 +170,7 @@ class Stack:
         in any case.
         """
         await self._control.start()
-        with self._first_start.step():
+        with self._first_start.step(), naming_stacks(os.environ):
             await self._open()
 
     async def _open(self) -> None:
@@ -191,12 +192,13 @@ class Stack:
 
         Raises BrokerError if a broker that the stack runs does not start.
         """
-        with self._first_start.step():
+        with self._first_start.step(), naming_stacks(os.environ):
             await self._broker.start()
             self._write_record()
             await self._addresses.open(self._project)
         self._first_start.broker_up()
-        await self._supervisor.start(self._chosen)
+        with naming_stacks(os.environ):
+            await self._supervisor.start(self._chosen)
         self._first_start.services_settled(self._supervisor.snapshot())
         self._write_record()
         if self._source.watched:
@@ -263,7 +265,8 @@ class Stack:
 
     async def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         await self._ready_for_verbs()
-        await self._supervisor.start(self._select(services), deps=deps)
+        with naming_stacks(os.environ):
+            await self._supervisor.start(self._select(services), deps=deps)
         snapshot = await self.snapshot()
         if self._ending.is_set() and not any(one.state in FAILED for one in snapshot.services):
             raise self._first_start.stopped()
@@ -276,19 +279,22 @@ class Stack:
 
     async def restart(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
         await self._ready_for_verbs()
-        await self._supervisor.restart(self._select(services), deps=deps)
+        with naming_stacks(os.environ):
+            await self._supervisor.restart(self._select(services), deps=deps)
         return await self.snapshot()
 
     async def scale(self, counts: Mapping[str, int]) -> Snapshot:
         await self._ready_for_verbs()
         select(list(counts), self._names)
-        await self._supervisor.scale(counts)
+        with naming_stacks(os.environ):
+            await self._supervisor.scale(counts)
         return await self.snapshot()
 
     async def reload(self) -> ReloadResult:
         await self._ready_for_verbs()
         # The caller may go away; a reload that has begun is completed.
-        return await asyncio.shield(self._spawn(self._reload()))
+        with naming_stacks(os.environ):
+            return await asyncio.shield(self._spawn(self._reload()))
 
     def routes(self) -> tuple[RouteSpec, ...]:
         return self._running_gateway().routes

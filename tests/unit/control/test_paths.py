@@ -92,3 +92,12 @@ def test_checking_the_lock_does_not_prevent_a_start(tmp_path: Path, monkeypatch:
     assert lock is not None
     assert is_locked(paths)
     lock.close()
+
+
+@pytest.mark.parametrize("character", ["订", "x", "é"])
+def test_long_names_in_any_script_are_told_apart_within_a_socket_path(tmp_path: Path, character: str) -> None:
+    env = {"MSCTL_RUNTIME_DIR": "/run"}
+    names = [character * 62 + end for end in "12"]
+    first, second = (stack_paths(name, tmp_path, env).folder.name for name in names)
+    assert first != second
+    assert max(len(os.fsencode(name)) for name in (first, second)) <= 49

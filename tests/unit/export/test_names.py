@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msctl.export.kind import ExportError
-from msctl.export.names import label, labels, renamed
+from msctl.export.names import label, labels, project_name_label, renamed
 
 SERVICES = st.from_regex(r"[a-z][a-z0-9_-]{0,62}", fullmatch=True)
 LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -52,3 +52,11 @@ def test_renaming_is_a_notice() -> None:
     (notice,) = renamed(labels(["user_service", "hello"]))
     assert notice.key == "services.user_service"
     assert "'user-service'" in notice.text
+
+
+def test_projects_named_in_another_script_have_labels_of_their_own() -> None:
+    first, second = project_name_label("订单"), project_name_label("用户")
+    assert first != second
+    assert label(first) == first
+    assert project_name_label("Größe") != project_name_label("Grüße")
+    assert project_name_label("shop") == "shop"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msctl.config.reading.identify import identify
 from msctl.config.reading.project_ref import FILE_NAME
-from msctl.control.paths import StackPaths, stack_paths
+from msctl.control.paths import StackPaths, is_locked, stack_paths
 
 if TYPE_CHECKING:
     from msctl.config.reading.load import Resolved
@@ -65,7 +65,10 @@ class GlobalOptions:
         return replace(resolved, project=isolated(resolved.project, self.copy))
 
     def identify(self) -> tuple[str, StackPaths]:
-        """Return the project's name and its stack's paths, reading as little as possible."""
+        """Return the project's name and its stack's paths, reading as little as possible.
+
+        With `--project NAME` alone it is the running stack of that name, wherever its folder is.
+        """
         identity = identify(
             file=self.file,
             cwd=Path.cwd(),
@@ -73,7 +76,12 @@ class GlobalOptions:
             env_file=self.env_file,
             overrides=self._overrides,
         )
-        return identity.name, stack_paths(identity.name, identity.root, os.environ)
+        paths = stack_paths(identity.name, identity.root, os.environ)
+        if self.project is not None and self.file is None and not is_locked(paths):
+            from msctl.control.find import find_stack
+
+            return identity.name, find_stack(self.project, os.environ) or paths
+        return identity.name, paths
 
     def client(self) -> ControlClient:
         """Return a client of the project's stack. Its methods raise NotRunningError if none runs."""

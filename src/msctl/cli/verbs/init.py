@@ -35,9 +35,10 @@ def init(
       msctl init shop --example shop
     """
     from msctl.config.init import render_example, render_init
-    from msctl.config.reading.project_ref import FILE_NAME, project_name
+    from msctl.config.project_name import folder_project_name
+    from msctl.config.reading.project_ref import FILE_NAME
 
-    name = project_name(folder.absolute())
+    name = folder_project_name(folder.absolute())
     files = {FILE_NAME: render_init(name)} if example is None else render_example(example, name, shutil.which)
     existing = sorted(str(folder / path) for path in files if (folder / path).exists())
     if existing and not force:

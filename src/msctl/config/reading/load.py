@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msctl.config.project_name import folder_project_name
 from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
-from msctl.config.reading.project_ref import COURSE, ProjectFile, ProjectRef, choose, project_name
+from msctl.config.reading.project_ref import COURSE, ProjectFile, ProjectRef, choose
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.schema.table import Table
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
@@ -160,7 +161,7 @@ def _name(raw: layers.Tree, top: KeyRef) -> str:
     if "name" in found:
         return str(found["name"])
     root = top.sources.root
-    return COURSE if root is None else project_name(root)
+    return COURSE if root is None else folder_project_name(root)
 
 
 def _sources(raw: layers.Tree, project: Project, sources: ValueSources) -> Iterator[tuple[str, ValueSource]]:

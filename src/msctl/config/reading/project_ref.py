@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from msctl.config.project_name import folder_project_name, is_project_name
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError, UntrustedPathError, read_bounded, read_own
 
@@ -20,8 +20,6 @@ COURSE = "course"
 LARGEST_FILE = 4 * 1024 * 1024
 NAME_VARIABLE = "MSCTL_PROJECT_NAME"
 NAME_KEY = "project.name"
-PROJECT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-_UNFIT = r"[^A-Za-z0-9_.-]+"
 
 
 class ProjectRef(NamedTuple):
@@ -71,14 +69,9 @@ def read_project_file(file: ProjectFile, limit: int) -> bytes:
         raise ConfigError(error.message, hint=f"if you trust its owner, name it: --file {project}") from None
 
 
-def project_name(root: Path) -> str:
-    """The default name of a project in this folder."""
-    return re.sub(_UNFIT, "-", root.name).strip("-.")[:63] or "project"
-
-
 def plain_name(file: ProjectFile | None, requested: str | None) -> str | None:
     """The name if only the file or a flag can set it; None if more must be read."""
-    if requested is not None and not re.fullmatch(PROJECT_NAME, requested):
+    if requested is not None and not is_project_name(requested):
         return None
     if file is None:
         return requested or COURSE
@@ -93,7 +86,7 @@ def plain_name(file: ProjectFile | None, requested: str | None) -> str | None:
         return None
     if not isinstance(project, dict) or not set(project) <= {"name"}:
         return None
-    name = project.get("name", project_name(path.parent))
-    if not isinstance(name, str) or not re.fullmatch(PROJECT_NAME, name):
+    name = project.get("name", folder_project_name(path.parent))
+    if not isinstance(name, str) or not is_project_name(name):
         return None
     return requested or name

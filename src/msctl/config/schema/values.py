@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from msctl.config.project_name import is_project_name
 from msctl.config.schema.value_type import MismatchError, Type, describe, items_of, list_of
 from msctl.config.value_source import KeyRef
 from msctl.secret import Secret
@@ -38,7 +39,6 @@ _ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
 _SERVICE_URL = r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
 _AMQP_URL = r"amqps?://[^\s/?#]*(?:/\S*)?"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PROJECT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 
 HIGHEST_PORT = 65535
 MOST_REPLICAS = 1000
@@ -48,6 +48,13 @@ def text(raw: object, _ref: KeyRef) -> str:
     if not isinstance(raw, str) or not raw.strip() or "\0" in raw:
         raise MismatchError
     return raw
+
+
+def project_name(raw: object, ref: KeyRef) -> str:
+    value = text(raw, ref)
+    if not is_project_name(value):
+        raise MismatchError
+    return value
 
 
 def matching(regex: str) -> Callable[[object, KeyRef], str]:
@@ -300,7 +307,7 @@ def without_password(url: str) -> str:
 
 
 TEXT = Type("a non-empty string", text)
-NAME = Type("up to 63 letters, digits, dots, dashes and underscores", matching(_PROJECT))
+NAME = Type("up to 63 letters, digits, dots, dashes and underscores", project_name)
 SECRET = Type(TEXT.expected, lambda raw, place: Secret(text(raw, place)), Secret.reveal)
 BOOLEAN = Type("true or false", boolean)
 PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))

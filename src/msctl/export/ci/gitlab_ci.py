@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msctl.export.ci import pipeline
 from msctl.export.kind import ExportKind, ExportOptions, File, Item
-from msctl.export.names import label
+from msctl.export.names import project_name_label
 from msctl.export.yaml import dump
 from msctl.model.project import Project
 
@@ -14,7 +14,7 @@ DOCKER = "28"
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
-    namespace = label(options.namespace or project.name)
+    namespace = project_name_label(options.namespace or project.name)
     on_main = [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
     image = "$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA"
     document: dict[str, object] = {

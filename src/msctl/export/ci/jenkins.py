@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from msctl.export.ci import pipeline
 from msctl.export.containers.docker import image_name
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
-from msctl.export.names import label
+from msctl.export.names import project_name_label
 from msctl.model.project import Project
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
-    namespace = label(options.namespace or project.name)
+    namespace = project_name_label(options.namespace or project.name)
     repository = pipeline.repository(project, options)
     image = f"{repository}:$GIT_COMMIT"
     variables = "".join(

@@ -17,7 +17,7 @@ from msctl.export.containers.kubernetes.objects import (
     runner,
 )
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
-from msctl.export.names import label, labels, project_label, renamed
+from msctl.export.names import labels, project_label, project_name_label, renamed
 from msctl.export.portable import image_notices, portable_toml
 from msctl.export.workloads import Workload, container_addresses, local_services, secret_notices, workloads
 from msctl.export.yaml import dump, dump_all
@@ -32,7 +32,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     found = workloads(project, names, container_addresses(project, names))
     config, config_notices = portable_toml(project)
     image = image_name(project, options)
-    namespace = label(options.namespace or project.name)
+    namespace = project_name_label(options.namespace or project.name)
 
     files: dict[str, list[dict[str, object]]] = {
         "namespace.yaml": [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
