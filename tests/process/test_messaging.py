@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -139,3 +140,22 @@ def test_importing_the_verbs_imports_no_event_loop_and_no_amqp() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+def test_a_long_send_shows_its_progress_on_a_terminal_and_only_there(msctl: Msctl) -> None:
+    ours, theirs = pty.openpty()
+    command = msctl.command("send", "hello", "-n", "1000", "--rate", "2")
+    with subprocess.Popen(
+        command, cwd=msctl.folder, env={**msctl.env, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs
+    ) as child:
+        os.close(theirs)
+        shown = b""
+        while b"/s" not in shown:
+            shown += os.read(ours, 4096)
+        child.send_signal(signal.SIGINT)
+        child.wait(60)
+    os.close(ours)
+    assert b" sent" in shown
+    quiet = msctl.run("send", "hello", "-n", "4", "--rate", "2")
+    assert quiet.returncode == 0
+    assert quiet.stderr == ""

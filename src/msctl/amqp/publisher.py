@@ -186,6 +186,11 @@ class Publisher:
         """The number of messages that the broker has refused."""
         return self._refused
 
+    @property
+    def sent(self) -> int:
+        """How many messages have been published so far."""
+        return self._sent
+
     def stats(self) -> PublishStats:
         return PublishStats(
             sent=self._sent,

@@ -18,6 +18,7 @@ from msctl.amqp.queues import open_with_queue, require_exchange
 from msctl.amqp.url import parse_url
 from msctl.cli.messaging.streams import lines, note, read_all, uncancel, unreadable
 from msctl.cli.options.message_options import MessageProperties
+from msctl.cli.output.progress import show_progress
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 
 STDIN = 0
@@ -85,6 +86,10 @@ async def _publish_all(
     publisher = await Publisher.open(connection, confirms=request.confirm, timeout=request.timeout)
     interrupted = False
     error: MsctlError | None = None
+    total = None if request.by_line else request.count
+    progress = asyncio.create_task(
+        show_progress("sent", lambda: publisher.sent, total) if request.many else _nothing()
+    )
     try:
         await _unless_failed(_feed(request, publisher, bodies), publisher)
     except asyncio.CancelledError:
@@ -96,11 +101,17 @@ async def _publish_all(
     except MsctlError as exc:
         error = exc
     finally:
+        progress.cancel()
+        await asyncio.wait({progress})
         await publisher.close()
     stats = publisher.stats()
     if error is not None or stats.refused:
         raise failure(request, stats, error) from error
     return stats, interrupted
+
+
+async def _nothing() -> None:
+    """A single message has no progress."""
 
 
 async def _feed(request: SendRequest, publisher: Publisher, bodies: AsyncIterator[bytes]) -> None:
