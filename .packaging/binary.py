@@ -1,15 +1,14 @@
-"""Builds dist/msctl: one file that runs where there is no Python. Linux, for the platform it is built on.
+"""Builds dist/msctl: one file that needs no Python. Linux only, for the platform that it is built on.
 
     python .packaging/binary.py [-o dist/msctl]
 
-The file is a shell script with a tar below it: this interpreter, its standard library, msctl and the
-packages that msctl needs, as they are installed here. The first start unpacks it.
+The file is a shell script followed by a tar of this interpreter, its standard library, msctl and its
+dependencies as installed here. The first start unpacks it.
 
-Why not PyInstaller: measured in turn on one machine, the fastest of eleven starts each, this takes
-1.00 to 1.04 times as long as the installed command, PyInstaller's folder 1.1 to 1.4 times, and its
-single file, which unpacks itself at every start, more than 4 times; it is also the smallest. Hosted
-services of the user's find the whole standard library, and sys.executable is a Python, so that what
-msctl starts with it (isolated services, the watchdog of its children) works unchanged.
+Why not PyInstaller: measured in turn on one machine, as the fastest of eleven starts, this takes 1.00 to
+1.04 times as long as the installed command, PyInstaller's folder 1.1 to 1.4 times, and its single file,
+which unpacks itself at every start, more than 4 times; this is also the smallest. Hosted services find the
+whole standard library, and sys.executable is a Python, which isolated services and the watchdog need.
 """
 
 from __future__ import annotations
@@ -39,14 +38,13 @@ STUB = Path(__file__).with_name("msctl.sh.in")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = f"lib/python{VERSION}"
 
-# Of the standard library, what no service can want: tests, graphical toolkits, and what makes or
-# installs a Python.
+# Parts of the standard library that no service needs: tests, graphical toolkits, installers.
 LEFT_OUT = {
     "__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "dist-packages", "test", "tkinter",
     "turtledemo", "turtle.py", "venv", "pydoc_data",
 }  # fmt: skip
 LEFT_OUT_PATTERN = re.compile(r"config-\d.*|_tkinter\..*|_test.*\.so|_ctypes_test.*|xxlimited.*|.*\.a")
-# What every Linux with the same C library has, and what must be its own.
+# Libraries that belong to the system's C library, and are never bundled.
 OF_THE_SYSTEM = re.compile(r"(linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|util|resolv|anl)\.so|libnsl\.so\.1)")
 TESTS_OF_PACKAGES = {"tests", "test"}
 
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "dist" / "msctl")
     out: Path = parser.parse_args(arguments).out
     if sys.platform != "linux":
-        sys.stderr.write("error: the binary is built on Linux, for Linux\n")
+        sys.stderr.write("error: the binary can be built only on Linux\n")
         return 1
     missing = [tool for tool in ("ldd", "patchelf", "strip") if find_tool(tool) is None]
     if missing:
@@ -79,18 +77,18 @@ def find_tool(name: str) -> str | None:
     return str(beside) if beside.exists() else shutil.which(name)
 
 
-# --- what goes in -------------------------------------------------------------------------------
+# --- contents -------------------------------------------------------------------------------
 
 
 def gather(folder: Path) -> None:
-    """The interpreter, the standard library, msctl and its packages, in the layout of an installation."""
+    """Copy the interpreter, the standard library, msctl and its dependencies, laid out as installed."""
     (folder / "bin").mkdir()
     interpreter = Path(sys.base_prefix, "bin", f"python{VERSION}").resolve()
     shutil.copy2(interpreter, folder / "bin" / f"python{VERSION}")
     (folder / "bin" / "python3").symlink_to(f"python{VERSION}")
     target = folder / LIBRARY
     shutil.copytree(sysconfig.get_path("stdlib"), target, symlinks=False, ignore=_left_out)
-    # Beside the standard library, and not in a folder of their own: one place less to look in.
+    # In the standard library's folder: one entry less on sys.path.
     shutil.copytree(ROOT / "src" / "msctl", target / "msctl", ignore=shutil.ignore_patterns("__pycache__"))
     if (ROOT / ".git").exists() and find_tool("git"):  # for --version (msctl/cli/version.py)
         commit = run(
@@ -106,7 +104,7 @@ def _left_out(_folder: str, names: list[str]) -> set[str]:
 
 
 def requirements() -> Iterator[importlib.metadata.Distribution]:
-    """The distributions that msctl needs, and those that they need, as they are installed here."""
+    """Return the installed distributions that msctl depends on, directly or not."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pending = list(project["dependencies"])
     seen: set[str] = set()
@@ -145,7 +143,7 @@ def copy_distribution(distribution: importlib.metadata.Distribution, target: Pat
 
 
 def make_relocatable(folder: Path) -> None:
-    """Bring along every shared library that is not the C library's, found from where its user lies."""
+    """Bundle every shared library but the C library's, with an rpath relative to its user."""
     files = [path for path in folder.rglob("*") if is_elf(path)]
     libraries = folder / "lib"
     for path in files:
@@ -161,7 +159,7 @@ def make_relocatable(folder: Path) -> None:
 
 
 def run(name: str, *arguments: str) -> str:
-    """Run one of the tools, and return what it has written."""
+    """Run a tool and return its output."""
     command = [find_tool(name) or name, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
@@ -174,23 +172,23 @@ def is_elf(path: Path) -> bool:
 
 
 def needed(path: Path) -> Iterator[tuple[str, Path]]:
-    """The name and place of every shared library that the file asks for, directly or not."""
+    """Yield the name and path of every shared library that the file needs, directly or not."""
     for line in run("ldd", str(path)).splitlines():
         if match := re.match(r"\s*(\S+) => (not found|\S+)", line):
             if match[2] == "not found":
                 if match[1].startswith("libpython"):
                     continue  # found once its own rpath is set
-                raise SystemExit(f"error: {path.name} needs {match[1]}, which is not here")
+                raise SystemExit(f"error: {path.name} needs {match[1]}, which was not found")
             yield match[1], Path(match[2])
 
 
-# --- into one file ----------------------------------------------------------------------------------
+# --- one file ----------------------------------------------------------------------------------
 
 
 def compile_all(folder: Path) -> None:
-    """Compile everything for good: nothing is looked at again at start-up, and nothing written.
+    """Compile everything with unchecked hashes: a start neither checks nor writes anything.
 
-    Sources stay for msctl alone, which runs some of its own as scripts.
+    Only msctl keeps its sources, since it runs some of them as scripts.
     """
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     library = folder / LIBRARY
@@ -212,7 +210,7 @@ def compile_all(folder: Path) -> None:
 
 
 def write(folder: Path, out: Path) -> None:
-    """The stub and the tar below it. The same content always gives the same file."""
+    """Write the stub followed by the tar; the same content always gives the same file."""
     archive = pack(folder)
     digest = hashlib.sha256(archive).hexdigest()[:32]
     text = STUB.read_text()

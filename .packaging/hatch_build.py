@@ -1,4 +1,4 @@
-"""Leaves in every wheel the commit that it was built from, for `msctl --version` (msctl/cli/version.py)."""
+"""Writes the commit of the build into every wheel, for `msctl --version` (msctl/cli/version.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CommitHook(BuildHookInterface):
-    """Runs for wheels, and not for an editable installation, whose commit changes under it."""
+    """Runs for wheels only: the commit of an editable installation changes."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable" or not Path(self.root, ".git").exists():

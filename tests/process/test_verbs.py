@@ -117,6 +117,7 @@ def test_ls_lists_the_stacks_that_run_and_an_isolated_copy_stands_beside_the_fir
     try:
         records = json.loads(course.msctl.ok("ls", "--json"))["data"]
         assert [record["project"] for record in records] == names
+        assert "guest:guest" not in course.msctl.ok("ls", "--json")
         assert not set(records[0]["addresses"]) & set(records[1]["addresses"])
         assert "127.0.0.1" in course.msctl.ok("ls")
         course.msctl.ok("--project", copy, "send", "for the copy")

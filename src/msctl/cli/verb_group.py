@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from msctl.cli.options.dashes import WORDS_BEFORE_DASHES
 from msctl.cli.output.result import Result, render
 from msctl.errors import ExitCode, UsageError
 from msctl.hints import nearest
@@ -26,8 +27,6 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
 }
 """The verbs by topic; each is the function of its name in the module of its name in cli/verbs/."""
 VERBS = tuple(verb for verbs in TOPICS.values() for verb in verbs)
-WORDS_BEFORE_DASHES = "msctl.words_before_dashes"
-"""Key of click's `meta`: how many words of the verb stand before `--`; None without it."""
 ALIASES = {"ps": "status"}
 
 

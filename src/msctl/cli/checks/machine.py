@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from msctl.cli.checks.result import CheckResult, CheckVerdict
+from msctl.cli.output.check_result import CheckResult, CheckVerdict
 from msctl.control.paths import base_folder
 from msctl.errors import MsctlError
 

@@ -6,8 +6,8 @@ import asyncio
 import os
 from collections.abc import Iterator
 
-from msctl.cli.checks.result import CheckResult, CheckVerdict
 from msctl.cli.options.global_options import GlobalOptions
+from msctl.cli.output.check_result import CheckResult, CheckVerdict
 from msctl.control.paths import StackPaths, is_locked
 from msctl.errors import MsctlError
 from msctl.model.project import Project

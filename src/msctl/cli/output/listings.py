@@ -10,7 +10,7 @@ from msctl.cli.output.terminal import GREEN, RED, YELLOW
 from msctl.model.snapshots import url_of
 
 if TYPE_CHECKING:
-    from msctl.cli.checks.result import CheckResult
+    from msctl.cli.output.check_result import CheckResult
     from msctl.config.render import Explained
     from msctl.control.record import StackRecord
     from msctl.model.project import RouteSpec

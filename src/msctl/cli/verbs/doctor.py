@@ -21,7 +21,7 @@ def doctor(
     """
     from msctl.cli.checks.machine import check_machine, check_python
     from msctl.cli.checks.project import check_project
-    from msctl.cli.checks.result import CheckVerdict
+    from msctl.cli.output.check_result import CheckVerdict
     from msctl.cli.output.listings import check_lines
 
     results = [check_python(), *check_project(ctx.obj), *check_machine()]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from msctl.cli.verb_group import WORDS_BEFORE_DASHES
+from msctl.cli.options.dashes import WORDS_BEFORE_DASHES
 from msctl.errors import UsageError
 
 
