@@ -1,6 +1,6 @@
 """The broker's sockets: reads into sessions, writes their output, and shares the event loop.
 
-The only module of the broker that imports asyncio. Work is cut into bounded slices, one per turn of
+Of the broker only this module and `client_connection` import asyncio. Work is cut into bounded slices, one per turn of
 the event loop, so that services and the gateway on the same loop are served in between.
 """
 
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import select
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
+from msctl.broker.client_connection import ClientConnection, with_closed_peer
 from msctl.broker.core.broker import Broker, Client
 from msctl.broker.core.browse import browse
 from msctl.broker.core.limits import BrokerLimits
@@ -29,13 +27,11 @@ from msctl.model.snapshots import QueueSnapshot
 MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 16 * 1024 * 1024
 
-FRAMES_PER_TURN = 600
 MESSAGES_PER_TURN = 500
 FREED_PER_TURN = 5_000
 QUEUES_PER_TURN = 1_000
 HANDSHAKES = 1_000
 """Sockets that may be open beyond the limit of connections: those before connection.open."""
-WRITE_HIGH = 256 * 1024
 TICK_SECONDS = 0.25
 STOPPING = "broker forced connection closure with reason 'shutdown'"
 
@@ -88,18 +84,18 @@ class BrokerServer:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._protocols: dict[Client, _Connection] = {}
+        self._protocols: dict[Client, ClientConnection] = {}
         self._turn: asyncio.Handle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._reminder: asyncio.TimerHandle | None = None
         self._reminder_at = 0.0
-        self._waiting: dict[_Connection, None] = {}
+        self._waiting: dict[ClientConnection, None] = {}
         self._ended: asyncio.Event | None = None
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
         """Listen and return the bound address; port 0 asks for a free port. Raises OSError."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=512)
+        self._server = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=512)
         self._loop = loop
         self._ended = asyncio.Event()
         self._ticker = loop.call_later(TICK_SECONDS, self._tick)
@@ -190,7 +186,7 @@ class BrokerServer:
 
     # --- turns of the loop ---
 
-    def connected(self, protocol: _Connection) -> Session | None:
+    def connected(self, protocol: ClientConnection) -> Session | None:
         """The session of a new connection; None if there are too many sockets."""
         if len(self._protocols) >= self._broker.limits.connections + HANDSHAKES:
             return None
@@ -208,7 +204,7 @@ class BrokerServer:
             return
         self.work()
 
-    def more_to_read(self, protocol: _Connection) -> None:
+    def more_to_read(self, protocol: ClientConnection) -> None:
         """Process the connection's remaining input in the next turn."""
         self._waiting[protocol] = None
         self._next_turn()
@@ -274,20 +270,9 @@ class BrokerServer:
 
     def _watch_paused(self) -> None:
         """Find the peers that have closed or reset a connection that is not read during the alarm."""
-        if not self._broker.blocked:
-            return
-        paused = {protocol.fileno: protocol for protocol in self._protocols.values() if protocol.paused}
-        if not paused:
-            return
-        poll = select.poll()
-        for number in paused:
-            poll.register(number, _PEER_CLOSED)
-        for number, _ in poll.poll(0):
-            paused[number].read_to_the_end()
-
-
-_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
-"""The poll event for a peer that has closed its side; resets and errors are always reported."""
+        if self._broker.blocked:
+            for connection in with_closed_peer(self._protocols.values()):
+                connection.read_to_the_end()
 
 
 def _name(queue: Queue) -> str:
@@ -303,113 +288,3 @@ def _queue_snapshot(queue: Queue) -> QueueSnapshot:
         published=queue.published,
         delivered=queue.delivered,
     )
-
-
-class _Connection(asyncio.Protocol):
-    """One client socket; connects the event loop to the socket's session."""
-
-    def __init__(self, server: BrokerServer) -> None:
-        self._server = server
-        self._session: Session | None = None
-        self._transport: asyncio.Transport | None = None
-        self._reading = True
-        self._writable = True
-        self._peer_closed = False
-        self._ended = False
-        self.fileno = -1
-        self.peer = "a client"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
-        address = transport.get_extra_info("peername")
-        if address:
-            self.peer = f"AMQP client {address[0]}:{address[1]}"
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            self.fileno = sock.fileno()
-            # A peer that vanished without a word is noticed even without heartbeats.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._session = self._server.connected(self)
-        if self._session is None:
-            self._transport.abort()
-
-    @property
-    def paused(self) -> bool:
-        """Whether the memory alarm keeps the socket from being read."""
-        return not self._reading and self._session is not None and self._session.blocked
-
-    def read_to_the_end(self) -> None:
-        """Read what the peer sent before it closed its side, whatever the alarm."""
-        self._peer_closed = True
-        self._read(True)
-
-    def data_received(self, data: bytes) -> None:
-        if self._session is not None:
-            self._session.receive(data)
-            self.process()
-            self._server.work()
-
-    def process(self) -> None:
-        """Process one slice of the input; pause reading while input remains."""
-        session = self._session
-        if session is None or self._transport is None:
-            return
-        more = session.process(FRAMES_PER_TURN)
-        if more:
-            self._server.more_to_read(self)
-        elif self._ended:
-            self._transport.close()
-        self._read(self._peer_closed or (not more and session.receives))
-
-    def _read(self, wanted: bool) -> None:
-        if self._transport is None or wanted is self._reading or self._transport.is_closing():
-            return
-        self._reading = wanted
-        if wanted:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
-
-    def write(self) -> None:
-        """Write the session's output; close the socket behind it if the session is finished."""
-        session, transport = self._session, self._transport
-        if session is None or transport is None or transport.is_closing():
-            return
-        data = session.take_output()
-        if data:
-            transport.write(data)
-        session.outbox.written(writable=self._writable)
-        if session.finished:
-            transport.close()
-        elif session.reads and (session.resumed or not self._reading):
-            self._server.more_to_read(self)
-
-    def pause_writing(self) -> None:
-        self._writable = False
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        if self._session is not None:
-            self._session.outbox.written(writable=True)
-            if not self._reading:
-                self._server.more_to_read(self)
-            self._server.work()
-
-    def eof_received(self) -> bool:
-        """Process the parked input of a blocked connection before closing it."""
-        self._peer_closed = True
-        if self._session is None or not self._session.drain():
-            return False
-        self._ended = True
-        self._server.more_to_read(self)
-        return True
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            self._server.disconnected(session)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
