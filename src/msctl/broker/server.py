@@ -1,7 +1,7 @@
 """The broker's sockets: reads into sessions, writes their output, and shares the event loop.
 
-Of the broker only this module and `client_connection` import asyncio. Work is cut into bounded slices, one per turn of
-the event loop, so that services and the gateway on the same loop are served in between.
+Of the broker, only this module and `client_connection` import asyncio. Work is cut into bounded slices,
+one per turn of the event loop, so that services and the gateway on the same loop are served in between.
 """
 
 from __future__ import annotations
