@@ -210,6 +210,54 @@ def test_unbinding_takes_exactly_one_binding_away(vhost: VirtualHost) -> None:
     assert "x" not in routing.exchanges
 
 
+@pytest.mark.parametrize("way", ["delete", "unbind"])
+def test_a_queue_forgets_an_exchange_that_is_gone_and_not_its_successor(vhost: VirtualHost, way: str) -> None:
+    routing = vhost.routing
+    declare(routing, "x", auto_delete=True)
+    target = queue(vhost, "q")
+    routing.bind("x", "q", "queue", "k", {}, ME)
+    if way == "delete":
+        routing.delete("x", if_unused=False)
+    else:
+        routing.unbind("x", "q", "queue", "k", {}, ME)
+    assert "x" not in routing.exchanges
+    declare(routing, "x")
+    vhost.delete_queue(target)
+    assert "x" in routing.exchanges
+
+
+def test_a_queue_that_was_unbound_from_one_exchange_still_leaves_the_other_when_it_ends(
+    vhost: VirtualHost,
+) -> None:
+    routing = vhost.routing
+    target = queue(vhost, "q")
+    for exchange in ("amq.direct", "amq.fanout", "amq.topic"):
+        routing.bind(exchange, "q", "queue", "k", {}, ME)
+    routing.unbind("amq.direct", "q", "queue", "k", {}, ME)
+    vhost.delete_queue(target)
+    assert not routing.exchange("amq.fanout").bindings
+    assert not routing.exchange("amq.topic").bindings
+
+
+def test_bindings_are_counted_however_they_end(vhost: VirtualHost) -> None:
+    routing = vhost.routing
+    declare(routing, "x")
+    declare(routing, "y", "fanout")
+    target = queue(vhost, "q")
+    counts = [routing.bindings]
+    for exchange, key in (("x", "a"), ("x", "a"), ("x", "b"), ("amq.direct", "c"), ("y", "")):
+        routing.bind(exchange, "q", "queue", key, {}, ME)
+        counts.append(routing.bindings)
+    routing.unbind("x", "q", "queue", "nothing", {}, ME)
+    routing.unbind("x", "q", "queue", "a", {}, ME)
+    counts.append(routing.bindings)
+    routing.delete("x", if_unused=False)
+    counts.append(routing.bindings)
+    vhost.delete_queue(target)
+    counts.append(routing.bindings)
+    assert counts == [0, 1, 1, 2, 3, 4, 3, 2, 0]
+
+
 def test_another_connections_exclusive_queue_cannot_be_unbound(vhost: VirtualHost) -> None:
     routing = vhost.routing
     queue(vhost, "q", exclusive=True)

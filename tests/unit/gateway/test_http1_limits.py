@@ -64,6 +64,9 @@ def test_interim_responses_are_bounded() -> None:
     reader = read(hints * MAX_INTERIM + OK + b"Content-Length: 0\r\n\r\n")
     assert ([head.status for head in reader.interim], reader.done) == ([103] * MAX_INTERIM, True)
     malformed(hints * (MAX_INTERIM + 1))
+    for status in (100, 102, 199):
+        reader = read(b"HTTP/1.1 %d X\r\n\r\n" % status)
+        assert ([head.status for head in reader.interim], reader.head, reader.done) == ([status], None, False)
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -134,6 +134,7 @@ def test_an_upgrade_to_websocket_alone_is_asked_of_the_service() -> None:
     for other in (
         head(connection, (b"Upgrade", b"h2c")),
         head(connection, (b"Upgrade", b"xwebsocket")),
+        head(connection, (b"Upgrade", b"XwebsocketX")),
         head((b"Upgrade", b"websocket")),
         head(connection, (b"Upgrade", b"websocket"), method="POST"),
         head(connection, (b"Upgrade", b"websocket"), version=(1, 0)),

@@ -140,7 +140,7 @@ def _framing(lengths: list[bytes], codings: list[bytes], version: tuple[int, int
         return None, True
     if not lengths:
         return None, False
-    if len(set(lengths)) > 1 or len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
+    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
         raise _problem(400, "The Content-Length field is not a single number.")
     return int(lengths[0]), False
 
