@@ -1,4 +1,4 @@
-"""A reader that is slow or gone never makes the writer wait, and what it missed is counted."""
+"""A slow or closed reader never blocks the caller, and skipped lines are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read-only verbs in a project folder with bad intentions: they end, in words, and move no cursor."""
+"""Read-only verbs in hostile project folders: they end with a message, and print no control characters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VERBS = [
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What moves a cursor, colours a terminal or reorders a line; line ends and tabs do not."""
+"""Characters that a terminal obeys; line ends and tabs are allowed."""
 EVIL = "x\\u001b[2J\\u202ey\\u2028z\\u0007<b>[red]\\n\\u009b31m"
 
 
@@ -112,7 +112,7 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_hostile_project_moves_no_cursor_and_ends_in_words(tmp_path: Path, kind: str) -> None:
+def test_hostile_project_ends_with_a_message_and_no_control_characters(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     FOLDERS[kind](folder)
@@ -121,7 +121,9 @@ def test_hostile_project_moves_no_cursor_and_ends_in_words(tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("name", [b"a\x1b[2Jb", b"a\nb", "a\u202eb".encode(), b"a\xffb", b"[red]<b>", b"-rf"])
-def test_hostile_name_of_the_folder(tmp_path: Path, name: bytes) -> None:
+def test_hostile_folder_name_ends_with_a_message_and_no_control_characters(
+    tmp_path: Path, name: bytes
+) -> None:
     folder = tmp_path / os.fsdecode(name)
     folder.mkdir()
     VALID(folder)

@@ -1,4 +1,4 @@
-"""Messages are shown safely, and JSON holds everything that came with them."""
+"""Messages are printed safely, and JSON has all their properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A send that fails accounts for every message in one sentence."""
+"""The error of a failed send accounts for every message."""
 
 from __future__ import annotations
 

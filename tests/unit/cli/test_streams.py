@@ -1,4 +1,4 @@
-"""Input is read and output written without blocking the loop, whole, and within bounds."""
+"""Input and output never block the loop, are complete, and bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msctl.errors import MsctlError, UsageError
 
 
 def pipe_with(data: bytes) -> int:
-    """The reading end of a pipe that holds `data` and has ended."""
+    """Return the reading end of a closed pipe that contains `data`."""
     reader, writer = os.pipe()
     os.write(writer, data)
     os.close(writer)

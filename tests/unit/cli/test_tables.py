@@ -1,4 +1,4 @@
-"""Tables keep their columns, and what they show is short and never moves the cursor."""
+"""Tables fit the terminal, never cut a reason, and print no control characters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from msctl.model.snapshots import (
 
 @pytest.fixture(autouse=True)
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a pipe: pytest's workers set the width of a terminal."""
+    """Unset the width that pytest's workers set."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
@@ -56,7 +56,7 @@ def test_columns_are_as_wide_as_their_widest_cell_and_nothing_moves_the_cursor()
 
 
 def payments() -> ServiceSnapshot:
-    """Two instances: one that the gateway holds requests back from, and one that is not ready."""
+    """Two instances: one with an open breaker, and one that is not ready."""
     target = TargetSnapshot(
         "payments", "payments-1", "http://127.0.0.1:7001", BreakerState.OPEN, 3, 4, 2, retry_in_s=3.2
     )
@@ -112,7 +112,7 @@ LONG = "the probe of http://127.0.0.1:7001/healthz failed 3 times: connection re
 
 
 def wide_snapshot() -> Snapshot:
-    """As in a real stack: a long reason, an AMQP URL, a service without figures."""
+    """A long reason, an AMQP URL, a service without metrics."""
     hosted = ServiceSnapshot(
         *("users", Kind.HOSTED, State.READY),
         addresses=("127.0.0.1:8081",),

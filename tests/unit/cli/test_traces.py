@@ -1,4 +1,4 @@
-"""A trace as a waterfall: each span below its cause, its bar where its time was."""
+"""A trace as a waterfall: each span below its parent, with a bar for its time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--version` names the commit that a build was made of."""
+"""`--version` names the commit of the build."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What each kind writes, kept under golden/ so that every change of it is seen in review.
+"""The files of each kind, kept in golden/ so that a review shows every change.
 
-python -m tests.unit.export.golden        writes them anew; read the difference before you commit it
+python -m tests.unit.export.golden        rewrites them; read the diff before you commit it
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VARIANTS: Mapping[str, tuple[str, ExportOptions]] = {
 
 
 def expected(project: str, variant: str) -> dict[str, str]:
-    """The files as they are, and the notices, one a line, as one more file."""
+    """Return the files, and the notices as one more file."""
     kind, options = VARIANTS[variant]
     found = export(kind, PROJECTS[project](), options)
     files = {file.path: file.text for file in found.files}

@@ -1,4 +1,4 @@
-"""The projects that the exporters are tried on: the course's, and one that uses all there is."""
+"""Projects to export: the course's, and one that uses every feature."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def course() -> Project:
 
 
 def shop() -> Project:
-    """A name that DNS has none for, replicas, secrets, a job, a program, and every sort of route."""
+    """A name that is no DNS label, replicas, secrets, a oneshot, a command, every kind of route."""
     services = (
         ServiceSpec(
             "user_service",

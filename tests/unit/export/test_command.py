@@ -1,4 +1,4 @@
-"""`msctl export` from the outside: what it writes, what it refuses to overwrite, and what it says."""
+"""`msctl export`: the files that it writes, refuses to overwrite, and reports."""
 
 from __future__ import annotations
 

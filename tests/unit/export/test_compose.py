@@ -1,4 +1,4 @@
-"""The compose file: valid by the specification's schema, and what it says of each service."""
+"""The compose file: valid by its schema, with the settings of each service."""
 
 from __future__ import annotations
 

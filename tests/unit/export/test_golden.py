@@ -1,4 +1,4 @@
-"""What each kind writes is what was last read and approved (golden.py says how to renew it)."""
+"""Every export matches the golden files (golden.py rewrites them)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.export import golden
 @pytest.mark.parametrize("project", golden.PROJECTS)
 def test_export_matches_the_golden_files(project: str, variant: str) -> None:
     assert golden.expected(project, variant) == golden.kept(project, variant), (
-        "python -m tests.unit.export.golden writes the golden files anew"
+        "python -m tests.unit.export.golden rewrites the golden files"
     )
 
 

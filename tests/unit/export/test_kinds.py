@@ -1,4 +1,4 @@
-"""What holds for every kind: it is found by name, refuses options that mean nothing to it, and is pure."""
+"""Every kind is found by name, refuses options that it does not use, and is pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kong's declarative configuration, held against the fields that its documentation gives each entity."""
+"""Kong's declarative configuration has only fields of Kong's documentation."""
 
 from __future__ import annotations
 

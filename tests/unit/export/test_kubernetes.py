@@ -15,7 +15,7 @@ from tests.unit.export import projects
 
 
 def objects(project: Project, options: ExportOptions | None = None) -> dict[tuple[str, str], Any]:
-    """Every object of the files as written, by kind and name."""
+    """Return every object, by kind and name."""
     found = {}
     for file in export("kubernetes", project, options).files:
         if file.path.endswith(".yaml") and file.path != "kustomization.yaml":

@@ -1,4 +1,4 @@
-"""Names become legal by one rule, which never makes two services one."""
+"""Labels follow one rule, and two services never share one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What continuous integration runs: GitLab's schema holds, and the Jenkinsfile is well-formed."""
+"""Pipelines: valid by GitLab's schema, a well-formed Jenkinsfile."""
 
 from __future__ import annotations
 

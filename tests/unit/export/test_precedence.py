@@ -1,4 +1,4 @@
-"""A proxy that tries the places in order, and the routes of a place in order, chooses as the gateway does."""
+"""A proxy that tries patterns in order, and their routes in order, chooses as the gateway does."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def takes(route: RouteSpec, method: str, headers: Mapping[str, str]) -> bool:
 def chosen(
     routes: Sequence[RouteSpec], method: str, host: str, elements: tuple[str, ...], headers: Mapping[str, str]
 ) -> RouteSpec | None:
-    """What a proxy with these plans does: its best server, the first place, the first route."""
+    """Choose as a proxy does: the best server, the first place, the first route."""
     plans = {found.host: found for found in plan(routes)}
     names = [
         host,

@@ -1,4 +1,4 @@
-"""What a project is once it leaves the stack's process: addresses, variables, secrets, configuration."""
+"""Services as separate processes: addresses, variables, secrets, configuration."""
 
 from __future__ import annotations
 
