@@ -137,6 +137,7 @@ def test_an_argument_at_its_limit_is_accepted(name: str, field: FieldValue) -> N
     ("name", "field", "problem"),
     [
         ("x-expires", ("I", -1), "{value_negative,-1}"),
+        ("x-expires", ("I", 0), ": {value_zero,0}"),
         ("x-expires", ("S", b"1"), "expected integer, got longstr"),
         ("x-max-length-bytes", ("I", -1), "{value_negative,-1}"),
         ("x-max-priority", ("I", -1), "{value_negative,-1}"),
@@ -231,6 +232,11 @@ def test_names_that_are_no_utf_8_pass_unchanged() -> None:
     assert options.dead_letter_exchange is not None
     assert options.dead_letter_exchange.encode(errors="surrogateescape") == b"\xff"
     assert options.dead_letter_key == "k\udcfe"
+
+
+def test_names_are_cut_at_the_length_that_the_protocol_can_carry() -> None:
+    options = read_queue_arguments({b"x-dead-letter-exchange": ("S", b"x" * 300)}, QUEUE)
+    assert options.dead_letter_exchange == "x" * 255
 
 
 def test_without_arguments_a_queue_has_no_limits() -> None:
