@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
+
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C before the first verb exits with 130 and no traceback."""
-    try:
-        from msctl.cli.app import main as run  # inside the try: importing takes long enough to interrupt
+    """Run the command line; Ctrl-C before the first verb and after the last exits with 130, no traceback.
 
+    Importing takes long enough to interrupt, and a KeyboardInterrupt within an import or at the end of the
+    interpreter can be lost or end in death by signal. There is nothing to clean up then.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    is_default = handler is signal.default_int_handler  # `nohup` and `&` of a script ignore the signal
+    if is_default:
+        signal.signal(signal.SIGINT, _exit_at_once)
+    try:
+        from msctl.cli.app import main as run
+
+        if is_default:
+            signal.signal(signal.SIGINT, handler)
         code = run()
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
+    finally:
+        if is_default:
+            signal.signal(signal.SIGINT, _exit_at_once)
     sys.exit(code)
+
+
+def _exit_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from msctl.model.project import (
     ServiceSpec,
 )
 from msctl.model.snapshots import State
+from msctl.processes import file_limit
 from tests.support.supervisor import MakeRig, Rig, alive, free_port
 
 pytestmark = pytest.mark.both_loops
@@ -211,7 +213,7 @@ async def test_an_exit_is_described_in_words(
     assert one.service("x").instances[0].exit == reason
 
 
-async def test_a_crash_is_restarted_with_backoff_and_the_fifth_is_fatal(
+async def test_a_crash_is_restarted_with_backoff_and_the_sixth_is_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.Backoff", partial(Backoff, first=0.001))
@@ -222,13 +224,13 @@ async def test_a_crash_is_restarted_with_backoff_and_the_fifth_is_fatal(
     )
     await one.supervisor.start()
     assert one.service("crash").state is State.FATAL
-    assert one.service("crash").reason == "exit 1, 5 times in a row"
-    assert one.service("crash").restarts == 4
+    assert one.service("crash").reason == "exit 1, after 5 restarts"
+    assert one.service("crash").restarts == 5
     backoffs = [e.reason for e in one.events if e.state is State.BACKOFF]
-    assert len(backoffs) == 4
+    assert len(backoffs) == 5
     assert backoffs[0].startswith("exit 1, retry in 0.0")
     assert one.service("after").state is State.SKIPPED
-    assert one.service("after").reason == "crash failed: exit 1, 5 times in a row"
+    assert one.service("after").reason == "crash failed: exit 1, after 5 restarts"
 
 
 async def test_a_killed_service_comes_back_and_keeps_its_port(rig: MakeRig) -> None:
@@ -641,3 +643,53 @@ async def test_the_dependents_of_a_service_that_runs_elsewhere_get_its_address_a
     await one.supervisor.start()
     assert one.service("users").state is State.UNHEALTHY
     assert one.text("asks") == f"http://127.0.0.1:{port}"
+
+
+async def test_a_program_that_is_missing_while_it_is_rebuilt_is_retried(
+    rig: MakeRig, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.supervisor.policy.Backoff", partial(Backoff, first=0.05))
+    program = write("server", "#!/bin/sh\nsleep 1000\n")
+    program.chmod(0o755)
+    one = rig(ServiceSpec("a", command=("./server",)))
+    await one.supervisor.start()
+    away = program.rename(program.with_name("old"))
+    os.kill(pid_of(one, "a"), signal.SIGKILL)
+    await one.until(lambda: any("command not found" in e.reason for e in one.events))
+    assert one.service("a").state is not State.FATAL
+    away.rename(program)
+    await one.until_state("a", State.READY)
+
+
+async def test_a_missing_interpreter_is_the_reason(rig: MakeRig, write: Write) -> None:
+    write("server", "#!/no/such/interpreter -x\n").chmod(0o755)
+    one = rig(ServiceSpec("a", command=("./server",)))
+    await one.supervisor.start()
+    assert one.service("a").state is State.FATAL
+    assert "/no/such/interpreter" in one.service("a").reason
+
+
+async def test_children_keep_the_file_limit_of_the_shell(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    monkeypatch.setattr(file_limit, "_original", None)
+    try:
+        file_limit.raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512
+        one = rig(ServiceSpec("a", command=sh("sleep 0.1; ulimit -Sn; exec sleep 1000")))
+        await one.supervisor.start()
+        await one.until(lambda: one.text("a") != "")
+        assert one.text("a") == "512"
+        await one.supervisor.shutdown()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_a_stop_signal_replaces_sigterm(rig: MakeRig) -> None:
+    script = "trap '' TERM; trap 'echo bye; exit 0' INT; echo up; while :; do sleep 0.02; done"
+    one = rig(ServiceSpec("a", command=sh(script), ready_log="up", stop_signal="SIGINT", stop_timeout=600))
+    await one.supervisor.start()
+    await asyncio.wait_for(one.supervisor.stop(), 20)
+    assert one.service("a").instances[0].exit == "exit 0"

@@ -218,7 +218,8 @@ class ServiceSpec:
 
     `file_variables` are those of the files in `env_file`; `interpolated_env` names the variables of `env`
     whose value came from `${...}`. `scheme` is that of its URL for others, None for HTTP's. `stop_timeout`
-    None means the default of its kind (see services.stop_timeout).
+    None means the default of its kind (see services.stop_timeout), `max_restarts` None the default of its
+    restart policy (see supervisor/policy.py).
 
     At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
     the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
@@ -240,6 +241,9 @@ class ServiceSpec:
     liveness: bool = False
     oneshot: bool = False
     restart: RestartPolicy = RestartPolicy.ON_FAILURE
+    max_restarts: int | None = None
+    restart_window: float | None = None
+    stop_signal: str = "SIGTERM"
     stop_timeout: float | None = None
     start_timeout: float = 60.0
     success_exit_codes: tuple[int, ...] = ()

@@ -13,7 +13,8 @@ from msctl.model.project import ServiceSpec
 class Outcome:
     """How an instance ended: `reason` as a person reads it ("exit 1", "killed by SIGSEGV").
 
-    `final` means that another try cannot help: the command does not exist, the import fails.
+    `final` means that another try cannot help: the import fails, the command is a folder. `absent` means that
+    the program is not there: final at the first start, but at a later one it may be being rebuilt.
     `left_children` means that processes of it are left, which `Worker.stop` ends.
     """
 
@@ -21,6 +22,7 @@ class Outcome:
     reason: str
     final: bool = False
     left_children: bool = False
+    absent: bool = False
 
 
 class StartError(Exception):

@@ -24,6 +24,7 @@ from pathlib import Path
 from msctl.aio import within
 from msctl.clock import AsyncClock
 from msctl.processes import process_table
+from msctl.processes.file_limit import restore_file_limit
 from msctl.processes.output import Output, Pace, Sink
 from msctl.processes.process_table import ProcessTableReader
 
@@ -34,13 +35,21 @@ _KILL_S = 5.0
 _TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY})
 """No descriptor, process or memory at the moment, or the program is being written."""
 
+_ABSENT = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC})
+"""The program is missing, not executable yet, or half written."""
+
 
 class SpawnError(Exception):
-    """A program cannot be started; the text says why. `transient` errors are worth another try."""
+    """A program cannot be started; the text says why.
 
-    def __init__(self, reason: str, *, transient: bool = False) -> None:
+    `transient` errors are worth another try; `absent` ones are too if the program was there before, since it
+    may be being rebuilt.
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False, absent: bool = False) -> None:
         super().__init__(reason)
         self.transient = transient
+        self.absent = absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ class Child:
             for writer in writers:
                 os.close(writer)
         self.pid = self._process.pid
+        restore_file_limit(self.pid)
         self._mark = mark
         self._clock = clock
         self._process_tables = process_tables
@@ -125,14 +135,14 @@ class Child:
             self._release()
         return len(family)
 
-    async def stop(self, timeout: float) -> Exit:
-        """Stop the child and its descendants: SIGTERM, then SIGKILL after `timeout` seconds.
+    async def stop(self, timeout: float, number: signal.Signals = signal.SIGTERM) -> Exit:
+        """Stop the child and its descendants: the signal `number`, then SIGKILL after `timeout` seconds.
 
         Call it after the child exited by itself, too. May be cancelled and called again.
         """
         if not self._exited.done():
-            process_table.signal_group(self.pid, signal.SIGTERM)
-            process_table.signal_group(self.pid, signal.SIGCONT)  # a stopped process cannot handle SIGTERM
+            process_table.signal_group(self.pid, number)
+            process_table.signal_group(self.pid, signal.SIGCONT)  # a suspended process cannot handle signals
         killed = not await within(timeout, self._terminated(), self._clock, self._kill_now)
         if killed:
             self._kill_group()
@@ -195,7 +205,7 @@ def _pipes(count: int) -> tuple[list[int], list[int]]:
 def spawn_error(program: str, error: OSError) -> SpawnError:
     """The SpawnError for a system error at the start of `program`."""
     reason = f"cannot run {program}: {error.strerror or error}"
-    return SpawnError(reason, transient=error.errno in _TRANSIENT)
+    return SpawnError(reason, transient=error.errno in _TRANSIENT, absent=error.errno in _ABSENT)
 
 
 def describe_exit(code: int) -> str:
@@ -214,20 +224,34 @@ def find_program(name: str, path: str | None, cwd: Path | None) -> str:
     """
     folder = cwd or Path.cwd()
     if not folder.is_dir():
-        raise SpawnError(f"the working directory does not exist: {folder}")
+        raise SpawnError(f"the working directory does not exist: {folder}", absent=True)
     if "/" not in name:
         found = shutil.which(name, path=path)
         if found is None:
-            raise SpawnError(f"command not found: {name}")
+            raise SpawnError(f"command not found: {name}", absent=True)
         return found
     file = folder / name
     if not file.exists():
-        raise SpawnError(f"command not found: {name} (searched in {folder})")
+        raise SpawnError(f"command not found: {name} (searched in {folder})", absent=True)
     if file.is_dir():
         raise SpawnError(f"{name} is a folder, not a program")
     if not os.access(file, os.X_OK):
-        raise SpawnError(f"not executable: {name} (chmod +x {name})")
+        raise SpawnError(f"not executable: {name} (chmod +x {name})", absent=True)
+    _check_interpreter(file)
     return str(file)
+
+
+def _check_interpreter(file: Path) -> None:
+    """Raise SpawnError if a script's first line names a program that is missing."""
+    try:
+        with file.open("rb") as stream:
+            words = stream.readline(256).decode("utf-8", "replace").removeprefix("#!").split()
+            stream.seek(0)
+            is_script = stream.read(2) == b"#!"
+    except OSError:
+        return  # executable but not readable
+    if is_script and words and not Path(words[0]).exists():
+        raise SpawnError(f"interpreter not found: {words[0]} (the first line of {file})", absent=True)
 
 
 def _signal_name(number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,8 @@ class CommandWorker:
             )
         except SpawnError as error:
             context.logs.append(self._spec.name, str(error), "error")
-            raise StartError(Outcome(False, str(error), final=not error.transient)) from error
+            final = not (error.transient or error.absent)
+            raise StartError(Outcome(False, str(error), final=final, absent=error.absent)) from error
         except MsctlError as error:
             context.logs.append(self._spec.name, error.message, "error")
             raise StartError(Outcome(False, error.message)) from error
@@ -162,12 +164,12 @@ class CommandWorker:
         if child is None:
             return None
         try:
-            exited = await child.stop(timeout)
+            exited = await child.stop(timeout, signal.Signals[self._spec.stop_signal])
         finally:
             await self._stop_matcher()
         self._forget(child)
         if exited.killed:
-            text = f"killed: it did not stop within {timeout:g} s of SIGTERM"
+            text = f"killed: it did not stop within {timeout:g} s of {self._spec.stop_signal}"
             self._context.logs.append(self._spec.name, text, "warning")
         return describe_stop(exited)
 

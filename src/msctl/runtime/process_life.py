@@ -16,6 +16,7 @@ from msctl.clock import AsyncClock, SystemClock
 from msctl.hosting.standard_streams import breakpoints, service_streams
 from msctl.model.events import LogLine
 from msctl.model.snapshots import Snapshot
+from msctl.processes.file_limit import raise_file_limit
 from msctl.runtime.loop import new_event_loop
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
 
@@ -61,6 +62,7 @@ def run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
 
     A second signal kills it. Raises the error that kept it from starting, after everything is undone.
     """
+    raise_file_limit()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_run(make, output))
 

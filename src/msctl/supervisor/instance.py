@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock
@@ -22,7 +23,7 @@ from msctl.model.services import stop_timeout
 from msctl.model.snapshots import InstanceSnapshot, State
 from msctl.model.worker import Outcome, StartError, Worker
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
-from msctl.supervisor.policy import Done, Restarts, Retry, restart_policy
+from msctl.supervisor.policy import Done, Restarts, Retry, restart_limit, restart_policy
 from msctl.telemetry.logs.hub import STACK, LogHub
 
 Gate = Callable[["Instance"], Awaitable[str | None]]
@@ -72,6 +73,8 @@ class Instance:
         self._ready_at: float | None = None
         self._retry_at: float | None = None
         self._exit: str | None = None
+        self._ran = False
+        """Whether its program has been started before, so that one that is missing may be being rebuilt."""
 
     def begin(self, gate: Gate) -> None:
         """Start it from rest; from backoff, start it at once and reset its failures."""
@@ -190,7 +193,11 @@ class Instance:
             self.worker = None
             now = self._clock.monotonic()
             ready_for = 0.0 if self._ready_at is None else now - self._ready_at
-            decision = self._restarts.decide(restart_policy(self.spec), outcome, ready_for)
+            if outcome.absent and not self._ran:
+                outcome = replace(outcome, final=True)
+            decision = self._restarts.decide(
+                restart_policy(self.spec), outcome, ready_for, limit=restart_limit(self.spec), now=now
+            )
             self._exit = outcome.reason
             if isinstance(decision, Done):
                 self._move(Step.DONE, decision.reason)
@@ -211,6 +218,7 @@ class Instance:
             worker = self.worker = self._make(self.spec)
             await worker.start()
             self._started_at = self._clock.monotonic()
+            self._ran = True
             self._move(Step.UP)
             return await self._attend(worker)
         except StartError as error:

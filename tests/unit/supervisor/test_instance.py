@@ -190,13 +190,13 @@ def test_ready_is_never_claimed_of_what_is_not_and_a_stop_leaves_nothing(
     asyncio.run(play())
 
 
-async def test_five_failures_are_fatal_and_a_new_start_begins_anew() -> None:
-    stage = Stage(RestartPolicy.ON_FAILURE, refuses=[True] * 5)
+async def test_a_failure_after_five_restarts_is_fatal_and_a_new_start_begins_anew() -> None:
+    stage = Stage(RestartPolicy.ON_FAILURE, refuses=[True] * 6)
     stage.instance.begin(go)
     await stage.clock.advance(60.0)
     assert stage.instance.snapshot().state is State.FATAL
-    assert stage.instance.snapshot().reason == "refuses to start, 5 times in a row"
-    assert stage.instance.snapshot().restarts == 4
+    assert stage.instance.snapshot().reason == "refuses to start, after 5 restarts"
+    assert stage.instance.snapshot().restarts == 5
     stage.instance.begin(go)
     await settle()
     assert stage.instance.snapshot().state is State.RUNNING

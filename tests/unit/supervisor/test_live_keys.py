@@ -97,6 +97,36 @@ async def check_success_exit_codes(rig: MakeRig, _root: Path) -> None:
     await r.until_state("a", State.EXITED)
 
 
+async def check_max_restarts(rig: MakeRig, _root: Path) -> None:
+    a = replace(TRAPPING, restart=RestartPolicy.ALWAYS)
+    r = rig(a)
+    await r.supervisor.start()
+    await edit(r, [a], [replace(a, max_restarts=0)])
+    send(r, signal.SIGUSR1)
+    await r.until_state("a", State.FATAL)
+    assert r.service("a").restarts == 0
+
+
+async def check_restart_window(rig: MakeRig, _root: Path) -> None:
+    a = replace(TRAPPING, restart=RestartPolicy.ALWAYS, max_restarts=1)
+    r = rig(a)
+    await r.supervisor.start()
+    await edit(r, [a], [replace(a, restart_window=600.0)])
+    send(r, signal.SIGUSR1)
+    await r.until(lambda: r.service("a").restarts == 1 and r.service("a").state is State.READY)
+    send(r, signal.SIGUSR1)
+    await r.until_state("a", State.FATAL)
+    assert "in 600 s" in r.service("a").reason
+
+
+async def check_stop_signal(rig: MakeRig, _root: Path) -> None:
+    r = rig(TRAPPING)
+    await r.supervisor.start()
+    await edit(r, [TRAPPING], [replace(TRAPPING, stop_signal="SIGUSR1")])
+    await asyncio.wait_for(r.supervisor.stop(["a"]), 20)
+    assert r.service("a").instances[0].exit == "exit 7"
+
+
 async def check_stop_timeout(rig: MakeRig, _root: Path) -> None:
     r = rig(TRAPPING)
     await r.supervisor.start()
@@ -191,9 +221,12 @@ CHECKS: dict[str, Callable[[MakeRig, Path], Awaitable[None]]] = {
     "autostart": check_autostart,
     "depends_on": check_depends_on,
     "liveness": check_liveness,
+    "max_restarts": check_max_restarts,
     "restart": check_restart,
+    "restart_window": check_restart_window,
     "routes": check_routes,
     "start_timeout": check_start_timeout,
+    "stop_signal": check_stop_signal,
     "stop_timeout": check_stop_timeout,
     "success_exit_codes": check_success_exit_codes,
 }

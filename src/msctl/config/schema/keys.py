@@ -22,6 +22,7 @@ from msctl.config.schema.values import (
     FOLDER,
     GATEWAY_HOSTS,
     HOST,
+    MOST_RESTARTS,
     NAME,
     NETWORKS,
     OPTIONAL_PATH,
@@ -34,6 +35,7 @@ from msctl.config.schema.values import (
     SECRET,
     SERVICE_URL,
     SHARE,
+    SIGNAL,
     SIZE,
     URL_PATH,
 )
@@ -141,6 +143,25 @@ SERVICE = Table(
             "restart",
             choice(RestartPolicy),
             "When an instance that has exited is restarted.",
+            reload=OnReload.LIVE,
+        ),
+        Key(
+            "max_restarts",
+            MOST_RESTARTS,
+            "How often it is restarted in a row, without half a minute of readiness in between, before it is "
+            "`fatal`; 0 never restarts it. Default: 5 with `on-failure`, no limit with `always`.",
+            reload=OnReload.LIVE,
+        ),
+        Key(
+            "restart_window",
+            DURATION,
+            "Count the restarts of this time towards `max_restarts`, instead of those in a row.",
+            reload=OnReload.LIVE,
+        ),
+        Key(
+            "stop_signal",
+            SIGNAL,
+            "The signal that asks it to stop, such as `SIGINT`.",
             reload=OnReload.LIVE,
         ),
         Key(

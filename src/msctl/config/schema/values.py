@@ -228,6 +228,21 @@ def file(raw: object, ref: KeyRef) -> Path:
     return path.absolute() if ref.sources.root is None else ref.sources.root / path
 
 
+def signal_name(raw: object, ref: KeyRef) -> str:
+    """Parse a signal's name, with or without SIG, or its number."""
+    import signal
+
+    value = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else text(raw, ref)
+    name = f"SIG{value.upper().removeprefix('SIG')}"
+    try:
+        number = signal.Signals(int(value)) if value.isdecimal() else signal.Signals[name]
+    except (KeyError, ValueError):
+        raise MismatchError from None
+    if number in (signal.SIGSTOP, signal.SIGCONT):
+        raise MismatchError(f"{number.name} does not ask a process to stop")
+    return number.name
+
+
 def env_files(raw: object, ref: KeyRef) -> tuple[Path, ...]:
     """Parse one path, or several."""
     if isinstance(raw, str):
@@ -329,6 +344,8 @@ ENV_FILES = Type(
     env_files,
     lambda paths: [str(path) for path in paths],
 )
+MOST_RESTARTS = Type("a whole number from 0 to 10000", integer(0, 10_000))
+SIGNAL = Type('the name of a signal, such as "SIGINT"', signal_name)
 SCHEME = Type('the scheme of a URL, such as "redis"', matching(r"[a-z][a-z0-9+.-]*"))
 FILE = Type("the path of a file", file, str)
 POSITIVE = Type("a whole number from 1", integer(1, 10**9))
