@@ -27,10 +27,15 @@ def page(shop: Shop, browser: Browser) -> Iterator[Browser]:
     browser.emulate(width=1280, scheme="light")
     browser.open("about:blank")
     browser.problems()
-    browser.open(shop.page)
+    browser.open(link(shop))
     browser.until(LIVE)
     yield browser
     assert browser.problems() == []
+
+
+def link(shop: Shop) -> str:
+    """The link that signs a browser in, on the host name of the tests."""
+    return shop.msctl.ok("open", "--print").strip().replace("127.0.0.1", "localhost")
 
 
 def show(page: Browser, shop: Shop, view: str) -> None:
@@ -251,13 +256,13 @@ class _Elsewhere(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def elsewhere() -> Iterator[str]:
+def elsewhere(host: str = "localhost") -> Iterator[str]:
     """A page of another origin on the same machine."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield f"http://localhost:{server.server_port}/"
+            yield f"http://{host}:{server.server_port}/"
         finally:
             server.shutdown()
             thread.join()
@@ -283,9 +288,61 @@ def test_a_page_of_another_origin_can_neither_act_nor_read(shop: Shop, browser: 
             )
             browser.until("return document.body.innerText.includes('another origin')")
     assert shop.msctl.states()["users"] == "ready"
-    asked = [line for line in shop.msctl.ok("logs", "msctl").splitlines() if "asked for by" in line]
+    asked = [line for line in shop.msctl.ok("logs", "msctl").splitlines() if "requested by" in line]
     browser.problems()
     assert not [line for line in asked if "stop users" in line][1:]
+
+
+def test_without_the_link_the_page_says_where_it_is(shop: Shop, browser: Browser) -> None:
+    browser.open(shop.page)
+    browser.devtools("Network.clearBrowserCookies", {})
+    browser.open(shop.page)
+    assert "msctl open" in browser.text("pre")
+    assert browser.run("return document.querySelector('script, table')") is None
+    browser.problems()
+
+
+def test_the_link_signs_in_and_leaves_the_address_bar(shop: Shop, browser: Browser) -> None:
+    browser.devtools("Network.clearBrowserCookies", {})
+    browser.open(link(shop))
+    browser.until(LIVE)
+    assert browser.run("return location.href") == shop.page
+    assert browser.run("return document.cookie") == ""
+    browser.open(shop.page)
+    browser.until(LIVE)
+
+
+def test_the_link_works_from_a_page_of_another_site_which_cannot_use_it(shop: Shop, browser: Browser) -> None:
+    browser.devtools("Network.clearBrowserCookies", {})
+    with elsewhere("127.0.0.1") as url:  # another site than localhost, so that SameSite counts
+        browser.open(url)
+        tried = browser.run(
+            """
+            const tried = {};
+            const load = async (name, work) => {
+              try { tried[name] = await work(); } catch { tried[name] = 'failed'; }
+            };
+            await load('read', async () => (await (await fetch(args[0])).text()).length);
+            await load('credentials', async () => (await fetch(args[0], { credentials: 'include' })).status);
+            return tried;
+            """,
+            link(shop),
+        )
+        assert set(tried.values()) == {"failed"}
+        browser.open(url)
+        browser.run("location.href = args[0]", link(shop))
+        browser.until(LIVE)
+        assert browser.run("return location.href") == shop.page
+    browser.problems()
+
+
+def test_a_rebound_name_gets_neither_the_page_nor_a_cookie(shop: Shop, browser: Browser) -> None:
+    """`rebound.example` resolves to loopback, as a name of an attacker can."""
+    target = link(shop).replace("localhost", "rebound.example")
+    browser.open(target)
+    assert "host name" in browser.run("return document.body.innerText")
+    assert browser.run("return fetch('/api/session').then((answer) => answer.status)") == 403
+    browser.problems()
 
 
 def test_a_service_with_an_open_breaker_is_a_problem(page: Browser, shop: Shop) -> None:

@@ -19,6 +19,7 @@ from msctl.control.record import StackRecord, read_record, signal_stack
 from msctl.processes.pid_file import start_time
 from tests.support import other_user
 from tests.support.cli import Msctl
+from tests.support.course import Course
 from tests.support.other_user import as_root
 
 
@@ -105,7 +106,7 @@ def test_a_planted_stack_folder_in_a_shared_base_is_refused_and_not_listed(
 
 def test_a_shared_folder_keeps_its_mode_when_up_fails(msctl: Msctl, shared: Path) -> None:
     msctl.env["MSCTL_RUNTIME_DIR"] = str(shared)
-    (msctl.folder / "msctl.toml").write_text('[services.a]\ncommand = "false"\nrestart = "no"\n')
+    (msctl.folder / "msctl.toml").write_text('[services.a]\ncommand = "no-such-program"\n')
     assert msctl.run("up", "-d").returncode != 0
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
 
@@ -230,3 +231,63 @@ def test_a_project_writable_by_the_own_group_is_found_in_a_parent_folder(
     assert "mine" in msctl.ok("config")
     (tmp_path / "msctl.toml").chmod(0o666)
     assert msctl.run("config").returncode == 2
+
+
+@as_root
+def test_another_user_gets_nothing_from_the_dashboard(course: Course, shared: Path) -> None:
+    course.msctl.ok("up", "-d", "hello")
+    link = course.msctl.ok("open", "--print").strip()
+    url = link.partition("?")[0]
+    program = """
+import http.client, json, sys, urllib.parse
+address = urllib.parse.urlsplit(sys.argv[1])
+answers = {}
+for path in ("/", "/api/session", "/api/stream", "/api/traces", "/static/page.js", "/metrics"):
+    connection = http.client.HTTPConnection(address.hostname, address.port)
+    connection.request("GET", path)
+    answers[path] = connection.getresponse().status
+connection = http.client.HTTPConnection(address.hostname, address.port)
+connection.request("POST", "/api/services/hello/stop", "{}", {"Content-Type": "application/json"})
+answers["stop"] = connection.getresponse().status
+print(json.dumps(answers))
+"""
+    mallory = other_user.run(program, url)
+    output, errors = mallory.communicate(timeout=60)
+    answers = json.loads(output)
+    assert answers.pop("/metrics") == 200
+    assert set(answers.values()) == {401}, errors
+    assert course.msctl.states()["hello"] == "ready"
+    assert link.partition("token=")[2] not in course.msctl.ok("status", "--json")
+    assert link.partition("token=")[2] not in course.msctl.ok("ls", "--json")
+    assert link.partition("token=")[2] not in course.msctl.ok("logs")
+    for name in ("stack.json", "dashboard-token"):
+        (file,) = course.msctl.runtime.rglob(name)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_up_prints_the_link_and_open_repeats_it(course: Course) -> None:
+    started = course.msctl.ok("up", "-d", "hello")
+    link = course.msctl.ok("open", "--print").strip()
+    assert f"  {link}\n" in started
+    assert json.loads(course.msctl.ok("open", "--json"))["data"] == {"url": link}
+    course.msctl.ok("down")
+    refused = course.msctl.run("open")
+    assert refused.returncode == 3
+    course.msctl.env["MSCTL_DASHBOARD_TOKEN"] = "false"
+    assert "token" not in course.msctl.ok("up", "-d", "hello")
+    assert "open to every user" in course.msctl.run("doctor").stdout
+
+
+def test_a_browser_gets_a_file_and_not_the_link(course: Course, tmp_path: Path) -> None:
+    """The arguments of a process can be seen by every user."""
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$@" > "$0.arguments"\n')
+    browser.chmod(0o755)
+    course.msctl.env |= {"BROWSER": f"{browser} %s", "DISPLAY": ":77"}
+    course.msctl.ok("up", "-d", "hello")
+    link = course.msctl.ok("open").strip()
+    arguments = browser.with_suffix(".arguments").read_text().strip()
+    assert "token" not in arguments
+    file = Path(arguments.removeprefix("file://"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert link in file.read_text()

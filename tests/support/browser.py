@@ -33,6 +33,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",
 )
 
 

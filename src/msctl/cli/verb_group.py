@@ -19,7 +19,7 @@ from msctl.hints import nearest
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 TOPICS: Mapping[str, tuple[str, ...]] = {
-    "Run a project": ("up", "down", "reload", "ls"),
+    "Run a project": ("up", "down", "reload", "open", "ls"),
     "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "run", "serve"),
     "Requests": ("routes", "route", "traces"),
     "Messages": ("send", "consume", "queues"),

@@ -5,18 +5,30 @@ Independent of the stack behind SystemView and the other views; the page does no
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from msctl.dashboard.access import TOKEN_HEADER, AccessPolicy, RequestInfo
+from msctl.dashboard.access import (
+    ACTION_HEADER,
+    AccessPolicy,
+    Denial,
+    RequestInfo,
+    followed_from_elsewhere,
+    is_password_attempt,
+)
 from msctl.dashboard.actions import Actions
 from msctl.dashboard.assets import Assets
 from msctl.dashboard.event_streams import EventStreams
 from msctl.dashboard.feed import LogFeed, StateFeed, message_batches
+from msctl.dashboard.head_timeout import HeadTimeout
 from msctl.dashboard.responses import (
     SECURITY_HEADERS,
     Handler,
@@ -25,16 +37,21 @@ from msctl.dashboard.responses import (
     number_parameter,
     text_parameter,
 )
+from msctl.dashboard.sign_in import TOKEN_PARAMETER, cookie_name, sign_in_page, signed_in
+from msctl.dashboard.throttle import Throttle
 from msctl.errors import ConfigError, PortTakenError
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
 from msctl.model.traces import TraceQuery
 from msctl.model.views import QueueView, SystemView, TraceView
+from msctl.secret import Secret
 
 MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]
 """The stack's metrics and their content type, given the request's Accept header."""
 
 MAX_MESSAGE = 1024 * 1024
+KEEPALIVE_S = 15.0
+log = logging.getLogger("msctl.dashboard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +66,13 @@ class DashboardViews:
 class Dashboard:
     """Serves one stack from `start` to `stop`."""
 
-    def __init__(self, spec: DashboardSpec, view: SystemView, views: DashboardViews) -> None:
-        """Raises ConfigError for a host beyond loopback without a password."""
+    def __init__(
+        self, spec: DashboardSpec, view: SystemView, views: DashboardViews, token: Secret | None = None
+    ) -> None:
+        """`token` is the start-up token; without one, a new one is used.
+
+        Raises ConfigError for a host beyond loopback without a password.
+        """
         if not is_loopback(spec.host) and not spec.password:
             raise ConfigError(
                 f"the dashboard would listen on {spec.host} without a password",
@@ -61,33 +83,63 @@ class Dashboard:
         self._views = views
         anywhere = not is_loopback(spec.host)
         names = frozenset({spec.host.lower(), socket.gethostname().lower()}) if anywhere else frozenset()
-        self._access = AccessPolicy(secrets.token_urlsafe(24), spec.password, names, anywhere)
+        self._access = AccessPolicy(
+            (token or Secret(secrets.token_urlsafe(32))) if spec.token else None,
+            Secret(secrets.token_urlsafe(24)),
+            spec.password,
+            spec.metrics_key,
+            names,
+            anywhere,
+        )
+        self._throttle = Throttle(time.monotonic)
+        self._url = ""
+        self._port = spec.port
+        self._server: asyncio.Server | None = None
         self._states = StateFeed(view)
         self._session = secrets.token_hex(8)
         self._streams = EventStreams()
         self._actions = Actions(view, views.queues)
         self._assets = Assets()
         self._runner = web.AppRunner(
-            self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
+            self._application(),
+            access_log=None,
+            shutdown_timeout=1.0,
+            handler_cancellation=True,
+            keepalive_timeout=KEEPALIVE_S,
         )
+        self._head_timeout = HeadTimeout()
 
     async def start(self) -> str:
         """Listen and return the page's URL. Raises PortTakenError."""
         await self._runner.setup()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the runner has no server")
         try:
-            await web.TCPSite(self._runner, self._spec.host, self._spec.port).start()
+            self._server = await asyncio.get_running_loop().create_server(
+                self._head_timeout.watching(server), self._spec.host, self._spec.port
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise PortTakenError(
                 f"the dashboard cannot listen on {self._spec.host}:{self._spec.port}: {error.strerror}",
                 hint="use another port: MSCTL_DASHBOARD_PORT (0 for any free port)",
             ) from error
-        host, port = self._runner.addresses[0][:2]
-        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        host, self._port = self._server.sockets[0].getsockname()[:2]
+        self._url = f"http://[{host}]:{self._port}/" if ":" in host else f"http://{host}:{self._port}/"
+        return self._url
+
+    @property
+    def link(self) -> str:
+        """The URL with the start-up token, if the page needs one: whoever has it can act."""
+        token = self._access.token
+        return self._url if token is None else f"{self._url}?{TOKEN_PARAMETER}={token.reveal()}"
 
     async def stop(self) -> None:
         """Notify the pages and close; does nothing if it is not started."""
         self._streams.close()
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
 
     def _application(self) -> web.Application:
@@ -110,17 +162,40 @@ class Dashboard:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what the access policy denies; add the security headers."""
-        denial = self._access.check(_request_info(request))
-        if denial is not None:
-            response: web.StreamResponse = json_response({"message": denial.reason}, status=denial.status)
-            if denial.challenge:
-                response.headers["WWW-Authenticate"] = 'Basic realm="msctl", charset="UTF-8"'
-        else:
-            response = await answered(request, handler)
+        self._head_timeout.arrived(request.protocol)
+        info = _request_info(request, cookie_name(self._port))
+        response: web.StreamResponse | None = self._check_password(request, info)
+        if response is None and self._is_sign_in(request, info):
+            response = signed_in(self._port, self._access.session)
+        elif response is None:
+            denial = self._access.check(info)
+            response = await answered(request, handler) if denial is None else _denied(denial, info)
         if not response.prepared:
             response.headers.update(SECURITY_HEADERS)
             response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+    def _is_sign_in(self, request: web.Request, info: RequestInfo) -> bool:
+        """Whether the request is the link with the right token."""
+        if info.method != "GET" or info.path != "/" or self._access.check_origin(info) is not None:
+            return False
+        return self._access.accepts_token(request.query.get(TOKEN_PARAMETER, ""))
+
+    def _check_password(self, request: web.Request, info: RequestInfo) -> web.Response | None:
+        """Count wrong passwords, and refuse an address that has to wait after some."""
+        if self._access.password is None or not is_password_attempt(info.authorization):
+            return None
+        address = request.remote or ""
+        if (delay := self._throttle.delay(address)) > 0:
+            response = json_response({"message": "too many wrong passwords; try again later"}, status=429)
+            response.headers["Retry-After"] = str(math.ceil(delay))
+            return response
+        if self._access.accepts_password(info.authorization):
+            self._throttle.succeed(address)
+        else:
+            count = self._throttle.fail(address)
+            log.warning("wrong dashboard password from %s (attempt %d)", address, count)
+        return None
 
     # --- the page ---------------------------------------------------------------------------------
 
@@ -138,7 +213,7 @@ class Dashboard:
         """The token for actions, which only our own page can read, and what the stack offers."""
         return json_response(
             {
-                "token": self._access.token,
+                "token": self._access.action.reveal(),
                 "session": self._session,
                 "traces": self._views.traces is not None,
                 "queues": self._views.queues is not None,
@@ -181,7 +256,16 @@ class Dashboard:
         return json_response(await self._views.traces.trace(request.match_info["id"]))
 
 
-def _request_info(request: web.Request) -> RequestInfo:
+def _denied(denial: Denial, info: RequestInfo) -> web.Response:
+    if denial.status == 401 and info.path == "/" and denial.challenge is None:
+        return sign_in_page(retry=followed_from_elsewhere(info))
+    response = json_response({"message": denial.reason}, status=denial.status)
+    if denial.challenge is not None:
+        response.headers["WWW-Authenticate"] = denial.challenge
+    return response
+
+
+def _request_info(request: web.Request, cookie: str) -> RequestInfo:
     fields = request.headers
     return RequestInfo(
         method=request.method,
@@ -190,7 +274,8 @@ def _request_info(request: web.Request) -> RequestInfo:
         origin=fields.get("Origin"),
         fetch_site=fields.get("Sec-Fetch-Site"),
         fetch_mode=fields.get("Sec-Fetch-Mode"),
-        token=fields.get(TOKEN_HEADER),
+        session=request.cookies.get(cookie),
+        action_token=fields.get(ACTION_HEADER),
         authorization=fields.get("Authorization"),
         content_type=fields.get("Content-Type", ""),
     )

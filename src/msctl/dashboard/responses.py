@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from msctl.errors import MsctlError, UsageError
 
+BODY_TIMEOUT_S = 10.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CSP = (
@@ -47,9 +49,14 @@ def error_document(error: MsctlError) -> dict[str, object]:
 
 
 async def read_body(request: web.Request, kind: type[Any]) -> Any:
-    """Decode the JSON body. Raises UsageError."""
+    """Decode the JSON body. Raises UsageError, and HTTPRequestTimeout if the body does not arrive."""
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the body did not arrive in time\n") from None
+    try:
+        return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
         raise UsageError(f"the request is malformed: {error}") from error
 

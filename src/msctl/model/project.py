@@ -357,14 +357,16 @@ class BrokerSpec:
 class DashboardSpec:
     """The listener of the dashboard and the metrics.
 
-    `password` is what a browser asks for (HTTP Basic, any user name); without one the page is
-    served on loopback only.
+    `token` requires the link that `up` prints. `password` is for HTTP Basic with any user name; without one
+    the page is served on loopback only. `metrics_key` is the bearer token of `/metrics`.
     """
 
     enabled: bool = True
     host: str = LOOPBACK
     port: int = 8090
+    token: bool = True
     password: Secret | None = None
+    metrics_key: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from msctl.broker.server import BrokerServer
 from msctl.brokers.modes import make_broker
 from msctl.clock import AsyncClock
 from msctl.config.diff import diff, with_edited, without
+from msctl.control.dashboard_token import dashboard_token
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
 from msctl.control.runs import make_run
@@ -148,6 +149,7 @@ class Stack:
                     traces=self._observation.tracer,
                     queues=QueueAdmin(lambda: self._broker.url, self._broker.browse),
                 ),
+                dashboard_token(paths),
             )
             if project.dashboard.enabled
             else None
@@ -422,6 +424,7 @@ class Stack:
             self._started,
             tuple(dict.fromkeys(addresses)),
             broker_url=self._broker.url,
+            dashboard_url=None if self._dashboard is None or self._page is None else self._dashboard.link,
         ).write(self._paths)
 
     def _record(self, event: Event) -> None:

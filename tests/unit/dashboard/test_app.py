@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, encode_basic_auth
+from aiohttp import ClientSession, CookieJar, encode_basic_auth
 
 from msctl.dashboard import event_streams, feed
 from msctl.dashboard.app import Dashboard, DashboardViews
@@ -179,7 +179,9 @@ async def running(system: System, spec: DashboardSpec | None = None, **parts: An
     given = {"traces": tracer, "queues": system, **parts}
     dashboard = Dashboard(spec or DashboardSpec(port=0), system, DashboardViews(metrics, **given))
     url = await dashboard.start()
-    async with ClientSession() as session:
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+        async with session.get(dashboard.link, allow_redirects=False):
+            pass  # sets the cookie
         try:
             yield Page(url, session, dashboard)
         finally:
@@ -341,7 +343,7 @@ async def test_a_page_of_another_origin_gets_no_cors_headers(system: System) -> 
 
 
 async def test_every_path_needs_the_password(system: System) -> None:
-    async with running(system, DashboardSpec(port=0, password=Secret("pw"))) as page:
+    async with running(system, DashboardSpec(port=0, token=False, password=Secret("pw"))) as page:
         for path in ("/", "/metrics", "/api/stream"):
             async with page.session.get(page.url + path) as response:
                 assert response.status == 401
@@ -435,3 +437,155 @@ async def test_unknown_paths_are_404_and_wrong_methods_405(system: System) -> No
         async with page.session.get(page.url + "/api/publish") as response:
             assert response.status == 405
             assert response.headers["Allow"] == "POST"
+
+
+TOKEN = Secret("a-start-up-token-that-is-long-enough-to-be-one")
+
+
+@contextlib.asynccontextmanager
+async def signed_out(
+    system: System, spec: DashboardSpec | None = None
+) -> AsyncIterator[tuple[ClientSession, str, Dashboard]]:
+    """A browser that has not used the link."""
+    dashboard = Dashboard(spec or DashboardSpec(port=0), system, DashboardViews(metrics), TOKEN)
+    url = await dashboard.start()
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+        try:
+            yield session, url, dashboard
+        finally:
+            await dashboard.stop()
+
+
+async def test_without_the_link_nothing_is_shown_but_where_it_is(system: System) -> None:
+    async with signed_out(system) as (session, url, _):
+        async with session.get(url) as response:
+            assert (response.status, response.content_type) == (401, "text/html")
+            text = await response.text()
+            assert "msctl open" in text
+            assert "shop" not in text
+            assert "Refresh" not in response.headers
+        for path in ("api/session", "api/stream", "api/traces", "static/page.js"):
+            async with session.get(url + path) as response:
+                assert (response.status, response.content_type) == (401, "application/json")
+                assert TOKEN.reveal() not in await response.text()
+        async with session.get(url + "metrics") as response:
+            assert response.status == 200
+
+
+async def test_the_link_sets_a_cookie_and_leaves_the_address_bar(system: System) -> None:
+    async with signed_out(system) as (session, url, dashboard):
+        async with session.get(dashboard.link, allow_redirects=False) as response:
+            assert (response.status, response.headers["Location"]) == (303, "/")
+            cookie = response.headers["Set-Cookie"]
+            assert "HttpOnly" in cookie
+            assert "SameSite=Strict" in cookie
+            assert TOKEN.reveal() not in cookie
+        async with session.get(url) as response:
+            assert response.status == 200
+            assert "<title>msctl</title>" in await response.text()
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_the_link_is_of_no_use_for_a_foreign_page(system: System, headers: dict[str, str]) -> None:
+    async with signed_out(system) as (session, _, dashboard):
+        async with session.get(dashboard.link, headers=headers, allow_redirects=False) as response:
+            assert response.status == 403
+            assert "Set-Cookie" not in response.headers
+        async with session.post(dashboard.link, allow_redirects=False) as response:
+            assert "Set-Cookie" not in response.headers
+
+
+async def test_a_wrong_token_is_refused(system: System) -> None:
+    async with signed_out(system) as (session, url, _), session.get(f"{url}?token=guess") as response:
+        assert response.status == 401
+        assert "Set-Cookie" not in response.headers
+
+
+async def test_a_link_followed_from_another_site_reloads_the_page_once(system: System) -> None:
+    """The browser does not send a SameSite=Strict cookie with a navigation that another site began."""
+    async with signed_out(system) as (session, url, _):
+        followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        async with session.get(url, headers=followed) as response:
+            assert (response.status, response.headers["Refresh"]) == (401, "0")
+
+
+async def test_two_dashboards_of_one_host_have_different_cookies(system: System) -> None:
+    async with running(system) as one, running(system) as two:
+        names = [{cookie.key for cookie in page.session.cookie_jar} for page in (one, two)]
+        assert names[0] != names[1]
+
+
+async def test_the_token_is_stable_over_restarts_and_can_be_switched_off(system: System) -> None:
+    views = DashboardViews(metrics)
+    one, two = (Dashboard(DashboardSpec(port=0), system, views, TOKEN) for _ in range(2))
+    assert one._access.session == two._access.session
+    off = Dashboard(DashboardSpec(port=0, token=False), system, views, TOKEN)
+    url = await off.start()
+    assert off.link == url
+    await off.stop()
+
+
+async def test_wrong_passwords_are_logged_and_delayed(
+    system: System, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = DashboardSpec(port=0, password=Secret("pw"))
+    async with signed_out(system, spec) as (session, url, _):
+        statuses = []
+        for _ in range(5):
+            async with session.get(
+                url, headers={"Authorization": encode_basic_auth("x", "guess")}
+            ) as response:
+                statuses.append(response.status)
+        assert statuses == [401, 401, 401, 429, 429]
+        assert "wrong dashboard password from 127.0.0.1 (attempt 3)" in caplog.text
+        right = {"Authorization": encode_basic_auth("x", "pw")}
+        async with session.get(url, headers=right) as response:
+            assert response.status == 429  # not even the right one is tried
+            assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_request_without_credentials_is_not_a_wrong_password(system: System) -> None:
+    async with signed_out(system, DashboardSpec(port=0, password=Secret("pw"))) as (session, url, _):
+        for _ in range(10):
+            async with session.get(url) as response:
+                assert response.status == 401
+        async with session.get(url, headers={"Authorization": encode_basic_auth("x", "pw")}) as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("half", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
+async def test_a_half_request_is_closed(system: System, half: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msctl.dashboard.head_timeout.HEAD_TIMEOUT_S", 0.1)
+    async with signed_out(system) as (_, _, dashboard):
+        reader, writer = await asyncio.open_connection("127.0.0.1", dashboard._port)
+        writer.write(half)
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_complete_request_is_not_closed(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msctl.dashboard.head_timeout.HEAD_TIMEOUT_S", 0.1)
+    async with running(system) as page, page.stream("/api/stream") as stream:
+        await stream.next("state")
+        assert page.dashboard._head_timeout._timers == {}
+
+
+async def test_a_body_that_does_not_arrive_is_refused(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.dashboard.responses.BODY_TIMEOUT_S", 0.1)
+    async with running(system) as page:
+        _, found = await page.get("/api/session")
+        (cookie,) = page.session.cookie_jar
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.dashboard._port)
+        writer.write(
+            b"POST /api/services/users/scale HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
+            + f"Cookie: {cookie.key}={cookie.value}\r\nX-Msctl-Token: {found['token']}\r\n".encode()
+            + b"Content-Type: application/json\r\n\r\n{"
+        )
+        async with asyncio.timeout(20):
+            assert b" 408 " in await reader.readline()
+        writer.close()

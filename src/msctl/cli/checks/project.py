@@ -30,6 +30,7 @@ def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
     yield from _programs(project)
     yield from _ports(project, paths)
     yield from _certificate(project)
+    yield from _dashboard(project)
     yield _broker(project)
 
 
@@ -94,6 +95,18 @@ def _certificate(project: Project) -> Iterator[CheckResult]:
     yield CheckResult(
         "certificate", verdict, warning or f"{certificate.path}, valid until {certificate.not_after:%Y-%m-%d}"
     )
+
+
+def _dashboard(project: Project) -> Iterator[CheckResult]:
+    """Point out a dashboard that every user of the machine can open."""
+    spec = project.dashboard
+    if spec.enabled and not spec.token and spec.password is None:
+        yield CheckResult(
+            "dashboard",
+            CheckVerdict.NOTE,
+            "open to every user of this machine: [dashboard] token = false",
+            "remove the key, or set a password",
+        )
 
 
 def _broker(project: Project) -> CheckResult:

@@ -86,7 +86,7 @@ def _result(client: ControlClient, project: Project, paths: StackPaths, pid: int
     snapshot = client.snapshot()
     failed = failed_services(snapshot)
     if not failed:
-        return Result("up", snapshot, lambda: started(project, snapshot, coloured=colours(sys.stdout)))
+        return Result("up", snapshot, lambda: started(project, paths, snapshot, coloured=colours(sys.stdout)))
     problems = (*failure_lines(failed, client), "the stack was stopped")
     _stop_child(paths, pid)
     return Result("up", snapshot, problems=problems, exit_code=ExitCode.FAILED)

@@ -17,6 +17,7 @@ from msctl.cli.outcome import failed_services
 from msctl.cli.output.background_writer import BackgroundWriter, skipped_text
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.terminal import colours, safe_json
+from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
 from msctl.model.events import LogLine
 from msctl.model.project import Project
@@ -37,7 +38,7 @@ def run_foreground(
     claim.announce(project)
     from msctl.cli.launch.stack_runner import run_stack  # takes long: after the claim is announced
 
-    terminal = _Terminal(project, as_json=as_json, abort_on_failure=abort_on_failure)
+    terminal = _Terminal(project, claim.paths, as_json=as_json, abort_on_failure=abort_on_failure)
     try:
         run_stack(options, project, claim, names, terminal, watch=watch)
     finally:
@@ -49,7 +50,7 @@ def run_foreground(
 class _Terminal:
     """Shows what a stack in the foreground does."""
 
-    def __init__(self, project: Project, *, as_json: bool, abort_on_failure: bool) -> None:
+    def __init__(self, project: Project, paths: StackPaths, *, as_json: bool, abort_on_failure: bool) -> None:
         names = [spec.name for spec in project.services]
         self._formatter = LogFormatter(names, coloured=colours(sys.stdout))
         self._as_json = as_json
@@ -59,6 +60,7 @@ class _Terminal:
         self._writer = BackgroundWriter(skipped=_skipped_record) if as_json else BackgroundWriter()
         self._abort_on_failure = abort_on_failure
         self._project = project
+        self._paths = paths
         self.aborted = False
 
     def line(self, line: LogLine) -> None:
@@ -75,7 +77,7 @@ class _Terminal:
         """Print nothing until the services have started."""
 
     def up(self, snapshot: Snapshot) -> bool:
-        for line in started(self._project, snapshot, coloured=self._coloured_errors):
+        for line in started(self._project, self._paths, snapshot, coloured=self._coloured_errors):
             self._writer.put(self._stderr, line)
         self.aborted = self._abort_on_failure and bool(failed_services(snapshot))
         return not self.aborted

@@ -59,7 +59,7 @@ def _join(client: ControlClient, project: Project, paths: StackPaths, names: Seq
     return Result(
         "up",
         snapshot,
-        lambda: started(project, snapshot, coloured=colours(sys.stdout)),
+        lambda: started(project, paths, snapshot, coloured=colours(sys.stdout)),
         problems=(*reload_problems(reloaded, client), *failure_lines(failed, client)),
         exit_code=ExitCode.FAILED if failed or reloaded.failed else ExitCode.OK,
     )

@@ -28,8 +28,8 @@ def state_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
         yield f"{service.name}: {_state(service.state, coloured=colours(sys.stdout))}"
 
 
-def started_lines(snapshot: Snapshot, *, coloured: bool) -> Iterator[str]:
-    """Show where each service, the broker and the dashboard are reached."""
+def started_lines(snapshot: Snapshot, link: str | None, *, coloured: bool) -> Iterator[str]:
+    """Show where each service, the broker and the dashboard are reached; `link` signs a browser in."""
     width = max(map(len, ("broker", *(service.name for service in snapshot.services))))
     for service in snapshot.services:
         where = ", ".join(service.urls) or ", ".join(service.routes)
@@ -41,7 +41,7 @@ def started_lines(snapshot: Snapshot, *, coloured: bool) -> Iterator[str]:
     state = _state(broker.state, coloured=coloured)
     yield f"{'broker':<{width}}  {state:<9}  {broker.url} ({broker.mode.value}){reason}"
     if snapshot.dashboard is not None:
-        yield f"{'page':<{width}}  {'':<9}  {snapshot.dashboard}"
+        yield f"{'page':<{width}}  {'':<9}  {link or snapshot.dashboard}"
 
 
 def trust_lines(authority: Path, snapshot: Snapshot) -> Iterator[str]:

@@ -30,7 +30,12 @@ def ls(
         read_record(paths) or StackRecord(paths.folder.name, None, 0) for paths in running_stacks(os.environ)
     ]
     found = [
-        one if one.broker_url is None else replace(one, broker_url=redact(one.broker_url)) for one in found
+        replace(
+            one,
+            broker_url=None if one.broker_url is None else redact(one.broker_url),
+            dashboard_url=None if one.dashboard_url is None else one.dashboard_url.partition("?")[0],
+        )
+        for one in found
     ]
     if quiet:
         return Result("stacks", found, lambda: [plain(record.project) for record in found])

@@ -301,7 +301,14 @@ DASHBOARD = Table(
         Key("enabled", BOOLEAN, "Whether the page and the metrics are served."),
         Key("host", HOST, "The address on which it listens; beyond loopback it needs a password."),
         Key("port", PORT, "The port on which it listens; 0 chooses a free one."),
+        Key(
+            "token",
+            BOOLEAN,
+            "Whether the page requires the link that `up` prints; without it, every user of the machine can "
+            "open the page.",
+        ),
         Key("password", SECRET, "The password of the page, with any user name; put it into `.env`."),
+        Key("metrics_key", SECRET, "The bearer token of `/metrics`, which is open on loopback without one."),
     ),
 )
 

@@ -91,7 +91,9 @@ async function connect() {
   if (document.hidden) return;
   let session;
   try {
+    page.signedOut = false;
     const answer = await fetch('/api/session', { cache: 'no-store' });
+    page.signedOut = answer.status === 401;
     if (!answer.ok) throw new Error(String(answer.status));
     session = await answer.json();
   } catch { disconnected(); return; }
@@ -136,7 +138,9 @@ function disconnected() {
   put($('link'), 'disconnected');
   const banner = $('gone'), since = clock(page.disconnectedSince / 1000, false);
   mark(banner, 'gone');
-  put(banner, page.snapshot
+  put(banner, page.signedOut
+    ? 'This browser is not signed in to the stack. Open the link that this command prints: msctl open'
+    : page.snapshot
     ? `Disconnected from the stack since ${since}. The page shows the last known state and keeps reconnecting.`
     : `No stack runs here. The page keeps reconnecting; start a stack with: msctl up`);
   banner.hidden = false;
