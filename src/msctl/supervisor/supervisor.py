@@ -18,7 +18,7 @@ from msctl.hosting.sources import edited_since, files_of
 from msctl.model import dependency_graph
 from msctl.model.project import Condition, Dependency, Project, ServiceSpec
 from msctl.model.services import can_scale, stop_timeout
-from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot
+from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, State
 from msctl.model.views import ServiceVariables
 from msctl.processes import process_table
 from msctl.supervisor.context import SupervisorContext
@@ -27,6 +27,9 @@ from msctl.supervisor.lifecycle import AT_REST
 from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import DesiredState, Service
 from msctl.supervisor.service_table import ServiceTable, runnable, stop_all
+
+MOST_INSTANCES = 1000
+_FAILED = frozenset({State.FATAL, State.SKIPPED, State.BACKOFF})
 
 
 class Supervisor:
@@ -105,6 +108,8 @@ class Supervisor:
         """Stop and start these (none named: all that had been started), as `start` does."""
         chosen = list(names) or [s.spec.name for s in self._table.all if s.should_run]
         if chosen:
+            services = self._table.project.services
+            self._reserve(dependency_graph.closure(services, chosen) if deps else chosen)  # before a stop
             await self.stop(chosen)
             await self.start(chosen, deps=deps)
 
@@ -112,7 +117,8 @@ class Supervisor:
         """Set the number of instances of these services, and start those that are not running.
 
         Returns as `start` does. Raises UsageError, before anything is done, for a service that cannot be
-        scaled and for a negative count.
+        scaled and for a count out of range, and PortTakenError. Raises MsctlError if an added instance
+        fails; the counts are then as before.
         """
         for name, count in counts.items():
             spec = self._table[name].spec
@@ -123,11 +129,27 @@ class Supervisor:
                     f"service {name!r} runs in the stack's own process and cannot be scaled",
                     hint=f'set isolation = "process" under [services.{name}]',
                 )
-            if count < 0:
-                raise UsageError(f"{name}={count}: the number of instances must be 0 or more")
+            if not 0 <= count <= MOST_INSTANCES:
+                raise UsageError(f"{name}={count}: the number of instances must be 0 to {MOST_INSTANCES}")
+        wanted = [name for name, count in counts.items() if count]
+        self._reserve(dependency_graph.closure(self._table.project.services, wanted))
+        former = {name: len(self._table[name].instances) for name in counts}
+        await self._resize(counts)
+        if wanted:
+            await self.start(wanted)
+        added = [i for name, count in former.items() for i in self._table[name].instances[count:]]
+        if failed := next((i for i in added if i.state in _FAILED), None):
+            why = f"{failed.name} is {failed.state.value}: {failed.snapshot().reason}"
+            await self._resize({name: count for name, count in former.items() if counts[name] > count})
+            raise MsctlError(
+                f"service {failed.spec.name!r} was not scaled: {why}",
+                hint="an added instance must listen on the port in $PORT"
+                if failed.spec.port
+                else f"see its log with: msctl logs {failed.spec.name}",
+            )
+
+    async def _resize(self, counts: Mapping[str, int]) -> None:
         await asyncio.gather(*(self._table.resize(self._table[name], n) for name, n in counts.items()))
-        if grown := [name for name, count in counts.items() if count]:
-            await self.start(grown)
 
     def variables(self, name: str | None) -> ServiceVariables:
         """The variables for a command beside a service; with None, for one that depends on all services."""
@@ -194,7 +216,8 @@ class Supervisor:
             await self._table.workers.close()
 
     def _reserve(self, names: Sequence[str]) -> None:
-        at_rest = [self._table[name] for name in names if self._table[name].state in AT_REST]
+        services = [self._table[name] for name in names]
+        at_rest = [one for one in services if all(i.state in AT_REST for i in one.instances)]
         self._table.workers.reserve([service.spec for service in at_rest])
 
     def _files(self, spec: ServiceSpec) -> frozenset[Path]:
