@@ -27,6 +27,7 @@ from msctl.model.project import (
     RouteSpec,
     ServiceSpec,
 )
+from msctl.model.services import MAX_REPLICAS
 from msctl.model.snapshots import State
 from msctl.processes import file_limit
 from tests.support.supervisor import MakeRig, Rig, alive, free_port
@@ -128,6 +129,14 @@ async def test_a_service_scales_up_and_down(rig: MakeRig) -> None:
     assert not alive(first)
     with pytest.raises(UsageError):
         await one.supervisor.scale({"web": -1})
+
+
+@pytest.mark.parametrize("count", [-1, MAX_REPLICAS + 1, 1_000_000])
+async def test_a_count_outside_of_the_limits_is_refused(rig: MakeRig, count: int) -> None:
+    one = rig(ServiceSpec("a", command=sh("sleep 1000")))
+    with pytest.raises(UsageError, match=f"from 0 to {MAX_REPLICAS}"):
+        await one.supervisor.scale({"a": count})
+    assert len(one.service("a").instances) == 1
 
 
 async def test_a_hosted_service_cannot_be_scaled(rig: MakeRig) -> None:

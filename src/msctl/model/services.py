@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from msctl.errors import ConfigError
+from msctl.errors import ConfigError, UsageError
 from msctl.model.address import Address
 from msctl.model.project import Isolation, Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind
@@ -86,6 +86,16 @@ def process_stop_timeout(spec: ServiceSpec) -> float:
     It includes the drain of a hosted service and the cleanup after it.
     """
     return STOP_S if spec.stop_timeout is None else spec.stop_timeout
+
+
+MAX_REPLICAS = 1000
+"""Instances of one service, for `replicas` and for every way to scale."""
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise UsageError unless a service can have so many instances."""
+    if not 0 <= count <= MAX_REPLICAS:
+        raise UsageError(f"{name}={count}: the number of instances must be from 0 to {MAX_REPLICAS}")
 
 
 def can_scale(spec: ServiceSpec) -> bool:

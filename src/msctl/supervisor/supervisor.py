@@ -17,7 +17,7 @@ from msctl.errors import MsctlError, UsageError
 from msctl.hosting.sources import edited_since, files_of
 from msctl.model import dependency_graph
 from msctl.model.project import Condition, Dependency, Project, ServiceSpec
-from msctl.model.services import can_scale, stop_timeout
+from msctl.model.services import can_scale, check_count, stop_timeout
 from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, State
 from msctl.model.views import ServiceVariables
 from msctl.processes import process_table
@@ -28,7 +28,6 @@ from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import DesiredState, Service
 from msctl.supervisor.service_table import ServiceTable, runnable, stop_all
 
-MOST_INSTANCES = 1000
 _FAILED = frozenset({State.FATAL, State.SKIPPED, State.BACKOFF})
 
 
@@ -129,8 +128,7 @@ class Supervisor:
                     f"service {name!r} runs in the stack's own process and cannot be scaled",
                     hint=f'set isolation = "process" under [services.{name}]',
                 )
-            if not 0 <= count <= MOST_INSTANCES:
-                raise UsageError(f"{name}={count}: the number of instances must be 0 to {MOST_INSTANCES}")
+            check_count(name, count)
         wanted = [name for name, count in counts.items() if count]
         self._reserve(dependency_graph.closure(self._table.project.services, wanted))
         former = {name: len(self._table[name].instances) for name in counts}

@@ -10,6 +10,10 @@ from msctl.cli.options.json_output import json_option
 from msctl.cli.outcome import services_result
 from msctl.cli.output.result import Result
 from msctl.errors import UsageError
+from msctl.model.services import check_count
+
+_MAX_DIGITS = 9
+"""Longer numbers are beyond every limit, and slow to parse."""
 
 
 def scale(
@@ -28,8 +32,9 @@ def scale(
     wanted: dict[str, int] = {}
     for text in counts:
         name, _, number = text.partition("=")
-        if not name or not number.isdecimal():
+        if not name or not number.isdecimal() or len(number) > _MAX_DIGITS:
             raise UsageError(f"{text!r} is not of the form SERVICE=N", hint="example: msctl scale users=3")
+        check_count(name, int(number))
         wanted[name] = int(number)
     client = ctx.obj.client()
     return services_result(client.scale(wanted), list(wanted), client, as_json=as_json)

@@ -13,6 +13,7 @@ from pathlib import Path
 from msctl.config.project_name import is_project_name
 from msctl.config.schema.value_type import MismatchError, Type, describe, items_of, list_of
 from msctl.config.value_source import KeyRef
+from msctl.model.services import MAX_REPLICAS
 from msctl.secret import Secret
 
 # Patterns are compiled on first use: every start imports this module.
@@ -41,7 +42,6 @@ _AMQP_URL = r"amqps?://[^\s/?#]*(?:/\S*)?"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 HIGHEST_PORT = 65535
-MOST_REPLICAS = 1000
 
 
 def text(raw: object, _ref: KeyRef) -> str:
@@ -326,7 +326,7 @@ NAME = Type("up to 63 letters, digits, dots, dashes and underscores", project_na
 SECRET = Type(TEXT.expected, lambda raw, place: Secret(text(raw, place)), Secret.reveal)
 BOOLEAN = Type("true or false", boolean)
 PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
-REPLICAS = Type(f"a whole number from 1 to {MOST_REPLICAS}", integer(1, MOST_REPLICAS))
+REPLICAS = Type(f"a whole number from 1 to {MAX_REPLICAS}", integer(1, MAX_REPLICAS))
 DURATION = Type('a duration such as "10s", "500ms" or a number of seconds', duration, show_duration)
 SIZE = Type('a size such as "16MiB" or a number of bytes', size, show_size)
 HOST = Type("a host name or an IP address", matching(_HOST))
