@@ -10,7 +10,7 @@ from msctl.broker.core.arguments import DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLIS
 from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message, cost_of
-from msctl.broker.core.queues import EXPIRED, MAXLEN, REJECTED, Queue
+from msctl.broker.core.queues import EXPIRED, EXPIRED_PER_STEP, MAXLEN, REJECTED, ExpiringError, Queue
 from msctl.broker.protocol.properties import PRIORITY, join
 from msctl.broker.protocol.replies import AmqpError, ReplyCode
 from msctl.clock import Clock
@@ -324,3 +324,41 @@ def test_an_unused_queue_expires_and_a_used_one_does_not(host: Host) -> None:
     host.fake.set(10.0)
     made.tick(10.0)
     assert host.deleted == ["q"]
+
+
+def test_a_get_waits_while_more_messages_have_expired_than_one_step_drops(host: Host) -> None:
+    made = queue(host)
+    publish(made, *[b"old"] * (EXPIRED_PER_STEP + 1), ttl=1000)
+    publish(made, b"new")
+    host.fake.set(1.0)
+    with pytest.raises(ExpiringError):
+        made.get(no_ack=True)
+    assert (len(host.dead), made.delivered) == (EXPIRED_PER_STEP, 0)
+    found = made.get(no_ack=True)
+    assert found is not None
+    assert found[1][2] == b"new"
+
+
+def test_a_get_does_not_wait_for_what_has_not_expired(host: Host) -> None:
+    for ttl in (None, 2000):
+        made = queue(host)
+        publish(made, *[b"old"] * EXPIRED_PER_STEP, ttl=1000)
+        publish(made, b"new", ttl=ttl)
+        host.fake.set(host.fake.monotonic() + 1.0)
+        found = made.get(no_ack=True)
+        assert found is not None
+        assert found[1][2] == b"new"
+
+
+def test_messages_that_wait_are_delivered_once_their_consumer_is_activated_or_woken(host: Host) -> None:
+    made, sink = queue(host, single_active_consumer=True), Sink()
+    sink.open = False
+    one, two = QueueConsumer("1", made, sink), QueueConsumer("2", made, sink)
+    for each in (one, two):
+        made.add_consumer(each)
+    publish(made, b"a")
+    assert host.pumps == 0
+    made.remove_consumer(one)
+    assert host.pumps == 1
+    made.wake(two)
+    assert host.pumps == 2
