@@ -23,7 +23,7 @@ from pathlib import Path
 
 from msctl.aio import within
 from msctl.clock import AsyncClock
-from msctl.processes import process_table
+from msctl.processes import orphans, process_table
 from msctl.processes.file_limit import restore_file_limit
 from msctl.processes.output import Output, Pace, Sink
 from msctl.processes.process_table import ProcessTableReader
@@ -102,6 +102,11 @@ class Child:
         self._mark = mark
         self._clock = clock
         self._process_tables = process_tables
+        self.has_daemon = False
+        """Whether `count_left` found a descendant that left the session."""
+        self._others: set[int] = set()
+        """Sessions of descendants, besides the child's own."""
+        orphans.own(self.pid)
         self._kill_now = asyncio.Event()
         self._released = False
         self._outputs: list[Output] = []
@@ -117,6 +122,7 @@ class Child:
                 output.close()
             self._kill_group()
             self._process.wait()
+            orphans.disown(self.pid)
             raise SpawnError(f"cannot watch {argv[0]}: {error}", transient=True) from error
 
     async def exited(self) -> int:
@@ -130,9 +136,12 @@ class Child:
 
     async def count_left(self) -> int:
         """Count the descendants that still run; without any, an exited child is released."""
-        family = (await self._process_tables.fresh()).family(self.pid, self._mark)
+        if self._exited.done() and not self._released:
+            self._others |= orphans.daemons_of(self.pid)
+        family = await self._family()
         if not family and self._exited.done():
             self._release()
+        self.has_daemon = any(process_table.session_of(pid) not in (self.pid, None) for pid in family)
         return len(family)
 
     async def stop(self, timeout: float, number: signal.Signals = signal.SIGTERM) -> Exit:
@@ -141,6 +150,7 @@ class Child:
         Call it after the child exited by itself, too. May be cancelled and called again.
         """
         if not self._exited.done():
+            self._others |= orphans.sessions_below(self.pid)
             process_table.signal_group(self.pid, number)
             process_table.signal_group(self.pid, signal.SIGCONT)  # a suspended process cannot handle signals
         killed = not await within(timeout, self._terminated(), self._clock, self._kill_now)
@@ -160,16 +170,22 @@ class Child:
     async def _terminated(self) -> None:
         await self.exited()
         signalled: set[int] = set()
-        while family := (await self._process_tables.fresh()).family(self.pid, self._mark):
+        while family := await self._family():
             process_table.signal_all(family - signalled, signal.SIGTERM)
             signalled |= family
             await self._clock.sleep(_POLL_S)
 
     async def _killed(self) -> None:
-        while family := (await self._process_tables.fresh()).family(self.pid, self._mark):
+        while family := await self._family():
             process_table.signal_all(family, signal.SIGKILL)
             await self._clock.sleep(_POLL_S)
         await self.exited()
+
+    async def _family(self) -> set[int]:
+        """The descendants that run now."""
+        found = (await self._process_tables.fresh()).family(self.pid, self._mark, self._others)
+        self._others |= found  # one that makes a session of its own gives it its id
+        return found
 
     def _kill_group(self) -> None:
         if not self._released:
@@ -184,6 +200,9 @@ class Child:
             output.close()
         if self._exited.done():
             self._process.wait()
+        orphans.disown(self.pid)
+        for session in self._others:
+            orphans.reap_one(session)
 
 
 def _pipes(count: int) -> tuple[list[int], list[int]]:

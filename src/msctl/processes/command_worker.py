@@ -153,6 +153,11 @@ class CommandWorker:
                 await child.output_logged()
         await self._stop_matcher()
         if left:
+            left = await child.count_left()  # a daemon has had the time to leave the session
+        if left and child.has_daemon and code == 0 and not self._spec.oneshot:
+            reason = f"it went to the background: {foreground_hint(self._argv)}"
+            return Outcome(False, reason, final=True, left_children=True)
+        if left:
             text += f", {_processes(left)} left running"
         else:
             self._forget(child)
@@ -248,6 +253,33 @@ def describe_stop(exited: Exit) -> str:
     if exited.killed:
         return "killed by SIGKILL: it did not stop in time"
     return describe_exit(exited.code)
+
+
+def foreground_hint(argv: Sequence[str]) -> str:
+    """Say how a program that made itself a daemon stays in the foreground."""
+    words = " ".join(argv)
+    for program, hint in _FOREGROUND.items():
+        if program in words:
+            return f"keep it in the foreground with {hint}"
+    return "keep it in the foreground with an option such as --foreground, --no-daemon or -n"
+
+
+_FOREGROUND = {
+    "nginx": "nginx -g 'daemon off;'",
+    "redis-server": "redis-server --daemonize no",
+    "valkey-server": "valkey-server --daemonize no",
+    "pg_ctl": "postgres -D DIRECTORY instead of pg_ctl",
+    "apachectl": "apachectl -D FOREGROUND",
+    "apache2": "apache2 -D FOREGROUND",
+    "httpd": "httpd -D FOREGROUND",
+    "memcached": "memcached without -d",
+    "haproxy": "haproxy -db",
+    "php-fpm": "php-fpm --nodaemonize",
+    "celery multi": "celery worker instead of celery multi",
+    "gunicorn": "gunicorn without --daemon",
+    "mongod": "mongod without --fork",
+    "rabbitmq-server": "rabbitmq-server without -detached",
+}
 
 
 def _processes(count: int) -> str:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from msctl.processes import process_table
 
 _PROGRAM = Path(__file__).with_name("line_matcher_program.py")
 LINE_TIMEOUT_S = 1.0
@@ -62,6 +65,7 @@ class LineMatcher:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            env={**os.environ, process_table.MARK: process_table.HELPER},
             cwd="/",
             start_new_session=True,
         )

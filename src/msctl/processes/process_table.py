@@ -2,7 +2,7 @@
 
 Each child leads its own session. Its descendants stay in that session or, if they create a new one as daemons
 do, inherit the mark in their environment. A descendant that does both, a new session and a cleared
-environment, is not found.
+environment, is found by orphans.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import psutil
 
 MARK = "_MSCTL_RUN"
 """The environment variable with the mark: it identifies one start of one instance."""
+HELPER = "helper"
+"""The mark of the stack's own helpers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,12 @@ class ProcessTable:
     sessions: dict[int, set[int]] = field(default_factory=dict)
     marks: dict[str, set[int]] = field(default_factory=dict)
 
-    def family(self, leader: int, mark: str) -> set[int]:
-        """The processes in `leader`'s session or with `mark`, without the leader."""
-        return (self.sessions.get(leader, set()) | self.marks.get(mark, set())) - {leader}
+    def family(self, leader: int, mark: str, others: Iterable[int] = ()) -> set[int]:
+        """The processes in `leader`'s session or those of `others`, or with `mark`, without the leader."""
+        found = self.sessions.get(leader, set()) | self.marks.get(mark, set())
+        for session in others:
+            found |= self.sessions.get(session, set())
+        return found - {leader}
 
 
 def sessions() -> dict[int, set[int]]:
@@ -75,6 +80,19 @@ class ProcessTableReader:
         await asyncio.sleep(0)  # other tasks of this loop iteration can join
         self._next = None
         return read_table()
+
+
+def session_of(pid: int) -> int | None:
+    """The session of a process, None if it does not exist."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def has_any_mark(pid: int) -> bool:
+    """Whether the process is a descendant of a stack's child, or a helper of a stack, by its environment."""
+    return _mark(_environment(pid) or b"") is not None
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,7 @@ class WatchdogClient:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, process_table.MARK: process_table.HELPER},
             cwd="/",
             text=True,
             start_new_session=True,

@@ -17,6 +17,7 @@ from msctl.hosting.standard_streams import breakpoints, service_streams
 from msctl.model.events import LogLine
 from msctl.model.snapshots import Snapshot
 from msctl.processes.file_limit import raise_file_limit
+from msctl.processes.orphans import become_subreaper, reap_orphans
 from msctl.runtime.loop import new_event_loop
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
 
@@ -72,6 +73,7 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
     logs = LogHub(clock)
     logs.bind(asyncio.get_running_loop())
     logs.listen(output.line)
+    reaping = asyncio.create_task(reap_orphans(clock)) if become_subreaper() else None
     with _logging_to(logs), _printing_to(logs):
         system = make(clock, logs)
         _on_signals(system)
@@ -82,6 +84,8 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
         finally:
             ending.cancel()
             await system.close()
+            if reaping is not None:
+                reaping.cancel()
 
 
 async def _start(system: System, output: Output) -> bool:
