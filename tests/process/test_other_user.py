@@ -291,3 +291,19 @@ def test_a_browser_gets_a_file_and_not_the_link(course: Course, tmp_path: Path) 
     file = Path(arguments.removeprefix("file://"))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert link in file.read_text()
+
+
+@as_root
+def test_logs_of_a_planted_state_folder_are_neither_shown_nor_written(course: Course, shared: Path) -> None:
+    course.msctl.env["MSCTL_STATE_DIR"] = str(shared)
+    planted = shared / "course" / "runs" / "20990101T000000-1"
+    planted.mkdir(parents=True)
+    (planted / "hello.stdout.log").write_text("evil\n")
+    other_user.give(shared / "course", planted.parent, planted, planted / "hello.stdout.log")
+    done = course.msctl.run("logs")
+    assert done.returncode != 0
+    assert f"refusing to use {shared / 'course'}" in done.stderr
+    assert "evil" not in done.stdout
+    course.msctl.ok("up", "-d", "hello")
+    course.msctl.ok("down")
+    assert [path.name for path in planted.parent.iterdir()] == [planted.name]

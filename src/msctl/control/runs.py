@@ -6,6 +6,7 @@ folder named as the stack's runtime folder. A run's name begins with its time: n
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msctl.control.paths import StackPaths
+from msctl.files import UntrustedPathError, create_private_folder, trusted_folder
 
 KEEP = 10
 
@@ -32,7 +34,14 @@ def make_run(folder: Path, when: float) -> Path:
 
     Raises OSError.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    base, project = folder.parent.parent, folder.parent
+    try:
+        create_private_folder(base, shared=True)
+        with trusted_folder(base, shared=True) as descriptor:
+            create_private_folder(project, folder=descriptor)
+        create_private_folder(folder)
+    except UntrustedPathError as error:
+        raise PermissionError(errno.EACCES, error.message) from error
     run = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(when))}-{os.getpid()}"
     run.mkdir(mode=0o700)
     for old in _runs(folder)[:-KEEP]:
@@ -41,8 +50,16 @@ def make_run(folder: Path, when: float) -> Path:
 
 
 def last_run(folder: Path) -> Path | None:
-    """The newest run's folder; None if nothing has run."""
-    runs = _runs(folder)
+    """The newest run's folder; None if nothing has run. Raises UntrustedPathError."""
+    try:
+        with (
+            trusted_folder(folder.parent.parent, shared=True) as base,
+            trusted_folder(folder.parent, folder=base) as project,
+            trusted_folder(folder, folder=project),
+        ):
+            runs = _runs(folder)
+    except OSError:
+        return None
     return runs[-1] if runs else None
 
 
