@@ -42,5 +42,5 @@ def open_descriptors(pid: int) -> tuple[int, int] | None:
     with suppress(OSError, ValueError, StopIteration):
         limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
         soft = next(line for line in limits if line.startswith("Max open files")).split()[3]
-        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()), int(soft)
+        return min(sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()), int(soft)), int(soft)
     return None
