@@ -171,3 +171,13 @@ def test_a_port_clash_names_the_project_that_holds_the_port(course: Course, tmp_
     assert clash.returncode == 5
     assert f"port {course.gateway} is already used by project 'course'" in clash.stderr
     assert "msctl --project course down" in clash.stderr
+
+
+def test_send_waits_for_the_broker_of_a_stack_that_starts(course: Course) -> None:
+    course.msctl.env["MSCTL_BROKER_MODE"] = "embedded"
+    with course.msctl.process("up", "-d") as up:
+        while not running_stacks(course.msctl.env):
+            pass
+        course.msctl.ok("send", "early")
+        assert up.wait() == 0
+    assert course.msctl.ok("consume", "-n", "1") == "Received a message: early\n"

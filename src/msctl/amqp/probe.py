@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from enum import Enum
 from urllib.parse import urlsplit
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 PROBE_TIMEOUT = 1.0
+EMBEDDED_CLUSTER = b"msctl@localhost"
+"""The `cluster_name` that an embedded broker announces."""
+_LARGEST_START = 64 * 1024
+
+
+class AmqpServer(Enum):
+    """Who answers at a URL."""
+
+    NONE = "none"
+    EMBEDDED = "embedded"
+    """The embedded broker of a stack."""
+    OTHER = "other"
+    """RabbitMQ, or another AMQP 0-9-1 server."""
 
 
 async def speaks_amqp(url: str, timeout: float = PROBE_TIMEOUT) -> bool:
     """Whether the server at `url` answers the AMQP 0-9-1 header with a method frame on channel 0."""
+    return await amqp_server(url, timeout) is not AmqpServer.NONE
+
+
+async def amqp_server(url: str, timeout: float = PROBE_TIMEOUT) -> AmqpServer:
+    """The kind of server at `url`, by the first frame that it sends (connection.start)."""
     parts = urlsplit(url)
     tls = parts.scheme == "amqps"
     try:
@@ -21,10 +40,21 @@ async def speaks_amqp(url: str, timeout: float = PROBE_TIMEOUT) -> bool:
             )
             try:
                 writer.write(PROTOCOL_HEADER)
-                return await reader.readexactly(3) == b"\x01\x00\x00"
+                if await reader.readexactly(3) != b"\x01\x00\x00":
+                    return AmqpServer.NONE
+                return AmqpServer.EMBEDDED if EMBEDDED_CLUSTER in await _start(reader) else AmqpServer.OTHER
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
     except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-        return False
+        return AmqpServer.NONE
+
+
+async def _start(reader: asyncio.StreamReader) -> bytes:
+    """The payload of the frame after its type and channel; empty if it does not come whole."""
+    try:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        return await reader.readexactly(size) if size <= _LARGEST_START else b""
+    except (OSError, asyncio.IncompleteReadError):
+        return b""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from msctl.amqp.probe import speaks_amqp
+from msctl.amqp.probe import AmqpServer, amqp_server, speaks_amqp
 from msctl.amqp.url import redact
 from msctl.brokers.base import LogFunction, StackBroker
 from msctl.brokers.docker import DockerBroker
@@ -16,9 +17,10 @@ from msctl.brokers.local_rabbitmq import RabbitNode
 from msctl.brokers.port_owner import check_owner
 from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import Clock
-from msctl.errors import BrokerError
+from msctl.errors import BrokerError, PortTakenError
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
+from msctl.model.services import has_default_broker_url
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 
 
@@ -42,6 +44,9 @@ def make_broker(
 class AutoBroker:
     """The AMQP server that answers at the URL, else an embedded one at the same address.
 
+    At the default URL the embedded broker of another stack is not used: it ends with that stack, and the
+    projects would receive each other's messages. This stack then embeds one on a free port.
+
     Decides at each start. Before the first start it counts as external.
     """
 
@@ -51,6 +56,7 @@ class AutoBroker:
         self._embedded = embedded
         self._external = ExternalBroker(spec, clock=clock)
         self._chosen: StackBroker = self._external
+        self._moved = ""
 
     @property
     def url(self) -> str:
@@ -60,7 +66,12 @@ class AutoBroker:
         """Raises PortTakenError for a local port that another program holds, and BrokerError for another
         machine where no broker answers, or for a server of another user at the default URL."""
         address = redact(self._spec.url)
-        if await speaks_amqp(self._spec.url):
+        self._moved = ""
+        server = await amqp_server(self._spec.url)
+        if server is AmqpServer.EMBEDDED and self._is_others():
+            await self._embed_elsewhere(address)
+            return
+        if server is not AmqpServer.NONE:
             owner = await self._check_owner(address)
             self._log("info", f"using the broker that answers at {address}{owner}")
             self._chosen = self._external
@@ -72,8 +83,32 @@ class AutoBroker:
                 hint='start it, or set [broker] mode = "external" to start without it',
             )
         self._chosen = EmbeddedBroker(self._spec, self._embedded)
-        await self._chosen.start()
+        try:
+            await self._chosen.start()
+        except PortTakenError:
+            # Another stack may have started its own meanwhile.
+            if not self._is_others() or await amqp_server(self._spec.url) is not AmqpServer.EMBEDDED:
+                raise
+            await self._embed_elsewhere(address)
+            return
         self._log("info", f"no broker answers at {address}: embedded one there, with queues in memory")
+
+    def _is_others(self) -> bool:
+        host = urlsplit(self._spec.url).hostname or "localhost"
+        return has_default_broker_url(self._spec) and host in LOOPBACK_HOSTS
+
+    async def _embed_elsewhere(self, address: str) -> None:
+        parts = urlsplit(self._spec.url)
+        userinfo, at, _ = parts.netloc.rpartition("@")
+        free = parts._replace(netloc=f"{userinfo}{at}{parts.hostname or 'localhost'}:0")
+        self._chosen = EmbeddedBroker(replace(self._spec, url=free.geturl()), self._embedded)
+        await self._chosen.start()
+        self._moved = f"port {parts.port or AMQP_PORT} has another project's broker"
+        self._log(
+            "info",
+            f"{address} has another project's broker: embedded one at {redact(self._chosen.url)}, "
+            "with queues in memory",
+        )
 
     async def _check_owner(self, address: str) -> str:
         """Who runs the server at the default URL. Raises BrokerError for a user that is not trusted.
@@ -89,7 +124,8 @@ class AutoBroker:
         await self._chosen.stop()
 
     async def snapshot(self) -> BrokerSnapshot:
-        return await self._chosen.snapshot()
+        snapshot = await self._chosen.snapshot()
+        return replace(snapshot, reason=snapshot.reason or self._moved)
 
     def browse(self, queue: str) -> QueueLook | None:
         return self._chosen.browse(queue)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msctl.errors import ConfigError, UsageError
 from msctl.model.address import Address
-from msctl.model.project import Isolation, Project, ServiceSpec
+from msctl.model.project import BrokerSpec, Isolation, Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind
 
 DRAIN_S = 5.0
@@ -101,6 +101,11 @@ def check_count(name: str, count: int) -> None:
 def can_scale(spec: ServiceSpec) -> bool:
     """Whether the service can have another number of instances: it runs in processes of this stack."""
     return spec.kind is not Kind.REMOTE and not runs_here(spec)
+
+
+def has_default_broker_url(spec: BrokerSpec) -> bool:
+    """Whether the broker's URL is the default one, as `msctl init` also writes it."""
+    return not spec.url_given or spec.url == BrokerSpec().url
 
 
 def shares_gateway_port(spec: ServiceSpec, project: Project) -> bool:

@@ -114,6 +114,7 @@ class Stack:
         self._page: str | None = None
         self._tls = ServerTls(os.environ)
         self._tls.use(self._tls.read(project))
+        self._broker_started = False
         self._broker = make_broker(
             project.broker,
             paths.folder,
@@ -196,6 +197,7 @@ class Stack:
         """
         with self._first_start.step(), naming_stacks(os.environ):
             await self._broker.start()
+            self._broker_started = True
             self._write_record()
             await self._addresses.open(self._project)
         self._first_start.broker_up()
@@ -423,7 +425,7 @@ class Stack:
             os.getpid(),
             self._started,
             tuple(dict.fromkeys(addresses)),
-            broker_url=self._broker.url,
+            broker_url=self._broker.url if self._broker_started else None,
             dashboard_url=None if self._dashboard is None or self._page is None else self._dashboard.link,
         ).write(self._paths)
 

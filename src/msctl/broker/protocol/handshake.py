@@ -34,7 +34,7 @@ CAPABILITIES = (
 def server_properties() -> Table:
     return {
         b"capabilities": ("F", dict.fromkeys(CAPABILITIES, ("t", True))),
-        b"cluster_name": text_field("msctl@localhost"),
+        b"cluster_name": text_field("msctl@localhost"),  # amqp.probe tells embedded brokers by it
         b"copyright": text_field("MIT License"),
         b"information": text_field("Embedded broker: queues and messages live in memory"),
         b"platform": text_field("Python"),
