@@ -147,6 +147,9 @@ def send(
     pace = None if rate is None else parse_rate(rate)
     seconds = parse_timeout(timeout, "--timeout")
     routing_key = short_string("--key", key) if key is not None else declared or ""
+    exchange = entity_name("--exchange", exchange)
+    if file is not None:
+        _check_readable(file)
     broker = resolve_url(url, ctx.obj)
 
     from msctl.cli.messaging.sending import SendRequest, send_messages
@@ -156,7 +159,7 @@ def send(
     request = SendRequest(
         url=broker,
         queue=declared,
-        exchange=entity_name("--exchange", exchange),
+        exchange=exchange,
         key=routing_key,
         properties=properties,
         text=None if text is None or text == "-" else os.fsencode(text),
@@ -192,6 +195,17 @@ def _check_source(text: str | None, file: Path | None, *, by_line: bool, count: 
         raise UsageError("TEXT and --file cannot be combined")
     if by_line and count > 1:
         raise UsageError("--count and --lines cannot be combined")
+
+
+def _check_readable(file: Path) -> None:
+    """Raise UsageError for a file that cannot be read, before a broker is looked for."""
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        from msctl.cli.messaging.streams import unreadable
+
+        raise unreadable(str(file), error) from error
 
 
 def _declared_queue(queue: str | None, exchange: str, key: str | None) -> str | None:
