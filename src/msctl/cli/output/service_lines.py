@@ -14,6 +14,8 @@ from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, Stat
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ANSWERING = frozenset({State.READY, State.RUNNING})
+
 
 def event_line(event: Event) -> str:
     """Show `12:30:01 users-1 ready`, with the reason if there is one."""
@@ -32,7 +34,7 @@ def started_lines(snapshot: Snapshot, link: str | None, *, coloured: bool) -> It
     """Show where each service, the broker and the dashboard are reached; `link` signs a browser in."""
     width = max(map(len, ("broker", *(service.name for service in snapshot.services))))
     for service in snapshot.services:
-        where = ", ".join(service.urls) or ", ".join(service.routes)
+        where = ", ".join(service.urls) or _routes(service, snapshot)
         if service.kind is Kind.REMOTE and service.reason:
             where += f": {plain(service.reason)}"
         yield f"{service.name:<{width}}  {_state(service.state, coloured=coloured):<9}  {where}".rstrip()
@@ -42,6 +44,19 @@ def started_lines(snapshot: Snapshot, link: str | None, *, coloured: bool) -> It
     yield f"{'broker':<{width}}  {state:<9}  {broker.url} ({broker.mode.value}){reason}"
     if snapshot.dashboard is not None:
         yield f"{'page':<{width}}  {'':<9}  {link or snapshot.dashboard}"
+
+
+def _routes(service: ServiceSnapshot, snapshot: Snapshot) -> str:
+    """The routes of a service that is reached at the gateway alone, and whether it is."""
+    routes = ", ".join(service.routes)
+    if not routes or service.state not in _ANSWERING:
+        return routes
+    gateway = next((one for one in snapshot.services if one.name == GATEWAY), None)
+    if gateway is None:
+        return f"not reachable: no gateway serves {routes}"
+    if gateway.state is not State.READY:
+        return f"not reachable: the gateway is {gateway.state.value}; start it with: msctl start gateway"
+    return routes
 
 
 def trust_lines(authority: Path, snapshot: Snapshot) -> Iterator[str]:
