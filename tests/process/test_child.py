@@ -48,9 +48,9 @@ def child(*argv: str) -> Child:
 
 @pytest.fixture
 def no_prefix() -> Iterator[None]:
-    child_module._die_with_parent.cache_clear()
+    child_module.die_with_parent.cache_clear()
     yield
-    child_module._die_with_parent.cache_clear()
+    child_module.die_with_parent.cache_clear()
 
 
 async def test_an_exit_is_noticed_without_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from msctl.export.broker import BROKER_PORT
 from msctl.export.kind import Notice
 from msctl.model.address import LOOPBACK, local_host
 from msctl.model.project import Project, ServiceSpec
-from msctl.model.services import listens
+from msctl.model.services import health_path, listens
 from msctl.model.snapshots import GATEWAY, Kind
 
 CONTAINER_PORT = 8080
@@ -187,7 +187,7 @@ def _secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
 def _probe(spec: ServiceSpec, project: Project) -> str | None:
     if spec.name == GATEWAY and project.gateway is not None:
         return project.gateway.ready_path
-    return spec.health
+    return health_path(spec)
 
 
 def secret_notices(found: Sequence[Workload], where: str) -> Iterator[Notice]:

@@ -213,6 +213,29 @@ class RouteSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthSpec:
+    """How a service is probed; one of `http`, `tcp`, `exec` and `log` is set. Times are in seconds.
+
+    `http` is a path, asked for with `headers`, over TLS with `https` (no certificate is checked). `tcp` is
+    True, or a port. `exec` is a command that exits with 0, `log` a regular expression of an output line.
+    `port` replaces the service's own. `interval`, `timeout`, `retries` and `start_period` mean what they do
+    in a compose file; None of the last means the service's start_timeout.
+    """
+
+    http: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    https: bool = False
+    port: int | None = None
+    tcp: bool | int = False
+    exec: tuple[str, ...] | None = None
+    log: str | None = None
+    interval: float | None = None
+    timeout: float = 1.0
+    retries: int = 3
+    start_period: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSpec:
     """A service as the configuration declares it; times are in seconds.
 
@@ -236,7 +259,7 @@ class ServiceSpec:
     autostart: bool = True
     replicas: int = 1
     isolation: Isolation = Isolation.NONE
-    health: str | None = None
+    health: str | HealthSpec | None = None
     ready_log: str | None = None
     liveness: bool = False
     oneshot: bool = False

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msctl.errors import ConfigError, UsageError
 from msctl.model.address import Address
-from msctl.model.project import BrokerSpec, Isolation, Project, ServiceSpec
+from msctl.model.project import BrokerSpec, HealthSpec, Isolation, Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind
 
 DRAIN_S = 5.0
@@ -61,13 +61,33 @@ def listens(spec: ServiceSpec) -> bool:
 
     Every program finds $PORT; only a port, a route or a health path means that it must listen there.
     """
-    declared = spec.port is not None or bool(spec.routes or spec.health)
+    declared = spec.port is not None or bool(spec.routes) or _probes_own_port(spec)
     return not spec.oneshot and (declared or spec.command is None)
+
+
+def _probes_own_port(spec: ServiceSpec) -> bool:
+    health = spec.health
+    if isinstance(health, HealthSpec):
+        return health.port is None and (health.http is not None or health.tcp is True)
+    return health is not None
+
+
+def health_path(spec: ServiceSpec) -> str | None:
+    """The path that answers when the service is ready; None if it is not probed by plain HTTP on its port."""
+    health = spec.health
+    if isinstance(health, HealthSpec):
+        return None if health.https or health.port is not None else health.http
+    return health
+
+
+def ready_line(spec: ServiceSpec) -> str | None:
+    """The regular expression of the output line that means ready."""
+    return spec.health.log if isinstance(spec.health, HealthSpec) and spec.health.log else spec.ready_log
 
 
 def probed(spec: ServiceSpec) -> bool:
     """Whether its readiness can be observed, other than by its process being there."""
-    return spec.kind is not Kind.COMMAND or listens(spec) or spec.ready_log is not None
+    return spec.kind is not Kind.COMMAND or listens(spec) or bool(spec.health or spec.ready_log)
 
 
 def stop_timeout(spec: ServiceSpec) -> float:

@@ -82,7 +82,7 @@ class Child:
         readers, writers = _pipes(2)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - runs the user's command on purpose
-                [*_die_with_parent(), program, *argv[1:]],
+                [*die_with_parent(), program, *argv[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=writers[0],
                 stderr=writers[1],
@@ -281,7 +281,7 @@ def _signal_name(number: int) -> str:
 
 
 @functools.cache
-def _die_with_parent() -> tuple[str, ...]:
+def die_with_parent() -> tuple[str, ...]:
     """A command prefix with which the kernel kills the program when this process dies; empty without one.
 
     setpriv sets PDEATHSIG and executes the program, in about a millisecond. A preexec_fn could do it too,

@@ -14,14 +14,27 @@ from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import ServiceSpec
+from msctl.model.project import HealthSpec, ServiceSpec
+from msctl.model.services import ready_line
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.processes import pid_file
 from msctl.processes.child import Child, Exit, SpawnError, describe_exit
+from msctl.processes.environment import fill_in
 from msctl.processes.line_matcher import LineMatcher
 from msctl.processes.output import Pace
 from msctl.processes.pid_file import PidFile
-from msctl.processes.probes import Probe, ProcessChecks, UptimeChecks, http_probe, tcp_probe
+from msctl.processes.probes import (
+    DEFAULT_TIMING,
+    FAILING_EVERY,
+    READY_EVERY,
+    Probe,
+    ProcessChecks,
+    Timing,
+    UptimeChecks,
+    exec_probe,
+    http_probe,
+    tcp_probe,
+)
 from msctl.processes.process_table import ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
 from msctl.telemetry.logs.hub import LogHub
@@ -75,7 +88,7 @@ class CommandWorker:
         self._context = context
         self._child: Child | None = None
         self._checks: Checks | None = None
-        self._printed = asyncio.Event() if spec.ready_log else None
+        self._printed = asyncio.Event() if ready_line(spec) else None
         self._matcher: LineMatcher | None = None
 
     @property
@@ -133,8 +146,9 @@ class CommandWorker:
         self._child = child
         context.watchdog.add(child.pid)
         self._record(child.pid)
-        if self._spec.ready_log and self._printed is not None:
-            self._matcher = LineMatcher(self._spec.ready_log, self._printed, self._report_matcher_failure)
+        expression = ready_line(self._spec)
+        if expression and self._printed is not None:
+            self._matcher = LineMatcher(expression, self._printed, self._report_matcher_failure)
             self._matcher.start()
         self._checks = self._make_checks()
 
@@ -187,18 +201,32 @@ class CommandWorker:
         self._context.pid_file.add(pid_file.Entry(pid, created, self._spec.name, self._instance, self._mark))
 
     def _make_checks(self) -> Checks | None:
-        spec = self._spec
-        probe: Probe | None = None
-        if self._listens is not None:
-            probe = http_probe(self._listens, spec.health) if spec.health else tcp_probe(self._listens)
-        clock = self._context.clock
+        spec, clock = self._spec, self._context.clock
         if spec.oneshot:
             return None
+        probe = self._make_probe()
         if probe is None and self._printed is None:
             return UptimeChecks(clock)
+        timing = _timing(spec.health) if isinstance(spec.health, HealthSpec) else DEFAULT_TIMING
         return ProcessChecks(
-            clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness
+            clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness, timing
         )
+
+    def _make_probe(self) -> Probe | None:
+        health = self._spec.health
+        if not isinstance(health, HealthSpec):
+            if self._listens is None:
+                return None
+            return http_probe(self._listens, health) if health else tcp_probe(self._listens)
+        if health.exec is not None:
+            return exec_probe(fill_in(health.exec, self._env), self._env, self._cwd)
+        port = health.port or (health.tcp if health.tcp is not True else None)
+        address = Address(self._spec.host, port) if port else self._listens
+        if address is None or health.log is not None:
+            return None
+        if health.http is None:
+            return tcp_probe(address)
+        return http_probe(address, health.http, health.headers, https=health.https)
 
     def keep(self, data: bytes, stream: str) -> None:
         """Write output to the service's log file."""
@@ -280,6 +308,17 @@ _FOREGROUND = {
     "mongod": "mongod without --fork",
     "rabbitmq-server": "rabbitmq-server without -detached",
 }
+
+
+def _timing(health: HealthSpec) -> Timing:
+    interval = health.interval
+    return Timing(
+        READY_EVERY if interval is None else interval,
+        FAILING_EVERY if interval is None else interval,
+        health.timeout,
+        health.retries,
+        health.start_period,
+    )
 
 
 def _processes(count: int) -> str:

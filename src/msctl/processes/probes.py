@@ -6,14 +6,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.model.address import Address, local_host
 from msctl.model.worker import Report
+from msctl.processes.child import describe_exit, die_with_parent
+from msctl.processes.process_table import HELPER, MARK, signal_group
+
+if TYPE_CHECKING:
+    import ssl
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 FASTEST = 0.01
 STARTING_EVERY = 0.1
@@ -43,6 +54,24 @@ class ProbeOutcome(Enum):
     """It was not ready at its deadline."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds between probes once ready, and of one probe; failures in a row that mean unhealthy.
+
+    `start_period` counts failures before the first success only after these seconds; None gives up at the
+    deadline.
+    """
+
+    interval: float = READY_EVERY
+    failing_interval: float = FAILING_EVERY
+    timeout: float = PROBE_TIMEOUT
+    retries: int = FAILURE_THRESHOLD
+    start_period: float | None = None
+
+
+DEFAULT_TIMING = Timing()
+
+
 @dataclass(slots=True)
 class Schedule:
     """Decides when to probe next and what a result means. `started_at` and all times are of one clock.
@@ -56,12 +85,15 @@ class Schedule:
     deadline: float
     ready: bool = False
     failures: int = 0
+    timing: Timing = DEFAULT_TIMING
 
     def pause(self, now: float) -> float:
         """Seconds until the next probe."""
         if self.ready:
-            return FAILING_EVERY if self.failures else READY_EVERY
+            return self.timing.failing_interval if self.failures else self.timing.interval
         elapsed = now - self.started_at
+        if self.timing.start_period is not None and elapsed >= self.timing.start_period:
+            return self.timing.failing_interval
         return min(STARTING_EVERY, max(FASTEST, elapsed / 10.0), max(0.0, self.deadline - elapsed))
 
     def answer(self, passed: bool, now: float) -> ProbeOutcome:
@@ -70,10 +102,14 @@ class Schedule:
             self.ready = True
             self.failures = 0
             return ProbeOutcome.PASSED
+        if not self.ready and self.timing.start_period is not None:
+            if now - self.started_at >= self.timing.start_period:
+                self.failures += 1
+            return ProbeOutcome.LATE if self.failures >= self.timing.retries else ProbeOutcome.NOT_YET
         if not self.ready:
             return ProbeOutcome.LATE if now - self.started_at >= self.deadline else ProbeOutcome.NOT_YET
         self.failures += 1
-        return ProbeOutcome.UNHEALTHY if self.failures >= FAILURE_THRESHOLD else ProbeOutcome.FAILED
+        return ProbeOutcome.UNHEALTHY if self.failures >= self.timing.retries else ProbeOutcome.FAILED
 
 
 @dataclass(slots=True)
@@ -90,12 +126,13 @@ class ProcessChecks:
     probe: Probe | None
     printed: asyncio.Event | None
     liveness: bool
+    timing: Timing = DEFAULT_TIMING
     _schedule: Schedule = field(init=False)
     _edited: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _failure: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._schedule = Schedule(self.started_at, self.deadline)
+        self._schedule = Schedule(self.started_at, self.deadline, timing=self.timing)
 
     def reconfigure(self, deadline: float, *, liveness: bool) -> None:
         """Apply an edited start_timeout (seconds since the start) and liveness from now on."""
@@ -121,7 +158,7 @@ class ProcessChecks:
         while True:
             if schedule.ready:
                 await self.clock.sleep(schedule.pause(self.clock.monotonic()))
-            failure = None if self.probe is None else await run_probe(self.probe)
+            failure = None if self.probe is None else await run_probe(self.probe, self.timing.timeout)
             now = self.clock.monotonic()
             outcome = schedule.answer(failure is None, now)
             if failure is None:
@@ -180,13 +217,13 @@ class ExternalChecks:
             await self.clock.sleep(READY_EVERY if failure is None else FAILING_EVERY)
 
 
-async def run_probe(probe: Probe) -> str | None:
-    """Run a probe once; returns None, or why it failed."""
+async def run_probe(probe: Probe, timeout: float = PROBE_TIMEOUT) -> str | None:
+    """Run a probe once, for at most `timeout` seconds; returns None, or why it failed."""
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
+        async with asyncio.timeout(timeout):
             await probe()
     except TimeoutError:
-        return f"no response within {PROBE_TIMEOUT:g} s"
+        return f"no response within {timeout:g} s"
     except ProbeError as error:
         return str(error)
     return None
@@ -202,15 +239,21 @@ def tcp_probe(address: Address) -> Probe:
     return probe
 
 
-def http_probe(address: Address, path: str) -> Probe:
-    """A probe that succeeds if a GET is answered with 2xx or 3xx, as in Kubernetes."""
+def http_probe(
+    address: Address, path: str, headers: Mapping[str, str] = _NO_HEADERS, *, https: bool = False
+) -> Probe:
+    """A probe that succeeds if a GET is answered with 2xx or 3xx, as in Kubernetes.
+
+    With `https` it speaks TLS and accepts any certificate.
+    """
     target = path if path.startswith("/") else f"/{path}"
-    request = (
-        f"GET {target} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: msctl-probe\r\nConnection: close\r\n\r\n"
-    )
+    fields = {"Host": str(address), "User-Agent": "msctl-probe", **headers, "Connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    request = f"GET {target} HTTP/1.1\r\n{lines}\r\n"
+    context = _any_certificate() if https else None
 
     async def probe() -> None:
-        reader, writer = await _connect(address)
+        reader, writer = await _connect(address, context)
         try:
             writer.write(request.encode())
             line = await reader.readuntil(b"\n")
@@ -229,9 +272,51 @@ def http_probe(address: Address, path: str) -> Probe:
     return probe
 
 
-async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+def exec_probe(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> Probe:
+    """A probe that succeeds if a command exits with 0; what it started is killed at its end."""
+
+    async def probe() -> None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *die_with_parent(),
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={**env, MARK: HELPER},
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ProbeError(f"cannot run {argv[0]}: {error.strerror or error}") from error
+        try:
+            code = await process.wait()
+        finally:
+            signal_group(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                await asyncio.shield(process.wait())
+        if code != 0:
+            raise ProbeError(f"{argv[0]}: {describe_exit(code)}")
+
+    return probe
+
+
+def _any_certificate() -> ssl.SSLContext:
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _connect(
+    address: Address, context: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        return await asyncio.open_connection(local_host(address.host), address.port, limit=16 * 1024)
+        return await asyncio.open_connection(
+            local_host(address.host), address.port, limit=16 * 1024, ssl=context
+        )
     except ConnectionRefusedError as error:
         raise ProbeError(f"connection refused on {address}") from error
     except OSError as error:

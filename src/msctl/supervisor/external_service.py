@@ -9,6 +9,7 @@ from msctl.clock import AsyncClock
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import ServiceSpec
+from msctl.model.services import health_path
 from msctl.model.worker import Checks, Outcome
 from msctl.processes.probes import ExternalChecks, http_probe, tcp_probe
 
@@ -38,7 +39,7 @@ class ExternalWorker:
     def checks(self) -> Checks | None:
         parts = urlsplit(self._url)
         address = Address(parts.hostname or "", parts.port or 80)
-        health = self._spec.health
+        health = health_path(self._spec)
         return ExternalChecks(self._clock, http_probe(address, health) if health else tcp_probe(address))
 
     async def start(self) -> None:

@@ -17,6 +17,7 @@ from msctl.errors import ConfigError, ExitCode
 from msctl.model.project import (
     Condition,
     Dependency,
+    HealthSpec,
     Isolation,
     RestartPolicy,
     RouteSpec,
@@ -199,6 +200,23 @@ def test_a_service_takes_the_defaults_of_the_model(service: Callable[[str], Serv
         ('replicas = 3\nisolation = "process"', "replicas", 3),
         ('isolation = "process"', "isolation", Isolation.PROCESS),
         ('health = "/healthz"', "health", "/healthz"),
+        (
+            'health = { http = "/up", headers = { X = "1" }, https = true, port = 1 }',
+            "health",
+            HealthSpec("/up", {"X": "1"}, True, 1),
+        ),
+        ("health = { tcp = true }", "health", HealthSpec(tcp=True)),
+        ("health = { tcp = 6379, retries = 2 }", "health", HealthSpec(tcp=6379, retries=2)),
+        (
+            'health = { exec = "pg_isready -h \'a b\'", interval = "5s", timeout = 2, start_period = "1m" }',
+            "health",
+            HealthSpec(exec=("pg_isready", "-h", "a b"), interval=5.0, timeout=2.0, start_period=60.0),
+        ),
+        ('health = { log = "^up" }', "health", HealthSpec(log="^up")),
+        ("max_restarts = 0", "max_restarts", 0),
+        ('restart_window = "1m"', "restart_window", 60.0),
+        ('stop_signal = "int"', "stop_signal", "SIGINT"),
+        ("stop_signal = 3", "stop_signal", "SIGQUIT"),
         ('ready_log = "^up on \\\\d+$"', "ready_log", r"^up on \d+$"),
         ('restart = "always"', "restart", RestartPolicy.ALWAYS),
         ('stop_timeout = "500ms"', "stop_timeout", 0.5),
@@ -808,3 +826,23 @@ def test_broker_url_is_marked_as_given_only_if_it_is_set(tmp_path: Path) -> None
 
 def test_built_in_course_does_not_give_the_broker_url(tmp_path: Path) -> None:
     assert not load(cwd=tmp_path, env={}).project.broker.url_given
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ('health = { http = "/a", tcp = true }', "expected one of http, tcp, exec and log"),
+        ("health = {}", "expected one of http, tcp, exec and log"),
+        ('health = { htp = "/a" }', "health.htp: unknown key"),
+        ("health = 5", "or a table, found 5"),
+        ('stop_signal = "SIGNONE"', "the name of a signal"),
+        ('stop_signal = "SIGCONT"', "does not ask a process to stop"),
+        ("max_restarts = -1", "a whole number from 0"),
+    ],
+)
+def test_a_probe_or_a_signal_that_makes_no_sense_is_refused(
+    service: Callable[[str], ServiceSpec], keys: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        service(keys)
+    assert message in error.value.message

@@ -17,6 +17,7 @@ from msctl.processes.probes import (
     ProbeOutcome,
     ProcessChecks,
     Schedule,
+    Timing,
     UptimeChecks,
     http_probe,
     tcp_probe,
@@ -251,13 +252,14 @@ async def test_a_refused_connection_is_reported_with_its_address() -> None:
     assert await failure_of(tcp_probe(Address("no.such.invalid", 1))) is not None
 
 
-async def test_a_probe_without_a_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.processes.probes.PROBE_TIMEOUT", 0.05)
+async def test_a_probe_without_a_response_times_out() -> None:
     clock, reported = FakeClock(), Reported()
     async with server(None) as address:
         done = asyncio.Event()
         task = asyncio.create_task(
-            ProcessChecks(clock, 0.0, 0.0, http_probe(address, "/"), None, False).run(reported)
+            ProcessChecks(clock, 0.0, 0.0, http_probe(address, "/"), None, False, Timing(timeout=0.05)).run(
+                reported
+            )
         )
         task.add_done_callback(lambda _: done.set())
         await done.wait()

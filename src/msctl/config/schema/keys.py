@@ -21,6 +21,7 @@ from msctl.config.schema.values import (
     FILE,
     FOLDER,
     GATEWAY_HOSTS,
+    HEADERS,
     HOST,
     MOST_RESTARTS,
     NAME,
@@ -47,6 +48,7 @@ from msctl.model.project import (
     DashboardSpec,
     Dependency,
     GatewaySpec,
+    HealthSpec,
     Isolation,
     Project,
     RestartPolicy,
@@ -79,6 +81,51 @@ def _show_depends_on(dependencies: tuple[Dependency, ...]) -> object:
 
 CONDITION = choice(Condition)
 DEPENDS_ON = Type("a list of services, or a table from service to condition", _depends_on, _show_depends_on)
+
+
+def _tcp(raw: object, ref: KeyRef) -> bool | int:
+    if isinstance(raw, bool):
+        return raw
+    return int(PORT.read(raw, ref))
+
+
+_HEALTH = Table(
+    "services.NAME.health",
+    HealthSpec,
+    (
+        Key("http", URL_PATH, "The path that answers 2xx or 3xx."),
+        Key("headers", HEADERS, "Fields of the request."),
+        Key("https", BOOLEAN, "Whether the probe speaks TLS; no certificate is checked."),
+        Key("port", PORT, "The port, if it is not the service's own."),
+        Key("tcp", Type("true or a port", _tcp), "Whether an accepted connection is enough."),
+        Key("exec", COMMAND, "A command that exits with 0."),
+        Key("log", PATTERN, "A regular expression of the output line that means ready."),
+        Key("interval", DURATION, "The time between probes once it is ready."),
+        Key("timeout", DURATION, "The time limit of one probe."),
+        Key("retries", POSITIVE, "Failures in a row that mean unhealthy."),
+        Key("start_period", DURATION, "The time in which failures do not count."),
+    ),
+)
+
+
+def _one_probe(spec: HealthSpec) -> str | None:
+    kinds = [bool(spec.http), bool(spec.tcp), bool(spec.exec), bool(spec.log)]
+    return None if sum(kinds) == 1 else "expected one of http, tcp, exec and log"
+
+
+_HEALTH_TABLE = table_type(_HEALTH, _one_probe)
+
+
+def _health(raw: object, ref: KeyRef) -> str | HealthSpec:
+    found: str | HealthSpec = (_HEALTH_TABLE if isinstance(raw, dict) else URL_PATH).parse(raw, ref)
+    return found
+
+
+def _show_health(health: str | HealthSpec) -> object:
+    return _HEALTH.show_set(health) if isinstance(health, HealthSpec) else health
+
+
+HEALTH = Type('a path that starts with "/", or a table', _health, _show_health)
 
 PROJECT = Table(
     "project",
@@ -130,7 +177,14 @@ SERVICE = Table(
         Key("autostart", BOOLEAN, "Whether `msctl up` without names starts it.", reload=OnReload.LIVE),
         Key("replicas", REPLICAS, "The number of instances.", reload=OnReload.SCALE),
         Key("isolation", choice(Isolation), "Whether a hosted service runs in a process of its own."),
-        Key("health", URL_PATH, "The path that answers 2xx or 3xx when the service is ready."),
+        Key(
+            "health",
+            HEALTH,
+            "The path that answers 2xx or 3xx when the service is ready; or a table with one of `http` (a "
+            "path), `tcp` (true or a port), `exec` (a command that exits with 0) and `log` (a regular "
+            "expression of an output line), and with `headers`, `https`, `port`, `interval`, `timeout`, "
+            "`retries` and `start_period`, which mean what they do in a compose file's `healthcheck`.",
+        ),
         Key("ready_log", PATTERN, "A regular expression: the first output line that it matches means ready."),
         Key(
             "liveness",

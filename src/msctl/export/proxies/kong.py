@@ -14,6 +14,7 @@ from msctl.export.proxies.upstreams import ProxyTarget, routes_of, upstream
 from msctl.export.yaml import dump
 from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.model.routing import is_variable
+from msctl.model.services import health_path
 
 FORMAT = "3.0"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -184,7 +185,7 @@ def _balancer_name(found: ProxyTarget) -> str:
 def _balancer(found: ProxyTarget, project: Project, gateway: GatewaySpec) -> dict[str, object]:
     spec = project.service(found.service)
     balance = (spec.policy.balance if spec else None) or gateway.balance
-    probe = gateway.ready_path if found.is_gateway else (spec.health if spec else None)
+    probe = gateway.ready_path if found.is_gateway else (health_path(spec) if spec else None)
     active: dict[str, object] = {
         "type": "tcp" if probe is None else found.scheme,
         **({} if probe is None else {"http_path": probe}),
