@@ -244,6 +244,8 @@ class ServiceSpec:
     None means the default of its kind (see services.stop_timeout), `max_restarts` None the default of its
     restart policy (see supervisor/policy.py).
 
+    With `shell`, `command` is that of /bin/sh; `shell_operator` is an operator in a command without it.
+
     At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
     the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
     service runs elsewhere, and what says how it would run here counts for nothing.
@@ -252,6 +254,8 @@ class ServiceSpec:
     name: str
     app: str | None = None
     command: tuple[str, ...] | None = None
+    shell: bool = False
+    shell_operator: str | None = None
     host: str = LOOPBACK
     port: int | None = None
     routes: tuple[RouteSpec, ...] = ()

@@ -85,6 +85,14 @@ def ready_line(spec: ServiceSpec) -> str | None:
     return spec.health.log if isinstance(spec.health, HealthSpec) and spec.health.log else spec.ready_log
 
 
+def shell_advice(spec: ServiceSpec) -> str:
+    """What to say of a command that has an operator of the shell and runs without one."""
+    return (
+        f"the command has {spec.shell_operator} but runs without a shell: set shell = true in "
+        f"[services.{spec.name}], or quote it"
+    )
+
+
 def probed(spec: ServiceSpec) -> bool:
     """Whether its readiness can be observed, other than by its process being there."""
     return spec.kind is not Kind.COMMAND or listens(spec) or bool(spec.health or spec.ready_log)

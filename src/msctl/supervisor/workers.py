@@ -16,7 +16,7 @@ from msctl.http.listener import Listeners
 from msctl.model import services
 from msctl.model.address import Address
 from msctl.model.project import Project, ServiceContext, ServiceSpec
-from msctl.model.services import runs_here
+from msctl.model.services import runs_here, shell_advice
 from msctl.model.snapshots import Kind
 from msctl.model.views import ServiceVariables
 from msctl.model.worker import Worker
@@ -50,6 +50,7 @@ class Workers:
         )
         self._ports: dict[str, int] = {}
         self._starts = 0
+        self._warned: set[str] = set()
 
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
         """A worker for one start of `instance`."""
@@ -118,6 +119,9 @@ class Workers:
         }
         env = self._environment(spec, instance, address, inherited, directory)
         self._starts += 1
+        if spec.shell_operator is not None and instance not in self._warned:
+            self._warned.add(instance)
+            self._context.logs.append(spec.name, shell_advice(spec), "warning")
         return CommandWorker(
             spec,
             instance,

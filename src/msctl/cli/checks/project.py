@@ -36,11 +36,14 @@ def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
 
 def _programs(project: Project) -> Iterator[CheckResult]:
     """Check that the program of each command exists; one with a variable in its name is not known yet."""
+    from msctl.model.services import shell_advice
     from msctl.processes.child import SpawnError, find_program
 
     for spec in project.services:
         if spec.command is None or spec.url is not None or "$" in spec.command[0]:
             continue
+        if spec.shell_operator is not None:
+            yield CheckResult(f"command of {spec.name}", CheckVerdict.NOTE, shell_advice(spec))
         check = f"program {spec.command[0]}"
         try:
             found = find_program(

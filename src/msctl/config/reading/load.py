@@ -10,6 +10,7 @@ from msctl.config.project_name import folder_project_name
 from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
 from msctl.config.reading.project_ref import COURSE, ProjectFile, ProjectRef, choose
+from msctl.config.reading.shell_command import with_shell
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.schema.table import Table
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
@@ -112,7 +113,7 @@ def _project(
     for name, table in raw.get("services", {}).items():
         ref = top / "services" / name
         check_name(name, ref)
-        spec = ServiceSpec(name=name, **SERVICE.read(table, ref))
+        spec = with_shell(ServiceSpec(name=name, **SERVICE.read(table, ref)), table.get("command"), ref)
         if spec.env_file:
             found = layers.file_variables(spec.env_file, ref / "env_file", given, cwd)
             spec = replace(spec, file_variables=found)

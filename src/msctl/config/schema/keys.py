@@ -159,6 +159,11 @@ SERVICE = Table(
             "to the "
             "shell.",
         ),
+        Key(
+            "shell",
+            BOOLEAN,
+            "Whether `/bin/sh -c` runs `command`, which is then one string: for `&&`, `|`, `>` and the like.",
+        ),
         Key("host", HOST, "The address on which the service listens."),
         Key(
             "port",
