@@ -702,3 +702,25 @@ async def test_a_stop_signal_replaces_sigterm(rig: MakeRig) -> None:
     await one.supervisor.start()
     await asyncio.wait_for(one.supervisor.stop(), 20)
     assert one.service("a").instances[0].exit == "exit 0"
+
+
+async def test_a_restarted_dependency_restarts_the_dependents_that_ask_for_it(rig: MakeRig) -> None:
+    follows, stays = (Dependency("a", restart=restart) for restart in (True, False))
+    one = rig(
+        ServiceSpec("a", command=("sleep", "1000")),
+        ServiceSpec("b", command=("sleep", "1000"), depends_on=(follows,)),
+        ServiceSpec("c", command=("sleep", "1000"), depends_on=(stays,)),
+        ServiceSpec("d", command=("sleep", "1000"), depends_on=(Dependency("b", restart=True),)),
+    )
+    await one.supervisor.start()
+    former = {name: pid_of(one, name) for name in "abcd"}
+    os.kill(former["a"], signal.SIGKILL)
+    await one.until(
+        lambda: all(
+            one.service(name).state is State.READY and pid_of(one, name) != former[name] for name in "abd"
+        )
+    )
+    assert pid_of(one, "c") == former["c"]
+    again = {name: pid_of(one, name) for name in "abcd"}
+    await one.supervisor.restart(["c"])
+    assert {name: pid_of(one, name) for name in "abd"} == {name: again[name] for name in "abd"}

@@ -42,10 +42,11 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """`service` must have reached `condition` first."""
+    """`service` must have reached `condition` first; with `restart`, its restart restarts the dependent."""
 
     service: str
     condition: Condition = Condition.READY
+    restart: bool = False
 
 
 class Balance(StrEnum):

@@ -8,7 +8,7 @@ instances (`wake`), and looks again. No waiter relies on having seen every event
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msctl.model import dependency_graph, services
 from msctl.model.events import Event
@@ -33,6 +33,9 @@ class ServiceTable:
         self._dependents = dependency_graph.dependents(self.project.services)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._seq = 0
+        self._ready_since: dict[str, float | None] = {}
+        self.on_restarted: Callable[[str], None] = lambda _service: None
+        """Called with a service of which an instance is ready again after another start."""
         for service in self.services.values():
             service.instances += self.make_instances(service.spec, service.spec.replicas)
 
@@ -111,6 +114,11 @@ class ServiceTable:
             Event(self._seq, now, instance.spec.name, instance.name, instance.state, reason)
         )
         self.wake(instance.spec.name)
+        if instance.state is State.READY:
+            former = self._ready_since.get(instance.name, instance.launched_at)
+            self._ready_since[instance.name] = instance.launched_at
+            if former != instance.launched_at:
+                self.on_restarted(instance.spec.name)
 
     def _make_instance(self, spec: ServiceSpec, number: int) -> Instance:
         name = self.context.instance_name(spec.name, number)

@@ -27,6 +27,7 @@ from msctl.supervisor.lifecycle import AT_REST
 from msctl.supervisor.reload import Reload
 from msctl.supervisor.service import DesiredState, Service
 from msctl.supervisor.service_table import ServiceTable, runnable, stop_all
+from msctl.telemetry.logs.hub import STACK
 
 _FAILED = frozenset({State.FATAL, State.SKIPPED, State.BACKOFF})
 
@@ -40,6 +41,8 @@ class Supervisor:
         self._table = ServiceTable(project, context)
         self._clock = context.clock
         self._ending: asyncio.Task[None] | None = None
+        self._followers: set[asyncio.Task[None]] = set()
+        self._table.on_restarted = self._restart_dependents
 
     def reserve(self, names: Sequence[str]) -> None:
         """Bind the listeners of these services and their dependencies; nothing is served yet.
@@ -207,7 +210,33 @@ class Supervisor:
         now = self._clock.monotonic()
         return tuple(service.snapshot(now, sessions) for service in self._table.all)
 
+    def _restart_dependents(self, name: str) -> None:
+        """Restart the running services that depend on this one with `restart`."""
+        names = [
+            dependent
+            for dependent in self._table.dependents(name)
+            if (service := self._table.services.get(dependent)) is not None
+            and service.should_run
+            and service.state in (State.RUNNING, State.READY, State.UNHEALTHY)
+            and any(d.service == name and d.restart for d in service.spec.depends_on)
+        ]
+        if names and self._ending is None:
+            task = asyncio.create_task(self._follow(name, names), name=f"dependents of {name}")
+            self._followers.add(task)
+            task.add_done_callback(self._followers.discard)
+
+    async def _follow(self, name: str, names: Sequence[str]) -> None:
+        log = self._table.context.logs
+        log.append(STACK, f"restarting {', '.join(names)}, since {name} was restarted")
+        try:
+            await self.restart(names, deps=False)
+        except MsctlError as error:
+            log.append(STACK, f"cannot restart {', '.join(names)}: {error.message}", "error")
+
     async def _end(self) -> None:
+        for task in self._followers:
+            task.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
         try:
             await self.stop()
         finally:

@@ -193,6 +193,12 @@ def test_a_service_takes_the_defaults_of_the_model(service: Callable[[str], Serv
         ('depends_on = ["two", "two"]', "depends_on", (Dependency("two"),)),
         ('depends_on = "two"', "depends_on", (Dependency("two"),)),
         ('depends_on = { two = "completed" }', "depends_on", (Dependency("two", Condition.COMPLETED),)),
+        (
+            'depends_on = { two = { condition = "started", restart = true } }',
+            "depends_on",
+            (Dependency("two", Condition.STARTED, restart=True),),
+        ),
+        ("depends_on = { two = { restart = true } }", "depends_on", (Dependency("two", restart=True),)),
         ('depends_on = ["gateway"]', "depends_on", (Dependency("gateway"),)),
         ("autostart = false", "autostart", False),
         ('autostart = "no"', "autostart", False),

@@ -41,6 +41,7 @@ from msctl.config.schema.values import (
     URL_PATH,
 )
 from msctl.config.value_source import KeyRef
+from msctl.hints import did_you_mean
 from msctl.model.project import (
     Balance,
     BrokerSpec,
@@ -64,7 +65,7 @@ def _depends_on(raw: object, ref: KeyRef) -> tuple[Dependency, ...]:
     found: dict[str, Dependency] = {}
     if isinstance(raw, dict):
         for name, condition in raw.items():
-            found[name] = Dependency(name, CONDITION.read(condition, ref / name))
+            found[name] = _dependency(name, condition, ref / name)
         return tuple(found.values())
     for index, name in enumerate(items_of(raw)):
         if not isinstance(name, str):
@@ -73,10 +74,26 @@ def _depends_on(raw: object, ref: KeyRef) -> tuple[Dependency, ...]:
     return tuple(found.values())
 
 
+def _dependency(name: str, raw: object, ref: KeyRef) -> Dependency:
+    if not isinstance(raw, dict):
+        return Dependency(name, CONDITION.read(raw, ref))
+    for key in raw:
+        if key not in ("condition", "restart"):
+            raise (ref / key).error("unknown key", hint=did_you_mean(key, ["condition", "restart"]))
+    return Dependency(
+        name,
+        CONDITION.read(raw.get("condition", Condition.READY.value), ref / "condition"),
+        BOOLEAN.read(raw.get("restart", False), ref / "restart"),
+    )
+
+
 def _show_depends_on(dependencies: tuple[Dependency, ...]) -> object:
-    if all(dependency.condition is Condition.READY for dependency in dependencies):
+    if all(d.condition is Condition.READY and not d.restart for d in dependencies):
         return [dependency.service for dependency in dependencies]
-    return {dependency.service: dependency.condition.value for dependency in dependencies}
+    return {
+        d.service: {"condition": d.condition.value, "restart": True} if d.restart else d.condition.value
+        for d in dependencies
+    }
 
 
 CONDITION = choice(Condition)
@@ -176,7 +193,8 @@ SERVICE = Table(
             DEPENDS_ON,
             "Services that must be `started`, `ready` (the default) or `completed` first. An external "
             "service is "
-            "probed once and not waited for.",
+            'probed once and not waited for. With `{ condition = "ready", restart = true }` a restart of '
+            "the other restarts this one.",
             reload=OnReload.LIVE,
         ),
         Key("autostart", BOOLEAN, "Whether `msctl up` without names starts it.", reload=OnReload.LIVE),
