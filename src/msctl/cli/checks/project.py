@@ -113,12 +113,18 @@ def _dashboard(project: Project) -> Iterator[CheckResult]:
 
 
 def _broker(project: Project) -> CheckResult:
-    from msctl.amqp.probe import speaks_amqp
+    from msctl.amqp.probe import AmqpServer, amqp_server
     from msctl.amqp.url import redact
+    from msctl.model.services import has_default_broker_url
 
     spec = project.broker
     url = redact(spec.url)
-    if asyncio.run(speaks_amqp(spec.url)):
+    server = asyncio.run(amqp_server(spec.url))
+    if server is AmqpServer.EMBEDDED and spec.mode is BrokerMode.AUTO and has_default_broker_url(spec):
+        return CheckResult(
+            "broker", CheckVerdict.OK, f"a stack has its broker at {url}; others embed theirs on a free port"
+        )
+    if server is not AmqpServer.NONE:
         return CheckResult("broker", CheckVerdict.OK, f"an AMQP broker answers at {url}")
     if spec.mode is BrokerMode.EXTERNAL:
         return CheckResult(
