@@ -26,6 +26,8 @@ EDITS: dict[str, Project] = {
     "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
     "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),
     "dashboard.port": replace(PROJECT, dashboard=DashboardSpec(port=1)),
+    "dashboard.token": replace(PROJECT, dashboard=DashboardSpec(token=False)),
+    "dashboard.metrics_key": replace(PROJECT, dashboard=DashboardSpec(metrics_key=Secret("long enough"))),
     "dashboard.password": replace(PROJECT, dashboard=DashboardSpec(password=Secret("long enough"))),
 }
 
