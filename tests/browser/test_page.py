@@ -16,6 +16,7 @@ import pytest
 from tests.support.browser import Browser, require_axe
 from tests.support.http import request
 from tests.support.shop import Shop
+from tests.support.waiting import eventually
 
 LIVE = "return document.querySelector('.pill.live') && !document.body.classList.contains('stale')"
 STATE = "return document.querySelector(`[data-service=${args[0]}] .word`)?.textContent === args[1]"
@@ -331,6 +332,7 @@ def test_the_link_works_from_a_page_of_another_site_which_cannot_use_it(shop: Sh
         assert set(tried.values()) == {"failed"}
         browser.open(url)
         browser.run("location.href = args[0]", link(shop))
+        eventually(lambda: browser.address() == shop.page)
         browser.until(LIVE)
         assert browser.run("return location.href") == shop.page
     browser.problems()

@@ -19,15 +19,15 @@ from tests.strangers.conftest import CACHE, NAMES, Strangers
 from tests.support.http import request
 from tests.support.waiting import eventually
 
-MARK = "_MSCTL_RUN"
 
-
-def marked() -> set[int]:
-    """The processes that carry the mark of a stack."""
+def left(strangers: Strangers) -> set[int]:
+    """The processes that still run of this stack: all have its runtime folder in their environment."""
+    runtime = str(strangers.msctl.runtime)
     found = set()
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and MARK in process.environ():
+            ours = process.environ().get("MSCTL_RUNTIME_DIR") == runtime
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.add(process.pid)
         except psutil.Error:
             continue
@@ -55,7 +55,6 @@ def replaced(strangers: Strangers, service: str, pid: int) -> bool:
 
 
 def test_they_run_as_by_hand_and_see_each_other(strangers: Strangers) -> None:
-    before = marked()
     strangers.msctl.ok("up", "-d")
     assert {strangers.msctl.states()[name] for name in NAMES} == {"ready"}
 
@@ -72,12 +71,11 @@ def test_they_run_as_by_hand_and_see_each_other(strangers: Strangers) -> None:
     eventually(lambda: logged(strangers, "stream", "order tea"))
 
     strangers.msctl.ok("down")
-    assert marked() <= before
+    assert left(strangers) == set()
     assert not any(listening(port) for name, port in strangers.ports.items() if name != "broker")
 
 
 def test_each_comes_back_after_a_kill_and_nothing_outlives_the_stack(strangers: Strangers) -> None:
-    before = marked()
     strangers.msctl.ok("up", "-d")
     for name, pids in strangers.pids().items():
         os.kill(pids[0], signal.SIGKILL)
@@ -85,7 +83,7 @@ def test_each_comes_back_after_a_kill_and_nothing_outlives_the_stack(strangers: 
     assert request(strangers.url("/web")).status == 200
 
     os.kill(strangers.msctl.status()["pid"], signal.SIGKILL)
-    eventually(lambda: marked() <= before)
+    eventually(lambda: not left(strangers))
     eventually(lambda: not any(listening(port) for port in strangers.ports.values()))
     strangers.msctl.ok("up", "-d")
     assert request(strangers.url("/web")).status == 200
@@ -93,11 +91,10 @@ def test_each_comes_back_after_a_kill_and_nothing_outlives_the_stack(strangers: 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_ctrl_c_at_any_moment_leaves_nothing(strangers: Strangers, seed: int) -> None:
-    before = marked()
     with strangers.msctl.process("up") as up:
         time.sleep(random.Random(seed).uniform(0.05, 3.0))  # any moment: there is no event to wait on
         up.signal()
         assert up.wait() in (0, 130)
-    assert marked() <= before
+    assert left(strangers) == set()
     assert not any(listening(port) for port in strangers.ports.values())
     assert strangers.msctl.run("status").returncode == 3

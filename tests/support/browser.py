@@ -79,6 +79,10 @@ class Browser:
         assert fine, value
         return value
 
+    def address(self) -> str:
+        """Where it is; unlike a script, the question survives a page that is being left."""
+        return str(call("GET", f"{self._base}/url"))
+
     def until(self, script: str, *args: object) -> Any:
         """What `script` returns as soon as that is true in JavaScript's sense."""
         deadline = time.monotonic() + PATIENCE
