@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from msctl.cli.launch.claim import Claim
 from msctl.control.paths import StackPaths, running_stacks
 from tests.support.cli import Process
 from tests.support.course import Course
+from tests.support.waiting import eventually
 
 GATED = """
 [services.gated]
@@ -69,6 +71,7 @@ def test_the_verbs_find_a_stack_that_starts(own: Course) -> None:
 
 def test_down_during_a_start_stops_the_stack_and_everyone_who_waits_for_it(own: Course) -> None:
     with starting(own) as up, own.msctl.process("up", "-d") as second:
+        eventually(lambda: psutil.Process(second.pid).net_connections("unix"))  # it has joined the first
         own.msctl.ok("down")
         assert up.wait() == 1
         assert second.wait() == 1

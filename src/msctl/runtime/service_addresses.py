@@ -71,7 +71,7 @@ class AddressBook:
         """Bind the addresses of the project's services; those that are bound stay as they are."""
         for spec in addressed(project):
             if spec.name not in self._listeners:
-                self._listeners[spec.name] = _bound(project.name, spec.name)
+                self._listeners[spec.name] = _bound(project, spec.name)
 
     async def open(self, project: Project) -> None:
         """Serve at the reserved addresses by the rules of `project`, and close the others."""
@@ -88,7 +88,12 @@ class AddressBook:
             gateway = self._make(rules, routes, project)
             await gateway.startup()
             one = _Open(self._listeners[name], gateway, Tenant(name, gateway.handle))
-            await one.listener.attach(one.tenant)
+            try:
+                await one.listener.attach(one.tenant)
+            except PortTakenError:  # another program has bound the port too, and listened first
+                one = replace(one, listener=_listener(0, name))
+                self._listeners[name] = one.listener
+                await one.listener.attach(one.tenant)
             self._open[name] = one
 
     async def close(self) -> None:
@@ -111,14 +116,15 @@ def _rules(project: Project) -> GatewaySpec:
     return replace(project.gateway or GatewaySpec(), ready_path=None)
 
 
-def _bound(project: str, service: str) -> Listener:
-    """A bound listener; the same service gets the same port again where it is free."""
-    port = ports.choose(LOOPBACK, f"{project}/{service}/address")
-    while True:
-        listener = Listener(Address(LOOPBACK, port), GatewayServer, None)
-        try:
-            listener.reserve(service)
-        except PortTakenError:
-            port = 0  # another program was quicker
-            continue
-        return listener
+def _bound(project: Project, service: str) -> Listener:
+    """A bound listener; the same service of the same folder gets the same port again where it is free."""
+    try:
+        return _listener(ports.choose(LOOPBACK, f"{project.root}/{project.name}/{service}/address"), service)
+    except PortTakenError:  # another program was quicker
+        return _listener(0, service)
+
+
+def _listener(port: int, service: str) -> Listener:
+    listener = Listener(Address(LOOPBACK, port), GatewayServer, None)
+    listener.reserve(service)
+    return listener
