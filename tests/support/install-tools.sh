@@ -7,6 +7,7 @@ set -u
 
 PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin"
 axe_version=4.14.1
+axe_digest=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
 axe="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests/axe-core-$axe_version/axe.min.js"
 missing=""
 reasons=""
@@ -47,7 +48,8 @@ install_axe() {
     echo "Fetching axe-core $axe_version from npm into $(dirname "$axe"): it checks the dashboard's accessibility."
     mkdir -p "$(dirname "$axe")"
     work=$(mktemp -d)
-    if (cd "$work" && npm pack --silent "axe-core@$axe_version" >/dev/null 2>&1 && tar -xzf axe-core-*.tgz package/axe.min.js); then
+    if (cd "$work" && npm pack --silent "axe-core@$axe_version" >/dev/null 2>&1 && tar -xzf axe-core-*.tgz package/axe.min.js) &&
+        echo "$axe_digest  $work/package/axe.min.js" | sha256sum --check --quiet; then
         mv "$work/package/axe.min.js" "$axe"
     else
         echo "axe-core could not be fetched: the accessibility check is skipped."
@@ -59,15 +61,15 @@ install_axe() {
 strangers="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests/strangers"
 install_strangers() {
     here=$(dirname "$0")/../strangers
-    wanted=$(cat "$here/requirements.txt" "$here/project/package.json" | cksum)
+    wanted=$(cat "$here/requirements.txt" "$here/project/package-lock.json" | cksum)
     [ "$(cat "$strangers/installed" 2>/dev/null)" = "$wanted" ] && return
     echo "Installing FastAPI, Flask, celery, FastStream, vite and ws into $strangers: tests run them under msctl."
     rm -rf "$strangers"
     mkdir -p "$strangers"
-    cp "$here/project/package.json" "$strangers/"
+    cp "$here/project/package.json" "$here/project/package-lock.json" "$strangers/"
     if "${PYTHON:-python3}" -m venv "$strangers/venv" &&
-        "$strangers/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt" 2>/dev/null &&
-        (cd "$strangers" && npm install --silent --no-audit --no-fund >/dev/null 2>&1); then
+        "$strangers/venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$here/requirements.txt" 2>/dev/null &&
+        (cd "$strangers" && npm ci --silent --no-audit --no-fund >/dev/null 2>&1); then
         echo "$wanted" >"$strangers/installed"
     else
         echo "They could not be installed: tests/strangers is skipped."
