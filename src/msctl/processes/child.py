@@ -137,7 +137,7 @@ class Child:
     async def count_left(self) -> int:
         """Count the descendants that still run; without any, an exited child is released."""
         if self._exited.done() and not self._released:
-            self._others |= orphans.daemons_of(self.pid)
+            self._others |= orphans.daemons_of(self.pid, self._mark)
         family = await self._family()
         if not family and self._exited.done():
             self._release()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msctl.clock import AsyncClock
-from msctl.processes.process_table import has_any_mark
+from msctl.processes.process_table import mark_of
 
 REAP_EVERY_S = 2.0
 UNCLAIMED_S = 600.0
@@ -92,11 +92,11 @@ def reap_one(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def daemons_of(leader: int) -> set[int]:
+def daemons_of(leader: int, mark: str) -> set[int]:
     """The sessions of the daemons that an exited, unreaped child left as children of this process.
 
-    A daemon bears the name of its program, is younger than it, and has neither the mark, by which it would
-    be found anyway, nor our session.
+    A daemon bears the name of its program, is younger than it, is not in our session, and has no mark or
+    still its own: a program that sets its title overwrites it a moment later.
     """
     main = stat(leader)
     if main is None:
@@ -112,7 +112,7 @@ def daemons_of(leader: int) -> set[int]:
         ):
             if orphan.session == leader:
                 found.add(pid)  # it may be about to make a session, which then has its id
-            elif orphan.name == main.name and not has_any_mark(pid):
+            elif orphan.name == main.name and mark_of(pid) in (None, mark):
                 found.add(orphan.session)
     return found
 

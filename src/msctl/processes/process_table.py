@@ -90,9 +90,9 @@ def session_of(pid: int) -> int | None:
         return None
 
 
-def has_any_mark(pid: int) -> bool:
-    """Whether the process is a descendant of a stack's child, or a helper of a stack, by its environment."""
-    return _mark(_environment(pid) or b"") is not None
+def mark_of(pid: int) -> str | None:
+    """The mark in the process's environment: it descends from a stack's child, or helps a stack."""
+    return _mark(_environment(pid) or b"")
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
