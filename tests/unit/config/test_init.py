@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import shutil
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from msctl.config.init import EXAMPLES, render_example, render_init
 from msctl.config.reading.load import load
 from msctl.errors import UsageError
-from msctl.model.project import Isolation, ServiceContext
+from msctl.model.project import Isolation
 from msctl.model.snapshots import Kind
+from tests.support.example_shop import hosted, only, post, write
 from tests.support.ports import reserved_port
-
-
-def only(program: str) -> Callable[[str], str | None]:
-    """A machine that has this one program."""
-    return lambda name: name if name == program else None
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
     with reserved_port() as port:
         yield port
-
-
-def write(files: Mapping[str, str], folder: Path) -> None:
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["shop", 'odd "name"'])
@@ -106,28 +93,3 @@ async def test_orders_starts_and_stops_without_a_broker(tmp_path: Path, port: in
     if left:
         await asyncio.wait(left, timeout=5)
     assert all(task.done() for task in left)
-
-
-async def post(http: aiohttp.ClientSession, url: str, body: str) -> tuple[int, Any]:
-    async with http.post(url, data=body) as response:
-        return response.status, await response.json(content_type=None)
-
-
-@asynccontextmanager
-async def hosted(file: Path, amqp_url: str, env: Mapping[str, str]) -> AsyncIterator[str]:
-    """A hosted service of the shop on a port of its own."""
-    spec = importlib.util.spec_from_file_location(f"shop_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    runner = web.AppRunner(
-        module.create_app(ServiceContext(file.stem, f"{file.stem}-1", "127.0.0.1", None, amqp_url, env))
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
