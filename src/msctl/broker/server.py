@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msctl.broker.client_connection import ClientConnection, with_closed_peer
-from msctl.broker.core.broker import Broker, Client
+from msctl.broker.core.broker import Broker, Client, forced
 from msctl.broker.core.browse import browse
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
@@ -33,7 +33,7 @@ QUEUES_PER_TURN = 1_000
 HANDSHAKES = 1_000
 """Sockets that may be open beyond the limit of connections: those before connection.open."""
 TICK_SECONDS = 0.25
-STOPPING = "broker forced connection closure with reason 'shutdown'"
+STOPPING = forced("shutdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,4 +287,5 @@ def _queue_snapshot(queue: Queue) -> QueueSnapshot:
         len(queue.consumers),
         published=queue.published,
         delivered=queue.delivered,
+        vhost=queue.host.name,
     )

@@ -157,6 +157,7 @@ class QueueSnapshot:
     consumers: int
     published: int | None = None
     delivered: int | None = None
+    vhost: str = "/"
 
 
 @dataclass(frozen=True)

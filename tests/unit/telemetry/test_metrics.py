@@ -193,18 +193,18 @@ def test_a_snapshot_becomes_service_metrics() -> None:
 def test_queues_are_exposed_if_the_broker_reports_them() -> None:
     queues = (QueueSnapshot("hello", 5, 2, 1, published=9), QueueSnapshot("other", 0, 0, 0))
     found = scrape(Metrics(), stack(at=broker(*queues)))
-    assert found["msctl_broker_queue_messages_ready{queue=hello}"] == 5
-    assert found["msctl_broker_queue_messages_unacked{queue=hello}"] == 2
-    assert found["msctl_broker_queue_consumers{queue=hello}"] == 1
-    assert found["msctl_broker_queue_messages_published_total{queue=hello}"] == 9
-    assert "msctl_broker_queue_messages_published_total{queue=other}" not in found
+    assert found["msctl_broker_queue_messages_ready{queue=hello,vhost=/}"] == 5
+    assert found["msctl_broker_queue_messages_unacked{queue=hello,vhost=/}"] == 2
+    assert found["msctl_broker_queue_consumers{queue=hello,vhost=/}"] == 1
+    assert found["msctl_broker_queue_messages_published_total{queue=hello,vhost=/}"] == 9
+    assert "msctl_broker_queue_messages_published_total{queue=other,vhost=/}" not in found
     assert not [name for name in scrape(Metrics(), stack()) if name.startswith("msctl_broker_queue")]
 
 
 def test_queues_beyond_the_limit_are_summed() -> None:
     queues = tuple(QueueSnapshot(f"q{n}", 2, 0, 0) for n in range(MAX_QUEUES + 5))
     found = scrape(Metrics(), stack(at=broker(*queues)))
-    assert found["msctl_broker_queue_messages_ready{queue=_OTHER}"] == 10
+    assert found["msctl_broker_queue_messages_ready{queue=_OTHER,vhost=_OTHER}"] == 10
 
 
 def test_connections_to_instances_are_exposed() -> None:

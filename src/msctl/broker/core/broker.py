@@ -10,11 +10,12 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from msctl.broker.core.arguments import MAX_NAME
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
-from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.core.vhost import VhostInfo, VirtualHost
 from msctl.clock import Clock
 
 LogFunction = Callable[[str, str], None]
@@ -22,6 +23,11 @@ LogFunction = Callable[[str, str], None]
 
 MEMORY_LOW = 0.9
 """The part of the memory limit below which blocked publishers are unblocked."""
+
+
+def forced(reason: str) -> str:
+    """The text with which an operator's close of a connection is announced."""
+    return f"broker forced connection closure with reason '{reason}'"
 
 
 class Client(Protocol):
@@ -35,12 +41,22 @@ class Client(Protocol):
     @property
     def channel_count(self) -> int: ...
 
+    @property
+    def user(self) -> str:
+        """The name of the user that has logged in; empty before."""
+        ...
+
+    @property
+    def vhost(self) -> VirtualHost | None:
+        """The virtual host that the connection has open."""
+        ...
+
     def unblock(self) -> None:
         """Process the peer's publishes again."""
         ...
 
     def force_close(self, detail: str) -> None:
-        """Close with 320 CONNECTION_FORCED because the server stops."""
+        """Close with 320 CONNECTION_FORCED for the reason `detail`."""
         ...
 
     def tick(self, now: float) -> None:
@@ -80,18 +96,54 @@ class Broker:
         """Open channels of all connections."""
         self.parked = 0
         """Bytes of input that blocked connections have received and not processed."""
-        self.vhosts = {
-            name: VirtualHost(
-                name, clock, self.memory, limits=self.limits, pump_later=self._pump_later, log=log
-            )
-            for name in vhosts
-        }
+        self.vhosts: dict[str, VirtualHost] = {}
+        for name in vhosts:
+            self.add_vhost(name)
         self.sessions: set[Client] = set()
         self.dirty: dict[Client, None] = {}
         """Sessions with unwritten output."""
         self.reply_consumers: dict[str, ReplyTarget] = {}
         """Consumers of direct replies, by the secret part of their address."""
         self._pending: dict[Queue, None] = {}
+
+    # --- virtual hosts ---
+
+    def add_vhost(self, name: str, info: VhostInfo | None = None) -> VirtualHost:
+        """Return the virtual host `name`, created if it does not exist; `info` replaces what is noted.
+
+        Raises ValueError for a name that cannot be one.
+        """
+        if not 0 < len(name.encode(errors="surrogateescape")) <= MAX_NAME:
+            raise ValueError(f"a virtual host's name takes 1 to {MAX_NAME} bytes")
+        vhost = self.vhosts.get(name)
+        if vhost is None:
+            vhost = self.vhosts[name] = VirtualHost(
+                name,
+                self.clock,
+                self.memory,
+                limits=self.limits,
+                pump_later=self._pump_later,
+                log=self.log,
+            )
+        if info is not None:
+            vhost.info = info
+        return vhost
+
+    def delete_vhost(self, name: str) -> bool:
+        """Delete a virtual host with its queues and exchanges, and close the connections that use it.
+
+        Returns False if it does not exist.
+        """
+        vhost = self.vhosts.pop(name, None)
+        if vhost is None:
+            return False
+        for session in list(self.sessions):
+            if session.vhost is vhost:
+                session.force_close(forced(f"vhost '{name}' is deleted"))
+        vhost.close()
+        return True
+
+    # --- users ---
 
     def authenticate(self, user: str, password: str) -> bool:
         expected = self.users.get(user)

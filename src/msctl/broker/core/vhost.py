@@ -10,6 +10,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 
 from msctl.broker.core.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
@@ -29,6 +30,14 @@ REPLY_QUEUE = "amq.rabbitmq.reply-to"
 _CYCLES_KEPT = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class VhostInfo:
+    """What an operator notes about a virtual host; it has no effect on messages."""
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
 class VirtualHost:
     """One virtual host. `pump_later` is called with each queue that has messages to deliver."""
 
@@ -46,6 +55,7 @@ class VirtualHost:
         self.clock = clock
         self.memory = memory
         self.limits = limits or BrokerLimits()
+        self.info = VhostInfo()
         self.connections = 0
         self.queues: dict[str, Queue] = {}
         self.routing = Routing(name, self.queues, self.limits)
@@ -143,6 +153,12 @@ class VirtualHost:
         self.routing.changed()
         self.routing.unbind_destination(queue)
         return queue.close()
+
+    def close(self) -> None:
+        """Delete all queues; their consumers are cancelled and nothing is dead-lettered."""
+        for queue in list(self.queues.values()):
+            self.delete_queue(queue)
+        self._reminders.clear()
 
     def delete_exclusive(self, owner: object) -> None:
         """Delete the exclusive queues of a connection."""

@@ -102,6 +102,11 @@ class Session:
         self.broker.dirty[self] = None
 
     @property
+    def vhost(self) -> VirtualHost | None:
+        """The virtual host that the connection has open."""
+        return self._vhost
+
+    @property
     def notify_cancel(self) -> bool:
         """Whether the client accepts basic.cancel from the server."""
         return self._capabilities.cancel_notify
@@ -352,7 +357,7 @@ class Session:
         self._deadline = self.broker.clock.monotonic() + seconds
 
     def force_close(self, detail: str) -> None:
-        """Close with 320 CONNECTION_FORCED because the server stops."""
+        """Close with 320 CONNECTION_FORCED for the reason `detail`."""
         self.blocked = False
         if self.state in (SessionState.RUNNING, SessionState.OPENING):
             self._fail(AmqpError(ReplyCode.CONNECTION_FORCED, detail, method=0))

@@ -80,8 +80,14 @@ def instance_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
 
 
 def queue_lines(queues: Sequence[QueueSnapshot]) -> Iterator[str]:
-    """Show each queue with its messages and consumers."""
-    return table(_QUEUES, ((q.name, *map(str, (q.ready, q.unacked, q.consumers))) for q in queues))
+    """Show each queue with its messages and consumers, and its virtual host if there are several."""
+    if len({queue.vhost for queue in queues}) > 1:
+        return table(("VHOST", *_QUEUES), ((queue.vhost, *_queue_row(queue)) for queue in queues))
+    return table(_QUEUES, map(_queue_row, queues))
+
+
+def _queue_row(queue: QueueSnapshot) -> Sequence[Cell]:
+    return (queue.name, str(queue.ready), str(queue.unacked), str(queue.consumers))
 
 
 def _service_row(service: ServiceSnapshot) -> Sequence[Cell]:

@@ -141,7 +141,7 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
         )
     if broker.queues is None:
         return
-    labels = ("queue",)
+    labels = ("queue", "vhost")
     gauges = {
         "ready": GaugeMetricFamily(
             "msctl_broker_queue_messages_ready", "Messages ready for delivery.", labels=labels
@@ -165,12 +165,12 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
     }
     families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {**gauges, **counters}
     for field, family in families.items():
-        values = [(queue.name, getattr(queue, field)) for queue in broker.queues]
-        known = [(name, value) for name, value in values if value is not None]
-        for name, value in known[:MAX_QUEUES]:
-            family.add_metric((name,), value)
+        values = [((queue.name, queue.vhost), getattr(queue, field)) for queue in broker.queues]
+        known = [(names, value) for names, value in values if value is not None]
+        for names, value in known[:MAX_QUEUES]:
+            family.add_metric(names, value)
         if rest := known[MAX_QUEUES:]:
-            family.add_metric((OTHER,), sum(value for _, value in rest))
+            family.add_metric((OTHER, OTHER), sum(value for _, value in rest))
     yield from families.values()
 
 
