@@ -103,7 +103,8 @@ class RequestBody(Protocol):
     async def read(self) -> bytes:
         """Return the next piece, b"" at the end.
 
-        The first call sends 100 Continue to a client that waits for it. Raises RequestError, ClientGoneError.
+        The first call sends 100 Continue to a client that waits for it. Raises RequestError, and
+        ClientGoneError; also where the response is finished while it waits.
         """
         ...
 
@@ -163,6 +164,8 @@ class Exchange(Protocol):
     """`http` or `https`."""
     keep_alive: bool
     """May be cleared until the response starts."""
+    trusted: bool
+    """Whether the X-Forwarded fields are the gateway's own, and `client` and `scheme` the real client's."""
     route: str
     """The pattern that matched, such as /users/{id}; an adapter sets it if its framework tells it."""
 
