@@ -330,6 +330,7 @@ class GatewaySpec:
     """The gateway's listener and limits; times are in seconds, sizes in bytes (0 = no limit).
 
     `hosts` are those that it answers for besides the local ones (http/host_policy.py); None is not set.
+    A request's head has at most `max_header_bytes` in `max_header_fields` fields.
     `trusted_peers` are addresses or networks (CIDR) whose X-Forwarded-* fields are believed and
     appended to. `pool_size` connections are kept to each instance, `pool_idle` seconds unused.
     A request is tried again at most `retries` times, after a pause drawn between `backoff_min`
@@ -347,6 +348,8 @@ class GatewaySpec:
     response_timeout: float = 15.0
     idle_timeout: float = 60.0
     max_body: int = 16 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_header_fields: int = 256
     drain_timeout: float = 10.0
     hosts: tuple[str, ...] | None = None
     trusted_peers: tuple[str, ...] = ()

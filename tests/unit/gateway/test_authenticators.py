@@ -53,6 +53,14 @@ def test_a_key_has_the_name_of_its_entry() -> None:
     assert [check([(b"x-api-key", key)]) for key in given] == ["alice", "bob", "key 3"]
 
 
+def test_a_second_key_is_refused_in_every_spelling_that_a_service_could_read() -> None:
+    check = keys()
+    for second in (b"X-API-Key", b"X_Api_Key", b"x-api_key"):
+        fields = [(b"X-Api-Key", b"alices-key-of-16-bytes"), (second, b"forged")]
+        assert refusal(check, fields).status == 400
+    assert challenge(refusal(check, [(b"X_Api_Key", b"alices-key-of-16-bytes")]))
+
+
 def test_a_missing_or_wrong_key_is_challenged_in_its_field() -> None:
     check = keys("X-Token")
     for fields in ([], [(b"X-Api-Key", b"alices-key-of-16-bytes")], [(b"x-token", b"alices-key-of-16-byte")]):

@@ -287,6 +287,7 @@ async def test_the_prefix_can_be_stripped_or_replaced(kind: str) -> None:
         (RouteSpec("/x", "x", strip_prefix=True), "/x", "/"),
         (RouteSpec("/x", "x", rewrite="/v2/y"), "/x/z", "/v2/y/z"),
         (RouteSpec("/x", "x", rewrite="/"), "/x/z", "/z"),
+        (RouteSpec("/{id}", "x", strip_prefix=True), "/x/z", "/z"),
     ):
         seen = Seen()
         await ask(kind, recorder(seen), target=target, route=route)

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msctl.gateway.message.headers import FORWARDING, HOP_BY_HOP
+from msctl.gateway.message.headers import HOP_BY_HOP, IDENTITY
 from msctl.gateway.message.http1 import chunk
 from msctl.model.project import RouteSpec
 from tests.support.recording_upstream import Exchange, RecordingUpstream
@@ -15,9 +15,10 @@ from tests.unit.gateway.harness import running
 
 TOKEN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~"
 OURS = (
-    HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect", b"via", b"x-request-id", b"traceparent"}
+    HOP_BY_HOP | IDENTITY | {b"host", b"content-length", b"expect", b"via", b"x-request-id", b"traceparent"}
 )
-OURS |= {b"tracestate", b"upgrade", b"date", b"sec-websocket-key1", b"x-forwarded-prefix"}
+OURS |= {b"tracestate", b"upgrade", b"date", b"sec-websocket-key1"}
+OURS |= {b"x-forwarded-" + name for name in (b"for", b"proto", b"host", b"port", b"prefix")}
 SINGLE = {
     b"content-type",
     b"content-location",

@@ -16,6 +16,7 @@ from msctl.gateway.message.headers import (
     text,
     valid_request_id,
     values,
+    with_prefix,
 )
 from msctl.model.project import HeaderEdit
 
@@ -37,6 +38,13 @@ FORWARDING = [
     b"X-Forwarded-Proto",
     b"X-Forwarded-Host",
     b"X-Forwarded-Port",
+    b"X-Forwarded-Prefix",
+    b"X-Forwarded-User",
+    b"X-Original-URL",
+    b"X-Original-Forwarded-For",
+    b"X-Real-IP",
+    b"X-Client-IP",
+    b"True-Client-IP",
 ]
 OURS = Hop("192.0.2.1", "http", "shop.test:8080", "msctl-1")
 
@@ -103,7 +111,32 @@ def test_via_of_earlier_hops_comes_first() -> None:
 
 @pytest.mark.parametrize("name", FORWARDING)
 def test_a_stranger_cannot_say_for_whom_it_asks(name: bytes) -> None:
-    assert [value for _, value in forwarded((name, b"forged")) if b"forged" in value] == []
+    for spelling in (name, name.upper(), name.replace(b"-", b"_"), name.replace(b"-", b"_", 1).lower()):
+        assert [value for _, value in forwarded((spelling, b"forged")) if b"forged" in value] == []
+
+
+def test_fields_that_only_resemble_those_of_identity_pass() -> None:
+    fields = [
+        (b"X-Originator", b"1"),
+        (b"Forwarded-To", b"2"),
+        (b"X-Real-IPv6", b"3"),
+        (b"True-Client", b"4"),
+    ]
+    assert forwarded(*fields)[:4] == fields
+
+
+def test_a_trusted_peers_word_goes_on_but_not_in_the_spelling_that_it_did_not_write() -> None:
+    fields = [(b"X-Real-IP", b"198.51.100.1"), (b"X_Real_IP", b"6.6.6.6"), (b"X_Forwarded_For", b"6.6.6.6")]
+    out = forwarded(*fields, hop=OURS._replace(trusted=True))
+    assert out[0] == fields[0]
+    assert [value for _, value in out if b"6.6.6.6" in value] == []
+
+
+def test_the_prefix_is_what_was_stripped_after_what_a_trusted_peer_stripped() -> None:
+    assert with_prefix([(b"A", b"1")], "/t/%37") == [(b"A", b"1"), (b"X-Forwarded-Prefix", b"/t/%37")]
+    assert with_prefix([(b"x-forwarded-prefix", b"/shop/")], "/t/7") == [
+        (b"X-Forwarded-Prefix", b"/shop/t/7")
+    ]
 
 
 def test_a_trusted_peer_says_for_whom_it_asks() -> None:

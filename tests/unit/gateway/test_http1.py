@@ -63,6 +63,8 @@ def test_a_response_without_a_body_ends_with_its_head(head: bytes, method: str) 
 
 def test_equal_lengths_are_one_length() -> None:
     assert parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5", "GET").length == 5
+    repeated = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nA: b\r\ncontent-length: 5", "GET")
+    assert repeated.fields == [(b"A", b"b"), (b"Content-Length", b"5")]
 
 
 def test_space_before_a_colon_is_removed() -> None:

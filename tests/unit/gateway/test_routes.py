@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from msctl.gateway.message.target import path_elements
-from msctl.gateway.routing.routes import METHODS, NO_ROUTE, RouteTable, replace_prefix, upstream_path
+from msctl.gateway.routing import nearest
+from msctl.gateway.routing.routes import (
+    METHODS,
+    NO_ROUTE,
+    RouteTable,
+    matched_prefix,
+    replace_prefix,
+    upstream_path,
+)
 from msctl.model.project import RouteSpec
 
 
@@ -89,6 +97,35 @@ def test_the_nearest_routes_are_the_most_similar() -> None:
     assert table.nearest("/order", 1) == ("/orders",)
     assert len(table.nearest("/order")) == 3
     assert table.nearest("/payment")[0] == "/payments"
+
+
+def test_the_nearest_route_among_a_thousand_is_found_and_few_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = 0
+    similarity = nearest._similarity
+
+    def counted(one: frozenset[str], other: frozenset[str]) -> float:
+        nonlocal compared
+        compared += 1
+        return similarity(one, other)
+
+    monkeypatch.setattr(nearest, "_similarity", counted)
+    table = RouteTable([RouteSpec(f"/service{number}/items", "x") for number in range(1000)])
+    assert table.nearest("/service734/itmes")[0] == "/service734/items"
+    assert table.nearest("/sevrice734/items/x", 1) == ("/service734/items",)
+    assert compared <= 2 * (nearest.BUDGET + 3)
+    for number in range(50):  # the same shape
+        table.nearest(f"/orders/{number}")
+    assert compared <= 3 * (nearest.BUDGET + 3)
+
+
+def test_the_prefix_that_a_route_matched_has_the_bytes_of_the_request() -> None:
+    [rule] = RouteTable([RouteSpec("/t/{id}", "x", strip_prefix=True)]).rules
+    assert matched_prefix(rule, "/t/7/x") == "/t/7"
+    assert matched_prefix(rule, "/t/a%2Fb/x%20y") == "/t/a%2Fb"
+    [root] = RouteTable([RouteSpec("/", "x")]).rules
+    assert matched_prefix(root, "/a") == "/"
 
 
 def test_variables_have_the_values_of_the_path() -> None:

@@ -105,6 +105,11 @@ def test_transfer_encoding() -> None:
     ] * 3
 
 
+def test_more_than_one_content_type_is_refused() -> None:
+    assert refused((b"Content-Type", b"text/plain"), (b"content-type", b"application/json")) == 400
+    assert head((b"Content-Type", b"text/plain")).host == "a.test"
+
+
 def test_more_than_one_authorization_is_refused() -> None:
     assert refused((b"Authorization", b"a"), (b"authorization", b"a")) == 400
     assert head((b"Authorization", b"a")).host == "a.test"

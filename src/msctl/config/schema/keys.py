@@ -21,6 +21,8 @@ from msctl.config.schema.values import (
     FILE,
     FOLDER,
     GATEWAY_HOSTS,
+    HEADER_BYTES,
+    HEADER_FIELDS,
     HEADERS,
     HOST,
     MOST_RESTARTS,
@@ -323,6 +325,11 @@ GATEWAY = Table(
             choice(ServiceAddresses),
             "Which services have a balanced `$NAME_URL` that stays the same over restarts and scaling.",
             reload=OnReload.REFUSE,
+        ),
+        *on_reload(
+            OnReload.REFUSE,
+            Key("max_header_bytes", HEADER_BYTES, "The largest head of a request; a larger one gets 431."),
+            Key("max_header_fields", HEADER_FIELDS, "The most fields of a request's head."),
         ),
         *on_reload(
             OnReload.LIVE,

@@ -135,6 +135,16 @@ def size(raw: object, _ref: KeyRef) -> int:
     return int(value)
 
 
+def size_between(low: int, high: int) -> Callable[[object, KeyRef], int]:
+    def parse(raw: object, ref: KeyRef) -> int:
+        value = size(raw, ref)
+        if not low <= value <= high:
+            raise MismatchError
+        return value
+
+    return parse
+
+
 def show_size(value: int) -> object:
     for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if value and value % factor == 0:
@@ -348,6 +358,8 @@ MOST_RESTARTS = Type("a whole number from 0 to 10000", integer(0, 10_000))
 SIGNAL = Type('the name of a signal, such as "SIGINT"', signal_name)
 SCHEME = Type('the scheme of a URL, such as "redis"', matching(r"[a-z][a-z0-9+.-]*"))
 FILE = Type("the path of a file", file, str)
+HEADER_BYTES = Type('a size from "1KiB" to "1MiB"', size_between(1024, 1024**2), show_size)
+HEADER_FIELDS = Type("a whole number from 16 to 10000", integer(16, 10_000))
 POSITIVE = Type("a whole number from 1", integer(1, 10**9))
 SHARE = Type("a number from 0 to 1", number(0, 1))
 RATE = Type("a number from 0", number(0, 1e9))

@@ -34,10 +34,17 @@ HOP_BY_HOP = frozenset(
 _KEPT = frozenset({b"host", b"content-length"})
 """Fields kept even if Connection names them: without them the message would change its meaning."""
 
-FORWARDING = frozenset(
+_APPENDED = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"}
 )
-"""Fields that describe the original client; accepted only from trusted peers."""
+"""Fields that this hop writes itself, after what a trusted peer says."""
+
+IDENTITY = frozenset(
+    {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"x-cluster-client-ip", b"x-rewrite-url"}
+)
+"""Fields that describe the original client or request, besides X-Forwarded-* and X-Original-*."""
+
+_IDENTITY_PREFIXES = (b"x-forwarded-", b"x-original-")
 
 _REBUILT = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"traceparent"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@\-]{1,128}")
@@ -54,6 +61,18 @@ def connection_options(fields: Iterable[Field]) -> frozenset[bytes]:
     return frozenset(
         option for option in (o.strip(b" \t").lower() for o in b",".join(lines).split(b",")) if option
     )
+
+
+def describes_client(name: bytes) -> bool:
+    """Return whether the field `name` (lower case) says who the client is or what it asked for.
+
+    With underscores for hyphens too: CGI, WSGI and PHP read both spellings as one variable.
+    """
+    if not name.startswith((b"x", b"f", b"t")):
+        return False
+    if b"_" in name:
+        name = name.replace(b"_", b"-")
+    return name in IDENTITY or name == b"x-forwarded" or name.startswith(_IDENTITY_PREFIXES)
 
 
 def end_to_end(fields: Sequence[Field]) -> Fields:
@@ -112,8 +131,10 @@ class Hop(NamedTuple):
 def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fields:
     """Return the fields to forward: the end-to-end ones and those that this hop adds.
 
-    Host and framing are left out because they belong to the outgoing connection; X-Request-Id and
-    traceparent because they differ with every request. `keep_trace` keeps tracestate.
+    Fields about the original client go on only from a trusted peer, and those with underscores never: a
+    proxy that overwrites X-Forwarded-For passes X_Forwarded_For on as its client sent it. Host and framing
+    are left out because they belong to the outgoing connection; X-Request-Id and traceparent because they
+    differ with every request. `keep_trace` keeps tracestate.
     """
     out: Fields = []
     via: list[bytes] = []
@@ -125,9 +146,13 @@ def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fi
             via.append(value)
         elif lower in _REBUILT or lower in named:
             continue
-        elif lower in FORWARDING:
-            if hop.trusted:
+        elif describes_client(lower):
+            if not hop.trusted or b"_" in lower:
+                continue
+            if lower in _APPENDED:
                 seen.setdefault(lower, []).append(value)
+            else:
+                out.append((name, value))
         elif lower != b"tracestate" or keep_trace:
             out.append((name, value))
     host, peer = hop.host.encode("latin-1", "replace"), hop.peer.encode("ascii", "replace")
@@ -144,6 +169,14 @@ def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fi
         )
     elif b"forwarded" in seen:
         out.append((b"Forwarded", b", ".join(seen[b"forwarded"])))
+    return out
+
+
+def with_prefix(fields: Fields, stripped: str) -> Fields:
+    """Return `fields` with X-Forwarded-Prefix: what a trusted peer stripped, then the bytes stripped here."""
+    before = b"".join(values(fields, b"x-forwarded-prefix")).rstrip(b"/")
+    out = [field for field in fields if field[0].lower() != b"x-forwarded-prefix"]
+    out.append((b"X-Forwarded-Prefix", before + stripped.encode("utf-8", "surrogateescape")))
     return out
 
 

@@ -268,6 +268,8 @@ def parse_head(head: bytes, method: str) -> ResponseHead:
             has_connection = True
     minor, status = int(status_line[1]), int(status_line[2])
     length, chunked = _framing(lengths, encodings, minor)
+    if length is not None and (len(lengths) > 1 or b"," in lengths[0]):
+        fields = _with_one_length(fields, length)
     bodiless = method == "HEAD" or status < 200 or status in (204, 304)
     options = connection_options(fields) if has_connection else frozenset()
     ends_by_close = not bodiless and length is None and not chunked
@@ -288,6 +290,12 @@ def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[
     if len(numbers) != 1 or not _DIGITS.fullmatch(number := numbers.pop()):
         raise MalformedResponseError("its Content-Length is not one number")
     return int(number), False
+
+
+def _with_one_length(fields: Fields, length: int) -> Fields:
+    """Return `fields` with one Content-Length for several equal ones (RFC 9110 §8.6)."""
+    kept = [field for field in fields if field[0].lower() != b"content-length"]
+    return [*kept, (b"Content-Length", b"%d" % length)]
 
 
 def serialize_head(start_line: bytes, fields: Iterable[Field]) -> bytes:

@@ -31,13 +31,24 @@ def find_secret(variable: str, key: str, secrets: Mapping[str, Secret], hint: st
 def credential(fields: Sequence[Field], name: str) -> bytes | None:
     """Return the value of the field `name`, None without it; raises ProblemError (400) if it is repeated.
 
-    All fields are forwarded: with two, the service could read another one than was checked here.
+    All fields are forwarded: with two, the service could read another one than was checked here. A field
+    with underscores for hyphens counts too: WSGI and CGI applications read both as one variable.
     """
-    found = values(fields, name.lower().encode())
-    if len(found) > 1:
+    wanted = name.lower().encode()
+    found = values(fields, wanted)
+    if len(found) + _underscored(fields, wanted) > 1:
         detail = f"The request has more than one {name} field."
         raise ProblemError(Problem(400, detail, error="http_request_error", close=True))
     return found[0] if found else None
+
+
+def _underscored(fields: Sequence[Field], name: bytes) -> int:
+    """Return how many fields read as `name` only with hyphens for their underscores."""
+    if b"-" not in name:
+        return 0
+    return sum(
+        b"_" in key and key.lower() != name and key.lower().replace(b"_", b"-") == name for key, _ in fields
+    )
 
 
 def unauthorized(detail: str, challenge: str) -> ProblemError:

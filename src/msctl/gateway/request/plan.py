@@ -29,14 +29,24 @@ from typing import NamedTuple
 from multidict import CIMultiDict
 from yarl import URL
 
-from msctl.gateway.message.headers import Field, Fields, Hop, Trust, edit, request_fields, text, values
+from msctl.gateway.message.headers import (
+    Field,
+    Fields,
+    Hop,
+    Trust,
+    edit,
+    request_fields,
+    text,
+    values,
+    with_prefix,
+)
 from msctl.gateway.message.http1 import serialize_head
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.target import Target
 from msctl.gateway.message.trace_context import Trace
 from msctl.gateway.request.validation import LIMITED, Validated, validate
 from msctl.gateway.routing.route_settings import RouteSettings, unrouted
-from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, upstream_path
+from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, matched_prefix, upstream_path
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
 from msctl.model.project import Balance, GatewaySpec, HeaderEdit
@@ -316,7 +326,7 @@ class Planner:
             fields = edit(fields, settings.route.request_headers)
         path = upstream_path(match.rule, target.path)
         if path != target.path and (match.rule.spec.strip_prefix or match.rule.spec.rewrite):
-            fields = [*fields, (b"X-Forwarded-Prefix", match.rule.spec.path.encode())]
+            fields = with_prefix(fields, matched_prefix(match.rule, target.path))
         head = RequestHead(
             method,
             path if target.query is None else f"{path}?{target.query}",

@@ -58,6 +58,7 @@ def validate(
     request_ids: list[bytes] = []
     traceparents: list[bytes] = []
     authorizations: list[bytes] = []
+    types: list[bytes] = []
     has_via = False
     for name, value in fields:
         collect = None
@@ -78,6 +79,8 @@ def validate(
             collect = traceparents
         elif lower == b"authorization":
             collect = authorizations
+        elif lower == b"content-type":
+            collect = types
         elif lower == b"via":
             has_via = True
         if collect is not None:
@@ -93,6 +96,8 @@ def validate(
         target = target._replace(path="*", asterisk=True)
     if len(authorizations) > 1:
         raise _problem(400, "The request has more than one Authorization field.")
+    if len(types) > 1:
+        raise _problem(400, "The request has more than one Content-Type field.")
     host = _host(hosts, target, version)
     length, chunked = _framing(lengths, codings, version)
     if has_via and loops(fields, pseudonym):

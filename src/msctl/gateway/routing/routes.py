@@ -10,12 +10,12 @@ variables and deeper nodes before shallower ones, which is the order of preceden
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msctl.gateway.message.headers import Field, text
+from msctl.gateway.routing.nearest import NearestPaths
 from msctl.model.project import RouteSpec
 from msctl.model.routing import is_variable, route_elements
 
@@ -64,6 +64,7 @@ class RouteTable:
 
     def __init__(self, routes: Sequence[RouteSpec]) -> None:
         self.rules = tuple(_rule(spec, order) for order, spec in enumerate(routes))
+        self._nearest = NearestPaths(rule.spec.path for rule in self.rules)
         self._any = _Node()
         self._hosts: dict[str, _Node] = {}
         self._suffixes: list[tuple[str, _Node]] = []
@@ -98,14 +99,7 @@ class RouteTable:
 
     def nearest(self, path: str, count: int = 3) -> tuple[str, ...]:
         """Return the `count` route paths most similar to `path`, best first."""
-        paths = list(dict.fromkeys(rule.spec.path for rule in self.rules))
-        matcher = difflib.SequenceMatcher(b=path)
-
-        def similarity(candidate: str) -> float:
-            matcher.set_seq1(candidate)
-            return matcher.ratio()
-
-        return tuple(sorted(paths, key=similarity, reverse=True)[:count])
+        return self._nearest.find(path, count)
 
     def candidates(self, host: str, elements: tuple[str, ...]) -> Iterator[Rule]:
         """Yield the rules whose host and path match, most specific first."""
@@ -197,6 +191,11 @@ def upstream_path(rule: Rule, path: str) -> str:
     if spec.rewrite is not None:
         return spec.rewrite if spec.exact else replace_prefix(rule, path, spec.rewrite)
     return replace_prefix(rule, path, "/") if spec.strip_prefix else path
+
+
+def matched_prefix(rule: Rule, path: str) -> str:
+    """Return the part of `path` that the route matched, with its bytes as sent: `/t/7` for `/t/{id}`."""
+    return "/" + "/".join(path[1:].split("/")[: len(rule.elements)])
 
 
 def replace_prefix(rule: Rule, path: str, prefix: str) -> str:
