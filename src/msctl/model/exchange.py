@@ -25,12 +25,14 @@ class RequestHead:
     `target` is as received, bytes above 0x7F as surrogate escapes. `fields` keep order and spelling.
     `length` is the Content-Length; `upgrade` is the protocol of an upgrade that is asked for, in lower case.
     `memo` keeps what an adapter derives from the head, by adapter: a shared head is converted only once.
+    `fields_memo` is the same for what does not depend on the target: `with_target` shares it.
     """
 
     __slots__ = (
         "chunked",
         "expects_continue",
         "fields",
+        "fields_memo",
         "keep_alive",
         "length",
         "memo",
@@ -63,6 +65,23 @@ class RequestHead:
         self.upgrade = upgrade
         self.expects_continue = expects_continue
         self.memo: dict[str, Any] = {}
+        self.fields_memo: dict[str, Any] = {}
+
+    def with_target(self, target: str) -> RequestHead:
+        """Return the same head with another target."""
+        head = RequestHead(
+            self.method,
+            target,
+            self.version,
+            self.fields,
+            keep_alive=self.keep_alive,
+            length=self.length,
+            chunked=self.chunked,
+            upgrade=self.upgrade,
+            expects_continue=self.expects_continue,
+        )
+        head.fields_memo = self.fields_memo
+        return head
 
 
 class RequestError(Exception):
