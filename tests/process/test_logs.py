@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.course import Course
 from tests.support.http import request
+from tests.support.waiting import eventually
 
 APP = """
 import sys, warnings
@@ -27,6 +28,16 @@ def create_app():
     return app
 """
 FLOOD = "for n in range(200000): print('x' * 10, n)"
+FAILING = """
+import json, logging, sys
+print(json.dumps({"level": "error", "message": "no money", "trace_id": "ab" * 16, "order": {"id": 7}}))
+logging.basicConfig()
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.exception("cannot divide")
+import time; time.sleep(1000)
+"""
 BOTH = "import sys, time; print('to stdout'); print('to stderr', file=sys.stderr); time.sleep(1000)"
 
 
@@ -45,6 +56,9 @@ routes = ["/talk"]
 command = ["python3", "-uc", {json.dumps(BOTH)}]
 replicas = 2
 ready_log = "to stdout"
+[services.failing]
+command = ["python3", "-uc", {json.dumps(FAILING)}]
+autostart = false
 [services.flood]
 command = ["python3", "-uc", {json.dumps(FLOOD)}]
 oneshot = true
@@ -83,6 +97,25 @@ def test_streams_and_instances_are_told_apart(chatty: Course) -> None:
     # The first line is shown by service: only the next shows that there are several instances.
     assert {line.split()[1] for line in shown[1:]} & {"both-1", "both-2"}
     assert all(line[:4].isdigit() and "T" in line.split()[0] for line in shown)
+
+
+def check_failing(course: Course) -> None:
+    by_text = {
+        str(line["text"]).partition("\n")[0]: line for line in records(course, "failing", "--level", "error")
+    }
+    assert by_text["no money"]["trace"] == "ab" * 16
+    assert by_text["no money"]["fields"] == {"order.id": 7}
+    failed = by_text["ERROR:root:cannot divide"]
+    assert (failed["level"], failed["stream"]) == ("error", "stderr")
+    assert str(failed["text"]).endswith("ZeroDivisionError: division by zero")
+
+
+def test_what_a_program_logs_is_read_while_it_runs_and_after_down(chatty: Course) -> None:
+    chatty.msctl.ok("up", "-d", "failing")
+    eventually(lambda: "division by zero" in chatty.msctl.ok("logs", "failing"))
+    check_failing(chatty)
+    chatty.msctl.ok("down")
+    check_failing(chatty)
 
 
 def test_logs_are_there_after_down(chatty: Course) -> None:

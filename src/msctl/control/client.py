@@ -58,6 +58,8 @@ class ControlClient:
             fields.append(("since", repr(query.since)))
         if query.stream:
             fields.append(("stream", query.stream))
+        if query.level:
+            fields.append(("level", query.level))
         if query.follow:
             fields.append(("follow", "1"))
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)

@@ -144,6 +144,7 @@ class ControlServer:
             follow=request.query.get("follow") == "1",
             since=float(request.query["since"]) if "since" in request.query else None,
             stream=request.query.get("stream", ""),
+            level=request.query.get("level", ""),
         )
         return await _stream(request, self._view.logs(query))
 

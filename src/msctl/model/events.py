@@ -22,7 +22,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One log line of a service, or of the stack itself (service "msctl").
+    """One record of a service's log, or of the stack's own (service "msctl"); a traceback has several lines.
 
     `trace` is the id of the trace of the request or message that it was written for, if any;
     `fields` are what its writer attached to it. `stream` is "stdout" or "stderr" for what a service
@@ -44,8 +44,9 @@ class LogLine:
 class LogQuery:
     """A selection of log lines: of these services (empty: all), the last `tail`, and new ones with `follow`.
 
-    `since` is epoch seconds; `stream` "stdout" or "stderr", empty for all. `tail` counts what is left after
-    these. There is no pattern: a regular expression can take hours, so that only clients may run one.
+    `since` is epoch seconds; `stream` "stdout" or "stderr", `level` the lowest one; empty for all. `tail`
+    counts what is left after these. There is no pattern: a regular expression can take hours, so that only
+    clients may run one.
     """
 
     services: tuple[str, ...] = ()
@@ -53,3 +54,4 @@ class LogQuery:
     follow: bool = False
     since: float | None = None
     stream: str = ""
+    level: str = ""

@@ -36,6 +36,7 @@ from msctl.processes.probes import (
     tcp_probe,
 )
 from msctl.processes.process_table import ProcessTableReader
+from msctl.processes.record_sink import RecordSink
 from msctl.processes.watchdog_client import WatchdogClient
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.run_files import RunFiles
@@ -87,6 +88,7 @@ class CommandWorker:
         self._url = url
         self._context = context
         self._child: Child | None = None
+        self._streams: tuple[RecordSink, ...] = ()
         self._checks: Checks | None = None
         self._printed = asyncio.Event() if ready_line(spec) else None
         self._matcher: LineMatcher | None = None
@@ -125,13 +127,14 @@ class CommandWorker:
             if self._listens is not None:
                 # Otherwise the probe could reach the program that holds the port.
                 ports.probe_free(self._listens, self._spec.name)
+            stdout, stderr = self._streams = self._sink("stdout"), self._sink("stderr")
             child = Child(
                 self._argv,
                 env=self._env,
                 cwd=self._cwd,
                 mark=self._mark,
-                stdout=_Stream(self, "stdout"),
-                stderr=_Stream(self, "stderr"),
+                stdout=stdout,
+                stderr=stderr,
                 pace=context.pace,
                 clock=context.clock,
                 process_tables=context.process_tables,
@@ -144,6 +147,7 @@ class CommandWorker:
             context.logs.append(self._spec.name, error.message, "error")
             raise StartError(Outcome(False, error.message)) from error
         self._child = child
+        context.logs.writers.update(stream.flush for stream in self._streams)
         context.watchdog.add(child.pid)
         self._record(child.pid)
         expression = ready_line(self._spec)
@@ -158,13 +162,16 @@ class CommandWorker:
             self._checks.reconfigure(spec.start_timeout, liveness=spec.liveness)
 
     async def wait(self) -> Outcome:
-        child = self._require()
+        child, context = self._require(), self._context
         code = await child.exited()
         text = describe_exit(code)
         left = await child.count_left()
         with contextlib.suppress(TimeoutError):  # the last lines come before the report of the exit
             async with asyncio.timeout(LAST_LINES_S):
                 await child.output_logged()
+        for stream in self._streams:
+            stream.flush()
+            context.logs.writers.discard(stream.flush)
         await self._stop_matcher()
         if left:
             left = await child.count_left()  # a daemon has had the time to leave the session
@@ -228,14 +235,20 @@ class CommandWorker:
             return tcp_probe(address)
         return http_probe(address, health.http, health.headers, https=health.https)
 
-    def keep(self, data: bytes, stream: str) -> None:
-        """Write output to the service's log file."""
-        if self._context.files is not None:
-            self._context.files.write(self._spec.name, self._instance, stream, data)
+    def _sink(self, stream: str) -> RecordSink:
+        """Where one output stream goes: the log, the log file, and the search for the ready line."""
+        context, service, instance = self._context, self._spec.name, self._instance
 
-    def take_line(self, text: str, stream: str) -> None:
-        """Log a line of output, and check whether it is the ready line."""
-        self._context.logs.append(self._spec.name, text, instance=self._instance, stream=stream)
+        def keep(data: bytes) -> None:
+            if context.files is not None:
+                context.files.write(service, instance, stream, data)
+
+        def log(record: str) -> None:
+            context.logs.printed(service, record, instance=instance, stream=stream)
+
+        return RecordSink(keep, log, self._match)
+
+    def _match(self, text: str) -> None:
         if self._matcher is not None and self._printed is not None and not self._printed.is_set():
             self._matcher.add(text)
 
@@ -257,23 +270,6 @@ class CommandWorker:
     def _forget(self, child: Child) -> None:
         self._context.watchdog.remove(child.pid)
         self._context.pid_file.remove(self._mark)
-
-
-class _Stream:
-    """The sink of one output stream: the log, and the service's log file."""
-
-    def __init__(self, worker: CommandWorker, name: str) -> None:
-        self._worker = worker
-        self._name = name
-
-    def raw(self, data: bytes) -> None:
-        self._worker.keep(data, self._name)
-
-    def line(self, text: str) -> None:
-        self._worker.take_line(text, self._name)
-
-    def skipped(self, count: int) -> None:
-        self._worker.take_line(f"… {count:,} lines skipped", self._name)
 
 
 def describe_stop(exited: Exit) -> str:

@@ -125,7 +125,7 @@ def _printing_to(logs: LogHub) -> Iterator[None]:
         return None if service == STACK else service
 
     def line(service: str, stream: str, text: str) -> None:
-        logs.append(service, text, stream=stream)
+        logs.printed(service, text, stream=stream)
 
     def skipped(place: str) -> None:
         text = f"breakpoint() at {place} is skipped: no terminal; start in the foreground with: msctl up"

@@ -7,7 +7,7 @@ import logging
 from contextlib import aclosing
 
 from msctl.model.events import LogLine, LogQuery
-from msctl.telemetry.logs.hub import MAX_LINE, HubHandler, LogHub, current_service
+from msctl.telemetry.logs.hub import MAX_LINE, HubHandler, LogHub, current_service, matching
 from msctl.telemetry.logs.lines import as_json
 from msctl.telemetry.trace_context import begin, current_trace
 from tests.support.clock import FakeClock
@@ -33,11 +33,25 @@ def test_lines_of_several_services_are_merged_in_order() -> None:
     assert texts(hub.tail()) == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_each_line_of_a_text_is_a_separate_line() -> None:
+def test_a_text_of_several_lines_is_one_record() -> None:
     hub = LogHub(FakeClock())
-    hub.append("users", "Traceback:\n  file\nValueError", "error")
-    assert texts(hub.tail()) == ["Traceback:", "  file", "ValueError"]
-    assert {line.level for line in hub.tail()} == {"error"}
+    hub.append("users", "Traceback:\n  file\nValueError\n", "error")
+    assert texts(hub.tail()) == ["Traceback:\n  file\nValueError"]
+
+
+def test_what_is_printed_is_read() -> None:
+    hub = LogHub(FakeClock())
+    hub.printed("users", '{"level":"warn","msg":"low","disk":3}', instance="users-1", stream="stderr")
+    (line,) = hub.tail()
+    assert (line.text, line.level, line.fields, line.stream) == ("low", "warning", {"disk": 3}, "stderr")
+
+
+def test_lines_are_selected_by_their_lowest_level() -> None:
+    hub = LogHub(FakeClock())
+    for level in ("debug", "info", "warning", "error"):
+        hub.append("users", level, level)
+    matches = matching(LogQuery(level="warning"))
+    assert [line.text for line in hub.tail() if matches(line)] == ["warning", "error"]
 
 
 def test_a_long_line_is_cut_with_a_note() -> None:
@@ -118,7 +132,6 @@ def test_a_line_has_the_current_trace() -> None:
     current_trace.reset(token)
     assert [(line.trace, line.instance) for line in hub.tail()] == [
         (None, ""),
-        (context.trace_id, "users-1"),
         (context.trace_id, "users-1"),
     ]
 

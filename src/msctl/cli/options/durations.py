@@ -1,6 +1,8 @@
-"""Durations on the command line, written as in msctl.toml."""
+"""Durations and times on the command line, written as in msctl.toml."""
 
 from __future__ import annotations
+
+from datetime import datetime, time
 
 from msctl.errors import UsageError
 
@@ -24,3 +26,26 @@ def parse_timeout(text: str, option: str) -> float:
     if seconds <= 0:
         raise UsageError(f"{option} must be greater than 0, not {text!r}")
     return seconds
+
+
+def parse_moment(text: str, option: str, now: datetime | None = None) -> float:
+    """Return epoch seconds for a duration before `now`, a time of today, or a date and time (ISO 8601).
+
+    A time without a zone is local. Raises UsageError.
+    """
+    now = datetime.now().astimezone() if now is None else now
+    try:
+        return now.timestamp() - parse_duration(text, option)
+    except UsageError:
+        pass
+    try:
+        if "-" not in text:
+            moment = datetime.combine(now.date(), time.fromisoformat(text))
+        else:
+            moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{option}: {text!r} is neither a duration nor a time",
+            hint="use 10s, 5m or 2h, or a time such as 14:30 or 2026-11-25T14:30:00Z",
+        ) from None
+    return (moment if moment.tzinfo else moment.astimezone(now.tzinfo)).timestamp()

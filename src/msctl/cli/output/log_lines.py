@@ -30,7 +30,7 @@ class LogFormatter:
         """The only instance seen of a service, so far; empty once there were several."""
 
     def format(self, line: LogLine) -> str:
-        """Return the line, without a line end."""
+        """Return the record, without the last line end; each of its lines has the prefix."""
         name = self._name(line)
         self._width = max(self._width, len(name))
         prefix, bar = f"{name:<{self._width}} ", "|"
@@ -39,7 +39,8 @@ class LogFormatter:
             prefix = paint(prefix, colour)
             bar = paint(bar, RED if line.stream == "stderr" else colour)
         when = f"{_moment(line.time)} " if self._timestamps else ""
-        return f"{when}{prefix}{bar} {printable(line.text)}"
+        before = f"{when}{prefix}{bar} "
+        return "\n".join(f"{before}{printable(text)}" for text in line.text.split("\n"))
 
     def _name(self, line: LogLine) -> str:
         if not line.instance:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msctl.cli.options.completion import AnyServices
-from msctl.cli.options.durations import parse_duration
+from msctl.cli.options.durations import parse_moment
 from msctl.cli.options.json_output import json_option
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.result import write_record
@@ -26,6 +25,16 @@ from msctl.model.events import LogLine, LogQuery
 if TYPE_CHECKING:
     from msctl.cli.options.global_options import GlobalOptions
     from msctl.control.client import ControlClient
+
+
+class Level(StrEnum):
+    """Levels of log lines, from the least to the most severe."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
 
 
 class Stream(StrEnum):
@@ -50,8 +59,8 @@ def logs(
         typer.Option(
             "--since",
             envvar="MSCTL_LOGS_SINCE",
-            metavar="DURATION",
-            help="Only lines newer than this (10s, 5m, 2h).",
+            metavar="WHEN",
+            help="Only lines newer than this: 10s, 5m, 2h, or a time such as 14:30 or 2026-11-25T14:30:00Z.",
         ),
     ] = None,
     grep: Annotated[
@@ -59,6 +68,10 @@ def logs(
         typer.Option(
             "--grep", envvar="MSCTL_LOGS_GREP", metavar="REGEX", help="Only lines that match this expression."
         ),
+    ] = None,
+    level: Annotated[
+        Level | None,
+        typer.Option("--level", envvar="MSCTL_LOGS_LEVEL", help="Only this level and worse."),
     ] = None,
     stream: Annotated[
         Stream | None,
@@ -79,10 +92,10 @@ def logs(
       msctl logs -f
       msctl logs users --since 5m --grep 'error|warn'
     """
-    start = None if since is None else time.time() - parse_duration(since, "--since")
+    start = None if since is None else parse_moment(since, "--since")
     if tail is not None and tail < 0:
         raise UsageError(f"--tail must be 0 or more, not {tail}")
-    query = LogQuery(tuple(services or ()), tail, follow, since=start, stream=stream or "")
+    query = LogQuery(tuple(services or ()), tail, follow, since=start, stream=stream or "", level=level or "")
     names, lines = _lines(ctx.obj, query, None if grep is None else _pattern(grep))
     formatter = LogFormatter(names, coloured=colours(sys.stdout), timestamps=timestamps)
     try:

@@ -535,6 +535,11 @@ const KEEP = 100000;
 const LEVELS = { debug: 0, info: 1, warning: 2, error: 3, critical: 3 };
 const [SEQ, TIME, SERVICE, LEVEL, TEXT, TRACE, INSTANCE, FIELDS] = [0, 1, 2, 3, 4, 5, 6, 7];
 
+function oneLine(text) {
+  const end = text.indexOf('\n');
+  return end < 0 ? text : `${text.slice(0, end)}  (+${plural(text.split('\n').length - 1, 'line')})`;
+}
+
 const logs = {
   all: [], shown: [], last: 0, follow: true, chosen: null, first: -1, count: -1,
   narrow: matchMedia('(max-width: 700px)'),
@@ -601,7 +606,7 @@ const logs = {
   },
 
   row(line, needle) {
-    const what = el('span', { className: 'what' }), text = clip(line[TEXT], 600), at = needle ? text.toLowerCase().indexOf(needle.toLowerCase()) : -1;
+    const what = el('span', { className: 'what' }), text = clip(oneLine(line[TEXT]), 600), at = needle ? text.toLowerCase().indexOf(needle.toLowerCase()) : -1;
     if (at < 0) what.textContent = text;
     else what.append(text.slice(0, at), el('mark', {}, text.slice(at, at + needle.length)), text.slice(at + needle.length));
     const node = el('div', { className: `row ${line[LEVEL]}${line === this.chosen ? ' chosen' : ''}` },

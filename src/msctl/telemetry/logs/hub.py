@@ -20,15 +20,12 @@ from operator import attrgetter
 from msctl.clock import Clock
 from msctl.model.events import LogLine, LogQuery
 from msctl.telemetry.logs.broadcast import Broadcast
+from msctl.telemetry.logs.parsing import MAX_FIELD, MAX_FIELDS, SEVERITY, parse_record
 from msctl.telemetry.trace_context import current_trace
 
 STACK = "msctl"
 MAX_LINE = 16 * 1024
-"""Characters of one line; the rest is cut, with a note."""
-
-MAX_FIELDS = 16
-MAX_FIELD = 256
-"""Characters of one field's text."""
+"""Characters of one record; the rest is cut, with a note."""
 
 Fields = Mapping[str, str | int | float | bool]
 _NO_FIELDS: Fields = {}
@@ -37,7 +34,7 @@ current_service: ContextVar[str] = ContextVar("msctl_current_service", default=S
 
 
 class LogHub:
-    """Keeps the last `capacity` lines of each service and passes new ones to followers.
+    """Keeps the last `capacity` records of each service and passes new ones to followers.
 
     A busy service never evicts another's lines. A follower that is too slow loses its oldest lines and gets
     a line with their number.
@@ -49,6 +46,8 @@ class LogHub:
         self._rings: dict[str, deque[LogLine]] = {}
         self._followers: Broadcast[LogLine] = Broadcast(backlog=backlog)
         self._listeners: list[Callable[[LogLine], None]] = []
+        self.writers: set[Callable[[], None]] = set()
+        """Called before the log is read: those who hold a record back for its next line give it out."""
         self._seq = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -67,34 +66,30 @@ class LogHub:
         instance: str = "",
         fields: Fields = _NO_FIELDS,
         stream: str = "",
+        trace: str | None = None,
     ) -> None:
-        """Add each line of `text` to the service's log, with the caller's current trace.
+        """Add one record, which may have several lines, with `trace` or else the caller's current one.
 
         May be called in any thread once the hub is bound to a loop.
         """
+        if trace is None and (context := current_trace.get()) is not None:
+            trace = context.trace_id
         if self._loop is not None and threading.get_ident() != self._thread:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads the log any more
                 self._loop.call_soon_threadsafe(
                     partial(
-                        self.append, service, text, level, instance=instance, fields=fields, stream=stream
+                        self.append,
+                        service,
+                        text,
+                        level,
+                        instance=instance,
+                        fields=fields,
+                        stream=stream,
+                        trace=trace,
                     )
                 )
             return
-        context = current_trace.get()
-        trace = None if context is None else context.trace_id
-        for part in text.splitlines() or [""]:
-            self._append_line(service, part, level, instance, trace, fields, stream)
-
-    def _append_line(
-        self,
-        service: str,
-        text: str,
-        level: str,
-        instance: str,
-        trace: str | None,
-        fields: Fields,
-        stream: str,
-    ) -> None:
+        text = text.rstrip("\r\n")
         if len(text) > MAX_LINE:
             text = f"{text[:MAX_LINE]}… ({len(text) - MAX_LINE} more characters cut)"
         self._seq += 1
@@ -107,12 +102,27 @@ class LogHub:
             listener(line)
         self._followers.publish(line)
 
+    def printed(self, service: str, text: str, *, instance: str = "", stream: str = "") -> None:
+        """Add a record that a program printed: its level, trace and fields are read from it."""
+        found = parse_record(text)
+        self.append(
+            service,
+            found.text,
+            found.level or "info",
+            instance=instance,
+            fields=found.fields,
+            stream=stream,
+            trace=found.trace,
+        )
+
     def listen(self, listener: Callable[[LogLine], None]) -> None:
         """Call `listener` synchronously with each new line; it must not block."""
         self._listeners.append(listener)
 
     def tail(self, services: Iterable[str] = ()) -> list[LogLine]:
         """The kept lines of these services (all if empty), oldest first."""
+        for give_out in self.writers:
+            give_out()
         names = set(services)
         rings = [ring for name, ring in self._rings.items() if not names or name in names]
         return list(heapq.merge(*rings, key=attrgetter("seq")))
@@ -139,11 +149,14 @@ def matching(query: LogQuery) -> Callable[[LogLine], bool]:
     """A predicate for the lines that match `query`."""
     services = frozenset(query.services)
     since, stream = query.since, query.stream
+    lowest = SEVERITY.get(query.level, 0)
 
     def matches(line: LogLine) -> bool:
         if services and line.service not in services:
             return False
         if since is not None and line.time < since:
+            return False
+        if lowest and SEVERITY.get(line.level, 1) < lowest:
             return False
         return not stream or line.stream == stream
 

@@ -15,13 +15,16 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 from msctl.clock import Clock
 from msctl.model.events import LogLine
+from msctl.telemetry.logs.parsing import parse_record
+from msctl.telemetry.logs.records import RecordJoiner
 
 MAX_BYTES = 10 * 1024 * 1024
 QUEUE_BYTES = 8 * 1024 * 1024
@@ -196,23 +199,39 @@ def services_of(folder: Path) -> list[str]:
     return sorted({path.name.partition(_SUFFIX)[0] for path in folder.glob(f"*{_SUFFIX}*")})
 
 
-def _read(path: Path, service: str) -> Iterator[LogLine]:
-    when, instance, stream = 0.0, service, "info"
-    for raw in path.read_bytes().splitlines():
+def _read(path: Path, service: str) -> list[LogLine]:
+    """The records of a file, by their first lines: what was printed is joined and read as when it came."""
+    joiners: dict[tuple[str, str], tuple[RecordJoiner, int, float]] = {}
+    found: list[tuple[int, LogLine]] = []
+    instance, stream = service, "info"
+    when = 0.0
+    for number, raw in enumerate(path.read_bytes().splitlines()):
         text = raw.decode("utf-8", "replace")
         parts = text.split(" ", 3)
         if len(parts) == 4 and (moment := _parsed(parts[0])) is not None:
             when, (instance, stream, text) = moment, parts[1:]
-        printed = stream in STREAMS
-        yield LogLine(
-            0,
-            when,
-            service,
-            "info" if printed else stream,
-            text,
-            "" if instance == service else instance,
-            stream=stream if printed else "",
-        )
+        joiner, first, began = joiners.get((instance, stream)) or (RecordJoiner(), number, when)
+        record = joiner.add(text)
+        if record is not None:
+            found.append((first, _record(service, instance, stream, record, began)))
+            first, began = number, when
+        joiners[instance, stream] = joiner, first, began
+    for (instance, stream), (joiner, first, began) in joiners.items():
+        record = joiner.flush()
+        if record is not None:
+            found.append((first, _record(service, instance, stream, record, began)))
+    found.sort(key=itemgetter(0))
+    return [line for _, line in found]
+
+
+def _record(service: str, instance: str, stream: str, text: str, when: float) -> LogLine:
+    shown = "" if instance == service else instance
+    if stream not in STREAMS:
+        return LogLine(0, when, service, stream, text, shown)
+    found = parse_record(text)
+    return LogLine(
+        0, when, service, found.level or "info", found.text, shown, found.trace, found.fields, stream
+    )
 
 
 def _moment(when: float) -> str:
