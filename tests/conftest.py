@@ -43,10 +43,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The AMQP URL of a real RabbitMQ that runs for this session (see tests/support/rabbitmq.py)."""
+def rabbitmq_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.RunningNode]:
+    """A real RabbitMQ that runs for this session (see tests/support/rabbitmq.py)."""
     support.require_binary()
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with support.shared_node(shared) as url:
-        yield url
+    with support.shared_node(shared) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(rabbitmq_node: support.RunningNode) -> str:
+    """The AMQP URL of a real RabbitMQ."""
+    return rabbitmq_node.url

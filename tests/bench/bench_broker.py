@@ -50,7 +50,8 @@ uvloop.run(main())
 def results() -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="msctl-") as folder:
         client = _build(Path(folder))
-        with running_node() as theirs, _embedded() as (ours, pid):
+        with running_node() as node, _embedded() as (ours, pid):
+            theirs = node.url
             for mode, name in (
                 ("publish", "publish 12 B"),
                 ("consume", "consume 12 B, automatic acks"),

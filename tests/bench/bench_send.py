@@ -56,8 +56,8 @@ def send_lines(url: str, path: Path) -> None:
 
 
 def results() -> Iterator[Result]:
-    with running_node() as url, tempfile.TemporaryDirectory(prefix="msctl-") as folder:
-        path = Path(folder) / "lines.txt"
+    with running_node() as node, tempfile.TemporaryDirectory(prefix="msctl-") as folder:
+        url, path = node.url, Path(folder) / "lines.txt"
         path.write_bytes(b"".join(b"%d\n" % number for number in range(LINES)))
         run(declare(url))
         ours, theirs = in_turn(

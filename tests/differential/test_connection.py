@@ -46,7 +46,8 @@ async def test_start_offers_what_clients_look_for(connection: Probe, broker: Bro
         "per_consumer_qos": True,
         "direct_reply_to": True,
     }
-    assert properties["product"] == {"rabbitmq": "RabbitMQ", "embedded": "msctl"}[broker.name]
+    assert (properties["product"], properties["version"]) == ("RabbitMQ", "3.10.8")
+    assert str(properties["platform"]).startswith("msctl/") is (broker.name == "embedded")
     for name in ("version", "platform", "information", "copyright", "cluster_name"):
         assert isinstance(properties[name], str) and properties[name], name
 

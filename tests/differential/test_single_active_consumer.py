@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from pamqp import commands
 
 from tests.support.amqp_probe import Channel, ChannelClosed, Probe
+from tests.support.broker import Connect
 from tests.support.rabbitmq import unique
 
 
@@ -55,6 +57,34 @@ async def test_what_the_active_one_held_goes_to_the_next_when_its_channel_closes
     await first.close()
     taken = [await second.message() for _ in range(2)]
     assert [(one.body, one.redelivered) for one in taken] == [(b"1", True), (b"2", True)]
+
+
+@pytest.mark.parametrize("way", ["channel", "connection", "socket"])
+async def test_what_a_cancelled_one_held_comes_first_however_it_leaves(
+    connect: Connect, connection: Probe, way: str
+) -> None:
+    second = await connection.channel()
+    queue = unique()
+    await second.declare(queue, arguments={"x-single-active-consumer": True})
+    leaver = await connect()
+    first = await leaver.channel()
+    for channel in (first, second):
+        await channel.qos(1)
+        await channel.consume(queue, "t")
+    await second.put(queue, b"1", b"2")
+    await first.message()
+    await first.rpc(commands.Basic.Cancel("t"), commands.Basic.CancelOk)
+    if way == "channel":
+        await first.close()
+    elif way == "connection":
+        await leaver.close()
+    else:
+        await leaver.drop()
+    message = await second.message()
+    assert (message.body, message.redelivered) == (b"1", True)
+    second.ack(message.tag)
+    assert (await second.message()).body == b"2"
+    await second.delete(queue)
 
 
 async def test_priority_does_not_replace_the_active_one(connection: Probe) -> None:

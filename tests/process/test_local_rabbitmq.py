@@ -126,7 +126,7 @@ async def test_password_that_the_folder_does_not_have_is_explained(
 ) -> None:
     fake_server(tmp_path, "exec sleep 60", monkeypatch)
     port = int(rabbitmq.rstrip("/").rpartition(":")[2])
-    monkeypatch.setattr(local_rabbitmq, "_listening_port", lambda pid: port)
+    monkeypatch.setattr(local_rabbitmq, "_listening_ports", lambda pid: [port])
     folder = tmp_path / "node"
     folder.mkdir()
     node = RabbitNode(RabbitSettings("127.0.0.1", 0, folder, password="another"), log=log)

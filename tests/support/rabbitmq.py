@@ -20,6 +20,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ import pytest
 from msctl.brokers.local_rabbitmq import RabbitNode
 from msctl.brokers.rabbitmq_files import RabbitSettings, find_binary
 from msctl.errors import BrokerError
+
+PLUGINS = ("rabbitmq_management", "rabbitmq_consistent_hash_exchange")
+
+
+@dataclass(frozen=True)
+class RunningNode:
+    """Where a node answers: `url` for AMQP, `management` for HTTP if it has that plugin, without a path."""
+
+    url: str
+    management: str
 
 
 def unique(prefix: str = "q") -> str:
@@ -45,16 +56,17 @@ def require_binary() -> None:
 
 
 @contextmanager
-def running_node() -> Iterator[str]:
-    """A node of its own while the block runs; yields its AMQP URL."""
+def running_node(plugins: tuple[str, ...] = ()) -> Iterator[RunningNode]:
+    """A node of its own while the block runs."""
     folder = Path(tempfile.mkdtemp(prefix="msctl-rabbitmq-"))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="rabbitmq-node", daemon=True)
     thread.start()
-    node = RabbitNode(RabbitSettings("127.0.0.1", 0, folder), log=lambda level, text: None)
+    settings = RabbitSettings("127.0.0.1", 0, folder, plugins=plugins)
+    node = RabbitNode(settings, log=lambda level, text: None)
     try:
         url = asyncio.run_coroutine_threadsafe(node.start(), loop).result(90)
-        yield url
+        yield RunningNode(url, f"http://127.0.0.1:{node.management_port}")
     finally:
         asyncio.run_coroutine_threadsafe(node.stop(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
@@ -64,18 +76,18 @@ def running_node() -> Iterator[str]:
 
 
 @contextmanager
-def shared_node(folder: Path) -> Iterator[str]:
-    """One node for all that use the same `folder`; yields its AMQP URL."""
+def shared_node(folder: Path) -> Iterator[RunningNode]:
+    """One node for all that use the same `folder`."""
     users = folder / "rabbitmq-url"
     with (folder / "rabbitmq-lock").open("w") as lock, users.open("a+") as file, ExitStack() as node:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        url = users.read_text()
-        if mine := not url:
-            url = node.enter_context(running_node())
-            users.write_text(url)
+        text = users.read_text()
+        running = RunningNode(*text.split()) if text else node.enter_context(running_node(PLUGINS))
+        if mine := not text:
+            users.write_text(f"{running.url} {running.management}")
         fcntl.flock(file, fcntl.LOCK_SH)
         fcntl.flock(lock, fcntl.LOCK_UN)
-        yield url
+        yield running
         fcntl.flock(file, fcntl.LOCK_UN)
         if mine:
             fcntl.flock(lock, fcntl.LOCK_EX)  # nobody starts to use it while it stops

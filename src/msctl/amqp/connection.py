@@ -137,7 +137,7 @@ class Connection:
     @property
     def is_embedded_broker(self) -> bool:
         """Whether the broker is msctl's own."""
-        return self._transport.server_properties.get("product") == "msctl"
+        return str(self._transport.server_properties.get("platform", "")).startswith("msctl/")
 
     async def is_blocked(self) -> bool:
         """Whether the broker has blocked this connection (memory or disk alarm)."""

@@ -22,8 +22,9 @@ from urllib.parse import quote
 
 import psutil
 
+from msctl.amqp.probe import speaks_amqp
 from msctl.brokers.amqp_login import LoginRefusedError, log_in
-from msctl.brokers.rabbitmq_files import RabbitSettings, find_binary, prepare
+from msctl.brokers.rabbitmq_files import MANAGEMENT_PLUGIN, RabbitSettings, find_binary, prepare
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
 from msctl.model.address import local_host
 from msctl.processes.line_backlog import LineBacklog
@@ -46,6 +47,7 @@ class RabbitNode:
         self._reader: asyncio.Task[None] | None = None
         self._last_lines: deque[str] = deque(maxlen=_LINES_IN_ERROR)
         self._version: str | None = None
+        self._management_port: int | None = None
         self._new_folder = False
 
     @property
@@ -58,6 +60,11 @@ class RabbitNode:
     def version(self) -> str | None:
         """RabbitMQ's version, or None before the node has started."""
         return self._version
+
+    @property
+    def management_port(self) -> int | None:
+        """The port of the management plugin, or None without it and before the node has started."""
+        return self._management_port
 
     async def start(self) -> str:
         """Run the node and return its AMQP URL after a successful login.
@@ -142,7 +149,7 @@ class RabbitNode:
         ended = asyncio.create_task(process.wait())
         try:
             while not ended.done():
-                port = _listening_port(process.pid)
+                port = await self._amqp_port(process.pid)
                 if port is not None:
                     return await self._greet(port)
                 await asyncio.wait({ended}, timeout=_POLL)
@@ -154,6 +161,19 @@ class RabbitNode:
             f"RabbitMQ ended ({_describe_exit(process.returncode)}) before it was ready{self._quoted_log()}",
             hint='see its log lines above; [broker] mode = "embedded" needs no RabbitMQ',
         )
+
+    async def _amqp_port(self, pid: int) -> int | None:
+        """The port of AMQP once the node listens on all of its ports."""
+        ports = _listening_ports(pid)
+        if len(ports) < 1 + (MANAGEMENT_PLUGIN in self._settings.plugins):
+            return None
+        if len(ports) == 1:
+            return ports[0]
+        for port in ports:
+            if await speaks_amqp(f"amqp://{local_host(self._settings.host)}:{port}/"):
+                self._management_port = next(each for each in ports if each != port)
+                return port
+        return None
 
     async def _greet(self, port: int) -> str:
         settings = self._settings
@@ -223,13 +243,13 @@ def _die_with_parent() -> Callable[[], None]:
     return ask
 
 
-def _listening_port(pid: int) -> int | None:
-    """The port on which the process listens, or None; without distribution there is only one."""
+def _listening_ports(pid: int) -> list[int]:
+    """The ports on which the process listens: without distribution, AMQP's and those of plugins."""
     try:
         connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:
-        return None
-    return next((int(item.laddr.port) for item in connections if item.status == psutil.CONN_LISTEN), None)
+        return []
+    return sorted({int(item.laddr.port) for item in connections if item.status == psutil.CONN_LISTEN})
 
 
 def _family(pid: int) -> list[psutil.Process]:

@@ -13,6 +13,8 @@ from msctl.errors import BrokerError
 NODE_NAME = "msctl@localhost"
 """The same for every node: without Erlang distribution, it only names the data folder."""
 
+MANAGEMENT_PLUGIN = "rabbitmq_management"
+
 _BINARY_FOLDERS = (
     # The wrapper that Debian and Fedora install on PATH requires the system's user and folders. The
     # scripts in this folder do not.
@@ -39,6 +41,8 @@ class RabbitSettings:
     user: str = "guest"
     password: str = "guest"  # noqa: S105 - RabbitMQ's own default, accepted on loopback alone
     start_timeout: float = 60.0
+    plugins: tuple[str, ...] = ()
+    """Names of plugins to enable; the management plugin listens on a free port of the same address."""
 
 
 def find_binary() -> Path:
@@ -67,7 +71,7 @@ def prepare(settings: RabbitSettings) -> dict[str, str]:
     config.touch(mode=0o600)
     config.write_text(_config(settings), encoding="ascii")
     plugins = folder / "enabled_plugins"
-    plugins.write_text("[].\n", encoding="ascii")
+    plugins.write_text(f"[{','.join(settings.plugins)}].\n", encoding="ascii")
     return without_rabbitmq_variables(os.environ) | {
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
@@ -108,10 +112,11 @@ def _config(settings: RabbitSettings) -> str:
     """`rabbitmq.config` in Erlang terms; strings are lists of numbers, so that nothing needs escaping."""
     host = ",".join(str(byte) for byte in settings.host.encode())
     user, password = (",".join(map(str, text.encode())) for text in (settings.user, settings.password))
+    management = f", {{{MANAGEMENT_PLUGIN}, [{{tcp_config, [{{ip, [{host}]}}, {{port, 0}}]}}]}}"
     return (
         "[{rabbit, [\n"
         f"  {{tcp_listeners, [{{[{host}], {settings.port}}}]}},\n"
         f"  {{default_user, <<{user}>>}},\n"
         f"  {{default_pass, <<{password}>>}}\n"
-        "]}].\n"
+        f"]}}{management if MANAGEMENT_PLUGIN in settings.plugins else ''}].\n"
     )

@@ -39,7 +39,15 @@ class Channel:
     def accepts(self, _consumer: QueueConsumer) -> bool:
         return self.ready
 
-    def deliver(self, _consumer: QueueConsumer, _number: int, message: Message, redelivered: bool) -> None:
+    def deliver(
+        self,
+        _consumer: QueueConsumer,
+        _number: int,
+        message: Message,
+        redelivered: bool,
+        *,
+        original: Message | None = None,
+    ) -> None:
         self.got.append((message[2], redelivered))
 
     def cancelled(self, _consumer: QueueConsumer) -> None:

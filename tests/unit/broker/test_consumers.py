@@ -17,7 +17,15 @@ class Channel:
     def accepts(self, consumer: QueueConsumer) -> bool:
         return self.open
 
-    def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None:
+    def deliver(
+        self,
+        consumer: QueueConsumer,
+        number: int,
+        message: Message,
+        redelivered: bool,
+        *,
+        original: Message | None = None,
+    ) -> None:
         raise AssertionError("the ring delivers nothing")
 
     def cancelled(self, consumer: QueueConsumer) -> None:
@@ -26,6 +34,8 @@ class Channel:
 
 class Source:
     """A queue that only counts who is woken."""
+
+    hands_over_in_order = False
 
     def __init__(self) -> None:
         self.woken: list[QueueConsumer] = []
@@ -36,6 +46,8 @@ class Source:
     def add_consumer(self, consumer: QueueConsumer) -> None: ...
 
     def remove_consumer(self, consumer: QueueConsumer) -> None: ...
+
+    def released(self, consumer: QueueConsumer) -> None: ...
 
     def ack(self, message: Message) -> None: ...
 

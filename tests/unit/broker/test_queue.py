@@ -56,7 +56,15 @@ class Sink:
     def accepts(self, consumer: QueueConsumer) -> bool:
         return self.open
 
-    def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None:
+    def deliver(
+        self,
+        consumer: QueueConsumer,
+        number: int,
+        message: Message,
+        redelivered: bool,
+        *,
+        original: Message | None = None,
+    ) -> None:
         self.given.append((consumer.tag, number, message[2], redelivered))
 
     def cancelled(self, consumer: QueueConsumer) -> None:
@@ -291,9 +299,9 @@ def test_the_last_consumer_of_an_auto_delete_queue_deletes_it(host: Host) -> Non
     one, two = QueueConsumer("1", made, sink), QueueConsumer("2", made, sink, exclusive=True)
     for each in (one, two):
         made.add_consumer(each)
-    assert made.exclusively_consumed()
+    assert made.refuses_consumer(exclusive=False)
     made.remove_consumer(two)
-    assert (host.deleted, made.exclusively_consumed()) == ([], False)
+    assert (host.deleted, made.refuses_consumer(exclusive=False)) == ([], False)
     made.remove_consumer(two)
     made.remove_consumer(one)
     assert (host.deleted, sink.gone) == (["q"], [])

@@ -28,7 +28,7 @@ def test_protocol_header_may_arrive_in_pieces() -> None:
         client.feed(bytes((byte,)))
     start = client.take(commands.Connection.Start, 0)
     assert start.mechanisms == "PLAIN AMQPLAIN"
-    assert start.server_properties["product"] == "msctl"
+    assert start.server_properties["product"] == "RabbitMQ"
 
 
 def test_frames_may_arrive_byte_by_byte() -> None:

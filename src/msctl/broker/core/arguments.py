@@ -1,6 +1,6 @@
 """The arguments of queue.declare and basic.consume: validation and meaning. Pure.
 
-Texts and rules are those of RabbitMQ 3.10's classic queues.
+Texts and rules are those of RabbitMQ 3.10's classic and quorum queues.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from msctl.broker.protocol.properties import MAX_EXPIRY_MS
-from msctl.broker.protocol.replies import AmqpError, ReplyCode, precondition_failed
+from msctl.broker.protocol.replies import AmqpError, not_implemented, precondition_failed
 from msctl.broker.protocol.tables import INTEGERS, TYPE_NAMES, FieldValue, Table
 
+CLASSIC = "classic"
+QUORUM = "quorum"
 DROP_HEAD = "drop-head"
 REJECT_PUBLISH = "reject-publish"
 REJECT_PUBLISH_DLX = "reject-publish-dlx"
@@ -34,12 +36,15 @@ class QueueOptions:
     dead_letter_key: str | None = None
     max_priority: int = 0
     single_active_consumer: bool = False
+    kind: str = CLASSIC
+    delivery_limit: int | None = None
+    """How often a message may be returned to a quorum queue."""
 
 
 def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
     """Validate the arguments of a new queue; `queue` names it in error texts.
 
-    Raises AmqpError 406 for an invalid argument, 541 for a queue type that is not available.
+    Raises AmqpError 406 for an invalid argument, 540 for a stream.
     """
     exchange = table.get(b"x-dead-letter-exchange")
     if exchange is not None and exchange[0] != "S":
@@ -47,16 +52,19 @@ def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
             f"invalid type '{TYPE_NAMES[exchange[0]]}' for arg 'x-dead-letter-exchange' in {queue}"
         )
     _check(table, queue, {b"x-queue-type": _check_queue_type})
-    kind = _text(table, b"x-queue-type") or "classic"
-    if kind != "classic":
-        raise AmqpError(
-            ReplyCode.INTERNAL_ERROR,
-            f"Cannot declare a queue '{queue}' of type 'rabbit_{kind}_queue': "
-            "the corresponding feature flag is disabled",
+    kind = _text(table, b"x-queue-type") or CLASSIC
+    if kind == "stream":
+        raise not_implemented(
+            f"{queue} cannot be a stream: the embedded broker has no log that consumers read from an offset. "
+            "Use x-queue-type quorum, or a RabbitMQ"
         )
     _check(table, queue, _QUEUE_CHECKS)
-    _refuse(table, queue, _OTHER_TYPES_ARGUMENTS)
+    if kind == QUORUM:
+        _check(table, queue, _QUORUM_CHECKS)
+    _refuse(table, queue, _OTHER_TYPES_ARGUMENTS[kind], kind)
+    limit = _value(table, b"x-delivery-limit") if kind == QUORUM else None
     return QueueOptions(
+        kind=kind,
         message_ttl=_value(table, b"x-message-ttl"),
         expires=_value(table, b"x-expires"),
         max_length=_value(table, b"x-max-length"),
@@ -66,13 +74,14 @@ def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
         dead_letter_key=_text(table, b"x-dead-letter-routing-key"),
         max_priority=_value(table, b"x-max-priority") or 0,
         single_active_consumer=bool(_value(table, b"x-single-active-consumer")),
+        delivery_limit=limit if type(limit) is int else None,
     )
 
 
-def read_consumer_priority(table: Table, queue: str) -> int:
+def read_consumer_priority(table: Table, queue: str, kind: str = CLASSIC) -> int:
     """The consumer's x-priority, 0 by default. Raises AmqpError 406 for invalid arguments."""
     _check(table, queue, _CONSUMER_CHECKS)
-    _refuse(table, queue, (b"x-stream-offset",))
+    _refuse(table, queue, (b"x-stream-offset",), kind)
     return _value(table, b"x-priority") or 0
 
 
@@ -113,31 +122,39 @@ QUEUE_ARGUMENTS = (
     b"x-message-ttl",
     b"x-dead-letter-exchange",
     b"x-dead-letter-routing-key",
+    b"x-dead-letter-strategy",
+    b"x-delivery-limit",
     b"x-max-length",
     b"x-max-length-bytes",
+    b"x-max-in-memory-length",
+    b"x-max-in-memory-bytes",
     b"x-max-priority",
     b"x-overflow",
     b"x-queue-mode",
     b"x-queue-version",
     b"x-single-active-consumer",
     b"x-queue-type",
+    b"x-quorum-initial-group-size",
+    b"x-queue-leader-locator",
     b"x-queue-master-locator",
 )
-"""The arguments that a redeclaration of a classic queue must repeat, in RabbitMQ's order."""
+"""The arguments that a redeclaration of a queue must repeat, in RabbitMQ's order."""
 
-_OTHER_TYPES_ARGUMENTS = frozenset(
-    {
+_STREAMS_ARGUMENTS = frozenset({b"x-max-age", b"x-stream-max-segment-size-bytes", b"x-initial-cluster-size"})
+_OTHER_TYPES_ARGUMENTS = {
+    CLASSIC: _STREAMS_ARGUMENTS
+    | {
         b"x-dead-letter-strategy",
         b"x-max-in-memory-length",
         b"x-max-in-memory-bytes",
         b"x-quorum-initial-group-size",
         b"x-delivery-limit",
         b"x-queue-leader-locator",
-        b"x-max-age",
-        b"x-stream-max-segment-size-bytes",
-        b"x-initial-cluster-size",
-    }
-)
+    },
+    QUORUM: _STREAMS_ARGUMENTS
+    | {b"x-max-priority", b"x-queue-mode", b"x-queue-version", b"x-queue-master-locator"},
+}
+"""By queue type, the arguments that only queues of other types take."""
 
 Check = Callable[[FieldValue, Table], str | None]
 """Returns what is wrong with an argument, in RabbitMQ's notation, or None."""
@@ -151,11 +168,11 @@ def _check(table: Table, queue: str, checks: dict[bytes, Check]) -> None:
             raise precondition_failed(f"invalid arg '{key.decode()}' for {queue}: {problem}")
 
 
-def _refuse(table: Table, queue: str, keys: Iterable[bytes]) -> None:
+def _refuse(table: Table, queue: str, keys: Iterable[bytes], kind: str) -> None:
     for key in table:
         if key in keys:
             raise precondition_failed(
-                f"invalid arg '{key.decode()}' for {queue} of queue type rabbit_classic_queue"
+                f"invalid arg '{key.decode()}' for {queue} of queue type rabbit_{kind}_queue"
             )
 
 
@@ -183,6 +200,13 @@ def _positive_expiry(field: FieldValue, table: Table) -> str | None:
     if problem is None and field[1] == 0:
         return "{value_zero,0}"
     return _expiry(field, table)
+
+
+def _positive(field: FieldValue, table: Table) -> str | None:
+    problem = _not_negative(field, table)
+    if problem is None and field[1] == 0:
+        return "{value_zero,0}"
+    return problem
 
 
 def _max_priority(field: FieldValue, table: Table) -> str | None:
@@ -241,6 +265,18 @@ _QUEUE_CHECKS: dict[bytes, Check] = {
     b"x-queue-mode": _one_of(frozenset({b"default", b"lazy"}), "\"unsupported queue mode '{}'\""),
     b"x-queue-version": _version,
     b"x-single-active-consumer": _boolean,
+}
+
+_QUORUM_CHECKS: dict[bytes, Check] = {
+    b"x-dead-letter-strategy": _one_of(
+        frozenset({b"at-most-once", b"at-least-once"}), "invalid_dlx_strategy"
+    ),
+    b"x-max-in-memory-length": _not_negative,
+    b"x-max-in-memory-bytes": _not_negative,
+    b"x-quorum-initial-group-size": _positive,
+    b"x-queue-leader-locator": _one_of(
+        frozenset({b"client-local", b"balanced", b"random", b"least-leaders"}), "invalid_queue_locator_arg"
+    ),
 }
 
 _CONSUMER_CHECKS: dict[bytes, Check] = {

@@ -25,6 +25,15 @@ class MessageSource(Protocol):
         """Return the consumer to the ring."""
         ...
 
+    def released(self, consumer: QueueConsumer) -> None:
+        """A removed consumer holds no message any more."""
+        ...
+
+    @property
+    def hands_over_in_order(self) -> bool:
+        """Whether the next single active consumer waits for the messages that the last one holds."""
+        ...
+
     def ack(self, message: Message) -> None: ...
 
     def reject(self, message: Message) -> None: ...
@@ -39,7 +48,17 @@ class Sink(Protocol):
         """Whether the consumer may get a message now; if not, the sink wakes it later."""
         ...
 
-    def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None: ...
+    def deliver(
+        self,
+        consumer: QueueConsumer,
+        number: int,
+        message: Message,
+        redelivered: bool,
+        *,
+        original: Message | None = None,
+    ) -> None:
+        """Send `message`; `original` is what the queue holds where it added headers."""
+        ...
 
     def cancelled(self, consumer: QueueConsumer) -> None:
         """Remove the consumer: its queue was deleted."""
@@ -48,6 +67,9 @@ class Sink(Protocol):
 
 class QueueConsumer:
     """A consumer of one queue. `credit` is how many more messages it may hold, or UNLIMITED.
+
+    `held` counts the unacknowledged messages of a consumer that was cancelled, where the queue waits for
+    them before it serves the next one.
 
     `head` and `tail` cache the frame bytes of its last delivery for the channel, see
     `session.deliveries`.
@@ -60,6 +82,7 @@ class QueueConsumer:
         "credit",
         "exclusive",
         "head",
+        "held",
         "no_ack",
         "priority",
         "queue",
@@ -88,6 +111,7 @@ class QueueConsumer:
         self.priority = priority
         self.credit = prefetch if prefetch and not no_ack else UNLIMITED
         self.waiting = False
+        self.held = 0
         self.head = b""
         self.tail = b""
         self._made_for_route = b""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msctl.broker.core.consistent_hash import HashKey, HashRing, weight_of
+from msctl.broker.core.delayed import DELAYED_TYPE, delay_of
 from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import erlang_binary, precondition_failed
 from msctl.broker.protocol.tables import TYPE_NAMES, FieldValue, Table
@@ -19,6 +21,12 @@ class ExchangeType(StrEnum):
     FANOUT = "fanout"
     TOPIC = "topic"
     HEADERS = "headers"
+    CONSISTENT_HASH = "x-consistent-hash"
+    DELAYED = "x-delayed-message"
+
+
+CORE_TYPES = (ExchangeType.DIRECT, ExchangeType.FANOUT, ExchangeType.TOPIC, ExchangeType.HEADERS)
+"""The types of the specification, of which each virtual host has an exchange `amq.…`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,18 +49,25 @@ def binding_identity(destination: Exchange | Queue, key: str, arguments: Table) 
 
 
 class Exchange:
-    """An exchange and its outgoing bindings."""
+    """An exchange and its outgoing bindings.
+
+    `routes_as` is its type, for one that delays messages the x-delayed-type; `delayed` counts those.
+    """
 
     __slots__ = (
         "_direct",
+        "_ring",
         "_topic",
         "alternate",
         "arguments",
         "auto_delete",
         "bindings",
+        "delayed",
         "durable",
+        "hash_key",
         "internal",
         "name",
+        "routes_as",
         "type",
     )
 
@@ -74,8 +89,13 @@ class Exchange:
         self.arguments: Table = arguments or {}
         self.alternate = _text(self.arguments.get(b"alternate-exchange"))
         self.bindings: dict[tuple[object, ...], Binding] = {}
+        inner = _text(self.arguments.get(DELAYED_TYPE)) if kind is ExchangeType.DELAYED else None
+        self.routes_as = kind if inner is None else ExchangeType(inner)
+        self.delayed = 0
+        self.hash_key = HashKey(self.arguments) if self.routes_as is ExchangeType.CONSISTENT_HASH else None
         self._direct: dict[str, dict[tuple[object, ...], Binding]] = {}
         self._topic = TopicIndex()
+        self._ring: HashRing[Binding] | None = None
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; return False if it exists."""
@@ -83,9 +103,10 @@ class Exchange:
         if identity in self.bindings:
             return False
         self.bindings[identity] = binding
-        if self.type is ExchangeType.DIRECT:
+        self._ring = None
+        if self.routes_as is ExchangeType.DIRECT:
             self._direct.setdefault(binding.key, {})[identity] = binding
-        elif self.type is ExchangeType.TOPIC:
+        elif self.routes_as is ExchangeType.TOPIC:
             self._topic.add(binding.key, identity, binding)
         return True
 
@@ -94,27 +115,45 @@ class Exchange:
         binding = self.bindings.pop(identity, None)
         if binding is None:
             return None
-        if self.type is ExchangeType.DIRECT:
+        self._ring = None
+        if self.routes_as is ExchangeType.DIRECT:
             same_key = self._direct[binding.key]
             del same_key[identity]
             if not same_key:
                 del self._direct[binding.key]
-        elif self.type is ExchangeType.TOPIC:
+        elif self.routes_as is ExchangeType.TOPIC:
             self._topic.remove(binding.key, identity)
         return binding
 
-    def match(self, keys: Iterable[str], headers: Table) -> Iterator[Exchange | Queue]:
+    def match(
+        self, keys: Iterable[str], headers: Table, properties: bytes = b""
+    ) -> Iterator[Exchange | Queue]:
         """The destinations of a message with these routing keys and headers; may repeat."""
-        if self.type is ExchangeType.FANOUT:
+        kind = self.routes_as
+        if kind is ExchangeType.FANOUT:
             found: Iterable[Binding] = self.bindings.values()
-        elif self.type is ExchangeType.HEADERS:
+        elif kind is ExchangeType.HEADERS:
             found = [b for b in self.bindings.values() if headers_match(b.arguments, headers)]
-        elif self.type is ExchangeType.TOPIC:
+        elif kind is ExchangeType.TOPIC:
             found = [binding for key in keys for binding in self._topic.find(key)]
+        elif self.hash_key is not None:
+            chosen = self._hash_ring().choose(self.hash_key.of(keys, headers, properties))
+            found = [] if chosen is None else [chosen]
         else:
             found = [b for key in keys for b in self._direct.get(key, _NO_BINDINGS).values()]
         for binding in found:
             yield binding.destination
+
+    def _hash_ring(self) -> HashRing[Binding]:
+        if self._ring is None:
+            first: dict[int, Binding] = {}
+            for binding in self.bindings.values():
+                first.setdefault(id(binding.destination), binding)
+            self._ring = HashRing(
+                (each, f"{type(each.destination).__name__} {each.destination.name}", weight_of(each.key))
+                for each in first.values()
+            )
+        return self._ring
 
 
 _NO_BINDINGS: dict[tuple[object, ...], Binding] = {}
@@ -249,25 +288,31 @@ Lookup = Callable[[str], Exchange | None]
 """Finds an exchange by name."""
 
 
-def resolve(first: Exchange, keys: Iterable[str], headers: Table, lookup: Lookup) -> dict[Queue, None]:
-    """The queues that a message reaches from exchange `first`, each once, in the order found.
+def resolve(
+    first: Exchange, keys: Iterable[str], headers: Table, lookup: Lookup, properties: bytes = b""
+) -> dict[Queue | Exchange, None]:
+    """The queues that a message reaches from exchange `first`, each once, in the order found, and the
+    exchanges that delay it.
 
     Bindings between exchanges may form cycles, so each exchange is visited once. An exchange without
     a matching binding passes the message to its alternate exchange.
     """
-    queues: dict[Queue, None] = {}
+    found: dict[Queue | Exchange, None] = {}
     seen = {first.name}
     work = [first]
     while work:
         exchange = work.pop()
-        destinations = list(exchange.match(keys, headers))
+        if exchange.type is ExchangeType.DELAYED and delay_of(headers):
+            found[exchange] = None
+            continue
+        destinations = list(exchange.match(keys, headers, properties))
         if not destinations and exchange.alternate is not None:
             alternate = lookup(exchange.alternate)
             destinations = [] if alternate is None else [alternate]
         for destination in destinations:
             if not isinstance(destination, Exchange):
-                queues[destination] = None
+                found[destination] = None
             elif destination.name not in seen:
                 seen.add(destination.name)
                 work.append(destination)
-    return queues
+    return found

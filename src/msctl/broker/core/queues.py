@@ -1,6 +1,7 @@
 """A queue: ready messages, consumers, unacknowledged messages, and the limits of its arguments. Pure.
 
 Behaves as RabbitMQ's classic queue. Messages leave at the head and are requeued at their old position.
+With x-queue-type quorum, requeued messages leave in the order of their return, see `quorum`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from msctl.broker.core.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, QueueOptions
+from msctl.broker.core.arguments import DROP_HEAD, QUORUM, REJECT_PUBLISH_DLX, QueueOptions
 from msctl.broker.core.consumers import ConsumerRing, QueueConsumer
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
+from msctl.broker.core.quorum import (
+    DELIVERY_LIMIT,
+    NUMBER_STEP,
+    returned_number,
+    returns_of,
+    with_delivery_count,
+)
 from msctl.broker.protocol.properties import priority_of
 from msctl.broker.protocol.replies import AmqpError, ReplyCode, resource
 from msctl.broker.protocol.tables import Table
@@ -57,11 +65,13 @@ class Queue:
 
     __slots__ = (
         "_active",
+        "_counts_returns",
         "_limited",
         "_next_number",
         "_plain",
         "_reminded",
         "_ring",
+        "_step",
         "_timed",
         "arguments",
         "auto_delete",
@@ -107,6 +117,8 @@ class Queue:
         self._ring = ConsumerRing()
         self._active: QueueConsumer | None = None
         self._next_number = 0
+        self._counts_returns = options.kind == QUORUM
+        self._step = NUMBER_STEP if self._counts_returns else 1
         self._limited = options.max_length is not None or options.max_bytes is not None
         self._timed = False
         self._plain = not self._limited and options.message_ttl is None
@@ -146,7 +158,7 @@ class Queue:
         if not self.ready.count:
             consumer = self._ring.choose()
             if consumer is not None:
-                self._next_number += 1
+                self._next_number += self._step
                 self._dispatch(consumer, self._next_number, message, redelivered=False, known=False)
                 return True
         memory = self.host.memory
@@ -190,7 +202,7 @@ class Queue:
             number, message = ready.take()
             known = number is not None
             if number is None:
-                self._next_number = number = self._next_number + 1
+                self._next_number = number = self._next_number + self._step
             self._dispatch(consumer, number, message, redelivered=known, known=True)
             handled += 1
         if ready.count:
@@ -215,12 +227,16 @@ class Queue:
             self.unacked += 1
             if consumer.credit > 0:
                 consumer.credit -= 1
-        consumer.sink.deliver(consumer, number, message, redelivered)
+        if redelivered and self._counts_returns:
+            shown = with_delivery_count(message, number)
+            consumer.sink.deliver(consumer, number, shown, redelivered, original=message)
+        else:
+            consumer.sink.deliver(consumer, number, message, redelivered)
 
     def get(self, *, no_ack: bool) -> tuple[int, Message, bool] | None:
         """Take the first message for basic.get: its number, the message, whether it is redelivered.
 
-        Raises ExpiringError.
+        `as_delivered` gives what to send of it. Raises ExpiringError.
         """
         self.touch()
         if self._timed and self.drop_expired() >= EXPIRED_PER_STEP and self._head_has_expired():
@@ -230,7 +246,7 @@ class Queue:
         number, message = self.ready.take()
         redelivered = number is not None
         if number is None:
-            self._next_number = number = self._next_number + 1
+            self._next_number = number = self._next_number + self._step
         self.host.memory.delivered += 1
         self.delivered += 1
         if no_ack:
@@ -240,6 +256,10 @@ class Queue:
         if self._timed:
             self.drop_expired()
         return number, message, redelivered
+
+    def as_delivered(self, number: int, message: Message) -> Message:
+        """A message taken by `get`, with the headers that the queue adds."""
+        return with_delivery_count(message, number) if self._counts_returns else message
 
     # --- acknowledgements ---
 
@@ -260,13 +280,20 @@ class Queue:
             self._dead_letter(message, REJECTED)
 
     def requeue(self, taken: Iterable[Taken]) -> None:
-        """Return messages to their old positions and deliver them again soon."""
+        """Return messages to their old positions (a quorum queue: in order) and deliver them again soon."""
         has_priorities = self.options.max_priority > 0
         for number, message in taken:
             self.unacked -= 1
             if self.deleted:
                 self._forget(message)
                 continue
+            if self._counts_returns:
+                returns, limit = returns_of(number) + 1, self.options.delivery_limit
+                if limit is not None and returns > limit:
+                    self._dead_letter(message, DELIVERY_LIMIT)
+                    continue
+                self._next_number += self._step
+                number = returned_number(self._next_number, returns)
             if message[3] is not None:
                 self._timed = True
             self.ready.give_back(number, message, priority_of(message[1]) if has_priorities else 0)
@@ -306,20 +333,31 @@ class Queue:
             self.host.pump_later(self)
 
     def remove_consumer(self, consumer: QueueConsumer) -> None:
-        """Remove a consumer; the last consumer of an auto-delete queue deletes the queue."""
+        """Remove a consumer; the last consumer of an auto-delete queue deletes the queue.
+
+        While a single active consumer still holds messages (`held`), the next one is not activated.
+        """
         if consumer not in self.consumers:
             return
         self.consumers.remove(consumer)
         self._ring.remove(consumer)
         consumer.waiting = False
-        if consumer is self._active:
-            self._active = None
-            if self.consumers:
-                self._activate(max(self.consumers, key=lambda each: each.priority))
+        if consumer is self._active and not consumer.held:
+            self._activate_next()
         if not self.consumers:
             self.touch()
             if self.auto_delete:
                 self.host.delete_queue(self)
+
+    def released(self, consumer: QueueConsumer) -> None:
+        """A removed consumer holds no message any more."""
+        if consumer is self._active:
+            self._activate_next()
+
+    def _activate_next(self) -> None:
+        self._active = None
+        if self.consumers:
+            self._activate(max(self.consumers, key=lambda each: each.priority))
 
     def _activate(self, consumer: QueueConsumer) -> None:
         self._active = consumer
@@ -327,8 +365,18 @@ class Queue:
         if self.ready.count:
             self.host.pump_later(self)
 
-    def exclusively_consumed(self) -> bool:
-        return any(consumer.exclusive for consumer in self.consumers)
+    def refuses_consumer(self, *, exclusive: bool) -> bool:
+        """Whether the queue is in exclusive use, or cannot be. Quorum queues ignore exclusive consumers."""
+        if self._counts_returns:
+            return False
+        if any(consumer.exclusive for consumer in self.consumers):
+            return True
+        return exclusive and (bool(self.consumers) or self.options.single_active_consumer)
+
+    @property
+    def hands_over_in_order(self) -> bool:
+        """Whether the next single active consumer waits for the messages that the last one holds."""
+        return self.options.single_active_consumer and not self._counts_returns
 
     def wake(self, consumer: QueueConsumer) -> None:
         self._ring.add(consumer)

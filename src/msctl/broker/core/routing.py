@@ -6,10 +6,13 @@ queue calls `changed`, which also increments `generation`, on which publish plan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from msctl.broker.core import consistent_hash
 from msctl.broker.core.arguments import check_equivalent, check_same
+from msctl.broker.core.delayed import DELAYED_TYPE, DelayedMessages, DelayHost, DelayingExchange, Target
 from msctl.broker.core.exchanges import (
+    CORE_TYPES,
     Binding,
     Exchange,
     ExchangeType,
@@ -36,19 +39,25 @@ _ROUTES_KEPT = 4096
 class Routing:
     """Exchanges, bindings and routes. `generation` increases whenever a route may have changed.
 
-    `queues` belongs to the virtual host, which calls `changed` when it adds or removes a queue.
+    `queues` belongs to the virtual host, which calls `changed` when it adds or removes a queue. Messages
+    that an exchange delays go to `delay_host`'s timers and then through `route_delayed`.
     """
 
-    def __init__(self, vhost: str, queues: Mapping[str, Queue], limits: BrokerLimits) -> None:
+    def __init__(
+        self, vhost: str, queues: Mapping[str, Queue], limits: BrokerLimits, delay_host: DelayHost
+    ) -> None:
         self.generation = 0
         self.bindings = 0
         self._limits = limits
         self.exchanges: dict[str, Exchange] = {}
         self._vhost = vhost
         self._queues = queues
-        self._routes: dict[tuple[str, str], tuple[Queue, ...]] = {}
+        self._delayed = DelayedMessages(delay_host, self._route_delayed)
+        self._hashed_properties = 0
+        """How many exchanges route by a message's properties: their routes are not cached by key."""
+        self._routes: dict[tuple[str, str], tuple[Target, ...]] = {}
         self._inbound: dict[Exchange | Queue, dict[tuple[object, ...], Exchange]] = {}
-        for exchange in ExchangeType:
+        for exchange in CORE_TYPES:
             self._create(Exchange(f"amq.{exchange}", exchange))
         self._create(Exchange("amq.match", ExchangeType.HEADERS))
         self._create(Exchange("", ExchangeType.DIRECT))
@@ -62,22 +71,34 @@ class Routing:
             raise not_found("exchange", name, self._vhost)
         return exchange
 
-    def route(self, exchange: Exchange, keys: Iterable[str], headers: Table) -> tuple[Queue, ...]:
-        """The queues of a message, each once."""
+    def route(
+        self, exchange: Exchange, keys: Iterable[str], headers: Table, properties: bytes = b""
+    ) -> tuple[Target, ...]:
+        """The queues of a message, each once, and the exchanges that delay it."""
         if exchange.name == "":
-            found = {self._queues[key]: None for key in keys if key in self._queues}
-        else:
-            found = resolve(exchange, keys, headers, self.exchanges.get)
-        return tuple(found)
+            return tuple({self._queues[key]: None for key in keys if key in self._queues})
+        keys = tuple(keys)
+        found = resolve(exchange, keys, headers, self.exchanges.get, properties)
+        return tuple(
+            self._delayed.hold(each, keys, headers) if isinstance(each, Exchange) else each for each in found
+        )
 
-    def route_key(self, exchange: Exchange, key: str) -> tuple[Queue, ...]:
+    def route_key(self, exchange: Exchange, key: str, properties: bytes = b"") -> tuple[Target, ...]:
         """`route` for one key and no headers, cached until the next change."""
+        if self._hashed_properties:
+            return self.route(exchange, (key,), {}, properties)
         found = self._routes.get((exchange.name, key))
         if found is None:
             if len(self._routes) >= _ROUTES_KEPT:
                 self._routes.clear()
             found = self._routes[exchange.name, key] = self.route(exchange, (key,), {})
         return found
+
+    def _route_delayed(
+        self, exchange: DelayingExchange, keys: Sequence[str], headers: Table, properties: bytes
+    ) -> Sequence[Target]:
+        found = self.exchanges.get(exchange.name)
+        return self.route(found, keys, headers, properties) if found is exchange else ()
 
     def changed(self) -> None:
         self.generation += 1
@@ -116,6 +137,7 @@ class Routing:
                     f"invalid type '{TYPE_NAMES[alternate[0]]}' for arg 'alternate-exchange' "
                     f"in {resource('exchange', name, self._vhost)}"
                 )
+            _check_arguments(ExchangeType(kind), arguments)
             self._create(
                 Exchange(
                     name,
@@ -136,6 +158,8 @@ class Routing:
 
     def _create(self, exchange: Exchange) -> None:
         self.exchanges[exchange.name] = exchange
+        if exchange.hash_key is not None:
+            self._hashed_properties += exchange.hash_key.reads_properties
         self.changed()
 
     def delete(self, name: str, *, if_unused: bool) -> None:
@@ -155,6 +179,8 @@ class Routing:
     def _remove(self, exchange: Exchange) -> None:
         if self.exchanges.pop(exchange.name, None) is None:
             return
+        if exchange.hash_key is not None:
+            self._hashed_properties -= exchange.hash_key.reads_properties
         self.changed()
         for identity, binding in list(exchange.bindings.items()):
             self._unbind(exchange, identity)
@@ -172,8 +198,10 @@ class Routing:
         target = self._destination(kind, destination)
         if target is None:
             raise not_found(kind, destination, self._vhost)
-        if exchange.type is ExchangeType.HEADERS:
+        if exchange.routes_as is ExchangeType.HEADERS:
             check_headers_binding(arguments)
+        elif exchange.routes_as is ExchangeType.CONSISTENT_HASH:
+            consistent_hash.weight_of(key)
         if not isinstance(target, Exchange):
             target.check_access(owner)
         binding = Binding(exchange, target, key, arguments)
@@ -230,6 +258,20 @@ class Routing:
     def _auto_delete(self, exchange: Exchange) -> None:
         if exchange.auto_delete and not exchange.bindings:
             self._remove(exchange)
+
+
+def _check_arguments(kind: ExchangeType, arguments: Table) -> None:
+    """Raises AmqpError 406, or 503 for an unknown x-delayed-type."""
+    if kind is ExchangeType.DELAYED:
+        field = arguments.get(DELAYED_TYPE)
+        if field is None or field[0] != "S" or field[1] == ExchangeType.DELAYED.value.encode():
+            raise precondition_failed("Invalid argument, 'x-delayed-type' must be an existing exchange type")
+        inner = field[1].decode(errors="replace")
+        if inner not in tuple(ExchangeType):
+            raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{inner}'")
+        kind = ExchangeType(inner)
+    if kind is ExchangeType.CONSISTENT_HASH:
+        consistent_hash.check_arguments(arguments)
 
 
 def _ends(source: str, destination: str, kind: str) -> tuple[str, str]:

@@ -12,13 +12,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
 
-from msctl.broker.core.arguments import QUEUE_ARGUMENTS, check_equivalent, check_same, read_queue_arguments
+from msctl.broker.core.arguments import (
+    QUEUE_ARGUMENTS,
+    QUORUM,
+    check_equivalent,
+    check_same,
+    read_queue_arguments,
+)
 from msctl.broker.core.dead_letter import dead_lettered, is_cycle
 from msctl.broker.core.limits import BrokerLimits, too_many_queues
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
+from msctl.broker.core.quorum import check_declaration, refuse_conditional_delete
 from msctl.broker.core.routing import Routing, refuse_reserved, strip_name
 from msctl.broker.protocol.properties import priority_of
 from msctl.broker.protocol.replies import not_found, precondition_failed, resource
@@ -36,6 +44,17 @@ class VhostInfo:
 
     description: str = ""
     tags: tuple[str, ...] = ()
+
+
+class Timed(Protocol):
+    """What asks to be called at a time: a queue, or the delayed messages."""
+
+    @property
+    def deleted(self) -> bool: ...
+
+    def tick(self, now: float, limit: int) -> int:
+        """Do what is due, for up to `limit` messages; return their number."""
+        ...
 
 
 class VirtualHost:
@@ -58,11 +77,11 @@ class VirtualHost:
         self.info = VhostInfo()
         self.connections = 0
         self.queues: dict[str, Queue] = {}
-        self.routing = Routing(name, self.queues, self.limits)
+        self.routing = Routing(name, self.queues, self.limits, self)
         self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
         self._log = log
-        self._reminders: list[tuple[float, int, Queue]] = []
+        self._reminders: list[tuple[float, int, Timed]] = []
         self._numbers = count()
         self._dead: deque[tuple[Queue, Message, str]] = deque()
         self._dead_lettering = False
@@ -108,10 +127,13 @@ class VirtualHost:
         if queue is None:
             if len(self.queues) >= self.limits.queues:
                 raise too_many_queues(name, self.name, self.limits.queues)
+            options = read_queue_arguments(arguments, shown)
+            if options.kind == QUORUM:
+                check_declaration(shown, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
             queue = self.queues[name] = Queue(
                 name,
                 self,
-                read_queue_arguments(arguments, shown),
+                options,
                 durable=durable,
                 auto_delete=auto_delete,
                 owner=owner if exclusive else None,
@@ -131,13 +153,15 @@ class VirtualHost:
     def delete_queue_named(self, name: str, owner: object, *, if_unused: bool, if_empty: bool) -> int:
         """Delete a queue and return its number of ready messages, 0 for a missing one.
 
-        Raises AmqpError 405, 406.
+        Raises AmqpError 405, 406, 540.
         """
         queue = self.queues.get(strip_name(name))
         if queue is None:
             return 0
         queue.check_access(owner)
         shown = resource("queue", queue.name, self.name)
+        if queue.options.kind == QUORUM and (if_unused or if_empty):
+            raise refuse_conditional_delete(shown, "if-unused" if if_unused else "if-empty")
         if if_empty and queue.ready.count:
             raise precondition_failed(f"{shown} not empty")
         if if_unused and queue.consumers:
@@ -171,21 +195,21 @@ class VirtualHost:
     def pump_later(self, queue: Queue) -> None:
         self._pump_later(queue)
 
-    def remind(self, queue: Queue, when: float) -> None:
-        heapq.heappush(self._reminders, (when, next(self._numbers), queue))
+    def remind(self, timed: Timed, when: float) -> None:
+        heapq.heappush(self._reminders, (when, next(self._numbers), timed))
 
     def next_reminder(self) -> float | None:
         """The time (monotonic) at which `tick` is due; None for never."""
         return self._reminders[0][0] if self._reminders else None
 
     def tick(self, limit: int = EXPIRED_PER_STEP) -> int:
-        """Call `tick` on queues that are due, for up to about `limit` queues and messages; return the
-        number of both."""
+        """Call `tick` on what is due, for up to about `limit` queues and messages; return the number of
+        both."""
         now = self.clock.monotonic()
         handled = 0
         while self._reminders and self._reminders[0][0] <= now and handled < limit:
-            _, _, queue = heapq.heappop(self._reminders)
-            handled += 1 if queue.deleted else max(1, queue.tick(now, limit - handled))
+            _, _, timed = heapq.heappop(self._reminders)
+            handled += 1 if timed.deleted else max(1, timed.tick(now, limit - handled))
         return handled
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
@@ -214,7 +238,7 @@ class VirtualHost:
         )
         priority = priority_of(raw)
         route = route_of(exchange.name, keys[0])
-        for target in self.routing.route(exchange, keys, headers):
+        for target in self.routing.route(exchange, keys, headers, raw):
             if is_cycle(target.name, reason, headers):
                 self._report_cycle(queue.name, target.name)
             else:

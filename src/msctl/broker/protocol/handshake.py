@@ -31,15 +31,22 @@ CAPABILITIES = (
 )
 
 
+RABBITMQ_VERSION = "3.10.8"
+"""The RabbitMQ whose behaviour the differential tests prove."""
+
+
 def server_properties() -> Table:
+    """Clients choose semantics by product and version; `information` and `platform` name this broker."""
     return {
         b"capabilities": ("F", dict.fromkeys(CAPABILITIES, ("t", True))),
         b"cluster_name": text_field("msctl@localhost"),  # amqp.probe tells embedded brokers by it
         b"copyright": text_field("MIT License"),
-        b"information": text_field("Embedded broker: queues and messages live in memory"),
-        b"platform": text_field("Python"),
-        b"product": text_field("msctl"),
-        b"version": text_field(__version__),
+        b"information": text_field(
+            f"msctl {__version__}: an embedded broker that behaves as RabbitMQ {RABBITMQ_VERSION}"
+        ),
+        b"platform": text_field(f"msctl/{__version__} Python"),
+        b"product": text_field("RabbitMQ"),
+        b"version": text_field(RABBITMQ_VERSION),
     }
 
 

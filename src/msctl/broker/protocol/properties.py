@@ -15,8 +15,11 @@ CONTENT_TYPE = 15
 HEADERS = 13
 DELIVERY_MODE = 12
 PRIORITY = 11
+CORRELATION_ID = 10
 REPLY_TO = 9
 EXPIRATION = 8
+MESSAGE_ID = 7
+TIMESTAMP = 6
 USER_ID = 4
 
 MAX_EXPIRY_MS = 315_360_000_000
@@ -25,7 +28,7 @@ MAX_EXPIRY_MS = 315_360_000_000
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
 _RESERVED = 0b11
-_SIZES = {DELIVERY_MODE: 1, PRIORITY: 1, 6: 8}
+_SIZES = {DELIVERY_MODE: 1, PRIORITY: 1, TIMESTAMP: 8}
 _ORDER = range(15, 1, -1)
 # The other properties (content type and encoding, correlation id, message id, timestamp, type, app id,
 # cluster id) are relayed unread.

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from pamqp import commands
 
-from msctl.broker.core.arguments import read_consumer_priority
+from msctl.broker.core.arguments import QUORUM, read_consumer_priority
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.core.limits import too_many_consumers
+from msctl.broker.core.quorum import refuse_shared_limit
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost, generate_name
 from msctl.broker.protocol.replies import (
     AmqpError,
@@ -243,9 +244,10 @@ class Channel:
             return
         found = self._vhost.queue_for(queue, self._connection)
         shown = resource("queue", queue, self._vhost.name)
-        priority = read_consumer_priority(arguments, shown)
-        taken = found.exclusively_consumed() or (exclusive and found.consumers)
-        if taken or (exclusive and found.options.single_active_consumer):
+        priority = read_consumer_priority(arguments, shown, found.options.kind)
+        if found.options.kind == QUORUM and self.deliveries.shares_limit:
+            raise refuse_shared_limit(shown)
+        if found.refuses_consumer(exclusive=exclusive):
             raise access_refused(f"{shown} in exclusive use")
         self._reply(nowait, commands.Basic.ConsumeOk, tag)
         self.deliveries.add(
@@ -294,7 +296,8 @@ class Channel:
         method = encode_method(
             self.number, commands.Basic.GetOk, tag, redelivered, exchange, key, found.ready.count
         )
-        content = content_frames(self.number, message[1], message[2], self._outbox.frame_max)
+        shown = found.as_delivered(number, message)
+        content = content_frames(self.number, shown[1], shown[2], self._outbox.frame_max)
         self._outbox.send(method + content)
 
     # --- acknowledgements ---

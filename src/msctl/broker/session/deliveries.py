@@ -75,10 +75,19 @@ class Deliveries:
             return False
         return True
 
-    def deliver(self, consumer: QueueConsumer, number: int, message: Message, redelivered: bool) -> None:
+    def deliver(
+        self,
+        consumer: QueueConsumer,
+        number: int,
+        message: Message,
+        redelivered: bool,
+        *,
+        original: Message | None = None,
+    ) -> None:
         tag = self._last_tag = self._last_tag + 1
         if not consumer.no_ack:
-            self.unacked[tag] = (consumer.queue, consumer, number, message)
+            held = message if original is None else original
+            self.unacked[tag] = (consumer.queue, consumer, number, held)
             self._outstanding += 1
         outbox = self._outbox
         body = message[2]
@@ -141,11 +150,18 @@ class Deliveries:
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
             self._unpark(consumer)
+            if consumer.queue.hands_over_in_order:
+                consumer.held = sum(record[1] is consumer for record in self.unacked.values())
             consumer.queue.remove_consumer(consumer)
 
     def _unpark(self, consumer: QueueConsumer) -> None:
         self._parked.discard(consumer)
         self._outbox.parked.discard(consumer)
+
+    @property
+    def shares_limit(self) -> bool:
+        """Whether the consumers share a limit of unacknowledged messages."""
+        return self._limit > 0
 
     def set_limit(self, count: int) -> None:
         """Limit the unacknowledged messages of all consumers together; 0 is no limit."""
@@ -222,6 +238,10 @@ class Deliveries:
 
     def _release(self, consumer: QueueConsumer) -> None:
         self._outstanding -= 1
+        if consumer.held:
+            consumer.held -= 1
+            if not consumer.held:
+                consumer.queue.released(consumer)
         if consumer.credit != UNLIMITED:
             consumer.credit += 1
             if consumer.waiting:
@@ -237,8 +257,11 @@ class Deliveries:
         for tag in list(self.consumers):
             self.remove(tag)
         records = self.take(0, multiple=True)
-        self._outstanding = 0
         self.requeue(records)
+        for _, (_, consumer, _, _) in records:
+            if consumer is not None and consumer.held:
+                self._release(consumer)
+        self._outstanding = 0
 
 
 class ReplyConsumer:

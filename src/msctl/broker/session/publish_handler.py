@@ -12,6 +12,7 @@ from pamqp import commands
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.dead_letter import cc_keys
 from msctl.broker.core.messages import MESSAGE_COST
+from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost
 from msctl.broker.protocol.properties import (
     HEADERS,
@@ -188,17 +189,18 @@ class PublishHandler:
         relayed = self._with_reply_address(raw) if properties.reply_to == REPLY_QUEUE.encode() else raw
         headers = properties.headers
         if headers is None:
-            targets = self._routing.route_key(exchange, method.key)
+            targets = self._routing.route_key(exchange, method.key, raw)
         else:
             for name in (b"CC", b"BCC"):
                 if name in headers and headers[name][0] != "A":
                     raise _bad_copies(name, headers[name][0])
-            targets = self._routing.route(exchange, (method.key, *cc_keys(headers)), headers)
+            targets = self._routing.route(exchange, (method.key, *cc_keys(headers)), headers, raw)
             if b"BCC" in headers:
                 parts = split(relayed)
                 shown_headers = {name: field for name, field in headers.items() if name != b"BCC"}
                 relayed = join(with_headers(parts, shown_headers) if HEADERS in parts else parts)
-        return PublishPlan(method, properties, relayed, targets, self._routing.generation)
+        routed = any(isinstance(target, Queue) for target in targets)
+        return PublishPlan(method, properties, relayed, targets, self._routing.generation, routed)
 
     def set_reply_address(self, address: str | None) -> None:
         """Set the address that replaces the direct reply-to queue's name; None for no reply consumer."""
@@ -267,14 +269,14 @@ class PublishHandler:
 
     def deliver(self, plan: PublishPlan, body: bytes) -> bool:
         """Publish a message to its queues, or return it; False if a queue rejected it."""
-        method, properties, raw, targets, _ = plan
+        method, properties, raw, targets, _, routed = plan
         self._broker.memory.published += 1
         accepted = True
         ttl, priority = properties.ttl_ms, properties.priority
         for queue in targets:
             if not queue.publish(method.route, raw, body, ttl, priority) and not queue.deleted:
                 accepted = False
-        if not targets:
+        if not routed:
             self._unroutable(method, raw, body)
         return accepted
 

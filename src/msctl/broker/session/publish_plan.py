@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from msctl.broker.core.queues import Queue
+from msctl.broker.core.delayed import Target
 from msctl.broker.protocol.properties import Properties
 from msctl.broker.protocol.wire import FRAME, FRAME_OVERHEAD
 
@@ -45,13 +45,17 @@ class PublishMethod(NamedTuple):
 
 
 class PublishPlan(NamedTuple):
-    """All that is known of a message except its body; `raw` are the properties to relay."""
+    """All that is known of a message except its body; `raw` are the properties to relay.
+
+    `routed` is whether a queue gets it now: an exchange that delays it is a target, but no queue.
+    """
 
     method: PublishMethod
     properties: Properties
     raw: bytes
-    targets: tuple[Queue, ...]
+    targets: tuple[Target, ...]
     generation: int
+    routed: bool
 
 
 class RepeatedPublish:
