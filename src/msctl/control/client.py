@@ -43,8 +43,8 @@ class ControlClient:
         self._paths = paths
         self._project = project
 
-    def snapshot(self) -> Snapshot:
-        return self._call("GET", "/v1/snapshot", Snapshot, timeout=ANSWER_TIMEOUT)
+    def snapshot(self, timeout: float = ANSWER_TIMEOUT) -> Snapshot:
+        return self._call("GET", "/v1/snapshot", Snapshot, timeout=timeout)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """As SystemView's; raises TimedOutError after `timeout` seconds."""
@@ -82,8 +82,14 @@ class ControlClient:
         query = "" if service is None else f"?service={quote(service, safe='')}"
         return self._call("GET", f"/v1/variables{query}", ServiceVariables, timeout=ANSWER_TIMEOUT)
 
-    def start(self, services: Sequence[str], *, deps: bool = True) -> Snapshot:
-        return self._call("POST", "/v1/start", Snapshot, {"services": services, "deps": deps})
+    def start(self, services: Sequence[str], *, deps: bool = True, timeout: float | None = None) -> Snapshot:
+        """As SystemView's; raises TimedOutError after `timeout` seconds, and what has begun goes on."""
+        body = {"services": services, "deps": deps}
+        return self._call("POST", "/v1/start", Snapshot, body, timeout)
+
+    def apply(self, services: Sequence[str]) -> None:
+        """As SystemView's."""
+        self._request("POST", "/v1/apply", {"services": services}, ANSWER_TIMEOUT).close()
 
     def stop(self, services: Sequence[str]) -> Snapshot:
         return self._call("POST", "/v1/stop", Snapshot, {"services": services})
@@ -107,8 +113,9 @@ class ControlClient:
     def scale(self, counts: Mapping[str, int]) -> Snapshot:
         return self._call("POST", "/v1/scale", Snapshot, {"counts": counts})
 
-    def reload(self) -> ReloadResult:
-        return self._call("POST", "/v1/reload", ReloadResult)
+    def reload(self, timeout: float | None = None) -> ReloadResult:
+        """As SystemView's; raises TimedOutError after `timeout` seconds, and what has begun goes on."""
+        return self._call("POST", "/v1/reload", ReloadResult, timeout=timeout)
 
     def purge_queue(self, name: str) -> int:
         return self._call("POST", "/v1/queues/purge", int, {"name": name})

@@ -115,6 +115,7 @@ class ControlServer:
                 web.get("/v1/traces", self._traces),
                 web.get("/v1/traces/{id}", self._trace),
                 web.post("/v1/start", self._start),
+                web.post("/v1/apply", self._apply),
                 web.post("/v1/stop", self._stop),
                 web.post("/v1/restart", self._restart),
                 web.post("/v1/scale", self._scale),
@@ -180,6 +181,11 @@ class ControlServer:
     async def _start(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, ServiceNames)
         return _json(await self._view.start(body.services, deps=body.deps))
+
+    async def _apply(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, ServiceNames)
+        await self._view.apply(body.services)
+        return web.Response(status=204)
 
     async def _stop(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, ServiceNames)

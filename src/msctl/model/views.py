@@ -112,6 +112,13 @@ class SystemView(Protocol):
         """Start these and their dependencies; return when each is ready or has failed."""
         ...
 
+    async def apply(self, services: Sequence[str]) -> None:
+        """Begin to apply edits as `reload` does, then to start these, and return at once.
+
+        What fails is in the log.
+        """
+        ...
+
     async def stop(self, services: Sequence[str]) -> Snapshot:
         """Stop these; return when they have stopped. Their dependents run on."""
         ...

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -53,6 +53,10 @@ class Output(Protocol):
         """Show that its listeners are bound, and its control socket (if any) answers."""
         ...
 
+    async def watch(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        """Show what the start waits for, until cancelled; return at once to show nothing."""
+        ...
+
     def up(self, snapshot: Snapshot) -> bool:
         """Show the result of the start; return whether to run on."""
         ...
@@ -91,7 +95,12 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
 async def _start(system: System, output: Output) -> bool:
     await system.open()
     output.open()
-    await system.up()
+    watching = asyncio.create_task(output.watch(system.snapshot))
+    try:
+        await system.up()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     return output.up(await system.snapshot())
 
 

@@ -28,7 +28,7 @@ from msctl.control.runs import make_run
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
-from msctl.errors import NotRunningError, PortTakenError
+from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
 from msctl.model import dependency_graph
@@ -276,6 +276,18 @@ class Stack:
             raise self._first_start.stopped()
         return snapshot
 
+    async def apply(self, services: Sequence[str]) -> None:
+        self._refuse_while_ending()
+        self._spawn(self._apply(services))
+
+    async def _apply(self, services: Sequence[str]) -> None:
+        try:
+            for name, reason in (await self.reload()).failed.items():
+                self._logs.append(STACK, f"{name} was not updated: {reason}", "error")
+            await self.start(services)
+        except MsctlError as error:
+            self._logs.append(STACK, f"cannot start what `up` asked for: {error.message}", "error")
+
     async def stop(self, services: Sequence[str]) -> Snapshot:
         await self._first_start.wait()
         await self._supervisor.stop(self._select(services, everything=True))
@@ -392,6 +404,9 @@ class Stack:
     async def _ready_for_verbs(self) -> None:
         """Wait until the broker has started. Raises NotRunningError while the stack stops."""
         await self._first_start.wait()
+        self._refuse_while_ending()
+
+    def _refuse_while_ending(self) -> None:
         if self._ending.is_set():
             raise NotRunningError(
                 f"the stack of project {self._project.name!r} is stopping",

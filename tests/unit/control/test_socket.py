@@ -87,6 +87,9 @@ class View:
         self.asked.append(("start", tuple(services), deps))
         return await self.snapshot()
 
+    async def apply(self, services: Sequence[str]) -> None:
+        self.asked.append(("apply", tuple(services)))
+
     async def stop(self, services: Sequence[str]) -> Snapshot:
         self.asked.append(("stop", tuple(services)))
         return await self.snapshot()

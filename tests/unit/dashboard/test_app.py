@@ -83,6 +83,9 @@ class System:
     async def reload(self) -> ReloadResult:
         return ReloadResult()
 
+    async def apply(self, services: Sequence[str]) -> None:
+        raise AssertionError
+
     async def purge_queue(self, name: str) -> int:
         raise AssertionError
 

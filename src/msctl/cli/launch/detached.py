@@ -16,13 +16,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services, failure_lines
 from msctl.cli.output.result import Result
+from msctl.cli.output.show_waiting import showing_waiting
 from msctl.cli.output.terminal import colours
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackPaths, is_locked
@@ -62,7 +63,8 @@ def start_detached(
     claim.close()
     client = ControlClient(paths, project.name)
     try:
-        _wait_for(reading, UP if wait else OPEN, timeout)
+        with showing_waiting(client):
+            _wait_for(reading, UP if wait else OPEN, timeout)
         if wait:
             return _result(client, project, paths, pid)
         return Result("up", pid, lambda: [f"starting project {project.name!r} (pid {pid})"])
@@ -137,6 +139,9 @@ class _ParentPipe:
 
     def open(self) -> None:
         self.report(OPEN)
+
+    async def watch(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        """Nothing to do: the parent asks over the control socket."""
 
     def up(self, _snapshot: Snapshot) -> bool:
         self.report(UP)

@@ -6,9 +6,10 @@ the stack.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
@@ -16,7 +17,17 @@ from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
 from msctl.cli.output.background_writer import BackgroundWriter, skipped_text
 from msctl.cli.output.log_lines import LogFormatter
+from msctl.cli.output.show_waiting import terminal_size
 from msctl.cli.output.terminal import colours, safe_json
+from msctl.cli.output.waiting import (
+    LIVE_AFTER_S,
+    LIVE_EVERY_S,
+    PLAIN_AFTER_S,
+    PLAIN_EVERY_S,
+    LiveBlock,
+    PlainLines,
+    waited_for,
+)
 from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
 from msctl.model.events import LogLine
@@ -57,6 +68,9 @@ class _Terminal:
         # Hosted services' print() goes to the log: sys.stdout is replaced while the stack runs.
         self._stdout, self._stderr = sys.stdout.fileno(), sys.stderr.fileno()
         self._coloured_errors = colours(sys.stderr)
+        # Log lines and the block share one terminal; otherwise neither could be drawn in its place.
+        self._live = sys.stdout.isatty() and sys.stderr.isatty()
+        self._block = LiveBlock(terminal_size, coloured=self._coloured_errors)
         self._writer = BackgroundWriter(skipped=_skipped_record) if as_json else BackgroundWriter()
         self._abort_on_failure = abort_on_failure
         self._project = project
@@ -64,7 +78,7 @@ class _Terminal:
         self.aborted = False
 
     def line(self, line: LogLine) -> None:
-        self._writer.put(self._stdout, self._text(line))
+        self._writer.put(self._stdout, self._block.erase() + self._text(line))
 
     def _text(self, line: LogLine) -> str:
         if not self._as_json:
@@ -74,15 +88,30 @@ class _Terminal:
         return safe_json(as_json(line))
 
     def open(self) -> None:
-        """Print nothing until the services have started."""
+        """Print nothing until the services have started, or take long."""
+
+    async def watch(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        await asyncio.sleep(LIVE_AFTER_S if self._live else PLAIN_AFTER_S)
+        plain = PlainLines()
+        while True:
+            now = await snapshot()
+            waiting = waited_for(now)
+            if self._live:
+                self._writer.put(self._stderr, self._block.draw(waiting), end="")
+            else:
+                for line in plain.changes(waiting, now):
+                    self._writer.put(self._stderr, line)
+            await asyncio.sleep(LIVE_EVERY_S if self._live else PLAIN_EVERY_S)
 
     def up(self, snapshot: Snapshot) -> bool:
+        self._writer.put(self._stderr, self._block.erase(), end="")
         for line in started(self._project, self._paths, snapshot, coloured=self._coloured_errors):
             self._writer.put(self._stderr, line)
         self.aborted = self._abort_on_failure and bool(failed_services(snapshot))
         return not self.aborted
 
     def close(self) -> None:
+        self._writer.put(self._stderr, self._block.erase(), end="")
         self._writer.close()
 
 

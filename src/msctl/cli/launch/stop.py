@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 
+from msctl.cli.output.show_waiting import showing_waiting
+from msctl.cli.output.waiting import STOPPING
 from msctl.control.client import ControlClient, UnreachableError
 from msctl.control.paths import StackPaths, is_locked
 from msctl.control.record import read_record, signal_stack
@@ -27,7 +29,9 @@ def stop_stack(client: ControlClient, name: str, paths: StackPaths, timeout: flo
     except (NotRunningError, TimedOutError, UnreachableError):
         # It holds the lock but does not answer: before it listens, after it closed, or blocked.
         _signal(paths, signal.SIGTERM)
-    if _wait_gone(paths, (STOP_TIMEOUT_S if timeout is None else timeout) + GRACE_S):
+    with showing_waiting(client, states=STOPPING):
+        gone = _wait_gone(paths, (STOP_TIMEOUT_S if timeout is None else timeout) + GRACE_S)
+    if gone:
         return
     sys.stderr.write("the stack did not stop in time; killing it\n")
     _signal(paths, signal.SIGKILL)

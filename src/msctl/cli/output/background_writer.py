@@ -53,9 +53,11 @@ class BackgroundWriter:
         self._thread = threading.Thread(target=self._run, name="msctl-output", daemon=True)
         self._thread.start()
 
-    def put(self, descriptor: int, line: str) -> None:
+    def put(self, descriptor: int, line: str, end: str = "\n") -> None:
         """Queue a line, given without its end. Never blocks, and raises nothing."""
-        data = f"{line}\n".encode(errors="backslashreplace")
+        data = f"{line}{end}".encode(errors="backslashreplace")
+        if not data:
+            return
         with self._lock:
             self._queue.append((descriptor, data))
             self._bytes += len(data)

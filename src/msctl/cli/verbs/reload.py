@@ -9,6 +9,7 @@ import typer
 from msctl.cli.options.json_output import json_option
 from msctl.cli.outcome import reload_problems
 from msctl.cli.output.result import Result
+from msctl.cli.output.show_waiting import showing_waiting
 from msctl.errors import ExitCode
 
 
@@ -24,7 +25,8 @@ def reload(
     and `msctl up`.
     """
     client = ctx.obj.client()
-    result = client.reload()
+    with showing_waiting(client):
+        result = client.reload()
     return Result(
         "reload",
         result,

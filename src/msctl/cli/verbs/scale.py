@@ -9,6 +9,7 @@ import typer
 from msctl.cli.options.json_output import json_option
 from msctl.cli.outcome import services_result
 from msctl.cli.output.result import Result
+from msctl.cli.output.show_waiting import showing_waiting
 from msctl.errors import UsageError
 from msctl.model.services import check_count
 
@@ -37,4 +38,6 @@ def scale(
         check_count(name, int(number))
         wanted[name] = int(number)
     client = ctx.obj.client()
-    return services_result(client.scale(wanted), list(wanted), client, as_json=as_json)
+    with showing_waiting(client):
+        snapshot = client.scale(wanted)
+    return services_result(snapshot, list(wanted), client, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
@@ -89,6 +90,9 @@ class _PlainOutput:
 
     def open(self) -> None:
         """Print nothing: the port was given."""
+
+    async def watch(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        """Print nothing: its log says it."""
 
     def up(self, _snapshot: Snapshot) -> bool:
         return True

@@ -10,6 +10,7 @@ from msctl.cli.options.completion import AnyServices
 from msctl.cli.options.json_output import json_option
 from msctl.cli.outcome import services_result
 from msctl.cli.output.result import Result
+from msctl.cli.output.show_waiting import showing_waiting
 
 
 def start(
@@ -21,4 +22,6 @@ def start(
     """Start services and their dependencies, and wait until they are ready."""
     names = services or []
     client = ctx.obj.client()
-    return services_result(client.start(names, deps=not no_deps), names, client, as_json=as_json)
+    with showing_waiting(client):
+        snapshot = client.start(names, deps=not no_deps)
+    return services_result(snapshot, names, client, as_json=as_json)

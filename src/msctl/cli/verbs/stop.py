@@ -10,6 +10,8 @@ from msctl.cli.options.completion import AnyServices
 from msctl.cli.options.json_output import json_option
 from msctl.cli.outcome import stopped_result
 from msctl.cli.output.result import Result
+from msctl.cli.output.show_waiting import showing_waiting
+from msctl.cli.output.waiting import STOPPING
 
 
 def stop(
@@ -19,4 +21,7 @@ def stop(
 ) -> Result:
     """Stop services; the gateway answers 503 for them."""
     names = services or []
-    return stopped_result(ctx.obj.client().stop(names), names, as_json=as_json)
+    client = ctx.obj.client()
+    with showing_waiting(client, states=STOPPING):
+        snapshot = client.stop(names)
+    return stopped_result(snapshot, names, as_json=as_json)

@@ -37,14 +37,19 @@ def up(
     ] = False,
     wait: Annotated[
         bool,
-        typer.Option("--wait/--no-wait", envvar="MSCTL_UP_WAIT", help="With -d: wait until ready."),
+        typer.Option(
+            "--wait/--no-wait",
+            envvar="MSCTL_UP_WAIT",
+            help="With -d, or if the stack runs already: wait until ready.",
+        ),
     ] = True,
     wait_timeout: Annotated[
         str | None,
         typer.Option(
             envvar="MSCTL_UP_WAIT_TIMEOUT",
             metavar="DURATION",
-            help="With -d: stop the stack if it is not ready after this time (10s, 2m).",
+            help="With -d: stop the stack if it is not ready after this time (10s, 2m); one that ran "
+            "before runs on.",
         ),
     ] = None,
     abort_on_failure: Annotated[
@@ -127,7 +132,7 @@ def up(
             sys.stderr.write(
                 "--dev-tls has no effect on a running stack; use: msctl down, msctl up --dev-tls\n"
             )
-        joined = join_stack(project, paths, names)
+        joined = join_stack(project, paths, names, wait=wait, timeout=timeout)
         if joined is not None:
             return joined
     if detach:

@@ -11,6 +11,7 @@ import typer
 
 from msctl.cli.options.completion import SomeServices
 from msctl.cli.options.durations import parse_duration
+from msctl.cli.output.show_waiting import showing_waiting
 from msctl.cli.output.terminal import plain
 from msctl.errors import NotRunningError, TimedOutError
 from msctl.model.snapshots import State
@@ -61,15 +62,19 @@ def wait(
       msctl wait users --for stopped
     """
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")
-    waiting = _Wait(ctx.obj.client(), services, condition)
+    client: ControlClient = ctx.obj.client()
+    waiting = _Wait(client, services, condition)
+    pending = frozenset(State) - _REACHED[condition]
     if seconds is None:
-        waiting.until_reached()
+        with showing_waiting(client, states=pending, names=waiting.names):
+            waiting.until_reached()
         return
     for name in waiting.stopped():
         sys.stderr.write(f"service {name!r} is stopped; start it with: msctl start {name}\n")
     sys.stderr.flush()
     try:
-        waiting.follow(seconds)
+        with showing_waiting(client, states=pending, names=waiting.names):
+            waiting.follow(seconds)
     except TimedOutError as error:
         raise TimedOutError(
             f"not {condition.value} after {timeout}: {', '.join(waiting.pending())}",
@@ -86,7 +91,7 @@ class _Wait:
         snapshot = client.snapshot()
         self._client = client
         self._condition = condition
-        self._names = frozenset(select(services, [service.name for service in snapshot.services]))
+        self.names = frozenset(select(services, [service.name for service in snapshot.services]))
         self._states: dict[tuple[str, str], State] = {}
         self._read(snapshot)
 
@@ -94,7 +99,7 @@ class _Wait:
         self._states = {
             (service.name, instance.name): instance.state
             for service in snapshot.services
-            if service.name in self._names
+            if service.name in self.names
             for instance in service.instances
         }
 
@@ -133,7 +138,7 @@ class _Wait:
 
     def _changes(self, seconds: float | None) -> Iterator[None]:
         for event in self._client.events(timeout=seconds):
-            if event.service in self._names:
+            if event.service in self.names:
                 self._states[event.service, event.instance] = event.state
                 if self._condition is Condition.READY and event.state in _FAILED:
                     raise NotRunningError(
