@@ -171,22 +171,41 @@ class Exchange(Protocol):
     call `drain` while `writing_paused`.
     """
 
-    head: RequestHead
-    extra: Sequence[Field]
-    """Fields of this request beyond the head's."""
-    body: RequestBody
-    client: tuple[str, int]
-    """The peer's address and port; ("", 0) for a Unix socket."""
-    server: tuple[str, int]
-    """The address and port at which the connection was accepted."""
-    scheme: str
-    """`http` or `https`."""
     keep_alive: bool
     """May be cleared until the response starts."""
-    trusted: bool
-    """Whether the X-Forwarded fields are the gateway's own, and `client` and `scheme` the real client's."""
     route: str
     """The pattern that matched, such as /users/{id}; an adapter sets it if its framework tells it."""
+
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def extra(self) -> Sequence[Field]:
+        """Fields of this request beyond the head's."""
+        ...
+
+    @property
+    def body(self) -> RequestBody: ...
+
+    @property
+    def client(self) -> tuple[str, int]:
+        """The peer's address and port; ("", 0) for a Unix socket."""
+        ...
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """The address and port at which the connection was accepted."""
+        ...
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        ...
+
+    @property
+    def trusted(self) -> bool:
+        """Whether X-Forwarded fields are the gateway's own, `client` and `scheme` the real client's."""
+        ...
 
     @property
     def status(self) -> int:
@@ -210,7 +229,7 @@ class Exchange(Protocol):
         """Send a 1xx response, except to an HTTP/1.0 client (RFC 9110 §15.2)."""
         ...
 
-    def start(self, status: int, reason: bytes, fields: Fields, *, length: int | None) -> None:
+    def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:
         """Begin the response. The head is sent with the first piece of the body, or by `flush`.
 
         `length` is the Content-Length; None means chunks, or the end of the connection for HTTP/1.0.
@@ -227,7 +246,7 @@ class Exchange(Protocol):
         """End the response with its last piece. A body shorter than its length aborts the connection."""
         ...
 
-    def respond(self, status: int, reason: bytes, fields: Fields, body: bytes) -> None:
+    def respond(self, status: int, reason: bytes, fields: Sequence[Field], body: bytes) -> None:
         """Send a complete response in one write."""
         ...
 
