@@ -19,8 +19,17 @@ class SpanKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """Something that happened within a span at `time` (epoch seconds): an exception, with its stack trace."""
+
+    name: str
+    time: float
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """One unit of work; `start` is epoch seconds."""
+    """One unit of work; `start` is epoch seconds. `message` says why it is an error, if its program told."""
 
     trace_id: str
     span_id: str
@@ -32,6 +41,8 @@ class Span:
     duration_s: float
     error: bool = False
     attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    events: tuple[SpanEvent, ...] = ()
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

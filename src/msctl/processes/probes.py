@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from secrets import token_hex
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -249,13 +250,15 @@ def http_probe(
     target = path if path.startswith("/") else f"/{path}"
     fields = {"Host": str(address), "User-Agent": "msctl-probe", **headers, "Connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    request = f"GET {target} HTTP/1.1\r\n{lines}\r\n"
+    head = f"GET {target} HTTP/1.1\r\n{lines}"
     context = _any_certificate() if https else None
 
     async def probe() -> None:
         reader, writer = await _connect(address, context)
         try:
-            writer.write(request.encode())
+            # The flag says "not sampled": a program that sends its traces leaves probes out.
+            trace = f"traceparent: 00-{token_hex(16)}-{token_hex(8)}-00\r\n\r\n"
+            writer.write((head + trace).encode())
             line = await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError as error:
             raise ProbeError(f"GET {target}: the connection was closed without a response") from error

@@ -10,12 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot, TargetSnapshot
 from msctl.telemetry.export.otlp import Exporter
-from msctl.telemetry.ingest.receiver import Receiver
+from msctl.telemetry.ingest.logs import LogRecord
+from msctl.telemetry.ingest.otlp import Sender
+from msctl.telemetry.ingest.receiver import Receiver, Sinks
 from msctl.telemetry.logs.frames import service_of
 from msctl.telemetry.logs.hub import STACK, LogHub
 from msctl.telemetry.loop_monitor import LoopMonitor, Stall
 from msctl.telemetry.metrics import exposition
 from msctl.telemetry.metrics.metrics import Metrics
+from msctl.telemetry.metrics.point import Point
+from msctl.telemetry.metrics.received import MAX_SERIES, ReceivedMetrics
 from msctl.telemetry.tracing.requests import RequestObserver
 from msctl.telemetry.tracing.tracer import Tracer
 
@@ -45,8 +49,16 @@ class Observation:
         self._loop_monitor = LoopMonitor(self._log_stall, stuck=_report_stall, service_of=service_of)
         self._exporter = Exporter.from_env(env, project.name)
         self.tracer = Tracer(export=None if self._exporter is None else self._exporter.add)
+        self._received = ReceivedMetrics()
+        self._overflowed: set[str] = set()
         self.receiver = Receiver(
-            project.name, self.tracer.adopt, None if self._exporter is None else self._exporter.forward
+            project.name,
+            Sinks(
+                self.tracer.adopt,
+                self._log_records,
+                self._keep_points,
+                None if self._exporter is None else self._exporter.forward,
+            ),
         )
         self.metrics = Metrics(loop_lag=self._loop_monitor.lag)
         self.requests = RequestObserver(self.metrics, self.tracer, logs, page=self._page_of)
@@ -56,6 +68,7 @@ class Observation:
 
     def reconfigure(self, project: Project) -> None:
         """Apply a changed project; metrics and traces stay."""
+        self._received.forget([spec.name for spec in project.services])
         self._loop_monitor.set_modules(
             {spec.app.partition(":")[0]: spec.name for spec in project.services if spec.app}
         )
@@ -93,9 +106,25 @@ class Observation:
             self.metrics.registry,
             snapshot,
             targets=self._targets(),
+            received=self._received,
             service=service,
             accept=accept,
         )
+
+    def _log_records(self, records: Sequence[LogRecord], sender: Sender) -> None:
+        """Log what a program's own logger sent, beside what it printed."""
+        for level, text, trace, fields in records:
+            self._logs.append(
+                sender.service, text, level, instance=sender.instance, fields=fields, trace=trace
+            )
+
+    def _keep_points(self, points: Sequence[Point], sender: Sender) -> None:
+        refused = self._received.keep(points, sender.service, sender.instance)
+        if refused and sender.service not in self._overflowed:
+            self._overflowed.add(sender.service)
+            log.warning(
+                "%s sends more than %d series of metrics; the others are not kept", sender.service, MAX_SERIES
+            )
 
     def _log_stall(self, stall: Stall) -> None:
         if stall.location is None:

@@ -31,7 +31,8 @@ from msctl.model.views import ReloadResult
 from msctl.secret import Secret
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import LogHub
-from msctl.telemetry.tracing.tracer import EndedSpan, Tracer
+from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.clock import FakeClock
 
 

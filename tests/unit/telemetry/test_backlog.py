@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msctl.model.traces import SpanKind
 from msctl.telemetry.export.backlog import NOTABLE, Backlog
-from msctl.telemetry.tracing.tracer import SLOW_S, EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.tracer import SLOW_S
 
 
 def span(number: int, *, error: bool = False, seconds: float = 0.001) -> EndedSpan:

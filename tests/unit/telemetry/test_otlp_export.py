@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from msctl.model.traces import SpanKind
 from msctl.telemetry.export import otlp
 from msctl.telemetry.export.otlp import Exporter, document
-from msctl.telemetry.tracing.tracer import EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan
 
 SPAN = EndedSpan(
     "ab" * 16,

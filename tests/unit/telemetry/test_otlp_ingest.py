@@ -10,11 +10,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from msctl.model.traces import SpanKind
+from msctl.model.traces import SpanEvent, SpanKind
 from msctl.telemetry.export.otlp import document
 from msctl.telemetry.ingest import otlp
-from msctl.telemetry.ingest.otlp import MalformedSpansError, Sender, ended_span, from_json
-from msctl.telemetry.tracing.tracer import EndedSpan
+from msctl.telemetry.ingest.otlp import (
+    LONGEST_STACK,
+    MAX_EVENTS,
+    MalformedError,
+    Sender,
+    ended_span,
+    from_json,
+)
+from msctl.telemetry.tracing.span import EndedSpan
 
 ORIGIN = Sender("users", "users-1")
 SPAN: dict[str, Any] = {
@@ -32,7 +39,7 @@ SPAN: dict[str, Any] = {
         {"key": "word", "value": {"stringValue": "x"}},
     ],
     "status": {"code": 2, "message": "too bad"},
-    "events": [{"name": "an event", "timeUnixNano": "1"}],
+    "events": [{"name": "an event", "timeUnixNano": "2000000000"}],
     "aFieldOfTomorrow": [[{}]],
 }
 
@@ -75,7 +82,21 @@ def test_a_span_is_parsed_and_belongs_to_its_sender() -> None:
         503,
         "users-1",
         {"retried": True, "ratio": 0.5, "word": "x"},
+        (SpanEvent("an event", 2.0),),
+        "too bad",
     )
+
+
+def test_an_exception_keeps_the_end_of_its_stack_trace_and_comes_before_other_events() -> None:
+    stack = "Traceback (most recent call last):\n" + "  line\n" * 5000 + "ValueError: x\x1b"
+    value = {"key": "exception.stacktrace", "value": {"stringValue": stack}}
+    many = [{"name": f"event {number}"} for number in range(100)]
+    found = parsed(events=[*many, {"name": "exception", "attributes": [value]}]).events
+
+    assert (len(found), found[0].name) == (MAX_EVENTS, "exception")
+    kept = str(found[0].attributes["exception.stacktrace"])
+    assert kept.endswith("  line\nValueError: x\N{REPLACEMENT CHARACTER}")
+    assert len(kept) <= LONGEST_STACK
 
 
 @pytest.mark.parametrize(
@@ -169,7 +190,7 @@ def test_attributes_are_bounded_in_number_and_size() -> None:
     ],
 )
 def test_an_invalid_span_is_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(MalformedSpansError):
+    with pytest.raises(MalformedError):
         parsed(**changes)
 
 
@@ -188,7 +209,7 @@ def test_an_invalid_span_is_refused(changes: dict[str, object]) -> None:
     ],
 )
 def test_a_malformed_body_is_refused(body: bytes) -> None:
-    with pytest.raises(MalformedSpansError, match="not an ExportTraceServiceRequest"):
+    with pytest.raises(MalformedError, match="not an ExportTraceServiceRequest"):
         parse(body)
 
 
@@ -204,7 +225,7 @@ def test_any_span_is_parsed_or_refused(value: object) -> None:
     for changes in ({name: value} for name in SPAN):
         try:
             found = parsed(**changes)
-        except MalformedSpansError:
+        except MalformedError:
             continue
         msgspec.json.encode(found.to_span())
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model.traces import SpanKind
-from msctl.telemetry.ingest.otlp import MalformedSpansError, Sender, ended_span
+from msctl.model.traces import SpanEvent, SpanKind
+from msctl.telemetry.ingest.otlp import MalformedError, Sender, ended_span
 from msctl.telemetry.ingest.protobuf import MAX_FIELDS, from_protobuf
-from msctl.telemetry.tracing.tracer import EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan
 
 ORIGIN = Sender("users", "users-1")
 
@@ -65,6 +65,7 @@ def request(*spans: bytes) -> bytes:
 
 
 IDS = part(1, bytes.fromhex("ab" * 16)) + part(2, bytes.fromhex("cd" * 8))
+KEY_AND_VALUE = part(1, b"k") + part(2, part(1, b"v"))
 SPAN = (
     IDS
     + part(3, b"state=1")
@@ -79,7 +80,7 @@ SPAN = (
     + attribute("ratio", varint(4 << 3 | 1) + struct.pack("<d", 0.5))
     + attribute("word", part(1, "grün".encode()))
     + attribute("list", part(5, part(1, part(1, b"x"))))
-    + part(11, fixed64(1, 5) + part(2, b"an event"))
+    + part(11, fixed64(1, 5_000_000_000) + part(2, b"an event") + part(3, KEY_AND_VALUE))
     + part(15, part(2, b"too bad") + number(3, 2))
     + fixed32(16, 0x301)
 )
@@ -104,6 +105,8 @@ def test_a_span_is_decoded() -> None:
             503,
             "users-1",
             {"below": -3, "ok": True, "ratio": 0.5, "word": "grün"},
+            events=(SpanEvent("an event", 5.0, {"k": "v"}),),
+            message="too bad",
         ),
         EndedSpan(
             "ab" * 16,
@@ -152,7 +155,7 @@ def test_a_request_without_spans_is_valid() -> None:
     ],
 )
 def test_a_malformed_request_is_refused(body: bytes) -> None:
-    with pytest.raises(MalformedSpansError):
+    with pytest.raises(MalformedError):
         parse(body)
 
 
@@ -165,5 +168,5 @@ def test_any_bytes_are_decoded_or_refused(noise: bytes, at: int, gone: int) -> N
     for body in (noise, request(SPAN[:at] + noise + SPAN[at + gone :])):
         try:
             parse(body)
-        except MalformedSpansError:
+        except MalformedError:
             continue

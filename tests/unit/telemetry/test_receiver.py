@@ -15,9 +15,11 @@ from aiohttp import web
 
 from msctl.model.project import ServiceSpec
 from msctl.telemetry.ingest import receiver
+from msctl.telemetry.ingest.logs import LogRecord
 from msctl.telemetry.ingest.otlp import MAX_SPANS, Sender
-from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver
-from msctl.telemetry.tracing.tracer import EndedSpan
+from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver, Sinks
+from msctl.telemetry.metrics.point import Point
+from msctl.telemetry.tracing.span import EndedSpan
 
 USERS = ServiceSpec("users", command=("users",))
 
@@ -38,6 +40,8 @@ class Rig:
     session: aiohttp.ClientSession
     kept: list[EndedSpan]
     forwarded: list[tuple[bytes, str]]
+    logged: list[LogRecord]
+    measured: list[Point]
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -48,8 +52,8 @@ class Rig:
         pairs = self.env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"].split(",")
         return {"Content-Type": JSON, **dict(pair.split("=", 1) for pair in pairs)}
 
-    async def post(self, data: object, **headers: str) -> tuple[int, bytes]:
-        endpoint = self.env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+    async def post(self, data: object, signal: str = "TRACES", **headers: str) -> tuple[int, bytes]:
+        endpoint = self.env[f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"]
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.session.post(endpoint, data=data, headers={**self.headers, **given}) as response:
             return response.status, await response.read()
@@ -59,9 +63,16 @@ class Rig:
 async def rig() -> AsyncIterator[Rig]:
     kept: list[EndedSpan] = []
     forwarded: list[tuple[bytes, str]] = []
-    taker = Receiver("shop", kept.extend, lambda sent, form: forwarded.append((sent, form)))
+    logged: list[LogRecord] = []
+    measured: list[Point] = []
+    sinks = Sinks(
+        kept.extend,
+        lambda records, _: logged.extend(records),
+        lambda points, _: measured.extend(points),
+        lambda sent, form: forwarded.append((sent, form)),
+    )
     async with aiohttp.ClientSession() as session:
-        made = Rig(taker, session, kept, forwarded)
+        made = Rig(Receiver("shop", sinks), session, kept, forwarded, logged, measured)
         await made.receiver.start()
         yield made
         await made.receiver.stop()
@@ -81,7 +92,8 @@ async def test_a_child_gets_the_endpoint_and_a_token(rig: Rig) -> None:
 
 async def test_children_send_all_spans_only_with_a_collector(rig: Rig) -> None:
     assert "latest" not in rig.env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
-    alone = Receiver("shop", lambda _spans: None, None)
+    nothing: Sinks = Sinks(lambda _: None, lambda *_: None, lambda *_: None)
+    alone = Receiver("shop", nothing)
     await alone.start()
     told = alone.environment(USERS, "users-1", {})["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
     assert told.endswith(f",x-msctl-latest={receiver.LATEST}")
@@ -89,10 +101,97 @@ async def test_children_send_all_spans_only_with_a_collector(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER"]
+    ("name", "left"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", set()),
+        ("OTEL_SDK_DISABLED", set()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", {"LOGS", "METRICS"}),
+        ("OTEL_TRACES_EXPORTER", {"LOGS", "METRICS"}),
+        ("OTEL_LOGS_EXPORTER", {"TRACES", "METRICS"}),
+    ],
 )
-async def test_a_service_that_configures_its_export_gets_nothing(rig: Rig, name: str) -> None:
-    assert rig.receiver.environment(ServiceSpec("a", command=("a",), env={name: "x"}), "a-1", {}) == {}
+async def test_a_signal_whose_export_a_service_configures_is_left_to_it(
+    rig: Rig, name: str, left: set[str]
+) -> None:
+    found = rig.receiver.environment(ServiceSpec("a", command=("a",), env={name: "x"}), "a-1", {})
+    assert {key.split("_")[3] for key in found if key.endswith("_ENDPOINT")} == left
+
+
+async def test_logs_and_metrics_go_to_the_collector_of_the_shell(rig: Rig) -> None:
+    found = rig.receiver.environment(USERS, "users-1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"})
+    assert {key.split("_")[3] for key in found if key.endswith("_ENDPOINT")} == {"TRACES"}
+
+
+async def test_log_records_are_taken(rig: Rig) -> None:
+    record = {
+        "severityNumber": 17,
+        "body": {"stringValue": "no money"},
+        "traceId": "AB" * 16,
+        "attributes": [
+            {"key": "order", "value": {"intValue": "7"}},
+            {"key": "exception.type", "value": {"stringValue": "ValueError"}},
+            {"key": "exception.stacktrace", "value": {"stringValue": "Traceback\n  x"}},
+        ],
+    }
+    sent = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+    assert await rig.post(sent, "LOGS") == (200, b"{}")
+    assert rig.logged == [("error", "no money\nTraceback\n  x", "ab" * 16, {"order": 7})]
+
+
+async def test_metrics_are_taken(rig: Rig) -> None:
+    metrics = [
+        {"name": "queue.size", "gauge": {"dataPoints": [{"asInt": "3"}]}},
+        {
+            "name": "took",
+            "unit": "s",
+            "histogram": {
+                "aggregationTemporality": 2,
+                "dataPoints": [
+                    {"sum": 1.5, "count": "3", "explicitBounds": [1.0], "bucketCounts": ["2", "1"]}
+                ],
+            },
+        },
+        {"name": "delta", "sum": {"aggregationTemporality": 1, "dataPoints": [{"asInt": 1}]}},
+    ]
+    sent = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]})
+    assert await rig.post(sent, "METRICS") == (200, b"{}")
+    assert [(point.name, point.kind, point.value) for point in rig.measured] == [
+        ("queue.size", "gauge", 3.0),
+        ("took", "histogram", 1.5),
+    ]
+    assert rig.measured[1].buckets == ((1.0, 2), (float("inf"), 3))
+
+
+@pytest.mark.parametrize(
+    ("signal", "sent"),
+    [
+        ("LOGS", {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"traceId": "x"}]}]}]}),
+        ("LOGS", {"resourceLogs": 1}),
+        ("METRICS", {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{}]}]}]}),
+        (
+            "METRICS",
+            {
+                "resourceMetrics": [
+                    {
+                        "scopeMetrics": [
+                            {
+                                "metrics": [
+                                    {
+                                        "name": "a",
+                                        "histogram": {"dataPoints": [{"bucketCounts": [1, 2, 3]}]},
+                                    }
+                                ]
+                            }
+                        ]
+                    }
+                ]
+            },
+        ),
+    ],
+)
+async def test_malformed_logs_and_metrics_are_refused(rig: Rig, signal: str, sent: object) -> None:
+    assert (await rig.post(json.dumps(sent), signal))[0] == 400
+    assert (rig.logged, rig.measured) == ([], [])
 
 
 async def test_other_variables_do_not_count_as_export_configuration(rig: Rig) -> None:
@@ -229,7 +328,7 @@ async def test_decoding_many_spans_yields_to_other_tasks(rig: Rig) -> None:
             turns += 1
 
     counting = asyncio.create_task(count())
-    found = await receiver._decode(body(1024), JSON, Sender("users", "users-1"))
+    found = await receiver._decode(receiver.TRACES, body(1024), JSON, Sender("users", "users-1"))
     counting.cancel()
     assert len(found) == 1024
-    assert turns >= 1024 / receiver.SPANS_PER_STEP - 1
+    assert turns >= 1024 / receiver.ITEMS_PER_STEP - 1

@@ -6,7 +6,8 @@ import pytest
 
 from msctl.errors import UsageError
 from msctl.model.traces import SpanKind, TraceQuery
-from msctl.telemetry.tracing.tracer import MAX_SPANS, EndedSpan, Tracer
+from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.tracer import MAX_SPANS, Tracer
 
 
 def span(
@@ -71,6 +72,22 @@ async def test_spans_of_one_trace_are_bounded_and_counted() -> None:
     trace = await tracer.trace(f"{1:032x}")
     assert (len(trace.spans), trace.dropped) == (MAX_SPANS, 7)
     assert (await tracer.traces(TraceQuery()))[0].spans == MAX_SPANS + 7
+
+
+async def test_of_a_long_trace_the_root_errors_names_and_the_slowest_are_kept() -> None:
+    tracer = Tracer()
+    for number in range(10 * MAX_SPANS):
+        tracer.record(span(1, span_id=f"c{number}", parent="a", name="SELECT", start=number))
+    tracer.record(span(1, span_id="slow", parent="a", name="SELECT", start=1, seconds=9.0))
+    tracer.record(span(1, span_id="failed", parent="a", name="SELECT", start=1, error=True))
+    tracer.record(span(1, span_id="other", parent="a", name="render", start=1))
+    for number in range(10 * MAX_SPANS):
+        tracer.record(span(1, span_id=f"d{number}", parent="a", name="SELECT", start=number))
+    tracer.record(span(1, span_id="a", name="GET /report", start=0))
+    trace = await tracer.trace(f"{1:032x}")
+    assert {"a", "c0", "slow", "failed", "other"} <= {kept.span_id for kept in trace.spans}
+    assert len(trace.spans) + trace.dropped == 20 * MAX_SPANS + 4
+    assert (await tracer.traces(TraceQuery()))[0].name == "GET /report"
 
 
 async def test_a_trace_has_the_name_of_its_root_and_ends_with_its_last_span() -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from msctl.cli.output.table import Column, table
 from msctl.cli.output.terminal import CYAN, RED, cells, paint, plain
 from msctl.cli.output.units import show_latency
+from msctl.model.stack_trace import raised_at
 from msctl.model.traces import Span, Trace, TraceSummary
 
 UNLIMITED = 120
@@ -89,6 +90,14 @@ def _problems(span: Span) -> Iterator[str]:
         for name in ("http.response.status_code", "error.type"):
             if name in span.attributes:
                 yield plain(f"{name} = {span.attributes[name]}")
+    raised = [event for event in span.events if event.name == "exception"]
+    for event in raised:
+        kind, text = event.attributes.get("exception.type"), event.attributes.get("exception.message")
+        yield plain(": ".join(str(part) for part in (kind, text) if part))
+        if place := raised_at(str(event.attributes.get("exception.stacktrace", ""))):
+            yield plain(f"  raised at {place}")
+    if span.error and span.message and not raised:
+        yield plain(span.message)
 
 
 def _paint(text: str, colour: int, coloured: bool) -> str:

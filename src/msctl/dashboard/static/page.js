@@ -739,8 +739,19 @@ const traces = {
         const label = el('span', { className: 'label', title: `${span.service}: ${span.name} (${span.kind})\n${facts}` }, el('b', {}, span.service), ` ${span.name}`);
         label.style.paddingLeft = `${Math.min(depth, 10) * 12}px`;
         return el('li', { className: span.kind + error }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
-          el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)));
+          el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)),
+          this.details(span, begin));
       })));
+  },
+
+  // Attributes and events of a span; an exception says what was raised without being opened.
+  details(span, begin) {
+    const raised = span.events.find((e) => e.name === 'exception'), of = (e, key) => e.attributes[`exception.${key}`];
+    const text = raised ? [of(raised, 'type'), of(raised, 'message')].filter(Boolean).join(': ') : span.error && span.message || 'details';
+    const facts = (attributes) => el('dl', {}, ...Object.entries(attributes).filter(([k]) => k !== 'exception.stacktrace').flatMap(([k, v]) => [el('dt', {}, k), el('dd', {}, String(v))]));
+    return el('details', { className: raised || span.error && span.message ? 'raised' : '' }, el('summary', {}, text), facts(span.attributes),
+      ...span.events.map((e) => el('section', {}, el('h4', {}, `${e.name}, after ${duration(Math.max(0, e.time - begin))}`), facts(e.attributes),
+        of(e, 'stacktrace') ? el('pre', { tabIndex: 0 }, of(e, 'stacktrace')) : '')));
   },
 
   // Depth first: each span below its parent.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from msctl.telemetry.tracing.tracer import SLOW_S, EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.tracer import SLOW_S
 
 NOTABLE = 512
 """Errors and slow spans kept beyond the limit."""

@@ -24,7 +24,7 @@ import msgspec
 from msctl import __version__
 from msctl.model.traces import Span, SpanKind
 from msctl.telemetry.export.backlog import Backlog
-from msctl.telemetry.tracing.tracer import EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan
 
 log = logging.getLogger("msctl.otlp")
 

@@ -1,7 +1,7 @@
 """Parses an OTLP ExportTraceServiceRequest in JSON and validates its spans.
 
-Pure and bounded: every span is either valid and limited in size, or the request is malformed. Events, links
-and resources are ignored.
+Pure and bounded: every span is either valid and limited in size, or the request is malformed. Links and
+resources are ignored.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from msctl.model.traces import SpanKind
-from msctl.telemetry.tracing.tracer import LONGEST_PATH, EndedSpan
+from msctl.model.traces import SpanEvent, SpanKind
+from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan
 
 MAX_SPANS = 4096
 """Spans in one request; SDKs send 512 by default."""
@@ -22,7 +22,12 @@ MAX_ATTRIBUTES = 32
 LONGEST_KEY = 100
 LONGEST_VALUE = 256
 MAX_ATTRIBUTES_SIZE = 2048
-"""Characters of all attributes of a span together."""
+"""Characters of all attributes of a span together, stack traces apart."""
+MAX_EVENTS = 16
+"""Events kept of a span: the first ones, and every exception before any other."""
+LONGEST_STACK = 16 * 1024
+"""Characters kept of a stack trace: its end, which names what was raised."""
+STACK_TRACE = "exception.stacktrace"
 
 _LATEST = 2**63
 """Nanoseconds since the epoch: the year 2262."""
@@ -30,12 +35,12 @@ _KINDS = {2: SpanKind.SERVER, 3: SpanKind.CLIENT, 4: SpanKind.PRODUCER, 5: SpanK
 _ERROR = 2
 _STATUSES = ("http.response.status_code", "http.status_code")
 """The second is the name before the HTTP semantic conventions became stable."""
-_TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
-_SPAN_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
+TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+SPAN_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
-class MalformedSpansError(Exception):
+class MalformedError(Exception):
     """The request or one of its spans is malformed; the text says why."""
 
 
@@ -62,6 +67,13 @@ class IncomingAttribute(msgspec.Struct):
 
 class IncomingStatus(msgspec.Struct):
     code: int = 0
+    message: str = ""
+
+
+class IncomingEvent(msgspec.Struct, rename="camel"):
+    time_unix_nano: int | str = 0
+    name: str = ""
+    attributes: Sequence[IncomingAttribute] | None = None
 
 
 class IncomingSpan(msgspec.Struct, rename="camel"):
@@ -75,6 +87,7 @@ class IncomingSpan(msgspec.Struct, rename="camel"):
     start_time_unix_nano: int | str = 0
     end_time_unix_nano: int | str = 0
     attributes: Sequence[IncomingAttribute] | None = None
+    events: Sequence[IncomingEvent] | None = None
     status: IncomingStatus | None = None
 
 
@@ -94,28 +107,28 @@ _decoder = msgspec.json.Decoder(_Request)
 
 
 def from_json(body: bytes) -> Iterator[IncomingSpan]:
-    """Yield the spans of a JSON request. Raises MalformedSpansError."""
+    """Yield the spans of a JSON request. Raises MalformedError."""
     try:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise MalformedSpansError(f"not an ExportTraceServiceRequest in JSON: {error}") from error
+        raise MalformedError(f"not an ExportTraceServiceRequest in JSON: {error}") from error
     for resource in request.resource_spans or ():
         for scope in resource.scope_spans or ():
             yield from scope.spans or ()
 
 
 def ended_span(span: IncomingSpan, sender: Sender) -> EndedSpan:
-    """Validate and convert a received span. Raises MalformedSpansError for invalid ids or times.
+    """Validate and convert a received span. Raises MalformedError for invalid ids or times.
 
     The span belongs to `sender` whatever its resource says: a program cannot send spans of another service.
     """
-    span_id = _id(span.span_id, _SPAN_ID, "spanId")
+    span_id = id_of(span.span_id, SPAN_ID, "spanId")
     parent = span.parent_span_id or ""
     # Some SDKs send zeros for "no parent".
-    parent_id = _id(parent, _SPAN_ID, "parentSpanId") if parent.strip("0") else None
-    start, end = _nanoseconds(span.start_time_unix_nano), _nanoseconds(span.end_time_unix_nano)
+    parent_id = id_of(parent, SPAN_ID, "parentSpanId") if parent.strip("0") else None
+    start, end = nanoseconds(span.start_time_unix_nano), nanoseconds(span.end_time_unix_nano)
     kind = _KINDS.get(span.kind, SpanKind.INTERNAL)
-    attributes = _attributes(span.attributes or ())
+    attributes = attributes_of(span.attributes or ())
     status = None
     for key in _STATUSES:
         if type(attributes.get(key)) is int:
@@ -125,10 +138,10 @@ def ended_span(span: IncomingSpan, sender: Sender) -> EndedSpan:
         attributes.pop("service.instance.id", None)
         instance = sender.instance
     return EndedSpan(
-        _id(span.trace_id, _TRACE_ID, "traceId"),
+        id_of(span.trace_id, TRACE_ID, "traceId"),
         span_id,
         None if parent_id == span_id else parent_id,
-        _text(span.name, LONGEST_PATH) or kind.value,
+        text_of(span.name, LONGEST_PATH) or kind.value,
         sender.service,
         kind,
         start / 1e9,
@@ -137,38 +150,59 @@ def ended_span(span: IncomingSpan, sender: Sender) -> EndedSpan:
         status,
         instance,
         attributes,
+        _events(span.events or ()),
+        "" if span.status is None else text_of(span.status.message, LONGEST_VALUE),
     )
 
 
-def _id(text: str, form: re.Pattern[str], field: str) -> str:
+def _events(received: Sequence[IncomingEvent]) -> tuple[SpanEvent, ...]:
+    if len(received) > MAX_EVENTS:
+        exceptions = [event for event in received if event.name == "exception"]
+        others = [event for event in received if event.name != "exception"]
+        received = [*exceptions, *others][:MAX_EVENTS]
+    return tuple(
+        SpanEvent(
+            text_of(event.name, LONGEST_KEY),
+            nanoseconds(event.time_unix_nano) / 1e9,
+            attributes_of(event.attributes or ()),
+        )
+        for event in received
+    )
+
+
+def id_of(text: str, form: re.Pattern[str], field: str) -> str:
     if form.fullmatch(text) is None or not text.strip("0"):
-        raise MalformedSpansError(f"{field} {text[:40]!r} is not a valid id")
+        raise MalformedError(f"{field} {text[:40]!r} is not a valid id")
     return text.lower()
 
 
-def _nanoseconds(value: int | str) -> int:
-    found = _integer(value)
+def nanoseconds(value: int | str) -> int:
+    found = integer_of(value)
     if not 0 <= found < _LATEST:
-        raise MalformedSpansError(f"{found} is not a valid time in nanoseconds since the epoch")
+        raise MalformedError(f"{found} is not a valid time in nanoseconds since the epoch")
     return found
 
 
-def _integer(value: int | str) -> int:
+def integer_of(value: int | str) -> int:
     """OTLP/JSON encodes 64-bit integers as strings; numbers are accepted too."""
     if isinstance(value, str):
         if _INTEGER.fullmatch(value) is None:
-            raise MalformedSpansError(f"{value[:40]!r} is not a 64-bit integer")
+            raise MalformedError(f"{value[:40]!r} is not a 64-bit integer")
         value = int(value)
     return value
 
 
-def _attributes(received: Sequence[IncomingAttribute]) -> dict[str, str | int | float | bool]:
+def attributes_of(received: Sequence[IncomingAttribute]) -> dict[str, str | int | float | bool]:
     """The attributes within the limits; long values are cut."""
     found: dict[str, str | int | float | bool] = {}
     room = MAX_ATTRIBUTES_SIZE
     for attribute in received:
+        if attribute.key == STACK_TRACE:
+            stack = "" if attribute.value is None else attribute.value.string_value or ""
+            found[STACK_TRACE] = stack_of(stack)
+            continue
         value = None if attribute.value is None else _scalar(attribute.value)
-        key = _text(attribute.key, LONGEST_KEY)
+        key = text_of(attribute.key, LONGEST_KEY)
         room -= len(key) + (len(value) if isinstance(value, str) else 8)
         if len(found) >= MAX_ATTRIBUTES or room < 0:
             break
@@ -179,18 +213,23 @@ def _attributes(received: Sequence[IncomingAttribute]) -> dict[str, str | int | 
 
 def _scalar(value: IncomingValue) -> str | int | float | bool | None:
     if value.string_value is not None:
-        return _text(value.string_value, LONGEST_VALUE)
+        return text_of(value.string_value, LONGEST_VALUE)
     if value.bool_value is not None:
         return value.bool_value
     if value.int_value is not None:
-        number = _integer(value.int_value)
+        number = integer_of(value.int_value)
         return number if -(2**63) <= number < 2**63 else None
     double = value.double_value
     # NaN and infinities arrive as strings; JSON cannot represent them as numbers.
     return double if isinstance(double, float) and math.isfinite(double) else None
 
 
-def _text(text: str, longest: int) -> str:
+def stack_of(text: str) -> str:
+    """The end of a stack trace, with its line breaks."""
+    return "\n".join(text_of(line, LONGEST_STACK) for line in text[-LONGEST_STACK:].splitlines())
+
+
+def text_of(text: str, longest: int) -> str:
     """Cut the text and replace control characters (terminal escapes, line breaks)."""
     text = text[:longest]
     return (

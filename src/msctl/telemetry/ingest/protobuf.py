@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 from msctl.telemetry.ingest.otlp import (
     IncomingAttribute,
+    IncomingEvent,
     IncomingSpan,
     IncomingStatus,
     IncomingValue,
-    MalformedSpansError,
+    MalformedError,
 )
 
 MAX_FIELDS = 8192
@@ -29,72 +30,98 @@ WireValue = int | bytes
 
 
 def from_protobuf(body: bytes) -> Iterator[IncomingSpan]:
-    """Yield the spans of a binary request, decoded lazily. Raises MalformedSpansError."""
-    for resource in _messages(body, 1):  # ExportTraceServiceRequest.resource_spans
-        for scope in _messages(resource, 2):  # ResourceSpans.scope_spans
-            for span in _messages(scope, 2):  # ScopeSpans.spans
+    """Yield the spans of a binary request, decoded lazily. Raises MalformedError."""
+    for resource in messages(body, 1):  # ExportTraceServiceRequest.resource_spans
+        for scope in messages(resource, 2):  # ResourceSpans.scope_spans
+            for span in messages(scope, 2):  # ScopeSpans.spans
                 yield _span(span)
 
 
 def _span(message: bytes) -> IncomingSpan:
     span = IncomingSpan()
     attributes: list[IncomingAttribute] = []
+    events: list[IncomingEvent] = []
     for number, value in fields(message):
         if number == 1:
-            span.trace_id = _bytes(value).hex()
+            span.trace_id = data_of(value).hex()
         elif number == 2:
-            span.span_id = _bytes(value).hex()
+            span.span_id = data_of(value).hex()
         elif number == 4:
-            span.parent_span_id = _bytes(value).hex()
+            span.parent_span_id = data_of(value).hex()
         elif number == 5:
-            span.name = _text(value)
+            span.name = text_in(value)
         elif number == 6:
-            span.kind = _number(value)
+            span.kind = number_of(value)
         elif number == 7:
-            span.start_time_unix_nano = _number(value)
+            span.start_time_unix_nano = number_of(value)
         elif number == 8:
-            span.end_time_unix_nano = _number(value)
+            span.end_time_unix_nano = number_of(value)
         elif number == 9:
-            attributes.append(_attribute(_bytes(value)))
+            attributes.append(attribute(data_of(value)))
+        elif number == 11:
+            events.append(_event(data_of(value)))
         elif number == 15:
-            codes = [_number(code) for field, code in fields(_bytes(value)) if field == 3]
-            span.status = IncomingStatus(codes[-1] if codes else 0)
-    span.attributes = attributes
+            span.status = _status(data_of(value))
+    span.attributes, span.events = attributes, events
     return span
 
 
-def _attribute(message: bytes) -> IncomingAttribute:
+def _event(message: bytes) -> IncomingEvent:
+    event = IncomingEvent()
+    attributes: list[IncomingAttribute] = []
+    for number, value in fields(message):
+        if number == 1:
+            event.time_unix_nano = number_of(value)
+        elif number == 2:
+            event.name = text_in(value)
+        elif number == 3:
+            attributes.append(attribute(data_of(value)))
+    event.attributes = attributes
+    return event
+
+
+def _status(message: bytes) -> IncomingStatus:
+    status = IncomingStatus()
+    for number, value in fields(message):
+        if number == 2:
+            status.message = text_in(value)
+        elif number == 3:
+            status.code = number_of(value)
+    return status
+
+
+def attribute(message: bytes) -> IncomingAttribute:
     attribute = IncomingAttribute()
     for number, value in fields(message):
         if number == 1:
-            attribute.key = _text(value)
+            attribute.key = text_in(value)
         elif number == 2:
-            attribute.value = _value(_bytes(value))
+            attribute.value = value_of(data_of(value))
     return attribute
 
 
-def _value(message: bytes) -> IncomingValue:
+def value_of(message: bytes) -> IncomingValue:
     found = IncomingValue()
     for number, value in fields(message):
         if number == 1:
-            found = IncomingValue(string_value=_text(value))
+            found = IncomingValue(string_value=text_in(value))
         elif number == 2:
-            found = IncomingValue(bool_value=_number(value) != 0)
+            found = IncomingValue(bool_value=number_of(value) != 0)
         elif number == 3:
-            found = IncomingValue(int_value=_signed(_number(value)))
+            found = IncomingValue(int_value=signed(number_of(value)))
         elif number == 4:
-            double = _DOUBLE.unpack(_number(value).to_bytes(8, "little"))[0]
+            double = _DOUBLE.unpack(number_of(value).to_bytes(8, "little"))[0]
             found = IncomingValue(double_value=double)
     return found
 
 
 def fields(message: bytes) -> Iterator[tuple[int, WireValue]]:
-    """Yield the number and value of each field. Raises MalformedSpansError."""
+    """Yield the number and value of each field. Raises MalformedError."""
     at, end, count = 0, len(message), 0
     while at < end:
         count += 1
         if count > MAX_FIELDS:
-            raise MalformedSpansError(f"a message has more than {MAX_FIELDS} fields")
+            raise MalformedError(f"a message has more than {MAX_FIELDS} fields")
         key, at = _varint(message, at)
         kind = key & 7
         value: WireValue
@@ -109,12 +136,12 @@ def fields(message: bytes) -> Iterator[tuple[int, WireValue]]:
             value = int.from_bytes(_taken(message, at, size), "little")
             at += size
         else:
-            raise MalformedSpansError(f"a field has the unknown wire type {kind}")
+            raise MalformedError(f"a field has the unknown wire type {kind}")
         yield key >> 3, value
 
 
-def _messages(message: bytes, field_number: int) -> Iterator[bytes]:
-    return (_bytes(value) for number, value in fields(message) if number == field_number)
+def messages(message: bytes, field_number: int) -> Iterator[bytes]:
+    return (data_of(value) for number, value in fields(message) if number == field_number)
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
@@ -126,30 +153,30 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return found & 0xFFFF_FFFF_FFFF_FFFF, at
         shift += 7
-    raise MalformedSpansError("a varint does not end")
+    raise MalformedError("a varint does not end")
 
 
 def _taken(message: bytes, at: int, size: int) -> bytes:
     if size > len(message) - at:
-        raise MalformedSpansError("a field is longer than its message")
+        raise MalformedError("a field is longer than its message")
     return message[at : at + size]
 
 
-def _bytes(value: WireValue) -> bytes:
+def data_of(value: WireValue) -> bytes:
     if not isinstance(value, bytes):
-        raise MalformedSpansError("a field has a number instead of bytes")
+        raise MalformedError("a field has a number instead of bytes")
     return value
 
 
-def _number(value: WireValue) -> int:
+def number_of(value: WireValue) -> int:
     if not isinstance(value, int):
-        raise MalformedSpansError("a field has bytes instead of a number")
+        raise MalformedError("a field has bytes instead of a number")
     return value
 
 
-def _signed(value: int) -> int:
+def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def _text(value: WireValue) -> str:
-    return _bytes(value).decode(errors="replace")
+def text_in(value: WireValue) -> str:
+    return data_of(value).decode(errors="replace")

@@ -1,8 +1,8 @@
-"""Receives the spans of the stack's children: OTLP/HTTP on a loopback port.
+"""Receives what the stack's children report: OTLP/HTTP on a loopback port, traces, logs and metrics.
 
 Children get the URL and a token per instance in OpenTelemetry's standard variables. Requests without a token
-are refused: a web page or another user of the machine cannot post spans. Spans belong to the instance of the
-token, whatever they say.
+are refused: a web page or another user of the machine cannot post. What is sent belongs to the instance of
+the token, whatever it says.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import asyncio
 import logging
 import secrets
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -19,21 +22,18 @@ from aiohttp import web
 
 from msctl.model.project import ServiceSpec
 from msctl.telemetry.export.otlp import LATEST_HEADER
-from msctl.telemetry.ingest.otlp import (
-    MAX_SPANS,
-    IncomingSpan,
-    MalformedSpansError,
-    Sender,
-    ended_span,
-    from_json,
-)
-from msctl.telemetry.ingest.protobuf import from_protobuf
-from msctl.telemetry.tracing.tracer import EndedSpan
+from msctl.telemetry.ingest import logs as log_signal
+from msctl.telemetry.ingest import metrics as metric_signal
+from msctl.telemetry.ingest import otlp, protobuf
+from msctl.telemetry.ingest.logs import LogRecord, log_record
+from msctl.telemetry.ingest.metrics import points_of
+from msctl.telemetry.ingest.otlp import MalformedError, Sender, ended_span
+from msctl.telemetry.metrics.point import Point
+from msctl.telemetry.tracing.span import EndedSpan
 
 log = logging.getLogger("msctl.otlp")
 
 HOST = "127.0.0.1"
-PATH = "/v1/traces"
 HEADER = "x-msctl-token"
 MAX_BODY = 4 * 1024 * 1024
 MAX_AT_ONCE = 8
@@ -41,17 +41,13 @@ MAX_AT_ONCE = 8
 BODY_TIMEOUT_S = 10.0
 LATEST = 512
 """Spans that a busy child sends every two seconds when no collector is configured."""
-SPANS_PER_STEP = 32
-"""Spans decoded before other tasks run: about a millisecond of work."""
+ITEMS_PER_STEP = 32
+"""Spans, records or points decoded before other tasks run: about a millisecond of work."""
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
-_DECODERS: Mapping[str, Callable[[bytes], Iterator[IncomingSpan]]] = {
-    JSON: from_json,
-    PROTOBUF: from_protobuf,
-}
 _ACCEPTED = {JSON: b"{}", PROTOBUF: b""}
-"""The empty ExportTraceServiceResponse: all spans accepted."""
+"""The empty response of each signal: everything was accepted."""
 _GZIP = 31
 """zlib's window bits for the gzip format."""
 
@@ -59,21 +55,63 @@ Forward = Callable[[bytes, str], None]
 """Sends a body and its content type to the user's collector."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """What becomes of what was received. All of it runs in the loop and must not block."""
+
+    spans: Callable[[Sequence[EndedSpan]], None]
+    records: Callable[[Sequence[LogRecord], Sender], None]
+    points: Callable[[Sequence[Point], Sender], None]
+    forward: Forward | None = None
+    """Sends traces on to the user's collector."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """How the requests of one signal are decoded: to items, of which each gives results."""
+
+    name: str
+    limit: int
+    decoders: Mapping[str, Callable[[bytes], Iterator[Any]]]
+    convert: Callable[[Any, Sender], Iterable[Any]]
+
+    @property
+    def path(self) -> str:
+        return f"/v1/{self.name}"
+
+
+TRACES = _Signal(
+    "traces",
+    otlp.MAX_SPANS,
+    {JSON: otlp.from_json, PROTOBUF: protobuf.from_protobuf},
+    lambda item, sender: (ended_span(item, sender),),
+)
+LOGS = _Signal(
+    "logs",
+    log_signal.MAX_RECORDS,
+    {JSON: log_signal.from_json, PROTOBUF: log_signal.from_protobuf},
+    lambda item, _: (log_record(item),),
+)
+METRICS = _Signal(
+    "metrics",
+    metric_signal.MAX_POINTS,
+    {JSON: metric_signal.from_json, PROTOBUF: metric_signal.from_protobuf},
+    lambda item, _: points_of(item),
+)
+
+
 class Receiver:
     """Listens from `start` to `stop`; children started before get no endpoint."""
 
-    def __init__(
-        self, namespace: str, keep: Callable[[Sequence[EndedSpan]], None], forward: Forward | None
-    ) -> None:
-        """`namespace` is the project's name. `keep` and `forward` run in the loop and must not block."""
+    def __init__(self, namespace: str, sinks: Sinks) -> None:
+        """`namespace` is the project's name."""
         self._namespace = namespace
-        self._keep = keep
-        self._forward = forward
+        self._sinks = sinks
         self._url: str | None = None
         self._tokens: dict[Sender, str] = {}
         self._senders: dict[str, Sender] = {}
         self._busy = 0
-        self._refused: set[str] = set()
+        self._refused: set[tuple[str, str]] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -81,7 +119,8 @@ class Receiver:
         if self._runner is not None:
             return
         app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_post(PATH, self._receive)
+        for signal in (TRACES, LOGS, METRICS):
+            app.router.add_post(signal.path, partial(self._receive, signal))
         # aiohttp logs a traceback for each body that does not decompress; `_decompressed` does not.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
         await runner.setup()
@@ -91,7 +130,7 @@ class Receiver:
             await runner.cleanup()
             raise
         self._runner = runner
-        self._url = f"http://{HOST}:{runner.addresses[0][1]}{PATH}"
+        self._url = f"http://{HOST}:{runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         runner, self._runner, self._url = self._runner, None, None
@@ -101,24 +140,36 @@ class Receiver:
     def environment(
         self, spec: ServiceSpec, instance: str, inherited: Mapping[str, str]
     ) -> Mapping[str, str]:
-        """The variables that direct a child's spans here; empty if its configuration directs them."""
-        if self._url is None or _configures_export(spec.env) or _exports_by_grpc(inherited):
+        """The variables that direct what a child reports here; none for what its configuration directs."""
+        if self._url is None or inherited.get("OTEL_SDK_DISABLED") == "true":
             return {}
-        headers = f"{HEADER}={self._token(Sender(spec.name, instance))}"
-        if self._forward is None:
-            headers += f",{LATEST_HEADER}={LATEST}"
-        found = {
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": self._url,
-            # Many SDKs reject http/json; those that only support JSON ignore this variable.
-            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": headers,
-            "OTEL_SERVICE_NAME": spec.name,
-        }
-        if "OTEL_RESOURCE_ATTRIBUTES" not in inherited:
-            found["OTEL_RESOURCE_ATTRIBUTES"] = (
-                f"service.namespace={quote(self._namespace)},service.instance.id={quote(instance)}"
-            )
+        found: dict[str, str] = {}
+        header = f"{HEADER}={self._token(Sender(spec.name, instance))}"
+        for signal in (TRACES, LOGS, METRICS):
+            name = signal.name.upper()
+            if _configures_export(spec.env, name) or self._goes_elsewhere(signal, inherited):
+                continue
+            latest = f",{LATEST_HEADER}={LATEST}" if signal is TRACES and self._sinks.forward is None else ""
+            found |= {
+                f"OTEL_EXPORTER_OTLP_{name}_ENDPOINT": f"{self._url}{signal.path}",
+                # Many SDKs reject http/json; those that only support JSON ignore this variable.
+                f"OTEL_EXPORTER_OTLP_{name}_PROTOCOL": "http/protobuf",
+                f"OTEL_EXPORTER_OTLP_{name}_HEADERS": header + latest,
+            }
+        if found:
+            found["OTEL_SERVICE_NAME"] = spec.name
+            if "OTEL_RESOURCE_ATTRIBUTES" not in inherited:
+                found["OTEL_RESOURCE_ATTRIBUTES"] = (
+                    f"service.namespace={quote(self._namespace)},service.instance.id={quote(instance)}"
+                )
         return found
+
+    def _goes_elsewhere(self, signal: _Signal, inherited: Mapping[str, str]) -> bool:
+        """Whether a signal is left to the user's collector. Traces are forwarded, unless it speaks gRPC."""
+        if signal is TRACES:
+            return _exports_by_grpc(inherited)
+        name = f"OTEL_EXPORTER_OTLP_{signal.name.upper()}_ENDPOINT"
+        return bool(inherited.get(name) or inherited.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
 
     def _token(self, sender: Sender) -> str:
         if sender not in self._tokens:
@@ -126,16 +177,17 @@ class Receiver:
             self._senders[token] = sender
         return self._tokens[sender]
 
-    async def _receive(self, request: web.Request) -> web.Response:
+    async def _receive(self, signal: _Signal, request: web.Request) -> web.Response:
         sender = self._senders.get(request.headers.get(HEADER, ""))
         if sender is None:
             return _error(401, f"the header {HEADER} has no valid token")
         content_type = request.content_type
-        if content_type not in _DECODERS:
-            return self._refuse(sender, 415, f"expected {JSON} or {PROTOBUF}, not {content_type}")
+        if content_type not in signal.decoders:
+            return self._refuse(signal, sender, 415, f"expected {JSON} or {PROTOBUF}, not {content_type}")
         encoding = request.headers.get("Content-Encoding", "identity").lower()
         if encoding not in ("identity", "gzip"):
-            return self._refuse(sender, 415, f"expected no content encoding or gzip, not {encoding}")
+            reason = f"expected no content encoding or gzip, not {encoding}"
+            return self._refuse(signal, sender, 415, reason)
         if self._busy >= MAX_AT_ONCE:
             return _error(503, f"{MAX_AT_ONCE} requests are being processed; try again")
         self._busy += 1
@@ -144,38 +196,50 @@ class Receiver:
                 body = await request.read()
             if encoding == "gzip":
                 body = _decompressed(body)
-            spans = await _decode(body, content_type, sender)
-        except MalformedSpansError as error:
-            return self._refuse(sender, 400, str(error))
+            found = await _decode(signal, body, content_type, sender)
+        except MalformedError as error:
+            return self._refuse(signal, sender, 400, str(error))
         except web.RequestPayloadError:
-            return self._refuse(sender, 400, "the framing of the body is invalid")
+            return self._refuse(signal, sender, 400, "the framing of the body is invalid")
         except (web.HTTPRequestEntityTooLarge, _TooLargeError):
-            return self._refuse(sender, 413, f"the body has more than {MAX_BODY} bytes; send smaller batches")
+            reason = f"the body has more than {MAX_BODY} bytes; send smaller batches"
+            return self._refuse(signal, sender, 413, reason)
         except TimeoutError:
-            return self._refuse(sender, 408, f"the body was not complete within {BODY_TIMEOUT_S:g} s")
+            reason = f"the body was not complete within {BODY_TIMEOUT_S:g} s"
+            return self._refuse(signal, sender, 408, reason)
         finally:
             self._busy -= 1
-        self._keep(spans)
-        if self._forward is not None:
-            self._forward(body, content_type)
+        sinks = self._sinks
+        if signal is TRACES:
+            sinks.spans(found)
+            if sinks.forward is not None:
+                sinks.forward(body, content_type)
+        elif signal is LOGS:
+            sinks.records(found, sender)
+        else:
+            sinks.points(found, sender)
         return web.Response(body=_ACCEPTED[content_type], content_type=content_type)
 
-    def _refuse(self, sender: Sender, status: int, reason: str) -> web.Response:
-        """Refuse a request, and log it once per service: many SDKs do not show the response."""
-        if sender.service not in self._refused:
-            self._refused.add(sender.service)
-            log.warning("refused spans of %s (%d): %s", sender.instance, status, reason)
+    def _refuse(self, signal: _Signal, sender: Sender, status: int, reason: str) -> web.Response:
+        """Refuse a request, and log it once a service and signal: many SDKs do not show the response."""
+        if (sender.service, signal.name) not in self._refused:
+            self._refused.add((sender.service, signal.name))
+            log.warning("refused %s of %s (%d): %s", signal.name, sender.instance, status, reason)
         return _error(status, reason)
 
 
-def _configures_export(env: Mapping[str, str]) -> bool:
-    """Whether a service's own `env` configures the export of traces."""
-    others = ("OTEL_EXPORTER_OTLP_METRICS_", "OTEL_EXPORTER_OTLP_LOGS_")
+def _configures_export(env: Mapping[str, str], signal: str) -> bool:
+    """Whether a service's own `env` configures the export of a signal."""
+    names = (f"OTEL_{signal}_EXPORTER", "OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_ENDPOINT")
     return any(
-        name in ("OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED")
-        or (name.startswith("OTEL_EXPORTER_OTLP_") and not name.startswith(others))
+        name in names
+        or name.startswith(f"OTEL_EXPORTER_OTLP_{signal}_")
+        or (name.startswith("OTEL_EXPORTER_OTLP_") and not name.startswith(_ANY_SIGNAL))
         for name in env
     )
+
+
+_ANY_SIGNAL = tuple(f"OTEL_EXPORTER_OTLP_{signal}_" for signal in ("TRACES", "METRICS", "LOGS"))
 
 
 def _exports_by_grpc(env: Mapping[str, str]) -> bool:
@@ -185,15 +249,17 @@ def _exports_by_grpc(env: Mapping[str, str]) -> bool:
     return named and protocol == "grpc"
 
 
-async def _decode(body: bytes, content_type: str, sender: Sender) -> list[EndedSpan]:
-    """Decode all spans, yielding to other tasks. Raises MalformedSpansError."""
-    found: list[EndedSpan] = []
-    for span in _DECODERS[content_type](body):
-        found.append(ended_span(span, sender))
-        if len(found) > MAX_SPANS:
-            raise MalformedSpansError(f"the request has more than {MAX_SPANS} spans; send smaller batches")
-        if len(found) % SPANS_PER_STEP == 0:
-            await asyncio.sleep(0)
+async def _decode(signal: _Signal, body: bytes, content_type: str, sender: Sender) -> list[Any]:
+    """Decode everything, yielding to other tasks. Raises MalformedError."""
+    found: list[Any] = []
+    for item in signal.decoders[content_type](body):
+        for result in signal.convert(item, sender):
+            found.append(result)
+            if len(found) > signal.limit:
+                what = "spans" if signal is TRACES else signal.name
+                raise MalformedError(f"the request has more than {signal.limit} {what}; send smaller batches")
+            if len(found) % ITEMS_PER_STEP == 0:
+                await asyncio.sleep(0)
     return found
 
 
@@ -202,16 +268,16 @@ class _TooLargeError(Exception):
 
 
 def _decompressed(body: bytes) -> bytes:
-    """Raises MalformedSpansError and _TooLargeError."""
+    """Raises MalformedError and _TooLargeError."""
     inflate = zlib.decompressobj(wbits=_GZIP)
     try:
         found = inflate.decompress(body, MAX_BODY + 1)
     except zlib.error as error:
-        raise MalformedSpansError(f"the body is not gzip: {error}") from error
+        raise MalformedError(f"the body is not gzip: {error}") from error
     if len(found) > MAX_BODY:
         raise _TooLargeError
     if not inflate.eof:
-        raise MalformedSpansError("the body is not gzip: it is truncated")
+        raise MalformedError("the body is not gzip: it is truncated")
     return found
 
 

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from msctl.model.snapshots import GATEWAY, BrokerSnapshot, ServiceSnapshot, Snapshot, State, TargetSnapshot
+from msctl.telemetry.metrics.received import ReceivedMetrics
 
 MAX_QUEUES = 1000
 """Queues with series of their own; the others are summed under `_OTHER`."""
@@ -26,6 +27,7 @@ def render(
     snapshot: Snapshot | None,
     *,
     targets: Sequence[TargetSnapshot] = (),
+    received: ReceivedMetrics | None = None,
     service: str | None = None,
     accept: str = "",
 ) -> tuple[bytes, str]:
@@ -35,7 +37,7 @@ def render(
     call outside the event loop.
     """
     encode, content_type = choose_encoder(accept)
-    families = _Families(registry, snapshot, targets, service)
+    families = _Families(registry, snapshot, targets, received, service)
     return encode(families), content_type
 
 
@@ -47,11 +49,13 @@ class _Families(Collector):
         registry: CollectorRegistry,
         snapshot: Snapshot | None,
         targets: Sequence[TargetSnapshot],
+        received: ReceivedMetrics | None,
         service: str | None,
     ) -> None:
         self._registry = registry
         self._snapshot = snapshot
         self._targets = targets
+        self._received = received
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
@@ -65,6 +69,14 @@ class _Families(Collector):
                 yield mine
 
     def _all(self) -> Iterator[Metric]:
+        taken = set()
+        for family in self._own():
+            taken.add(family.name)
+            yield family
+        if self._received is not None:
+            yield from self._received.families(taken)
+
+    def _own(self) -> Iterator[Metric]:
         yield from self._registry.collect()
         if self._snapshot is not None:
             yield from _stack(self._snapshot)

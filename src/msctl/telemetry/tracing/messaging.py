@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from msctl.model.traces import SpanKind
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import TraceContext, begin, current_trace
-from msctl.telemetry.tracing.tracer import EndedSpan, Tracer
+from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.tracer import Tracer
 
 HEADER = "traceparent"
 

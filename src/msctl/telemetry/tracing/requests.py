@@ -28,7 +28,8 @@ from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
 from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
-from msctl.telemetry.tracing.tracer import LONGEST_PATH, EndedSpan, Tracer
+from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan
+from msctl.telemetry.tracing.tracer import Tracer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]

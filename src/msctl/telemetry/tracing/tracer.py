@@ -10,93 +10,23 @@ at most one of the maps.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
 
 from msctl.errors import UsageError
-from msctl.model.traces import Span, SpanKind, Trace, TraceQuery, TraceSummary
+from msctl.model.traces import Trace, TraceQuery, TraceSummary
+from msctl.telemetry.tracing.span import EndedSpan, SpanGroup
+from msctl.telemetry.tracing.telling import most_telling
 
 CAPACITY = 1000
 """Kept traces, notable ones included."""
 NOTABLE = 300
 """How many of them are reserved for older traces with errors or slow spans."""
 SLOW_S = 0.25
-MAX_SPANS = 64
-"""Kept spans of one trace; more are counted."""
+MAX_SPANS = 128
+"""Kept groups of spans of one trace, the most telling ones; more are counted. Twice as many wait to be chosen
+from, so that the choice costs little for each."""
 MAX_FOUND = 1000
-
-LONGEST_PATH = 200
-
-Attributes = Mapping[str, str | int | float | bool]
-_NO_ATTRIBUTES: Attributes = {}
-
-
-class EndedSpan(NamedTuple):
-    """A finished span. Cheap to create, because most are never read.
-
-    A name of two parts (method and target) is formatted, without the query, in `title`.
-    """
-
-    trace_id: str
-    span_id: str
-    parent_id: str | None
-    name: str | tuple[str, str]
-    service: str
-    kind: SpanKind
-    start: float
-    duration_s: float
-    error: bool
-    status: int | None = None
-    instance: str = ""
-    attributes: Attributes = _NO_ATTRIBUTES
-
-    def to_span(self) -> Span:
-        """Convert to the model's Span, with OpenTelemetry's attribute names."""
-        attributes = dict(self.attributes)
-        if self.status is not None:
-            attributes["http.response.status_code"] = self.status
-        if self.instance:
-            key = "server.address" if self.kind is SpanKind.CLIENT else "service.instance.id"
-            attributes[key] = self.instance
-        return Span(
-            self.trace_id,
-            self.span_id,
-            self.parent_id,
-            self.title,
-            self.service,
-            self.kind,
-            self.start,
-            self.duration_s,
-            self.error,
-            attributes,
-        )
-
-    def spans(self) -> Iterable[EndedSpan]:
-        return (self,)
-
-    def notable(self, slow_s: float) -> bool:
-        return self.error or self.duration_s >= slow_s
-
-    @property
-    def title(self) -> str:
-        if isinstance(self.name, str):
-            return self.name
-        method, target = self.name
-        return f"{method} {target.partition('?')[0][:LONGEST_PATH]}"
-
-
-class SpanGroup(Protocol):
-    """Spans of one trace that ended together; created only when they are read."""
-
-    @property
-    def trace_id(self) -> str: ...
-
-    def spans(self) -> Iterable[EndedSpan]: ...
-
-    def notable(self, slow_s: float) -> bool:
-        """Whether one of them is an error or took at least `slow_s` seconds."""
-        ...
 
 
 class Tracer:
@@ -132,10 +62,9 @@ class Tracer:
                 if len(self._recent) >= self._recent_capacity:
                     self._retire()
                 kept = self._recent[trace_id] = []
-        if len(kept) < MAX_SPANS:
-            kept.append(group)
-        else:
-            self._dropped[trace_id] = self._dropped.get(trace_id, 0) + 1
+        kept.append(group)
+        if len(kept) >= 2 * MAX_SPANS:
+            self._thin_out(trace_id, kept)
         if self._export is not None and export:
             for span in group.spans():
                 self._export(span)
@@ -148,14 +77,19 @@ class Tracer:
         """
         self.flush()
         oldest = self._oldest()
+        by_trace: dict[str, list[EndedSpan]] = {}
         for span in spans:
-            kept = self._recent.get(span.trace_id) or self._notable.get(span.trace_id)
-            if kept is None:
-                if span.start < oldest and not span.notable(self._slow_s):
+            by_trace.setdefault(span.trace_id, []).append(span)
+        for trace_id, arrived in by_trace.items():
+            kept = self._recent.get(trace_id) or self._notable.get(trace_id) or ()
+            known = {span.span_id for span in kept if type(span) is EndedSpan}
+            for span in arrived:
+                if span.span_id in known:
                     continue
-            elif any(type(other) is EndedSpan and other.span_id == span.span_id for other in kept):
-                continue
-            self.record(span, export=False)
+                if not known and not kept and span.start < oldest and not span.notable(self._slow_s):
+                    continue
+                known.add(span.span_id)
+                self.record(span, export=False)
 
     async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
         self.flush()
@@ -179,6 +113,7 @@ class Tracer:
                 f"{len(found)} traces have ids that start with {trace_id!r}", hint="give more of the id"
             )
         name, kept = found[0]
+        self._thin_out(name, kept)
         spans = sorted(_spans(kept), key=lambda span: span.start)
         return Trace(name, tuple(span.to_span() for span in spans), self._dropped.get(name, 0))
 
@@ -194,6 +129,14 @@ class Tracer:
             summary = _summary(trace_id, spans, self._dropped.get(trace_id, 0))
             if summary.duration_s >= query.min_duration_s:
                 yield summary
+
+    def _thin_out(self, trace_id: str, kept: list[SpanGroup]) -> None:
+        """Keep the most telling groups of a trace that has too many."""
+        if len(kept) <= MAX_SPANS:
+            return
+        before = sum(1 for _ in _all(kept))
+        kept[:] = most_telling(kept, MAX_SPANS)
+        self._dropped[trace_id] = self._dropped.get(trace_id, 0) + before - sum(1 for _ in _all(kept))
 
     def _oldest(self) -> float:
         """The start of the next trace to evict; 0 while there is room."""
@@ -214,7 +157,11 @@ class Tracer:
 
 
 def _spans(kept: Iterable[SpanGroup]) -> list[EndedSpan]:
-    return [span for group in kept for span in group.spans()]
+    return list(_all(kept))
+
+
+def _all(kept: Iterable[SpanGroup]) -> Iterator[EndedSpan]:
+    return (span for group in kept for span in group.spans())
 
 
 def _summary(trace_id: str, spans: Sequence[EndedSpan], dropped: int) -> TraceSummary:

@@ -1,0 +1,217 @@
+"""Parses an OTLP ExportMetricsServiceRequest and validates its data points.
+
+Pure and bounded like otlp.py. Gauges, sums and histograms with explicit buckets are read; exponential
+histograms and summaries are ignored, as are exemplars. Sums and histograms are cumulative, the default of
+every SDK; a delta is ignored, since its earlier points may have been missed.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from msctl.telemetry.ingest import protobuf
+from msctl.telemetry.ingest.otlp import (
+    LONGEST_KEY,
+    IncomingAttribute,
+    MalformedError,
+    attributes_of,
+    integer_of,
+    text_of,
+)
+from msctl.telemetry.metrics.point import Point
+
+MAX_POINTS = 4096
+"""Data points in one request."""
+MAX_BUCKETS = 100
+_CUMULATIVE = 2
+_DOUBLE = struct.Struct("<d")
+
+
+class IncomingPoint(msgspec.Struct, rename="camel"):
+    """A data point as received: of a number, or of a histogram."""
+
+    attributes: Sequence[IncomingAttribute] | None = None
+    as_double: float | str | None = None
+    as_int: int | str | None = None
+    count: int | str = 0
+    sum: float | str | None = None
+    bucket_counts: Sequence[int | str] | None = None
+    explicit_bounds: Sequence[float] | None = None
+
+
+class IncomingData(msgspec.Struct, rename="camel"):
+    data_points: Sequence[IncomingPoint] | None = None
+    aggregation_temporality: int = _CUMULATIVE
+    is_monotonic: bool = False
+
+
+class IncomingMetric(msgspec.Struct, rename="camel"):
+    name: str = ""
+    unit: str = ""
+    gauge: IncomingData | None = None
+    sum: IncomingData | None = None
+    histogram: IncomingData | None = None
+
+
+class _Scope(msgspec.Struct):
+    metrics: list[IncomingMetric] | None = None
+
+
+class _Resource(msgspec.Struct, rename="camel"):
+    scope_metrics: list[_Scope] | None = None
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    resource_metrics: list[_Resource] | None = None
+
+
+_decoder = msgspec.json.Decoder(_Request)
+
+
+def from_json(body: bytes) -> Iterator[IncomingMetric]:
+    """Yield the metrics of a JSON request. Raises MalformedError."""
+    try:
+        request = _decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MalformedError(f"not an ExportMetricsServiceRequest in JSON: {error}") from error
+    for resource in request.resource_metrics or ():
+        for scope in resource.scope_metrics or ():
+            yield from scope.metrics or ()
+
+
+def from_protobuf(body: bytes) -> Iterator[IncomingMetric]:
+    """Yield the metrics of a binary request, decoded lazily. Raises MalformedError."""
+    for resource in protobuf.messages(body, 1):  # ExportMetricsServiceRequest.resource_metrics
+        for scope in protobuf.messages(resource, 2):  # ResourceMetrics.scope_metrics
+            for metric in protobuf.messages(scope, 2):  # ScopeMetrics.metrics
+                yield _metric(metric)
+
+
+def points_of(metric: IncomingMetric) -> Iterator[Point]:
+    """Validate and convert the data points of a received metric. Raises MalformedError."""
+    name, unit = text_of(metric.name, LONGEST_KEY), text_of(metric.unit, LONGEST_KEY)
+    if not name:
+        raise MalformedError("a metric has no name")
+    for data, kind in (
+        (metric.gauge, "gauge"),
+        (metric.sum, "counter"),
+        (metric.histogram, "histogram"),
+    ):
+        if data is None or (kind != "gauge" and data.aggregation_temporality != _CUMULATIVE):
+            continue
+        if kind == "counter" and not data.is_monotonic:
+            kind = "gauge"
+        for point in data.data_points or ():
+            labels = tuple(
+                sorted((key, str(value)) for key, value in attributes_of(point.attributes or ()).items())
+            )
+            if kind == "histogram":
+                yield Point(name, unit, kind, labels, _float(point.sum), _buckets(point))
+            else:
+                value = point.as_double if point.as_double is not None else point.as_int
+                yield Point(name, unit, kind, labels, _float(value))
+
+
+def _buckets(point: IncomingPoint) -> tuple[tuple[float, int], ...]:
+    bounds, counts = point.explicit_bounds or (), point.bucket_counts or ()
+    if len(bounds) > MAX_BUCKETS or (counts and len(counts) != len(bounds) + 1):
+        raise MalformedError(f"a histogram has {len(counts)} buckets for {len(bounds)} bounds")
+    total = 0
+    found: list[tuple[float, int]] = []
+    for bound, count in zip((*bounds, math.inf), counts, strict=False):
+        total += integer_of(count)
+        found.append((float(bound), total))
+    return tuple(found) or ((math.inf, integer_of(point.count)),)
+
+
+def _float(value: float | str | None) -> float:
+    try:
+        return float(value or 0)
+    except ValueError as error:
+        raise MalformedError("a data point's value is not a number") from error
+
+
+def _metric(message: bytes) -> IncomingMetric:
+    metric = IncomingMetric()
+    for number, value in protobuf.fields(message):
+        if number == 1:
+            metric.name = protobuf.text_in(value)
+        elif number == 3:
+            metric.unit = protobuf.text_in(value)
+        elif number == 5:
+            metric.gauge = _data(protobuf.data_of(value), _number_point)
+        elif number == 7:
+            metric.sum = _data(protobuf.data_of(value), _number_point)
+        elif number == 9:
+            metric.histogram = _data(protobuf.data_of(value), _histogram_point)
+    return metric
+
+
+def _data(message: bytes, read: Callable[[bytes], IncomingPoint]) -> IncomingData:
+    data = IncomingData(aggregation_temporality=0)
+    points: list[IncomingPoint] = []
+    for number, value in protobuf.fields(message):
+        if number == 1:
+            points.append(read(protobuf.data_of(value)))
+            if len(points) > MAX_POINTS:
+                raise MalformedError(f"a metric has more than {MAX_POINTS} data points")
+        elif number == 2:
+            data.aggregation_temporality = protobuf.number_of(value)
+        elif number == 3:
+            data.is_monotonic = protobuf.number_of(value) != 0
+    data.data_points = points
+    return data
+
+
+def _number_point(message: bytes) -> IncomingPoint:
+    point = IncomingPoint()
+    attributes: list[IncomingAttribute] = []
+    for number, value in protobuf.fields(message):
+        if number == 4:
+            point.as_double = _double(protobuf.number_of(value))
+        elif number == 6:
+            point.as_int = protobuf.signed(protobuf.number_of(value))
+        elif number == 7:
+            attributes.append(protobuf.attribute(protobuf.data_of(value)))
+    point.attributes = attributes
+    return point
+
+
+def _histogram_point(message: bytes) -> IncomingPoint:
+    point = IncomingPoint()
+    attributes: list[IncomingAttribute] = []
+    counts: list[int | str] = []
+    bounds: list[float] = []
+    for number, value in protobuf.fields(message):
+        if number == 4:
+            point.count = protobuf.number_of(value)
+        elif number == 5:
+            point.sum = _double(protobuf.number_of(value))
+        elif number == 6:
+            counts += _fixed64s(value)
+        elif number == 7:
+            bounds += [_double(bits) for bits in _fixed64s(value)]
+        elif number == 9:
+            attributes.append(protobuf.attribute(protobuf.data_of(value)))
+        if len(counts) > MAX_BUCKETS + 1:
+            raise MalformedError(f"a histogram has more than {MAX_BUCKETS} buckets")
+    point.attributes, point.bucket_counts, point.explicit_bounds = attributes, counts, bounds
+    return point
+
+
+def _fixed64s(value: protobuf.WireValue) -> list[int]:
+    """The numbers of a repeated fixed64 or double field: packed, or one by one."""
+    if isinstance(value, int):
+        return [value]
+    if len(value) % 8 or len(value) > 8 * (MAX_BUCKETS + 1):
+        raise MalformedError(f"a packed field of {len(value)} bytes is not a histogram's")
+    return [int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8)]
+
+
+def _double(bits: int) -> float:
+    found: float = _DOUBLE.unpack(bits.to_bytes(8, "little"))[0]
+    return found
