@@ -1,0 +1,469 @@
+"""One client's connection: between the sockets of asyncio and the parser, one request at a time.
+
+The connection's task runs the handler for one exchange after another. While it runs, what arrives goes to the
+body of that exchange, and what follows the body stays in the parser until the response is finished; both
+are bounded by pausing the transport. The handler is not cancelled when the client leaves.
+
+States, by what holds:
+- waiting: `_exchange` is None. Bytes go to the parser; a head begins an exchange and wakes the task.
+- serving: `_exchange` is set. Bytes go to its body, then to the parser.
+- raw: `_receiver` is set, after a 101. Bytes go to it.
+- lingering: `_lingering`. The last response is sent, but the client may still be sending. Closing the socket
+  now would reset it, and the client might never read the response; so only our side is shut down, and what
+  arrives is dropped, until the client ends or for a time (RFC 9112 §9.6).
+- lost: the transport is gone. The task ends with its handler.
+
+One timer per connection, moved only when it fires: it closes a connection that is idle, refuses a head that
+takes too long, and aborts one whose client does not read what was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from msctl.aio import reset_connection
+from msctl.http.body import EMPTY, HIGH_WATER, BodyStream
+from msctl.http.exchange import ServerExchange
+from msctl.http.head_reader import HeadReader
+from msctl.http.limits import HttpLimits
+from msctl.http.parser import RequestParser
+from msctl.model.exchange import ClientGoneError, Handler, RawReceiver, RawStream, RequestBody, RequestError
+
+PIPELINED = 64 * 1024
+"""The bytes of later requests that are kept while one is served; more wait in the socket."""
+DRAINED = 256 * 1024
+"""The bytes of an unread body that are read and dropped to keep the connection; for more it is closed."""
+DRAIN_S = 10.0
+"""How long that may take."""
+LINGER_S = 30.0
+"""How long a connection is read after its last response, while the client still sends."""
+LINGER_SILENCE_S = 2.0
+"""How long the client may send nothing meanwhile."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ConnectionServer(Protocol):
+    """What a connection needs of the server that made it."""
+
+    handler: Handler
+    limits: HttpLimits
+    heads: HeadReader
+    closing: bool
+
+    def add(self, connection: Connection) -> None: ...
+
+    def discard(self, connection: Connection) -> None: ...
+
+    def refused(self, connection: Connection, error: RequestError) -> None: ...
+
+    def handler_failed(self, exchange: ServerExchange, error: BaseException | None) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The server's side of one connection."""
+
+    __slots__ = (
+        "_aborted",
+        "_body",
+        "_continue_wanted",
+        "_drain_waiters",
+        "_early",
+        "_eof",
+        "_exchange",
+        "_idle_since",
+        "_lingering",
+        "_loop",
+        "_parser",
+        "_reading_paused",
+        "_received",
+        "_receiver",
+        "_sent_before",
+        "_server",
+        "_task",
+        "_timer",
+        "_tls",
+        "_transport",
+        "_waiter",
+        "_written",
+        "client",
+        "lost",
+        "scheme",
+        "server",
+        "writing_paused",
+    )
+
+    def __init__(self, server: ConnectionServer, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._parser = RequestParser(server.heads)
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._exchange: ServerExchange | None = None
+        self._body: BodyStream | None = None
+        self._receiver: RawReceiver | None = None
+        self._early = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._idle_since = 0.0
+        self._written = 0
+        self._sent_before = 0
+        self._received = False
+        self._eof = False
+        self._tls = False
+        self._aborted = False
+        self._lingering = False
+        self._continue_wanted = False
+        self._reading_paused = False
+        self.writing_paused = False
+        self.lost = False
+        self.client: tuple[str, int] = ("", 0)
+        self.server: tuple[str, int] = ("", 0)
+        self.scheme = "http"
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being served and no response is being sent."""
+        return self._exchange is None and not self._lingering
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task that runs the handler, if it has one."""
+        return self._task
+
+    @property
+    def last_request(self) -> bool:
+        """Whether the request that is served is the last one of the connection."""
+        return self._server.closing or (self._eof and not self._parser.buffered)
+
+    # --- callbacks of the event loop ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server = _address(transport.get_extra_info("sockname"))
+        if transport.get_extra_info("sslcontext") is not None:
+            self._tls = True
+            self.scheme = "https"
+        self._server.add(self)
+        self._idle_since = self._loop.time()
+        self._timer = self._loop.call_later(self._server.limits.keepalive, self._on_timer)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            self._received = True
+        elif self._exchange is None:
+            if not self._parser.buffered:
+                # A head may take as long as the connection may be idle.
+                self._idle_since = self._loop.time()
+            self._parser.feed(data)
+            self._next_request()
+        elif self._receiver is not None:
+            if self._early:
+                self._deliver_early()
+            self._receiver.data_received(data)
+        else:
+            self._parser.feed(data)
+            if self._body is not None:
+                self._feed_body(self._body)
+            if self._parser.buffered > PIPELINED:
+                self.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._lingering or self._exchange is None:
+            return False
+        if self._receiver is not None:
+            self._deliver_early()
+            self._receiver.eof_received()
+        elif self._body is not None:
+            self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
+        # The response can still be sent, except over TLS, where asyncio closes the transport.
+        return not self._tls
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.lost = True
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake_drain()
+        if self._body is not None:
+            self._body.fail(ClientGoneError("the client closed the connection in the middle of the body"))
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None and not self._eof:
+            receiver.eof_received()
+        self._eof = True
+        if self._exchange is not None:
+            self._exchange.connection_lost()
+        self._wake()
+        if self._task is None:
+            self._server.discard(self)
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        self._wake_drain()
+
+    # --- requests -------------------------------------------------------------------------------------
+
+    def _next_request(self) -> None:
+        """Begin the next exchange if its head has arrived."""
+        try:
+            head = self._parser.next_head()
+        except RequestError as error:
+            self._server.refused(self, error)
+            return
+        if head is None:
+            return
+        body: RequestBody = EMPTY
+        if not self._parser.complete:
+            body = self._body = BodyStream(self)
+            self._continue_wanted = head.expects_continue
+            self._feed_body(self._body)
+        self._exchange = ServerExchange(self, head, body)
+        if self._task is None:
+            self._task = self._loop.create_task(self._serve())
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _serve(self) -> None:
+        server = self._server
+        try:
+            while not self.lost:
+                exchange = self._exchange
+                if exchange is None:
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
+                    continue
+                try:
+                    await server.handler(exchange)
+                except Exception as error:  # noqa: BLE001 - judged by the server
+                    server.handler_failed(exchange, error)
+                except asyncio.CancelledError as error:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise
+                    # The handler awaited something that was cancelled: an error of its own.
+                    server.handler_failed(exchange, error)
+                else:
+                    if not exchange.finished:
+                        server.handler_failed(exchange, None)
+                if not exchange.keep_alive or not await self._drop_body():
+                    self.close()
+                    break
+                self._exchange = None
+                self._idle_since = self._loop.time()
+                self.resume_reading()
+                if self._parser.buffered:
+                    self._next_request()
+                if self._eof and self._exchange is None:
+                    self.close()
+                    break
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._waiter = self._task = self._exchange = None
+            if self.lost:
+                server.discard(self)
+
+    async def _drop_body(self) -> bool:
+        """Read what the handler left of the body; return whether the next request can be found."""
+        body = self._body
+        if body is None:
+            return True
+        size = len(body.take())
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while piece := await body.read():
+                    size += len(piece)
+                    if size > DRAINED:
+                        return False
+        except (TimeoutError, RequestError, ConnectionError):
+            return False
+        return True
+
+    def can_drop_body(self) -> bool:
+        """Return whether the rest of the body is worth waiting for to keep the connection."""
+        if self._continue_wanted:
+            return False  # nobody knows whether the client will send it
+        body = self._body
+        return body is None or not (body.failed or (self._parser.left or 0) > DRAINED)
+
+    def response_finished(self, *, keep_alive: bool) -> None:
+        """The response is written; the handler may still run, for instance its background tasks."""
+        if self._body is not None:
+            self._body.interrupt()
+        if not keep_alive:
+            self.close()
+
+    # --- the body -------------------------------------------------------------------------------------
+
+    def _feed_body(self, body: BodyStream) -> None:
+        if body.failed:
+            self._parser.take_rest()
+            return
+        parser = self._parser
+        try:
+            piece = parser.next_piece()
+        except RequestError as error:
+            parser.take_rest()
+            body.fail(error)
+            return
+        if piece:
+            self._continue_wanted = False
+            body.append(piece)
+            if body.waiting > HIGH_WATER:
+                self.pause_reading()
+        if parser.complete:
+            body.end(parser.trailers)
+            self._body = None
+
+    def body_wanted(self) -> None:
+        if self._continue_wanted:
+            self._continue_wanted = False
+            self.write(_CONTINUE)
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # --- writing and closing --------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write without waiting; does nothing once the connection is lost."""
+        transport = self._transport
+        if transport is not None and not self._lingering:
+            self._written += len(data)
+            transport.write(data)
+
+    async def drain(self) -> None:
+        if self.writing_paused and not self.lost:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._drain_waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._drain_waiters.remove(waiter)
+        if self.lost or self._aborted:
+            raise ClientGoneError("the client closed the connection")
+
+    def close(self) -> None:
+        """Close once everything is written; go on reading if the client may still be sending."""
+        transport = self._transport
+        if transport is None or self._lingering or transport.is_closing():
+            return
+        sending = (self._body is not None or self._parser.buffered) and self._receiver is None
+        if self._eof or not sending:
+            transport.close()
+            return
+        self._lingering = True
+        self._parser.take_rest()
+        self.resume_reading()
+        if not self._tls:
+            transport.write_eof()
+        self._set_timer(LINGER_SILENCE_S, self._on_linger, self._loop.time() + LINGER_S)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            self._aborted = True
+            reset_connection(transport)
+
+    def refuse(self, response: bytes) -> None:
+        """Send a response to bytes that are not a request, and close."""
+        self.write(response)
+        # What follows is not understood, so the client may be in the middle of it.
+        if self._transport is not None and not self._parser.buffered:
+            self._parser.feed(b"?")
+        self.close()
+
+    def upgraded(self, receiver: RawReceiver) -> RawStream:
+        """Give the connection to `receiver`, and first what the client sent after its request."""
+        self._receiver = receiver
+        self._early = self._parser.take_rest()
+        self._loop.call_soon(self._deliver_early, self._eof)
+        self.resume_reading()
+        return self
+
+    def _deliver_early(self, ended: bool = False) -> None:
+        early, self._early = self._early, b""
+        if self._receiver is None:
+            return
+        if early:
+            self._receiver.data_received(early)
+        if ended:
+            self._receiver.eof_received()
+
+    # --- the timer ------------------------------------------------------------------------------------
+
+    def _set_timer(self, delay: float, callback: Callable[..., None], *args: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay, callback, *args)
+
+    def _on_timer(self) -> None:
+        """Close an idle connection, refuse a slow head, abort if the client does not read."""
+        transport, keepalive = self._transport, self._server.limits.keepalive
+        if transport is None:
+            return
+        delay = keepalive
+        unsent = transport.get_write_buffer_size()
+        if unsent:
+            sent = self._written - unsent
+            if sent == self._sent_before:
+                self.abort()
+                return
+            self._sent_before = sent
+        elif self._exchange is None:
+            delay = self._idle_since + keepalive - self._loop.time()
+            if delay <= 0:
+                if self._parser.buffered:
+                    self._server.refused(self, RequestError(408, f"No complete head within {keepalive:g} s."))
+                else:
+                    transport.close()
+                delay = keepalive
+        if self._timer is not None and not self._lingering:
+            self._timer = self._loop.call_later(delay, self._on_timer)
+
+    def _on_linger(self, deadline: float) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        now = self._loop.time()
+        if now >= deadline:
+            transport.abort()
+        elif self._received or transport.get_write_buffer_size():
+            self._received = False
+            self._set_timer(LINGER_SILENCE_S, self._on_linger, deadline)
+        else:
+            transport.close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _wake_drain(self) -> None:
+        for waiter in self._drain_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _address(value: object) -> tuple[str, int]:
+    """Return the address and port of a socket; ("", 0) for a Unix socket."""
+    return (str(value[0]), int(value[1])) if isinstance(value, (tuple, list)) and len(value) >= 2 else ("", 0)

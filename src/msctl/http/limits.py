@@ -1,0 +1,23 @@
+"""The limits of the HTTP server; each has a refusal that names it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Sizes in bytes, times in seconds.
+
+    A single field may be as long as the whole head. The request line, the head (request line included) and
+    the number of fields are limited; the trailer section has the limits of a head. `keepalive` is how long
+    a connection may be idle, and how long a client may take for a head.
+    """
+
+    request_line: int = 16 * 1024
+    head: int = 64 * 1024
+    fields: int = 256
+    keepalive: float = 75.0
+
+
+DEFAULT_LIMITS = HttpLimits()
