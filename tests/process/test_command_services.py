@@ -30,6 +30,7 @@ from msctl.model.project import (
 from msctl.model.services import MAX_REPLICAS
 from msctl.model.snapshots import State
 from msctl.processes import file_limit
+from tests.support.clock import settle
 from tests.support.supervisor import MakeRig, Rig, alive, free_port
 
 pytestmark = pytest.mark.both_loops
@@ -702,6 +703,22 @@ async def test_a_stop_signal_replaces_sigterm(rig: MakeRig) -> None:
     await one.supervisor.start()
     await asyncio.wait_for(one.supervisor.stop(), 20)
     assert one.service("a").instances[0].exit == "exit 0"
+
+
+async def test_a_stop_during_a_restart_for_a_dependency_wins(rig: MakeRig) -> None:
+    stubborn = sh("trap '' TERM; while :; do sleep 0.02; done")
+    one = rig(
+        ServiceSpec("a", command=("sleep", "1000")),
+        ServiceSpec("b", command=stubborn, depends_on=(Dependency("a", restart=True),), stop_timeout=0.5),
+    )
+    await one.supervisor.start()
+    os.kill(pid_of(one, "a"), signal.SIGKILL)
+    await one.until(lambda: one.service("b").state is State.STOPPING)
+    await asyncio.wait_for(one.supervisor.stop(["b"]), 20)
+    assert one.service("b").state is State.STOPPED
+    await one.until(lambda: one.service("a").state is State.READY)
+    await settle()
+    assert one.service("b").state is State.STOPPED
 
 
 async def test_a_restarted_dependency_restarts_the_dependents_that_ask_for_it(rig: MakeRig) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 
 from msctl.config.schema.keys import GATEWAY as GATEWAY_KEYS
-from msctl.config.schema.keys import SERVICE
+from msctl.config.schema.keys import HEALTH_TABLE, SERVICE
 from msctl.config.schema.table import OnReload
-from msctl.model.project import GatewaySpec, Project, ServiceSpec
+from msctl.model.project import GatewaySpec, HealthSpec, Project, ServiceSpec
 from msctl.model.services import listens, probed, runs_here
 from msctl.model.snapshots import GATEWAY, Kind
 
@@ -19,6 +19,7 @@ _LIVE = SERVICE.fields_of(OnReload.LIVE)
 _STARTED_WITH = frozenset(field.name for field in fields(ServiceSpec)) - SERVICE.fields_of(
     OnReload.LIVE, OnReload.SCALE
 )
+_HEALTH_LIVE = HEALTH_TABLE.fields_of(OnReload.LIVE)
 _GATEWAY_MOVED = tuple(name for name in GATEWAY_KEYS.fields_of(OnReload.RESTART) if name != "enabled")
 
 
@@ -113,7 +114,16 @@ def without(old: Project, new: Project, names: Collection[str]) -> Project:
 def _kept(old: ServiceSpec | None, new: ServiceSpec) -> ServiceSpec:
     if old is None:
         return new
-    return replace(old, **{name: getattr(new, name) for name in _LIVE})
+    kept = replace(old, **{name: getattr(new, name) for name in _LIVE})
+    return replace(kept, health=new.health) if _probe(old) == _probe(new) else kept
+
+
+def _probe(spec: ServiceSpec) -> HealthSpec | None:
+    """How the service is probed, whatever the live keys of `health` say about when."""
+    if spec.health is None:
+        return None
+    health = spec.health if isinstance(spec.health, HealthSpec) else HealthSpec(http=spec.health)
+    return replace(health, **{name: getattr(HealthSpec(), name) for name in _HEALTH_LIVE})
 
 
 def _ordered(project: Project, names: Collection[str]) -> tuple[str, ...]:
@@ -145,6 +155,7 @@ def _started_with(spec: ServiceSpec) -> dict[str, object]:
     """
     found: dict[str, object] = {name: getattr(spec, name) for name in _STARTED_WITH}
     found["file_variables"] = spec.file_variables
+    found["health"] = _probe(spec)
     if not runs_here(spec):
         found |= {"listens": listens(spec), "probed": probed(spec)}
         if spec.app is not None:

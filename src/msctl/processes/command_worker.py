@@ -159,7 +159,7 @@ class CommandWorker:
     def reconfigure(self, spec: ServiceSpec) -> None:
         self._spec = spec
         if isinstance(self._checks, ProcessChecks):
-            self._checks.reconfigure(spec.start_timeout, liveness=spec.liveness)
+            self._checks.reconfigure(spec.start_timeout, liveness=spec.liveness, timing=_timing(spec))
 
     async def wait(self) -> Outcome:
         child, context = self._require(), self._context
@@ -211,29 +211,39 @@ class CommandWorker:
         spec, clock = self._spec, self._context.clock
         if spec.oneshot:
             return None
-        probe = self._make_probe()
+        probe, connect = self._make_probe()
         if probe is None and self._printed is None:
             return UptimeChecks(clock)
-        timing = _timing(spec.health) if isinstance(spec.health, HealthSpec) else DEFAULT_TIMING
         return ProcessChecks(
-            clock, clock.monotonic(), spec.start_timeout, probe, self._printed, spec.liveness, timing
+            clock,
+            clock.monotonic(),
+            spec.start_timeout,
+            probe,
+            self._printed,
+            spec.liveness,
+            _timing(spec),
+            connect,
+            self._log_probe,
         )
 
-    def _make_probe(self) -> Probe | None:
+    def _make_probe(self) -> tuple[Probe | None, Probe | None]:
+        """The probe, and the connection that has to be possible before it runs; None without one."""
         health = self._spec.health
         if not isinstance(health, HealthSpec):
-            if self._listens is None:
-                return None
-            return http_probe(self._listens, health) if health else tcp_probe(self._listens)
+            health = HealthSpec(http=health)
         if health.exec is not None:
-            return exec_probe(fill_in(health.exec, self._env), self._env, self._cwd)
+            return exec_probe(fill_in(health.exec, self._env), self._env, self._cwd), None
         port = health.port or (health.tcp if health.tcp is not True else None)
         address = Address(self._spec.host, port) if port else self._listens
         if address is None or health.log is not None:
-            return None
+            return None, None
+        connect = tcp_probe(address)
         if health.http is None:
-            return tcp_probe(address)
-        return http_probe(address, health.http, health.headers, https=health.https)
+            return connect, connect
+        return http_probe(address, health.http, health.headers, https=health.https), connect
+
+    def _log_probe(self, text: str) -> None:
+        self._context.logs.append(self._spec.name, text, "warning", instance=self._instance)
 
     def _sink(self, stream: str) -> RecordSink:
         """Where one output stream goes: the log, the log file, and the search for the ready line."""
@@ -306,7 +316,10 @@ _FOREGROUND = {
 }
 
 
-def _timing(health: HealthSpec) -> Timing:
+def _timing(spec: ServiceSpec) -> Timing:
+    health = spec.health
+    if not isinstance(health, HealthSpec):
+        return DEFAULT_TIMING
     interval = health.interval
     return Timing(
         READY_EVERY if interval is None else interval,

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from msctl.aio import first_of
+from msctl.backoff import exponential
 from msctl.clock import AsyncClock
 from msctl.model.address import Address, local_host
 from msctl.model.worker import Report
@@ -77,9 +78,10 @@ DEFAULT_TIMING = Timing()
 class Schedule:
     """Decides when to probe next and what a result means. `started_at` and all times are of one clock.
 
-    Failures before the first success do not count until `deadline` seconds after the start. While starting,
-    the pause is a tenth of the elapsed time: a fast service is found ready fast, and a chain of services
-    does not add up whole intervals.
+    Failures before the first success do not count until `deadline` seconds after the start. While nothing
+    listens, the pause is a tenth of the elapsed time: a fast service is found ready fast, and a chain of
+    services does not add up whole intervals. Once the service answers, it logs each probe, so the pause
+    doubles up to the interval.
     """
 
     started_at: float
@@ -87,22 +89,31 @@ class Schedule:
     ready: bool = False
     failures: int = 0
     timing: Timing = DEFAULT_TIMING
+    answers: int = 0
+    """Failed probes before the first success that the service itself answered."""
 
     def pause(self, now: float) -> float:
         """Seconds until the next probe."""
         if self.ready:
             return self.timing.failing_interval if self.failures else self.timing.interval
         elapsed = now - self.started_at
-        if self.timing.start_period is not None and elapsed >= self.timing.start_period:
+        end = self.deadline if self.timing.start_period is None else self.timing.start_period
+        if self.timing.start_period is not None and elapsed >= end:
             return self.timing.failing_interval
-        return min(STARTING_EVERY, max(FASTEST, elapsed / 10.0), max(0.0, self.deadline - elapsed))
+        if self.answers:
+            pause = exponential(self.answers - 1, STARTING_EVERY, self.timing.interval)
+        else:
+            pause = min(STARTING_EVERY, max(FASTEST, elapsed / 10.0))
+        return min(pause, max(0.0, end - elapsed))
 
-    def answer(self, passed: bool, now: float) -> ProbeOutcome:
-        """Record one result."""
+    def answer(self, passed: bool, now: float, *, connected: bool = True) -> ProbeOutcome:
+        """Record one result; `connected` says whether the service was there to answer."""
         if passed:
             self.ready = True
             self.failures = 0
             return ProbeOutcome.PASSED
+        if not self.ready and connected:
+            self.answers += 1
         if not self.ready and self.timing.start_period is not None:
             if now - self.started_at >= self.timing.start_period:
                 self.failures += 1
@@ -118,7 +129,8 @@ class ProcessChecks:
     """The checks of one process from its start.
 
     If `printed` is given, the process is ready when it is set (the ready line was printed), and `probe`, if
-    given, runs only from then on.
+    given, runs only from then on. Until `connect`, if given, has passed once, `probe` does not run: programs
+    log requests, not connections. `log` takes each new failure of `probe`.
     """
 
     clock: AsyncClock
@@ -128,17 +140,21 @@ class ProcessChecks:
     printed: asyncio.Event | None
     liveness: bool
     timing: Timing = DEFAULT_TIMING
+    connect: Probe | None = None
+    log: Callable[[str], None] = lambda _text: None
     _schedule: Schedule = field(init=False)
     _edited: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _failure: str | None = field(init=False, default=None)
+    _logged: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._schedule = Schedule(self.started_at, self.deadline, timing=self.timing)
 
-    def reconfigure(self, deadline: float, *, liveness: bool) -> None:
-        """Apply an edited start_timeout (seconds since the start) and liveness from now on."""
+    def reconfigure(self, deadline: float, *, liveness: bool, timing: Timing) -> None:
+        """Apply an edited start_timeout (seconds since the start), liveness and timing from now on."""
         self.deadline = self._schedule.deadline = deadline
         self.liveness = liveness
+        self.timing = self._schedule.timing = timing
         self._edited.set()
 
     def give_up_ready_line(self, reason: str) -> None:
@@ -156,22 +172,44 @@ class ProcessChecks:
             schedule.ready = True
         if self.probe is None:
             await asyncio.get_running_loop().create_future()
+            raise AssertionError("unreachable")
         while True:
             if schedule.ready:
-                await self.clock.sleep(schedule.pause(self.clock.monotonic()))
-            failure = None if self.probe is None else await run_probe(self.probe, self.timing.timeout)
-            now = self.clock.monotonic()
-            outcome = schedule.answer(failure is None, now)
+                await self._pause()
+            failure, connected = await self._check(self.probe)
+            outcome = schedule.answer(failure is None, self.clock.monotonic(), connected=connected)
             if failure is None:
+                self._logged = None
                 report.passed()
                 continue
+            if failure != self._logged and (connected or schedule.ready):
+                self.log(f"probe failed: {failure}")
+                self._logged = failure
             if outcome is ProbeOutcome.LATE:
                 return f"not ready within {self.deadline:g} s: {failure}"
             if outcome is ProbeOutcome.UNHEALTHY and self.liveness:
                 return f"liveness probe failed {schedule.failures} times: {failure}"
             report.failed(failure, unhealthy=outcome is ProbeOutcome.UNHEALTHY)
             if not schedule.ready:
-                await self.clock.sleep(schedule.pause(now))
+                await self._pause()
+
+    async def _check(self, probe: Probe) -> tuple[str | None, bool]:
+        """Run the probe; returns why it failed, or None, and whether the service was there to answer."""
+        if self.connect is not None:
+            failure = await run_probe(self.connect, self.timing.timeout)
+            if failure is not None or self.connect is probe:
+                return failure, False
+            self.connect = None
+        return await run_probe(probe, self.timing.timeout), True
+
+    async def _pause(self) -> None:
+        """Wait until the next probe; an edit of the timing counts at once."""
+        began = self.clock.monotonic()
+        left = self._schedule.pause(began)
+        while left > 0:
+            self._edited.clear()
+            await first_of(self.clock.sleep(left), self._edited.wait())
+            left = began + self._schedule.pause(began) - self.clock.monotonic()
 
     async def _ready_line(self, printed: asyncio.Event) -> bool:
         """Wait for the ready line; False once it is given up or its deadline, which may change, passed."""

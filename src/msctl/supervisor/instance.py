@@ -23,7 +23,7 @@ from msctl.model.services import stop_timeout
 from msctl.model.snapshots import InstanceSnapshot, State
 from msctl.model.worker import Outcome, StartError, Worker
 from msctl.supervisor.lifecycle import AT_REST, Step, advance
-from msctl.supervisor.policy import Done, Restarts, Retry, restart_limit, restart_policy
+from msctl.supervisor.policy import Done, Restarts, Retry, restart_limit, restart_policy, still_retries
 from msctl.telemetry.logs.hub import STACK, LogHub
 
 Gate = Callable[["Instance"], Awaitable[str | None]]
@@ -66,6 +66,7 @@ class Instance:
         self._changed = changed
         self._life: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._edited = asyncio.Event()
         self._restarts = Restarts(chance)
         self._restart_count = 0
         self._since = clock.monotonic()
@@ -114,6 +115,8 @@ class Instance:
         self.spec = spec
         if self.worker is not None:
             self.worker.reconfigure(spec)
+        if self.state is State.BACKOFF:
+            self._edited.set()
 
     def kill(self) -> None:
         """Kill its worker now; a `stop` under way returns soon after."""
@@ -207,7 +210,9 @@ class Instance:
                 return
             self._retry_at = now + decision.delay
             self._move(Step.RETRY, decision.reason)
-            await self._back_off(decision.delay)
+            if not await self._back_off(now + decision.delay, outcome):
+                self._move(Step.DONE if outcome.success else Step.FAIL, decision.reason)
+                return
             self._restart_count += 1
 
     async def _run(self) -> Outcome:
@@ -268,9 +273,17 @@ class Instance:
         except Exception:  # noqa: BLE001 - a listener of the log failed; the state is more important
             _ignore(self)
 
-    async def _back_off(self, delay: float) -> None:
+    async def _back_off(self, until: float, outcome: Outcome) -> bool:
+        """Wait for the next start; False if a reload has edited the policy so that there is none."""
         self._wake.clear()
-        await first_of(self._clock.sleep(delay), self._wake.wait())
+        while (left := until - self._clock.monotonic()) > 0:
+            self._edited.clear()
+            await first_of(self._clock.sleep(left), self._wake.wait(), self._edited.wait())
+            if self._wake.is_set():
+                return True
+            if not still_retries(restart_policy(self.spec), restart_limit(self.spec), outcome):
+                return False
+        return True
 
     async def _end_life(self) -> None:
         life, self._life = self._life, None

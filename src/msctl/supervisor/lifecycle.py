@@ -64,6 +64,7 @@ TRANSITIONS: Mapping[State, Mapping[Step, State]] = MappingProxyType(
         State.BACKOFF: {
             Step.PROCEED: State.STARTING,
             Step.STOP: State.STOPPED,
+            Step.DONE: State.EXITED,
             Step.FAIL: State.FATAL,
         },
         State.STOPPING: {

@@ -100,6 +100,13 @@ class Restarts:
         return Retry(self._backoff.next(), outcome.reason)
 
 
+def still_retries(policy: RestartPolicy, limit: RestartLimit, outcome: Outcome) -> bool:
+    """Whether an instance that waits for its next start after `outcome` is to wait on, by edited rules."""
+    if outcome.success:
+        return policy is RestartPolicy.ALWAYS and limit.count != 0
+    return policy is not RestartPolicy.NO and limit.count != 0
+
+
 def _given_up(reason: str, limit: RestartLimit) -> str:
     if limit.count == 0:
         return reason

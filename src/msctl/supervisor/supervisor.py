@@ -228,10 +228,23 @@ class Supervisor:
     async def _follow(self, name: str, names: Sequence[str]) -> None:
         log = self._table.context.logs
         log.append(STACK, f"restarting {', '.join(names)}, since {name} was restarted")
-        try:
-            await self.restart(names, deps=False)
-        except MsctlError as error:
-            log.append(STACK, f"cannot restart {', '.join(names)}: {error.message}", "error")
+        await asyncio.gather(*(self._restart_one(self._table[name]) for name in names))
+
+    async def _restart_one(self, service: Service) -> None:
+        """Stop and begin it again, unless somebody stops it meanwhile."""
+        async with service.lock:
+            await stop_all(service.instances, stop_timeout(service.spec))
+            if not service.should_run:
+                return
+            try:
+                self._reserve([service.spec.name])
+            except MsctlError as error:
+                service.desired_state = DesiredState.STOPPED
+                text = f"cannot restart {service.spec.name}: {error.message}"
+                self._table.context.logs.append(STACK, text, "error")
+                return
+            for instance in service.instances:
+                instance.begin(_no_gate)
 
     async def _end(self) -> None:
         for task in self._followers:

@@ -54,6 +54,21 @@ def test_the_pause_while_starting_grows_to_100_ms(elapsed: float, pause: float) 
     assert Schedule(0.0, 60.0).pause(elapsed) == pytest.approx(pause)
 
 
+def test_a_service_that_answers_is_probed_less_and_less_often() -> None:
+    schedule, now, times = Schedule(0.0, 60.0, timing=Timing(interval=5.0)), 0.0, []
+    while schedule.answer(False, now) is ProbeOutcome.NOT_YET:
+        times.append(now)
+        now += schedule.pause(now)
+    assert len(times) < 20
+    assert times[:4] == pytest.approx([0.0, 0.1, 0.3, 0.7])
+    assert now == pytest.approx(60.0)
+
+
+def test_a_start_period_longer_than_the_deadline_has_pauses_to_its_end() -> None:
+    schedule = Schedule(0.0, 60.0, timing=Timing(start_period=120.0))
+    assert schedule.pause(90.0) == pytest.approx(0.1)
+
+
 def test_a_ready_process_is_probed_every_10_s_and_a_failing_one_every_second() -> None:
     schedule = Schedule(0.0, 60.0, ready=True)
     assert schedule.pause(1.0) == 10.0
@@ -105,6 +120,24 @@ def checks(
     return ProcessChecks(clock, clock.monotonic(), 60.0, probe, printed, liveness)
 
 
+async def test_a_server_is_asked_only_once_it_accepts_connections_and_its_failures_are_logged_once() -> None:
+    clock, connect, probe = FakeClock(), ScriptedProbe(), ScriptedProbe()
+    logged: list[str] = []
+    watched = ProcessChecks(clock, 0.0, 60.0, probe, None, False, connect=connect, log=logged.append)
+    task = asyncio.create_task(watched.run(Reported()))
+    await clock.advance(2.0)
+    assert connect.runs > 10
+    assert (probe.runs, logged) == (0, [])
+    connect.failure, probe.failure = None, "GET /: 503"
+    await clock.advance(20.0)
+    assert 4 < probe.runs < 12
+    assert logged == ["probe failed: GET /: 503"]
+    probe.failure = "GET /: 404"
+    await clock.advance(20.0)
+    assert logged[1:] == ["probe failed: GET /: 404"]
+    await end(task)
+
+
 async def end(task: asyncio.Task[str]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -117,10 +150,10 @@ async def test_a_probed_process_becomes_ready_unhealthy_and_ready_again() -> Non
     assert reported.results
     assert set(reported.results) == {"failed: refused"}
     probe.failure = None
-    await clock.advance(0.2)
+    await clock.advance(1.0)
     assert reported.results[-1] == "passed"
     asked = probe.runs
-    await clock.advance(9.5)
+    await clock.advance(9.0)
     assert probe.runs == asked
     probe.failure = "503"
     await clock.advance(0.6)

@@ -21,6 +21,7 @@ from msctl.model.project import (
     Condition,
     Dependency,
     GatewaySpec,
+    HealthSpec,
     Project,
     RestartPolicy,
     RouteSpec,
@@ -240,6 +241,28 @@ def test_every_live_key_is_checked() -> None:
 @pytest.mark.parametrize("key", CHECKS)
 async def test_a_live_key_works_on_a_running_instance(rig: MakeRig, tmp_path: Path, key: str) -> None:
     await CHECKS[key](rig, tmp_path)
+
+
+async def test_timing_of_probes_is_live(rig: MakeRig, tmp_path: Path) -> None:
+    health = HealthSpec(http="/healthz", interval=600.0)
+    a = ServiceSpec("a", command=(sys.executable, "-c", SICK_ON_DEMAND), health=health)
+    r = rig(a)
+    await r.supervisor.start()
+    (tmp_path / "unhealthy").touch()
+    await edit(r, [a], [replace(a, health=replace(health, interval=0.05, retries=2))])
+    await r.until_state("a", State.UNHEALTHY)
+
+
+async def test_an_edit_to_no_restarts_ends_the_wait_for_one(rig: MakeRig) -> None:
+    a = ServiceSpec("a", command=("sh", "-c", "exit 7"))
+    r = rig(a, clock=FakeClock())
+    starting = asyncio.create_task(r.supervisor.start())
+    await r.until_state("a", State.BACKOFF)
+    await edit(r, [a], [replace(a, max_restarts=9)])
+    assert r.service("a").state is State.BACKOFF
+    await edit(r, [a], [replace(a, restart=RestartPolicy.NO)])
+    await asyncio.wait_for(starting, 20)
+    assert (r.service("a").state, r.service("a").reason) == (State.FATAL, "exit 7")
 
 
 async def test_a_command_that_gets_its_first_route_is_replaced_since_it_has_to_listen(rig: MakeRig) -> None:

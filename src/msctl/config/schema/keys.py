@@ -108,7 +108,7 @@ def _tcp(raw: object, ref: KeyRef) -> bool | int:
     return int(PORT.read(raw, ref))
 
 
-_HEALTH = Table(
+HEALTH_TABLE = Table(
     "services.NAME.health",
     HealthSpec,
     (
@@ -119,10 +119,13 @@ _HEALTH = Table(
         Key("tcp", Type("true or a port", _tcp), "Whether an accepted connection is enough."),
         Key("exec", COMMAND, "A command that exits with 0."),
         Key("log", PATTERN, "A regular expression of the output line that means ready."),
-        Key("interval", DURATION, "The time between probes once it is ready."),
-        Key("timeout", DURATION, "The time limit of one probe."),
-        Key("retries", POSITIVE, "Failures in a row that mean unhealthy."),
-        Key("start_period", DURATION, "The time in which failures do not count."),
+        *on_reload(
+            OnReload.LIVE,
+            Key("interval", DURATION, "The time between probes once it is ready."),
+            Key("timeout", DURATION, "The time limit of one probe."),
+            Key("retries", POSITIVE, "Failures in a row that mean unhealthy."),
+            Key("start_period", DURATION, "The time in which failures do not count."),
+        ),
     ),
 )
 
@@ -132,7 +135,7 @@ def _one_probe(spec: HealthSpec) -> str | None:
     return None if sum(kinds) == 1 else "expected one of http, tcp, exec and log"
 
 
-_HEALTH_TABLE = table_type(_HEALTH, _one_probe)
+_HEALTH_TABLE = table_type(HEALTH_TABLE, _one_probe)
 
 
 def _health(raw: object, ref: KeyRef) -> str | HealthSpec:
@@ -141,7 +144,7 @@ def _health(raw: object, ref: KeyRef) -> str | HealthSpec:
 
 
 def _show_health(health: str | HealthSpec) -> object:
-    return _HEALTH.show_set(health) if isinstance(health, HealthSpec) else health
+    return HEALTH_TABLE.show_set(health) if isinstance(health, HealthSpec) else health
 
 
 HEALTH = Type('a path that starts with "/", or a table', _health, _show_health)
@@ -208,7 +211,8 @@ SERVICE = Table(
             "The path that answers 2xx or 3xx when the service is ready; or a table with one of `http` (a "
             "path), `tcp` (true or a port), `exec` (a command that exits with 0) and `log` (a regular "
             "expression of an output line), and with `headers`, `https`, `port`, `interval`, `timeout`, "
-            "`retries` and `start_period`, which mean what they do in a compose file's `healthcheck`.",
+            "`retries` and `start_period`, which mean what they do in a compose file's `healthcheck`; "
+            "an edit of the last four is applied without a restart.",
         ),
         Key("ready_log", PATTERN, "A regular expression: the first output line that it matches means ready."),
         Key(
