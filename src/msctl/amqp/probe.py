@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ PROBE_TIMEOUT = 1.0
 EMBEDDED_CLUSTER = b"msctl@localhost"
 """The `cluster_name` that an embedded broker announces."""
 _LARGEST_START = 64 * 1024
+_NOT_AMQP = "no AMQP server answers there"
 
 
 class AmqpServer(Enum):
@@ -31,24 +33,35 @@ async def speaks_amqp(url: str, timeout: float = PROBE_TIMEOUT) -> bool:
 
 async def amqp_server(url: str, timeout: float = PROBE_TIMEOUT) -> AmqpServer:
     """The kind of server at `url`, by the first frame that it sends (connection.start)."""
+    return (await probe(url, timeout))[0]
+
+
+async def probe(url: str, timeout: float = PROBE_TIMEOUT) -> tuple[AmqpServer, str]:
+    """The kind of server at `url`, and why there is none; the reason is empty if there is one."""
     parts = urlsplit(url)
+    host = parts.hostname or "localhost"
     tls = parts.scheme == "amqps"
     try:
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(
-                parts.hostname or "localhost", parts.port or (5671 if tls else 5672), ssl=tls or None
+                host, parts.port or (5671 if tls else 5672), ssl=tls or None
             )
             try:
                 writer.write(PROTOCOL_HEADER)
                 if await reader.readexactly(3) != b"\x01\x00\x00":
-                    return AmqpServer.NONE
-                return AmqpServer.EMBEDDED if EMBEDDED_CLUSTER in await _start(reader) else AmqpServer.OTHER
+                    return AmqpServer.NONE, _NOT_AMQP
+                embedded = EMBEDDED_CLUSTER in await _start(reader)
+                return (AmqpServer.EMBEDDED if embedded else AmqpServer.OTHER), ""
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
+    except socket.gaierror:
+        return AmqpServer.NONE, f"the host {host!r} cannot be resolved"
+    except ConnectionRefusedError:
+        return AmqpServer.NONE, "nothing listens there"
     except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-        return AmqpServer.NONE
+        return AmqpServer.NONE, _NOT_AMQP
 
 
 async def _start(reader: asyncio.StreamReader) -> bytes:

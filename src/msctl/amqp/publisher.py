@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +33,8 @@ WINDOW_BYTES = 1024 * 1024
 MAX_BODY = 512 * 1024 * 1024
 """RabbitMQ's upper bound of max_message_size; larger bodies are neither read nor sent."""
 CONFIRM_TIMEOUT = 30.0
+_NOTICE_AFTER = 1.0
+"""Seconds without progress after which a blocked publisher says why it waits."""
 _FLUSH_BYTES = 64 * 1024
 _REASONS_KEPT = 10
 
@@ -84,8 +87,10 @@ class Publisher:
         window: int = WINDOW,
         window_bytes: int = WINDOW_BYTES,
         timeout: float = CONFIRM_TIMEOUT,
+        notify: Callable[[str], None] | None = None,
     ) -> None:
         self._connection = connection
+        self._notify = notify
         self._channel = channel
         self._confirms = confirms
         self._window = window
@@ -116,11 +121,21 @@ class Publisher:
         window: int = WINDOW,
         window_bytes: int = WINDOW_BYTES,
         timeout: float = CONFIRM_TIMEOUT,
+        notify: Callable[[str], None] | None = None,
     ) -> Publisher:
-        """Open a channel. `timeout` is in seconds without any confirm. Raises BrokerError."""
+        """Open a channel. `timeout` is in seconds without any confirm. Raises BrokerError.
+
+        `notify` is told once why messages wait when the broker blocks publishers.
+        """
         channel = await connection.channel(confirms=confirms)
         return cls(
-            connection, channel, confirms=confirms, window=window, window_bytes=window_bytes, timeout=timeout
+            connection,
+            channel,
+            confirms=confirms,
+            window=window,
+            window_bytes=window_bytes,
+            timeout=timeout,
+            notify=notify,
         )
 
     def template(self, properties: Basic.Properties, *, exchange: str, routing_key: str) -> PublishTemplate:
@@ -256,22 +271,41 @@ class Publisher:
         self._progress.clear()
         try:
             async with asyncio.timeout(self._timeout):
+                if self._notify is not None:
+                    await self._say_why_it_waits(self._notify)
                 await self._progress.wait()
         except TimeoutError:
             raise await self._no_answer() from None
 
-    async def _no_answer(self) -> TimedOutError:
+    async def _say_why_it_waits(self, notify: Callable[[str], None]) -> None:
+        """Wait for progress for a moment; if there is none and the broker blocks publishers, say so once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NOTICE_AFTER):
+                await self._progress.wait()
+        if not self._progress.is_set() and await self._connection.is_blocked():
+            self._notify = None
+            message, hint = self._blocked()
+            notify(f"waiting for up to {self._timeout:g} s: {message}; {hint}")
+
+    def _blocked(self) -> tuple[str, str]:
+        """What the broker does that blocks publishers, and what to do about it."""
         at = self._connection.url.address
-        if await self._connection.is_blocked():
-            if self._connection.is_embedded_broker:
-                return TimedOutError(
-                    f"the broker at {at} blocks publishers: its messages exceed the memory limit",
-                    hint="consume or purge messages: msctl queues lists the queues, msctl status the alarm",
-                )
-            return TimedOutError(
-                f"the broker at {at} blocks publishers: it is low on memory or disk space",
-                hint="see its log and `rabbitmq-diagnostics alarms`",
+        if self._connection.is_embedded_broker:
+            return (
+                f"the broker at {at} blocks publishers: its messages exceed the memory limit, "
+                "or its disk is full",
+                "msctl status names the alarm, msctl queues the queues to consume or purge",
             )
+        return (
+            f"the broker at {at} blocks publishers: it is low on memory or disk space",
+            "see its log and `rabbitmq-diagnostics alarms`",
+        )
+
+    async def _no_answer(self) -> TimedOutError:
+        if await self._connection.is_blocked():
+            message, hint = self._blocked()
+            return TimedOutError(message, hint=hint)
+        at = self._connection.url.address
         return TimedOutError(f"the broker at {at} did not confirm anything for {self._timeout:g} s")
 
     async def _write(self) -> None:

@@ -17,6 +17,7 @@ from msctl.broker.core.browse import browse
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.heap import HeapTrimmer, malloc_trim
 from msctl.broker.session.session import Session
 from msctl.clock import Clock
 from msctl.errors import BrokerError
@@ -25,7 +26,7 @@ from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import QueueSnapshot
 
 MEMORY_LIMIT = 512 * 1024 * 1024
-MAX_MESSAGE = 16 * 1024 * 1024
+MAX_MESSAGE = 128 * 1024 * 1024
 
 MESSAGES_PER_TURN = 500
 FREED_PER_TURN = 5_000
@@ -40,7 +41,8 @@ STOPPING = forced("shutdown")
 class BrokerStats:
     """Statistics of the broker. Counters start when the server is built.
 
-    `memory_bytes` counts the messages; above `memory_limit`, `blocked` is True and publishers wait.
+    `memory_bytes` counts the messages. `blocked` is whether publishers wait, because messages take more than
+    `memory_limit` or for another alarm: `alarms` has each that is on, with its reason.
     """
 
     connections: int
@@ -52,6 +54,7 @@ class BrokerStats:
     delivered: int
     acked: int
     blocked: bool
+    alarms: Mapping[str, str]
 
 
 class BrokerServer:
@@ -91,6 +94,7 @@ class BrokerServer:
         self._reminder_at = 0.0
         self._waiting: dict[ClientConnection, None] = {}
         self._ended: asyncio.Event | None = None
+        self._heap = HeapTrimmer(malloc_trim(), self._run_in_thread)
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
         """Listen and return the bound address; port 0 asks for a free port. Raises OSError."""
@@ -139,6 +143,7 @@ class BrokerServer:
             delivered=memory.delivered,
             acked=memory.acked,
             blocked=broker.blocked,
+            alarms={alarm.value: reason for alarm, reason in broker.alarms.items()},
         )
 
     async def queues(self) -> tuple[QueueSnapshot, ...]:
@@ -215,10 +220,13 @@ class BrokerServer:
             self.flush()
             return
         self._broker.pump(MESSAGES_PER_TURN)
-        self._broker.free(FREED_PER_TURN)
+        freeing = self._broker.memory.has_discarded and not self._heap.running
+        if freeing:
+            self._broker.free(FREED_PER_TURN)
+            self._heap.check(self._broker.memory.used)
         self.flush()
         self._arm()
-        if self._waiting or self._broker.busy:
+        if self._waiting or self._broker.busy or freeing:
             self._next_turn()
 
     def _next_turn(self) -> None:
@@ -264,9 +272,19 @@ class BrokerServer:
         for session in list(self._protocols):
             session.tick(now)
         self._watch_paused()
+        self._heap.check(self._broker.memory.used)
         self.work()
         if self._loop is not None and self._server is not None:
             self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _run_in_thread(self, work: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.run_in_executor(None, work).add_done_callback(self._trimmed)
+
+    def _trimmed(self, _done: object) -> None:
+        self._heap.finished()
+        if self._broker.memory.has_discarded:
+            self._next_turn()
 
     def _watch_paused(self) -> None:
         """Find the peers that have closed or reset a connection that is not read during the alarm."""

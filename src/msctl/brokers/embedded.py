@@ -30,6 +30,9 @@ class ServerStats(Protocol):
     def blocked(self) -> bool: ...
 
     @property
+    def alarms(self) -> Mapping[str, str]: ...
+
+    @property
     def memory_bytes(self) -> int: ...
 
     @property
@@ -110,14 +113,11 @@ class EmbeddedBroker:
     async def snapshot(self) -> BrokerSnapshot:
         queues = await self._server.queues()
         stats = self._server.stats()
-        used, limit = stats.memory_bytes / MIB, stats.memory_limit / MIB
         return BrokerSnapshot(
             mode=BrokerMode.EMBEDDED,
             state=self._state,
             url=redact(self.url),
-            reason=f"memory alarm: publishers are blocked ({used:.0f} of {limit:.0f} MiB)"
-            if stats.blocked
-            else "",
+            reason=_blocked_reason(stats),
             connections=stats.connections,
             queues=queues,
             blocked=stats.blocked,
@@ -133,6 +133,17 @@ class EmbeddedBroker:
 
     def delete(self, queue: str) -> int:
         return self._server.delete(queue)
+
+
+def _blocked_reason(stats: ServerStats) -> str:
+    """Which alarms block publishers, and why; empty if none does."""
+    used, limit = stats.memory_bytes / MIB, stats.memory_limit / MIB
+    reasons = dict(stats.alarms)
+    if "memory" in reasons:
+        reasons["memory"] = f"{used:.0f} of {limit:.0f} MiB"
+    names = " and ".join(reasons)
+    shown = "; ".join(reasons.values())
+    return f"{names} alarm: publishers are blocked ({shown})" if reasons else ""
 
 
 def _virtual_host(parts: SplitResult) -> str:

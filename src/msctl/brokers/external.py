@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msctl.amqp.probe import speaks_amqp
+from msctl.amqp.probe import probe
 from msctl.amqp.url import redact
 from msctl.clock import Clock
 from msctl.errors import MsctlError
@@ -44,7 +44,7 @@ class ExternalBroker(ExternalQueues):
     def __init__(self, spec: BrokerSpec, *, clock: Clock) -> None:
         self._spec = spec
         self._clock = clock
-        self._answer: tuple[float, bool] | None = None
+        self._answer: tuple[float, str] | None = None
 
     @property
     def url(self) -> str:
@@ -57,16 +57,17 @@ class ExternalBroker(ExternalQueues):
         """Do nothing."""
 
     async def snapshot(self) -> BrokerSnapshot:
-        reachable = await self._reachable()
+        problem = await self._problem()
         return BrokerSnapshot(
             mode=BrokerMode.EXTERNAL,
-            state=State.READY if reachable else State.UNHEALTHY,
+            state=State.UNHEALTHY if problem else State.READY,
             url=redact(self.url),
-            reason="" if reachable else "no AMQP server answers there",
+            reason=problem,
         )
 
-    async def _reachable(self) -> bool:
+    async def _problem(self) -> str:
+        """Why no AMQP server answers at the URL; empty if one does."""
         now = self._clock.monotonic()
         if self._answer is None or now - self._answer[0] >= PROBE_EVERY:
-            self._answer = (now, await speaks_amqp(self.url))
+            self._answer = (now, (await probe(self.url))[1])
         return self._answer[1]

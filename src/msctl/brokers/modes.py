@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from msctl.amqp.probe import AmqpServer, amqp_server, speaks_amqp
+from msctl.amqp.probe import AmqpServer, amqp_server, probe, speaks_amqp
 from msctl.amqp.url import redact
 from msctl.brokers.base import LogFunction, StackBroker
 from msctl.brokers.docker import DockerBroker
@@ -67,7 +67,7 @@ class AutoBroker:
         machine where no broker answers, or for a server of another user at the default URL."""
         address = redact(self._spec.url)
         self._moved = ""
-        server = await amqp_server(self._spec.url)
+        server, problem = await probe(self._spec.url)
         if server is AmqpServer.EMBEDDED and self._is_others():
             await self._embed_elsewhere(address)
             return
@@ -79,7 +79,8 @@ class AutoBroker:
         host = urlsplit(self._spec.url).hostname or "localhost"
         if host not in LOOPBACK_HOSTS:
             raise BrokerError(
-                f"no broker answers at {address}, and a broker cannot be embedded on another machine",
+                f"no broker answers at {address} ({problem}), and a broker cannot be embedded on another "
+                "machine",
                 hint='start it, or set [broker] mode = "external" to start without it',
             )
         self._chosen = EmbeddedBroker(self._spec, self._embedded)

@@ -56,7 +56,8 @@ def to_toml(project: Project, *, show_secrets: bool = False) -> str:
     tables["gateway"] = {"enabled": False}
     if project.gateway is not None:
         tables["gateway"] = {"port": project.gateway.port, **GATEWAY.show_set(project.gateway)}
-    tables["broker"] = BROKER.show(project.broker)
+    broker = BROKER.show(project.broker)
+    tables["broker"] = {key: broker[key] for key in ("mode", "url")} | BROKER.show_set(project.broker)
     tables["dashboard"] = {"port": project.dashboard.port, **DASHBOARD.show_set(project.dashboard)}
     return "\n".join(_table(name, table) for name, table in tables.items())
 

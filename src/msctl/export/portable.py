@@ -12,10 +12,17 @@ from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import secret_variables
 from msctl.export.kind import Notice
 from msctl.export.workloads import local_services
-from msctl.model.project import DashboardSpec, Project, TlsSpec
+from msctl.model.project import BrokerSpec, DashboardSpec, Project, TlsSpec
 from msctl.model.snapshots import BrokerMode
 
 _IN_THE_IMAGE = frozenset({"python", "python3", "msctl", "sh"})
+
+
+_BROKER_SETTINGS = {
+    "max_message_size": "max_message_size in rabbitmq.conf",
+    "memory_limit": "vm_memory_high_watermark in rabbitmq.conf",
+}
+"""Keys of the embedded broker, and RabbitMQ's own."""
 
 
 def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
@@ -35,7 +42,15 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
         secrets = secret_variables(spec)
         env = {name: value for name, value in spec.env.items() if name not in secrets}
         services.append(replace(spec, cwd=cwd, env=env))
-    broker = replace(project.broker, url=_without_credentials(project.broker.url), mode=BrokerMode.EXTERNAL)
+    url = _without_credentials(project.broker.url)
+    broker = BrokerSpec(BrokerMode.EXTERNAL, url, url_given=project.broker.url_given)
+    notices += [
+        Notice(
+            f"broker.{key}", f"left out: set it in the RabbitMQ that replaces the embedded broker ({where})"
+        )
+        for key, where in _BROKER_SETTINGS.items()
+        if getattr(project.broker, key) != getattr(broker, key)
+    ]
     # Only a stack has a dashboard.
     dashboard = DashboardSpec(enabled=False)
     gateway = project.gateway

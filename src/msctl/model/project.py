@@ -376,11 +376,14 @@ class GatewaySpec:
 class BrokerSpec:
     """The broker's mode and the URL at which the stack and the CLI reach it.
 
+    The other keys are those of an embedded broker; sizes in bytes.
     `url_given` says that the user has set the URL; mode auto checks the owner of a server at the default.
     """
 
     mode: BrokerMode = BrokerMode.AUTO
     url: str = "amqp://guest:guest@localhost:5672/"
+    max_message_size: int = 128 * 1024 * 1024
+    memory_limit: int = 512 * 1024 * 1024
     url_given: bool = field(default=False, compare=False)
 
 

@@ -164,7 +164,8 @@ class QueueSnapshot:
 class BrokerSnapshot:
     """The broker. `url` has no password; `queues` and `memory_…` are None in modes that cannot report them.
 
-    `blocked` is the memory alarm: publishers wait while messages take more than `memory_limit` bytes.
+    `blocked` is an alarm: publishers wait, because messages take more than `memory_limit` bytes or the
+    disk is full; `reason` says which.
     """
 
     mode: BrokerMode

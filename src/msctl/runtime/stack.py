@@ -469,7 +469,15 @@ class Stack:
         self._logs.append("broker", text, level)
 
     def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
-        return BrokerServer(clock=self._clock, log=self._log_broker, users=users, vhosts=(vhost,))
+        spec = self._project.broker
+        return BrokerServer(
+            clock=self._clock,
+            log=self._log_broker,
+            users=users,
+            vhosts=(vhost,),
+            memory_limit=spec.memory_limit,
+            max_message_size=spec.max_message_size,
+        )
 
     def _targets(self) -> tuple[TargetSnapshot, ...]:
         """The gateway's view of the instances, while it takes requests."""

@@ -32,3 +32,26 @@ async def test_hint_of_a_blocked_publisher_is_about_the_embedded_broker() -> Non
         assert "msctl queues" in (caught.value.hint or "")
         await publisher.close()
     await server.stop(timeout=1.0)
+
+
+async def test_blocked_publisher_says_once_why_it_waits() -> None:
+    server = BrokerServer(
+        clock=SystemClock(asyncio.sleep), log=lambda _level, _text: None, memory_limit=100_000
+    )
+    host, port = await server.start("127.0.0.1", 0)
+    connection = await Connection.open(parse_url(f"amqp://guest:guest@{host}:{port}/"), name="test")
+    said: asyncio.Queue[str] = asyncio.Queue()
+    async with closing(connection):
+        await declare(connection, "q", notify=lambda _text: None)
+        publisher = await Publisher.open(connection, timeout=5, notify=said.put_nowait)
+        template = publisher.template(Basic.Properties(), exchange="", routing_key="q")
+        for _ in range(3):
+            await publisher.publish_nowait(template, b"x" * 90_000)
+        drained = asyncio.create_task(publisher.drain())
+        text = await asyncio.wait_for(said.get(), 5)
+        assert "waiting" in text and "blocks publishers" in text
+        server.purge("q")
+        await asyncio.wait_for(drained, 5)
+        assert (publisher.stats().confirmed, said.empty()) == (3, True)
+        await publisher.close()
+    await server.stop(timeout=1.0)

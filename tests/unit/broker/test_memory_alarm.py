@@ -9,6 +9,7 @@ import pytest
 import uvloop
 from pamqp import commands
 
+from msctl.broker.core.broker import Alarm
 from msctl.broker.core.messages import MESSAGE_COST
 from msctl.broker.server import BrokerServer
 from msctl.broker.session import session as session_module
@@ -205,3 +206,23 @@ def test_properties_of_an_uncommitted_transaction_count_as_memory() -> None:
     assert broker.memory.used > MESSAGE_COST + 500
     client.call(commands.Tx.Rollback(), commands.Tx.RollbackOk)
     assert broker.memory.used == 0
+
+
+def test_disk_alarm_blocks_publishers_until_it_is_cleared_whatever_the_memory() -> None:
+    broker = make_broker()
+    client = Client(broker)
+    client.open()
+    client.queue()
+    broker.raise_alarm(Alarm.DISK, "no space left in /var/lib")
+    client.publish(b"1")
+    assert client.take(commands.Connection.Blocked, 0).reason == "low on disk"
+    broker.memory.used += 2 * broker.memory_limit
+    broker.check_memory()
+    assert broker.blocked_by == "low on memory & disk"
+    broker.clear_alarm(Alarm.DISK)
+    assert broker.blocked
+    broker.memory.used -= 2 * broker.memory_limit
+    broker.check_memory()
+    client.run()
+    client.take(commands.Connection.Unblocked, 0)
+    assert [message[2] for message, _ in broker.vhosts["/"].queues["q"].ready.waiting()] == [b"1"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from msctl.broker.core.arguments import MAX_NAME
@@ -28,6 +29,19 @@ MEMORY_LOW = 0.9
 def forced(reason: str) -> str:
     """The text with which an operator's close of a connection is announced."""
     return f"broker forced connection closure with reason '{reason}'"
+
+
+class Alarm(StrEnum):
+    """Why publishers are blocked."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+
+
+_UNTIL = {
+    Alarm.MEMORY: "until messages are consumed or purged",
+    Alarm.DISK: "until there is space again",
+}
 
 
 class Client(Protocol):
@@ -91,7 +105,10 @@ class Broker:
         self.memory_limit = memory_limit
         self.max_message_size = max_message_size
         self.limits = limits or BrokerLimits()
+        self.alarms: dict[Alarm, str] = {}
+        """The alarms that are on, each with its reason for an operator."""
         self.blocked = False
+        """Whether an alarm is on: publishers wait."""
         self.channels = 0
         """Open channels of all connections."""
         self.parked = 0
@@ -156,8 +173,8 @@ class Broker:
 
     @property
     def busy(self) -> bool:
-        """Whether messages wait for delivery or to be freed, or output waits to be written."""
-        return bool(self._pending or self.dirty or self.memory.has_discarded)
+        """Whether messages wait for delivery, or output waits to be written."""
+        return bool(self._pending or self.dirty)
 
     def pump(self, limit: int) -> bool:
         """Deliver about `limit` waiting messages; return whether more wait."""
@@ -174,19 +191,36 @@ class Broker:
 
     def check_memory(self) -> None:
         """Raise or clear the memory alarm."""
-        used = self.memory.used
-        if not self.blocked and used > self.memory_limit:
-            self.blocked = True
-            self.log(
-                "warning",
-                f"memory alarm: messages take {used} bytes, the limit is {self.memory_limit}; "
-                "publishers are blocked until messages are consumed or purged",
-            )
-        elif self.blocked and used <= self.memory_limit * MEMORY_LOW:
-            self.blocked = False
-            self.log("info", "memory alarm cleared: publishers are unblocked")
-            for session in list(self.sessions):
-                session.unblock()
+        used, limit = self.memory.used, self.memory_limit
+        if used > limit:
+            if Alarm.MEMORY not in self.alarms:
+                self.raise_alarm(Alarm.MEMORY, f"messages take {used} bytes, the limit is {limit}")
+        elif self.blocked and used <= limit * MEMORY_LOW:
+            self.clear_alarm(Alarm.MEMORY)
+
+    def raise_alarm(self, alarm: Alarm, reason: str) -> None:
+        """Block publishers until the alarm is cleared; a raised alarm only gets a new reason."""
+        if alarm not in self.alarms:
+            self.log("warning", f"{alarm} alarm: {reason}; publishers are blocked {_UNTIL[alarm]}")
+        self.alarms[alarm] = reason
+        self.blocked = True
+
+    def clear_alarm(self, alarm: Alarm) -> None:
+        """Unblock publishers if no other alarm is on."""
+        if self.alarms.pop(alarm, None) is None:
+            return
+        self.blocked = bool(self.alarms)
+        if self.blocked:
+            self.log("info", f"{alarm} alarm cleared: publishers still wait")
+            return
+        self.log("info", f"{alarm} alarm cleared: publishers are unblocked")
+        for session in list(self.sessions):
+            session.unblock()
+
+    @property
+    def blocked_by(self) -> str:
+        """What clients are told in connection.blocked, as by RabbitMQ."""
+        return "low on " + " & ".join(alarm.value for alarm in Alarm if alarm in self.alarms)
 
     def next_reminder(self) -> float | None:
         """The time (monotonic) at which `tick` is due; None for never."""

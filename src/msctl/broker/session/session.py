@@ -403,7 +403,7 @@ class Session:
         if not self.blocked:
             self.blocked = True
             if self._capabilities.blocked:
-                self._send(commands.Connection.Blocked, "low on memory")
+                self._send(commands.Connection.Blocked, self.broker.blocked_by)
 
     def unblock(self) -> None:
         if self.blocked:

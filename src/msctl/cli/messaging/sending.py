@@ -83,7 +83,9 @@ async def send_messages(request: SendRequest) -> SendResult:
 async def _publish_all(
     request: SendRequest, connection: Connection, bodies: AsyncIterator[bytes]
 ) -> tuple[PublishStats, bool]:
-    publisher = await Publisher.open(connection, confirms=request.confirm, timeout=request.timeout)
+    publisher = await Publisher.open(
+        connection, confirms=request.confirm, timeout=request.timeout, notify=note
+    )
     interrupted = False
     error: MsctlError | None = None
     total = None if request.by_line else request.count

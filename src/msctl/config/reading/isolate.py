@@ -40,4 +40,5 @@ def _own_broker(broker: BrokerSpec) -> BrokerSpec:
     parts = urlsplit(broker.url)
     userinfo, at, _ = parts.netloc.rpartition("@")
     mode = BrokerMode.EMBEDDED if broker.mode is BrokerMode.AUTO else broker.mode
-    return replace(broker, mode=mode, url=parts._replace(netloc=f"{userinfo}{at}{parts.hostname}:0").geturl())
+    url = parts._replace(netloc=f"{userinfo}{at}{parts.hostname}:0").geturl()
+    return replace(broker, mode=mode, url=url)

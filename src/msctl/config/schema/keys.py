@@ -25,6 +25,8 @@ from msctl.config.schema.values import (
     HEADER_FIELDS,
     HEADERS,
     HOST,
+    MEMORY_SIZE,
+    MESSAGE_SIZE,
     MOST_RESTARTS,
     NAME,
     NETWORKS,
@@ -378,6 +380,12 @@ BROKER = Table(
         OnReload.REFUSE,
         Key("mode", choice(BrokerMode), "Which AMQP server is used."),
         Key("url", AMQP_URL, "The URL of the broker, for the stack, its services, `send` and `consume`."),
+        Key("max_message_size", MESSAGE_SIZE, "The largest message that an embedded broker takes."),
+        Key(
+            "memory_limit",
+            MEMORY_SIZE,
+            "The memory for messages above which an embedded broker blocks publishers.",
+        ),
     ),
 )
 

@@ -145,7 +145,9 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
         )
     if broker.memory_bytes is not None and broker.memory_limit is not None:
         yield GaugeMetricFamily(
-            "msctl_broker_blocked", "1 while the memory alarm blocks publishers.", float(broker.blocked)
+            "msctl_broker_blocked",
+            "1 while an alarm (memory, disk) blocks publishers.",
+            float(broker.blocked),
         )
         yield GaugeMetricFamily("msctl_broker_memory_bytes", "Memory that messages use.", broker.memory_bytes)
         yield GaugeMetricFamily(
