@@ -76,7 +76,11 @@ class ChunkedDecoder:
             stop = data.find(b"\n", position, position + limit + 2)
             if stop < 0:
                 if end - position > limit + 1:
-                    raise _malformed("The size line of a chunk, or a trailer field, is too long")
+                    raise (
+                        _malformed("The size line of a chunk is too long")
+                        if state == _SIZE
+                        else _trailers_too_long()
+                    )
                 break
             if stop == position or data[stop - 1] != 0x0D:
                 raise _malformed("A line of the chunked body ends with LF alone")
@@ -107,7 +111,7 @@ class ChunkedDecoder:
     def _read_trailer(self, line: bytes) -> None:
         self._trailer_size += len(line) + 2
         if self._trailer_size > self._limits.head or len(self.trailers) >= self._limits.fields:
-            raise RequestError(431, "The trailer section is longer than a head may be.")
+            raise _trailers_too_long()
         match = _FIELD_LINE.fullmatch(line)
         if match is None:
             raise _malformed("A trailer field is malformed")
@@ -118,3 +122,7 @@ class ChunkedDecoder:
 
 def _malformed(detail: str) -> RequestError:
     return RequestError(400, f"{detail} (RFC 9112 §7.1).")
+
+
+def _trailers_too_long() -> RequestError:
+    return RequestError(431, "The trailer section is longer than a head may be.")

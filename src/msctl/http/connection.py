@@ -13,6 +13,10 @@ States, by what holds:
   arrives is dropped, until the client ends or for a time (RFC 9112 §9.6).
 - lost: the transport is gone. The task ends with its handler.
 
+A client that shuts down its side after its request still gets its response. One that has closed the
+connection looks the same (a FIN) until something is sent to it, which it answers with RST. So while no
+response has started, a 100 is sent as a probe: a client that still listens ignores it (RFC 9110 §15.2).
+
 One timer per connection, moved only when it fires: it closes a connection that is idle, refuses a head that
 takes too long, and aborts one whose client does not read what was written.
 """
@@ -20,6 +24,7 @@ takes too long, and aborts one whose client does not read what was written.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -33,6 +38,10 @@ from msctl.model.exchange import ClientGoneError, Handler, RawReceiver, RawStrea
 
 PIPELINED = 64 * 1024
 """The bytes of later requests that are kept while one is served; more wait in the socket."""
+PROBE_S = 0.05
+"""How long a client that has ended its side is left in peace before it is probed."""
+PROBE_AGAIN_S = 1.0
+"""The time to the second probe; it doubles with each."""
 DRAINED = 256 * 1024
 """The bytes of an unread body that are read and dropped to keep the connection; for more it is closed."""
 DRAIN_S = 10.0
@@ -181,8 +190,10 @@ class Connection(asyncio.Protocol):
             self._receiver.eof_received()
         elif self._body is not None:
             self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
-        # The response can still be sent, except over TLS, where asyncio closes the transport.
-        return not self._tls
+        if self._tls:
+            return False  # asyncio cannot keep half of a TLS connection open
+        self._loop.call_later(PROBE_S, self._probe, self._exchange, PROBE_AGAIN_S)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.lost = True
@@ -252,7 +263,7 @@ class Connection(asyncio.Protocol):
                     # The handler awaited something that was cancelled: an error of its own.
                     server.handler_failed(exchange, error)
                 else:
-                    if not exchange.finished:
+                    if not exchange.finished and not self.lost:
                         server.handler_failed(exchange, None)
                 if not exchange.keep_alive or not await self._drop_body():
                     self.close()
@@ -262,7 +273,7 @@ class Connection(asyncio.Protocol):
                 self.resume_reading()
                 if self._parser.buffered:
                     self._next_request()
-                if self._eof and self._exchange is None:
+                if self.idle and (self._eof or server.closing):
                     self.close()
                     break
         except BaseException:
@@ -332,9 +343,10 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
 
     def pause_reading(self) -> None:
-        if not self._reading_paused and self._transport is not None and not self._transport.is_closing():
+        transport = self._transport
+        if transport is not None and not (self._reading_paused or self._eof or transport.is_closing()):
             self._reading_paused = True
-            self._transport.pause_reading()
+            transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._reading_paused:
@@ -364,15 +376,21 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything is written; go on reading if the client may still be sending."""
+        sending = self._body is not None or self._parser.buffered > 0
+        self._close(linger=sending and self._receiver is None)
+
+    def _close(self, *, linger: bool) -> None:
         transport = self._transport
         if transport is None or self._lingering or transport.is_closing():
             return
-        sending = (self._body is not None or self._parser.buffered) and self._receiver is None
-        if self._eof or not sending:
+        if self._eof or not linger:
             transport.close()
             return
         self._lingering = True
         self._parser.take_rest()
+        if self._body is not None:
+            self._body.fail(ClientGoneError("the connection is closed"))
+            self._body = None
         self.resume_reading()
         if not self._tls:
             transport.write_eof()
@@ -388,10 +406,7 @@ class Connection(asyncio.Protocol):
     def refuse(self, response: bytes) -> None:
         """Send a response to bytes that are not a request, and close."""
         self.write(response)
-        # What follows is not understood, so the client may be in the middle of it.
-        if self._transport is not None and not self._parser.buffered:
-            self._parser.feed(b"?")
-        self.close()
+        self._close(linger=True)  # nobody knows where the client is in what it sends
 
     def upgraded(self, receiver: RawReceiver) -> RawStream:
         """Give the connection to `receiver`, and first what the client sent after its request."""
@@ -409,6 +424,19 @@ class Connection(asyncio.Protocol):
             self._receiver.data_received(early)
         if ended:
             self._receiver.eof_received()
+
+    def _probe(self, exchange: ServerExchange, delay: float) -> None:
+        """Find out whether a client that ended its side has closed the connection (see the module's head)."""
+        transport = self._transport
+        if transport is None or self._exchange is not exchange or exchange.finished:
+            return
+        sock = transport.get_extra_info("socket")
+        if not exchange.status and exchange.head.version > (1, 0):
+            self.write(_CONTINUE)
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            transport.abort()
+        else:
+            self._loop.call_later(delay, self._probe, exchange, delay * 2)
 
     # --- the timer ------------------------------------------------------------------------------------
 

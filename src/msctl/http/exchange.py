@@ -184,9 +184,10 @@ class ServerExchange:
 
     def refuse(self, error: RequestError) -> None:
         """Answer a request that is at fault, and close; abort if a response has started."""
+        if self.finished:
+            return
         if self.status:
-            if not self.finished:
-                self.abort()
+            self.abort()
             return
         self.keep_alive = False
         self.respond(error.status, b"", *problem(error.status, error.detail))

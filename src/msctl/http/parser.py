@@ -135,5 +135,5 @@ class RequestParser:
                 return
             self._reader.read_line(buffer[: end + 2])
             self._line_read = True
-        if refusals.BARE_LF_AT.search(buffer, self._scanned, limit):
-            raise refusals.BARE_LF
+        if refusals.BARE_LF.search(buffer, self._scanned, limit):
+            raise refusals.bare_lf()

@@ -29,14 +29,13 @@ METHODS = {name.encode(): name for name in _METHOD_NAMES.split()}
 """The registry of methods (RFC 9110 §16.1.1), and those that llhttp knows besides."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-BARE_LF_AT = re.compile(rb"(?<!\r)\n")
+BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSION = re.compile(rb"HTTP/\d\.\d")
 _TLS_HANDSHAKE = 0x16
 
-BARE_LF = RequestError(400, "A line of the head ends with LF alone. Lines end with CR LF (RFC 9112 §2.2).")
-NO_SLASH = (
+_THREE_PARTS = (
     "The request line is not a method, a target and a version, with one space between them (RFC 9112 §3)."
 )
 
@@ -51,6 +50,10 @@ def problem(status: int, detail: str) -> tuple[Fields, bytes]:
     document = {"type": "about:blank", "title": phrase(status).decode(), "status": status, "detail": detail}
     fields = [(b"Content-Type", CONTENT_TYPE), (b"Cache-Control", b"no-store")]
     return fields, json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def bare_lf() -> RequestError:
+    return RequestError(400, "A line of the head ends with LF alone. Lines end with CR LF (RFC 9112 §2.2).")
 
 
 def line_too_long(limit: int) -> RequestError:
@@ -70,8 +73,8 @@ def check_line_start(line: bytes, limit: int) -> None:
             )
         if line[0] != 0x0A:
             raise RequestError(400, "The request does not begin with a method (RFC 9112 §3).")
-    if BARE_LF_AT.search(line, 0, limit + 1):
-        raise BARE_LF
+    if BARE_LF.search(line, 0, limit + 1):
+        raise bare_lf()
     # The last byte may be the CR of the line's end.
     if len(line) - line.endswith(b"\r") > limit:
         raise line_too_long(limit)
@@ -90,9 +93,9 @@ def request_line(line: bytes) -> RequestError:
     if not _TOKEN.fullmatch(method):
         return RequestError(400, "The method is not a token (RFC 9110 §9.1).")
     if not mark or not target:
-        return RequestError(400, NO_SLASH)
+        return RequestError(400, _THREE_PARTS)
     if not version.startswith(b"HTTP/"):
-        return RequestError(400, NO_SLASH)
+        return RequestError(400, _THREE_PARTS)
     if not _VERSION.fullmatch(version):
         return RequestError(400, "The version is not HTTP/ and two digits with a dot (RFC 9112 §2.3).")
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
@@ -100,7 +103,7 @@ def request_line(line: bytes) -> RequestError:
     if any(byte > 0x7F for byte in target):
         return RequestError(400, "The target has bytes outside ASCII. Percent-encode them (RFC 3986 §2.1).")
     if b" " in target:
-        return RequestError(400, NO_SLASH)
+        return RequestError(400, _THREE_PARTS)
     if any(byte < 0x21 or byte == 0x7F for byte in target):
         return RequestError(400, "The target has a control character (RFC 3986 §2).")
     return RequestError(501, "The method is not one that this server knows (RFC 9110 §9.1).")
@@ -111,8 +114,8 @@ def header_fields(block: bytes, count: int) -> RequestError:
 
     `block` is every line after the request line; `count` is how many fields are allowed.
     """
-    if BARE_LF_AT.search(block):
-        return BARE_LF
+    if BARE_LF.search(block):
+        return bare_lf()
     if _BARE_CR.search(block):
         return RequestError(400, "The head has a CR that no LF follows (RFC 9112 §2.2).")
     lines = block.split(b"\r\n")[:-2]
