@@ -9,10 +9,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from msctl.cli.output.result import Result
-from msctl.cli.output.service_lines import state_lines
 from msctl.cli.output.terminal import plain, printable
 from msctl.errors import ExitCode, NotRunningError
-from msctl.model.events import LogQuery
 from msctl.model.snapshots import Kind, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
@@ -51,6 +49,8 @@ def failure_lines(failed: Sequence[ServiceSnapshot], client: ControlClient) -> I
 
 def last_log_lines(service: str, client: ControlClient) -> Iterator[str]:
     """Show the last lines of a service's log, indented; none if the stack has stopped meanwhile."""
+    from msctl.model.events import LogQuery  # only a failure needs it
+
     with suppress(NotRunningError):
         for line in client.logs(LogQuery((service,), LOG_LINES)):
             yield f"    {printable(line.text)}"
@@ -67,6 +67,8 @@ def services_result(
     snapshot: Snapshot, names: Sequence[str], client: ControlClient, *, as_json: bool
 ) -> Result:
     """Report the states of the services that match `names` (all, if none are given)."""
+    from msctl.cli.output.service_lines import state_lines  # `status` does not need it
+
     services = _named(snapshot, names)
     failed = failed_services(snapshot, names)
     return Result(
@@ -81,6 +83,8 @@ def services_result(
 
 def stopped_result(snapshot: Snapshot, names: Sequence[str], *, as_json: bool) -> Result:
     """Report the states of services that were stopped; none of them can have failed."""
+    from msctl.cli.output.service_lines import state_lines  # `status` does not need it
+
     services = _named(snapshot, names)
     return Result("services", services, lambda: state_lines(services), as_json=as_json)
 

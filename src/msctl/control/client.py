@@ -1,6 +1,7 @@
 """The client of the control socket: SystemView's verbs, blocking, on the standard library.
 
-It imports neither aiohttp nor http.client, so that `status` and `down` start fast.
+It imports neither aiohttp nor http.client, and what one verb uses only there, so that `status` and `down`
+start fast.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -16,14 +16,14 @@ from msctl.control.http import Response, exchange
 from msctl.control.paths import StackPaths, cannot_open, is_locked
 from msctl.control.peer import open_descriptors
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.snapshots import Snapshot
-from msctl.model.traces import Trace, TraceQuery, TraceSummary
-from msctl.model.views import ReloadResult, ServiceVariables
 
 if TYPE_CHECKING:
+    from msctl.model.events import Event, LogLine, LogQuery
     from msctl.model.project import RouteSpec
     from msctl.model.routing import RouteExplanation
+    from msctl.model.traces import Trace, TraceQuery, TraceSummary
+    from msctl.model.views import ReloadResult, ServiceVariables
 
 T = TypeVar("T")
 
@@ -48,9 +48,15 @@ class ControlClient:
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """As SystemView's; raises TimedOutError after `timeout` seconds."""
+        from msctl.model.events import Event
+
         return self._stream("/v1/events", Event, timeout)
 
     def logs(self, query: LogQuery) -> Iterator[LogLine]:
+        from urllib.parse import urlencode
+
+        from msctl.model.events import LogLine
+
         fields = [("service", name) for name in query.services]
         if query.tail is not None:
             fields.append(("tail", str(query.tail)))
@@ -65,6 +71,10 @@ class ControlClient:
         return self._stream(f"/v1/logs?{urlencode(fields)}", LogLine)
 
     def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
+        from urllib.parse import urlencode
+
+        from msctl.model.traces import TraceSummary
+
         fields = [("service", name) for name in query.services]
         fields += [("min", repr(query.min_duration_s)), ("limit", str(query.limit))]
         if query.errors:
@@ -75,10 +85,18 @@ class ControlClient:
 
     def trace(self, trace_id: str) -> Trace:
         """Find a trace by its id or a prefix of it; raises UsageError for none or several."""
+        from urllib.parse import quote
+
+        from msctl.model.traces import Trace
+
         return self._call("GET", f"/v1/traces/{quote(trace_id, safe='')}", Trace, timeout=ANSWER_TIMEOUT)
 
     def variables(self, service: str | None) -> ServiceVariables:
         """The variables of a service, or of something that depends on all services."""
+        from urllib.parse import quote
+
+        from msctl.model.views import ServiceVariables
+
         query = "" if service is None else f"?service={quote(service, safe='')}"
         return self._call("GET", f"/v1/variables{query}", ServiceVariables, timeout=ANSWER_TIMEOUT)
 
@@ -99,7 +117,7 @@ class ControlClient:
 
     def routes(self) -> tuple[RouteSpec, ...]:
         """The gateway's routes in matching order."""
-        from msctl.model.project import RouteSpec  # imported on use: `status` starts faster
+        from msctl.model.project import RouteSpec
 
         return self._call("GET", "/v1/routes", tuple[RouteSpec, ...], timeout=ANSWER_TIMEOUT)
 
@@ -115,6 +133,8 @@ class ControlClient:
 
     def reload(self, timeout: float | None = None) -> ReloadResult:
         """As SystemView's; raises TimedOutError after `timeout` seconds, and what has begun goes on."""
+        from msctl.model.views import ReloadResult
+
         return self._call("POST", "/v1/reload", ReloadResult, timeout=timeout)
 
     def purge_queue(self, name: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,12 +44,39 @@ def measure(pids: Iterable[int]) -> tuple[float, int]:
     """CPU seconds and resident bytes of these processes together; exited ones count as zero."""
     seconds, memory = 0.0, 0
     for pid in pids:
-        try:
-            process = psutil.Process(pid)
-            with process.oneshot():
-                times = process.cpu_times()
-                memory += process.memory_info().rss
-            seconds += times.user + times.system
-        except psutil.Error:
-            continue
+        used = _read_stat(pid) if sys.platform == "linux" else _ask_psutil(pid)
+        if used is not None:
+            seconds += used[0]
+            memory += used[1]
     return seconds, memory
+
+
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _read_stat(pid: int) -> tuple[float, int] | None:
+    """One read of /proc/PID/stat (proc(5)): psutil takes four, which hundreds of processes make felt."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        stat = os.read(descriptor, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    # The name, in parentheses, may hold spaces and parentheses; the fields after it are numbered from 3.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S, int(fields[21]) * _PAGE
+
+
+def _ask_psutil(pid: int) -> tuple[float, int] | None:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            return times.user + times.system, process.memory_info().rss
+    except psutil.Error:
+        return None

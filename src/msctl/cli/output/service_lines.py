@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msctl.cli.output.terminal import STATE_COLOURS, colours, paint, plain
-from msctl.model.events import Event
 from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, State
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from msctl.model.events import Event
 
 _ANSWERING = frozenset({State.READY, State.RUNNING})
 
