@@ -24,7 +24,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
         if level in ("error", "critical"):
             errors.append(text)
 
-    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=log, users={"guest": "guest"}, vhosts=("/",))
+    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=log, vhosts=("/",))
     host, port = await server.start("127.0.0.1", 0)
     yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/")
     await check_nothing_is_held(server)

@@ -29,9 +29,7 @@ Connect = Callable[..., Awaitable[Probe]]
 def running_embedded() -> Iterator[str]:
     """The embedded broker in a thread while the block runs; yields its AMQP URL."""
     loop = asyncio.new_event_loop()
-    server = BrokerServer(
-        clock=SystemClock(asyncio.sleep), log=lambda *_: None, users={"guest": "guest"}, vhosts=("/",)
-    )
+    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=lambda *_: None, vhosts=("/",))
     thread = threading.Thread(target=loop.run_forever, name="embedded-broker", daemon=True)
     thread.start()
     try:

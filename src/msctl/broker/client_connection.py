@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol, cast
 
 from msctl.broker.session.session import Session
+from msctl.model.address import is_loopback
 
 FRAMES_PER_TURN = 600
 WRITE_HIGH = 256 * 1024
@@ -45,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = False
         self.fileno = -1
         self.peer = "a client"
+        self.loopback = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -52,6 +54,7 @@ class ClientConnection(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         if address:
             self.peer = f"AMQP client {address[0]}:{address[1]}"
+            self.loopback = is_loopback(address[0])
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self.fileno = sock.fileno()

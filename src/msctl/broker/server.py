@@ -24,6 +24,7 @@ from msctl.errors import BrokerError
 from msctl.model.address import LOOPBACK
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import QueueSnapshot
+from msctl.secret import Secret
 
 MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 128 * 1024 * 1024
@@ -69,7 +70,7 @@ class BrokerServer:
         *,
         clock: Clock,
         log: Callable[[str, str], None],
-        users: Mapping[str, str] | None = None,
+        users: Mapping[str, Secret] | None = None,
         vhosts: Sequence[str] = ("/",),
         memory_limit: int = MEMORY_LIMIT,
         max_message_size: int = MAX_MESSAGE,
@@ -78,7 +79,7 @@ class BrokerServer:
         self._broker = Broker(
             clock=clock,
             log=log,
-            users={"guest": "guest"} if users is None else users,
+            users={"guest": Secret("guest")} if users is None else users,
             vhosts=vhosts,
             memory_limit=memory_limit,
             max_message_size=max_message_size,
@@ -195,7 +196,7 @@ class BrokerServer:
         """The session of a new connection; None if there are too many sockets."""
         if len(self._protocols) >= self._broker.limits.connections + HANDSHAKES:
             return None
-        session = Session(self._broker, protocol.peer)
+        session = Session(self._broker, protocol.peer, loopback=protocol.loopback)
         self._protocols[session] = protocol
         return session
 

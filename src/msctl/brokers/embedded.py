@@ -14,6 +14,7 @@ from msctl.model.address import Address
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State
+from msctl.secret import Secret
 
 AMQP_PORT = 5672
 MIB = 1024 * 1024
@@ -57,7 +58,7 @@ class EmbeddedServer(Protocol):
     def delete(self, queue: str) -> int: ...
 
 
-ServerFactory = Callable[[Mapping[str, str], str], EmbeddedServer]
+ServerFactory = Callable[[Mapping[str, Secret], str], EmbeddedServer]
 """Makes an embedded server for these users (name to password) and this virtual host."""
 
 
@@ -71,17 +72,17 @@ class EmbeddedBroker:
         self._host = parts.hostname or "localhost"
         self._port = AMQP_PORT if parts.port is None else parts.port
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        if self._host not in LOOPBACK_HOSTS and (user, password) == ("guest", "guest"):
+        if self._host not in LOOPBACK_HOSTS and user == "guest":
             raise ConfigError(
-                f"broker.url: an embedded broker on {self._host} must not accept guest with its default "
-                "password",
-                hint="set a user and a password in broker.url, or use localhost",
+                "broker.url: the user guest can log in from this machine only, and the embedded broker is to "
+                f"listen on {self._host}",
+                hint="set another user and a password in broker.url, or use localhost",
             )
         if parts.scheme == "amqps":
             raise ConfigError(
                 "broker.url: the embedded broker does not support TLS", hint="use amqp:// instead of amqps://"
             )
-        self._server = factory({user: password}, _virtual_host(parts))
+        self._server = factory({user: Secret(password)}, _virtual_host(parts))
         self._state = State.STOPPED
         self._bound = (self._host, self._port)
 

@@ -46,6 +46,7 @@ from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
+from msctl.secret import Secret
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.broadcast import Broadcast
@@ -468,7 +469,7 @@ class Stack:
     def _log_broker(self, level: str, text: str) -> None:
         self._logs.append("broker", text, level)
 
-    def _make_server(self, users: Mapping[str, str], vhost: str) -> BrokerServer:
+    def _make_server(self, users: Mapping[str, Secret], vhost: str) -> BrokerServer:
         spec = self._project.broker
         return BrokerServer(
             clock=self._clock,

@@ -34,9 +34,7 @@ class Held:
 
 @pytest.fixture
 async def embedded() -> AsyncIterator[Held]:
-    server = BrokerServer(
-        clock=SystemClock(asyncio.sleep), log=lambda *_: None, users={"guest": "guest"}, vhosts=("/",)
-    )
+    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=lambda *_: None, vhosts=("/",))
     host, port = await server.start("127.0.0.1", 0)
     url = f"amqp://guest:guest@{host}:{port}/"
     yield Held(url, QueueAdmin(lambda: url, server.browse))

@@ -19,9 +19,7 @@ from tests.support.clock import FakeClock
 
 @pytest.fixture
 async def url() -> AsyncIterator[BrokerUrl]:
-    server = BrokerServer(
-        clock=SystemClock(asyncio.sleep), log=lambda *_: None, users={"guest": "guest"}, vhosts=("/",)
-    )
+    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=lambda *_: None, vhosts=("/",))
     host, port = await server.start("127.0.0.1", 0)
     yield parse_url(f"amqp://guest:guest@{host}:{port}/")
     await server.stop()

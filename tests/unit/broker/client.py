@@ -9,6 +9,7 @@ from pamqp import base, body, commands, frame, header
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.session.session import Session
+from msctl.secret import Secret
 from tests.support.clock import FakeClock
 
 MEMORY = 1_000_000
@@ -21,7 +22,7 @@ def make_broker(
     return Broker(
         clock=clock or FakeClock(),
         log=lambda _level, _text: None,
-        users={"guest": "guest"},
+        users={"guest": Secret("guest")},
         vhosts=("/",),
         memory_limit=memory_limit,
         max_message_size=100_000,
@@ -43,6 +44,7 @@ class Client:
     def handshake(
         self,
         *,
+        user: str = "guest",
         password: str = "guest",
         capabilities: dict[str, bool] | None = None,
         frame_max: int = 131_072,
@@ -54,7 +56,7 @@ class Client:
         wanted = ("consumer_cancel_notify", "connection.blocked", "authentication_failure_close")
         given = dict.fromkeys(wanted, True) if capabilities is None else capabilities
         properties: dict[str, Any] = {"capabilities": given}
-        self.send(commands.Connection.StartOk(properties, "PLAIN", f"\0guest\0{password}"), 0)
+        self.send(commands.Connection.StartOk(properties, "PLAIN", f"\0{user}\0{password}"), 0)
         self.send(commands.Connection.TuneOk(channel_max, frame_max, heartbeat), 0)
         self.send(commands.Connection.Open(vhost), 0)
         assert [type(event) for _, event in self.events] == [

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from pamqp import commands
 
+from msctl.broker.core.broker import Broker
+from msctl.broker.core.users import Permissions
 from tests.unit.broker.client import Client, make_broker
 
 
-def connect(vhost: str, *, broker: object) -> Client:
-    client = Client(broker, handshake=False)  # type: ignore[arg-type]
+def connect(vhost: str, *, broker: Broker) -> Client:
+    broker.users.permit("guest", vhost, Permissions.of())
+    client = Client(broker, handshake=False)
     client.handshake(vhost=vhost)
     client.open(1)
     return client

@@ -21,6 +21,7 @@ from msctl.clock import SystemClock
 from msctl.errors import BrokerError, NotRunningError
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode
+from msctl.secret import Secret
 from tests.support.ports import reserved_port
 
 NOBODY = 65534
@@ -133,7 +134,7 @@ def stack(port: int, log: list[str] | None = None) -> AutoBroker:
     lines = [] if log is None else log
     clock = SystemClock(asyncio.sleep)
 
-    def server(users: Mapping[str, str], vhost: str) -> BrokerServer:
+    def server(users: Mapping[str, Secret], vhost: str) -> BrokerServer:
         return BrokerServer(clock=clock, log=lambda _level, _text: None, users=users, vhosts=(vhost,))
 
     spec = BrokerSpec(url=f"amqp://guest:guest@127.0.0.1:{port}/")

@@ -12,6 +12,7 @@ from msctl.brokers.embedded import EmbeddedBroker
 from msctl.clock import SystemClock
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import State
+from msctl.secret import Secret
 from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker
 from tests.unit.broker.raw import Raw
@@ -22,7 +23,7 @@ LIMIT = 2 * 1024 * 1024
 async def test_memory_alarm_is_in_the_snapshot() -> None:
     servers: list[BrokerServer] = []
 
-    def make(users: Mapping[str, str], vhost: str) -> BrokerServer:
+    def make(users: Mapping[str, Secret], vhost: str) -> BrokerServer:
         clock = SystemClock(asyncio.sleep)
         servers.append(
             BrokerServer(

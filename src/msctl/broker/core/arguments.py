@@ -46,11 +46,7 @@ def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
 
     Raises AmqpError 406 for an invalid argument, 540 for a stream.
     """
-    exchange = table.get(b"x-dead-letter-exchange")
-    if exchange is not None and exchange[0] != "S":
-        raise precondition_failed(
-            f"invalid type '{TYPE_NAMES[exchange[0]]}' for arg 'x-dead-letter-exchange' in {queue}"
-        )
+    read_dead_letter_exchange(table, queue)
     _check(table, queue, {b"x-queue-type": _check_queue_type})
     kind = _text(table, b"x-queue-type") or CLASSIC
     if kind == "stream":
@@ -76,6 +72,16 @@ def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
         single_active_consumer=bool(_value(table, b"x-single-active-consumer")),
         delivery_limit=limit if type(limit) is int else None,
     )
+
+
+def read_dead_letter_exchange(table: Table, queue: str) -> str | None:
+    """The name of the dead-letter exchange. Raises AmqpError 406 for a value that is no string."""
+    exchange = table.get(b"x-dead-letter-exchange")
+    if exchange is not None and exchange[0] != "S":
+        raise precondition_failed(
+            f"invalid type '{TYPE_NAMES[exchange[0]]}' for arg 'x-dead-letter-exchange' in {queue}"
+        )
+    return _text(table, b"x-dead-letter-exchange")
 
 
 def read_consumer_priority(table: Table, queue: str, kind: str = CLASSIC) -> int:

@@ -6,18 +6,19 @@ sessions and calls `tick` when a reminder is due.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 from msctl.broker.core.arguments import MAX_NAME
-from msctl.broker.core.limits import BrokerLimits
+from msctl.broker.core.limits import BrokerLimits, too_many_connections_of
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
+from msctl.broker.core.users import ADMINISTRATOR, PasswordHash, Permissions, User, Users
 from msctl.broker.core.vhost import VhostInfo, VirtualHost
 from msctl.clock import Clock
+from msctl.secret import Secret
 
 LogFunction = Callable[[str, str], None]
 """Called with a level ("debug", "info", "warning", "error") and a text."""
@@ -85,14 +86,17 @@ class ReplyTarget(Protocol):
 
 
 class Broker:
-    """The state that connections share. `memory_limit` is in bytes."""
+    """The state that connections share.
+
+    `users` are names and passwords of administrators with all permissions; `memory_limit` is in bytes.
+    """
 
     def __init__(
         self,
         *,
         clock: Clock,
         log: LogFunction,
-        users: Mapping[str, str],
+        users: Mapping[str, Secret],
         vhosts: Sequence[str],
         memory_limit: int,
         max_message_size: int,
@@ -100,7 +104,6 @@ class Broker:
     ) -> None:
         self.clock = clock
         self.log = log
-        self.users = dict(users)
         self.memory = MemoryAccount()
         self.memory_limit = memory_limit
         self.max_message_size = max_message_size
@@ -114,8 +117,13 @@ class Broker:
         self.parked = 0
         """Bytes of input that blocked connections have received and not processed."""
         self.vhosts: dict[str, VirtualHost] = {}
+        self.users = Users(self._permissions_changed)
         for name in vhosts:
             self.add_vhost(name)
+        for name, password in users.items():
+            self.users.put(User(name, PasswordHash.make(password), tags=(ADMINISTRATOR,)))
+            for vhost in self.vhosts:
+                self.users.permit(name, vhost, Permissions.of())
         self.sessions: set[Client] = set()
         self.dirty: dict[Client, None] = {}
         """Sessions with unwritten output."""
@@ -158,15 +166,33 @@ class Broker:
             if session.vhost is vhost:
                 session.force_close(forced(f"vhost '{name}' is deleted"))
         vhost.close()
+        self.users.forget_vhost(name)
         return True
 
     # --- users ---
 
-    def authenticate(self, user: str, password: str) -> bool:
-        expected = self.users.get(user)
-        if expected is None:
+    def delete_user(self, name: str) -> bool:
+        """Delete a user and close its connections; False if it does not exist."""
+        if not self.users.delete(name):
             return False
-        return hmac.compare_digest(expected.encode(), password.encode(errors="surrogateescape"))
+        for session in list(self.sessions):
+            if session.user == name:
+                session.force_close(forced(f"user '{name}' is deleted"))
+        return True
+
+    def check_user_limit(self, client: Client) -> None:
+        """Raises AmqpError 530 if the client's user has as many open connections as it may have."""
+        user = self.users.get(client.user)
+        limit = -1 if user is None else user.limits.get("max-connections", -1)
+        if limit >= 0:
+            used = sum(each.user == client.user and each.vhost is not None for each in self.sessions)
+            if used >= limit:
+                raise too_many_connections_of(client.user, limit)
+
+    def _permissions_changed(self) -> None:
+        """Publish plans contain the result of permission checks: make them all stale."""
+        for vhost in self.vhosts.values():
+            vhost.routing.changed()
 
     def _pump_later(self, queue: Queue) -> None:
         self._pending[queue] = None

@@ -31,6 +31,10 @@ def too_many_connections(vhost: str, user: str, limit: int) -> AmqpError:
     )
 
 
+def too_many_connections_of(user: str, limit: int) -> AmqpError:
+    return not_allowed(f"connection refused for user '{user}': user connection limit ({limit}) is reached")
+
+
 def too_many_channels(limit: int) -> AmqpError:
     return AmqpError(
         ReplyCode.NOT_ALLOWED,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from msctl.broker.core import consistent_hash
+from msctl.broker.core.access import UNRESTRICTED, Access, Operation
 from msctl.broker.core.arguments import check_equivalent, check_same
 from msctl.broker.core.delayed import DELAYED_TYPE, DelayedMessages, DelayHost, DelayingExchange, Target
 from msctl.broker.core.exchanges import (
@@ -116,6 +117,7 @@ class Routing:
         auto_delete: bool,
         internal: bool,
         arguments: Table,
+        access: Access = UNRESTRICTED,
     ) -> None:
         """Declare an exchange. Raises AmqpError 403, 404, 406, or 503 for an unknown type."""
         name = strip_name(name)
@@ -126,6 +128,7 @@ class Routing:
         if kind not in tuple(ExchangeType):
             raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{kind}'")
         _refuse_default(name)
+        access.check(Operation.CONFIGURE, "exchange", name)
         found = self.exchanges.get(name)
         if found is None:
             refuse_reserved("exchange", name)
@@ -137,6 +140,9 @@ class Routing:
                     f"invalid type '{TYPE_NAMES[alternate[0]]}' for arg 'alternate-exchange' "
                     f"in {resource('exchange', name, self._vhost)}"
                 )
+            if alternate is not None:
+                access.check(Operation.READ, "exchange", name)
+                access.check(Operation.WRITE, "exchange", alternate[1].decode(errors="surrogateescape"))
             _check_arguments(ExchangeType(kind), arguments)
             self._create(
                 Exchange(
@@ -162,13 +168,14 @@ class Routing:
             self._hashed_properties += exchange.hash_key.reads_properties
         self.changed()
 
-    def delete(self, name: str, *, if_unused: bool) -> None:
+    def delete(self, name: str, *, if_unused: bool, access: Access = UNRESTRICTED) -> None:
         """Delete an exchange; a missing one is no error. Raises AmqpError 403, 406."""
         name = strip_name(name)
         _refuse_default(name)
         shown = resource("exchange", name, self._vhost)
         if name.startswith("amq."):
             raise access_refused(f"deletion of system {shown} not allowed")
+        access.check(Operation.CONFIGURE, "exchange", name)
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
@@ -190,10 +197,17 @@ class Routing:
     # --- bindings ---
 
     def bind(
-        self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
+        self,
+        source: str,
+        destination: str,
+        kind: str,
+        key: str,
+        arguments: Table,
+        owner: object,
+        access: Access = UNRESTRICTED,
     ) -> None:
         """Bind a queue or an exchange (`kind`). Raises AmqpError 403, 404, 405, 406."""
-        source, destination = _ends(source, destination, kind)
+        source, destination = self._ends(source, destination, kind, key, access)
         exchange = self.exchange(source)
         target = self._destination(kind, destination)
         if target is None:
@@ -214,10 +228,17 @@ class Routing:
             self.changed()
 
     def unbind(
-        self, source: str, destination: str, kind: str, key: str, arguments: Table, owner: object
+        self,
+        source: str,
+        destination: str,
+        kind: str,
+        key: str,
+        arguments: Table,
+        owner: object,
+        access: Access = UNRESTRICTED,
     ) -> None:
         """Remove a binding; a missing one is no error. Raises AmqpError 403, 405."""
-        source, destination = _ends(source, destination, kind)
+        source, destination = self._ends(source, destination, kind, key, access)
         exchange = self.exchanges.get(source)
         target = self._destination(kind, destination)
         if exchange is None or target is None:
@@ -231,6 +252,22 @@ class Routing:
         self._forget_inbound(target, exchange, identity)
         self.changed()
         self._auto_delete(exchange)
+
+    def _ends(self, source: str, destination: str, kind: str, key: str, access: Access) -> tuple[str, str]:
+        """Source and destination names of a binding, once the user may bind them.
+
+        Raises AmqpError 403, also for the default exchange.
+        """
+        source, destination = strip_name(source), strip_name(destination)
+        access.check(Operation.WRITE, kind, destination)
+        if kind == "exchange":
+            _refuse_default(destination)
+        _refuse_default(source)
+        access.check(Operation.READ, "exchange", source)
+        exchange = self.exchanges.get(source)
+        if exchange is not None and exchange.type is ExchangeType.TOPIC:
+            access.check_topic(Operation.READ, source, key)
+        return source, destination
 
     def _unbind(self, exchange: Exchange, identity: tuple[object, ...]) -> None:
         if exchange.unbind(identity) is not None:
@@ -272,15 +309,6 @@ def _check_arguments(kind: ExchangeType, arguments: Table) -> None:
         kind = ExchangeType(inner)
     if kind is ExchangeType.CONSISTENT_HASH:
         consistent_hash.check_arguments(arguments)
-
-
-def _ends(source: str, destination: str, kind: str) -> tuple[str, str]:
-    """Source and destination names of a binding. Raises AmqpError 403 for the default exchange."""
-    source, destination = strip_name(source), strip_name(destination)
-    _refuse_default(source)
-    if kind == "exchange":
-        _refuse_default(destination)
-    return source, destination
 
 
 def _refuse_default(name: str) -> None:

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
+from msctl.broker.core.access import UNRESTRICTED, Access, Operation
 from msctl.broker.core.arguments import (
     QUEUE_ARGUMENTS,
     QUORUM,
     check_equivalent,
     check_same,
+    read_dead_letter_exchange,
     read_queue_arguments,
 )
 from msctl.broker.core.dead_letter import dead_lettered, is_cycle
@@ -111,6 +113,7 @@ class VirtualHost:
         exclusive: bool,
         auto_delete: bool,
         arguments: Table,
+        access: Access = UNRESTRICTED,
     ) -> Queue:
         """Return the existing equivalent queue or a new one; an empty name asks for a generated one.
 
@@ -122,11 +125,16 @@ class VirtualHost:
         else:
             name = generate_name("amq.gen")
         durable = durable and not exclusive
+        access.check(Operation.CONFIGURE, "queue", name)
         shown = resource("queue", name, self.name)
         queue = self.queues.get(name)
         if queue is None:
             if len(self.queues) >= self.limits.queues:
                 raise too_many_queues(name, self.name, self.limits.queues)
+            target = read_dead_letter_exchange(arguments, shown)
+            if target is not None:
+                access.check(Operation.READ, "queue", name)
+                access.check(Operation.WRITE, "exchange", target)
             options = read_queue_arguments(arguments, shown)
             if options.kind == QUORUM:
                 check_declaration(shown, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
@@ -150,12 +158,16 @@ class VirtualHost:
         queue.touch()
         return queue
 
-    def delete_queue_named(self, name: str, owner: object, *, if_unused: bool, if_empty: bool) -> int:
+    def delete_queue_named(
+        self, name: str, owner: object, *, if_unused: bool, if_empty: bool, access: Access = UNRESTRICTED
+    ) -> int:
         """Delete a queue and return its number of ready messages, 0 for a missing one.
 
-        Raises AmqpError 405, 406, 540.
+        Raises AmqpError 403, 405, 406, 540.
         """
-        queue = self.queues.get(strip_name(name))
+        name = strip_name(name)
+        access.check(Operation.CONFIGURE, "queue", name)
+        queue = self.queues.get(name)
         if queue is None:
             return 0
         queue.check_access(owner)

@@ -70,12 +70,12 @@ def client_capabilities(properties: Table) -> Capabilities:
     )
 
 
-def credentials(mechanism: str, response: bytes) -> tuple[str, str]:
+def credentials(mechanism: str, response: bytes) -> tuple[str, bytes]:
     """User and password of a SASL response. Raises AmqpError 502 or 503."""
     if mechanism == "PLAIN":
         parts = response.split(b"\0")
         if len(parts) == 3 and parts[0] == b"":
-            return _decode(parts[1]), _decode(parts[2])
+            return _decode(parts[1]), parts[2]
     elif mechanism == "AMQPLAIN":
         try:
             table = decode_table(response, 0, len(response))
@@ -83,7 +83,7 @@ def credentials(mechanism: str, response: bytes) -> tuple[str, str]:
             table = {}
         user, password = table.get(b"LOGIN"), table.get(b"PASSWORD")
         if user and password and user[0] == password[0] == "S":
-            return _decode(user[1]), _decode(password[1])
+            return _decode(user[1]), bytes(password[1])
     else:
         raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
     raise AmqpError(ReplyCode.SYNTAX_ERROR, f"malformed {mechanism} response")

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 from pamqp import commands
 
+from msctl.broker.core.access import Access, Operation
 from msctl.broker.core.arguments import QUORUM, read_consumer_priority
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.core.limits import too_many_consumers
+from msctl.broker.core.queues import Queue
 from msctl.broker.core.quorum import refuse_shared_limit
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost, generate_name
 from msctl.broker.protocol.replies import (
@@ -48,6 +50,7 @@ class Owner(Protocol):
 
     broker: Broker
     user: str
+    access: Access
     outbox: Outbox
 
     @property
@@ -61,7 +64,10 @@ class Channel:
         self.number = number
         self.closing = False
         outbox = connection.outbox
-        self.publisher = PublishHandler(number, connection.broker, vhost, connection.user, outbox)
+        self._access = connection.access
+        self.publisher = PublishHandler(
+            number, connection.broker, vhost, connection.user, self._access, outbox
+        )
         self.deliveries = Deliveries(number, outbox, notify_cancel=connection.notify_cancel)
         self._connection = connection
         self._outbox = outbox
@@ -98,6 +104,11 @@ class Channel:
             raise AmqpError(ReplyCode.NOT_FOUND, "no previously declared queue")
         return self._last_queue
 
+    def _readable_queue(self, name: str) -> Queue:
+        """A queue that the connection may take messages from. Raises AmqpError 403, 404, 405."""
+        self._access.check(Operation.READ, "queue", name)
+        return self._vhost.queue_for(name, self._connection)
+
     def channel_open(self, _out_of_band: str) -> None:
         raise channel_error("second 'channel.open' seen")
 
@@ -128,23 +139,28 @@ class Channel:
             auto_delete=auto_delete,
             internal=internal,
             arguments=arguments,
+            access=self._access,
         )
         self._reply(nowait, commands.Exchange.DeclareOk)
 
     def exchange_delete(self, _ticket: int, exchange: str, if_unused: bool, nowait: bool) -> None:
-        self._vhost.routing.delete(exchange, if_unused=if_unused)
+        self._vhost.routing.delete(exchange, if_unused=if_unused, access=self._access)
         self._reply(nowait, commands.Exchange.DeleteOk)
 
     def exchange_bind(
         self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
     ) -> None:
-        self._vhost.routing.bind(source, destination, "exchange", key, arguments, self._connection)
+        self._vhost.routing.bind(
+            source, destination, "exchange", key, arguments, self._connection, self._access
+        )
         self._reply(nowait, commands.Exchange.BindOk)
 
     def exchange_unbind(
         self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
     ) -> None:
-        self._vhost.routing.unbind(source, destination, "exchange", key, arguments, self._connection)
+        self._vhost.routing.unbind(
+            source, destination, "exchange", key, arguments, self._connection, self._access
+        )
         self._reply(nowait, commands.Exchange.UnbindOk)
 
     # --- queues ---
@@ -180,6 +196,7 @@ class Channel:
                 exclusive=exclusive,
                 auto_delete=auto_delete,
                 arguments=arguments,
+                access=self._access,
             )
         self._last_queue = queue.name
         self._reply(nowait, commands.Queue.DeclareOk, queue.name, queue.ready.count, len(queue.consumers))
@@ -189,22 +206,26 @@ class Channel:
     ) -> None:
         name = self._queue_name(queue)
         key = name if not queue and not key else key
-        self._vhost.routing.bind(exchange, name, "queue", key, arguments, self._connection)
+        self._vhost.routing.bind(exchange, name, "queue", key, arguments, self._connection, self._access)
         self._reply(nowait, commands.Queue.BindOk)
 
     def queue_unbind(self, _ticket: int, queue: str, exchange: str, key: str, arguments: Table) -> None:
         name = self._queue_name(queue)
         key = name if not queue and not key else key
-        self._vhost.routing.unbind(exchange, name, "queue", key, arguments, self._connection)
+        self._vhost.routing.unbind(exchange, name, "queue", key, arguments, self._connection, self._access)
         self._reply(False, commands.Queue.UnbindOk)
 
     def queue_purge(self, _ticket: int, queue: str, nowait: bool) -> None:
-        found = self._vhost.queue_for(self._queue_name(queue), self._connection)
+        found = self._readable_queue(self._queue_name(queue))
         self._reply(nowait, commands.Queue.PurgeOk, found.purge())
 
     def queue_delete(self, _ticket: int, queue: str, if_unused: bool, if_empty: bool, nowait: bool) -> None:
         count = self._vhost.delete_queue_named(
-            self._queue_name(queue), self._connection, if_unused=if_unused, if_empty=if_empty
+            self._queue_name(queue),
+            self._connection,
+            if_unused=if_unused,
+            if_empty=if_empty,
+            access=self._access,
         )
         self._reply(nowait, commands.Queue.DeleteOk, count)
 
@@ -242,7 +263,7 @@ class Channel:
             self._consume_replies(tag, no_ack=no_ack)
             self._reply(nowait, commands.Basic.ConsumeOk, tag)
             return
-        found = self._vhost.queue_for(queue, self._connection)
+        found = self._readable_queue(queue)
         shown = resource("queue", queue, self._vhost.name)
         priority = read_consumer_priority(arguments, shown, found.options.kind)
         if found.options.kind == QUORUM and self.deliveries.shares_limit:
@@ -285,7 +306,7 @@ class Channel:
         self.deliveries.remove(tag)
 
     def basic_get(self, _ticket: int, queue: str, no_ack: bool) -> None:
-        found = self._vhost.queue_for(self._queue_name(queue), self._connection)
+        found = self._readable_queue(self._queue_name(queue))
         got = found.get(no_ack=no_ack)
         if got is None:
             self._reply(False, commands.Basic.GetEmpty, "")

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from pamqp import commands
 
+from msctl.broker.core.access import Access, Operation
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.dead_letter import cc_keys
+from msctl.broker.core.exchanges import ExchangeType
 from msctl.broker.core.messages import MESSAGE_COST
 from msctl.broker.core.queues import Queue
+from msctl.broker.core.users import IMPERSONATOR
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost
 from msctl.broker.protocol.properties import (
     HEADERS,
@@ -58,14 +61,17 @@ _METHODS_KEPT = 512
 class PublishHandler:
     """Assembles the messages of a channel and routes them. `transaction` is None outside of tx mode."""
 
-    def __init__(self, number: int, broker: Broker, vhost: VirtualHost, user: str, outbox: Outbox) -> None:
+    def __init__(
+        self, number: int, broker: Broker, vhost: VirtualHost, user: str, access: Access, outbox: Outbox
+    ) -> None:
         self.confirming = False
         self.transaction: list[tuple[PublishPlan, bytes]] | None = None
         self._number = number
         self._broker = broker
         self._vhost = vhost.name
         self._routing = vhost.routing
-        self._user = user.encode()
+        self._user = user
+        self._access = access
         self._outbox = outbox
         self._methods: dict[bytes, PublishMethod] = {}
         self._method: PublishMethod | None = None
@@ -173,19 +179,19 @@ class PublishHandler:
 
     def _prepare(self, method: PublishMethod, raw: bytes) -> PublishPlan:
         """Check a publish and route it. Raises AmqpError 403, 404, 406."""
+        self._access.check(Operation.WRITE, "exchange", method.exchange)
         exchange = self._routing.exchange(method.exchange)
         if exchange.internal:
             shown = resource("exchange", exchange.name, self._vhost)
             raise access_refused(f"cannot publish to internal {shown}")
+        if exchange.type is ExchangeType.TOPIC:
+            self._access.check_topic(Operation.WRITE, exchange.name, method.key)
         try:
             properties = read_properties(raw)
         except MalformedError as exc:
             raise AmqpError(ReplyCode.INTERNAL_ERROR, method=0) from exc
-        if properties.user_id not in (None, self._user):
-            claimed, actual = (properties.user_id or b"").decode("latin-1"), self._user.decode()
-            raise precondition_failed(
-                f"user_id property set to '{claimed}' but authenticated user was '{actual}'"
-            )
+        if properties.user_id is not None:
+            self._check_user_id(properties.user_id.decode(errors="surrogateescape"))
         relayed = self._with_reply_address(raw) if properties.reply_to == REPLY_QUEUE.encode() else raw
         headers = properties.headers
         if headers is None:
@@ -201,6 +207,14 @@ class PublishHandler:
                 relayed = join(with_headers(parts, shown_headers) if HEADERS in parts else parts)
         routed = any(isinstance(target, Queue) for target in targets)
         return PublishPlan(method, properties, relayed, targets, self._routing.generation, routed)
+
+    def _check_user_id(self, claimed: str) -> None:
+        """Raises AmqpError 406 for the name of another user, unless this one may impersonate others."""
+        user = self._broker.users.get(self._user)
+        if claimed != self._user and (user is None or IMPERSONATOR not in user.tags):
+            raise precondition_failed(
+                f"user_id property set to '{claimed}' but authenticated user was '{self._user}'"
+            )
 
     def set_reply_address(self, address: str | None) -> None:
         """Set the address that replaces the direct reply-to queue's name; None for no reply consumer."""

@@ -10,7 +10,8 @@ input proves that it would be the same again:
    same method object, equal property bytes and an unchanged `Routing.generation`. The user and the
    virtual host are fixed for a connection; the direct reply-to address is not, so a plan that contains
    it ends with it (`PublishHandler.set_reply_address`). The invariant: whatever can change the targets
-   or a check of a publish (declare, delete, bind, unbind) increments the generation.
+   or a check of a publish (declare, delete, bind, unbind,
+   a change of users or permissions) increments the generation.
 3. `RepeatedPublish`: the raw bytes from a publish method to the first byte of its body, taken from a
    message of exactly three consecutive frames: method, header, one body frame. These bytes contain the
    channel, every argument, every property and both sizes. If the input continues with the same bytes

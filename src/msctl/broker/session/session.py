@@ -14,6 +14,7 @@ from typing import Any
 
 from pamqp import commands
 
+from msctl.broker.core.access import UNRESTRICTED, Access, UserAccess
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.limits import too_many_connections
 from msctl.broker.core.queues import ExpiringError
@@ -76,12 +77,15 @@ class Session:
     messages in progress are freed. At the end of the stream, `drain` has the parked input processed.
     """
 
-    def __init__(self, broker: Broker, peer: str) -> None:
+    def __init__(self, broker: Broker, peer: str, *, loopback: bool = True) -> None:
+        """`loopback` is whether the peer is on this machine."""
         self.broker = broker
         self.peer = peer
         self.state = SessionState.HEADER
         self.user = ""
+        self.access: Access = UNRESTRICTED
         self.blocked = False
+        self._loopback = loopback
         self.outbox = Outbox(self._mark)
         self.resumed = False
         self._inbox = Inbox()
@@ -291,7 +295,9 @@ class Session:
     def _start_ok(self, properties: Table, mechanism: str, response: bytes, _locale: str) -> None:
         self._capabilities = client_capabilities(properties)
         user, password = credentials(mechanism, response)
-        if not self.broker.authenticate(user, password):
+        refusal = self.broker.users.refusal(user, password, loopback=self._loopback)
+        if refusal is not None:
+            self._report(f"{mechanism} login refused: {refusal}")
             raise AmqpError(
                 ReplyCode.ACCESS_REFUSED,
                 f"Login was refused using authentication mechanism {mechanism}. "
@@ -313,8 +319,12 @@ class Session:
         vhost = self.broker.vhosts.get(virtual_host)
         if vhost is None:
             raise not_allowed(f"vhost {virtual_host} not found")
-        if vhost.connections >= self.broker.limits.connections:
-            raise too_many_connections(virtual_host, self.user, self.broker.limits.connections)
+        if vhost.connections >= vhost.limits.connections:
+            raise too_many_connections(virtual_host, self.user, vhost.limits.connections)
+        self.broker.check_user_limit(self)
+        if self.broker.users.permissions_of(self.user, virtual_host) is None:
+            raise not_allowed(f"access to vhost '{virtual_host}' refused for user '{self.user}'")
+        self.access = UserAccess(self.broker.users, self.user, virtual_host)
         vhost.connections += 1
         self._vhost = vhost
         self._channels = Channels(self, self._inbox, vhost, limit=self._channel_max, report=self._report)
