@@ -9,6 +9,7 @@ from msctl.config.reading.layers import variable
 from msctl.config.render import toml_value
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
 from msctl.config.schema.route_keys import INNER_TABLES, ROUTE
+from msctl.config.schema.route_policy_keys import UPSTREAM_TLS
 from msctl.config.schema.table import Key, Table
 
 
@@ -48,6 +49,7 @@ def _tables() -> Iterator[Table]:
     yield from (PROJECT, SERVICE, ROUTE)
     for table in INNER_TABLES:
         yield table._replace(title=f"{ROUTE.title}.{table.title}")
+    yield UPSTREAM_TLS
     yield from (GATEWAY, TLS, BROKER, DASHBOARD)
 
 
@@ -60,7 +62,8 @@ def _key_doc(table: Table, key: Key) -> KeyDoc:
     else:
         shown = toml_value(key.type.show(default))
     owner = table.title.removeprefix("services.").replace(".", "_")
-    has_variable = not table.title.startswith(ROUTE.title) and not key.type.is_table
+    nested = table.title.startswith((ROUTE.title, UPSTREAM_TLS.title))
+    has_variable = not nested and not key.type.is_table
     return KeyDoc(
         table=table.title,
         name=key.name,

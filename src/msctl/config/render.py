@@ -92,7 +92,7 @@ def redacted(project: Project) -> Project:
 def _redacted_service(spec: ServiceSpec) -> ServiceSpec:
     secrets = secret_variables(spec)
     env = {name: MASK if name in secrets else value for name, value in spec.env.items()}
-    return replace(spec, env=env, url=None if spec.url is None else without_password(spec.url))
+    return replace(spec, env=env, url=",".join(map(without_password, spec.urls)) or None)
 
 
 def toml_value(value: object) -> str:

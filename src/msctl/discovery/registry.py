@@ -13,13 +13,17 @@ class Registry:
         self._absences: dict[str, str] = {}
 
     def announce(self, endpoint: Endpoint) -> None:
-        """Add an instance, or replace the one of the same name."""
-        others = tuple(e for e in self.endpoints(endpoint.service) if e.instance != endpoint.instance)
-        self._endpoints[endpoint.service] = (*others, endpoint)
+        """Add an instance, or replace the one of the same name; each of its addresses is one of its own."""
+        found = endpoint.split()
+        known = self.endpoints(endpoint.service)
+        if endpoint.addresses is not None and tuple(e for e in known if e.is_of(endpoint.instance)) == found:
+            return  # nothing has moved
+        others = (e for e in known if not e.is_of(endpoint.instance))
+        self._endpoints[endpoint.service] = (*others, *found)
 
     def withdraw(self, service: str, instance: str, reason: str) -> None:
         """Remove an instance; `reason` ("is stopped") completes a sentence about the service."""
-        left = tuple(e for e in self.endpoints(service) if e.instance != instance)
+        left = tuple(e for e in self.endpoints(service) if not e.is_of(instance))
         self._endpoints[service] = left
         self._absences[service] = reason
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aiohttp import web
+
+if TYPE_CHECKING:
+    import ssl
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -14,10 +19,39 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Endpoint:
     """One ready instance. `handler` takes a request in this process, without a network hop;
     where it is None, `base_url` (scheme://host:port, no path) is where to send it.
-    `client_max_size` is the limit on bodies that the application behind `handler` was built with."""
+    `client_max_size` is the limit on bodies that the application behind `handler` was built with.
+
+    An https `base_url` is verified with `tls`, as `server_name` if that is set. `host_header` replaces the
+    client's Host. `addresses` are those of the URL's host if each counts as an instance.
+    """
 
     service: str
     instance: str
     base_url: str | None = None
     handler: Handler | None = None
     client_max_size: int = 1024**2
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    host_header: str | None = None
+    addresses: tuple[str, ...] | None = None
+
+    def split(self) -> tuple[Endpoint, ...]:
+        """Return an endpoint for each of its `addresses`, or itself without any list of them."""
+        if self.addresses is None:
+            return (self,)
+        parts = urlsplit(self.base_url or "")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return tuple(
+            replace(
+                self,
+                instance=f"{self.instance}@{address}",
+                base_url=f"{parts.scheme}://{f'[{address}]' if ':' in address else address}:{port}",
+                server_name=self.server_name or parts.hostname,
+                addresses=None,
+            )
+            for address in self.addresses
+        )
+
+    def is_of(self, instance: str) -> bool:
+        """Whether it is that instance, or at one of its addresses."""
+        return self.instance == instance or self.instance.startswith(f"{instance}@")

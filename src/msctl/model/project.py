@@ -12,6 +12,18 @@ from enum import StrEnum
 from pathlib import Path
 
 from msctl.model.address import LOOPBACK
+from msctl.model.route_policies import (
+    BasicAuthSpec,
+    CanarySpec,
+    ForwardAuthSpec,
+    HostHeader,
+    JwtSpec,
+    MirrorSpec,
+    StaticSpec,
+    StickySpec,
+    UpstreamTlsSpec,
+    Weights,
+)
 from msctl.model.snapshots import BrokerMode, Kind
 from msctl.model.views import MessagingObserver
 from msctl.secret import Secret
@@ -71,6 +83,7 @@ class UpstreamPolicy:
     retries: int | None = None
     pool_size: int | None = None
     balance: Balance | None = None
+    sticky: StickySpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +138,6 @@ class ApiKeySpec:
     header: str = "X-API-Key"
 
 
-@dataclass(frozen=True, slots=True)
-class JwtSpec:
-    """A route that wants a signed bearer token (RFC 7519).
-
-    `key_env` names the variable with the secret (HS*) or the public key in PEM (RS*, ES*, PS*,
-    EdDSA). `leeway` is the clock difference, in seconds, that is forgiven.
-    """
-
-    key_env: str
-    algorithms: tuple[str, ...] = ("HS256",)
-    audience: str | None = None
-    issuer: str | None = None
-    leeway: float = 0.0
-
-
 class RateLimitKey(StrEnum):
     """Which requests share a token bucket."""
 
@@ -184,7 +182,8 @@ class RouteSpec:
     `path` is matched by whole path elements (`/users` takes `/users` and `/users/1`, not
     `/userspace`) unless `exact`. Empty `methods`, `headers` and `hosts` match everything; a host
     may begin with `*.`. An element `{name}` matches any one element. `service` is empty for a
-    route that answers by itself (`redirect`, `compose`). `strip_prefix` takes the matched prefix
+    route that answers by itself (`redirect`, `compose`, `static`). `weights` spread its requests over
+    several services, its own among them only if it is named. `strip_prefix` takes the matched prefix
     off the path that is forwarded; `rewrite` puts another in its place.
     """
 
@@ -203,14 +202,36 @@ class RouteSpec:
     cors: CorsSpec | None = None
     api_key: ApiKeySpec | None = None
     jwt: JwtSpec | None = None
+    basic_auth: BasicAuthSpec | None = None
+    forward_auth: ForwardAuthSpec | None = None
     rate_limit: RateLimitSpec | None = None
+    weights: Weights = field(default_factory=dict)
+    canary: CanarySpec | None = None
+    mirror: MirrorSpec | None = None
+    static: StaticSpec | None = None
     policy: UpstreamPolicy = UpstreamPolicy()
+
+    @property
+    def other_services(self) -> tuple[str, ...]:
+        """The services besides its own that get requests of it."""
+        named = (*self.weights, self.canary and self.canary.service, self.mirror and self.mirror.service)
+        return tuple(dict.fromkeys(name for name in named if name and name != self.service))
 
     @property
     def key_variables(self) -> tuple[str, ...]:
         """The environment variables in which its guards find their keys."""
-        names = (self.api_key and self.api_key.env, self.jwt and self.jwt.key_env)
+        names = (
+            self.api_key and self.api_key.env,
+            self.jwt and self.jwt.key_env,
+            self.basic_auth and self.basic_auth.env,
+        )
         return tuple(name for name in names if name)
+
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """The files in which its guards find their users."""
+        file = None if self.basic_auth is None else self.basic_auth.file
+        return () if file is None else (file,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +269,10 @@ class ServiceSpec:
     With `shell`, `command` is that of /bin/sh; `shell_operator` is an operator in a command without it.
 
     At most one of `app` (an import path `module:attribute`) and `command` (argv) is set; neither for
-    the gateway, which the stack builds itself, and where `url` alone says all. With a `url` the
-    service runs elsewhere, and what says how it would run here counts for nothing.
+    the gateway, which the stack builds itself, and where `url` or `static` alone says all. With a `url` the
+    service runs elsewhere, and what says how it would run here counts for nothing. Several URLs, separated
+    by commas, are as many instances; with `resolve` each address of a name is one, asked for again after so
+    many seconds. `tls` and `host_header` are for the requests to it.
     """
 
     name: str
@@ -282,7 +305,16 @@ class ServiceSpec:
     interpolated_env: frozenset[str] = field(default=frozenset(), compare=False)
     cwd: Path | None = None
     url: str | None = None
+    resolve: float | None = None
+    host_header: HostHeader | None = None
+    tls: UpstreamTlsSpec | None = None
+    static: StaticSpec | None = None
     policy: UpstreamPolicy = UpstreamPolicy()
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of an external service, which are the addresses of its instances."""
+        return () if self.url is None else tuple(self.url.split(","))
 
     @property
     def kind(self) -> Kind:
@@ -410,7 +442,7 @@ class Project:
     `root` is the folder of `msctl.toml`, or None for the built-in course system; `source` names
     the file that was read. Services are in the order of declaration; the gateway is one of them
     (named "gateway", at the end) unless the project has switched it off. `secrets` are the keys of
-    guarded routes, by the variable that each was found in; they are in no file and are never shown.
+    guarded routes, by the variable or the file that each was found in; they are never shown.
     `dotenv` are the variables of the project's `.env`, which every service gets.
     """
 

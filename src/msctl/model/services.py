@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from msctl.errors import ConfigError, UsageError
-from msctl.model.address import Address
+from msctl.model.address import Address, is_loopback
 from msctl.model.project import BrokerSpec, HealthSpec, Isolation, Project, ServiceSpec
+from msctl.model.route_policies import HostHeader
 from msctl.model.snapshots import GATEWAY, Kind
 
 DRAIN_S = 5.0
@@ -32,12 +33,31 @@ def _as_run(spec: ServiceSpec) -> ServiceSpec:
         return spec
     return ServiceSpec(
         spec.name,
-        url=spec.url.rstrip("/"),
+        url=",".join(url.rstrip("/") for url in spec.urls),
+        replicas=len(spec.urls),
+        resolve=spec.resolve,
+        host_header=spec.host_header,
+        tls=spec.tls,
         routes=spec.routes,
         health=spec.health,
         autostart=spec.autostart,
         policy=spec.policy,
     )
+
+
+def upstream_host(spec: ServiceSpec, url: str) -> str | None:
+    """The Host field of requests to `url` of an external service; None means that of the client.
+
+    By default a name gets its own: what is behind it (a CDN, a hosting provider) knows no other. An address
+    and localhost get the client's, as a service of this stack does.
+    """
+    from urllib.parse import urlsplit  # reading a configuration does not need it
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_name = not is_loopback(host) and ":" not in host and not host.rpartition(".")[2].isdecimal()
+    wanted = spec.host_header or (HostHeader.UPSTREAM if is_name else HostHeader.CLIENT)
+    return parts.netloc.rpartition("@")[2] if wanted is HostHeader.UPSTREAM else None
 
 
 def runs_here(spec: ServiceSpec) -> bool:

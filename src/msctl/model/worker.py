@@ -46,6 +46,9 @@ class Report(Protocol):
 
     def passed(self) -> None: ...
 
+    def moved(self) -> None:
+        """The endpoint of the worker has changed."""
+
     def failed(self, reason: str, *, unhealthy: bool) -> None:
         """A probe failed; `unhealthy` means that it failed too often."""
         ...

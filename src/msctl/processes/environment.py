@@ -84,7 +84,8 @@ def _script(words: Sequence[str]) -> int | None:
 
 def _url(spec: ServiceSpec, project: Project, locate: Callable[[str], Address | None]) -> str | None:
     if spec.url is not None:
-        return spec.url
+        address = locate(spec.name) if len(spec.urls) > 1 else None
+        return spec.urls[0] if address is None else address.url
     if (address := locate(spec.name)) is not None:
         return address.url if spec.scheme is None else f"{spec.scheme}://{address.url.partition('://')[2]}"
     gateway = locate("gateway")

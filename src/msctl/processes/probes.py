@@ -268,31 +268,45 @@ async def run_probe(probe: Probe, timeout: float = PROBE_TIMEOUT) -> str | None:
     return None
 
 
-def tcp_probe(address: Address) -> Probe:
-    """A probe that succeeds if the address accepts a connection."""
+@dataclass(frozen=True, slots=True)
+class ProbeTls:
+    """TLS of a probe: the context, and the name that the certificate must have."""
+
+    context: ssl.SSLContext
+    server_name: str
+
+
+def tcp_probe(address: Address, tls: ProbeTls | None = None) -> Probe:
+    """A probe that succeeds if the address accepts a connection, with `tls` one whose certificate holds."""
 
     async def probe() -> None:
-        _, writer = await _connect(address)
+        _, writer = await _connect(address, tls)
         writer.transport.abort()
 
     return probe
 
 
 def http_probe(
-    address: Address, path: str, headers: Mapping[str, str] = _NO_HEADERS, *, https: bool = False
+    address: Address,
+    path: str,
+    headers: Mapping[str, str] = _NO_HEADERS,
+    *,
+    https: bool = False,
+    tls: ProbeTls | None = None,
 ) -> Probe:
     """A probe that succeeds if a GET is answered with 2xx or 3xx, as in Kubernetes.
 
-    With `https` it speaks TLS and accepts any certificate.
+    With `https` it speaks TLS and accepts any certificate, with `tls` only the right one.
     """
     target = path if path.startswith("/") else f"/{path}"
     fields = {"Host": str(address), "User-Agent": "msctl-probe", **headers, "Connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     head = f"GET {target} HTTP/1.1\r\n{lines}"
-    context = _any_certificate() if https else None
+    if https and tls is None:
+        tls = ProbeTls(_any_certificate(), local_host(address.host))
 
     async def probe() -> None:
-        reader, writer = await _connect(address, context)
+        reader, writer = await _connect(address, tls)
         try:
             # The flag says "not sampled": a program that sends its traces leaves probes out.
             trace = f"traceparent: 00-{token_hex(16)}-{token_hex(8)}-00\r\n\r\n"
@@ -352,11 +366,15 @@ def _any_certificate() -> ssl.SSLContext:
 
 
 async def _connect(
-    address: Address, context: ssl.SSLContext | None = None
+    address: Address, tls: ProbeTls | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         return await asyncio.open_connection(
-            local_host(address.host), address.port, limit=16 * 1024, ssl=context
+            local_host(address.host),
+            address.port,
+            limit=16 * 1024,
+            ssl=None if tls is None else tls.context,
+            server_hostname=None if tls is None else tls.server_name,
         )
     except ConnectionRefusedError as error:
         raise ProbeError(f"connection refused on {address}") from error

@@ -36,7 +36,7 @@ def addressed(project: Project) -> tuple[ServiceSpec, ...]:
         for spec in project.services
         if spec.name in needed
         and spec.name != GATEWAY
-        and spec.kind is not Kind.REMOTE
+        and (spec.kind is not Kind.REMOTE or len(spec.urls) > 1)
         and (mode is ServiceAddresses.ALL or (mode is ServiceAddresses.REPLICATED and spec.replicas > 1))
     )
 

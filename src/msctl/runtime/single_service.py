@@ -191,5 +191,5 @@ def _dependency_urls(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
         if name in os.environ:
             found[name] = os.environ[name]
         elif other is not None and other.url is not None:
-            found[name] = other.url
+            found[name] = other.urls[0]
     return found

@@ -375,7 +375,8 @@ class Stack:
 
     async def _watched_files(self) -> set[Path]:
         sources = await asyncio.to_thread(self._supervisor.files)
-        return {*self._source.files, *files(self._project), *sources}
+        users = {path for spec in self._project.services for route in spec.routes for path in route.key_files}
+        return {*self._source.files, *files(self._project), *users, *sources}
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

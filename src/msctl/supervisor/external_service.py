@@ -1,27 +1,61 @@
-"""An external service: publishes its URL and probes its health; never starts or stops it."""
+"""An external service: publishes its URL and probes its health; never starts or stops it.
+
+With several URLs each instance has one. With `resolve` the addresses of the URL's host are looked up again
+and again and probed one by one: those that answer are endpoints of their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from msctl.clock import AsyncClock
+from msctl.discovery.dns import Resolve, resolve
+from msctl.errors import ConfigError
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import ServiceSpec
-from msctl.model.services import health_path
-from msctl.model.worker import Checks, Outcome
-from msctl.processes.probes import ExternalChecks, http_probe, tcp_probe
+from msctl.model.services import health_path, upstream_host
+from msctl.model.worker import Checks, Outcome, Report, StartError
+from msctl.processes.probes import (
+    FAILING_EVERY,
+    FAILURE_THRESHOLD,
+    READY_EVERY,
+    ExternalChecks,
+    Probe,
+    ProbeTls,
+    http_probe,
+    run_probe,
+    tcp_probe,
+)
+
+MAX_PROBES = 16
+"""Addresses of one name that are probed at once."""
 
 
 class ExternalWorker:
-    """The worker of a service with a `url`."""
+    """The worker of an instance of a service with a `url`."""
 
-    def __init__(self, spec: ServiceSpec, instance: str, *, clock: AsyncClock) -> None:
+    def __init__(
+        self, spec: ServiceSpec, instance: str, *, clock: AsyncClock, resolve: Resolve = resolve
+    ) -> None:
         self._spec = spec
-        self._instance = instance
-        self._url = spec.url or ""
         self._clock = clock
+        self._resolve = resolve
+        number = instance.rpartition("-")[2]
+        self._url = spec.urls[(int(number) - 1) % len(spec.urls)] if number.isdecimal() else spec.urls[0]
+        parts = urlsplit(self._url)
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._endpoint = Endpoint(
+            spec.name,
+            instance,
+            base_url=self._url,
+            server_name=None if spec.tls is None else spec.tls.server_name,
+            host_header=upstream_host(spec, self._url),
+            addresses=None if spec.resolve is None else (),
+        )
 
     @property
     def pid(self) -> int | None:
@@ -33,17 +67,54 @@ class ExternalWorker:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        return Endpoint(self._spec.name, self._instance, base_url=self._url)
+        return self._endpoint
 
     @property
     def checks(self) -> Checks | None:
-        parts = urlsplit(self._url)
-        address = Address(parts.hostname or "", parts.port or 80)
-        health = health_path(self._spec)
-        return ExternalChecks(self._clock, http_probe(address, health) if health else tcp_probe(address))
+        if self._spec.resolve is None:
+            return ExternalChecks(self._clock, self._probe(self._host))
+        return _ResolvingChecks(self, self._spec.resolve, self._clock)
 
     async def start(self) -> None:
-        """Do nothing: the service runs elsewhere."""
+        """Read the certificates for an https URL; the service itself runs elsewhere. Raises StartError."""
+        if not self._url.startswith("https:"):
+            return
+        from msctl.tls.upstream import client_context
+
+        try:
+            context = await asyncio.to_thread(client_context, self._spec.tls)
+        except ConfigError as error:
+            raise StartError(Outcome(False, error.message, final=True)) from error
+        self._endpoint = replace(self._endpoint, tls=context)
+
+    async def lookup(self) -> tuple[str, ...]:
+        """Return the addresses of its host; raises OSError."""
+        return await self._resolve(self._host)
+
+    async def probe(self, address: str) -> str | None:
+        """Probe one address; returns why it failed."""
+        return await run_probe(self._probe(address))
+
+    def move(self, addresses: tuple[str, ...]) -> bool:
+        """Use these addresses from now on; return whether they differ from the present ones."""
+        if self._endpoint.addresses == addresses:
+            return False
+        self._endpoint = replace(self._endpoint, addresses=addresses)
+        return True
+
+    @property
+    def host(self) -> str:
+        return self._host
+
+    def _probe(self, host: str) -> Probe:
+        address, health = Address(host, self._port), health_path(self._spec)
+        tls, context = None, self._endpoint.tls
+        if context is not None:
+            tls = ProbeTls(context, self._endpoint.server_name or self._host)
+        if health is None:
+            return tcp_probe(address, tls)
+        authority = urlsplit(self._url).netloc.rpartition("@")[2]
+        return http_probe(address, health, {"Host": authority}, tls=tls)
 
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Do nothing: no live key concerns the worker."""
@@ -57,3 +128,56 @@ class ExternalWorker:
 
     def kill(self) -> None:
         """Do nothing, as `start`."""
+
+
+@dataclass(slots=True)
+class _ResolvingChecks:
+    """Looks the host up every `every` seconds and probes its addresses.
+
+    An address is used from its first passed probe until several failed in a row, or until the name has it no
+    more. While the name cannot be looked up, its former addresses stay.
+    """
+
+    worker: ExternalWorker
+    every: float
+    clock: AsyncClock
+    _failures: dict[str, int] = field(default_factory=dict)
+    """The failures in a row of each address in use."""
+
+    async def run(self, report: Report) -> str:
+        addresses: tuple[str, ...] = ()
+        looked_up = -self.every
+        while True:
+            why = None
+            if self.clock.monotonic() - looked_up >= self.every or not addresses:
+                try:
+                    addresses = await self.worker.lookup()
+                    looked_up = self.clock.monotonic()
+                except OSError as error:
+                    why = f"{self.worker.host} does not resolve: {error.strerror or 'no response'}"
+            reasons = await self._probe(addresses)
+            moved = self.worker.move(tuple(a for a in addresses if a in self._failures))
+            if self._failures:
+                report.passed()
+            else:
+                report.failed(why or reasons or f"{self.worker.host} has no address", unhealthy=True)
+            if moved:
+                report.moved()
+            await self.clock.sleep(min(self.every, READY_EVERY if self._failures else FAILING_EVERY))
+
+    async def _probe(self, addresses: tuple[str, ...]) -> str | None:
+        """Probe every address and update the failures; return a reason of those that failed."""
+        limit = asyncio.Semaphore(MAX_PROBES)
+
+        async def probe(address: str) -> str | None:
+            async with limit:
+                return await self.worker.probe(address)
+
+        results = await asyncio.gather(*map(probe, addresses))
+        counted: dict[str, int] = {}
+        for address, failure in zip(addresses, results, strict=True):
+            failures = self._failures.get(address, FAILURE_THRESHOLD - 1) + 1 if failure else 0
+            if failures < FAILURE_THRESHOLD:
+                counted[address] = failures
+        self._failures = counted
+        return next((reason for reason in results if reason), None)

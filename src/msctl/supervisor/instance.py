@@ -146,6 +146,10 @@ class Instance:
         if self.state is not State.READY:
             self._be_ready()
 
+    def moved(self) -> None:
+        """Its worker has another endpoint (see worker.Report)."""
+        self._publish()
+
     def failed(self, reason: str, *, unhealthy: bool) -> None:
         """A probe failed (see worker.Report)."""
         if unhealthy and self.state in (State.READY, State.RUNNING):

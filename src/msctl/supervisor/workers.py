@@ -194,6 +194,8 @@ class Workers:
             return None
         if (address := self._context.service_address(name)) is not None:
             return address
+        if spec.kind is Kind.REMOTE:
+            return None
         if not runs_here(spec):
             return self._port(spec, f"{name}-1")
         found = self.listeners.get(name)

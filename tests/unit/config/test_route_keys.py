@@ -15,7 +15,6 @@ from msctl.model.project import (
     ComposeSpec,
     CorsSpec,
     HeaderEdit,
-    JwtSpec,
     Project,
     RateLimitKey,
     RateLimitSpec,
@@ -23,10 +22,22 @@ from msctl.model.project import (
     RouteSpec,
     UpstreamPolicy,
 )
+from msctl.model.route_policies import (
+    BasicAuthSpec,
+    CanarySpec,
+    ForwardAuthSpec,
+    HostHeader,
+    JwtSpec,
+    MirrorSpec,
+    StaticSpec,
+    StickySpec,
+    UpstreamTlsSpec,
+)
 
 
 def resolve(folder: Path, keys: str) -> Project:
     text = f'[services.one]\napp = "a:b"\n[[services.one.routes]]\npath = "/a/{{id}}"\n{keys}\n'
+    text += '[services.two]\napp = "a:c"\n'
     (folder / "msctl.toml").write_text(text)
     return load(cwd=folder, env={}).project
 
@@ -66,6 +77,34 @@ def resolve(folder: Path, keys: str) -> Project:
             'jwt = { key_env = "K", algorithms = ["RS256", "EdDSA"], leeway = "5s" }',
             "jwt",
             JwtSpec("K", ("RS256", "EdDSA"), leeway=5.0),
+        ),
+        (
+            'jwt = { issuer = "https://id.test", discovery = true, refresh = "1m" }',
+            "jwt",
+            JwtSpec(issuer="https://id.test", discovery=True, refresh=60.0),
+        ),
+        (
+            'jwt = { jwks = "https://id.test/keys", key_env = "K" }',
+            "jwt",
+            JwtSpec("K", jwks="https://id.test/keys"),
+        ),
+        ('basic_auth = { env = "U", realm = "shop" }', "basic_auth", BasicAuthSpec(env="U", realm="shop")),
+        (
+            'forward_auth = { path = "/auth", timeout = "1s", response_headers = ["X-User"] }',
+            "forward_auth",
+            ForwardAuthSpec(path="/auth", timeout=1.0, response_headers=("X-User",)),
+        ),
+        ("weights = { one = 9, two = 1 }", "weights", {"one": 9, "two": 1}),
+        (
+            'canary = { service = "two", share = 0.1, header = "X-Canary", value = "yes" }',
+            "canary",
+            CanarySpec("two", 0.1, "X-Canary", value="yes"),
+        ),
+        ('mirror = { service = "two", max_body = "1MiB" }', "mirror", MirrorSpec("two", max_body=1024**2)),
+        (
+            'sticky = { cookie = "tied" }',
+            "policy",
+            UpstreamPolicy(sticky=StickySpec(cookie="tied")),
         ),
         (
             'rate_limit = { requests = 10, period = "1m", key = "header", header = "X-Client" }',
@@ -141,6 +180,34 @@ def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
             'rate_limit = { requests = 1, key = "header" }',
             'rate_limit: key = "header" needs header = "NAME", and the other way round',
         ),
+        ("jwt = {}", "jwt: a token needs a key: set key_env, jwks, or issuer and discovery"),
+        (
+            'jwt = { jwks = "https://a/b", algorithms = ["HS256"] }',
+            "jwt: HS* needs the secret in key_env: keys that anyone can fetch are no secret",
+        ),
+        (
+            'jwt = { issuer = "shop", discovery = true }',
+            'jwt: discovery needs the URL of the issuer, such as issuer = "https://login.example"',
+        ),
+        (
+            'jwt = { jwks = "id.test" }',
+            'jwt.jwks: expected a URL such as "https://auth.example/keys", found "id.test"',
+        ),
+        ("basic_auth = {}", "basic_auth: set either file or env"),
+        ('forward_auth = { url = "http://a", path = "/a" }', "forward_auth: set either url or path"),
+        (
+            "weights = { one = 0, two = 0 }",
+            "weights: the weights sum to 0, so no service would get a request",
+        ),
+        ("weights = { one = -1 }", "weights.one: expected a whole number from 0 to 1000000, found -1"),
+        ('canary = { service = "two" }', "canary: a canary needs share, header or cookie"),
+        ('canary = { service = "two", share = 2 }', "canary.share: expected a number from 0 to 1, found 2"),
+        ('sticky = { cookie = "a", client = true }', "sticky: expected one of cookie, header and client"),
+        ('mirror = { service = "two", max_body = 0 }', "mirror: max_body must be from 1 to 16 MiB"),
+        (
+            'weights = { one = 1 }\nredirect = { path = "/b" }',
+            "weights: a route has either redirect or weights, not both",
+        ),
         ('hosts = ["*"]', 'hosts[0]: expected a host name, which may begin with "*.", found "*"'),
     ],
 )
@@ -148,6 +215,86 @@ def test_a_bad_table_is_named(tmp_path: Path, keys: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(tmp_path, keys)
     assert caught.value.message == f"msctl.toml:5: services.one.routes[0].{message}"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["weights = { one = 1, tow = 1 }", 'canary = { service = "tow", share = 1 }', 'mirror.service = "tow"'],
+)
+def test_a_route_names_services_that_exist(tmp_path: Path, keys: str) -> None:
+    with pytest.raises(ConfigError, match='unknown service "tow"') as caught:
+        resolve(tmp_path, keys)
+    assert "two" in (caught.value.hint or "")
+
+
+def test_static_files_are_a_folder_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "dist").mkdir()
+    (route,) = resolve(tmp_path, 'static = "dist"').services[0].routes
+    assert route.static == StaticSpec(tmp_path / "dist")
+    keys = 'static = { root = "dist", fallback = "index.html", max_age = "1h", precompressed = true }'
+    (route,) = resolve(tmp_path, keys).services[0].routes
+    assert route.static == StaticSpec(
+        tmp_path / "dist", fallback="index.html", max_age=3600, precompressed=True
+    )
+    for bad in ('"dost"', '{ root = "dist", index = "../x" }', '{ root = "dist", fallback = ".env" }', "{}"):
+        with pytest.raises(ConfigError, match="static"):
+            resolve(tmp_path, f"static = {bad}")
+
+
+def test_a_file_of_users_is_read_and_never_shown(tmp_path: Path) -> None:
+    keys = 'basic_auth = { file = "users" }'
+    with pytest.raises(ConfigError, match=r"routes\[0\].basic_auth.file: no such file"):
+        resolve(tmp_path, keys)
+    (tmp_path / "users").write_text("ann:$6$secret\n")
+    project = resolve(tmp_path, keys)
+    assert project.secrets[str(tmp_path / "users")].reveal() == "ann:$6$secret\n"
+    assert "$6$" not in to_toml(project)
+    (tmp_path / "users").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        resolve(tmp_path, keys)
+
+
+URL = """
+[services.far]
+url = ["https://a.test", "https://b.test:8443/"]
+resolve = "30s"
+host_header = "client"
+tls = { ca = "ca.pem", server_name = "c.test" }
+"""
+
+
+def test_an_external_service_has_several_urls_and_its_own_authorities(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text(URL)
+    spec = load(cwd=tmp_path, env={}).project.services[0]
+    assert spec.urls == ("https://a.test", "https://b.test:8443")
+    assert (spec.resolve, spec.host_header) == (30.0, HostHeader.CLIENT)
+    assert spec.tls == UpstreamTlsSpec(ca=tmp_path / "ca.pem", server_name="c.test")
+    again = load(cwd=tmp_path, env={"MSCTL_FAR_URL": "https://c.test,https://d.test"}).project.services[0]
+    assert again.urls == ("https://c.test", "https://d.test")
+    (tmp_path / "msctl.toml").write_text(to_toml(load(cwd=tmp_path, env={}).project))
+    assert load(cwd=tmp_path, env={}).project.services[0] == spec
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("url = []", "url: expected"),
+        ('url = ["http://a", "http://a/"]', "url: the same URL twice"),
+        ('url = ["http://a", "https://b"]', "url: the URLs of one service have one scheme"),
+        ('url = ["http://a", "b"]', "url[1]: expected a URL"),
+        ('url = "http://a"\ntls = { verify = false }', "tls: tls is for a url with https"),
+        ('url = "https://a"\ntls = { cert = "a" }', "tls: set both cert and key, or neither"),
+        ('url = "https://a"\ntls = { ca = "a", verify = false }', "tls: ca has no meaning"),
+        ('app = "a:b"\nresolve = 5', "resolve: resolve is for a service with a url"),
+        ('url = "http://a"\nresolve = 0', "resolve: resolve must be from 1s to 1h"),
+        ('app = "a:b"\nstatic = "."', "static: set either app or static, not both"),
+    ],
+)
+def test_a_bad_key_of_an_external_service_is_named(tmp_path: Path, keys: str, message: str) -> None:
+    (tmp_path / "msctl.toml").write_text(f"[services.far]\n{keys}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(cwd=tmp_path, env={})
+    assert f"services.far.{message}" in caught.value.message
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS255"])

@@ -97,6 +97,9 @@ class Reported:
     def passed(self) -> None:
         self.results.append("passed")
 
+    def moved(self) -> None:
+        self.results.append("moved")
+
     def failed(self, reason: str, *, unhealthy: bool) -> None:
         self.results.append(f"{'unhealthy' if unhealthy else 'failed'}: {reason}")
 

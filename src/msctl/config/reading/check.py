@@ -22,6 +22,7 @@ RESERVED = {
 }
 _NAME = r"[a-z][a-z0-9_-]*"
 _LONGEST_NAME = 63
+MAX_RESOLVE_S = 3600
 
 
 def check_name(name: str, ref: KeyRef) -> None:
@@ -48,14 +49,16 @@ def check_project(project: Project, top: KeyRef) -> None:
 
 
 def _check_service(spec: ServiceSpec, ref: KeyRef) -> None:
-    if spec.app is None and spec.command is None and spec.url is None:
+    if spec.app is None and spec.command is None and spec.url is None and spec.static is None:
         raise ref.error(
-            "a service needs app, command or url",
+            "a service needs app, command, url or static",
             hint='set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
             'or url = "http://host:port" for an external service',
         )
-    if spec.app is not None and spec.command is not None:
-        raise (ref / "command").error("set either app or command, not both")
+    kinds = [name for name in ("app", "command", "static") if getattr(spec, name) is not None]
+    if len(kinds) > 1:
+        raise (ref / kinds[1]).error(f"set either {kinds[0]} or {kinds[1]}, not both")
+    _check_url(spec, ref)
     if spec.replicas > 1 and runs_here(spec):
         raise (ref / "replicas").error(
             f"a hosted service in the stack's process cannot have {spec.replicas} replicas",
@@ -63,6 +66,16 @@ def _check_service(spec: ServiceSpec, ref: KeyRef) -> None:
         )
     if spec.liveness and spec.health is None and spec.kind is Kind.COMMAND:
         raise (ref / "liveness").error("liveness needs a probe", hint='set health = "/path"')
+
+
+def _check_url(spec: ServiceSpec, ref: KeyRef) -> None:
+    for name in ("resolve", "host_header", "tls"):
+        if getattr(spec, name) is not None and spec.url is None:
+            raise (ref / name).error(f"{name} is for a service with a url", hint="set url, or remove it")
+    if spec.tls is not None and not spec.urls[0].startswith("https:"):
+        raise (ref / "tls").error("tls is for a url with https", hint='write url = "https://..."')
+    if spec.resolve is not None and not 1 <= spec.resolve <= MAX_RESOLVE_S:
+        raise (ref / "resolve").error("resolve must be from 1s to 1h")
 
 
 def _check_variable_names(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
@@ -128,6 +141,14 @@ def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
         raise (ref / name / "routes" / index).error(
             conflict.reason, hint="remove one of them, or add hosts, methods or headers"
         )
+    names = {spec.name for spec in services}
+    for spec in services:
+        for index, route in enumerate(spec.routes):
+            for other in route.other_services:
+                if other not in names:
+                    raise (ref / spec.name / "routes" / index).error(
+                        f'unknown service "{other}"', hint=did_you_mean(other, names)
+                    )
 
 
 def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef) -> None:

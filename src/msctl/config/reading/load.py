@@ -9,11 +9,12 @@ from pathlib import Path
 from msctl.config.project_name import folder_project_name
 from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
-from msctl.config.reading.project_ref import COURSE, ProjectFile, ProjectRef, choose
+from msctl.config.reading.project_ref import COURSE, LARGEST_FILE, ProjectFile, ProjectRef, choose
 from msctl.config.reading.shell_command import with_shell
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.schema.table import Table
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
+from msctl.files import FileTooLargeError, read_bounded
 from msctl.model.project import BrokerSpec, DashboardSpec, GatewaySpec, Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 from msctl.secret import Secret
@@ -135,7 +136,7 @@ def _project(
         gateway=gateway,
         broker=_broker(raw, top),
         dashboard=DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title)),
-        secrets=_secrets(services, given),
+        secrets=_secrets(services, given) | _users(services, top),
         dotenv={name: value for name, (value, _) in given.from_file.items()},
     )
 
@@ -150,6 +151,30 @@ def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[s
     names = {name for spec in services for route in spec.routes for name in route.key_variables}
     found = {name: given.get(name) for name in sorted(names)}
     return {name: Secret(value) for name, value in found.items() if value is not None}
+
+
+def _users(services: Iterable[ServiceSpec], top: KeyRef) -> dict[str, Secret]:
+    """The contents of the files that guarded routes name. Raises ConfigError."""
+    found: dict[str, Secret] = {}
+    for spec in services:
+        for index, route in enumerate(spec.routes):
+            for path in route.key_files:
+                ref = top / "services" / spec.name / "routes" / index / "basic_auth" / "file"
+                found[str(path)] = Secret(_text(path, ref))
+    return found
+
+
+def _text(path: Path, ref: KeyRef) -> str:
+    try:
+        return read_bounded(path, LARGEST_FILE).decode()
+    except FileNotFoundError:
+        raise ref.error(f"no such file: {path}") from None
+    except FileTooLargeError:
+        raise ref.error(f"{path} is larger than {LARGEST_FILE // 1024**2} MiB") from None
+    except OSError as error:
+        raise ref.error(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise ref.error(f"{path} is not UTF-8") from None
 
 
 def _gateway(raw: layers.Tree, top: KeyRef) -> GatewaySpec | None:

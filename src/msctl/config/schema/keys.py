@@ -7,6 +7,12 @@ tables. To add a key: a field in the model, with its default, and a line here.
 from __future__ import annotations
 
 from msctl.config.schema.route_keys import POLICY, POOL_SIZE, RETRIES, ROUTES
+from msctl.config.schema.route_policy_keys import (
+    STATIC_FILES,
+    UPSTREAM_TLS,
+    check_upstream_tls,
+    service_urls,
+)
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import Type, choice, describe, items_of
 from msctl.config.schema.values import (
@@ -62,6 +68,7 @@ from msctl.model.project import (
     TlsSpec,
     TlsVersion,
 )
+from msctl.model.route_policies import HostHeader
 from msctl.model.snapshots import BrokerMode
 
 
@@ -284,8 +291,26 @@ SERVICE = Table(
         Key("cwd", FOLDER, "Its working directory, relative to the project's folder."),
         Key(
             "url",
-            SERVICE_URL,
-            "The URL of an external service, which the gateway and its dependents use.",
+            service_urls(SERVICE_URL),
+            "The URL of an external service, which the gateway and its dependents use. Several are as many "
+            "instances.",
+        ),
+        Key(
+            "resolve",
+            DURATION,
+            "Look the host of `url` up again after this time; each of its addresses counts as an instance.",
+        ),
+        Key(
+            "host_header",
+            choice(HostHeader),
+            "The `Host` of requests to `url`: the client's, or that of the URL. Default: `upstream` if "
+            "the URL has a name other than localhost, else `client`.",
+        ),
+        Key("tls", table_type(UPSTREAM_TLS, check_upstream_tls), 'Verification of a `url` with "https".'),
+        Key(
+            "static",
+            STATIC_FILES,
+            "A hosted service that answers with the files of a folder, instead of an `app`.",
         ),
     ),
     inner=("policy", POLICY),

@@ -5,8 +5,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from msctl.config.schema.route_policy_keys import (
+    BASIC_AUTH,
+    CANARY,
+    FORWARD_AUTH,
+    JWT,
+    MIRROR,
+    STATIC,
+    STATIC_FILES,
+    STICKY,
+    WEIGHTS,
+    check_basic_auth,
+    check_canary,
+    check_forward_auth,
+    check_jwt,
+    check_mirror,
+    check_sticky,
+)
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
-from msctl.config.schema.value_type import MismatchError, Type, choice, describe, items_of, list_of, one_of
+from msctl.config.schema.value_type import MismatchError, Type, choice, describe, items_of, one_of
 from msctl.config.schema.values import (
     BOOLEAN,
     DURATION,
@@ -20,7 +37,6 @@ from msctl.config.schema.values import (
     PORT,
     POSITIVE,
     SIZE,
-    TEXT,
     URL_PATH,
     VARIABLE_NAME,
     integer,
@@ -33,7 +49,6 @@ from msctl.model.project import (
     ComposeSpec,
     CorsSpec,
     HeaderEdit,
-    JwtSpec,
     RateLimitKey,
     RateLimitSpec,
     RedirectSpec,
@@ -46,9 +61,6 @@ POOL_SIZE = Type("a whole number from 1 to 65535", integer(1, 65535))
 SECONDS = Type('a duration in whole seconds such as "10m"', whole_seconds)
 STATUS = one_of(301, 302, 303, 307, 308)
 SCHEME = one_of("http", "https")
-ALGORITHM = one_of(
-    *(f"{family}{bits}" for family in ("HS", "RS", "ES", "PS") for bits in (256, 384, 512)), "EdDSA"
-)
 
 POLICY = Table(
     "policy",
@@ -62,6 +74,11 @@ POLICY = Table(
         Key("retries", RETRIES, "Replaces the gateway's."),
         Key("pool_size", POOL_SIZE, "Replaces the gateway's."),
         Key("balance", choice(Balance), "Replaces the gateway's."),
+        Key(
+            "sticky",
+            table_type(STICKY, check_sticky),
+            "Send the requests of a client to the same instance, as long as it is ready.",
+        ),
     ),
 )
 
@@ -116,28 +133,6 @@ API_KEY = Table(
             "most 20 letters, digits, `_`, `.` or `-`; a key has at least 16 bytes and may end with `=`.",
         ),
         Key("header", HEADER_NAME, "The field that carries the key."),
-    ),
-)
-
-JWT = Table(
-    "jwt",
-    JwtSpec,
-    on_reload(
-        OnReload.LIVE,
-        Key(
-            "key_env",
-            VARIABLE_NAME,
-            "The variable with the shared secret (at least 32, 48 or 64 bytes for HS256, HS384 or HS512), or "
-            "with the public key in PEM.",
-        ),
-        Key(
-            "algorithms",
-            Type("a list of algorithms", list_of(ALGORITHM), list),
-            "Algorithms that are accepted.",
-        ),
-        Key("audience", TEXT, "The audience that a token must name."),
-        Key("issuer", TEXT, "The issuer that a token must name."),
-        Key("leeway", DURATION, "The clock difference that is tolerated."),
     ),
 )
 
@@ -233,13 +228,46 @@ ROUTE = Table(
         Key("response_headers", table_type(HEADER_EDIT), "Edits of the response's fields."),
         Key("cors", table_type(CORS, _check_cors), "Allow pages of other origins to call the route."),
         Key("api_key", table_type(API_KEY), "Require an API key."),
-        Key("jwt", table_type(JWT), "Require a signed bearer token."),
+        Key("jwt", table_type(JWT, check_jwt), "Require a signed bearer token."),
+        Key("basic_auth", table_type(BASIC_AUTH, check_basic_auth), "Require a user name and a password."),
+        Key(
+            "forward_auth",
+            table_type(FORWARD_AUTH, check_forward_auth),
+            "Ask another service whether a request may pass.",
+        ),
         Key("rate_limit", table_type(RATE_LIMIT, _check_rate_limit), "Limit the rate of each client."),
+        Key("weights", WEIGHTS, "Spread the requests over several services, by these parts."),
+        Key("canary", table_type(CANARY, check_canary), "Send some of the requests to another service."),
+        Key("mirror", table_type(MIRROR, check_mirror), "Send copies of requests to another service."),
+        Key("static", STATIC_FILES, "Respond with the files of a folder."),
     ),
     inner=("policy", POLICY),
 )
 
-INNER_TABLES = (REDIRECT, COMPOSE, HEADER_EDIT, CORS, API_KEY, JWT, RATE_LIMIT)
+INNER_TABLES = (
+    REDIRECT,
+    COMPOSE,
+    HEADER_EDIT,
+    CORS,
+    API_KEY,
+    JWT,
+    BASIC_AUTH,
+    FORWARD_AUTH,
+    RATE_LIMIT,
+    CANARY,
+    MIRROR,
+    STATIC,
+    STICKY,
+)
+
+
+_ALTERNATIVES = (
+    ("strip_prefix", "rewrite", "redirect", "compose"),
+    ("redirect", "compose", "static", "weights", "canary"),
+    ("redirect", "compose", "static", "mirror"),
+    ("rewrite", "static"),
+)
+"""Keys of which a route has one at most."""
 
 
 def _routes(raw: object, ref: KeyRef) -> tuple[RouteSpec, ...]:
@@ -251,9 +279,10 @@ def _route(raw: object, ref: KeyRef) -> RouteSpec:
     if isinstance(raw, str):
         return RouteSpec(path=URL_PATH.read(raw, ref), service=service)
     route: RouteSpec = ROUTE.build(raw, ref, service=service)
-    ways = [name for name in ("strip_prefix", "rewrite", "redirect", "compose") if getattr(route, name)]
-    if len(ways) > 1:
-        raise (ref / ways[1]).error(f"a route has either {ways[0]} or {ways[1]}, not both")
+    for names in _ALTERNATIVES:
+        ways = [name for name in names if getattr(route, name)]
+        if len(ways) > 1:
+            raise (ref / ways[1]).error(f"a route has either {ways[0]} or {ways[1]}, not both")
     return route
 
 

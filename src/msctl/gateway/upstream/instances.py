@@ -207,6 +207,8 @@ class UpstreamInstances:
                 pool_size=self._pool_size(endpoint.service),
                 pool_idle=spec.pool_idle,
                 retry_body=spec.retry_body,
+                tls=endpoint.tls,
+                server_name=endpoint.server_name,
             )
         breaker = Breaker(
             self._clock, failures=spec.breaker_failures, open_for=spec.breaker_open, cap=spec.breaker_cap

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 from msctl.gateway.upstream.connection import Connection
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class PoolFullError(Exception):
@@ -16,12 +20,23 @@ class Pool:
     """The connections to one instance: at most `size`, kept for `idle` seconds when unused.
 
     Choose `idle` below the servers' own idle timeout: a request on a connection that the server is
-    closing fails.
+    closing fails. With `tls` connections are encrypted, to a server that proves to be `server_name`.
     """
 
-    def __init__(self, host: str, port: int, *, size: int, idle: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        size: int,
+        idle: float,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
         self._host = host
         self._port = port
+        self._tls = tls
+        self._server_name = (server_name or host) if tls is not None else None
         self._size = size
         self._idle_for = idle
         self._idle: list[Connection] = []
@@ -82,7 +97,13 @@ class Pool:
         self._connecting += 1
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(lambda: Connection(loop), self._host, self._port)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._server_name,
+                )
         except BaseException:
             self._connecting -= 1
             self._wake_waiter()

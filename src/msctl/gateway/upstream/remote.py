@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -36,19 +37,35 @@ _CONNECT_ERRORS = {
 
 
 class RemoteUpstream:
-    """An instance at `base_url` (http://host:port)."""
+    """An instance at `base_url` (scheme://host:port), with `tls` over https as `server_name` or its host."""
 
     def __init__(
-        self, service: str, instance: str, base_url: str, *, pool_size: int, pool_idle: float, retry_body: int
+        self,
+        service: str,
+        instance: str,
+        base_url: str,
+        *,
+        pool_size: int,
+        pool_idle: float,
+        retry_body: int,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
     ) -> None:
         parts = urlsplit(base_url)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise ValueError(f"{base_url!r} is not an http URL with a host")
+        if parts.hostname is None or parts.scheme != ("http" if tls is None else "https"):
+            raise ValueError(f"{base_url!r} is not a URL with a host, of https with a TLS context")
         self.address = base_url
         self._service = service
         self._instance = instance
         self._authority = parts.netloc
-        self._pool = Pool(parts.hostname, parts.port or 80, size=pool_size, idle=pool_idle)
+        self._pool = Pool(
+            parts.hostname,
+            parts.port or (80 if tls is None else 443),
+            size=pool_size,
+            idle=pool_idle,
+            tls=tls,
+            server_name=server_name,
+        )
         self._retry_body = retry_body
         self._tunnels: set[Tunnel] = set()
 
@@ -207,6 +224,12 @@ class RemoteUpstream:
         elif isinstance(error, TimeoutError):
             kind, status = "connection_timeout", 504
             what = f"it did not accept the connection within {out.limits.connect_timeout:g} s"
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            kind, status = "tls_certificate_error", 502
+            what = f"its certificate was refused ({error.verify_message})"
+        elif isinstance(error, ssl.SSLError):
+            kind, status = "tls_protocol_error", 502
+            what = f"the TLS handshake failed ({(error.reason or str(error)).lower().replace('_', ' ')})"
         else:
             number = error.errno if isinstance(error, OSError) and error.errno else 0
             kind, what = _CONNECT_ERRORS.get(

@@ -1,0 +1,151 @@
+"""Serves the files of a folder: the handler of a route or a service with `static`.
+
+Files are found, opened and read in threads: a slow disk delays the request, not the loop. A large file is
+read piece by piece as the client takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from msctl.http.file_response import (
+    REASONS,
+    FileInfo,
+    FileResponse,
+    accepted_codings,
+    relative_path,
+    respond,
+    takes_fallback,
+)
+from msctl.model.exchange import Exchange, Field, Fields
+from msctl.model.route_policies import StaticSpec
+
+PIECE = 256 * 1024
+"""The bytes that are read at a time."""
+
+_TEXT: Field = (b"Content-Type", b"text/plain; charset=utf-8")
+
+
+class _Found(NamedTuple):
+    """An open file and, if it is short, its content."""
+
+    descriptor: int
+    info: FileInfo
+
+
+class _Folder(NamedTuple):
+    """A path that names a folder and lacks its slash."""
+
+
+class StaticFiles:
+    """The files below `spec.root`."""
+
+    def __init__(self, spec: StaticSpec) -> None:
+        self._spec = spec
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one request; raises ClientGoneError."""
+        head = exchange.head
+        if head.method not in ("GET", "HEAD"):
+            allow: Fields = [_TEXT, (b"Allow", b"GET, HEAD")]
+            exchange.respond(405, REASONS[405], allow, b"405 only GET and HEAD are allowed\n")
+            return
+        path = head.target.partition("?")[0]
+        fields = [*head.fields, *exchange.extra]
+        found = await asyncio.to_thread(self._find, path, fields)
+        if found is None:
+            exchange.respond(404, REASONS[404], [_TEXT], b"404 there is no such file\n")
+        elif isinstance(found, _Folder):
+            # Relative, so that it holds whatever prefix a proxy stripped.
+            name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
+            mark, query = head.target.partition("?")[1:]
+            where = b"./" + name + b"/" + f"{mark}{query}".encode("utf-8", "surrogateescape")
+            exchange.respond(301, REASONS[301], [(b"Location", where)], b"")
+        else:
+            try:
+                response = respond(head.method, fields, found.info, self._spec)
+                await self._send(exchange, found.descriptor, response)
+            finally:
+                os.close(found.descriptor)
+
+    async def _send(self, exchange: Exchange, descriptor: int, response: FileResponse) -> None:
+        status, fields, start, length = response
+        if length is None or exchange.head.method == "HEAD" or not length:
+            exchange.start(status, REASONS[status], fields, length=length)
+            exchange.finish()
+            return
+        end = start + length
+        data = await asyncio.to_thread(os.pread, descriptor, min(PIECE, length), start)
+        if len(data) == length:
+            exchange.respond(status, REASONS[status], fields, data)
+            return
+        exchange.start(status, REASONS[status], fields, length=length)
+        while data:
+            start += len(data)
+            if start >= end:
+                exchange.finish(data)
+                return
+            exchange.write(data)
+            if exchange.writing_paused:
+                await exchange.drain()
+            data = await asyncio.to_thread(os.pread, descriptor, min(PIECE, end - start), start)
+        exchange.abort()  # it became shorter: what was sent is not the file
+
+    def _find(self, path: str, fields: list[Field]) -> _Found | _Folder | None:
+        """Open the file for a path. Blocks."""
+        spec = self._spec
+        relative = relative_path(path)
+        if relative is None:
+            return None
+        root = os.path.realpath(spec.root)
+        target = os.path.join(root, relative) if relative else root  # noqa: PTH118 - its bytes stay as they are
+        if os.path.isdir(target):  # noqa: PTH112
+            if path and not path.endswith("/"):
+                return _Folder() if _inside(os.path.realpath(target), root) else None
+            found = self._open(root, os.path.join(target, spec.index), fields, is_page=True)  # noqa: PTH118
+        else:
+            found = None if path.endswith("/") else self._open(root, target, fields, is_page=False)
+        if found is None and spec.fallback is not None and takes_fallback(path, fields):
+            fallback = os.path.join(root, spec.fallback)  # noqa: PTH118
+            found = self._open(root, fallback, fields, is_page=True)
+        return found
+
+    def _open(self, root: str, target: str, fields: list[Field], *, is_page: bool) -> _Found | None:
+        """Open a file, or its precompressed copy if the client takes that one."""
+        plain = _opened(root, target, None, is_page=is_page)
+        if plain is None or not self._spec.precompressed:
+            return plain
+        for coding, suffix in accepted_codings(fields):
+            packed = _opened(root, target + suffix, coding, is_page=is_page)
+            if packed is not None:
+                os.close(plain.descriptor)
+                return packed._replace(info=packed.info._replace(name=plain.info.name))
+        return plain
+
+
+def _opened(root: str, target: str, coding: str | None, *, is_page: bool) -> _Found | None:
+    """Open a regular file that lies below the root once its links are followed; None without one."""
+    real = os.path.realpath(target)
+    if not _inside(real, root):
+        return None
+    try:
+        # NONBLOCK: a named pipe must not hold the thread.
+        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        with suppress(OSError):
+            os.close(descriptor)
+        return None
+    name = Path(target).name
+    return _Found(descriptor, FileInfo(name, status.st_size, status.st_mtime_ns, coding, is_page))
+
+
+def _inside(real: str, root: str) -> bool:
+    return real == root or real.startswith(root.rstrip("/") + "/")
