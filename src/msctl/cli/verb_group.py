@@ -21,7 +21,7 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 TOPICS: Mapping[str, tuple[str, ...]] = {
     "Run a project": ("up", "down", "reload", "open", "ls"),
     "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "run", "serve"),
-    "Requests": ("routes", "route", "traces"),
+    "Requests": ("routes", "route", "traces", "runs"),
     "Messages": ("send", "consume", "queues"),
     "Projects": ("init", "config", "graph", "doctor", "export"),
 }

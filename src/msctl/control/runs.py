@@ -17,6 +17,7 @@ from msctl.control.paths import StackPaths
 from msctl.files import UntrustedPathError, create_private_folder, trusted_folder
 
 KEEP = 10
+DATABASE = "runs.sqlite"
 
 
 def runs_folder(paths: StackPaths, env: Mapping[str, str]) -> Path:
@@ -29,11 +30,23 @@ def runs_folder(paths: StackPaths, env: Mapping[str, str]) -> Path:
     return base / paths.folder.name / "runs"
 
 
-def make_run(folder: Path, when: float) -> Path:
-    """Make the folder of a run that begins at `when` (epoch seconds), and drop the oldest runs.
+def run_name(when: float) -> str:
+    """The name of the run that this process begins at `when` (epoch seconds)."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(when))}-{os.getpid()}"
 
-    Raises OSError.
-    """
+
+def make_run(folder: Path, name: str) -> Path:
+    """Make the folder of a run, and drop the oldest runs. Raises OSError."""
+    make_runs_folder(folder)
+    run = folder / name
+    run.mkdir(mode=0o700)
+    for old in _runs(folder)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return run
+
+
+def make_runs_folder(folder: Path) -> None:
+    """Make the folder with a folder for each run. Raises OSError."""
     base, project = folder.parent.parent, folder.parent
     try:
         create_private_folder(base, shared=True)
@@ -42,11 +55,12 @@ def make_run(folder: Path, when: float) -> Path:
         create_private_folder(folder)
     except UntrustedPathError as error:
         raise PermissionError(errno.EACCES, error.message) from error
-    run = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(when))}-{os.getpid()}"
-    run.mkdir(mode=0o700)
-    for old in _runs(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
-    return run
+
+
+def database_path(folder: Path) -> Path:
+    """The database of the project's runs, in its folder, which is made. Raises OSError."""
+    make_runs_folder(folder)
+    return folder.parent / DATABASE
 
 
 def last_run(folder: Path) -> Path | None:
@@ -61,6 +75,12 @@ def last_run(folder: Path) -> Path | None:
     except OSError:
         return None
     return runs[-1] if runs else None
+
+
+def run_named(folder: Path, name: str) -> Path | None:
+    """The folder of this run; None if its files are gone. Raises UntrustedPathError."""
+    newest = last_run(folder)
+    return None if newest is None else next((run for run in _runs(folder) if run.name == name), None)
 
 
 def _runs(folder: Path) -> list[Path]:

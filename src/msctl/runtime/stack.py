@@ -24,7 +24,7 @@ from msctl.config.diff import diff, with_edited, without
 from msctl.control.dashboard_token import dashboard_token
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
-from msctl.control.runs import make_run
+from msctl.control.runs import database_path, make_run, run_name
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
@@ -53,6 +53,7 @@ from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.hub import STACK, LogHub
 from msctl.telemetry.logs.run_files import RunFiles
 from msctl.telemetry.observation import Observation
+from msctl.telemetry.runs.recorder import RunRecorder
 from msctl.tls.context import ServerTls, files
 
 T = TypeVar("T")
@@ -97,7 +98,11 @@ class Stack:
         self._began = clock.monotonic()
         self._started = start_time(os.getpid())
         self._events: Broadcast[Event] = Broadcast()
-        self._files = RunFiles(lambda: make_run(runs, clock.time()), clock, self._log_file_trouble)
+        run = run_name(clock.time())
+        self._files = RunFiles(lambda: make_run(runs, run), clock, self._log_file_trouble)
+        self._recorder = RunRecorder(
+            lambda: database_path(runs), run, __version__, clock, self._log_file_trouble
+        )
         logs.listen(self._keep_line)
         self._seq = 0
         self._record_failing = False
@@ -188,6 +193,8 @@ class Stack:
         self._addresses.reserve(self._project)
         self._write_record()
         self._observation.start()
+        self._observation.record(self._recorder)
+        self._spawn(self._observation.keep_recording(self._recorder, self._clock))
         await self._receive_spans(self._project)
         await self._open_dashboard()
 
@@ -232,6 +239,8 @@ class Stack:
         if self._dashboard is not None:
             await self._dashboard.stop()
         await self._observation.stop()
+        self._observation.record(self._recorder, everything=True)
+        await asyncio.to_thread(self._recorder.close)
         await asyncio.to_thread(self._files.close)
         await self._control.stop()
         with contextlib.suppress(OSError):  # a folder that became read-only; the lock tells that it ended

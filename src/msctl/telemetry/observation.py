@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from msctl.clock import AsyncClock
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot, TargetSnapshot
 from msctl.telemetry.export.otlp import Exporter
@@ -20,10 +21,15 @@ from msctl.telemetry.metrics import exposition
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.metrics.point import Point
 from msctl.telemetry.metrics.received import MAX_SERIES, ReceivedMetrics
+from msctl.telemetry.runs.recorder import RunRecorder
 from msctl.telemetry.tracing.requests import RequestObserver
-from msctl.telemetry.tracing.tracer import Tracer
+from msctl.telemetry.tracing.tracer import CAPACITY, Tracer
 
 log = logging.getLogger("msctl.observation")
+
+RECORD_EVERY_S = 5.0
+TRACES_PER_RECORD = 200
+"""Traces recorded at a time: converting them takes the loop a few milliseconds."""
 
 
 class Observation:
@@ -51,6 +57,8 @@ class Observation:
         self.tracer = Tracer(export=None if self._exporter is None else self._exporter.add)
         self._received = ReceivedMetrics()
         self._overflowed: set[str] = set()
+        self._recorded: dict[str, int] = {}
+        """The size of each trace as it was last recorded."""
         self.receiver = Receiver(
             project.name,
             Sinks(
@@ -89,6 +97,17 @@ class Observation:
         await self.receiver.stop()
         if self._exporter is not None:
             await self._exporter.stop()
+
+    def record(self, recorder: RunRecorder, *, everything: bool = False) -> None:
+        """Give a run's recorder what is new; `everything` at its end, else as much as costs little."""
+        limit = CAPACITY if everything else TRACES_PER_RECORD
+        recorder.offer(self.tracer.grown(self._recorded, limit), self.metrics.routes())
+
+    async def keep_recording(self, recorder: RunRecorder, clock: AsyncClock) -> None:
+        """Record what is new every few seconds, until cancelled."""
+        while True:
+            await clock.sleep(RECORD_EVERY_S)
+            self.record(recorder)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """All metrics and their content type; `accept` is the scraper's Accept header."""

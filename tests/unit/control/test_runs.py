@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msctl.control.paths import StackPaths
-from msctl.control.runs import KEEP, last_run, make_run, runs_folder
+from msctl.control.runs import KEEP, last_run, make_run, run_name, run_named, runs_folder
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,9 @@ def test_runs_are_kept_where_state_is_kept(env: dict[str, str], expected: str) -
 def test_the_newest_runs_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     assert last_run(folder) is None
-    made = [make_run(folder, 1_700_000_000 + n) for n in range(KEEP + 3)]
+    made = [make_run(folder, run_name(1_700_000_000 + n)) for n in range(KEEP + 3)]
     assert last_run(folder) == made[-1]
     assert sorted(folder.iterdir()) == made[3:]
+    assert run_named(folder, made[5].name) == made[5]
+    assert run_named(folder, made[0].name) is None
     assert made[-1].stat().st_mode & 0o777 == 0o700

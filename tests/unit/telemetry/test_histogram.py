@@ -6,7 +6,15 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as Reference
 
-from msctl.telemetry.metrics.histogram import BUCKETS, MAX_SERIES, OTHER, ActiveRequests, Histogram, bounded
+from msctl.telemetry.metrics.histogram import (
+    BUCKETS,
+    MAX_SERIES,
+    OTHER,
+    ActiveRequests,
+    Histogram,
+    bounded,
+    estimate,
+)
 
 
 def samples(registry: CollectorRegistry) -> dict[str, float]:
@@ -52,3 +60,16 @@ def test_requests_in_flight_are_a_gauge_by_service() -> None:
         'http_server_active_requests{service="a"}': 2.0,
         'http_server_active_requests{service="b"}': 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "seconds"),
+    [
+        ([0] * 15, 0.5, 0.0),
+        ([10] + [0] * 14, 0.5, 0.00025),
+        ([0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0.75, 0.00875),
+        ([0] * 14 + [3], 0.99, 10.0),
+    ],
+)
+def test_a_quantile_is_estimated_within_its_bucket(counts: list[int], share: float, seconds: float) -> None:
+    assert estimate(counts, share) == pytest.approx(seconds)

@@ -16,6 +16,7 @@ import typer
 from msctl.cli.options.completion import AnyServices
 from msctl.cli.options.durations import parse_moment
 from msctl.cli.options.json_output import json_option
+from msctl.cli.options.run_option import RunOption, run_name_of
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.result import write_record
 from msctl.cli.output.terminal import colours
@@ -23,6 +24,8 @@ from msctl.errors import NotRunningError, UsageError
 from msctl.model.events import LogLine, LogQuery
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from msctl.cli.options.global_options import GlobalOptions
     from msctl.control.client import ControlClient
 
@@ -83,6 +86,7 @@ def logs(
             "--timestamps", "-t", envvar="MSCTL_LOGS_TIMESTAMPS", help="Begin each line with its time."
         ),
     ] = False,
+    run: RunOption = None,
     as_json: Annotated[bool, json_option("logs", "Print one JSON document per line.")] = False,
 ) -> None:
     """Print the services' log lines; those of the last run if no stack is running.
@@ -96,7 +100,13 @@ def logs(
     if tail is not None and tail < 0:
         raise UsageError(f"--tail must be 0 or more, not {tail}")
     query = LogQuery(tuple(services or ()), tail, follow, since=start, stream=stream or "", level=level or "")
-    names, lines = _lines(ctx.obj, query, None if grep is None else _pattern(grep))
+    pattern = None if grep is None else _pattern(grep)
+    if run is None:
+        names, lines = _lines(ctx.obj, query, pattern)
+    elif follow:
+        raise UsageError("--follow has no effect on an earlier run")
+    else:
+        names, lines = _lines_of_run(ctx.obj, run, query, pattern)
     formatter = LogFormatter(names, coloured=colours(sys.stdout), timestamps=timestamps)
     try:
         for line in lines:
@@ -151,14 +161,34 @@ def _last_run(
     options: GlobalOptions, query: LogQuery, pattern: re.Pattern[str] | None
 ) -> tuple[list[str], Iterable[LogLine]] | None:
     from msctl.control.runs import last_run, runs_folder
-    from msctl.model.service_names import select
-    from msctl.telemetry.logs.hub import matching
-    from msctl.telemetry.logs.run_files import read_run, services_of
 
     name, paths = options.identify()
     run = last_run(runs_folder(paths, os.environ))
     if run is None:
         return None
+    found = _lines_in(run, query, pattern)
+    sys.stderr.write(f"project {name!r} is not running; these lines are from its last run\n")
+    return found
+
+
+def _lines_of_run(
+    options: GlobalOptions, named: str, query: LogQuery, pattern: re.Pattern[str] | None
+) -> tuple[list[str], Iterable[LogLine]]:
+    from msctl.control.runs import run_named, runs_folder
+
+    run = run_name_of(options, named)
+    folder = run_named(runs_folder(options.identify()[1], os.environ), run)
+    return ([], ()) if folder is None else _lines_in(folder, query, pattern)
+
+
+def _lines_in(
+    run: Path, query: LogQuery, pattern: re.Pattern[str] | None
+) -> tuple[list[str], Iterable[LogLine]]:
+    """The services of a run whose files are in this folder, and their lines."""
+    from msctl.model.service_names import select
+    from msctl.telemetry.logs.hub import matching
+    from msctl.telemetry.logs.run_files import read_run, services_of
+
     names = services_of(run)
     services = tuple(select(query.services, names)) if query.services else ()
     matches = matching(query)
@@ -167,5 +197,4 @@ def _last_run(
         for line in read_run(run, services)
         if matches(line) and (pattern is None or pattern.search(line.text))
     ]
-    sys.stderr.write(f"project {name!r} is not running; these lines are from its last run\n")
     return names, lines if query.tail is None else lines[max(0, len(lines) - query.tail) :]

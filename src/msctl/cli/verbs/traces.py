@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
 from msctl.cli.options.durations import parse_duration
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.options.json_output import json_option
+from msctl.cli.options.run_option import RunOption, database_of
 from msctl.cli.output.result import Result
 from msctl.cli.output.terminal import colours, terminal_width
 from msctl.errors import UsageError
-from msctl.model.traces import TraceQuery
+from msctl.model.traces import Trace, TraceQuery, TraceSummary
 
 
 def traces(
@@ -44,6 +45,7 @@ def traces(
         int,
         typer.Option("--limit", "-n", envvar="MSCTL_TRACES_LIMIT", metavar="N", help="Maximum number."),
     ] = 20,
+    run: RunOption = None,
     as_json: Annotated[bool, json_option("traces")] = False,
 ) -> Result:
     """List the last requests, or show one as a waterfall.
@@ -59,9 +61,9 @@ def traces(
     options: GlobalOptions = ctx.obj
     if limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {limit}")
-    client = options.client()
+    view: _Traces = options.client() if run is None else _KeptTraces(options, run)
     if trace is not None:
-        found = client.trace(trace)
+        found = view.trace(trace)
         return Result(
             "trace",
             found,
@@ -70,7 +72,34 @@ def traces(
         )
     fastest = 0.0 if slower_than is None else parse_duration(slower_than, "--slower-than")
     query = TraceQuery(tuple(service or ()), errors=errors, min_duration_s=fastest, limit=limit)
-    listed = client.traces(query)
+    listed = view.traces(query)
     if not listed and not as_json:
         return Result("traces", listed, problems=("no traces; send a request through the gateway",))
     return Result("traces", listed, lambda: trace_lines(listed), as_json=as_json)
+
+
+class _Traces(Protocol):
+    def trace(self, trace_id: str) -> Trace: ...
+
+    def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]: ...
+
+
+class _KeptTraces:
+    """The traces of an earlier run."""
+
+    def __init__(self, options: GlobalOptions, named: str) -> None:
+        self._path = database_of(options)
+        self._named = named
+
+    def trace(self, trace_id: str) -> Trace:
+        from msctl.telemetry.runs import database
+
+        with database.reading(self._path) as connection:
+            return database.trace(connection, database.find(connection, self._named).run, trace_id)
+
+    def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
+        from msctl.telemetry.runs import database
+
+        with database.reading(self._path) as connection:
+            run = database.find(connection, self._named).run
+            return tuple(database.traces(connection, run, query))

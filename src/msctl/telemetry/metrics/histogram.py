@@ -54,6 +54,10 @@ class Histogram(Collector):
         row[bisect_left(BUCKETS, seconds)] += 1
         row[-1] += seconds
 
+    def rows(self) -> list[tuple[Labels, list[int]]]:
+        """The bucket counts of each label combination; the last bucket has no upper bound."""
+        return [(labels, [int(count) for count in row[:-1]]) for labels, row in list(self._rows.items())]
+
     def collect(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
         for labels, row in list(self._rows.items()):
@@ -62,6 +66,23 @@ class Histogram(Collector):
             buckets = list(zip(_EDGES, accumulate(counts), strict=True))
             family.add_metric([str(label) for label in labels], buckets, total)
         yield family
+
+
+def estimate(counts: Sequence[int], share: float) -> float:
+    """The quantile of these bucket counts in seconds, by linear interpolation within a bucket; 0 for none.
+
+    As Prometheus' histogram_quantile: in the last bucket, its lower bound.
+    """
+    rank = share * sum(counts)
+    if not rank:
+        return 0.0
+    below, lower = 0, 0.0
+    for count, upper in zip(counts, BUCKETS, strict=False):
+        if count and below + count >= rank:
+            return lower + (upper - lower) * (rank - below) / count
+        below += count
+        lower = upper
+    return lower
 
 
 class ActiveRequests(Collector):

@@ -17,8 +17,9 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from msctl.model.runs import RouteStats
 from msctl.model.snapshots import GATEWAY, BreakerState, MessageFlow, ServiceSnapshot
-from msctl.telemetry.metrics.histogram import MAX_SERIES, ActiveRequests, Histogram, bounded
+from msctl.telemetry.metrics.histogram import MAX_SERIES, ActiveRequests, Histogram, bounded, estimate
 from msctl.telemetry.metrics.sliding_window import SlidingWindow, quantile
 
 _BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -204,6 +205,23 @@ class Metrics:
             if rate := window.rate(now):
                 flows.setdefault(service, []).append(MessageFlow(queue, sends, rate))
         return tuple(self._annotated(service, flows.get(service.name, []), now) for service in services)
+
+    def routes(self) -> tuple[RouteStats, ...]:
+        """The requests of this run by service, method and route."""
+        self.flush()
+        counts: dict[tuple[str, str, str], list[int]] = {}
+        errors: dict[tuple[str, str, str], int] = {}
+        for (service, method, route, status), row in self._served.rows():
+            key = str(service), str(method), str(route)
+            counts[key] = list(map(sum, zip(counts[key], row, strict=True))) if key in counts else row
+            if isinstance(status, int) and status >= _FAILURE:
+                errors[key] = errors.get(key, 0) + sum(row)
+        return tuple(
+            RouteStats(
+                *key, sum(row), errors.get(key, 0), *(estimate(row, share) for share in (0.5, 0.95, 0.99))
+            )
+            for key, row in counts.items()
+        )
 
     def _annotated(self, service: ServiceSnapshot, flows: list[MessageFlow], now: float) -> ServiceSnapshot:
         windows = [

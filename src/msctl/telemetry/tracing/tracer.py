@@ -117,6 +117,26 @@ class Tracer:
         spans = sorted(_spans(kept), key=lambda span: span.start)
         return Trace(name, tuple(span.to_span() for span in spans), self._dropped.get(name, 0))
 
+    def grown(self, seen: dict[str, int], limit: int) -> dict[str, tuple[TraceSummary, Trace]]:
+        """Return up to `limit` traces with more spans than in `seen`, notable ones first; updates `seen`."""
+        self.flush()
+        found: dict[str, tuple[TraceSummary, Trace]] = {}
+        for traces in (self._notable, self._recent):
+            for trace_id, kept in reversed(traces.items()):
+                size = len(kept) + self._dropped.get(trace_id, 0)
+                if seen.get(trace_id) == size:
+                    continue
+                if len(found) >= limit:
+                    break
+                seen[trace_id] = size
+                dropped = self._dropped.get(trace_id, 0)
+                spans = sorted(_all(kept), key=lambda span: span.start)
+                whole = Trace(trace_id, tuple(span.to_span() for span in spans), dropped)
+                found[trace_id] = _summary(trace_id, spans, dropped), whole
+        for trace_id in seen.keys() - self._recent.keys() - self._notable.keys():
+            del seen[trace_id]
+        return found
+
     def _matching(self, query: TraceQuery) -> Iterator[TraceSummary]:
         kept = (*self._notable.items(), *self._recent.items())
         everything = [(trace_id, _spans(groups)) for trace_id, groups in kept]
