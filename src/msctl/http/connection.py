@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
         "_task",
         "_timer",
         "_tls",
+        "_to_drop",
         "_transport",
         "_waiter",
         "_written",
@@ -121,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._written = 0
         self._sent_before = 0
         self._received = False
+        self._to_drop: int | None = None
         self._eof = False
         self._tls = False
         self._aborted = False
@@ -132,11 +134,6 @@ class Connection(asyncio.Protocol):
         self.client: tuple[str, int] = ("", 0)
         self.server: tuple[str, int] = ("", 0)
         self.scheme = "http"
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is being served and no response is being sent."""
-        return self._exchange is None and not self._lingering
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -163,7 +160,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
-            self._received = True
+            self._drop(data)
         elif self._exchange is None:
             if not self._parser.buffered:
                 # A head may take as long as the connection may be idle.
@@ -273,9 +270,8 @@ class Connection(asyncio.Protocol):
                 self.resume_reading()
                 if self._parser.buffered:
                     self._next_request()
-                if self.idle and (self._eof or server.closing):
-                    self.close()
-                    break
+                if self._eof or server.closing:
+                    self.close_if_idle()
         except BaseException:
             self.abort()
             raise
@@ -387,6 +383,7 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         self._lingering = True
+        self._to_drop = self._parser.left if self._body is not None else None
         self._parser.take_rest()
         if self._body is not None:
             self._body.fail(ClientGoneError("the connection is closed"))
@@ -395,6 +392,19 @@ class Connection(asyncio.Protocol):
         if not self._tls:
             transport.write_eof()
         self._set_timer(LINGER_SILENCE_S, self._on_linger, self._loop.time() + LINGER_S)
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is being served, or a response is being sent."""
+        if self._exchange is None:
+            self._close(linger=False)
+
+    def _drop(self, data: bytes) -> None:
+        """Drop what arrives after the last response; close where the end of it is known."""
+        self._received = True
+        if self._to_drop is not None and self._transport is not None:
+            self._to_drop -= len(data)
+            if self._to_drop <= 0:
+                self._transport.close()
 
     def abort(self) -> None:
         """Reset the connection."""

@@ -65,8 +65,7 @@ class HttpServer:
         """Close idle connections, and each other one after its response."""
         self.closing = True
         for connection in list(self._connections):
-            if connection.idle:
-                connection.close()
+            connection.close_if_idle()
 
     async def shutdown(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the running responses; then abort, and cancel their handlers."""
