@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import secret_variables
 from msctl.export.kind import Notice
 from msctl.export.workloads import local_services
-from msctl.model.project import BrokerSpec, DashboardSpec, Project, TlsSpec
+from msctl.model.project import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
+from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
 from msctl.model.snapshots import BrokerMode
+
+Holder = TypeVar("Holder", StaticSpec, BasicAuthSpec, UpstreamTlsSpec)
 
 _IN_THE_IMAGE = frozenset({"python", "python3", "msctl", "sh"})
 
@@ -41,6 +45,8 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
             cwd = within or cwd
         secrets = secret_variables(spec)
         env = {name: value for name, value in spec.env.items() if name not in secrets}
+        spec, outside = _relative_files(spec, project.root)
+        notices += outside
         services.append(replace(spec, cwd=cwd, env=env))
     url = _without_credentials(project.broker.url)
     broker = BrokerSpec(BrokerMode.EXTERNAL, url, url_given=project.broker.url_given)
@@ -61,6 +67,37 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
         gateway = replace(gateway, tls=TlsSpec())
     portable = replace(project, services=tuple(services), gateway=gateway, broker=broker, dashboard=dashboard)
     return to_toml(portable), tuple(notices)
+
+
+def _relative_files(spec: ServiceSpec, root: Path | None) -> tuple[ServiceSpec, list[Notice]]:
+    """Return the service with the paths of its files relative to the project's folder."""
+    notices: list[Notice] = []
+    key = f"services.{spec.name}"
+
+    def relative(holder: Holder | None, name: str, key: str) -> Holder | None:
+        path = None if holder is None else getattr(holder, name)
+        if holder is None or path is None or root is None:
+            return holder
+        within = inside(root, path)
+        if within is None:
+            notices.append(Notice(f"{key}.{name}", f"{path} is outside the project's folder"))
+            return holder
+        change: dict[str, Any] = {name: within}
+        return replace(holder, **change)
+
+    routes = tuple(
+        replace(
+            route,
+            static=relative(route.static, "root", f"{key}.routes.static"),
+            basic_auth=relative(route.basic_auth, "file", f"{key}.routes.basic_auth"),
+        )
+        for route in spec.routes
+    )
+    tls = spec.tls
+    for name in ("ca", "cert", "key"):
+        tls = relative(tls, name, f"{key}.tls")
+    static = relative(spec.static, "root", f"{key}.static")
+    return replace(spec, routes=routes, tls=tls, static=static), notices
 
 
 def _without_credentials(url: str) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from msctl.export import ExportError, export
 from msctl.model.project import Project, RateLimitKey, RateLimitSpec, RouteSpec, ServiceSpec, UpstreamPolicy
+from msctl.model.route_policies import CanarySpec, StickySpec, UpstreamTlsSpec
 from tests.unit.export import projects
 
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$"}
@@ -66,6 +67,7 @@ SERVICE = {
         "port": {"type": "integer", "minimum": 0, "maximum": 65535},
         "path": {"type": "string", "pattern": "^/"},
         "retries": {"type": "integer", "minimum": 0, "maximum": 32767},
+        "tls_verify": {"type": "boolean"},
         "connect_timeout": MILLIS,
         "read_timeout": MILLIS,
         "write_timeout": MILLIS,
@@ -79,6 +81,10 @@ UPSTREAM = {
     "properties": {
         "name": NAME,
         "algorithm": {"enum": ["round-robin", "least-connections", "consistent-hashing", "latency"]},
+        "hash_on": {"enum": ["none", "consumer", "ip", "header", "cookie", "path", "query_arg"]},
+        "hash_on_cookie": NAME,
+        "hash_on_header": NAME,
+        "host_header": NAME,
         "targets": {
             "type": "array",
             "items": {
@@ -214,6 +220,25 @@ def test_remote_service_is_reached_at_its_url() -> None:
     assert (found["protocol"], found["port"]) == ("https", 443)
     assert document(project)["upstreams"][0]["targets"] == [{"target": "far.example:443", "weight": 100}]
     assert {notice.key for notice in export("kong", project).notices} == {"services.far.url"}
+
+
+def test_several_urls_are_targets_and_sticky_clients_are_hashed() -> None:
+    service = ServiceSpec(
+        "far",
+        url="https://a.example,https://b.example:8443",
+        tls=UpstreamTlsSpec(verify=False, server_name="c.example"),
+        routes=(RouteSpec("/far", "far"), RouteSpec("/x", "far", canary=CanarySpec("far", 0.5))),
+        policy=UpstreamPolicy(sticky=StickySpec(cookie="tied")),
+    )
+    project = replace(projects.course(), services=(service,))
+    found = document(project)
+    jsonschema.validate(found, SCHEMA)
+    far = next(one for one in found["upstreams"] if one["name"].startswith("far"))
+    assert [target["target"] for target in far["targets"]] == ["a.example:443", "b.example:8443"]
+    assert (far["hash_on"], far["hash_on_cookie"], far["host_header"]) == ("cookie", "tied", "a.example")
+    assert found["services"][0]["tls_verify"] is False
+    keys = {notice.key for notice in export("kong", project).notices}
+    assert {"services.far.tls.server_name", "services.far.routes.canary", "services.far.host_header"} <= keys
 
 
 def test_a_project_without_routes_is_an_error() -> None:

@@ -14,7 +14,16 @@ from msctl.export.ci.pipeline import check
 from msctl.export.portable import portable_toml
 from msctl.export.proxies.upstreams import routes_of, upstream
 from msctl.export.workloads import HostPort, container_addresses, machine_addresses, workloads
-from msctl.model.project import BrokerSpec, Dependency, GatewaySpec, Project, ServiceSpec, TlsSpec
+from msctl.model.project import (
+    BrokerSpec,
+    Dependency,
+    GatewaySpec,
+    Project,
+    RouteSpec,
+    ServiceSpec,
+    TlsSpec,
+)
+from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
 from msctl.model.snapshots import BrokerMode
 from tests.unit.export import projects
 
@@ -45,6 +54,21 @@ def test_portable_configuration_has_no_secrets_and_no_absolute_folders(tmp_path:
     payments = read_again(text, tmp_path).service("payments")
     assert payments is not None
     assert payments.cwd == tmp_path / "payments"
+
+
+def test_the_paths_of_files_are_relative_to_the_project(tmp_path: Path) -> None:
+    project = projects.shop()
+    root = project.root or Path()
+    route = RouteSpec(
+        "/", "web", static=StaticSpec(root / "dist"), basic_auth=BasicAuthSpec(file=root / "users")
+    )
+    services = (
+        ServiceSpec("web", static=StaticSpec(root / "dist", fallback="a.html"), routes=(route,)),
+        ServiceSpec("far", url="https://a.test", tls=UpstreamTlsSpec(ca=Path("/etc/ca.pem"))),
+    )
+    text, notices = portable_toml(replace(project, services=services))
+    assert str(root) not in text
+    assert [notice.key for notice in notices] == ["services.far.tls.ca"]
 
 
 def over_tls(project: Project) -> Project:

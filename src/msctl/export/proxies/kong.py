@@ -12,7 +12,16 @@ from msctl.export.names import label
 from msctl.export.proxies.precedence import Pattern, pattern_of
 from msctl.export.proxies.upstreams import ProxyTarget, routes_of, upstream
 from msctl.export.yaml import dump
-from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.project import (
+    Balance,
+    GatewaySpec,
+    Project,
+    RateLimitKey,
+    RateLimitSpec,
+    RouteSpec,
+    UpstreamPolicy,
+)
+from msctl.model.route_policies import StickySpec
 from msctl.model.routing import is_variable
 from msctl.model.services import health_path
 
@@ -43,7 +52,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
     order = {id(route): rank for rank, route in enumerate(sorted(routes, key=_precedence, reverse=True))}
     for number, route in enumerate(routes):
         found, more = _upstream(project, route)
-        notices += [*more, *_differences(route)]
+        notices += [*more, *_differences(route), *_tls_differences(found)]
         upstreams.setdefault(found.service, found)
         name, service = _service(route, found, gateway, number)
         services.setdefault(name, service)
@@ -118,6 +127,7 @@ def _service(
         "protocol": found.scheme,
         "host": _balancer_name(found),
         "port": found.address.port,
+        **({} if found.tls is None else {"tls_verify": found.tls.verify}),
         **({"path": rewrite} if rewrite not in (None, "/") else {}),
         "retries": min(retries, _LONGEST_RETRIES),
         "connect_timeout": _millis(_first(own.connect_timeout, gateway.connect_timeout)),
@@ -142,7 +152,7 @@ def _route(
         **({"hosts": list(route.hosts)} if route.hosts else {}),
         **({"headers": {name: [value] for name, value in route.headers.items()}} if route.headers else {}),
         "strip_path": strips,
-        "preserve_host": True,
+        "preserve_host": found.host is None,
         "request_buffering": False,
         "response_buffering": False,
     }
@@ -184,7 +194,8 @@ def _balancer_name(found: ProxyTarget) -> str:
 
 def _balancer(found: ProxyTarget, project: Project, gateway: GatewaySpec) -> dict[str, object]:
     spec = project.service(found.service)
-    balance = (spec.policy.balance if spec else None) or gateway.balance
+    policy = spec.policy if spec and not found.is_gateway else UpstreamPolicy()
+    balance = policy.balance or gateway.balance
     probe = gateway.ready_path if found.is_gateway else (health_path(spec) if spec else None)
     active: dict[str, object] = {
         "type": "tcp" if probe is None else found.scheme,
@@ -196,9 +207,21 @@ def _balancer(found: ProxyTarget, project: Project, gateway: GatewaySpec) -> dic
     return {
         "name": _balancer_name(found),
         "algorithm": "least-connections" if balance is Balance.LEAST_LOADED else "round-robin",
+        **_hashing(policy.sticky),
+        **({} if found.host is None else {"host_header": found.host}),
         "healthchecks": {"active": active},
-        "targets": [{"target": str(found.address), "weight": 100}],
+        "targets": [{"target": str(address), "weight": 100} for address in found.addresses],
     }
+
+
+def _hashing(sticky: StickySpec | None) -> dict[str, object]:
+    if sticky is None:
+        return {}
+    if sticky.cookie is not None:
+        return {"algorithm": "consistent-hashing", "hash_on": "cookie", "hash_on_cookie": sticky.cookie}
+    if sticky.header is not None:
+        return {"algorithm": "consistent-hashing", "hash_on": "header", "hash_on_header": sticky.header}
+    return {"algorithm": "consistent-hashing", "hash_on": "ip"}
 
 
 def _differences(route: RouteSpec) -> Iterator[Notice]:
@@ -214,8 +237,20 @@ def _differences(route: RouteSpec) -> Iterator[Notice]:
             )
         if limit.key is RateLimitKey.ROUTE:
             yield Notice(f"{key}.rate_limit.key", "Kong counts per service")
+    if route.policy.sticky is not None:
+        yield Notice(f"{key}.sticky", "Kong chooses by service: set it for the service")
     if route.policy.response_timeout is not None:
         yield Notice(f"{key}.response_timeout", "Kong has one timeout for headers and body: idle_timeout")
+
+
+def _tls_differences(found: ProxyTarget) -> Iterator[Notice]:
+    tls = found.tls
+    if tls is None:
+        return
+    for name in ("ca", "server_name", "cert"):
+        if getattr(tls, name) is not None:
+            text = "Kong keeps certificates as entities of its own; the name is the host of its upstream"
+            yield Notice(f"services.{found.service}.tls.{name}", text)
 
 
 def _first(value: float | None, default: float) -> float:

@@ -9,19 +9,50 @@ from urllib.parse import urlsplit
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import HostPort, gateway_scheme, reachable
 from msctl.model.project import Project, RouteSpec, ServiceSpec
+from msctl.model.route_policies import UpstreamTlsSpec
+from msctl.model.services import upstream_host
 from msctl.model.snapshots import GATEWAY
 
-_GATEWAY_ONLY = ("compose", "api_key", "jwt", "cors", "request_headers", "response_headers")
+_GATEWAY_ONLY = (
+    "compose",
+    "api_key",
+    "jwt",
+    "basic_auth",
+    "forward_auth",
+    "cors",
+    "request_headers",
+    "response_headers",
+    "weights",
+    "canary",
+    "mirror",
+    "static",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyTarget:
-    """The destination of a route. With `is_gateway` the path must not be rewritten."""
+    """The destination of a route. With `is_gateway` the path must not be rewritten.
+
+    `more` are the addresses of further instances, `host` is the Host field unless it is the client's, `tls`
+    the verification of an https one.
+    """
 
     service: str
     address: HostPort
     scheme: str = "http"
     is_gateway: bool = False
+    more: tuple[HostPort, ...] = ()
+    host: str | None = None
+    tls: UpstreamTlsSpec | None = None
+
+    @property
+    def addresses(self) -> tuple[HostPort, ...]:
+        return (self.address, *self.more)
+
+    @property
+    def server_name(self) -> str:
+        """The name that the certificate must have."""
+        return (self.tls and self.tls.server_name) or self.address.host
 
 
 def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Notice, ...]]:
@@ -31,7 +62,7 @@ def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Not
     reach, are passed to it. Raises ExportError if it has no fixed port.
     """
     key = f"services.{route.service}" if route.service else "gateway"
-    own = [name for name in _GATEWAY_ONLY if getattr(route, name) is not None]
+    own = [name for name in _GATEWAY_ONLY if getattr(route, name) not in (None, {})]
     if own:
         text = f"{route.path}: these requests are passed to msctl's gateway, which does this"
         notices = tuple(Notice(f"{key}.routes.{name}", text) for name in own)
@@ -39,6 +70,9 @@ def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Not
     spec = project.service(route.service)
     if spec is None:
         return _gateway(project, f"{key}.routes"), ()
+    if spec.static is not None:
+        text = f"{route.path}: these requests are passed to msctl's gateway, which serves the files"
+        return _gateway(project, f"{key}.static"), (Notice(f"{key}.static", text),)
     if spec.url is not None:
         return _remote(spec), tuple(_remote_notices(spec))
     gateway = project.gateway
@@ -65,13 +99,26 @@ def _gateway(project: Project, key: str) -> ProxyTarget:
 
 
 def _remote(spec: ServiceSpec) -> ProxyTarget:
-    parts = urlsplit(spec.url or "")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return ProxyTarget(spec.name, HostPort(parts.hostname or "", port), parts.scheme)
+    addresses: list[HostPort] = []
+    scheme = "http"
+    for url in spec.urls:
+        parts = urlsplit(url)
+        scheme = parts.scheme
+        port = parts.port or (443 if scheme == "https" else 80)
+        addresses.append(HostPort(parts.hostname or "", port))
+    tls = (spec.tls or UpstreamTlsSpec()) if scheme == "https" else None
+    host = upstream_host(spec, spec.urls[0])
+    return ProxyTarget(spec.name, addresses[0], scheme, False, tuple(addresses[1:]), host, tls)
 
 
 def _remote_notices(spec: ServiceSpec) -> Iterator[Notice]:
-    parts = urlsplit(spec.url or "")
+    parts = urlsplit(spec.urls[0])
+    if len(spec.urls) > 1 and upstream_host(spec, spec.urls[0]) is not None:
+        text = "every address gets the Host field of the first URL"
+        yield Notice(f"services.{spec.name}.host_header", text)
+    if spec.resolve is not None:
+        text = "the name is looked up when the proxy starts, and when it is reloaded"
+        yield Notice(f"services.{spec.name}.resolve", text)
     if parts.path.strip("/"):
         yield Notice(f"services.{spec.name}.url", f"the path {parts.path} is left out")
     if parts.username:

@@ -17,11 +17,12 @@ from msctl.export.proxies.nginx.maps import (
     path_map,
     place_key,
 )
-from msctl.export.proxies.nginx.servers import server_block
-from msctl.export.proxies.nginx.syntax import seconds, upstream_name
+from msctl.export.proxies.nginx.servers import SYSTEM_AUTHORITIES, server_block
+from msctl.export.proxies.nginx.syntax import header_variable, seconds, upstream_name
 from msctl.export.proxies.precedence import plan
-from msctl.export.proxies.upstreams import routes_of, upstream
-from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey
+from msctl.export.proxies.upstreams import ProxyTarget, routes_of, upstream
+from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, UpstreamPolicy
+from msctl.model.route_policies import StickySpec
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
@@ -47,6 +48,10 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield File(site, _site(project, options, gateway, targets))
     yield from notices
     yield from _differences(gateway, list(targets.values()))
+    for spec in project.services:
+        if spec.policy.sticky is not None and spec.policy.sticky.cookie is not None:
+            text = "nginx sets no such cookie: it ties a client by its address"
+            yield Notice(f"services.{spec.name}.sticky.cookie", text)
 
 
 def _main(project: Project, site: str) -> str:
@@ -117,17 +122,27 @@ def _upstreams(project: Project, gateway: GatewaySpec, targets: Sequence[Target]
         if found is None:
             continue
         spec = project.service(found.service)
-        balance = (spec.policy.balance if spec else None) or gateway.balance
+        policy = spec.policy if spec else UpstreamPolicy()
+        balance = policy.balance or gateway.balance
         yield f"upstream {upstream_name(found)} {{"
-        if balance is Balance.LEAST_LOADED:
+        if policy.sticky is not None and not found.is_gateway:
+            yield f"    hash {_sticky_key(policy.sticky)} consistent;"
+        elif balance is Balance.LEAST_LOADED:
             yield "    least_conn;"
-        yield (
-            f"    server {found.address}"
-            f" max_fails={gateway.breaker_failures} fail_timeout={seconds(gateway.breaker_open)};"
-        )
+        for address in found.addresses:
+            yield (
+                f"    server {address}"
+                f" max_fails={gateway.breaker_failures} fail_timeout={seconds(gateway.breaker_open)};"
+            )
         yield "    keepalive 32;"
         yield "}"
         yield ""
+
+
+def _sticky_key(sticky: StickySpec) -> str:
+    if sticky.header is not None:
+        return header_variable(sticky.header)
+    return "$remote_addr"
 
 
 def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[Notice]:
@@ -147,9 +162,25 @@ def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[No
             yield Notice(
                 f"{key}.response_timeout", "nginx has one timeout for headers and body: idle_timeout"
             )
+        sticky = target.route.policy.sticky
+        if sticky is not None:
+            yield Notice(f"{key}.sticky", "nginx chooses by service: set it for the service")
+        found = target.upstream
+        if found is not None and found.tls is not None:
+            yield from _tls_differences(found)
         limit = target.route.rate_limit
         if limit is not None and limit.key is RateLimitKey.CREDENTIAL:
             yield Notice(f"{key}.rate_limit.key", "nginx uses the whole Authorization field as the key")
+
+
+def _tls_differences(found: ProxyTarget) -> Iterator[Notice]:
+    tls = found.tls
+    if tls is not None and tls.verify and tls.ca is None:
+        text = f"nginx verifies with a file of authorities: {SYSTEM_AUTHORITIES}; other systems have another"
+        yield Notice(f"services.{found.service}.tls.ca", text)
+    if len({address.host for address in found.addresses}) > 1:
+        text = f"nginx expects one name in every certificate: {found.server_name}"
+        yield Notice(f"services.{found.service}.tls.server_name", text)
 
 
 KIND = ExportKind(

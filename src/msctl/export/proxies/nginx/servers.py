@@ -9,9 +9,11 @@ from msctl.export.kind import ExportOptions
 from msctl.export.proxies.nginx.maps import Choices, Target, needs_choice, place_key, rewrites_path
 from msctl.export.proxies.nginx.syntax import literal, path_regex, quoted, seconds, upstream_name
 from msctl.export.proxies.precedence import HostPlan, Pattern
+from msctl.export.proxies.upstreams import ProxyTarget
 from msctl.model.project import GatewaySpec
 
 LISTEN = 8000
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _PROBLEM = '{{"type":"about:blank","title":"{title}","status":{status}}}\\n'
 _TITLES = {404: "Not Found", 405: "Method Not Allowed"}
 
@@ -29,14 +31,12 @@ def server_block(
     yield f"    server_name {host.host or '_'};"
     yield "    merge_slashes off;  # route the path as it is passed on"
     yield f"    client_max_body_size {gateway.max_body};"
+    if gateway.max_header_bytes != GatewaySpec().max_header_bytes:
+        yield f"    large_client_header_buffers 8 {max(1024, gateway.max_header_bytes // 8)};"
     yield ""
     yield "    proxy_http_version 1.1;"
-    yield "    proxy_set_header Host $http_host;"
-    yield "    proxy_set_header Connection $msctl_connection;"
-    yield "    proxy_set_header Upgrade $http_upgrade;"
-    yield "    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
-    yield "    proxy_set_header X-Forwarded-Proto $scheme;"
-    yield "    proxy_set_header X-Forwarded-Host $http_host;"
+    for line in _headers("$http_host"):
+        yield f"    {line}"
     yield "    proxy_buffering off;  # for streams"
     yield "    proxy_request_buffering off;"
     yield "    proxy_next_upstream error timeout;"
@@ -65,6 +65,30 @@ def server_block(
         if code == 404 and "/" not in heads and '~ "^"' not in heads:
             yield from _location("/", answer)
     yield "}"
+
+
+def _headers(host: str) -> Iterator[str]:
+    yield f"proxy_set_header Host {host};"
+    yield "proxy_set_header Connection $msctl_connection;"
+    yield "proxy_set_header Upgrade $http_upgrade;"
+    yield "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+    yield "proxy_set_header X-Forwarded-Proto $scheme;"
+    yield "proxy_set_header X-Forwarded-Host $http_host;"
+
+
+def _upstream_tls(found: ProxyTarget) -> Iterator[str]:
+    tls = found.tls
+    if tls is None:
+        return
+    yield "proxy_ssl_server_name on;"
+    yield f"proxy_ssl_name {found.server_name};"
+    if tls.verify:
+        yield "proxy_ssl_verify on;"
+        yield "proxy_ssl_verify_depth 4;"
+        yield f"proxy_ssl_trusted_certificate {quoted(str(tls.ca or SYSTEM_AUTHORITIES))};"
+    if tls.cert is not None and tls.key is not None:
+        yield f"proxy_ssl_certificate {quoted(str(tls.cert))};"
+        yield f"proxy_ssl_certificate_key {quoted(str(tls.key))};"
 
 
 def _location(head: str, body: Sequence[str]) -> Iterator[str]:
@@ -111,6 +135,9 @@ def _body(target: Target, *, rewritten: bool = False) -> Iterator[str]:
             extra = f" burst={burst} nodelay" if burst > 0 else ""
             yield f"limit_req zone=msctl_limit_{target.number}{extra};"
             yield "limit_req_status 429;"
+    if found.host is not None:
+        yield from _headers(found.host)  # nginx inherits all of them, or none
+    yield from _upstream_tls(found)
     if rewrites_path(target):
         path = f"$msctl_path_{target.number}"
     else:
