@@ -486,3 +486,12 @@ def _read_until(descriptor: int, wanted: bytes) -> None:
         chunk = os.read(descriptor, 65536)
         assert chunk, seen.decode(errors="replace")
         seen += chunk
+
+
+def test_a_variable_that_sets_nothing_is_warned_of(course: Course) -> None:
+    course.msctl.env["MSCTL_GATEWAY_PROT"] = "1"
+    for verb in (("config", "--explain"), ("up", "-d")):
+        done = course.msctl.run(*verb)
+        assert done.returncode == 0
+        assert "MSCTL_GATEWAY_PROT" in done.stderr
+        assert "MSCTL_GATEWAY_PORT" in done.stderr

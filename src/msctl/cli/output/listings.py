@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msctl.cli.output.table import Cell, Column, table
-from msctl.cli.output.terminal import GREEN, RED, YELLOW
+from msctl.cli.output.terminal import GREEN, RED, YELLOW, plain
 from msctl.model.snapshots import url_of
 
 if TYPE_CHECKING:
     from msctl.cli.output.check_result import CheckResult
+    from msctl.config.reading.load import Resolved
     from msctl.config.render import Explained
     from msctl.control.record import StackRecord
     from msctl.model.project import RouteSpec
@@ -32,6 +33,12 @@ def stack_lines(records: Sequence[StackRecord]) -> Iterator[str]:
             for record in records
         ),
     )
+
+
+def unknown_variable_lines(resolved: Resolved) -> Iterator[str]:
+    """Warn of variables that look like a key's and set nothing."""
+    for name, meant in resolved.unknown_variables:
+        yield f"warning: {plain(name)} sets no key; did you mean {plain(meant)}?"
 
 
 def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:

@@ -26,14 +26,15 @@ def config(
       msctl config
       msctl config --explain
     """
-    from msctl.cli.output.listings import explained_lines
+    from msctl.cli.output.listings import explained_lines, unknown_variable_lines
     from msctl.config.render import explain, to_document, to_toml
 
     options: GlobalOptions = ctx.obj
     resolved = options.load()
     if explained:
         keys = explain(resolved)
-        return Result("config", keys, lambda: explained_lines(keys), as_json=as_json)
+        problems = tuple(unknown_variable_lines(resolved))
+        return Result("config", keys, lambda: explained_lines(keys), problems=problems, as_json=as_json)
     if as_json:
         return Result("config", to_document(resolved.project), as_json=True)
     return Result("config", None, lambda: to_toml(resolved.project).splitlines())

@@ -107,7 +107,12 @@ def up(
 
         options = replace(options, copy=token_hex(2))
     options = replace(options, dev_tls=dev_tls)
-    project = options.load().project
+    resolved = options.load()
+    project = resolved.project
+    if resolved.unknown_variables:
+        from msctl.cli.output.listings import unknown_variable_lines
+
+        sys.stderr.writelines(f"{line}\n" for line in unknown_variable_lines(resolved))
     if dev_tls and project.gateway is None:
         raise UsageError(
             "--dev-tls needs the gateway, which this project disables",

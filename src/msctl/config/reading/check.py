@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from msctl.config.problems import Problems
 from msctl.config.reading.layers import env_name
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 from msctl.model.address import Address, is_loopback
 from msctl.model.dependency_graph import find_cycle
-from msctl.model.project import BrokerSpec, Condition, Project, ServiceSpec
+from msctl.model.project import BrokerSpec, Condition, Dependency, Project, ServiceSpec
 from msctl.model.services import address_of, clashes, runs_here
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 
@@ -37,15 +38,20 @@ def check_name(name: str, ref: KeyRef) -> None:
 
 
 def check_project(project: Project, top: KeyRef) -> None:
-    """Raise ConfigError for the first conflict."""
+    """Raise ConfigError for all conflicts."""
     declared = [spec for spec in project.services if spec.name != GATEWAY]
     services = top / "services"
+    problems = Problems()
     for spec in declared:
-        _check_service(spec, services / spec.name)
-    _check_variable_names(declared, services)
-    _check_addresses(project, top)
-    _check_routes(declared, services)
-    _check_dependencies({spec.name: spec for spec in project.services}, services)
+        with problems.noted():
+            _check_service(spec, services / spec.name)
+    with problems.noted():
+        _check_variable_names(declared, services)
+    with problems.noted():
+        _check_addresses(project, top)
+    _check_routes(declared, services, problems)
+    _check_dependencies({spec.name: spec for spec in project.services}, services, problems)
+    problems.check()
 
 
 def _check_service(spec: ServiceSpec, ref: KeyRef) -> None:
@@ -92,13 +98,17 @@ def _check_variable_names(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
 def _check_addresses(project: Project, top: KeyRef) -> None:
     """Refuse two listeners on one address, except hosted services on the gateway's port."""
     hint = "give one of them another port"
+    problems = Problems()
     for clash in clashes(project):
         other, service = clash.first, clash.second
         if service.name == GATEWAY:
             other, service = service, other
-        raise _port(service.name, top).error(
-            f"port {clash.address.port} is already used by {_title(other.name)}", hint=hint
+        problems.add(
+            _port(service.name, top).error(
+                f"port {clash.address.port} is already used by {_title(other.name)}", hint=hint
+            )
         )
+    problems.check()
     page = project.dashboard
     if page.enabled:
         off = f"{hint}, or switch the dashboard off: [dashboard] enabled = false"
@@ -132,14 +142,16 @@ def _broker_address(broker: BrokerSpec) -> Address:
     return Address(host, parts.port or (5671 if parts.scheme == "amqps" else 5672))
 
 
-def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
+def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef, problems: Problems) -> None:
     from msctl.model.routing import conflicts  # a project's name is read without it
 
     at = [(spec.name, index) for spec in services for index in range(len(spec.routes))]
     for conflict in conflicts([route for spec in services for route in spec.routes]):
         name, index = at[conflict.later]
-        raise (ref / name / "routes" / index).error(
-            conflict.reason, hint="remove one of them, or add hosts, methods or headers"
+        problems.add(
+            (ref / name / "routes" / index).error(
+                conflict.reason, hint="remove one of them, or add hosts, methods or headers"
+            )
         )
     names = {spec.name for spec in services}
     for spec in services:
@@ -151,36 +163,45 @@ def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
                     )
 
 
-def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef) -> None:
+def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef, problems: Problems) -> None:
     for spec in services.values():
         for index, dependency in enumerate(spec.depends_on):
             here = ref / spec.name / "depends_on"
             at = here / dependency.service
-            at = at if at.sources.is_known(at.path) else here / index
-            if dependency.service == "broker":
-                raise at.error(
-                    'the broker is not a service; remove "broker"',
-                    hint="the broker starts before any service, and clients reconnect by themselves",
-                )
-            target = services.get(dependency.service)
-            if target is None:
-                raise at.error(
-                    f'unknown service "{dependency.service}"',
-                    hint=did_you_mean(dependency.service, services),
-                )
-            if dependency.condition is Condition.COMPLETED and target.url is not None:
-                raise at.error(
-                    f"{target.name} is an external service, whose completion is unknown",
-                    hint='use the condition "ready", or remove its url',
-                )
-            if dependency.condition is Condition.COMPLETED and not target.oneshot:
-                raise at.error(
-                    f"{target.name} never completes: it is not a one-shot",
-                    hint=f'set oneshot = true in [services.{target.name}], or use the condition "ready"',
-                )
+            with problems.noted():
+                at = at if at.sources.is_known(at.path) else here / index
+                _check_dependency(dependency, services, at)
+    if problems:
+        return  # a cycle is looked for among services that exist
     cycle = find_cycle(list(services.values()))
     if cycle:
-        raise (ref / cycle[0] / "depends_on").error(
-            f"services depend on each other in a cycle: {' → '.join(cycle)}",
-            hint="remove one of these dependencies",
+        problems.add(
+            (ref / cycle[0] / "depends_on").error(
+                f"services depend on each other in a cycle: {' → '.join(cycle)}",
+                hint="remove one of these dependencies",
+            )
+        )
+
+
+def _check_dependency(dependency: Dependency, services: Mapping[str, ServiceSpec], at: KeyRef) -> None:
+    if dependency.service == "broker":
+        raise at.error(
+            'the broker is not a service; remove "broker"',
+            hint="the broker starts before any service, and clients reconnect by themselves",
+        )
+    target = services.get(dependency.service)
+    if target is None:
+        raise at.error(
+            f'unknown service "{dependency.service}"',
+            hint=did_you_mean(dependency.service, services),
+        )
+    if dependency.condition is Condition.COMPLETED and target.url is not None:
+        raise at.error(
+            f"{target.name} is an external service, whose completion is unknown",
+            hint='use the condition "ready", or remove its url',
+        )
+    if dependency.condition is Condition.COMPLETED and not target.oneshot:
+        raise at.error(
+            f"{target.name} never completes: it is not a one-shot",
+            hint=f'set oneshot = true in [services.{target.name}], or use the condition "ready"',
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msctl.config.problems import Problems
 from msctl.config.reading.project_ref import ENV_FILE_NAME, LARGEST_FILE, ProjectFile, read_project_file
 from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
 from msctl.config.schema.value_type import describe
@@ -126,8 +127,8 @@ def file_variables(paths: Iterable[Path], ref: KeyRef, given: Variables, cwd: Pa
     return found
 
 
-def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
-    """Replace every `${VARIABLE}` in the tree's strings. Raises ConfigError.
+def interpolate(raw: Tree, top: KeyRef, given: Variables, problems: Problems) -> Tree:
+    """Replace every `${VARIABLE}` in the tree's strings; keys for which that fails are left out.
 
     In a service's `env` and `command`, the names that msctl assigns when the service starts stay.
     """
@@ -136,14 +137,19 @@ def interpolate(raw: Tree, top: KeyRef, given: Variables) -> Tree:
 
     def walk(value: Any, ref: KeyRef) -> Any:
         if isinstance(value, dict):
-            return {name: walk(item, ref / name) for name, item in value.items()}
+            found = {}
+            for name, item in value.items():
+                with problems.noted():
+                    found[name] = walk(item, ref / name)
+            return found
         if isinstance(value, list):
             return [walk(item, ref / index) for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
             return _expanded(value, ref, given, late if _is_late(ref.path) else frozenset())
         return value
 
-    return {name: walk(item, top / name) for name, item in raw.items()}
+    found: Tree = walk(raw, top)
+    return found
 
 
 def interpolated_env(written: Tree, spec: ServiceSpec) -> frozenset[str]:
@@ -254,13 +260,14 @@ def unknown_variables(raw: Tree, given: Variables) -> list[tuple[str, str]]:
     return unknown
 
 
-def check_tables(raw: Tree, top: KeyRef) -> None:
-    """Raise ConfigError for an unknown table, and for a value where a table is expected."""
+def check_tables(raw: Tree, top: KeyRef, problems: Problems) -> Tree:
+    """Return the known tables; an unknown one, and a value where a table is expected, is a problem."""
     for name, value in raw.items():
         if name not in TABLES:
-            raise (top / name).error("unknown table", hint=did_you_mean(name, TABLES))
-        if not isinstance(value, dict):
-            raise (top / name).error(f"expected a table, found {describe(value)}")
+            problems.add((top / name).error("unknown table", hint=did_you_mean(name, TABLES)))
+        elif not isinstance(value, dict):
+            problems.add((top / name).error(f"expected a table, found {describe(value)}"))
+    return {name: value for name, value in raw.items() if name in TABLES and isinstance(value, dict)}
 
 
 def package_text(path: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from msctl.config.problems import Problems
 from msctl.config.project_name import folder_project_name
 from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
@@ -52,7 +54,9 @@ def resolve_identity(
         if document
         else ValueSources(layers.BUILT_IN, "", None)
     )
-    raw, _ = _layered(raw, sources, file, cwd=cwd, env=env, env_file=env_file)
+    problems = Problems()
+    raw, _ = _layered(raw, sources, file, problems, cwd=cwd, env=env, env_file=env_file)
+    problems.check()
     wanted = {key: value for key, value in (overrides or {}).items() if key.startswith(f"{PROJECT.title}.")}
     layers.overlay_flags(raw, sources, wanted)
     return ProjectRef(_name(raw, KeyRef((), sources)), root)
@@ -70,17 +74,18 @@ def load(
 
     defaults, the file (`file`, else `msctl.toml` from `cwd` up, else the built-in course system),
     `.env` (or `env_file`), `MSCTL_*` variables in `env`, and `overrides` (dotted key to string).
-    Raises ConfigError.
+    Raises ConfigError for all that is wrong with the keys, or else for all conflicts between them.
     """
     chosen = choose(file, cwd)
     document = layers.document(chosen, cwd)
     sources = ValueSources(document.display, document.text, document.root)
     written = layers.tree(document)
-    raw, given = _layered(written, sources, chosen, cwd=cwd, env=env, env_file=env_file)
+    problems = Problems()
+    raw, given = _layered(written, sources, chosen, problems, cwd=cwd, env=env, env_file=env_file)
     layers.overlay_flags(raw, sources, overrides or {})
     top = KeyRef((), sources)
-    layers.check_tables(raw, top)
-    project = _project(raw, written, document, top, given, cwd)
+    raw = layers.check_tables(raw, top, problems)
+    project = _project(raw, written, document, top, given, cwd, problems)
     check_project(project, top)
     return Resolved(
         project, dict(_sources(raw, project, sources)), tuple(layers.unknown_variables(raw, given))
@@ -91,13 +96,14 @@ def _layered(
     raw: layers.Tree,
     sources: ValueSources,
     file: ProjectFile | None,
+    problems: Problems,
     *,
     cwd: Path,
     env: Mapping[str, str],
     env_file: Path | None,
 ) -> tuple[layers.Tree, layers.Variables]:
     given = layers.variables(file, env, env_file, cwd)
-    raw = layers.interpolate(raw, KeyRef((), sources), given)
+    raw = layers.interpolate(raw, KeyRef((), sources), given, problems)
     layers.overlay_variables(raw, sources, given)
     return raw, given
 
@@ -109,19 +115,23 @@ def _project(
     top: KeyRef,
     given: layers.Variables,
     cwd: Path,
+    problems: Problems,
 ) -> Project:
-    services = []
-    for name, table in raw.get("services", {}).items():
-        ref = top / "services" / name
-        check_name(name, ref)
-        spec = with_shell(ServiceSpec(name=name, **SERVICE.read(table, ref)), table.get("command"), ref)
-        if spec.env_file:
-            found = layers.file_variables(spec.env_file, ref / "env_file", given, cwd)
-            spec = replace(spec, file_variables=found)
-        if spec.env:
-            spec = replace(spec, interpolated_env=layers.interpolated_env(written, spec))
-        services.append(spec)
-    gateway = _gateway(raw, top)
+    """Read every table; raises `problems` with what is wrong with any of them."""
+    services: list[ServiceSpec] = []
+    gateway, name, broker, dashboard = None, "", BrokerSpec(), DashboardSpec()
+    with problems.noted():
+        name = _name(raw, top)
+    for service, table in raw.get("services", {}).items():
+        with problems.noted():
+            services.append(_service(service, table, written, top / "services" / service, given, cwd))
+    with problems.noted():
+        gateway = _gateway(raw, top)
+    with problems.noted():
+        broker = _broker(raw, top)
+    with problems.noted():
+        dashboard = DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title))
+    problems.check()
     if gateway is not None:
         services.append(
             ServiceSpec(
@@ -129,16 +139,30 @@ def _project(
             )
         )
     return Project(
-        name=_name(raw, top),
+        name=name,
         root=document.root,
         source=document.source,
         services=tuple(services),
         gateway=gateway,
-        broker=_broker(raw, top),
-        dashboard=DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title)),
+        broker=broker,
+        dashboard=dashboard,
         secrets=_secrets(services, given) | _users(services, top),
         dotenv={name: value for name, (value, _) in given.from_file.items()},
     )
+
+
+def _service(
+    name: str, table: Any, written: layers.Tree, ref: KeyRef, given: layers.Variables, cwd: Path
+) -> ServiceSpec:
+    check_name(name, ref)
+    fields = SERVICE.read(table, ref)
+    spec = with_shell(ServiceSpec(name=name, **fields), table.get("command"), ref)
+    if spec.env_file:
+        found = layers.file_variables(spec.env_file, ref / "env_file", given, cwd)
+        spec = replace(spec, file_variables=found)
+    if spec.env:
+        spec = replace(spec, interpolated_env=layers.interpolated_env(written, spec))
+    return spec
 
 
 def _broker(raw: layers.Tree, top: KeyRef) -> BrokerSpec:

@@ -23,7 +23,15 @@ from msctl.config.schema.route_policy_keys import (
     check_sticky,
 )
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
-from msctl.config.schema.value_type import MismatchError, Type, choice, describe, items_of, one_of
+from msctl.config.schema.value_type import (
+    MismatchError,
+    Type,
+    choice,
+    describe,
+    items_of,
+    one_of,
+    read_each,
+)
 from msctl.config.schema.values import (
     BOOLEAN,
     DURATION,
@@ -271,7 +279,7 @@ _ALTERNATIVES = (
 
 
 def _routes(raw: object, ref: KeyRef) -> tuple[RouteSpec, ...]:
-    return tuple(_route(item, ref / index) for index, item in enumerate(items_of(raw)))
+    return read_each(items_of(raw), ref, _route)
 
 
 def _route(raw: object, ref: KeyRef) -> RouteSpec:

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from msctl.config.problems import Problems
 from msctl.config.schema.value_type import MismatchError, Type, describe
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
@@ -93,20 +94,25 @@ class Table(NamedTuple):
         ]
 
     def read(self, raw: object, ref: KeyRef) -> dict[str, Any]:
-        """Parse the table into fields of the model. Raises ConfigError, also for an unknown key."""
+        """Parse the table into fields of the model. Raises all its ConfigErrors, also for unknown keys."""
         if not isinstance(raw, dict):
             raise ref.error(f"expected a table, found {describe(raw)}")
+        problems = Problems()
         for name in raw:
             if self.key(name) is None:
-                raise (ref / name).error("unknown key", hint=did_you_mean(name, self.names()))
-        found = {
-            key.name: key.type.read(raw[key.name], ref / key.name) for key in self.keys if key.name in raw
-        }
+                problems.add((ref / name).error("unknown key", hint=did_you_mean(name, self.names())))
+        found = {}
+        for key in self.keys:
+            if key.name in raw:
+                with problems.noted():
+                    found[key.name] = key.type.read(raw[key.name], ref / key.name)
         if self.inner is not None:
             field, table = self.inner
             inner = {name: value for name, value in raw.items() if table.key(name) is not None}
             if inner:
-                found[field] = table.spec(**table.read(inner, ref))
+                with problems.noted():
+                    found[field] = table.spec(**table.read(inner, ref))
+        problems.check()
         return found
 
     def build(self, raw: object, ref: KeyRef, **given: Any) -> Any:

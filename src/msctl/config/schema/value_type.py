@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from msctl.config.problems import Problems
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 
@@ -85,9 +86,19 @@ def items_of(raw: object) -> list[object]:
 
 def list_of(element: Type) -> Callable[[object, KeyRef], tuple[Any, ...]]:
     def parse(raw: object, ref: KeyRef) -> tuple[Any, ...]:
-        return tuple(element.read(item, ref / index) for index, item in enumerate(items_of(raw)))
+        return read_each(items_of(raw), ref, element.read)
 
     return parse
+
+
+def read_each(items: Iterable[object], ref: KeyRef, read: Callable[[object, KeyRef], Any]) -> tuple[Any, ...]:
+    """Read the elements of a list. Raises the ConfigErrors of all of them."""
+    problems, found = Problems(), []
+    for index, item in enumerate(items):
+        with problems.noted():
+            found.append(read(item, ref / index))
+    problems.check()
+    return tuple(found)
 
 
 def one_of(*options: str | int) -> Type:
