@@ -158,9 +158,9 @@ def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef, problems: Proble
         for index, route in enumerate(spec.routes):
             for other in route.other_services:
                 if other not in names:
-                    raise (ref / spec.name / "routes" / index).error(
-                        f'unknown service "{other}"', hint=did_you_mean(other, names)
-                    )
+                    at_route = ref / spec.name / "routes" / index
+                    hint = did_you_mean(other, names)
+                    problems.add(at_route.error(f'unknown service "{other}"', hint=hint))
 
 
 def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef, problems: Problems) -> None:
