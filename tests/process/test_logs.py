@@ -38,6 +38,7 @@ except ZeroDivisionError:
     logging.exception("cannot divide")
 import time; time.sleep(1000)
 """
+LONG = "for n in range(5000): print('number', n)\nprint('the end'); import time; time.sleep(1000)"
 BOTH = "import sys, time; print('to stdout'); print('to stderr', file=sys.stderr); time.sleep(1000)"
 
 
@@ -58,6 +59,9 @@ replicas = 2
 ready_log = "to stdout"
 [services.failing]
 command = ["python3", "-uc", {json.dumps(FAILING)}]
+autostart = false
+[services.long]
+command = ["python3", "-uc", {json.dumps(LONG)}]
 autostart = false
 [services.flood]
 command = ["python3", "-uc", {json.dumps(FLOOD)}]
@@ -140,3 +144,13 @@ def test_a_flood_is_kept_whole_in_the_file_and_its_end_in_the_log(chatty: Course
     chatty.msctl.ok("down")
     files = list(Path(chatty.msctl.env["MSCTL_STATE_DIR"]).rglob("flood.log*"))
     assert sum(file.read_bytes().count(b"xxxxxxxxxx") for file in files) == 200_000
+
+
+def test_a_running_stack_shows_what_only_its_files_still_have(chatty: Course) -> None:
+    chatty.msctl.ok("up", "-d", "long")
+    eventually(lambda: "the end" in chatty.msctl.ok("logs", "long", "-n", "1"))
+    texts = [str(line["text"]) for line in records(chatty, "long")]
+    assert texts == [*(f"number {n}" for n in range(5000)), "the end"]
+    assert [line["text"] for line in records(chatty, "long", "-n", "4000")] == texts[-4000:]
+    assert [line["text"] for line in records(chatty, "long", "--grep", "number 1$")] == ["number 1"]
+    assert [line["text"] for line in records(chatty, "long", "-n", "2")] == ["number 4999", "the end"]

@@ -44,6 +44,18 @@ def json_response(value: object, *, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
 
 
+def accepts_gzip(field: str) -> bool:
+    """Return whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
+    weights: dict[str, float] = {}
+    for part in field.split(","):
+        coding, _, parameters = part.partition(";")
+        weight = 1.0
+        with contextlib.suppress(ValueError):
+            weight = float(parameters.strip().removeprefix("q=") or 1)
+        weights[coding.strip().lower()] = weight
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
 def error_document(error: MsctlError) -> dict[str, object]:
     return {"message": error.message, "hint": error.hint}
 

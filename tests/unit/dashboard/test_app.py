@@ -376,6 +376,26 @@ async def test_metrics_follow_the_accept_header(system: System) -> None:
         assert response.headers["Content-Type"] == "text/plain; asked=*"
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("br, GZIP;q=0.5", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0", None),
+        ("br", None),
+        ("x;q=y", None),
+    ],
+)
+async def test_metrics_are_compressed_where_that_is_accepted(
+    system: System, accepted: str, coding: str | None
+) -> None:
+    headers = {"Accept-Encoding": accepted}
+    async with running(system) as page, page.session.get(page.url + "/metrics", headers=headers) as response:
+        assert response.headers.get("Content-Encoding") == coding
+        assert await response.text() == "up 1\n"
+
+
 async def test_traces_are_listed_filtered_and_shown(system: System) -> None:
     async with running(system) as page:
         _, found = await page.get("/api/traces?limit=2")

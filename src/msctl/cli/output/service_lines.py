@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from msctl.model.events import Event
 
-_ANSWERING = frozenset({State.READY, State.RUNNING})
-
 
 def event_line(event: Event) -> str:
     """Show `12:30:01 users-1 ready`, with the reason if there is one."""
@@ -50,7 +48,7 @@ def started_lines(snapshot: Snapshot, link: str | None, *, coloured: bool) -> It
 def _routes(service: ServiceSnapshot, snapshot: Snapshot) -> str:
     """The routes of a service that is reached at the gateway alone, and whether it is."""
     routes = ", ".join(service.routes)
-    if not routes or service.state not in _ANSWERING:
+    if not routes or service.state is not State.READY:
         return routes
     gateway = next((one for one in snapshot.services if one.name == GATEWAY), None)
     if gateway is None:

@@ -15,10 +15,10 @@ from msctl.model.snapshots import State
 GREEN, YELLOW, RED, GREY, CYAN, BOLD = 32, 33, 31, 90, 36, 1
 STATE_COLOURS = {
     State.READY: GREEN,
-    State.RUNNING: GREEN,
     State.EXITED: GREEN,
     State.WAITING: YELLOW,
     State.STARTING: YELLOW,
+    State.RUNNING: YELLOW,
     State.STOPPING: YELLOW,
     State.BACKOFF: YELLOW,
     State.UNHEALTHY: RED,

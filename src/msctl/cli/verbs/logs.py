@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +27,10 @@ if TYPE_CHECKING:
 
     from msctl.cli.options.global_options import GlobalOptions
     from msctl.control.client import ControlClient
+
+
+KEPT_LINES = 2000
+"""Lines of each service that a running stack has in memory; its files reach further."""
 
 
 class Level(StrEnum):
@@ -133,28 +136,58 @@ def _lines(
     """The names of the services, and their lines: from the running stack, else from the last run's files."""
     client = options.client()
     try:
-        names = [service.name for service in client.snapshot().services]
+        snapshot = client.snapshot()
     except NotRunningError:
         found = _last_run(options, query, pattern)
         if found is None:
             raise
         return found
-    return names, client.logs(query) if pattern is None else _matching_lines(client, query, pattern)
+    names = [service.name for service in snapshot.services]
+    if query.tail is not None and pattern is None and query.tail <= KEPT_LINES:
+        return names, client.logs(query)
+    return names, _from_stack_and_files(client, options, snapshot.pid, query, pattern)
 
 
-def _matching_lines(client: ControlClient, query: LogQuery, pattern: re.Pattern[str]) -> Iterator[LogLine]:
-    """The lines that match the pattern, of which `tail` counts the last; then new ones with `follow`."""
-    last = 0
-    found: deque[LogLine] = deque(maxlen=query.tail)
-    for line in client.logs(replace(query, tail=None, follow=False)):
-        last = line.seq
-        if pattern.search(line.text):
-            found.append(line)
-    yield from found
+def _from_stack_and_files(
+    client: ControlClient,
+    options: GlobalOptions,
+    pid: int,
+    query: LogQuery,
+    pattern: re.Pattern[str] | None,
+) -> Iterator[LogLine]:
+    """The lines that match, the older ones from the run's files; of which `tail` counts the last; then new
+    ones with `follow`."""
+    from msctl.telemetry.logs.hub import matching
+
+    wanted = matching(query)
+
+    def matches(line: LogLine) -> bool:
+        return wanted(line) and (pattern is None or pattern.search(line.text) is not None)
+
+    kept = list(client.logs(LogQuery(query.services)))
+    found = [line for line in kept if matches(line)]
+    if query.tail is None or len(found) < query.tail:
+        found = [*filter(matches, _older(options, pid, query.services, kept)), *found]
+    yield from found if query.tail is None else found[max(0, len(found) - query.tail) :]
     if query.follow:
+        last = kept[-1].seq if kept else 0
         for line in client.logs(replace(query, tail=None)):
-            if line.seq > last and pattern.search(line.text):
+            if line.seq > last and matches(line):
                 yield line
+
+
+def _older(
+    options: GlobalOptions, pid: int, services: Sequence[str], kept: Sequence[LogLine]
+) -> list[LogLine]:
+    """The lines of the running stack that only its files still have."""
+    from msctl.control.runs import last_run, runs_folder
+    from msctl.telemetry.logs.older import older_lines
+
+    run = last_run(runs_folder(options.identify()[1], os.environ))
+    if run is None or not run.name.endswith(f"-{pid}"):
+        return []
+    _, lines = _lines_in(run, LogQuery(tuple(services)), None)
+    return older_lines(kept, list(lines))
 
 
 def _last_run(

@@ -71,7 +71,7 @@ const page = {
   snapshot: null, session: null, token: '', can: {}, view: 'overview',
   alive: false, heard: 0, disconnectedSince: 0, states: new Map(), busy: new Map(),
 };
-const GOOD = new Set(['ready', 'running', 'exited']);
+const GOOD = new Set(['ready', 'exited']);
 const BAD = new Set(['unhealthy', 'fatal', 'skipped']);
 const ACTIVE = new Set(['waiting', 'starting', 'running', 'ready', 'unhealthy', 'backoff', 'stopping']);
 const health = (state) => GOOD.has(state) ? 'good' : BAD.has(state) ? 'bad' : state === 'stopped' ? 'off' : 'warn';
@@ -443,7 +443,7 @@ const topology = {
 
   serviceNode(s, x, y, w, h) {
     if (h < 40) return this.node(x, y, w, h, condition(s), s.name, '', GOOD.has(s.state) ? (s.p95_s !== null ? duration(s.p95_s) : s.routes[0] || '') : s.state);
-    const facts = breakerOpen(s) || (s.state !== 'ready' && s.state !== 'running') ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
+    const facts = breakerOpen(s) || s.state !== 'ready' ? s.reason || s.state : [s.routes.join(' ') || s.addresses.join(' ') || s.kind].join('');
     return this.node(x, y, w, h, condition(s), s.name, facts, s.p95_s !== null && GOOD.has(s.state) ? duration(s.p95_s) : '');
   },
 

@@ -18,7 +18,6 @@ from msctl.telemetry.metrics.received import ReceivedMetrics
 MAX_QUEUES = 1000
 """Queues with series of their own; the others are summed under `_OTHER`."""
 OTHER = "_OTHER"
-_UP = (State.READY, State.RUNNING)
 _OWNER_LABELS = ("service", "upstream", "server_address")
 
 
@@ -117,7 +116,9 @@ def _services(services: Sequence[ServiceSnapshot]) -> Iterator[Metric]:
         "1 for the current state of the service; other states have no series.",
         labels=("service", "state"),
     )
-    up = GaugeMetricFamily("msctl_service_up", "Whether the service is ready or running.", labels=labels)
+    up = GaugeMetricFamily(
+        "msctl_service_up", "Whether the service is ready: not before it has passed its probe.", labels=labels
+    )
     instances = GaugeMetricFamily("msctl_service_instances", "Desired number of instances.", labels=labels)
     ready = GaugeMetricFamily("msctl_service_instances_ready", "Ready instances.", labels=labels)
     memory = GaugeMetricFamily(
@@ -127,9 +128,9 @@ def _services(services: Sequence[ServiceSnapshot]) -> Iterator[Metric]:
         name = (service.name,)
         restarts.add_metric(name, service.restarts)
         state.add_metric((service.name, service.state.value), 1)
-        up.add_metric(name, service.state in _UP)
+        up.add_metric(name, service.state is State.READY)
         instances.add_metric(name, len(service.instances))
-        ready.add_metric(name, sum(one.state in _UP for one in service.instances))
+        ready.add_metric(name, sum(one.state is State.READY for one in service.instances))
         if service.memory_bytes is not None:
             memory.add_metric(name, service.memory_bytes)
     yield from (restarts, state, up, instances, ready, memory)
@@ -137,7 +138,7 @@ def _services(services: Sequence[ServiceSnapshot]) -> Iterator[Metric]:
 
 def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
     up = GaugeMetricFamily("msctl_broker_up", "Whether the broker answers.", labels=("mode",))
-    up.add_metric((broker.mode.value,), broker.state in _UP)
+    up.add_metric((broker.mode.value,), broker.state is State.READY)
     yield up
     if broker.connections is not None:
         yield GaugeMetricFamily(
