@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from msctl.broker.core.consistent_hash import HashKey, HashRing, weight_of
 from msctl.broker.core.delayed import DELAYED_TYPE, delay_of
+from msctl.broker.core.policies import NONE, Applied
 from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import erlang_binary, precondition_failed
 from msctl.broker.protocol.tables import TYPE_NAMES, FieldValue, Table
@@ -59,9 +60,11 @@ class Exchange:
         "_ring",
         "_topic",
         "alternate",
+        "applied",
         "arguments",
         "auto_delete",
         "bindings",
+        "declared_alternate",
         "delayed",
         "durable",
         "hash_key",
@@ -87,7 +90,9 @@ class Exchange:
         self.auto_delete = auto_delete
         self.internal = internal
         self.arguments: Table = arguments or {}
-        self.alternate = _text(self.arguments.get(b"alternate-exchange"))
+        self.declared_alternate = _text(self.arguments.get(b"alternate-exchange"))
+        self.alternate = self.declared_alternate
+        self.applied = NONE
         self.bindings: dict[tuple[object, ...], Binding] = {}
         inner = _text(self.arguments.get(DELAYED_TYPE)) if kind is ExchangeType.DELAYED else None
         self.routes_as = kind if inner is None else ExchangeType(inner)
@@ -96,6 +101,12 @@ class Exchange:
         self._direct: dict[str, dict[tuple[object, ...], Binding]] = {}
         self._topic = TopicIndex()
         self._ring: HashRing[Binding] | None = None
+
+    def apply(self, applied: Applied) -> None:
+        """Follow other policies; an alternate exchange among the arguments wins."""
+        self.applied = applied
+        setting = applied.definition.get("alternate-exchange")
+        self.alternate = setting if self.declared_alternate is None else self.declared_alternate
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; return False if it exists."""

@@ -13,6 +13,7 @@ from msctl.broker.core.arguments import DROP_HEAD, QUORUM, REJECT_PUBLISH_DLX, Q
 from msctl.broker.core.consumers import ConsumerRing, QueueConsumer
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
+from msctl.broker.core.policies import NONE, Applied, queue_options
 from msctl.broker.core.quorum import (
     DELIVERY_LIMIT,
     NUMBER_STEP,
@@ -32,6 +33,8 @@ MAXLEN = "maxlen"
 
 EXPIRED_PER_STEP = 500
 """Expired messages that one step drops; the rest follow in the next turns."""
+DROPPED_PER_STEP = 500
+"""Messages beyond a new limit of the queue's length that one step drops."""
 EXPIRED_PER_PUBLISH = 4
 """Expired messages that a publish drops, so that a burst of publishes stays cheap."""
 
@@ -73,9 +76,11 @@ class Queue:
         "_ring",
         "_step",
         "_timed",
+        "applied",
         "arguments",
         "auto_delete",
         "consumers",
+        "declared",
         "deleted",
         "delivered",
         "durable",
@@ -99,10 +104,14 @@ class Queue:
         auto_delete: bool = False,
         owner: object | None = None,
         arguments: Table | None = None,
+        applied: Applied = NONE,
     ) -> None:
+        """`options` are those of the arguments, `applied` the policies for the queue."""
         self.name = name
         self.host = host
-        self.options = options
+        self.declared = options
+        self.applied = applied
+        self.options = options = queue_options(options, arguments or {}, applied.definition)
         self.durable = durable
         self.auto_delete = auto_delete
         self.owner = owner
@@ -119,11 +128,27 @@ class Queue:
         self._next_number = 0
         self._counts_returns = options.kind == QUORUM
         self._step = NUMBER_STEP if self._counts_returns else 1
-        self._limited = options.max_length is not None or options.max_bytes is not None
         self._timed = False
-        self._plain = not self._limited and options.message_ttl is None
         self._reminded: float | None = None
+        self._read_options()
         self._remind_unused()
+
+    def _read_options(self) -> None:
+        options = self.options
+        self._limited = options.max_length is not None or options.max_bytes is not None
+        self._plain = not self._limited and options.message_ttl is None
+
+    def apply(self, applied: Applied) -> None:
+        """Follow other policies. A new message TTL holds for messages that are published from now on."""
+        if applied == self.applied:
+            return
+        before, self.applied = self.options, applied
+        self.options = queue_options(self.declared, self.arguments, applied.definition)
+        self._read_options()
+        if self.options.expires != before.expires:
+            self.touch()
+        if self._limited and self.options.overflow == DROP_HEAD:
+            self._drop_overflow(DROPPED_PER_STEP)
 
     def check_access(self, owner: object | None, *, strict: bool = False) -> None:
         """Raises AmqpError 405 if the queue belongs to another connection; `strict` is for declare."""
@@ -181,9 +206,16 @@ class Queue:
         limit, most_bytes = self.options.max_length, self.options.max_bytes
         return (limit is not None and count > limit) or (most_bytes is not None and size > most_bytes)
 
-    def _drop_overflow(self) -> None:
+    def _drop_overflow(self, limit: int = DROPPED_PER_STEP) -> int:
+        """Drop up to `limit` messages beyond the queue's length; return their number."""
+        dropped = 0
         while self.ready.count and self._over(self.ready.count, self.ready.bytes):
+            if dropped >= limit:
+                self._remind(self.host.clock.monotonic())
+                break
+            dropped += 1
             self._dead_letter(self.ready.take()[1], MAXLEN)
+        return dropped
 
     # --- messages out ---
 
@@ -406,6 +438,8 @@ class Queue:
         """Expire up to `limit` messages, or the queue itself; return the number of messages."""
         self._reminded = None
         dropped = self.drop_expired(limit)
+        if self._limited and self.options.overflow == DROP_HEAD:
+            dropped += self._drop_overflow(limit)
         expires = self.options.expires
         if expires is not None and not self.consumers and now >= self.last_used + expires / 1000:
             self.host.delete_queue(self)

@@ -22,6 +22,7 @@ from msctl.broker.core.exchanges import (
     resolve,
 )
 from msctl.broker.core.limits import BrokerLimits, too_many_bindings, too_many_exchanges
+from msctl.broker.core.policies import Policies
 from msctl.broker.core.queues import Queue
 from msctl.broker.protocol.replies import (
     AmqpError,
@@ -45,7 +46,12 @@ class Routing:
     """
 
     def __init__(
-        self, vhost: str, queues: Mapping[str, Queue], limits: BrokerLimits, delay_host: DelayHost
+        self,
+        vhost: str,
+        queues: Mapping[str, Queue],
+        policies: Policies,
+        limits: BrokerLimits,
+        delay_host: DelayHost,
     ) -> None:
         self.generation = 0
         self.bindings = 0
@@ -53,6 +59,7 @@ class Routing:
         self.exchanges: dict[str, Exchange] = {}
         self._vhost = vhost
         self._queues = queues
+        self._policies = policies
         self._delayed = DelayedMessages(delay_host, self._route_delayed)
         self._hashed_properties = 0
         """How many exchanges route by a message's properties: their routes are not cached by key."""
@@ -162,7 +169,14 @@ class Routing:
         check_same("internal", shown, found.internal, internal)
         check_equivalent(found.arguments, arguments, (b"alternate-exchange",), shown)
 
+    def apply_policies(self) -> None:
+        """Apply the present policies to the exchanges."""
+        for exchange in self.exchanges.values():
+            exchange.apply(self._policies.for_exchange(exchange.name))
+        self.changed()
+
     def _create(self, exchange: Exchange) -> None:
+        exchange.apply(self._policies.for_exchange(exchange.name))
         self.exchanges[exchange.name] = exchange
         if exchange.hash_key is not None:
             self._hashed_properties += exchange.hash_key.reads_properties

@@ -27,6 +27,7 @@ from msctl.broker.core.dead_letter import dead_lettered, is_cycle
 from msctl.broker.core.limits import BrokerLimits, too_many_queues
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
+from msctl.broker.core.policies import Policies, Policy
 from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
 from msctl.broker.core.quorum import check_declaration, refuse_conditional_delete
 from msctl.broker.core.routing import Routing, refuse_reserved, strip_name
@@ -79,7 +80,8 @@ class VirtualHost:
         self.info = VhostInfo()
         self.connections = 0
         self.queues: dict[str, Queue] = {}
-        self.routing = Routing(name, self.queues, self.limits, self)
+        self.policies = Policies()
+        self.routing = Routing(name, self.queues, self.policies, self.limits, self)
         self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
         self._log = log
@@ -146,6 +148,7 @@ class VirtualHost:
                 auto_delete=auto_delete,
                 owner=owner if exclusive else None,
                 arguments=arguments,
+                applied=self.policies.for_queue(name, options.kind),
             )
             if exclusive:
                 self._exclusive.setdefault(owner, {})[queue] = None
@@ -195,6 +198,25 @@ class VirtualHost:
         for queue in list(self.queues.values()):
             self.delete_queue(queue)
         self._reminders.clear()
+
+    # --- policies ---
+
+    def set_policy(self, policy: Policy, *, operator: bool = False) -> None:
+        """Add or replace a policy, and apply it to existing queues and exchanges."""
+        self.policies.table(operator=operator)[policy.name] = policy
+        self._apply_policies()
+
+    def clear_policy(self, name: str, *, operator: bool = False) -> bool:
+        """Remove a policy; False if it does not exist."""
+        if self.policies.table(operator=operator).pop(name, None) is None:
+            return False
+        self._apply_policies()
+        return True
+
+    def _apply_policies(self) -> None:
+        for queue in self.queues.values():
+            queue.apply(self.policies.for_queue(queue.name, queue.declared.kind))
+        self.routing.apply_policies()
 
     def delete_exclusive(self, owner: object) -> None:
         """Delete the exclusive queues of a connection."""
