@@ -18,6 +18,7 @@ import pytest
 from msctl.processes import process_table
 from msctl.processes.pid_file import Entry, Leftover, PidFile, kill_leftovers, leftovers, start_time
 from tests.process.test_command_services import FORKS
+from tests.support.course import Course
 from tests.support.supervisor import alive
 
 PROGRAM = Path(__file__).with_name("stack_to_crash.py")
@@ -149,3 +150,27 @@ def test_a_zombie_is_not_in_the_table() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert child.pid not in process_table.read_table().sessions
     child.wait()
+
+
+def test_down_ends_what_a_killed_stack_left(course: Course) -> None:
+    (course.msctl.folder / "msctl.toml").write_text(
+        "[services.forks]\ncommand = 'setsid sleep 4321 & exec sleep 1000'\nshell = true\n"
+        "[gateway]\nenabled = false\n"
+    )
+    for name in ("MSCTL_HELLO_PORT", "MSCTL_USERS_PORT"):
+        del course.msctl.env[name]
+    course.msctl.ok("up", "-d")
+    stack = psutil.Process(course.msctl.status()["pid"])
+    children = stack.children(recursive=True)
+    (watchdog,) = (one for one in children if "watchdog.py" in " ".join(one.cmdline()))
+    (daemon,) = (one for one in children if one.cmdline() == ["sleep", "4321"])
+    watchdog.kill()
+    stack.kill()
+    assert wait_gone([stack.pid]) == []
+    assert alive(daemon.pid)
+    done = course.msctl.run("down")
+    assert done.returncode == 0
+    assert f"pid {daemon.pid}" in done.stderr
+    assert "forks-1" in done.stderr
+    assert wait_gone([daemon.pid]) == []
+    assert "forks-1" not in course.msctl.run("down").stderr

@@ -55,3 +55,8 @@ class LogQuery:
     since: float | None = None
     stream: str = ""
     level: str = ""
+
+
+def skipped_text(count: int) -> str:
+    """The line in the place of those that a reader did not get."""
+    return f"… {count:,} lines skipped"

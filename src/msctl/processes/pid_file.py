@@ -53,6 +53,12 @@ class Leftover:
     pids: tuple[int, ...]
     program: str
 
+    @property
+    def ended(self) -> str:
+        """What is said once it has been ended."""
+        pids = ", ".join(map(str, self.pids))
+        return f"ended what a crash left of {self.instance}: pid {pids} ({self.program})"
+
 
 class PidFile:
     """The file of one stack; with `path` None, nothing is written."""

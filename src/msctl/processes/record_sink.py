@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from msctl.model.events import skipped_text
 from msctl.telemetry.logs.records import RecordJoiner
 
 REST_S = 0.05
@@ -41,7 +42,7 @@ class RecordSink:
 
     def skipped(self, count: int) -> None:
         self.flush()
-        self._log(f"… {count:,} lines skipped")
+        self._log(skipped_text(count))
 
     def flush(self) -> None:
         """Log the record that waits for its next line."""

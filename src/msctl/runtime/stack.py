@@ -184,9 +184,7 @@ class Stack:
 
     async def _open(self) -> None:
         for left in kill_leftovers(self._paths.children):
-            pids = ", ".join(map(str, left.pids))
-            text = f"ended what a crash left of {left.instance}: pid {pids} ({left.program})"
-            self._logs.append(STACK, text, "warning")
+            self._logs.append(STACK, left.ended, "warning")
         if GATEWAY in self._chosen:
             self._build_gateway(self._project)  # checks the keys of its routes before anything starts
         self._supervisor.reserve(self._chosen)

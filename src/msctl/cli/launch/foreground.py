@@ -15,7 +15,7 @@ from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
-from msctl.cli.output.background_writer import BackgroundWriter, skipped_text
+from msctl.cli.output.background_writer import BackgroundWriter
 from msctl.cli.output.log_lines import LogFormatter
 from msctl.cli.output.show_waiting import terminal_size
 from msctl.cli.output.terminal import colours, safe_json
@@ -30,7 +30,7 @@ from msctl.cli.output.waiting import (
 )
 from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
-from msctl.model.events import LogLine
+from msctl.model.events import LogLine, skipped_text
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot
 

@@ -9,7 +9,7 @@ import time
 from msctl.cli.output.show_waiting import showing_waiting
 from msctl.cli.output.waiting import STOPPING
 from msctl.control.client import ControlClient, UnreachableError
-from msctl.control.paths import StackPaths, is_locked
+from msctl.control.paths import StackLock, StackPaths, is_locked
 from msctl.control.record import read_record, signal_stack
 from msctl.errors import NotRunningError, TimedOutError
 
@@ -40,6 +40,21 @@ def stop_stack(client: ControlClient, name: str, paths: StackPaths, timeout: flo
             f"the stack of project {name!r} cannot be stopped",
             hint=f"find the process that holds {paths.lock}",
         )
+
+
+def end_leftovers(paths: StackPaths) -> list[str]:
+    """End the processes that a killed stack has left, and say so; nothing while a stack runs."""
+    if not paths.children.exists():
+        return []
+    from msctl.processes.pid_file import kill_leftovers  # imports psutil, which is seldom needed here
+
+    lock = StackLock.acquire(paths)  # a stack that begins ends them itself
+    if lock is None:
+        return []
+    try:
+        return [left.ended for left in kill_leftovers(paths.children)]
+    finally:
+        lock.close()
 
 
 def _wait_gone(paths: StackPaths, seconds: float) -> bool:

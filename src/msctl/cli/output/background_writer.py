@@ -17,17 +17,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from msctl.model.events import skipped_text
+
 MAX_LINES = 20_000
 MAX_BYTES = 8 * 1024 * 1024
 """Limits of the queue."""
 CLOSE_TIMEOUT_S = 2.0
 """Time that `close` gives a slow reader to take the rest."""
 _MAX_BATCH = 64 * 1024
-
-
-def skipped_text(count: int) -> str:
-    """Return the line in the place of skipped ones."""
-    return f"… {count:,} lines skipped"
 
 
 class BackgroundWriter:
