@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from msctl.broker.server import BrokerServer
+from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import SystemClock
 from tests.support.amqp_probe import Channel, Probe
 from tests.support.broker import Broker, Connect
 
 
 @pytest.fixture(params=[pytest.param("rabbitmq", marks=pytest.mark.rabbitmq), "embedded"])
-async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
     if request.param == "rabbitmq":
         yield Broker("rabbitmq", request.getfixturevalue("rabbitmq"))
         return
@@ -24,12 +26,27 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
         if level in ("error", "critical"):
             errors.append(text)
 
-    server = BrokerServer(clock=SystemClock(asyncio.sleep), log=log, vhosts=("/",))
+    storage = StorageSpec(tmp_path / "state" / "project" / "broker")
+
+    def make() -> BrokerServer:
+        return BrokerServer(clock=SystemClock(asyncio.sleep), log=log, vhosts=("/",), storage=storage)
+
+    server = make()
     host, port = await server.start("127.0.0.1", 0)
     yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/")
     await check_nothing_is_held(server)
     await server.stop()
+    await check_log(make())
     assert errors == []
+
+
+async def check_log(server: BrokerServer) -> None:
+    """What a test has left in the log is what the next broker serves, message by message."""
+    await server.start("127.0.0.1", 0)
+    figures = server.stats()
+    assert figures.stored_messages == figures.messages
+    assert sum(queue.ready for queue in await server.queues()) == figures.messages
+    await server.stop()
 
 
 async def check_nothing_is_held(server: BrokerServer) -> None:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msctl.broker.client_connection import ClientConnection, with_closed_peer
-from msctl.broker.core.broker import Broker, Client, forced
+from msctl.broker.core.broker import Alarm, Broker, Client, forced
 from msctl.broker.core.browse import browse
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.heap import HeapTrimmer, malloc_trim
 from msctl.broker.session.session import Session
+from msctl.broker.storage.restore import restore
+from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.clock import Clock
 from msctl.errors import BrokerError
 from msctl.model.address import LOOPBACK
@@ -44,6 +46,7 @@ class BrokerStats:
 
     `memory_bytes` counts the messages. `blocked` is whether publishers wait, because messages take more than
     `memory_limit` or for another alarm: `alarms` has each that is on, with its reason.
+    `stored_messages` are in the log, which takes `stored_bytes` on disk; both are None without a log.
     """
 
     connections: int
@@ -56,10 +59,13 @@ class BrokerStats:
     acked: int
     blocked: bool
     alarms: Mapping[str, str]
+    stored_messages: int | None = None
+    stored_bytes: int | None = None
 
 
 class BrokerServer:
-    """An AMQP 0-9-1 server on this event loop. All of its state is in memory and is lost at the end.
+    """An AMQP 0-9-1 server on this event loop. Its state is in memory; what is durable is in the log that
+    `storage` describes, too, and is there again after a restart.
 
     `log` takes a level and a text. `memory_limit` is in bytes of queued messages; above it publishers
     are blocked. `browse`, `purge` and `delete` look queues up in the first virtual host.
@@ -75,7 +81,10 @@ class BrokerServer:
         memory_limit: int = MEMORY_LIMIT,
         max_message_size: int = MAX_MESSAGE,
         limits: BrokerLimits | None = None,
+        storage: StorageSpec | None = None,
     ) -> None:
+        self._storage_spec = storage
+        self._storage: Storage | None = None
         self._broker = Broker(
             clock=clock,
             log=log,
@@ -98,9 +107,24 @@ class BrokerServer:
         self._heap = HeapTrimmer(malloc_trim(), self._run_in_thread)
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
-        """Listen and return the bound address; port 0 asks for a free port. Raises OSError."""
+        """Recover what is stored, listen, and return the bound address; port 0 asks for a free port.
+
+        Raises OSError, and BrokerError or UntrustedPathError for a log that cannot be used.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=512)
+        server = await loop.create_server(
+            lambda: ClientConnection(self), host, port, backlog=512, start_serving=False
+        )
+        try:
+            if self._storage_spec is not None:
+                await asyncio.to_thread(self._open_storage, self._storage_spec, loop)
+            self._broker.check_memory()
+            await server.start_serving()
+        except BaseException:
+            server.close()
+            await self._close_storage()
+            raise
+        self._server = server
         self._loop = loop
         self._ended = asyncio.Event()
         self._ticker = loop.call_later(TICK_SECONDS, self._tick)
@@ -117,6 +141,8 @@ class BrokerServer:
             if handle is not None:
                 handle.cancel()
         self._turn = self._ticker = self._reminder = None
+        if self._storage is not None:
+            self._storage.settle()
         for session in list(self._protocols):
             session.force_close(STOPPING)
         self.flush()
@@ -128,6 +154,58 @@ class BrokerServer:
         for protocol in list(self._protocols.values()):
             protocol.abort()
         await asyncio.sleep(0)
+        await self._close_storage()
+
+    # --- the log ---
+
+    def _open_storage(self, spec: StorageSpec, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the log and restore what it holds. Runs in a thread, before anything uses the broker."""
+
+        def report(level: str, text: str) -> None:
+            loop.call_soon_threadsafe(self._broker.log, level, text)
+
+        try:
+            storage = self._storage = Storage(
+                spec, self._clock, report, post=loop.call_soon_threadsafe, changed=self._storage_changed
+            )
+        except OSError as error:
+            raise BrokerError(
+                f"cannot open the broker's log in {spec.folder}: {(error.strerror or str(error)).lower()}",
+                hint="set MSCTL_STATE_DIR to a folder that you can write to; or keep messages in memory: "
+                "[broker] durable = false",
+            ) from error
+        recovered = storage.recovered
+        problems = [*recovered.problems, *restore(self._broker, recovered.replay)]
+        self._broker.memory.journal = storage.journal
+        if recovered.cut:
+            report("info", f"the broker's log ended with an incomplete block of {recovered.cut} bytes: cut")
+        for problem in problems:
+            report("error", f"the broker's log: {problem}")
+        storage.release_recovered()
+
+    async def _close_storage(self) -> None:
+        storage, self._storage = self._storage, None
+        if storage is None:
+            return
+        delivered = [
+            message[4]
+            for vhost in self._broker.vhosts.values()
+            for queue in vhost.queues.values()
+            if queue.entry
+            for message in queue.ready.redelivered()
+            if message[4]
+        ]
+        await asyncio.to_thread(storage.close, delivered)
+
+    def _storage_changed(self) -> None:
+        storage = self._storage
+        if storage is not None:
+            self._broker.stored(storage.journal.durable)
+            if storage.stall:
+                self._broker.raise_alarm(Alarm.DISK, storage.stall)
+            else:
+                self._broker.clear_alarm(Alarm.DISK)
+            self.flush()
 
     # --- statistics and queue operations ---
 
@@ -145,6 +223,8 @@ class BrokerServer:
             acked=memory.acked,
             blocked=broker.blocked,
             alarms={alarm.value: reason for alarm, reason in broker.alarms.items()},
+            stored_messages=None if self._storage is None else self._storage.journal.messages,
+            stored_bytes=None if self._storage is None else self._storage.journal.size,
         )
 
     async def queues(self) -> tuple[QueueSnapshot, ...]:
@@ -227,7 +307,8 @@ class BrokerServer:
             self._heap.check(self._broker.memory.used)
         self.flush()
         self._arm()
-        if self._waiting or self._broker.busy or freeing:
+        storing = self._storage is not None and self._storage.waits
+        if self._waiting or self._broker.busy or freeing or storing:
             self._next_turn()
 
     def _next_turn(self) -> None:
@@ -239,6 +320,8 @@ class BrokerServer:
         waiting, self._waiting = self._waiting, {}
         for protocol in waiting:
             protocol.process()
+        if self._storage is not None and self._storage.turn(tidy=not self._broker.memory.has_discarded):
+            self._next_turn()
         self.work()
 
     def flush(self) -> None:
@@ -274,6 +357,8 @@ class BrokerServer:
             session.tick(now)
         self._watch_paused()
         self._heap.check(self._broker.memory.used)
+        if self._storage is not None:
+            self._storage.tick()
         self.work()
         if self._loop is not None and self._server is not None:
             self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -31,6 +31,17 @@ class BrokerMode(StrEnum):
     DOCKER = "docker"
 
 
+class Durability(StrEnum):
+    """When a persistent message in the embedded broker is safe."""
+
+    NONE = "false"
+    """Never: everything is in memory."""
+    PROCESS = "process"
+    """Once it is written to the log: it outlives this process."""
+    DISK = "disk"
+    """Once the log is synchronized: it outlives the machine's crash."""
+
+
 class State(StrEnum):
     """The state of an instance; the transitions are in supervisor/lifecycle.py."""
 

@@ -236,7 +236,7 @@ def test_first_requeued_messages_are_found_without_sorting_all() -> None:
             return int(self) < int(other)
 
     for number in reversed(range(10_000)):
-        ready.give_back(Number(number), (b"", b"", b"%d" % number, None), 0)
+        ready.give_back(Number(number), (b"", b"", b"%d" % number, None, 0), 0)
     compared = 0
     waiting = ready.waiting()
     assert [int(next(waiting)[0][2]) for _ in range(100)] == list(range(100))

@@ -158,18 +158,18 @@ def test_cached_frames_fit_the_same_route_properties_and_size_only() -> None:
     assert (one.head, one.tail) == (b"", b"")
     route, other_route = bytes(bytearray(b"route")), bytes(bytearray(b"route"))
     properties, other_properties = bytes(bytearray(b"props")), bytes(bytearray(b"props"))
-    first: Message = (route, properties, b"body", None)
+    first: Message = (route, properties, b"body", None, 0)
     assert not one.fits(first)
     assert one.fits(first)
-    assert one.fits((route, properties, b"size", 1.0))
+    assert one.fits((route, properties, b"size", 1.0, 0))
     for other in (
-        (other_route, properties, b"body", None),
-        (other_route, other_properties, b"body", None),
-        (other_route, other_properties, b"bodies", None),
-        (other_route, other_properties, b"", None),
+        (other_route, properties, b"body", None, 0),
+        (other_route, other_properties, b"body", None, 0),
+        (other_route, other_properties, b"bodies", None, 0),
+        (other_route, other_properties, b"", None, 0),
     ):
         assert not one.fits(other)
         assert one.fits(other)
     assert not one.fits(first)
     fresh = consumer("b")
-    assert not fresh.fits((b"", b"", b"", None))
+    assert not fresh.fits((b"", b"", b"", None, 0))

@@ -26,7 +26,7 @@ def die(
     headers: Table | None = None, reason: str = "expired", key: str | None = None, **parts: bytes
 ) -> tuple[list[str], Table, bytes]:
     raw = join(with_headers({EXPIRATION: parts["expiration"]} if parts else {}, headers or {}))
-    keys, properties, found = dead_lettered((ROUTE, raw, b"", None), reason, "q", 1234.9, key)
+    keys, properties, found = dead_lettered((ROUTE, raw, b"", None, 0), reason, "q", 1234.9, key)
     assert (headers_of(split(properties)) or {}) == found
     return keys, found, properties
 

@@ -123,8 +123,12 @@ def test_a_waiting_message_that_is_delivered_is_counted_until_it_is_acknowledged
     made.add_consumer(consumer)
     assert (host.pumps, made.pump(10), consumer.credit, consumer.waiting) == (1, 1, 0, True)
     assert (made.unacked, memory.messages) == (1, 2)
-    made.ack((b"route", b"props", b"a", None))
-    assert (made.unacked, memory.messages, memory.used) == (0, 1, cost_of((b"route", b"props", b"b", None)))
+    made.ack((b"route", b"props", b"a", None, 0))
+    assert (made.unacked, memory.messages, memory.used) == (
+        0,
+        1,
+        cost_of((b"route", b"props", b"b", None, 0)),
+    )
     consumer.credit = 1
     made.wake(consumer)
     assert (host.pumps, made.pump(10), sink.given[1:]) == (2, 1, [("c", 2, b"b", False)])

@@ -9,7 +9,7 @@ from msctl.broker.core.messages import MESSAGE_COST, Level, Message, ReadyMessag
 
 
 def message(body: bytes, properties: bytes = b"") -> Message:
-    return (b"route", properties, body, None)
+    return (b"route", properties, body, None, 0)
 
 
 def taken(ready: ReadyMessages) -> list[bytes]:

@@ -41,7 +41,7 @@ class Alarm(StrEnum):
 
 _UNTIL = {
     Alarm.MEMORY: "until messages are consumed or purged",
-    Alarm.DISK: "until there is space again",
+    Alarm.DISK: "until it can be written",
 }
 
 
@@ -79,6 +79,14 @@ class Client(Protocol):
         ...
 
 
+class Deferring(Protocol):
+    """A channel with answers that wait for the log."""
+
+    def stored(self, position: int) -> bool:
+        """Send what has waited for the log up to `position`; return whether more waits."""
+        ...
+
+
 class ReplyTarget(Protocol):
     """A consumer of direct replies."""
 
@@ -112,6 +120,8 @@ class Broker:
         """The alarms that are on, each with its reason for an operator."""
         self.blocked = False
         """Whether an alarm is on: publishers wait."""
+        self.deferring: dict[Deferring, None] = {}
+        """Channels with answers that wait for the log."""
         self.channels = 0
         """Open channels of all connections."""
         self.parked = 0
@@ -247,6 +257,12 @@ class Broker:
     def blocked_by(self) -> str:
         """What clients are told in connection.blocked, as by RabbitMQ."""
         return "low on " + " & ".join(alarm.value for alarm in Alarm if alarm in self.alarms)
+
+    def stored(self, position: int) -> None:
+        """Send the answers that have waited for the log up to `position`."""
+        for channel in list(self.deferring):
+            if not channel.stored(position):
+                del self.deferring[channel]
 
     def next_reminder(self) -> float | None:
         """The time (monotonic) at which `tick` is due; None for never."""

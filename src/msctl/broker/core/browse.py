@@ -33,7 +33,7 @@ def browse(queue: Queue) -> QueueLook:
     room = PEEK_BYTES
     now = queue.host.clock.monotonic()
     for message, redelivered in islice(queue.ready.waiting(), PEEK_MESSAGES):
-        _, properties, body, expires = message
+        _, properties, body, expires, _ = message
         if expires is not None and expires <= now:
             continue  # about to be dropped
         room -= len(properties) + min(len(body), PEEK_BODY)
@@ -44,14 +44,14 @@ def browse(queue: Queue) -> QueueLook:
 
 
 def _mark(message: Message) -> bytes:
-    route, properties, body, _ = message
+    route, properties, body, _, _ = message
     digest = sha256(body[:PEEK_BODY])
     digest.update(repr((route, properties, len(body))).encode())
     return digest.digest()
 
 
 def _shown(message: Message, redelivered: bool) -> PeekedMessage:
-    route, properties, body, _ = message
+    route, properties, body, _, _ = message
     exchange, routing_key = split_route(route)
     parts = split(properties)
     headers = headers_of(parts) or {}

@@ -120,7 +120,7 @@ class QueueConsumer:
 
     def fits(self, message: Message) -> bool:
         """Whether `head` and `tail` fit this message; if not, record it as the one they will fit."""
-        route, properties, body, _ = message
+        route, properties, body, _, _ = message
         if (
             route is self._made_for_route
             and properties is self._made_for_properties

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from msctl.broker.core.journal import Entries
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST
-from msctl.broker.protocol.properties import join, split, with_headers
+from msctl.broker.protocol.properties import is_persistent, join, split, with_headers
 from msctl.broker.protocol.tables import INTEGERS, Table
 from msctl.clock import Clock
 
@@ -53,10 +54,26 @@ class Target(Protocol):
     @property
     def deleted(self) -> bool: ...
 
+    @property
+    def entry(self) -> int:
+        """Its number in the log; 0: it is in memory only."""
+        ...
+
+    @property
+    def stores_transient(self) -> bool:
+        """Whether messages that are not persistent are stored too."""
+        ...
+
     def publish(
-        self, route: bytes, properties: bytes, body: bytes, ttl_ms: int | None = None, priority: int = 0
+        self,
+        route: bytes,
+        properties: bytes,
+        body: bytes,
+        ttl_ms: int | None = None,
+        priority: int = 0,
+        entries: Entries | None = None,
     ) -> bool:
-        """Take a message; False if it is rejected."""
+        """Take a message; False if it is rejected. See `Queue.publish` for `entries`."""
         ...
 
 
@@ -140,8 +157,17 @@ class DelayedMessages:
     def _route(self, message: DelayedMessage) -> None:
         headers = _after_delay(message.headers, message.delay)
         properties = join(with_headers(split(message.properties), headers))
+        route, body = message.route, message.body
+        journal = self._host.memory.journal
+        entries: Entries = []
+        persistent = is_persistent(properties)
         for target in self._router(message.exchange, message.keys, headers, properties):
-            target.publish(message.route, properties, message.body, message.ttl_ms, message.priority)
+            stored = journal is not None and (persistent or target.stores_transient)
+            target.publish(
+                route, properties, body, message.ttl_ms, message.priority, entries if stored else None
+            )
+        if entries and journal is not None:
+            journal.store(route, properties, body, entries)
 
     def _remind(self) -> None:
         if self._waiting and (self._reminded is None or self._waiting[0].due < self._reminded):
@@ -155,7 +181,9 @@ class DelayTarget:
     __slots__ = ("_delay", "_delayed", "_exchange", "_headers", "_keys")
 
     deleted = False
+    entry = 0
     name = ""
+    stores_transient = False
 
     def __init__(
         self, delayed: DelayedMessages, exchange: DelayingExchange, keys: tuple[str, ...], headers: Table
@@ -167,7 +195,13 @@ class DelayTarget:
         self._delay = delay_of(headers)
 
     def publish(
-        self, route: bytes, properties: bytes, body: bytes, ttl_ms: int | None = None, priority: int = 0
+        self,
+        route: bytes,
+        properties: bytes,
+        body: bytes,
+        ttl_ms: int | None = None,
+        priority: int = 0,
+        _entries: Entries | None = None,
     ) -> bool:
         delayed = self._delayed
         delayed.add(

@@ -32,12 +32,16 @@ CORE_TYPES = (ExchangeType.DIRECT, ExchangeType.FANOUT, ExchangeType.TOPIC, Exch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binding:
-    """One binding. Bindings with the same `identity` are the same binding."""
+    """One binding. Bindings with the same `identity` are the same binding.
+
+    `entry` is its number in the log, 0 if it is in memory only.
+    """
 
     source: Exchange
     destination: Exchange | Queue
     key: str
     arguments: Table
+    entry: int = 0
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -67,6 +71,7 @@ class Exchange:
         "declared_alternate",
         "delayed",
         "durable",
+        "entry",
         "hash_key",
         "internal",
         "name",
@@ -93,6 +98,8 @@ class Exchange:
         self.declared_alternate = _text(self.arguments.get(b"alternate-exchange"))
         self.alternate = self.declared_alternate
         self.applied = NONE
+        self.entry = 0
+        """The exchange's number in the log; 0: it is not in it."""
         self.bindings: dict[tuple[object, ...], Binding] = {}
         inner = _text(self.arguments.get(DELAYED_TYPE)) if kind is ExchangeType.DELAYED else None
         self.routes_as = kind if inner is None else ExchangeType(inner)

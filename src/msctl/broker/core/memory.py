@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from msctl.broker.core.journal import Journal
 from msctl.broker.core.messages import Message, Taken, cost_of
 
 Detached = deque[Message] | list[Taken]
@@ -19,7 +20,7 @@ Detached = deque[Message] | list[Taken]
 class MemoryAccount:
     """Bytes of memory that messages use, the number of messages in queues, and total counters."""
 
-    __slots__ = ("_detached", "acked", "delivered", "messages", "published", "used")
+    __slots__ = ("_detached", "acked", "delivered", "journal", "messages", "published", "used")
 
     def __init__(self) -> None:
         self.used = 0
@@ -27,6 +28,8 @@ class MemoryAccount:
         self.published = 0
         self.delivered = 0
         self.acked = 0
+        self.journal: Journal | None = None
+        """The log that the messages with an entry number are in."""
         self._detached: list[Detached] = []
 
     def discard(self, detached: Sequence[Detached]) -> None:
@@ -46,12 +49,19 @@ class MemoryAccount:
         while self._detached and freed < limit:
             messages = self._detached[-1]
             count = min(limit - freed, len(messages))
+            journal = self.journal
             if isinstance(messages, deque):
                 for _ in range(count):
-                    self.used -= cost_of(messages.pop())
+                    message = messages.pop()
+                    self.used -= cost_of(message)
+                    if message[4] and journal is not None:
+                        journal.forget(message)
             else:
                 for _ in range(count):
-                    self.used -= cost_of(messages.pop()[1])
+                    message = messages.pop()[1]
+                    self.used -= cost_of(message)
+                    if message[4] and journal is not None:
+                        journal.forget(message)
             if not messages:
                 self._detached.pop()
             freed += count

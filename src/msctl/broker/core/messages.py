@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
-Message = tuple[bytes, bytes, bytes, float | None]
-"""Route (exchange and routing key as on the wire), properties, body, and when it expires (monotonic)."""
+Message = tuple[bytes, bytes, bytes, float | None, int]
+"""Route (exchange and routing key as on the wire), properties, body, when it expires (monotonic), and the
+number of its entry in the log (0: it is in memory only)."""
 
 Taken = tuple[int, Message]
 """A message that left the queue and is unacknowledged, with its number in the queue's order."""
@@ -30,17 +31,20 @@ class Level:
     """Messages of one priority: requeued ones first, in their original order, then fresh ones.
 
     A fresh message is younger than every message taken before it, so numbers are only given to
-    messages when they are taken.
+    messages when they are taken. `recovered` are messages that an earlier run of the broker may have
+    delivered. They are between the two, have the numbers up to `recovered_last`, and count as taken.
     """
 
-    __slots__ = ("fresh", "returned")
+    __slots__ = ("fresh", "recovered", "recovered_last", "returned")
 
     def __init__(self) -> None:
         self.fresh: deque[Message] = deque()
+        self.recovered: deque[Message] = deque()
+        self.recovered_last = 0
         self.returned: list[tuple[int, Message]] = []
 
     def __len__(self) -> int:
-        return len(self.fresh) + len(self.returned)
+        return len(self.fresh) + len(self.recovered) + len(self.returned)
 
 
 class ReadyMessages:
@@ -66,10 +70,39 @@ class ReadyMessages:
         self.count += 1
         self.bytes += len(message[2])
 
+    def recover(
+        self,
+        messages: Iterable[Message],
+        delivered: Container[int] | None,
+        priority: Callable[[Message], int] = lambda _message: 0,
+    ) -> int:
+        """Add messages in order; return the highest number that they have.
+
+        `delivered` has the entry numbers of those that have been delivered before; None means all.
+        """
+        levels = self._levels
+        for message in messages:
+            level = levels[min(priority(message), len(levels) - 1)]
+            if delivered is None or message[4] in delivered:
+                level.recovered.append(message)
+            else:
+                level.fresh.append(message)
+            self.count += 1
+            self.bytes += len(message[2])
+        for level in levels:
+            level.recovered_last = len(level.recovered)
+        return max(level.recovered_last for level in levels)
+
+    def redelivered(self) -> list[Message]:
+        """The messages that have been delivered before."""
+        return [message for message, taken in self.waiting() if taken]
+
     def head(self) -> Message | None:
         for level in reversed(self._levels):
             if level.returned:
                 return level.returned[0][1]
+            if level.recovered:
+                return level.recovered[0]
             if level.fresh:
                 return level.fresh[0]
         return None
@@ -80,6 +113,9 @@ class ReadyMessages:
             if level.returned:
                 number: int | None
                 number, message = heapq.heappop(level.returned)
+            elif level.recovered:
+                number = level.recovered_last + 1 - len(level.recovered)
+                message = level.recovered.popleft()
             elif level.fresh:
                 number, message = None, level.fresh.popleft()
             else:
@@ -97,6 +133,8 @@ class ReadyMessages:
         for level in reversed(self._levels):
             for _, message in _in_order(level.returned):
                 yield message, True
+            for message in level.recovered:
+                yield message, True
             for message in level.fresh:
                 yield message, False
 
@@ -104,7 +142,7 @@ class ReadyMessages:
         """Remove and return all messages, in constant time per priority."""
         levels, self._levels = self._levels, [Level() for _ in self._levels]
         self.count = self.bytes = 0
-        return [part for level in levels for part in (level.fresh, level.returned)]
+        return [part for level in levels for part in (level.fresh, level.recovered, level.returned)]
 
 
 def _in_order(heap: list[tuple[int, Message]]) -> Iterator[tuple[int, Message]]:

@@ -6,11 +6,12 @@ With x-queue-type quorum, requeued messages leave in the order of their return, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msctl.broker.core.arguments import DROP_HEAD, QUORUM, REJECT_PUBLISH_DLX, QueueOptions
 from msctl.broker.core.consumers import ConsumerRing, QueueConsumer
+from msctl.broker.core.journal import Entries, Journal
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
 from msctl.broker.core.policies import NONE, Applied, queue_options
@@ -84,6 +85,7 @@ class Queue:
         "deleted",
         "delivered",
         "durable",
+        "entry",
         "host",
         "last_used",
         "name",
@@ -91,6 +93,7 @@ class Queue:
         "owner",
         "published",
         "ready",
+        "taken",
         "unacked",
     )
 
@@ -116,8 +119,12 @@ class Queue:
         self.auto_delete = auto_delete
         self.owner = owner
         self.arguments: Table = arguments or {}
+        self.entry = 0
+        """The queue's number in the log; 0: it is in memory only."""
         self.ready = ReadyMessages(options.max_priority)
         self.unacked = 0
+        self.taken: set[int] = set()
+        """The entry numbers of unacknowledged messages."""
         self.published = 0
         self.delivered = 0
         self.consumers: list[QueueConsumer] = []
@@ -164,29 +171,40 @@ class Queue:
     # --- messages in ---
 
     def publish(
-        self, route: bytes, properties: bytes, body: bytes, ttl_ms: int | None = None, priority: int = 0
+        self,
+        route: bytes,
+        properties: bytes,
+        body: bytes,
+        ttl_ms: int | None = None,
+        priority: int = 0,
+        entries: Entries | None = None,
     ) -> bool:
-        """Deliver a message to a consumer or add it; return False if the queue rejects it."""
+        """Deliver a message to a consumer or add it; return False if the queue rejects it.
+
+        `entries`, for a persistent message, gets its entry in the log if the queue stores it.
+        """
         expires = None
         if ttl_ms is not None or not self._plain:
             if self._limited and self._would_overflow(len(body)):
                 if self.options.overflow == REJECT_PUBLISH_DLX:
-                    self.host.dead_letter(self, (route, properties, body, None), MAXLEN)
+                    self.host.dead_letter(self, (route, properties, body, None, 0), MAXLEN)
                 return False
             ttl = _least(ttl_ms, self.options.message_ttl)
             if ttl is not None:
                 expires = self.host.clock.monotonic() + ttl / 1000
                 if self.ready.count:
                     self.drop_expired(EXPIRED_PER_PUBLISH)
-        message = (route, properties, body, expires)
         self.published += 1
-        if not self.ready.count:
-            consumer = self._ring.choose()
-            if consumer is not None:
-                self._next_number += self._step
-                self._dispatch(consumer, self._next_number, message, redelivered=False, known=False)
-                return True
+        consumer = None if self.ready.count else self._ring.choose()
+        entry = 0
         memory = self.host.memory
+        if entries is not None and self.entry and not (consumer is not None and consumer.no_ack):
+            entry = _enter(memory.journal, self.entry, expires, entries)
+        message = (route, properties, body, expires, entry)
+        if consumer is not None:
+            self._next_number += self._step
+            self._dispatch(consumer, self._next_number, message, redelivered=False, known=False)
+            return True
         memory.used += MESSAGE_COST + len(properties) + len(body)
         memory.messages += 1
         self.ready.add(message, priority)
@@ -250,13 +268,14 @@ class Queue:
         self.delivered += 1
         if consumer.no_ack:
             if known:
-                memory.used -= cost_of(message)
-                memory.messages -= 1
+                self._forget(message)
         else:
             if not known:
                 memory.used += cost_of(message)
                 memory.messages += 1
             self.unacked += 1
+            if message[4]:
+                self._took(number, message[4])
             if consumer.credit > 0:
                 consumer.credit -= 1
         if redelivered and self._counts_returns:
@@ -285,9 +304,18 @@ class Queue:
             self._forget(message)
         else:
             self.unacked += 1
+            if message[4]:
+                self._took(number, message[4])
         if self._timed:
             self.drop_expired()
         return number, message, redelivered
+
+    def _took(self, number: int, entry: int) -> None:
+        """Note a stored message that is unacknowledged from now on."""
+        self.taken.add(entry)
+        journal = self.host.memory.journal
+        if self._counts_returns and journal is not None:
+            journal.count(entry, returns_of(number) + 1)
 
     def as_delivered(self, number: int, message: Message) -> Message:
         """A message taken by `get`, with the headers that the queue adds."""
@@ -302,10 +330,14 @@ class Queue:
         memory.acked += 1
         memory.used -= MESSAGE_COST + len(message[1]) + len(message[2])
         memory.messages -= 1
+        if message[4]:
+            self.taken.discard(message[4])
+            self._unstore(message)
 
     def reject(self, message: Message) -> None:
         """Drop a rejected message, or send it to the dead-letter exchange if there is one."""
         self.unacked -= 1
+        self.taken.discard(message[4])
         if self.deleted:
             self._forget(message)
         else:
@@ -316,6 +348,7 @@ class Queue:
         has_priorities = self.options.max_priority > 0
         for number, message in taken:
             self.unacked -= 1
+            self.taken.discard(message[4])
             if self.deleted:
                 self._forget(message)
                 continue
@@ -339,8 +372,46 @@ class Queue:
     def purge(self) -> int:
         """Drop the ready messages and return their number; unacknowledged ones stay."""
         count = self.ready.count
-        self.host.memory.discard(self.ready.detach())
+        memory = self.host.memory
+        if count and self.entry and not self.deleted and memory.journal is not None:
+            memory.journal.purge(self.entry, self.taken)
+        memory.discard(self.ready.detach())
         return count
+
+    @property
+    def stores_transient(self) -> bool:
+        """Whether messages that are not persistent are stored too."""
+        return self._counts_returns
+
+    def recover(
+        self, messages: Sequence[Message], delivered: Container[int] | None, counts: Mapping[int, int]
+    ) -> None:
+        """Add the messages that the log has, in their order.
+
+        `delivered` has the entry numbers of those that have been delivered before, None meaning all;
+        `counts` are the deliveries of a quorum queue's messages.
+        """
+        ready = self.ready
+        if self._counts_returns:
+            for message in messages:
+                returns = counts.get(message[4])
+                if returns is None:
+                    ready.add(message, 0)
+                else:
+                    self._next_number += self._step
+                    ready.give_back(returned_number(self._next_number, returns), message, 0)
+        elif self.options.max_priority > 0:
+            self._next_number = ready.recover(messages, delivered, lambda each: priority_of(each[1]))
+        else:
+            self._next_number = ready.recover(messages, delivered)
+        memory = self.host.memory
+        for message, _ in ready.waiting():
+            memory.used += MESSAGE_COST + len(message[1]) + len(message[2])
+            if message[3] is not None:
+                self._timed = True
+        memory.messages += ready.count
+        if self._timed:
+            self._remind(self.host.clock.monotonic())
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         self._forget(message)
@@ -350,6 +421,16 @@ class Queue:
         memory = self.host.memory
         memory.used -= cost_of(message)
         memory.messages -= 1
+        if message[4]:
+            self._unstore(message)
+
+    def _unstore(self, message: Message) -> None:
+        journal = self.host.memory.journal
+        if journal is not None:
+            if self.deleted:
+                journal.forget(message)
+            else:
+                journal.remove(message)
 
     # --- consumers ---
 
@@ -479,6 +560,10 @@ class Queue:
         if self._reminded is None or when < self._reminded:
             self._reminded = when
             self.host.remind(self, when)
+
+
+def _enter(journal: Journal | None, queue: int, expires: float | None, entries: Entries) -> int:
+    return 0 if journal is None else journal.enter(queue, expires, entries)
 
 
 def _least(first: int | None, second: int | None) -> int | None:

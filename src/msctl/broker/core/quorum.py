@@ -34,10 +34,10 @@ def returned_number(base: int, returns: int) -> int:
 
 def with_delivery_count(message: Message, number: int) -> Message:
     """The message as it is delivered: with the header x-delivery-count."""
-    route, properties, body, expires = message
+    route, properties, body, expires, entry = message
     parts = split(properties)
     headers = {**(headers_of(parts) or {}), b"x-delivery-count": ("l", returns_of(number))}
-    return route, join(with_headers(parts, headers)), body, expires
+    return route, join(with_headers(parts, headers)), body, expires, entry
 
 
 def check_declaration(shown: str, *, durable: bool, exclusive: bool, auto_delete: bool) -> None:

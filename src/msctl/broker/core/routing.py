@@ -53,6 +53,7 @@ class Routing:
         limits: BrokerLimits,
         delay_host: DelayHost,
     ) -> None:
+        self._memory = delay_host.memory
         self.generation = 0
         self.bindings = 0
         self._limits = limits
@@ -151,16 +152,20 @@ class Routing:
                 access.check(Operation.READ, "exchange", name)
                 access.check(Operation.WRITE, "exchange", alternate[1].decode(errors="surrogateescape"))
             _check_arguments(ExchangeType(kind), arguments)
-            self._create(
-                Exchange(
-                    name,
-                    ExchangeType(kind),
-                    durable=durable,
-                    auto_delete=auto_delete,
-                    internal=internal,
-                    arguments=arguments,
-                )
+            exchange = Exchange(
+                name,
+                ExchangeType(kind),
+                durable=durable,
+                auto_delete=auto_delete,
+                internal=internal,
+                arguments=arguments,
             )
+            journal = self._memory.journal
+            if durable and journal is not None:
+                exchange.entry = journal.put_exchange(
+                    self._vhost, name, kind, auto_delete=auto_delete, internal=internal, arguments=arguments
+                )
+            self._create(exchange)
             return
         shown = resource("exchange", name, self._vhost)
         check_same("type", shown, found.type.value, kind)
@@ -202,6 +207,7 @@ class Routing:
             return
         if exchange.hash_key is not None:
             self._hashed_properties -= exchange.hash_key.reads_properties
+        self._drop(exchange.entry)
         self.changed()
         for identity, binding in list(exchange.bindings.items()):
             self._unbind(exchange, identity)
@@ -232,14 +238,47 @@ class Routing:
             consistent_hash.weight_of(key)
         if not isinstance(target, Exchange):
             target.check_access(owner)
-        binding = Binding(exchange, target, key, arguments)
-        identity = binding.identity
-        if self.bindings >= self._limits.bindings and identity not in exchange.bindings:
+        if binding_identity(target, key, arguments) in exchange.bindings:
+            return
+        if self.bindings >= self._limits.bindings:
             raise too_many_bindings(source, self._vhost, self._limits.bindings)
-        if exchange.bind(binding):
+        journal = self._memory.journal
+        entry = 0
+        if journal is not None and exchange.durable and target.durable:
+            entry = journal.put_binding(self._vhost, source, destination, kind, key, arguments)
+        self._add(Binding(exchange, target, key, arguments, entry))
+
+    def _add(self, binding: Binding) -> None:
+        if binding.source.bind(binding):
             self.bindings += 1
-            self._inbound.setdefault(target, {})[exchange.name, *identity] = exchange
+            inbound = self._inbound.setdefault(binding.destination, {})
+            inbound[binding.source.name, *binding.identity] = binding.source
             self.changed()
+
+    def recover_exchange(self, entry: int, exchange: Exchange) -> None:
+        """Add an exchange that the log has."""
+        exchange.entry = entry
+        self._create(exchange)
+
+    def recover_binding(
+        self, entry: int, source: str, destination: str, kind: str, key: str, arguments: Table
+    ) -> bool:
+        """Add a binding that the log has; return False if one of its ends does not exist."""
+        exchange, target = self.exchanges.get(source), self._destination(kind, destination)
+        if exchange is None or target is None:
+            return False
+        self._add(Binding(exchange, target, key, arguments, entry))
+        return True
+
+    def close(self) -> None:
+        """Remove all exchanges from the log."""
+        for exchange in list(self.exchanges.values()):
+            self._remove(exchange)
+
+    def _drop(self, entry: int) -> None:
+        journal = self._memory.journal
+        if entry and journal is not None:
+            journal.drop(entry)
 
     def unbind(
         self,
@@ -284,8 +323,10 @@ class Routing:
         return source, destination
 
     def _unbind(self, exchange: Exchange, identity: tuple[object, ...]) -> None:
-        if exchange.unbind(identity) is not None:
+        binding = exchange.unbind(identity)
+        if binding is not None:
             self.bindings -= 1
+            self._drop(binding.entry)
 
     def _destination(self, kind: str, name: str) -> Exchange | Queue | None:
         return self._queues.get(name) if kind == "queue" else self.exchanges.get(name)

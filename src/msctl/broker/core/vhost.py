@@ -24,6 +24,7 @@ from msctl.broker.core.arguments import (
     read_queue_arguments,
 )
 from msctl.broker.core.dead_letter import dead_lettered, is_cycle
+from msctl.broker.core.journal import Entries
 from msctl.broker.core.limits import BrokerLimits, too_many_queues
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
@@ -31,7 +32,7 @@ from msctl.broker.core.policies import Policies, Policy
 from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
 from msctl.broker.core.quorum import check_declaration, refuse_conditional_delete
 from msctl.broker.core.routing import Routing, refuse_reserved, strip_name
-from msctl.broker.protocol.properties import priority_of
+from msctl.broker.protocol.properties import is_persistent, priority_of
 from msctl.broker.protocol.replies import not_found, precondition_failed, resource
 from msctl.broker.protocol.tables import Table
 from msctl.broker.protocol.wire import route_of
@@ -150,6 +151,9 @@ class VirtualHost:
                 arguments=arguments,
                 applied=self.policies.for_queue(name, options.kind),
             )
+            journal = self.memory.journal
+            if durable and journal is not None:
+                queue.entry = journal.put_queue(self.name, name, auto_delete=auto_delete, arguments=arguments)
             if exclusive:
                 self._exclusive.setdefault(owner, {})[queue] = None
             self.routing.changed()
@@ -189,14 +193,33 @@ class VirtualHost:
         del self.queues[queue.name]
         if queue.owner is not None:
             self._exclusive.get(queue.owner, {}).pop(queue, None)
+        if queue.entry and self.memory.journal is not None:
+            self.memory.journal.drop(queue.entry)
         self.routing.changed()
         self.routing.unbind_destination(queue)
         return queue.close()
+
+    def recover_queue(self, entry: int, name: str, *, auto_delete: bool, arguments: Table) -> Queue:
+        """Add a durable queue that the log has. Raises AmqpError for arguments that are not accepted."""
+        options = read_queue_arguments(arguments, resource("queue", name, self.name))
+        queue = self.queues[name] = Queue(
+            name,
+            self,
+            options,
+            durable=True,
+            auto_delete=auto_delete,
+            arguments=arguments,
+            applied=self.policies.for_queue(name, options.kind),
+        )
+        queue.entry = entry
+        self.routing.changed()
+        return queue
 
     def close(self) -> None:
         """Delete all queues; their consumers are cancelled and nothing is dead-lettered."""
         for queue in list(self.queues.values()):
             self.delete_queue(queue)
+        self.routing.close()
         self._reminders.clear()
 
     # --- policies ---
@@ -272,11 +295,17 @@ class VirtualHost:
         )
         priority = priority_of(raw)
         route = route_of(exchange.name, keys[0])
+        journal = self.memory.journal
+        entries: Entries = []
+        persistent = is_persistent(raw)
         for target in self.routing.route(exchange, keys, headers, raw):
             if is_cycle(target.name, reason, headers):
                 self._report_cycle(queue.name, target.name)
             else:
-                target.publish(route, raw, message[2], None, priority)
+                stored = journal is not None and (persistent or target.stores_transient)
+                target.publish(route, raw, message[2], None, priority, entries if stored else None)
+        if entries and journal is not None:
+            journal.store(route, raw, message[2], entries)
 
     def _report_cycle(self, source: str, target: str) -> None:
         if (source, target) not in self._cycles and len(self._cycles) < _CYCLES_KEPT:

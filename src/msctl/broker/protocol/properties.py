@@ -28,6 +28,7 @@ MAX_EXPIRY_MS = 315_360_000_000
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
 _RESERVED = 0b11
+_PERSISTENT = b"\x02"
 _SIZES = {DELIVERY_MODE: 1, PRIORITY: 1, TIMESTAMP: 8}
 _ORDER = range(15, 1, -1)
 # The other properties (content type and encoding, correlation id, message id, timestamp, type, app id,
@@ -47,6 +48,7 @@ class Properties(NamedTuple):
     reply_to: bytes | None = None
     ttl_ms: int | None = None
     user_id: bytes | None = None
+    persistent: bool = False
 
 
 def read_properties(raw: bytes) -> Properties:
@@ -69,6 +71,7 @@ def read_properties(raw: bytes) -> Properties:
         reply_to=short_text(parts, REPLY_TO),
         ttl_ms=expiration_ms(short_text(parts, EXPIRATION)),
         user_id=short_text(parts, USER_ID),
+        persistent=mode == _PERSISTENT,
     )
 
 
@@ -112,6 +115,10 @@ def priority_of(raw: bytes) -> int:
     """The priority property, 0 by default."""
     priority = split(raw).get(PRIORITY)
     return priority[0] if priority else 0
+
+
+def is_persistent(raw: bytes) -> bool:
+    return split(raw).get(DELIVERY_MODE) == _PERSISTENT
 
 
 def with_headers(parts: Parts, headers: Table) -> Parts:

@@ -116,7 +116,7 @@ class Deliveries:
 
     def _prepare(self, consumer: QueueConsumer, message: Message) -> None:
         """Cache the frame bytes around delivery tag and body for the consumer's next messages."""
-        route, properties, body, _ = message
+        route, properties, body, _, _ = message
         number = self._number
         tag = shortstr(consumer.tag)
         consumer.head = b"".join(

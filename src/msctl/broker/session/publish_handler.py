@@ -7,12 +7,15 @@ its header announces its size, and until it is complete or its channel closes.
 
 from __future__ import annotations
 
+from collections import deque
+
 from pamqp import commands
 
 from msctl.broker.core.access import Access, Operation
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.dead_letter import cc_keys
 from msctl.broker.core.exchanges import ExchangeType
+from msctl.broker.core.journal import Entries
 from msctl.broker.core.messages import MESSAGE_COST
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.users import IMPERSONATOR
@@ -85,6 +88,8 @@ class PublishHandler:
         self._last: PublishPlan | None = None
         self._published = 0
         self._confirmed = 0
+        self._stored_at = 0
+        self._deferred: deque[tuple[int, bytes]] = deque()
 
     # --- content ---
 
@@ -206,7 +211,10 @@ class PublishHandler:
                 shown_headers = {name: field for name, field in headers.items() if name != b"BCC"}
                 relayed = join(with_headers(parts, shown_headers) if HEADERS in parts else parts)
         routed = any(isinstance(target, Queue) for target in targets)
-        return PublishPlan(method, properties, relayed, targets, self._routing.generation, routed)
+        stored = any(
+            target.entry and (properties.persistent or target.stores_transient) for target in targets
+        )
+        return PublishPlan(method, properties, relayed, targets, self._routing.generation, routed, stored)
 
     def _check_user_id(self, claimed: str) -> None:
         """Raises AmqpError 406 for the name of another user, unless this one may impersonate others."""
@@ -283,8 +291,10 @@ class PublishHandler:
 
     def deliver(self, plan: PublishPlan, body: bytes) -> bool:
         """Publish a message to its queues, or return it; False if a queue rejected it."""
-        method, properties, raw, targets, _, routed = plan
+        method, properties, raw, targets, _, routed, stored = plan
         self._broker.memory.published += 1
+        if stored:
+            return self._deliver_stored(plan, body)
         accepted = True
         ttl, priority = properties.ttl_ms, properties.priority
         for queue in targets:
@@ -292,6 +302,21 @@ class PublishHandler:
                 accepted = False
         if not routed:
             self._unroutable(method, raw, body)
+        return accepted
+
+    def _deliver_stored(self, plan: PublishPlan, body: bytes) -> bool:
+        """`deliver` for a message that goes to the log, once for all queues."""
+        method, properties, raw, targets, _, _, _ = plan
+        ttl, priority, persistent = properties.ttl_ms, properties.priority, properties.persistent
+        accepted = True
+        entries: Entries = []
+        for queue in targets:
+            kept = entries if persistent or queue.stores_transient else None
+            if not queue.publish(method.route, raw, body, ttl, priority, kept) and not queue.deleted:
+                accepted = False
+        journal = self._broker.memory.journal
+        if entries and journal is not None:
+            self._stored_at = journal.store(method.route, raw, body, entries)
         return accepted
 
     def take_transaction(self) -> list[tuple[PublishPlan, bytes]]:
@@ -305,12 +330,14 @@ class PublishHandler:
         """Drop the message in progress and the uncommitted transaction."""
         self._forget_content()
         self.take_transaction()
+        self._deferred.clear()
+        self._broker.deferring.pop(self, None)
 
     def _unroutable(self, method: PublishMethod, raw: bytes, body: bytes) -> None:
         if not method.exchange and method.key.startswith(REPLY_PREFIX):
             consumer = self._broker.reply_consumers.get(method.key[len(REPLY_PREFIX) :])
             if consumer is not None:
-                consumer.deliver((method.route, raw, body, None))
+                consumer.deliver((method.route, raw, body, None, 0))
         if method.mandatory:
             returned = encode_method(
                 self._number,
@@ -344,9 +371,31 @@ class PublishHandler:
         self._send_confirm(BASIC_NACK, multiple=False)
 
     def _send_confirm(self, method: int, *, multiple: bool) -> None:
-        self._outbox.send(
+        self.send_when_stored(
             ACK_FRAME.pack(METHOD, self._number, _ACK_SIZE, method, self._published, multiple, FRAME_END)
         )
+
+    def acknowledged(self) -> None:
+        """Acknowledgements of the channel have been recorded, which its commit-ok must wait for."""
+        journal = self._broker.memory.journal
+        if journal is not None:
+            self._stored_at = journal.recorded()
+
+    def send_when_stored(self, frame: bytes) -> None:
+        """Send a confirm or commit-ok as soon as all that the channel has published is safe."""
+        journal = self._broker.memory.journal
+        if journal is None or self._stored_at <= journal.durable:
+            self._outbox.send(frame)
+        else:
+            self._deferred.append((self._stored_at, frame))
+            self._broker.deferring[self] = None
+
+    def stored(self, position: int) -> bool:
+        """Send what has waited for the log up to `position`; return whether more waits."""
+        deferred = self._deferred
+        while deferred and deferred[0][0] <= position:
+            self._outbox.send(deferred.popleft()[1])
+        return bool(deferred)
 
 
 def _bad_copies(name: bytes, kind: str) -> AmqpError:

@@ -48,7 +48,8 @@ class PublishMethod(NamedTuple):
 class PublishPlan(NamedTuple):
     """All that is known of a message except its body; `raw` are the properties to relay.
 
-    `routed` is whether a queue gets it now: an exchange that delays it is a target, but no queue.
+    `routed` is whether a queue gets it now: an exchange that delays it is a target, but no queue. `stored`
+    is whether a queue keeps it in the log.
     """
 
     method: PublishMethod
@@ -57,6 +58,7 @@ class PublishPlan(NamedTuple):
     targets: tuple[Target, ...]
     generation: int
     routed: bool
+    stored: bool
 
 
 class RepeatedPublish:
