@@ -41,7 +41,9 @@ def link(shop: Shop) -> str:
 
 def show(page: Browser, shop: Shop, view: str) -> None:
     page.open(f"{shop.page}#/{view}")
-    page.until("return page.view === args[0] && page.snapshot", view.partition("?")[0] or "overview")
+    page.until(
+        "return msctl.page.view === args[0] && msctl.page.snapshot", view.partition("?")[0] or "overview"
+    )
 
 
 def test_a_service_is_stopped_and_started_by_its_buttons(page: Browser, shop: Shop) -> None:
@@ -58,7 +60,7 @@ def test_buttons_work_from_the_keyboard_and_keep_the_focus(page: Browser) -> Non
     page.until(STATE, "hello", "ready")
     page.run("document.querySelector(\"button[aria-label='Restart hello']\").focus()")
     page.press("button[aria-label='Restart hello']", "\n")
-    page.until("return page.busy.size === 0 && overview.rows.get('hello').service.uptime_s < 20")
+    page.until("return msctl.page.busy.size === 0 && msctl.overview.rows.get('hello').service.uptime_s < 20")
     assert page.run("return document.activeElement.getAttribute('aria-label')") == "Restart hello"
     page.until(STATE, "hello", "ready")
 
@@ -72,15 +74,16 @@ def test_a_crash_appears_without_a_reload(page: Browser, shop: Shop) -> None:
     page.until("return document.title.startsWith('(1)')")
     assert "worker is fatal" in page.run("return document.getElementById('announcement').textContent")
     page.click("button[aria-label='Start worker']")
-    page.until("return ['running', 'ready'].includes(overview.rows.get('worker').service.state)")
+    page.until("return ['running', 'ready'].includes(msctl.overview.rows.get('worker').service.state)")
     assert page.run("return window.stayed")
 
 
 def test_a_service_is_scaled_by_its_buttons(page: Browser, shop: Shop) -> None:
-    page.until("return overview.rows.get('worker')?.service.instances.length === 1")
+    page.until("return msctl.overview.rows.get('worker')?.service.instances.length === 1")
     page.click("button[aria-label='Add an instance of worker']")
     page.until(
-        "return document.querySelector('[data-service=worker] output').textContent === '2' && !page.busy.size"
+        "return document.querySelector('[data-service=worker] output').textContent === '2'"
+        " && !msctl.page.busy.size"
     )
     (worker,) = [s for s in shop.msctl.status()["services"] if s["name"] == "worker"]
     assert len(worker["instances"]) == 2
@@ -91,7 +94,7 @@ def test_a_service_is_scaled_by_its_buttons(page: Browser, shop: Shop) -> None:
 def test_requests_show_in_the_table_and_in_the_topology(page: Browser, shop: Shop) -> None:
     for _ in range(30):
         request(shop.gateway + "/users")
-    page.until("return overview.rows.get('users').service.requests_per_s > 0")
+    page.until("return msctl.overview.rows.get('users').service.requests_per_s > 0")
     page.until("return document.querySelector('#topology .e.on')")
     label = page.run("return document.querySelector('#topology svg').getAttribute('aria-label')")
     assert "users" in label
@@ -144,17 +147,18 @@ def test_a_refused_publish_says_why(page: Browser, shop: Shop) -> None:
 
 def test_filters_filter_the_log(page: Browser, shop: Shop) -> None:
     show(page, shop, "logs")
-    page.until("return logs.shown.length > 1")
+    page.until("return msctl.logs.shown.length > 1")
     page.type("#log-text", "dashboard is")
     page.until(
-        "return logs.shown.length > 0 && logs.shown.every(l => l[4].toLowerCase().includes('dashboard is'))"
+        "return msctl.logs.shown.length > 0"
+        " && msctl.logs.shown.every(l => l[4].toLowerCase().includes('dashboard is'))"
     )
     assert page.run("return document.querySelectorAll('.row mark').length") > 0
     page.type("#log-text", "nothing says this")
     page.until("return document.getElementById('no-lines').textContent === 'No line matches these filters.'")
     page.open("about:blank")
     show(page, shop, "logs?service=producer")
-    page.until("return logs.shown.length > 0 && logs.shown.every(l => l[2] === 'producer')")
+    page.until("return msctl.logs.shown.length > 0 && msctl.logs.shown.every(l => l[2] === 'producer')")
 
 
 def test_a_line_links_to_its_trace_and_the_trace_to_its_lines(page: Browser, shop: Shop) -> None:
@@ -178,13 +182,13 @@ def test_a_hundred_thousand_lines_stay_usable(page: Browser, shop: Shop) -> None
     show(page, shop, "logs")
     page.run(
         "const lines = []; for (let i = 0; i < 100000; i++) lines.push([1e6 + i, 1e9 + i, 'users', 'info',"
-        " 'line number ' + i, null, '', null]); logs.take({missed: 0, lines});"
+        " 'line number ' + i, null, '', null]); msctl.logs.take({missed: 0, lines});"
     )
     spent = page.run(
         "const at = performance.now(); document.getElementById('log-text').value = 'number 99';"
-        "logs.refilter(); logs.render(); return performance.now() - at"
+        "msctl.logs.refilter(); msctl.logs.render(); return performance.now() - at"
     )
-    assert page.run("return logs.all.length") <= 100_000
+    assert page.run("return msctl.logs.all.length") <= 100_000
     assert page.run("return document.querySelectorAll('.row').length") < 200
     assert spent < 2000, "filtering must not freeze the page for seconds"
 
@@ -227,7 +231,7 @@ def test_it_fits_and_is_accessible(page: Browser, shop: Shop, width: int, scheme
             page.click("#trace-rows button")
             page.until("return document.querySelector('.waterfall li')")
         if view == "logs":
-            page.until("return logs.shown.length && document.querySelector('.row')")
+            page.until("return msctl.logs.shown.length && document.querySelector('.row')")
             page.press("#lines", "\ue015")
             page.until("return !document.getElementById('line').hidden")
         page.run(f"if (!window.axe) {{ {axe} }}; window.axe = axe || window.axe")
