@@ -140,11 +140,6 @@ class Connection(asyncio.Protocol):
         """The task that runs the handler, if it has one."""
         return self._task
 
-    @property
-    def last_request(self) -> bool:
-        """Whether the request that is served is the last one of the connection."""
-        return self._server.closing or (self._eof and not self._parser.buffered)
-
     # --- callbacks of the event loop ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,7 +157,7 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             self._drop(data)
         elif self._exchange is None:
-            if not self._parser.buffered:
+            if not self._parser.buffer:
                 # A head may take as long as the connection may be idle.
                 self._idle_since = self._loop.time()
             self._parser.feed(data)
@@ -175,7 +170,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed(data)
             if self._body is not None:
                 self._feed_body(self._body)
-            if self._parser.buffered > PIPELINED:
+            if len(self._parser.buffer) > PIPELINED:
                 self.pause_reading()
 
     def eof_received(self) -> bool:
@@ -268,7 +263,7 @@ class Connection(asyncio.Protocol):
                 self._exchange = None
                 self._idle_since = self._loop.time()
                 self.resume_reading()
-                if self._parser.buffered:
+                if self._parser.buffer:
                     self._next_request()
                 if self._eof or server.closing:
                     self.close_if_idle()
@@ -296,12 +291,15 @@ class Connection(asyncio.Protocol):
             return False
         return True
 
-    def can_drop_body(self) -> bool:
-        """Return whether the rest of the body is worth waiting for to keep the connection."""
-        if self._continue_wanted:
-            return False  # nobody knows whether the client will send it
+    def can_continue(self) -> bool:
+        """Return whether another request can follow the one that is being answered."""
+        if self._server.closing or (self._eof and not self._parser.buffer):
+            return False
         body = self._body
-        return body is None or not (body.failed or (self._parser.left or 0) > DRAINED)
+        if body is None:
+            return True
+        # Without its 100, nobody knows whether the client will send the body. Dropping a long one is no gain.
+        return not (self._continue_wanted or body.failed or (self._parser.left or 0) > DRAINED)
 
     def response_finished(self, *, keep_alive: bool) -> None:
         """The response is written; the handler may still run, for instance its background tasks."""
@@ -372,7 +370,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything is written; go on reading if the client may still be sending."""
-        sending = self._body is not None or self._parser.buffered > 0
+        sending = self._body is not None or bool(self._parser.buffer)
         self._close(linger=sending and self._receiver is None)
 
     def _close(self, *, linger: bool) -> None:
@@ -471,7 +469,7 @@ class Connection(asyncio.Protocol):
         elif self._exchange is None:
             delay = self._idle_since + keepalive - self._loop.time()
             if delay <= 0:
-                if self._parser.buffered:
+                if self._parser.buffer:
                     self._server.refused(self, RequestError(408, f"No complete head within {keepalive:g} s."))
                 else:
                     transport.close()

@@ -29,10 +29,7 @@ class ClientConnection(Protocol):
     lost: bool
     writing_paused: bool
 
-    @property
-    def last_request(self) -> bool: ...
-
-    def can_drop_body(self) -> bool: ...
+    def can_continue(self) -> bool: ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -109,21 +106,21 @@ class ServerExchange:
         if not 100 <= status < 200 or status == 101:
             raise ValueError(f"{status} is not the status of an interim response")
         if self.head.version > (1, 0):
-            self._connection.write(_head(status, reason, fields, b"\r\n"))
+            self._connection.write(_head(status, reason, fields, b"\r\n\r\n"))
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:
         self._begin(status)
         if self._bodiless:
             # A length of a bodiless response is that of the response to GET (RFC 9110 §8.6).
-            end = b"" if length is None or status == 204 else b"Content-Length: %d\r\n" % length
+            end = b"\r\n" if length is None or status == 204 else b"\r\nContent-Length: %d\r\n" % length
         elif length is not None:
-            end = b"Content-Length: %d\r\n" % length
+            end = b"\r\nContent-Length: %d\r\n" % length
             self._left = length
         elif self.head.version > (1, 0):
-            end = b"Transfer-Encoding: chunked\r\n"
+            end = b"\r\nTransfer-Encoding: chunked\r\n"
             self._chunked = True
         else:
-            end = b""
+            end = b"\r\n"
             self.keep_alive = False
         self._pending = self._serialize(status, reason, fields, end)
 
@@ -153,7 +150,7 @@ class ServerExchange:
         elif not self.status or self.finished:
             raise RuntimeError("the end of a body outside of a response")
         if self._chunked:
-            self._send(b"0\r\n", _lines(trailers), b"\r\n")
+            self._send(b"0\r\n", _trailers(trailers), b"\r\n")
         elif self._left > 0:
             self.abort()
             return
@@ -166,9 +163,9 @@ class ServerExchange:
     def respond(self, status: int, reason: bytes, fields: Sequence[Field], body: bytes) -> None:
         self._begin(status)
         if self._bodiless and (status == 204 or (status == 304 and not body)):
-            end = b""
+            end = b"\r\n"
         else:
-            end = b"Content-Length: %d\r\n" % len(body)
+            end = b"\r\nContent-Length: %d\r\n" % len(body)
         head = self._serialize(status, reason, fields, end)
         if self._bodiless:
             body = b""
@@ -205,7 +202,7 @@ class ServerExchange:
         if self.head.upgrade is None:
             raise RuntimeError("an upgrade that the client has not asked for")
         self._begin(101)
-        end = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % self.head.upgrade.encode("latin-1")
+        end = b"\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % self.head.upgrade.encode("latin-1")
         self._connection.write(_head(101, b"", fields, end))
         self.finished = True
         self.keep_alive = False
@@ -227,16 +224,15 @@ class ServerExchange:
         self._bodiless = self.head.method == "HEAD" or status in (204, 304) or status < 200
 
     def _serialize(self, status: int, reason: bytes, fields: Sequence[Field], end: bytes) -> bytes:
-        connection = self._connection
-        if self.keep_alive and (connection.last_request or not connection.can_drop_body()):
+        """Return the head; `end` begins with a line end."""
+        if self.keep_alive and not self._connection.can_continue():
             self.keep_alive = False
         if self.head.version > (1, 0):
-            if not self.keep_alive:
-                end += b"Connection: close\r\n"
-        elif self.keep_alive:
-            end += b"Connection: keep-alive\r\n"
+            end += b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n"
+        else:
+            end += b"Connection: keep-alive\r\n\r\n" if self.keep_alive else b"\r\n"
         try:
-            return _head(status, reason, fields, end + b"\r\n")
+            return _head(status, reason, fields, end)
         except ValueError:
             self.status = 0  # nothing was sent: the handler's error can still be answered
             raise
@@ -255,26 +251,31 @@ class ServerExchange:
 
 
 def _head(status: int, reason: bytes, fields: Sequence[Field], end: bytes) -> bytes:
-    reason = reason or phrase(status)
-    lines = _lines(fields)
-    if b"\n" in reason or b"\r" in reason:
-        raise ValueError("the reason phrase has a line end")
-    return b"HTTP/1.1 %d %b\r\n%b%b" % (status, reason, lines, end)
+    """Return a head; `end` begins with the last field's line end. Raises ValueError for one elsewhere."""
+    line = _STATUS_LINES.get((status, reason)) or b"HTTP/1.1 %d %b" % (status, reason)
+    lines = b"\r\n".join([line, *[b": ".join(field) for field in fields]])
+    count = len(fields)
+    if lines.count(b"\n") != count or lines.count(b"\r") != count:
+        raise ValueError("the reason phrase or a response field has a line end")
+    return lines + end
 
 
-def _lines(fields: Sequence[Field]) -> bytes:
-    if not fields:
-        return b""
+def _trailers(fields: Sequence[Field]) -> bytes:
     lines = b"".join([b"%b: %b\r\n" % field for field in fields])
     if lines.count(b"\n") != len(fields) or lines.count(b"\r") != len(fields):
-        raise ValueError("a response field has a line end in its name or value")
+        raise ValueError("a trailer field has a line end")
     return lines
 
 
 def refusal(error: RequestError) -> bytes:
     """Return the response to bytes that are not a request."""
     fields, body = problem(error.status, error.detail)
-    return (
-        _head(error.status, b"", fields, b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body))
-        + body
-    )
+    end = b"\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    return _head(error.status, b"", fields, end) + body
+
+
+_STATUS_LINES = {
+    (status, reason): b"HTTP/1.1 %d %b" % (status, phrase(status))
+    for status in range(100, 600)
+    for reason in (b"", phrase(status))
+}

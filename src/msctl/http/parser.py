@@ -28,14 +28,15 @@ _CR = 0x0D
 class RequestParser:
     """Parses one connection's requests.
 
-    `complete` is whether the body of the last head has arrived; `trailers` are then its trailer fields.
+    `buffer` is what is kept and not taken yet. `complete` is whether the body of the last head has arrived;
+    `trailers` are then its trailer fields.
     """
 
-    __slots__ = ("_buffer", "_chunks", "_left", "_line_read", "_reader", "_scanned", "complete", "trailers")
+    __slots__ = ("_chunks", "_left", "_line_read", "_reader", "_scanned", "buffer", "complete", "trailers")
 
     def __init__(self, reader: HeadReader) -> None:
         self._reader = reader
-        self._buffer = b""
+        self.buffer = b""
         self._scanned = 0
         self._line_read = False
         self._left = 0
@@ -43,22 +44,17 @@ class RequestParser:
         self.complete = True
         self.trailers: list[Field] = []
 
-    @property
-    def buffered(self) -> int:
-        """The bytes that are kept and not taken yet."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
+        self.buffer = self.buffer + data if self.buffer else data
 
     def take_rest(self) -> bytes:
         """Return what is kept: after an upgrade it is not HTTP."""
-        rest, self._buffer = self._buffer, b""
+        rest, self.buffer = self.buffer, b""
         return rest
 
     def next_head(self) -> RequestHead | None:
         """Return the next request's head, or None if it has not arrived; raises RequestError."""
-        buffer = self._buffer
+        buffer = self.buffer
         if not buffer:
             return None
         if buffer[0] == _CR:
@@ -75,9 +71,9 @@ class RequestParser:
             self._scanned = max(0, len(buffer) - 3)
             return None
         if end == len(buffer):
-            self._buffer = b""
+            self.buffer = b""
         else:
-            self._buffer = buffer[end:]
+            self.buffer = buffer[end:]
             buffer = buffer[:end]
         self._scanned = 0
         self._line_read = False
@@ -91,23 +87,23 @@ class RequestParser:
 
     def next_piece(self) -> bytes:
         """Return what has arrived of the body; b"" if nothing has. Raises RequestError."""
-        buffer = self._buffer
+        buffer = self.buffer
         if not buffer or self.complete:
             return b""
         chunks = self._chunks
         if chunks is not None:
-            self._buffer = b""
+            self.buffer = b""
             piece = b"".join(chunks.decode(buffer))
             if chunks.done:
-                self._buffer = chunks.rest
+                self.buffer = chunks.rest
                 self.trailers = chunks.trailers
                 self._chunks = None
                 self.complete = True
             return piece
         if len(buffer) <= self._left:
-            piece, self._buffer = buffer, b""
+            piece, self.buffer = buffer, b""
         else:
-            piece, self._buffer = buffer[: self._left], buffer[self._left :]
+            piece, self.buffer = buffer[: self._left], buffer[self._left :]
         self._left -= len(piece)
         if not self._left:
             self.complete = True
@@ -119,14 +115,14 @@ class RequestParser:
         return None if self._chunks is not None else self._left
 
     def _skip_empty_lines(self) -> bytes:
-        buffer = self._buffer
+        buffer = self.buffer
         match = _EMPTY_LINES.match(buffer)
-        self._buffer = buffer = buffer[match.end() if match else 0 :]
+        self.buffer = buffer = buffer[match.end() if match else 0 :]
         return b"" if buffer == b"\r" else buffer
 
     def _check_prefix(self, limit: int) -> None:
         """Raise RequestError if what is kept cannot become a valid head."""
-        buffer = self._buffer
+        buffer = self.buffer
         if not self._line_read:
             line_limit = self._reader.limits.request_line
             end = buffer.find(b"\r\n", 0, line_limit + 2)

@@ -69,17 +69,17 @@ class RequestHead:
 
     def with_target(self, target: str) -> RequestHead:
         """Return the same head with another target."""
-        head = RequestHead(
-            self.method,
-            target,
-            self.version,
-            self.fields,
-            keep_alive=self.keep_alive,
-            length=self.length,
-            chunked=self.chunked,
-            upgrade=self.upgrade,
-            expects_continue=self.expects_continue,
-        )
+        head: RequestHead = RequestHead.__new__(RequestHead)  # for each request whose target is new
+        head.method = self.method
+        head.target = target
+        head.version = self.version
+        head.fields = self.fields
+        head.keep_alive = self.keep_alive
+        head.length = self.length
+        head.chunked = self.chunked
+        head.upgrade = self.upgrade
+        head.expects_continue = self.expects_continue
+        head.memo = {}
         head.fields_memo = self.fields_memo
         return head
 
