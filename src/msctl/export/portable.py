@@ -47,7 +47,8 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
         env = {name: value for name, value in spec.env.items() if name not in secrets}
         spec, outside = _relative_files(spec, project.root)
         notices += outside
-        services.append(replace(spec, cwd=cwd, env=env))
+        # The target gives it the variables of its files.
+        services.append(replace(spec, cwd=cwd, env=env, env_file=()))
     url = _without_credentials(project.broker.url)
     broker = BrokerSpec(BrokerMode.EXTERNAL, url, url_given=project.broker.url_given)
     notices += [

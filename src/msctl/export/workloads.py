@@ -13,9 +13,10 @@ from typing import NamedTuple
 from msctl.config.reading.layers import env_name
 from msctl.config.secret_variables import has_password, secret_variables
 from msctl.export.broker import BROKER_PORT
+from msctl.export.health import HealthCheck, health_check
 from msctl.export.kind import Notice
 from msctl.model.address import LOOPBACK, local_host
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import HealthSpec, Project, ServiceSpec
 from msctl.model.services import health_path, listens
 from msctl.model.snapshots import GATEWAY, Kind
 
@@ -56,8 +57,7 @@ class Workload:
     """A service in a process of its own.
 
     `label` is its name in the target; `variables` are the URLs of its dependencies; `secrets` names
-    further variables, which are never written to files. `probe` is the path of its readiness probe; None
-    for a TCP probe.
+    further variables, which are never written to files. `health` is how it is probed, if it can be.
     """
 
     spec: ServiceSpec
@@ -65,7 +65,7 @@ class Workload:
     address: HostPort | None
     variables: Mapping[str, str]
     secrets: tuple[str, ...]
-    probe: str | None
+    health: HealthCheck | None
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ def workloads(
             addresses.get(spec.name),
             dict(_variables(spec, project, addresses)),
             _secrets(spec, project),
-            _probe(spec, project),
+            _health(spec, project, addresses.get(spec.name)),
         )
         for spec in local_services(project)
     )
@@ -184,10 +184,36 @@ def _secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _probe(spec: ServiceSpec, project: Project) -> str | None:
-    if spec.name == GATEWAY and project.gateway is not None:
-        return project.gateway.ready_path
-    return health_path(spec)
+def _health(spec: ServiceSpec, project: Project, address: HostPort | None) -> HealthCheck | None:
+    is_gateway = spec.name == GATEWAY and project.gateway is not None
+    path = project.gateway.ready_path if is_gateway and project.gateway is not None else health_path(spec)
+    return health_check(spec, None if address is None else address.port, path)
+
+
+def env_file_paths(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
+    """The files of `env_file`, relative to the project's folder where they are in it."""
+    root = project.root
+    return tuple(
+        path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else str(path)
+        for path in spec.env_file
+    )
+
+
+def restart_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]:
+    """Name the keys of restarts that the target has no word for."""
+    if spec.max_restarts is not None:
+        yield Notice(f"{key}.max_restarts", f"{target} restarts it any number of times")
+    if spec.restart_window is not None:
+        yield Notice(f"{key}.restart_window", f"{target} has no such window")
+
+
+def health_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]:
+    """Name what of `health` the target cannot express."""
+    health = spec.health
+    if isinstance(health, HealthSpec) and health.log is not None:
+        yield Notice(f"{key}.health.log", f"{target} does not read logs; a connection tells that it is ready")
+    if isinstance(health, HealthSpec) and any("$" in word.replace("$PORT", "") for word in health.exec or ()):
+        yield Notice(f"{key}.health.exec", f"{target} fills in no variables of the service but $PORT")
 
 
 def secret_notices(found: Sequence[Workload], where: str) -> Iterator[Notice]:

@@ -18,8 +18,8 @@ def test_a_health_check_is_a_program_that_python_can_read() -> None:
     project = projects.shop()
     names = {spec.name: spec.name for spec in project.services}
     for workload in workloads(project, names, container_addresses(project, names)):
-        if workload.address is not None:
-            python, flag, script = health_command(workload)
+        if workload.health is not None:
+            python, flag, script = health_command(workload.health)
             assert (python, flag) == ("python", "-c")
             compile(script, workload.name, "exec")
 

@@ -18,13 +18,16 @@ from msctl.export.workloads import (
     EVERYWHERE,
     Workload,
     container_addresses,
+    env_file_paths,
+    health_notices,
     local_services,
+    restart_notices,
     secret_notices,
     workloads,
 )
 from msctl.export.yaml import dump
 from msctl.model.address import LOOPBACK
-from msctl.model.project import Condition, Project, RestartPolicy
+from msctl.model.project import Condition, HealthSpec, Project, RestartPolicy, ServiceSpec
 from msctl.model.services import listens, process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own
@@ -115,16 +118,21 @@ def _service(
     }
     if ports := _published(workload, project):
         service["ports"] = ports
-    if workload.address is None or spec.oneshot:
+    if (check := workload.health) is None:
         service["healthcheck"] = {"disable": True}
     else:
         service["healthcheck"] = {
-            "test": ["CMD", *map(_literal, docker.health_command(workload))],
-            "interval": f"{docker.HEALTH_INTERVAL_S}s",
-            "timeout": f"{docker.HEALTH_TIMEOUT_S + 1}s",
-            "retries": docker.HEALTH_RETRIES,
-            "start_period": f"{math.ceil(spec.start_timeout)}s",
+            "test": ["CMD", *map(_literal, docker.health_command(check))],
+            "interval": f"{check.interval_s}s",
+            "timeout": f"{check.timeout_s + 1}s",
+            "retries": check.retries,
+            "start_period": f"{check.start_period_s}s",
         }
+    if spec.env_file:
+        service["env_file"] = [
+            path if path.startswith("/") else f"{options.context}/{path}"
+            for path in env_file_paths(spec, project)
+        ]
     if needs := _depends_on(workload, project, names):
         service["depends_on"] = needs
     if not spec.autostart:
@@ -132,14 +140,23 @@ def _service(
     if spec.replicas > 1:
         service["deploy"] = {"replicas": spec.replicas}
     return service | {
-        "restart": "no" if spec.oneshot else _RESTART[spec.restart],
+        "restart": _restart(spec),
         "init": True,
+        **({} if spec.stop_signal == "SIGTERM" else {"stop_signal": spec.stop_signal}),
         "stop_grace_period": f"{math.ceil(process_stop_timeout(spec))}s",
         "read_only": True,
         "tmpfs": ["/tmp"],  # noqa: S108 - the container's own
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
     }
+
+
+def _restart(spec: ServiceSpec) -> str:
+    if spec.oneshot or spec.max_restarts == 0:
+        return "no"
+    if spec.restart is RestartPolicy.ON_FAILURE and spec.max_restarts is not None:
+        return f"on-failure:{spec.max_restarts}"
+    return _RESTART[spec.restart]
 
 
 def _dockerfile_path(options: ExportOptions) -> str:
@@ -188,10 +205,16 @@ def _depends_on(
         if other is None or other.name not in names:  # it runs elsewhere
             continue
         condition = dependency.condition
-        if condition is Condition.READY and not listens(other):
+        if condition is Condition.READY and not _checked(other):
             condition = Condition.STARTED  # it has no health check
         found[names[other.name]] = {"condition": _CONDITIONS[condition]}
+        if dependency.restart:
+            found[names[other.name]]["restart"] = True
     return found
+
+
+def _checked(spec: ServiceSpec) -> bool:
+    return listens(spec) or (isinstance(spec.health, HealthSpec) and spec.health.log is None)
 
 
 def _rabbitmq(broker: BrokerPlan) -> dict[str, object]:
@@ -274,6 +297,9 @@ def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice
                 f"{key}.ready_log",
                 "compose does not read logs; the health check decides when it is ready",
             )
+        yield from health_notices(spec, key, "compose")
+        if spec.restart is not RestartPolicy.ON_FAILURE or spec.restart_window is not None:
+            yield from restart_notices(spec, key, "compose")
         if spec.liveness:
             yield Notice(f"{key}.liveness", "compose does not restart an unhealthy container")
         if spec.success_exit_codes:

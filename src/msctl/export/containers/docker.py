@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from msctl import __version__
+from msctl.export.health import INTERVAL_S, RETRIES, TIMEOUT_S, HealthCheck
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label
 from msctl.export.portable import image_notices, inside
@@ -17,9 +18,6 @@ PYTHON = "3.13"
 USER = 10001
 """A number that no system account has; Kubernetes can tell from a number that it is not root."""
 WHEEL = f"wheels/msctl-{__version__}-py3-none-any.whl"
-HEALTH_INTERVAL_S = 10
-HEALTH_TIMEOUT_S = 2
-HEALTH_RETRIES = 3
 
 
 def image_name(project: Project, options: ExportOptions) -> str:
@@ -28,19 +26,23 @@ def image_name(project: Project, options: ExportOptions) -> str:
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
 
-def health_command(workload: Workload) -> list[str]:
+def health_command(check: HealthCheck) -> list[str]:
     """Return the command of a container's health check; the image has Python, and no curl."""
-    if workload.address is None:
-        raise ValueError(f"{workload.name} has no address")
-    port = workload.address.port
-    if workload.probe is None:
-        script = f'import socket; socket.create_connection(("127.0.0.1", {port}), {HEALTH_TIMEOUT_S}).close()'
+    if check.argv:
+        return list(check.argv)
+    if check.path is None:
+        address = f'("127.0.0.1", {check.port})'
+        script = f"import socket; socket.create_connection({address}, {check.timeout:g}).close()"
     else:
+        kind, context, module = "HTTPConnection", "", ""
+        if check.https:  # as everywhere, no certificate is checked
+            kind, context, module = "HTTPSConnection", ", context=ssl._create_unverified_context()", ", ssl"
+        headers = f", headers={json.dumps(dict(check.headers))}" if check.headers else ""
         script = (
-            "import http.client, sys; "
-            f'c = http.client.HTTPConnection("127.0.0.1", {port}, timeout={HEALTH_TIMEOUT_S}); '
-            f'c.request("GET", {json.dumps(workload.probe)}); '
-            "sys.exit(not 200 <= c.getresponse().status < 300)"
+            f"import http.client, sys{module}; "
+            f'c = http.client.{kind}("127.0.0.1", {check.port}, timeout={check.timeout:g}{context}); '
+            f'c.request("GET", {json.dumps(check.path)}{headers}); '
+            "sys.exit(not 200 <= c.getresponse().status < 400)"
         )
     return ["python", "-c", script]
 
@@ -86,13 +88,13 @@ def dockerfile(project: Project, options: ExportOptions) -> str:
     if first is not None and first.address is not None:
         check = (
             'import os, socket; socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), '
-            f"{HEALTH_TIMEOUT_S}).close()"
+            f"{TIMEOUT_S:g}).close()"
         )
         lines += [
             f"ENV HOST={EVERYWHERE} PORT={first.address.port}",
             f"EXPOSE {' '.join(str(port) for port in _ports(found))}",
-            f"HEALTHCHECK --interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S + 1}s"
-            f" --start-period=60s --retries={HEALTH_RETRIES} \\",
+            f"HEALTHCHECK --interval={INTERVAL_S:g}s --timeout={TIMEOUT_S + 1:g}s"
+            f" --start-period=60s --retries={RETRIES} \\",
             f"    CMD {json.dumps(['python', '-c', check])}",
         ]
     lines += ['ENTRYPOINT ["msctl"]']

@@ -37,6 +37,14 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
         lines.append(f"{workload.name}: {shlex.join(words)}\n")
         if spec.replicas > 1:
             yield Notice(f"{key}.replicas", "a line is one instance")
+        if spec.env_file:
+            yield Notice(f"{key}.env_file", "foreman and honcho read .env alone; copy its variables there")
+        if spec.stop_signal != "SIGTERM":
+            yield Notice(f"{key}.stop_signal", "process managers send SIGTERM")
+        if spec.health is not None:
+            yield Notice(f"{key}.health", "a Procfile has no health checks")
+        if spec.max_restarts is not None or spec.restart_window is not None:
+            yield Notice(f"{key}.max_restarts", "process managers restart nothing")
         if spec.depends_on:
             yield Notice(f"{key}.depends_on", "a Procfile has no order: everything starts at once")
     yield File("Procfile", "".join(lines))

@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from msctl.export.broker import broker_plan, program_broker
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
-from msctl.export.workloads import Workload, local_services, machine_addresses, secret_notices, workloads
-from msctl.model.project import Condition, Project, RestartPolicy
+from msctl.export.workloads import (
+    Workload,
+    env_file_paths,
+    local_services,
+    machine_addresses,
+    secret_notices,
+    workloads,
+)
+from msctl.model.project import Condition, Project, RestartPolicy, ServiceSpec
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import BrokerMode
 
@@ -101,6 +108,7 @@ def _unit(
         f"Wants={' '.join(wants)}",
         f"After={' '.join(after)}",
         *([f"Requires={' '.join(requires)}"] if requires else []),
+        *_start_limit(spec),
         "",
         "[Service]",
         *(["Type=oneshot", "RemainAfterExit=yes"] if spec.oneshot else ["Type=exec"]),
@@ -111,6 +119,10 @@ def _unit(
         f"RuntimeDirectory={name}-{workload.label}",
         "RuntimeDirectoryMode=0700",
     ]
+    lines += [
+        f"EnvironmentFile={_path(path if path.startswith('/') else f'{directory}/{path}')}"
+        for path in env_file_paths(spec, project)
+    ]
     if workload.secrets:
         lines.append(f"EnvironmentFile=-/etc/{name}/{workload.label}.env")
     if not spec.oneshot:
@@ -120,12 +132,22 @@ def _unit(
         f"TimeoutStopSec={math.ceil(process_stop_timeout(spec)) + 1}",
         "KillMode=mixed",
     ]
+    if spec.stop_signal != "SIGTERM":
+        lines.append(f"KillSignal={spec.stop_signal}")
     if spec.success_exit_codes:
         lines.append(f"SuccessExitStatus={' '.join(map(str, spec.success_exit_codes))}")
     lines += [*_HARDENING]
     if spec.autostart:
         lines += ["", "[Install]", f"WantedBy={name}.target"]
     return "\n".join(lines) + "\n"
+
+
+def _start_limit(spec: ServiceSpec) -> list[str]:
+    """`max_restarts` as systemd counts: starts, the first included, within a time."""
+    if spec.max_restarts is None or spec.oneshot:
+        return []
+    window = spec.restart_window or (spec.max_restarts + 1) * 30.0
+    return [f"StartLimitBurst={spec.max_restarts + 1}", f"StartLimitIntervalSec={math.ceil(window)}"]
 
 
 def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice]:
@@ -139,6 +161,10 @@ def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice
             yield Notice(f"{key}.depends_on", "systemd waits until they run, not until they are ready")
         if spec.liveness:
             yield Notice(f"{key}.liveness", "systemd has no liveness probes")
+        if spec.health is not None:
+            yield Notice(f"{key}.health", "systemd has no health checks: a unit is up once it runs")
+        if any(each.restart for each in spec.depends_on):
+            yield Notice(f"{key}.depends_on.restart", "systemd restarts no dependents")
         if spec.ready_log is not None:
             yield Notice(f"{key}.ready_log", "systemd does not read logs")
 

@@ -14,12 +14,22 @@ from msctl.export.containers.kubernetes.objects import (
     autoscaler,
     broker_objects,
     disruption_budget,
+    env_secret,
     runner,
 )
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, project_name_label, renamed
 from msctl.export.portable import image_notices, portable_toml
-from msctl.export.workloads import Workload, container_addresses, local_services, secret_notices, workloads
+from msctl.export.workloads import (
+    Workload,
+    container_addresses,
+    env_file_paths,
+    health_notices,
+    local_services,
+    restart_notices,
+    secret_notices,
+    workloads,
+)
 from msctl.export.yaml import dump, dump_all
 from msctl.model.project import Project, RestartPolicy
 
@@ -137,6 +147,9 @@ def _kustomization(
         if workload.secrets:
             values = " ".join(f"--from-literal={name}=..." for name in workload.secrets)
             lines.append(f"  {create} {workload.label}-secrets {values}")
+        if workload.spec.env_file:
+            files = " ".join(f"--from-env-file={path}" for path in env_file_paths(workload.spec, project))
+            lines.append(f"  {create} {env_secret(workload)} {files}")
     lines += ["  kubectl apply -k ."]
     return dump(document, comment="\n".join(lines))
 
@@ -161,6 +174,12 @@ def _differences(workload: Workload, gateway: Workload | None) -> Iterator[Notic
             f"{key}.ready_log",
             "Kubernetes does not look at logs; its probes alone tell its readiness",
         )
+    yield from health_notices(spec, key, "Kubernetes")
+    if not spec.oneshot:
+        yield from restart_notices(spec, key, "Kubernetes")
+    if spec.stop_signal != "SIGTERM":
+        how = f"Kubernetes sends SIGTERM; in the Dockerfile: STOPSIGNAL {spec.stop_signal}"
+        yield Notice(f"{key}.stop_signal", how)
     if spec.restart is RestartPolicy.NO and not spec.oneshot:
         yield Notice(f"{key}.restart", "Kubernetes restarts every container that exits")
     if spec.success_exit_codes:

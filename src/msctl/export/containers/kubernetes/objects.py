@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 
 from msctl.export.broker import AMQP_URL, BROKER, BrokerPlan
-from msctl.export.containers.docker import HEALTH_INTERVAL_S, HEALTH_RETRIES, HEALTH_TIMEOUT_S, USER
+from msctl.export.containers.docker import USER
 from msctl.export.containers.kubernetes.network import service
+from msctl.export.health import HealthCheck
 from msctl.export.workloads import EVERYWHERE, Workload
-from msctl.model.project import RestartPolicy
+from msctl.model.project import RestartPolicy, ServiceSpec
 from msctl.model.services import process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"
@@ -39,7 +40,7 @@ def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, obje
             "kind": "Job",
             "metadata": metadata,
             "spec": {
-                "backoffLimit": 0 if spec.restart is RestartPolicy.NO else 5,
+                "backoffLimit": 0 if spec.restart is RestartPolicy.NO else _limit(spec),
                 "ttlSecondsAfterFinished": 3600,
                 "template": pod,
             },
@@ -55,6 +56,10 @@ def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, obje
         "template": pod,
     }
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment}
+
+
+def _limit(spec: ServiceSpec) -> int:
+    return 5 if spec.max_restarts is None else spec.max_restarts
 
 
 def _origin(workload: Workload) -> dict[str, str]:
@@ -120,34 +125,45 @@ def _container(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, 
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
         ],
     }
-    if workload.address is None or spec.oneshot:
+    if spec.env_file:
+        container["envFrom"] = [{"secretRef": {"name": env_secret(workload)}}]
+    if workload.address is not None and not spec.oneshot:
+        container["ports"] = [{"name": "http", "containerPort": workload.address.port}]
+    check = workload.health
+    if check is None:
         return container
-    probe = _probe(workload)
-    container["ports"] = [{"name": "http", "containerPort": workload.address.port}]
-    container["startupProbe"] = probe | {
-        "periodSeconds": 1,
-        "failureThreshold": max(1, math.ceil(spec.start_timeout)),
-    }
-    container["readinessProbe"] = probe | {
-        "periodSeconds": HEALTH_INTERVAL_S,
-        "failureThreshold": HEALTH_RETRIES,
-    }
+    probe = _probe(check, None if workload.address is None else workload.address.port)
+    container["startupProbe"] = probe | {"periodSeconds": 1, "failureThreshold": check.start_period_s}
+    often = {"periodSeconds": check.interval_s, "failureThreshold": check.retries}
+    container["readinessProbe"] = probe | often
     if spec.liveness:
-        container["livenessProbe"] = probe | {
-            "periodSeconds": HEALTH_INTERVAL_S,
-            "failureThreshold": HEALTH_RETRIES,
-        }
+        container["livenessProbe"] = probe | often
+    if workload.address is None:
+        return container
     container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(PRE_STOP_S)]}}}
     return container
 
 
-def _probe(workload: Workload) -> dict[str, object]:
-    how: dict[str, object] = (
-        {"tcpSocket": {"port": "http"}}
-        if workload.probe is None
-        else {"httpGet": {"path": workload.probe, "port": "http"}}
-    )
-    return how | {"timeoutSeconds": HEALTH_TIMEOUT_S}
+def env_secret(workload: Workload) -> str:
+    """Return the name of the Secret with the variables of `env_file`."""
+    return f"{workload.label}-env"
+
+
+def _probe(check: HealthCheck, own_port: int | None) -> dict[str, object]:
+    how: dict[str, object]
+    port: object = "http" if check.port == own_port else check.port
+    if check.argv:
+        how = {"exec": {"command": [_literal(word) for word in check.argv]}}
+    elif check.path is None:
+        how = {"tcpSocket": {"port": port}}
+    else:
+        get: dict[str, object] = {"path": check.path, "port": port}
+        if check.https:
+            get["scheme"] = "HTTPS"
+        if check.headers:
+            get["httpHeaders"] = [{"name": name, "value": value} for name, value in check.headers.items()]
+        how = {"httpGet": get}
+    return how | {"timeoutSeconds": check.timeout_s}
 
 
 def _environment(workload: Workload, broker: BrokerPlan) -> list[dict[str, object]]:

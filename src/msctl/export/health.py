@@ -1,0 +1,72 @@
+"""The health check of a service, as a target's engine runs it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msctl.model.project import HealthSpec, ServiceSpec
+
+INTERVAL_S = 10.0
+TIMEOUT_S = 2.0
+RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One of: a GET of `path` on `port`, a connection to `port`, or the command `argv`. Times in seconds."""
+
+    port: int = 0
+    path: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    https: bool = False
+    argv: tuple[str, ...] = ()
+    interval: float = INTERVAL_S
+    timeout: float = TIMEOUT_S
+    retries: int = RETRIES
+    start_period: float = 60.0
+
+    @property
+    def interval_s(self) -> int:
+        return max(1, math.ceil(self.interval))
+
+    @property
+    def timeout_s(self) -> int:
+        return max(1, math.ceil(self.timeout))
+
+    @property
+    def start_period_s(self) -> int:
+        return max(1, math.ceil(self.start_period))
+
+
+def health_check(spec: ServiceSpec, port: int | None, path: str | None) -> HealthCheck | None:
+    """The check of a service that listens on `port`, if it does, and answers at `path` when it is ready.
+
+    None for a job, and for a service that nothing can be asked.
+    """
+    if spec.oneshot:
+        return None
+    health = spec.health
+    if not isinstance(health, HealthSpec):
+        return None if port is None else HealthCheck(port, path, start_period=spec.start_timeout)
+    asked = health.port or (health.tcp if health.tcp is not True else None) or port or 0
+    argv = () if health.exec is None else tuple(_filled(word, port) for word in health.exec)
+    if not (argv or asked):
+        return None
+    return HealthCheck(
+        asked,
+        health.http,
+        health.headers,
+        health.https,
+        argv,
+        interval=INTERVAL_S if health.interval is None else health.interval,
+        timeout=health.timeout,
+        retries=health.retries,
+        start_period=spec.start_timeout if health.start_period is None else health.start_period,
+    )
+
+
+def _filled(word: str, port: int | None) -> str:
+    """Fill in the service's own port, which the engine does not know as a variable."""
+    return word if port is None else word.replace("${PORT}", str(port)).replace("$PORT", str(port))
