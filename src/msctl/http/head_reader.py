@@ -6,7 +6,7 @@ remembered; so is a whole head, once it has come twice. What is remembered depen
 connections share it. Both memories are bounded in entries and bytes.
 
 The request line is matched by one expression: a known method, a target of visible ASCII, HTTP/1.0 or 1.1.
-The forms of the target (RFC 9112 §3.2) are the handler's matter.
+A target has one of the four forms of RFC 9112 §3.2; what is in it is the handler's matter.
 
 The fields are parsed by llhttp, in strict mode, through aiohttp's exported `HttpRequestParser`, which accepts
 no bare LF, no folding, no space before a colon and no control character. Framing is decided here from the
@@ -35,6 +35,9 @@ REMEMBERED = 512
 REMEMBERED_SIZE = 4096
 """Longer heads are parsed each time."""
 _MAX_DIGITS = 18
+_SLASH = ord("/")
+_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#].*")
+_LOOKALIKE = re.compile(rb"content[-_]+length|transfer[-_]+encoding")
 
 
 class HeadReader:
@@ -84,6 +87,8 @@ class HeadReader:
         if match.end() - len(b"\r\n") > limit:
             raise refusals.line_too_long(limit)
         start, end = match.span(2)
+        if head[start] != _SLASH and not _has_form(method, head[start:end]):
+            raise refusals.target_form()
         return method, start, end
 
     def _parse(self, method: bytes, rest: bytes) -> RequestHead:
@@ -149,6 +154,9 @@ def _judge(method: str, version: tuple[int, int], fields: tuple[Field, ...]) -> 
             expectations.append(value)
         elif lower == b"host":
             hosts += 1
+        elif _LOOKALIKE.fullmatch(lower):
+            # CGI and what follows it take an underscore for a hyphen.
+            raise RequestError(400, "A field looks like Content-Length or Transfer-Encoding, but is not.")
     http11 = version > (1, 0)
     if hosts > 1 or (http11 and not hosts):
         word = "more than one" if hosts else "no"
@@ -171,6 +179,13 @@ def _judge(method: str, version: tuple[int, int], fields: tuple[Field, ...]) -> 
         upgrade=upgrade,
         expects_continue=http11 and bool(expectations) and has_body,
     )
+
+
+def _has_form(method: bytes, target: bytes) -> bool:
+    """Return whether a target without a slash at its start has one of the other forms."""
+    if method == b"CONNECT":
+        return b"/" not in target
+    return _URL.fullmatch(target) is not None or (target == b"*" and method == b"OPTIONS")
 
 
 def _framing(lengths: list[bytes], codings: list[bytes], version: tuple[int, int]) -> tuple[int | None, bool]:

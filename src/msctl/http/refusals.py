@@ -109,6 +109,10 @@ def request_line(line: bytes) -> RequestError:
     return RequestError(501, "The method is not one that this server knows (RFC 9110 §9.1).")
 
 
+def target_form() -> RequestError:
+    return RequestError(400, "The target is neither a path nor a URL (RFC 9112 §3.2).")
+
+
 def header_fields(block: bytes, count: int) -> RequestError:
     """Return what is wrong with the fields of a head that the parser refused.
 
