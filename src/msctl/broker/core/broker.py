@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from msctl.broker.core.arguments import MAX_NAME
 from msctl.broker.core.limits import BrokerLimits, too_many_connections_of
@@ -127,6 +127,9 @@ class Broker:
         self.parked = 0
         """Bytes of input that blocked connections have received and not processed."""
         self.vhosts: dict[str, VirtualHost] = {}
+        self.parameters: dict[tuple[str, str, str], Any] = {}
+        """Runtime parameters by component, virtual host and name, without policies."""
+        self.global_parameters: dict[str, Any] = {}
         self.users = Users(self._permissions_changed)
         for name in vhosts:
             self.add_vhost(name)

@@ -227,16 +227,17 @@ class VirtualHost:
     def set_policy(self, policy: Policy, *, operator: bool = False) -> None:
         """Add or replace a policy, and apply it to existing queues and exchanges."""
         self.policies.table(operator=operator)[policy.name] = policy
-        self._apply_policies()
+        self.apply_policies()
 
     def clear_policy(self, name: str, *, operator: bool = False) -> bool:
         """Remove a policy; False if it does not exist."""
         if self.policies.table(operator=operator).pop(name, None) is None:
             return False
-        self._apply_policies()
+        self.apply_policies()
         return True
 
-    def _apply_policies(self) -> None:
+    def apply_policies(self) -> None:
+        """Apply the present policies to all queues and exchanges."""
         for queue in self.queues.values():
             queue.apply(self.policies.for_queue(queue.name, queue.declared.kind))
         self.routing.apply_policies()

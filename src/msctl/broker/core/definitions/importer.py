@@ -1,0 +1,171 @@
+"""Applies definitions to a broker, in RabbitMQ's order. Pure.
+
+As in RabbitMQ an import adds and updates: queues, exchanges and virtual hosts that exist stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from msctl.broker.core.broker import Broker
+from msctl.broker.core.definitions.document import (
+    VHOST_LIMITS,
+    BindingDefinition,
+    Definitions,
+    ExchangeDefinition,
+    QueueDefinition,
+)
+from msctl.broker.core.definitions.entries import Problems
+from msctl.broker.core.policies import Policy
+from msctl.broker.core.vhost import VirtualHost
+from msctl.broker.protocol.replies import AmqpError
+
+TopologyDefinition = ExchangeDefinition | QueueDefinition | BindingDefinition
+PER_STEP = 200
+"""Queues, exchanges or bindings of one step."""
+
+
+def import_definitions(broker: Broker, definitions: Definitions, problems: Problems) -> Iterator[None]:
+    """Apply definitions in steps, so that the caller can do other things between them."""
+    _import_users(broker, definitions)
+    _import_policies(broker, definitions)
+    topology: list[TopologyDefinition] = [
+        *definitions.exchanges,
+        *definitions.queues,
+        *definitions.bindings,
+    ]
+    for done, each in enumerate(topology, 1):
+        try:
+            _declare(broker.vhosts[each.vhost], each, problems)
+        except AmqpError as error:
+            problems.add(each.path, error.detail)
+        except KeyError:
+            problems.add(each.path, f"virtual host {each.vhost!r} has been deleted")
+        if done % PER_STEP == 0:
+            yield
+    yield
+
+
+def _import_users(broker: Broker, definitions: Definitions) -> None:
+    users = broker.users
+    for user in definitions.users.values():
+        users.put(user)
+    for name, info in definitions.vhosts.items():
+        broker.add_vhost(name, info)
+    for (user_name, vhost), permissions in definitions.permissions.items():
+        users.permit(user_name, vhost, permissions)
+    for (user_name, vhost, exchange), topic in definitions.topic_permissions.items():
+        users.permit_topic(user_name, vhost, exchange, topic)
+    broker.global_parameters.update(definitions.global_parameters)
+    for (component, vhost, name), value in definitions.parameters.items():
+        broker.parameters[component, vhost, name] = value
+        if component == VHOST_LIMITS:
+            _limit(broker, broker.vhosts[vhost], value)
+
+
+def _limit(broker: Broker, vhost: VirtualHost, limits: dict[str, int]) -> None:
+    """Apply max-connections and max-queues; a negative number is no limit."""
+    connections, queues = (limits.get(key, -1) for key in ("max-connections", "max-queues"))
+    vhost.limits = replace(
+        broker.limits,
+        connections=broker.limits.connections if connections < 0 else connections,
+        queues=broker.limits.queues if queues < 0 else queues,
+    )
+
+
+def _import_policies(broker: Broker, definitions: Definitions) -> None:
+    changed: dict[str, None] = {}
+    for each in definitions.policies:
+        broker.vhosts[each.vhost].policies.table(operator=each.operator)[each.policy.name] = each.policy
+        changed[each.vhost] = None
+    for vhost in changed:
+        broker.vhosts[vhost].apply_policies()
+
+
+def _declare(
+    vhost: VirtualHost,
+    wanted: TopologyDefinition,
+    problems: Problems,
+) -> None:
+    if isinstance(wanted, QueueDefinition):
+        if wanted.name not in vhost.queues:
+            vhost.declare_queue(
+                wanted.name,
+                None,
+                durable=wanted.durable,
+                exclusive=False,
+                auto_delete=wanted.auto_delete,
+                arguments=wanted.arguments,
+            )
+    elif isinstance(wanted, ExchangeDefinition):
+        if wanted.name not in vhost.routing.exchanges:
+            vhost.routing.declare(
+                wanted.name,
+                wanted.kind,
+                passive=False,
+                durable=wanted.durable,
+                auto_delete=wanted.auto_delete,
+                internal=wanted.internal,
+                arguments=wanted.arguments,
+            )
+    else:
+        _bind(vhost, wanted, problems)
+
+
+def _bind(vhost: VirtualHost, wanted: BindingDefinition, problems: Problems) -> None:
+    """Bind; a missing end is a warning, because RabbitMQ skips such a binding without a word."""
+    known = vhost.queues if wanted.kind == "queue" else vhost.routing.exchanges
+    for key, found in (
+        ("source", wanted.source in vhost.routing.exchanges),
+        ("destination", wanted.destination in known),
+    ):
+        if not found:
+            kind = "exchange" if key == "source" else wanted.kind
+            name = wanted.source if key == "source" else wanted.destination
+            problems.add(
+                f"{wanted.path}.{key}", f"{kind} {name!r} does not exist; the binding is skipped", fatal=False
+            )
+            return
+    vhost.routing.bind(wanted.source, wanted.destination, wanted.kind, wanted.key, wanted.arguments, None)
+
+
+def remove_what_is_gone(broker: Broker, before: Definitions, after: Definitions) -> list[str]:
+    """Remove users, permissions and policies that only `before` has; return what was removed.
+
+    Virtual hosts, queues and exchanges stay: their messages would be lost.
+    """
+    removed = [
+        f"user {name!r}" for name in before.users.keys() - after.users.keys() if broker.delete_user(name)
+    ]
+    for user, vhost in before.permissions.keys() - after.permissions.keys():
+        if broker.users.revoke(user, vhost):
+            removed.append(f"the permissions of user {user!r} in virtual host {vhost!r}")
+    for user, vhost, exchange in before.topic_permissions.keys() - after.topic_permissions.keys():
+        if broker.users.revoke_topic(user, vhost, exchange):
+            removed.append(f"topic permissions of user {user!r} in virtual host {vhost!r}")
+    kept = {each.identity for each in after.policies}
+    for each in before.policies:
+        vhost_of_policy = broker.vhosts.get(each.vhost)
+        if (
+            each.identity not in kept
+            and vhost_of_policy is not None
+            and vhost_of_policy.clear_policy(each.policy.name, operator=each.operator)
+        ):
+            removed.append(f"policy {each.policy.name!r} of virtual host {each.vhost!r}")
+    return sorted(removed)
+
+
+def unmatched_policies(broker: Broker, definitions: Definitions) -> Iterator[tuple[str, Policy]]:
+    """The policies, with their paths, that match nothing in a virtual host for which topology is defined."""
+    defined = {queue.vhost for queue in definitions.queues} | {each.vhost for each in definitions.exchanges}
+    for each in definitions.policies:
+        vhost = broker.vhosts.get(each.vhost)
+        if vhost is None or each.vhost not in defined:
+            continue
+        policy = each.policy
+        if not (
+            any(policy.matches_queue(queue.name, queue.declared.kind) for queue in vhost.queues.values())
+            or any(policy.matches_exchange(name) for name in vhost.routing.exchanges)
+        ):
+            yield each.path, policy
