@@ -41,7 +41,8 @@ PIPELINED = 64 * 1024
 PROBE_S = 0.05
 """How long a client that has ended its side is left in peace before it is probed."""
 PROBE_AGAIN_S = 1.0
-"""The time to the second probe; it doubles with each."""
+"""The time to the second probe; it doubles with each, up to PROBE_LATEST_S."""
+PROBE_LATEST_S = 8.0
 DRAINED = 256 * 1024
 """The bytes of an unread body that are read and dropped to keep the connection; for more it is closed."""
 DRAIN_S = 10.0
@@ -260,6 +261,8 @@ class Connection(asyncio.Protocol):
                 if not exchange.keep_alive or not await self._drop_body():
                     self.close()
                     break
+                if self.writing_paused:
+                    await self._until_sent()  # else a client that never reads could pile up responses
                 self._exchange = None
                 self._idle_since = self._loop.time()
                 self.resume_reading()
@@ -274,6 +277,12 @@ class Connection(asyncio.Protocol):
             self._waiter = self._task = self._exchange = None
             if self.lost:
                 server.discard(self)
+
+    async def _until_sent(self) -> None:
+        try:
+            await self.drain()
+        except ClientGoneError:
+            pass
 
     async def _drop_body(self) -> bool:
         """Read what the handler left of the body; return whether the next request can be found."""
@@ -444,7 +453,7 @@ class Connection(asyncio.Protocol):
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             transport.abort()
         else:
-            self._loop.call_later(delay, self._probe, exchange, delay * 2)
+            self._loop.call_later(delay, self._probe, exchange, min(2 * delay, PROBE_LATEST_S))
 
     # --- the timer ------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from msctl.http.limits import DEFAULT_LIMITS, HttpLimits
 from msctl.http.refusals import problem
 from msctl.model.exchange import Exchange, Handler, RequestError
 
+_ABANDON_S = 1.0
 _logger = logging.getLogger("msctl.http")
 
 OnError = Callable[[Exchange, BaseException], None]
@@ -68,18 +69,22 @@ class HttpServer:
             connection.close_if_idle()
 
     async def shutdown(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds for the running responses; then abort, and cancel their handlers."""
+        """Wait up to `timeout` seconds for the running responses; then abort, and cancel their handlers.
+
+        A handler that ignores its cancellation is left behind after a second.
+        """
         self.close_idle()
+        await self._until_empty(timeout)
+        for connection in list(self._connections):
+            connection.abort()
+            if connection.task is not None:
+                connection.task.cancel()
+        await self._until_empty(_ABANDON_S)
+
+    async def _until_empty(self, timeout: float) -> None:
         if self._connections:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._empty], timeout=timeout)
-        tasks = [connection.task for connection in self._connections]
-        for connection in list(self._connections):
-            connection.abort()
-        running = [task for task in tasks if task is not None]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
     # --- for connections ------------------------------------------------------------------------------
 

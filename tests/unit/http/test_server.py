@@ -84,6 +84,25 @@ async def test_what_is_pipelined_is_bounded() -> None:
             assert (await client.read()).status == 204
 
 
+async def test_responses_that_nobody_reads_stop_the_next_request() -> None:
+    served = 0
+
+    async def large(exchange: Exchange) -> None:
+        nonlocal served
+        served += 1
+        exchange.respond(200, b"", [], b"a" * MIB)
+
+    async with serving(large) as server:
+        client = await server.client()
+        client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+        before = -1
+        while served != before or not served:
+            before = served
+            await asyncio.sleep(0.05)
+        assert served < 100
+        assert len((await client.read()).body) == MIB
+
+
 async def test_malformed_request_after_good_ones_is_refused_in_its_turn() -> None:
     async with serving(echo) as server:
         client = await server.client()
@@ -738,6 +757,27 @@ async def test_shutdown_cancels_handlers_when_its_time_is_over() -> None:
         assert cancelled.is_set()
         with pytest.raises(ConnectionError):
             await client.ended()
+
+
+async def test_shutdown_leaves_a_handler_that_ignores_its_cancellation() -> None:
+    release = asyncio.Event()
+
+    async def stubborn(exchange: Exchange) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                pass
+
+    async with serving(stubborn) as server:
+        client = await server.client()
+        client.get()
+        await asyncio.sleep(0.02)
+        async with asyncio.timeout(PATIENCE):
+            await server.server.shutdown(0.01)
+        assert server.server.connections == 1
+        release.set()
+        await server.until_idle()
 
 
 async def test_connection_that_started_before_shutdown_is_closed_after_its_response() -> None:
