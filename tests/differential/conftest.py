@@ -44,7 +44,8 @@ async def check_log(server: BrokerServer) -> None:
     """What a test has left in the log is what the next broker serves, message by message."""
     await server.start("127.0.0.1", 0)
     figures = server.stats()
-    assert figures.stored_messages == figures.messages
+    assert figures.storage is not None
+    assert figures.storage.messages == figures.messages
     assert sum(queue.ready for queue in await server.queues()) == figures.messages
     await server.stop()
 

@@ -19,13 +19,14 @@ from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.heap import HeapTrimmer, malloc_trim
 from msctl.broker.session.session import Session
+from msctl.broker.storage.folder import has_log
 from msctl.broker.storage.restore import restore
 from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.clock import Clock
 from msctl.errors import BrokerError
 from msctl.model.address import LOOPBACK
 from msctl.model.queue_messages import QueueLook
-from msctl.model.snapshots import QueueSnapshot
+from msctl.model.snapshots import QueueSnapshot, StorageSnapshot
 from msctl.secret import Secret
 
 MEMORY_LIMIT = 512 * 1024 * 1024
@@ -46,7 +47,7 @@ class BrokerStats:
 
     `memory_bytes` counts the messages. `blocked` is whether publishers wait, because messages take more than
     `memory_limit` or for another alarm: `alarms` has each that is on, with its reason.
-    `stored_messages` are in the log, which takes `stored_bytes` on disk; both are None without a log.
+    `storage` is None without a log.
     """
 
     connections: int
@@ -59,8 +60,7 @@ class BrokerStats:
     acked: int
     blocked: bool
     alarms: Mapping[str, str]
-    stored_messages: int | None = None
-    stored_bytes: int | None = None
+    storage: StorageSnapshot | None = None
 
 
 class BrokerServer:
@@ -169,6 +169,10 @@ class BrokerServer:
                 spec, self._clock, report, post=loop.call_soon_threadsafe, changed=self._storage_changed
             )
         except OSError as error:
+            if spec.optional and not has_log(spec.folder):
+                reason = (error.strerror or str(error)).lower()
+                report("warning", f"cannot create {spec.folder}: {reason}; all messages are kept in memory")
+                return
             raise BrokerError(
                 f"cannot open the broker's log in {spec.folder}: {(error.strerror or str(error)).lower()}",
                 hint="set MSCTL_STATE_DIR to a folder that you can write to; or keep messages in memory: "
@@ -223,8 +227,7 @@ class BrokerServer:
             acked=memory.acked,
             blocked=broker.blocked,
             alarms={alarm.value: reason for alarm, reason in broker.alarms.items()},
-            stored_messages=None if self._storage is None else self._storage.journal.messages,
-            stored_bytes=None if self._storage is None else self._storage.journal.size,
+            storage=None if self._storage is None else self._storage.snapshot(),
         )
 
     async def queues(self) -> tuple[QueueSnapshot, ...]:

@@ -13,7 +13,7 @@ from msctl.errors import BrokerError, ConfigError
 from msctl.model.address import Address
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
-from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State
+from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State, StorageSnapshot
 from msctl.secret import Secret
 
 AMQP_PORT = 5672
@@ -39,6 +39,9 @@ class ServerStats(Protocol):
     @property
     def memory_limit(self) -> int: ...
 
+    @property
+    def storage(self) -> StorageSnapshot | None: ...
+
 
 class EmbeddedServer(Protocol):
     """The AMQP server in this process (`broker.server.BrokerServer`)."""
@@ -63,7 +66,7 @@ ServerFactory = Callable[[Mapping[str, Secret], str], EmbeddedServer]
 
 
 class EmbeddedBroker:
-    """An AMQP server in the stack's own process. Its queues are in memory and are lost when it stops."""
+    """An AMQP server in the stack's own process. What is durable outlives it in its log."""
 
     def __init__(self, spec: BrokerSpec, factory: ServerFactory) -> None:
         """Raises ConfigError for a URL that cannot be served."""
@@ -124,6 +127,7 @@ class EmbeddedBroker:
             blocked=stats.blocked,
             memory_bytes=stats.memory_bytes,
             memory_limit=stats.memory_limit,
+            storage=stats.storage,
         )
 
     def browse(self, queue: str) -> QueueLook:

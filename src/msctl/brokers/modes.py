@@ -92,7 +92,7 @@ class AutoBroker:
                 raise
             await self._embed_elsewhere(address)
             return
-        self._log("info", f"no broker answers at {address}: embedded one there, with queues in memory")
+        self._log("info", f"no broker answers at {address}: embedded one there")
 
     def _is_others(self) -> bool:
         host = urlsplit(self._spec.url).hostname or "localhost"
@@ -107,8 +107,7 @@ class AutoBroker:
         self._moved = f"port {parts.port or AMQP_PORT} has another project's broker"
         self._log(
             "info",
-            f"{address} has another project's broker: embedded one at {redact(self._chosen.url)}, "
-            "with queues in memory",
+            f"{address} has another project's broker: embedded one at {redact(self._chosen.url)}",
         )
 
     async def _check_owner(self, address: str) -> str:

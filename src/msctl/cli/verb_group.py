@@ -22,7 +22,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
     "Run a project": ("up", "down", "reload", "open", "ls"),
     "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "run", "serve"),
     "Requests": ("routes", "route", "traces", "runs"),
-    "Messages": ("send", "consume", "queues"),
+    "Messages": ("send", "consume", "queues", "broker"),
     "Projects": ("init", "config", "graph", "doctor", "export"),
 }
 """The verbs by topic; each is the function of its name in the module of its name in cli/verbs/."""

@@ -1,4 +1,5 @@
 """Where the logs of a project's runs are kept: a folder a run, the newest few, beyond the stack's end.
+Beside them is the broker's log.
 
 They lie below MSCTL_STATE_DIR, else XDG_STATE_HOME (the XDG Base Directory specification), in a
 folder named as the stack's runtime folder. A run's name begins with its time: names sort by age.
@@ -22,12 +23,21 @@ DATABASE = "runs.sqlite"
 
 def runs_folder(paths: StackPaths, env: Mapping[str, str]) -> Path:
     """The folder with a folder for each run of this project."""
+    return _state_folder(paths, env) / "runs"
+
+
+def broker_folder(paths: StackPaths, env: Mapping[str, str]) -> Path:
+    """The folder of the embedded broker's log."""
+    return _state_folder(paths, env) / "broker"
+
+
+def _state_folder(paths: StackPaths, env: Mapping[str, str]) -> Path:
     if chosen := env.get("MSCTL_STATE_DIR"):
         base = Path(chosen).absolute()
     else:
         state = Path(env.get("XDG_STATE_HOME", ""))
         base = (state if state.is_absolute() else Path(env.get("HOME", "/")) / ".local" / "state") / "msctl"
-    return base / paths.folder.name / "runs"
+    return base / paths.folder.name
 
 
 def run_name(when: float) -> str:

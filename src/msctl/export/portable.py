@@ -25,6 +25,7 @@ _IN_THE_IMAGE = frozenset({"python", "python3", "msctl", "sh"})
 _BROKER_SETTINGS = {
     "max_message_size": "max_message_size in rabbitmq.conf",
     "memory_limit": "vm_memory_high_watermark in rabbitmq.conf",
+    "durable": "its durable queues are always on disk",
 }
 """Keys of the embedded broker, and RabbitMQ's own."""
 

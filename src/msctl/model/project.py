@@ -24,7 +24,7 @@ from msctl.model.route_policies import (
     UpstreamTlsSpec,
     Weights,
 )
-from msctl.model.snapshots import BrokerMode, Kind
+from msctl.model.snapshots import BrokerMode, Durability, Kind
 from msctl.model.views import MessagingObserver
 from msctl.secret import Secret
 
@@ -409,14 +409,18 @@ class BrokerSpec:
     """The broker's mode and the URL at which the stack and the CLI reach it.
 
     The other keys are those of an embedded broker; sizes in bytes.
-    `url_given` says that the user has set the URL; mode auto checks the owner of a server at the default.
+    `durable` is when a persistent message is safe. `…_given` says that the user has set a key: mode auto
+    checks the owner of a server at the default URL, and a broker that cannot keep a log runs without one
+    unless `durable` is set.
     """
 
     mode: BrokerMode = BrokerMode.AUTO
     url: str = "amqp://guest:guest@localhost:5672/"
     max_message_size: int = 128 * 1024 * 1024
     memory_limit: int = 512 * 1024 * 1024
+    durable: Durability = Durability.PROCESS
     url_given: bool = field(default=False, compare=False)
+    durable_given: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,11 +172,21 @@ class QueueSnapshot:
 
 
 @dataclass(frozen=True)
+class StorageSnapshot:
+    """What an embedded broker keeps on disk: a message counts once for each queue that has it."""
+
+    durability: Durability
+    folder: str
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class BrokerSnapshot:
     """The broker. `url` has no password; `queues` and `memory_…` are None in modes that cannot report them.
 
     `blocked` is an alarm: publishers wait, because messages take more than `memory_limit` bytes or the
-    disk is full; `reason` says which.
+    disk is full; `reason` says which. `storage` is None if nothing is kept on disk, or elsewhere.
     """
 
     mode: BrokerMode
@@ -189,6 +199,7 @@ class BrokerSnapshot:
     blocked: bool = False
     memory_bytes: int | None = None
     memory_limit: int | None = None
+    storage: StorageSnapshot | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from msctl import __version__
 from msctl.amqp.queue_admin import QueueAdmin
 from msctl.broker.server import BrokerServer
+from msctl.broker.storage.storage import StorageSpec
 from msctl.brokers.modes import make_broker
 from msctl.clock import AsyncClock
 from msctl.config.diff import diff, with_edited, without
@@ -33,12 +34,12 @@ from msctl.gateway.app import Gateway
 from msctl.gateway.server import GatewayServer
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
-from msctl.model.project import GatewaySpec, Project, RouteSpec, ServiceContext
+from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select
 from msctl.model.services import runs_here
-from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
+from msctl.model.snapshots import GATEWAY, Durability, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
@@ -76,12 +77,14 @@ class Stack:
         *,
         listening: socket.socket,
         runs: Path,
+        broker_log: Path,
         clock: AsyncClock,
         logs: LogHub,
         serve_argv: Callable[[str, str], Sequence[str]],
     ) -> None:
         """`services` are names or globs of the services to start; none means all with autostart.
-        `listening` is the control socket, and `runs` the folder in which the logs of runs are kept.
+        `listening` is the control socket, `runs` the folder in which the logs of runs are kept, and
+        `broker_log` the one of the embedded broker's log.
 
         Raises ConfigError and UnknownServiceError.
         """
@@ -93,6 +96,7 @@ class Stack:
         self._chosen = self._select(services)
         self._first_start = FirstStart(dependency_graph.closure(project.services, self._chosen))
         self._paths = paths
+        self._broker_log = broker_log
         self._clock = clock
         self._logs = logs
         self._began = clock.monotonic()
@@ -486,6 +490,16 @@ class Stack:
             vhosts=(vhost,),
             memory_limit=spec.memory_limit,
             max_message_size=spec.max_message_size,
+            storage=None if spec.durable is Durability.NONE else self._storage_spec(spec),
+        )
+
+    def _storage_spec(self, spec: BrokerSpec) -> StorageSpec:
+        where = f" in {self._root}" if self._root else ""
+        return StorageSpec(
+            self._broker_log,
+            spec.durable,
+            holder=f"the stack of project {self._project.name!r}{where} (pid {os.getpid()})",
+            optional=not spec.durable_given,
         )
 
     def _targets(self) -> tuple[TargetSnapshot, ...]:

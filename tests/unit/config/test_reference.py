@@ -16,7 +16,7 @@ ALL_TABLES = [SERVICE, ROUTE, GATEWAY, TLS, BROKER, POLICY, HEADER_EDIT, *INNER_
 DERIVED = {
     SERVICE.spec: {"name", "policy", "file_variables", "interpolated_env", "shell_operator"},
     ROUTE.spec: {"service", "policy"},
-    BROKER.spec: {"url_given"},
+    BROKER.spec: {"durable_given", "url_given"},
 }
 
 

@@ -15,7 +15,7 @@ from msctl.model.project import (
     Project,
     TlsSpec,
 )
-from msctl.model.snapshots import BrokerMode
+from msctl.model.snapshots import BrokerMode, Durability
 from msctl.runtime.reload_request import refuse
 from msctl.secret import Secret
 
@@ -23,6 +23,9 @@ PROJECT = Project("shop", None, "msctl.toml", (), GatewaySpec(), BrokerSpec())
 EDITS: dict[str, Project] = {
     "broker.mode": replace(PROJECT, broker=BrokerSpec(mode=BrokerMode.LOCAL)),
     "broker.url": replace(PROJECT, broker=BrokerSpec(url="amqp://far/")),
+    "broker.max_message_size": replace(PROJECT, broker=BrokerSpec(max_message_size=1)),
+    "broker.memory_limit": replace(PROJECT, broker=BrokerSpec(memory_limit=1)),
+    "broker.durable": replace(PROJECT, broker=BrokerSpec(durable=Durability.DISK)),
     "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
     "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),
     "dashboard.port": replace(PROJECT, dashboard=DashboardSpec(port=1)),

@@ -101,6 +101,7 @@ async def rig(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
             [],
             listening=claim.listening,
             runs=tmp_path / "runs",
+            broker_log=tmp_path / "broker",
             clock=clock,
             logs=logs,
             serve_argv=lambda service, instance: ["false", service, instance],

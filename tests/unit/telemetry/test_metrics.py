@@ -12,6 +12,7 @@ from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
     BrokerSnapshot,
+    Durability,
     InstanceSnapshot,
     Kind,
     MessageFlow,
@@ -19,6 +20,7 @@ from msctl.model.snapshots import (
     ServiceSnapshot,
     Snapshot,
     State,
+    StorageSnapshot,
     TargetSnapshot,
 )
 from msctl.telemetry.metrics.exposition import MAX_QUEUES, render
@@ -255,6 +257,13 @@ def test_memory_alarm_of_the_broker_is_exposed(blocked: bool) -> None:
     assert found["msctl_broker_blocked"] == blocked
     assert found["msctl_broker_memory_bytes"] == 600
     assert found["msctl_broker_memory_limit_bytes"] == 512
+
+
+def test_what_the_broker_keeps_on_disk_is_exposed() -> None:
+    kept = StorageSnapshot(Durability.PROCESS, "/state/broker", 7, 4096)
+    found = scrape(Metrics(), stack(at=replace(broker(), storage=kept)))
+    assert (found["msctl_broker_stored_messages"], found["msctl_broker_stored_bytes"]) == (7, 4096)
+    assert "msctl_broker_stored_bytes" not in scrape(Metrics(), stack(at=broker()))
 
 
 def test_memory_of_a_broker_that_does_not_report_it_is_left_out() -> None:

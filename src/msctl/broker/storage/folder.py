@@ -156,6 +156,46 @@ class LogFolder:
             name = _file(number)
             os.rename(name, name, src_dir_fd=self._folder, dst_dir_fd=kept)
 
+    def delete(self) -> int:
+        """Delete all segments, the kept ones too; return their size in bytes. Raises OSError."""
+        size = self._delete_in(self._folder)
+        with suppress(FileNotFoundError), trusted_folder(self.path / KEPT, folder=self._folder) as kept:
+            size += self._delete_in(kept)
+        return size
+
+    @staticmethod
+    def _delete_in(folder: int) -> int:
+        size = 0
+        for name in os.listdir(folder):
+            if _NAME.fullmatch(name):
+                size += os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+                os.unlink(name, dir_fd=folder)
+        return size
+
     def sync(self) -> None:
         """Make the names of new files safe. Raises OSError."""
         os.fsync(self._folder)
+
+
+def has_log(path: Path) -> bool:
+    """Whether there is a log in the folder; also if it cannot be read."""
+    try:
+        return any(_NAME.fullmatch(name) for name in os.listdir(path))  # noqa: PTH208 - names only
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def delete_log(path: Path) -> int:
+    """Delete a log, with the damaged segments that were kept; return its size in bytes.
+
+    Raises BrokerError if a broker uses it, UntrustedPathError, and OSError.
+    """
+    if not path.exists():
+        return 0
+    folder = LogFolder(path, "msctl broker reset")
+    try:
+        return folder.delete()
+    finally:
+        folder.close()

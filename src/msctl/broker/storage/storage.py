@@ -26,7 +26,7 @@ from msctl.broker.storage.records import StoredMeta
 from msctl.broker.storage.recovery import recover
 from msctl.broker.storage.replay import Replay, live_records
 from msctl.clock import Clock
-from msctl.model.snapshots import Durability
+from msctl.model.snapshots import Durability, StorageSnapshot
 
 SYNC_SECONDS = 1.0
 MIB = 1024 * 1024
@@ -36,12 +36,16 @@ BACKLOG_MAX = 64 * MIB
 
 @dataclass(frozen=True, slots=True)
 class StorageSpec:
-    """Where a log is kept, when a message in it is safe, and what others are told who want the same log."""
+    """Where a log is kept, when a message in it is safe, and what others are told who want the same log.
+
+    `optional` is whether the broker runs without a log if it cannot create one.
+    """
 
     folder: Path
     durability: Durability = Durability.PROCESS
     holder: str = ""
     segment_size: int = SEGMENT_SIZE
+    optional: bool = False
 
 
 class Storage:
@@ -130,6 +134,11 @@ class Storage:
             self.journal.drop(before[0])
         if document is not None:
             self._meta[kind, key] = self.journal.put_meta(kind, key, document), document
+
+    def snapshot(self) -> StorageSnapshot:
+        return StorageSnapshot(
+            self._spec.durability, str(self._spec.folder), self.journal.messages, self.journal.size
+        )
 
     # --- once a turn of the event loop ---
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from msctl.cli.launch.claim import Claim
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.config.reading.project_ref import ENV_FILE_NAME
-from msctl.control.runs import runs_folder
+from msctl.control.runs import broker_folder, runs_folder
 from msctl.model.project import Project
 from msctl.runtime.process_life import Output, run
 from msctl.runtime.reload_request import ProjectSource
@@ -32,9 +32,10 @@ def run_stack(
     def serve_argv(service: str, instance: str) -> Sequence[str]:
         return [*_this_program(), *options.arguments(project.root), "serve", service, "--instance", instance]
 
-    # An isolated copy has a name that does not come again, so its logs end with its runtime folder.
+    # An isolated copy has a name that does not come again, so what it keeps ends with its runtime folder.
     paths = claim.paths
     runs = paths.folder / "runs" if options.copy else runs_folder(paths, os.environ)
+    broker_log = paths.folder / "broker" if options.copy else broker_folder(paths, os.environ)
     source = _project_source(options, project, watched=watch)
     run(
         lambda clock, logs: Stack(
@@ -44,6 +45,7 @@ def run_stack(
             names,
             listening=claim.listening,
             runs=runs,
+            broker_log=broker_log,
             clock=clock,
             logs=logs,
             serve_argv=serve_argv,

@@ -14,6 +14,7 @@ from msctl.model.snapshots import (
     QueueSnapshot,
     ServiceSnapshot,
     Snapshot,
+    StorageSnapshot,
     TargetSnapshot,
 )
 
@@ -72,6 +73,14 @@ def status_lines(
     if broker and snapshot.broker.queues:
         yield ""
         yield from queue_lines(snapshot.broker.queues)
+    if broker and snapshot.broker.storage is not None and snapshot.broker.storage.messages:
+        yield ""
+        yield _storage_line(snapshot.broker.storage)
+
+
+def _storage_line(storage: StorageSnapshot) -> str:
+    messages = f"{storage.messages:,} message{'' if storage.messages == 1 else 's'}"
+    return f"on disk: {messages}, {show_size(storage.bytes)} in {plain(storage.folder)}"
 
 
 def instance_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:

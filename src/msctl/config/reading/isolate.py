@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from msctl.model.project import BrokerSpec, Project, ServiceSpec
 from msctl.model.services import shares_gateway_port
-from msctl.model.snapshots import BrokerMode
+from msctl.model.snapshots import BrokerMode, Durability
 
 _OWN = frozenset({BrokerMode.AUTO, BrokerMode.EMBEDDED, BrokerMode.LOCAL})
 
@@ -16,7 +16,8 @@ def isolated(project: Project, tag: str) -> Project:
     """`project` called NAME-`tag`, every port chosen when it is bound.
 
     What shares the gateway's port is reached through the gateway alone. A broker that the stack
-    runs itself gets a port of its own too; `auto` always embeds one. A broker elsewhere stays.
+    runs itself gets a port of its own too; `auto` always embeds one. It keeps nothing
+    on disk unless `durable` is set. A broker elsewhere stays.
     """
     return replace(
         project,
@@ -41,4 +42,5 @@ def _own_broker(broker: BrokerSpec) -> BrokerSpec:
     userinfo, at, _ = parts.netloc.rpartition("@")
     mode = BrokerMode.EMBEDDED if broker.mode is BrokerMode.AUTO else broker.mode
     url = parts._replace(netloc=f"{userinfo}{at}{parts.hostname}:0").geturl()
-    return replace(broker, mode=mode, url=url)
+    durable = broker.durable if broker.durable_given else Durability.NONE
+    return replace(broker, mode=mode, url=url, durable=durable)

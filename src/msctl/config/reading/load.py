@@ -167,7 +167,11 @@ def _service(
 
 def _broker(raw: layers.Tree, top: KeyRef) -> BrokerSpec:
     table = raw.get(BROKER.title, {})
-    return BrokerSpec(**BROKER.read(table, top / BROKER.title), url_given="url" in table)
+    return BrokerSpec(
+        **BROKER.read(table, top / BROKER.title),
+        url_given="url" in table,
+        durable_given="durable" in table,
+    )
 
 
 def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[str, Secret]:

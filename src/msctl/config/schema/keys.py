@@ -20,6 +20,7 @@ from msctl.config.schema.values import (
     APP,
     BOOLEAN,
     COMMAND,
+    DURABLE,
     DURATION,
     ENV_FILES,
     ENVIRONMENT,
@@ -410,6 +411,12 @@ BROKER = Table(
             "memory_limit",
             MEMORY_SIZE,
             "The memory for messages above which an embedded broker blocks publishers.",
+        ),
+        Key(
+            "durable",
+            DURABLE,
+            "When an embedded broker confirms a persistent message: once it outlives the stack's process, "
+            "once it is on disk, or at once; then nothing outlives the stack.",
         ),
     ),
 )

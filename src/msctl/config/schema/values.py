@@ -14,6 +14,7 @@ from msctl.config.project_name import is_project_name
 from msctl.config.schema.value_type import MismatchError, Type, describe, items_of, list_of
 from msctl.config.value_source import KeyRef
 from msctl.model.services import MAX_REPLICAS
+from msctl.model.snapshots import Durability
 from msctl.secret import Secret
 
 # Patterns are compiled on first use: every start imports this module.
@@ -73,6 +74,18 @@ def boolean(raw: object, _ref: KeyRef) -> bool:
     if isinstance(raw, str) and raw.lower() in _TRUE | _FALSE:
         return raw.lower() in _TRUE
     raise MismatchError
+
+
+def durability(raw: object, _ref: KeyRef) -> Durability:
+    if raw is False or (isinstance(raw, str) and raw.lower() in _FALSE):
+        return Durability.NONE
+    if raw not in (Durability.PROCESS.value, Durability.DISK.value):
+        raise MismatchError
+    return Durability(raw)
+
+
+def show_durability(value: Durability) -> object:
+    return False if value is Durability.NONE else value.value
 
 
 def integer(low: int, high: int) -> Callable[[object, KeyRef], int]:
@@ -334,6 +347,7 @@ def without_password(url: str) -> str:
 TEXT = Type("a non-empty string", text)
 NAME = Type("up to 63 letters, digits, dots, dashes and underscores", project_name)
 SECRET = Type(TEXT.expected, lambda raw, place: Secret(text(raw, place)), Secret.reveal)
+DURABLE = Type('"process", "disk" or false', durability, show_durability)
 BOOLEAN = Type("true or false", boolean)
 PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
 REPLICAS = Type(f"a whole number from 1 to {MAX_REPLICAS}", integer(1, MAX_REPLICAS))

@@ -154,6 +154,15 @@ def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "msctl_broker_memory_limit_bytes", "Memory above which publishers wait.", broker.memory_limit
         )
+    if broker.storage is not None:
+        yield GaugeMetricFamily(
+            "msctl_broker_stored_messages",
+            "Messages in the broker's log, one for each queue.",
+            broker.storage.messages,
+        )
+        yield GaugeMetricFamily(
+            "msctl_broker_stored_bytes", "Size of the broker's log on disk.", broker.storage.bytes
+        )
     if broker.queues is None:
         return
     labels = ("queue", "vhost")
