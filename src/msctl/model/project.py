@@ -36,6 +36,14 @@ class Isolation(StrEnum):
     PROCESS = "process"
 
 
+class Framework(StrEnum):
+    """The interface through which a hosted application is called."""
+
+    AIOHTTP = "aiohttp"
+    ASGI = "asgi"
+    WSGI = "wsgi"
+
+
 class RestartPolicy(StrEnum):
     """When an instance that has exited is restarted."""
 
@@ -273,10 +281,14 @@ class ServiceSpec:
     service runs elsewhere, and what says how it would run here counts for nothing. Several URLs, separated
     by commas, are as many instances; with `resolve` each address of a name is one, asked for again after so
     many seconds. `tls` and `host_header` are for the requests to it.
+
+    `framework` None means that the application's object tells; `threads` are a WSGI application's.
     """
 
     name: str
     app: str | None = None
+    framework: Framework | None = None
+    threads: int = 10
     command: tuple[str, ...] | None = None
     shell: bool = False
     shell_operator: str | None = None

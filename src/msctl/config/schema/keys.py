@@ -59,6 +59,7 @@ from msctl.model.project import (
     Condition,
     DashboardSpec,
     Dependency,
+    Framework,
     GatewaySpec,
     HealthSpec,
     Isolation,
@@ -180,8 +181,15 @@ SERVICE = Table(
         Key(
             "app",
             APP,
-            "A hosted service: an aiohttp application or a factory of one, from the project's folder.",
+            "A hosted service: an aiohttp, ASGI (FastAPI, Starlette, Django) or WSGI (Flask, Django) "
+            "application, or a factory of one, from the project's folder.",
         ),
+        Key(
+            "framework",
+            choice(Framework),
+            "How `app` is called, where its object does not tell.",
+        ),
+        Key("threads", POSITIVE, "The most requests that a WSGI application handles at a time."),
         Key(
             "command",
             COMMAND,

@@ -1,0 +1,166 @@
+"""An ASGI 3 application as a hosted application."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from msctl.clock import AsyncClock
+from msctl.hosting.asgi.http import HttpRequest
+from msctl.hosting.asgi.lifespan import Application, Lifespan
+from msctl.hosting.asgi.route_pattern import route_pattern
+from msctl.hosting.asgi.scope import Scope, http_scope, websocket_scope
+from msctl.hosting.asgi.websocket import ClientDisconnected, WebSocketSession
+from msctl.hosting.in_flight import InFlight
+from msctl.hosting.service_log import ServiceLog, log_as
+from msctl.hosting.standard_answers import respond_failed, respond_unavailable
+from msctl.hosting.trusted_proxies import trusted_proxies
+from msctl.model.exchange import Exchange
+from msctl.model.project import ServiceContext
+from msctl.telemetry.logs.frames import serves
+from msctl.telemetry.logs.hub import LogHub, current_service
+
+
+class AsgiApp:
+    """Serves exchanges with an ASGI application; each request has a task and a context of its own."""
+
+    def __init__(
+        self, application: Application, context: ServiceContext, *, logs: LogHub, clock: AsyncClock
+    ) -> None:
+        self._application = application
+        self._service = context.name
+        self._log = ServiceLog(logs, context.name)
+        self._trusts = trusted_proxies(context.env)
+        self._state: dict[str, Any] = {"msctl": context}
+        self._lifespan = Lifespan(application, self._state, self._log.line)
+        self._requests = InFlight(clock)
+        self._sockets: set[WebSocketSession] = set()
+        self._loop = asyncio.get_running_loop()
+        self._draining = False
+
+    async def startup(self) -> None:
+        """Raises LifespanFailedError."""
+        with log_as(self._service):
+            await self._lifespan.startup()
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Serve an exchange; returns when its response is complete. Raises RequestError for a broken body."""
+        if self._draining:
+            respond_unavailable(exchange, self._service)
+        elif exchange.head.upgrade == "websocket":
+            await self._serve_websocket(exchange)
+        else:
+            await self._serve_http(exchange)
+
+    async def drain(self, timeout: float) -> None:
+        """Refuse new requests, close WebSockets; wait up to `timeout` seconds for the rest, then cancel."""
+        self._draining = True
+        for socket in list(self._sockets):
+            socket.go_away()
+        await self._requests.drain(timeout)
+        for socket in list(self._sockets):
+            socket.abandon()
+
+    async def cleanup(self) -> None:
+        self._draining = True
+        with log_as(self._service):
+            await self._lifespan.shutdown()
+
+    # --- HTTP -------------------------------------------------------------------------------------
+
+    async def _serve_http(self, exchange: Exchange) -> None:
+        scope = http_scope(exchange, self._state, self._trusts)
+        request = HttpRequest(exchange, scope, self._loop)
+        task = self._loop.create_task(self._run_http(exchange, scope, request))
+        self._requests.add(task)
+        try:
+            await request.ended
+        except asyncio.CancelledError:
+            request.abandon()
+            task.cancel()
+            raise
+
+    @serves
+    async def _run_http(self, exchange: Exchange, scope: Scope, request: HttpRequest) -> None:
+        msctl_service = self._service
+        current_service.set(msctl_service)
+        problem: str | None = None
+        try:
+            result = await self._application(scope, request.receive, request.send)
+        except asyncio.CancelledError as error:
+            if self._requests.expired and not request.started and not request.gone:
+                respond_unavailable(exchange, msctl_service)
+            elif not request.complete and not request.gone:
+                self._failed(exchange, request, scope, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
+            if not request.refused:
+                self._failed(exchange, request, scope, error)
+        else:
+            if result is not None:
+                problem = f"returned {result!r} instead of None"
+            elif not request.gone and not request.complete:
+                problem = (
+                    "returned without " + ("completing" if request.started else "starting") + " its response"
+                )
+            if problem is not None:
+                self._log.line(f"{scope['method']} {scope['path']}: the ASGI application {problem}")
+                self._cut(exchange, request)
+        finally:
+            request.end()
+
+    def _failed(self, exchange: Exchange, request: HttpRequest, scope: Scope, error: BaseException) -> None:
+        self._log.failed(f"{scope['method']} {scope['path']}", error)
+        self._cut(exchange, request)
+
+    def _cut(self, exchange: Exchange, request: HttpRequest) -> None:
+        """Answer in the application's place, or abort a response that it has begun."""
+        if request.gone or request.complete:
+            return
+        if request.started:
+            request.abandon()
+            exchange.abort()
+        else:
+            respond_failed(exchange)
+
+    # --- WebSocket --------------------------------------------------------------------------------
+
+    async def _serve_websocket(self, exchange: Exchange) -> None:
+        session = WebSocketSession(exchange, self._loop)
+        if session.refuse_handshake():
+            return
+        scope = websocket_scope(exchange, self._state, self._trusts)
+        task = self._loop.create_task(self._run_websocket(exchange, scope, session))
+        self._requests.add(task)
+        self._sockets.add(session)
+        try:
+            await session.ended
+        except asyncio.CancelledError:
+            session.abandon()
+            task.cancel()
+            raise
+        finally:
+            self._sockets.discard(session)
+
+    @serves
+    async def _run_websocket(self, exchange: Exchange, scope: Scope, session: WebSocketSession) -> None:
+        msctl_service = self._service
+        current_service.set(msctl_service)
+        failed = True
+        try:
+            await self._application(scope, session.receive, session.send)
+            failed = False
+            if not session.started and not exchange.disconnected:
+                self._log.line(f"WebSocket {scope['path']}: the application returned without answering it")
+                respond_failed(exchange)
+        except ClientDisconnected:
+            failed = False
+        except asyncio.CancelledError:
+            if not session.started and not exchange.disconnected:
+                respond_unavailable(exchange, msctl_service)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
+            self._log.failed(f"WebSocket {scope['path']}", error)
+            if not session.started and not exchange.disconnected:
+                respond_failed(exchange)
+        finally:
+            exchange.route = route_pattern(scope)
+            session.finish(failed=failed)

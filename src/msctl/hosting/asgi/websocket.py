@@ -1,0 +1,326 @@
+"""One WebSocket of an ASGI application (ASGI 3.0, HTTP & WebSocket specification 2.4).
+
+The handshake is answered when the application accepts, refuses or denies it. From then on the session reads
+frames, answers pings, and keeps at most `_MAX_QUEUED` messages for the application: a client that sends
+faster is not read. An application that returns without closing closes with 1000, one that raises with 1011.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+from msctl.hosting.asgi import websocket_frames as frames
+from msctl.hosting.asgi.response import Response
+from msctl.hosting.asgi.scope import Message
+from msctl.hosting.response_fields import http_date, response_head
+from msctl.model.exchange import ClientGoneError, Exchange, Fields, RawStream
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Bytes of the longest message from a client (uvicorn's default)."""
+PING_INTERVAL_S = 20.0
+"""How often a client is asked whether it is there, and how long it may take to answer (as uvicorn)."""
+CLOSE_TIMEOUT_S = 10.0
+"""How long a client may take to answer a close frame."""
+_MAX_QUEUED = 32
+_MAX_QUEUED_BYTES = 1024 * 1024
+
+
+class ClientDisconnected(OSError):  # noqa: N818 - the name that uvicorn gives it
+    """The application sends to a client that has left."""
+
+
+class _State(Enum):
+    CONNECTING = auto()
+    DENYING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    """A close frame is sent, the client's awaited."""
+    CLOSED = auto()
+
+
+class WebSocketSession:
+    """The `receive` and `send` of one WebSocket, and the receiver of its bytes."""
+
+    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
+        self._state = _State.CONNECTING
+        self._stream: RawStream | None = None
+        self._response: Response | None = None
+        self._reader = frames.FrameReader(MAX_MESSAGE)
+        self._events: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._queued = 0
+        self._paused = False
+        self._disconnect: Message | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ping: bytes | None = None
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the connection is another's again, or closed."""
+        self._accept = _accept_of(exchange)
+
+    def refuse_handshake(self) -> bool:
+        """Answer an invalid handshake (RFC 6455 §4.2.1); return whether it was one."""
+        if self._accept is not None:
+            return False
+        fields = [(b"sec-websocket-version", b"13"), (b"date", http_date())]
+        status, reason = (400, b"Bad Request")
+        if dict(_lower(self._exchange.head.fields)).get(b"sec-websocket-version", b"13") != b"13":
+            status, reason = (426, b"Upgrade Required")
+        self._exchange.respond(status, reason, fields, reason + b"\n")
+        self._finish()
+        return True
+
+    @property
+    def accepted(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def started(self) -> bool:
+        return self._state is not _State.CONNECTING
+
+    # --- the application's side -------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        while not self._events:
+            if self._disconnect is not None:
+                return self._disconnect
+            if self._state is _State.CONNECTING:
+                self._exchange.on_disconnect(self._lost)
+                if self._exchange.disconnected:
+                    self._lost()
+                    continue
+            if self._waiter is None or self._waiter.done():
+                self._waiter = self._loop.create_future()
+            await self._waiter
+        message = self._events.popleft()
+        self._queued -= _size(message)
+        if self._paused and not self._events and self._stream is not None:
+            self._paused = False
+            self._stream.resume_reading()
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if self._state is _State.CONNECTING and self._exchange.disconnected:
+            self._lost()
+        if self._disconnect is not None and self._state is _State.CLOSED and self._response is None:
+            raise ClientDisconnected(f"{kind}: the client has left")
+        try:
+            if self._state is _State.CONNECTING:
+                await self._answer(kind, message)
+            elif self._state is _State.DENYING and self._response is not None:
+                await self._response.send(message)
+                if self._response.complete:
+                    self._closed(frames.ABNORMAL, "")
+            elif self._state is _State.OPEN and self._stream is not None and kind == "websocket.send":
+                self._stream.write(frames.frame(*_payload(message)))
+                if self._stream.writing_paused:
+                    await self._stream.drain()
+            elif self._state is _State.OPEN and self._stream is not None and kind == "websocket.close":
+                self._close(self._stream, *_close_of(message))
+            else:
+                raise RuntimeError(
+                    f"Unexpected ASGI message '{kind}' for a WebSocket that is {self._state.name}."
+                )
+        except ClientGoneError as error:
+            self._lost()
+            raise ClientDisconnected(f"{kind}: the client has left") from error
+
+    async def _answer(self, kind: str, message: Message) -> None:
+        """Answer the handshake as the application says."""
+        if kind == "websocket.accept":
+            self._stream = self._exchange.upgrade(self._accept_fields(message), self)
+            self._state = _State.OPEN
+            self._later(PING_INTERVAL_S, self._send_ping)
+        elif kind == "websocket.close":
+            self._state = _State.DENYING
+            self._exchange.respond(403, b"Forbidden", [(b"date", http_date())], b"")
+            self._closed(frames.ABNORMAL, "")
+        elif kind == "websocket.http.response.start":
+            response = Response(self._exchange, self._loop, "websocket.http.response")
+            await response.send(message)
+            self._response = response
+            self._state = _State.DENYING
+        else:
+            raise RuntimeError(
+                "Expected ASGI message 'websocket.accept', 'websocket.close' or "
+                f"'websocket.http.response.start', but got '{kind}'."
+            )
+
+    def _accept_fields(self, message: Message) -> Fields:
+        headers = [*message.get("headers", ())]
+        protocol = message.get("subprotocol")
+        if any(name.lower().startswith(b"sec-websocket-") for name, _ in headers):
+            raise RuntimeError("a field of the handshake belongs to the server: give 'subprotocol' instead")
+        if protocol is not None:
+            headers.append((b"sec-websocket-protocol", protocol.encode()))
+        fields = response_head(200, headers).fields
+        return [(b"sec-websocket-accept", self._accept or b""), *fields]
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def finish(self, *, failed: bool) -> None:
+        """The application has returned, or raised."""
+        if self._state is _State.OPEN and self._stream is not None:
+            self._close(self._stream, frames.INTERNAL_ERROR if failed else frames.NORMAL, "")
+        elif self._state is _State.DENYING:
+            if self._response is not None and not self._response.complete:
+                self._response.abandon()
+                self._exchange.abort()
+            self._closed(frames.ABNORMAL, "")
+        elif self._state is _State.CONNECTING:
+            self._closed(frames.ABNORMAL, "")
+
+    def go_away(self) -> None:
+        """Close it, since the service stops."""
+        if self._state is _State.OPEN and self._stream is not None:
+            self._close(self._stream, frames.GOING_AWAY, "the service is stopping")
+
+    def abandon(self) -> None:
+        """End it without a word: its time is over."""
+        if self._stream is not None and self._state is not _State.CLOSED:
+            self._stream.abort()
+        self._closed(frames.ABNORMAL, "")
+
+    def _close(self, stream: RawStream, code: int, reason: str) -> None:
+        """Send a close frame, and close the connection once the client has answered it."""
+        self._state = _State.CLOSING
+        stream.write(frames.close_frame(code, reason))
+        self._disconnected(code, reason)
+        self._later(CLOSE_TIMEOUT_S, self._give_up)
+        if self._paused:
+            self._paused = False
+            stream.resume_reading()
+
+    def _give_up(self) -> None:
+        self._closed(frames.ABNORMAL, "")
+
+    def _lost(self) -> None:
+        self._closed(frames.ABNORMAL, "")
+
+    def _closed(self, code: int, reason: str) -> None:
+        """The connection is over; the code counts where none came before."""
+        if self._state is not _State.CLOSED:
+            self._state = _State.CLOSED
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._stream is not None:
+                self._stream.close()
+        self._disconnected(code, reason)
+        self._finish()
+
+    def _disconnected(self, code: int, reason: str) -> None:
+        if self._disconnect is None:
+            self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
+            self._wake()
+
+    def _finish(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    # --- the client's side ------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        received: list[frames.Received] = []
+        error: frames.FrameError | None = None
+        try:
+            self._reader.feed(data, received)
+        except frames.FrameError as found:
+            error = found
+        for one in received:
+            self._take(one)
+        if error is not None and self._state is _State.OPEN and self._stream is not None:
+            self._stream.write(frames.close_frame(error.code, error.reason))
+            self._closed(error.code, error.reason)
+        elif error is not None:
+            self._closed(error.code, error.reason)
+
+    def eof_received(self) -> None:
+        self._lost()
+
+    def _take(self, one: frames.Received) -> None:
+        if self._stream is None or self._state not in (_State.OPEN, _State.CLOSING):
+            return
+        if isinstance(one, frames.Closed):
+            if self._state is _State.OPEN:
+                self._stream.write(frames.close_frame(one.code, one.reason))
+            self._closed(one.code, one.reason)
+        elif self._state is _State.CLOSING:
+            return
+        elif isinstance(one, frames.Control):
+            if one.opcode == frames.PING:
+                self._stream.write(frames.frame(frames.PONG, one.payload))
+            elif one.payload == self._ping:
+                self._ping = None
+        else:
+            message: Message = {"type": "websocket.receive"}
+            message["text" if isinstance(one, str) else "bytes"] = one
+            self._events.append(message)
+            self._queued += len(one)
+            if not self._paused and (len(self._events) >= _MAX_QUEUED or self._queued >= _MAX_QUEUED_BYTES):
+                self._paused = True
+                self._stream.pause_reading()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- pings ------------------------------------------------------------------------------------
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, action)
+
+    def _send_ping(self) -> None:
+        if self._state is not _State.OPEN or self._stream is None:
+            return
+        if self._ping is not None and not self._paused:
+            self._close(self._stream, frames.INTERNAL_ERROR, "keepalive ping timeout")
+            return
+        self._ping = os.urandom(4)
+        self._stream.write(frames.frame(frames.PING, self._ping))
+        self._later(PING_INTERVAL_S, self._send_ping)
+
+
+def _accept_of(exchange: Exchange) -> bytes | None:
+    """Return the Sec-WebSocket-Accept for a valid handshake, else None."""
+    head = exchange.head
+    fields = dict(_lower(head.fields))
+    if head.method != "GET" or head.version < (1, 1) or fields.get(b"sec-websocket-version") != b"13":
+        return None
+    return frames.accept_key(fields.get(b"sec-websocket-key", b"").strip())
+
+
+def _lower(fields: Any) -> Fields:
+    return [(name.lower(), value.strip()) for name, value in fields]
+
+
+def _payload(message: Message) -> tuple[int, bytes]:
+    data = message.get("bytes")
+    if data is not None:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"'bytes' of websocket.send must be bytes, not {type(data).__name__}")
+        return frames.BINARY, bytes(data)
+    text = message.get("text")
+    if not isinstance(text, str):
+        raise TypeError(f"'text' of websocket.send must be a string, not {type(text).__name__}")
+    return frames.TEXT, text.encode()
+
+
+def _close_of(message: Message) -> tuple[int, str]:
+    code, reason = message.get("code", frames.NORMAL), message.get("reason") or ""
+    if not isinstance(code, int) or not (code in frames.SENDABLE or 3000 <= code <= 4999):
+        raise RuntimeError(f"Invalid WebSocket close code {code!r}.")
+    return code, str(reason)
+
+
+def _size(message: Message) -> int:
+    return len(message.get("text") or message.get("bytes") or b"")

@@ -1,0 +1,124 @@
+"""What the scope of ASGI and the environ of WSGI both derive from a request. Pure.
+
+What follows from the head alone is kept in `RequestHead.memo`, since equal requests share a head; what
+follows from its fields alone, in `fields_memo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from msctl.model.exchange import Exchange, Field, Fields, RequestHead
+
+Trusts = Callable[[str], bool]
+"""Whether an address may say who its client is."""
+
+_MEMO = "hosting"
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class Target:
+    """A target, taken apart; `decoded` is the path without percent-encoding."""
+
+    __slots__ = ("decoded", "path", "query")
+
+    def __init__(self, target: str) -> None:
+        raw = _origin_form(target.encode("utf-8", "surrogateescape")).partition(b"#")[0]
+        self.path, _, self.query = raw.partition(b"?")
+        self.decoded = unquote_to_bytes(self.path)
+
+    @classmethod
+    def of(cls, head: RequestHead) -> Target:
+        found: Target | None = head.memo.get(_MEMO)
+        if found is None:
+            found = head.memo[_MEMO] = cls(head.target)
+        return found
+
+
+class _Head:
+    """What follows from the fields of a head."""
+
+    __slots__ = ("fields", "forwarded", "version")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.version = f"{head.version[0]}.{head.version[1]}"
+        self.fields = lower_cased(head.fields)
+        self.forwarded = any(name.startswith(b"x-forwarded-") for name, _ in self.fields)
+
+
+class Request(NamedTuple):
+    """A request as its application is told."""
+
+    fields: Fields
+    """Names in lower case; a list of its own."""
+    version: str
+    target: Target
+    client: tuple[str, int]
+    scheme: str
+    prefix: bytes
+    """The path that the gateway stripped (`strip_prefix`), decoded."""
+
+
+def request_of(exchange: Exchange, trusts: Trusts) -> Request:
+    head = exchange.head
+    shared: _Head | None = head.fields_memo.get(_MEMO)
+    if shared is None:
+        shared = head.fields_memo[_MEMO] = _Head(head)
+    fields = shared.fields.copy()
+    if exchange.extra:
+        fields += lower_cased(exchange.extra)
+    client, scheme, prefix = exchange.client, exchange.scheme, b""
+    if exchange.trusted or (shared.forwarded and trusts(client[0])):
+        prefix = _prefix(fields)
+        if not exchange.trusted:
+            client, scheme = _forwarded(fields, client, scheme, trusts)
+    return Request(fields, shared.version, Target.of(head), client, scheme, prefix)
+
+
+def lower_cased(fields: Sequence[Field]) -> Fields:
+    return [(name.lower(), value) for name, value in fields]
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Return path and query of a target in absolute form (RFC 9112 §3.2.2)."""
+    if target.startswith((b"/", b"*")):
+        return target
+    _, separator, rest = target.partition(b"://")
+    if not separator:
+        return target
+    cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    return rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]
+
+
+def _prefix(fields: Fields) -> bytes:
+    for name, value in fields:
+        if name == b"x-forwarded-prefix":
+            return unquote_to_bytes(value).rstrip(b"/")
+    return b""
+
+
+def _forwarded(
+    fields: Fields, client: tuple[str, int], scheme: str, trusts: Trusts
+) -> tuple[tuple[str, int], str]:
+    """Return the client and the scheme that a trusted peer reports, as uvicorn does."""
+    hops: list[str] = []
+    for name, value in fields:
+        if name == b"x-forwarded-proto":
+            scheme = _SCHEMES.get(value.decode("latin-1").strip(), scheme)
+        elif name == b"x-forwarded-for":
+            hops += [hop.strip() for hop in value.decode("latin-1").split(",")]
+    hops = [hop for hop in hops if hop]
+    if not hops:
+        return client, scheme
+    # The nearest hop that is no trusted proxy; the furthest if all are.
+    host = next((hop for hop in reversed(hops) if not trusts(_address(hop))), hops[0])
+    return (_address(host), 0), scheme
+
+
+def _address(hop: str) -> str:
+    """Return a hop's address without its port."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop

@@ -1,0 +1,72 @@
+"""The head of an application's response: checked, and without the fields that belong to the connection."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import NamedTuple
+
+from msctl.model.exchange import Fields
+
+BODILESS = frozenset({204, 304})
+_BAD_NAME = re.compile(rb'[\x00-\x20\x7f-\xff()<>@,;:\\\[\]={}"/?]')
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding"})
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_date = (0, b"")
+
+
+class ResponseHead(NamedTuple):
+    status: int
+    reason: bytes
+    fields: Fields
+    length: int | None
+    """The Content-Length that the application declares."""
+    close: bool
+    """Whether the application asks for the end of the connection."""
+
+
+def response_head(
+    status: object, headers: Iterable[tuple[bytes, bytes]], reason: bytes | None = None
+) -> ResponseHead:
+    """Check what an application starts its response with, and add Date where it is missing.
+
+    Names are in lower case, as uvicorn writes them. Raises RuntimeError or TypeError, for the application.
+    """
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise RuntimeError(f"Invalid HTTP status code {status!r} in response.")
+    fields: Fields = []
+    length: int | None = None
+    close = dated = False
+    for name, value in headers:
+        name = name.lower()
+        if not name or _BAD_NAME.search(name):
+            raise RuntimeError(f"Invalid HTTP header name {name!r}.")
+        if _BAD_VALUE.search(value):
+            raise RuntimeError(f"Invalid HTTP header value of {name.decode()}.")
+        if name == b"content-length":
+            if not value.strip().isdigit() or length not in (None, int(value)):
+                raise RuntimeError(f"Invalid Content-Length {value!r} in response.")
+            length = int(value)
+        elif name in _OF_THE_CONNECTION:
+            close = close or (name == b"connection" and b"close" in value.lower())
+        else:
+            dated = dated or name == b"date"
+            fields.append((name, bytes(value)))
+    if not dated:
+        fields.append((b"date", http_date()))
+    return ResponseHead(
+        status, _REASONS.get(status, b"") if reason is None else reason, fields, length, close
+    )
+
+
+def http_date() -> bytes:
+    """The value of Date; formatted once a second."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = now, formatdate(now, usegmt=True).encode()
+    return _date[1]

@@ -1,0 +1,52 @@
+"""What a hosted service's log says about failures of its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msctl.telemetry.logs.hub import LogHub, current_service
+from msctl.telemetry.logs.traceback import user_traceback
+
+_TRACEBACK_LINES = 40
+
+
+class ServiceLog:
+    """The log of one service."""
+
+    def __init__(self, logs: LogHub, service: str) -> None:
+        self._logs = logs
+        self.service = service
+
+    def line(self, text: str, level: str = "error") -> None:
+        self._logs.append(self.service, text, level)
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """Log that `what` failed, with the traceback from the first frame of the user's code."""
+        self._logs.append(self.service, f"{what} failed", "error")
+        self._logs.append(self.service, shorten(user_traceback(error)), "error")
+
+
+@contextmanager
+def log_as(service: str) -> Iterator[None]:
+    """Attribute log lines of this context, and of tasks started in it, to `service`."""
+    token = current_service.set(service)
+    try:
+        yield
+    finally:
+        current_service.reset(token)
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line: "ModuleNotFoundError: No module named 'shop'"."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def shorten(text: str) -> str:
+    """Return the last lines of a traceback, and the number of lines omitted."""
+    lines = text.rstrip().splitlines()
+    omitted = len(lines) - _TRACEBACK_LINES
+    if omitted <= 0:
+        return "\n".join(lines)
+    return "\n".join([f"({omitted} lines omitted)", *lines[omitted:]])

@@ -1,0 +1,80 @@
+"""A WSGI application as a hosted application: its requests run in a pool of threads.
+
+Not through a2wsgi, whose `readline` ends early at a body that still arrives, which takes a body that was cut
+off for a complete one, and whose threads wait for ever for a client that has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from msctl.clock import AsyncClock
+from msctl.hosting.in_flight import InFlight
+from msctl.hosting.service_log import ServiceLog
+from msctl.hosting.standard_answers import respond_unavailable
+from msctl.hosting.trusted_proxies import trusted_proxies
+from msctl.hosting.wsgi.environ import Environ
+from msctl.hosting.wsgi.request import Application, WsgiRequest
+from msctl.hosting.wsgi.threads import DaemonThreads
+from msctl.model.exchange import Exchange
+from msctl.model.project import ServiceContext
+from msctl.telemetry.logs.frames import serves
+from msctl.telemetry.logs.hub import LogHub, current_service
+
+
+class WsgiApp:
+    """Serves exchanges with a WSGI application, `threads` of them at a time."""
+
+    def __init__(
+        self,
+        application: Application,
+        context: ServiceContext,
+        *,
+        threads: int,
+        logs: LogHub,
+        clock: AsyncClock,
+    ) -> None:
+        self._application = application
+        self._context = context
+        self._log = ServiceLog(logs, context.name)
+        self._trusts = trusted_proxies(context.env)
+        self._threads = DaemonThreads(f"wsgi-{context.instance}", threads)
+        self._requests = InFlight(clock)
+        self._loop = asyncio.get_running_loop()
+        self._draining = False
+
+    async def startup(self) -> None:
+        """Do nothing: WSGI has no lifespan."""
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Serve an exchange; returns when its response is complete. Raises RequestError for a broken body."""
+        if self._draining:
+            respond_unavailable(exchange, self._context.name)
+            return
+        extra: Environ = {"msctl.context": self._context}
+        request = WsgiRequest(exchange, self._trusts, extra, self._loop, self._log)
+        job = self._threads.run(partial(self._run, request))
+        job.add_done_callback(lambda job: request.expire() if job.cancelled() else None)
+        self._requests.add(job)
+        try:
+            await request.ended
+        except asyncio.CancelledError:
+            request.abandon()
+            job.cancel()
+            raise
+
+    async def drain(self, timeout: float) -> None:
+        """Refuse new requests; wait up to `timeout` seconds for those in flight, then abandon them."""
+        self._draining = True
+        await self._requests.drain(timeout)
+
+    async def cleanup(self) -> None:
+        self._draining = True
+        self._threads.close()
+
+    @serves
+    def _run(self, request: WsgiRequest) -> None:
+        msctl_service = self._context.name
+        current_service.set(msctl_service)
+        request.run(self._application)

@@ -1,0 +1,323 @@
+"""WebSockets of an ASGI application, spoken with frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from msctl.hosting.asgi import websocket
+from tests.support.hosted import Hosted, Response, hosted, parsed
+
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+class Client:
+    """A client after its handshake."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Response) -> None:
+        self._reader = reader
+        self.writer = writer
+        self.answer = answer
+
+    def send(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
+        size = len(payload)
+        length = bytes([0x80 | size]) if size < 126 else b"\xff" + struct.pack("!Q", size)
+        self.writer.write(bytes([0x80 * final | opcode]) + length + bytes(4) + payload)
+
+    async def receive(self) -> tuple[int, bytes]:
+        first, size = await self._reader.readexactly(2)
+        if size == 126:
+            (size,) = struct.unpack("!H", await self._reader.readexactly(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", await self._reader.readexactly(8))
+        return first & 0x0F, await self._reader.readexactly(size)
+
+    async def closed(self) -> tuple[int, str]:
+        """Return code and reason of the close frame that comes, answer it, and wait for the end."""
+        while (frame := await self.receive())[0] != CLOSE:
+            pass
+        self.send(CLOSE, frame[1])
+        assert await self._reader.read() == b""
+        return struct.unpack("!H", frame[1][:2])[0], frame[1][2:].decode()
+
+
+async def handshake(served: Hosted, *fields: str) -> Client:
+    reader, writer = await served.connect()
+    head = ["GET /chat?x=1 HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket"]
+    wanted = fields or (KEY, "Sec-WebSocket-Version: 13")
+    writer.write("\r\n".join([*head, *wanted, "", ""]).encode())
+    answer = parsed(await reader.readuntil(b"\r\n\r\n"))
+    return Client(reader, writer, answer)
+
+
+@asynccontextmanager
+async def connected(application: Any, *fields: str) -> AsyncIterator[tuple[Hosted, Client]]:
+    async with hosted(application) as served:
+        client = await handshake(served, *fields)
+        try:
+            yield served, client
+        finally:
+            client.writer.close()
+
+
+class Chat:
+    """Accepts and echoes; keeps its scope and what it has received."""
+
+    def __init__(self, **accept: Any) -> None:
+        self._accept = accept
+        self.scope: dict[str, Any] = {}
+        self.received: list[dict[str, Any]] = []
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            return
+        self.scope = scope
+        try:
+            assert await receive() == {"type": "websocket.connect"}
+            await send({"type": "websocket.accept", **self._accept})
+            while (message := await receive())["type"] == "websocket.receive":
+                self.received.append(message)
+                await send({**message, "type": "websocket.send"})
+            self.received.append(message)
+        finally:
+            self.ended.set()
+
+
+async def test_scope_is_that_of_uvicorn() -> None:
+    chat = Chat()
+    fields = (KEY, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: one, two")
+    async with connected(chat, *fields) as (_, client):
+        assert client.answer["sec-websocket-protocol"] is None
+    scope = chat.scope
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.4"}
+    assert (scope["scheme"], scope["path"], scope["query_string"]) == ("ws", "/chat", b"x=1")
+    assert scope["subprotocols"] == ["one", "two"]
+    assert scope["extensions"] == {"websocket.http.response": {}}
+    assert "method" not in scope
+
+
+async def test_accept_carries_subprotocol_and_headers() -> None:
+    chat = Chat(subprotocol="two", headers=[(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")])
+    async with connected(chat) as (_, client):
+        assert client.answer.status == 101
+        assert client.answer["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        assert client.answer["sec-websocket-protocol"] == "two"
+        assert [value for name, value in client.answer.fields if name == "set-cookie"] == ["a=1", "b=2"]
+
+
+async def test_text_bytes_fragments_and_pings_are_exchanged() -> None:
+    async with connected(Chat()) as (_, client):
+        client.send(TEXT, "grün".encode())
+        assert await client.receive() == (TEXT, "grün".encode())
+        client.send(BINARY, b"\x00" * 70_000)
+        assert await client.receive() == (BINARY, b"\x00" * 70_000)
+        client.send(TEXT, b"a", final=False)
+        client.send(PING, b"payload")
+        assert await client.receive() == (PONG, b"payload")
+        client.send(0, b"b")
+        assert await client.receive() == (TEXT, b"ab")
+
+
+async def test_close_of_the_client_reaches_the_application() -> None:
+    chat = Chat()
+    async with connected(chat) as (_, client):
+        client.send(CLOSE, struct.pack("!H", 4001) + b"bye")
+        assert await client.receive() == (CLOSE, struct.pack("!H", 4001) + b"bye")
+        await chat.ended.wait()
+    assert chat.received == [{"type": "websocket.disconnect", "code": 4001, "reason": "bye"}]
+
+
+async def test_lost_client_is_a_disconnect() -> None:
+    chat = Chat()
+    async with connected(chat) as (_, client):
+        client.writer.transport.abort()
+        await chat.ended.wait()
+    assert chat.received == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
+
+
+async def test_close_of_the_application_reaches_the_client() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": 3000, "reason": "done"})
+
+    async with connected(app) as (_, client):
+        assert await client.closed() == (3000, "done")
+
+
+async def answered(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-why", b"no key")]})
+    await send({"type": "websocket.http.response.body", "body": b"who ", "more_body": True})
+    await send({"type": "websocket.http.response.body", "body": b"are you"})
+    assert (await receive())["type"] == "websocket.disconnect"
+
+
+async def refused(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.close"})
+    assert (await receive())["code"] == 1006
+
+
+@pytest.mark.parametrize(("app", "status", "body"), [(refused, 403, b""), (answered, 401, b"who are you")])
+async def test_application_may_refuse_the_handshake(app: Any, status: int, body: bytes) -> None:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await app(scope, receive, send)
+
+    async with hosted(wrapped) as served:
+        fields = ("Upgrade: websocket", "Connection: upgrade", KEY, "Sec-WebSocket-Version: 13")
+        response = await served.request("GET /", None, *fields)
+        assert (response.status, response.body) == (status, body)
+    assert not served.errors()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (("Sec-WebSocket-Version: 13",), 400),
+        (("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: short"), 400),
+        (("Sec-WebSocket-Version: 8", KEY), 426),
+    ],
+)
+async def test_invalid_handshake_never_reaches_the_application(fields: tuple[str, ...], status: int) -> None:
+    chat = Chat()
+    async with connected(chat, *fields) as (_, client):
+        assert client.answer.status == status
+        assert client.answer["sec-websocket-version"] == "13"
+    assert not chat.scope
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_end_of_the_application_closes_the_socket(fails: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            if fails:
+                raise ValueError("boom")
+
+    async with connected(app) as (served, client):
+        assert (await client.closed())[0] == (1011 if fails else 1000)
+        assert ("ValueError: boom" in served.errors()) == fails
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"type": "websocket.send", "text": "early"}, "websocket.accept"),
+        ({"type": "websocket.accept", "headers": [(b"sec-websocket-protocol", b"x")]}, "subprotocol"),
+        ({"type": "websocket.accept", "headers": [(b"x", b"a\r\nb: c")]}, "header value"),
+        (None, "returned without answering"),
+    ],
+)
+async def test_failure_before_the_handshake_is_a_500(message: Any, reason: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket" and message is not None:
+            await send(message)
+
+    async with connected(app) as (served, client):
+        assert client.answer.status == 500
+        assert reason in served.errors()
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"type": "websocket.accept"}, "Unexpected ASGI message 'websocket.accept'"),
+        ({"type": "websocket.send", "text": b"bytes"}, "must be a string"),
+        ({"type": "websocket.send", "bytes": "text"}, "must be bytes"),
+        ({"type": "websocket.send"}, "NoneType"),
+        ({"type": "websocket.close", "code": 1005}, "1005"),
+    ],
+)
+async def test_broken_message_closes_with_1011(message: Any, reason: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            await send(message)
+
+    async with connected(app) as (served, client):
+        assert (await client.closed())[0] == 1011
+        assert reason in served.errors()
+
+
+async def test_sending_to_a_client_that_has_left_is_an_oserror_that_nobody_logs() -> None:
+    raised = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            try:
+                await send({"type": "websocket.send", "text": "late"})
+            except OSError:
+                raised.set()
+                raise
+
+    async with connected(app) as (served, client):
+        client.writer.transport.abort()
+        await raised.wait()
+        assert not served.errors()
+
+
+async def test_too_long_message_closes_with_1009(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "MAX_MESSAGE", 1000)
+    chat = Chat()
+    async with connected(chat) as (_, client):
+        client.send(BINARY, b"x" * 1001)
+        assert (await client.closed())[0] == 1009
+        await chat.ended.wait()
+    assert chat.received[-1]["code"] == 1009
+
+
+async def test_fast_client_waits_for_a_slow_application() -> None:
+    release = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await release.wait()
+            count = 0
+            while (await receive())["type"] == "websocket.receive":
+                count += 1
+                if count == 300:
+                    await send({"type": "websocket.send", "text": "all"})
+
+    async with connected(app) as (_, client):
+        writer = client.writer
+        for _ in range(300):
+            client.send(BINARY, b"x" * 100_000)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert writer.transport.get_write_buffer_size() > 10_000_000
+        release.set()
+        assert await client.receive() == (TEXT, b"all")
+
+
+async def test_silent_client_is_pinged_and_then_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "PING_INTERVAL_S", 0.01)
+    chat = Chat()
+    async with connected(chat) as (_, client):
+        opcode, payload = await client.receive()
+        assert (opcode, len(payload)) == (PING, 4)
+        client.send(PONG, payload)
+        assert (await client.receive())[0] == PING
+        assert (await client.closed())[0] == 1011
+
+
+async def test_stopping_service_closes_its_sockets() -> None:
+    chat = Chat()
+    async with connected(chat) as (served, client):
+        draining = asyncio.create_task(served.app.drain(5.0))
+        assert (await client.closed())[0] == 1001
+        await draining
+    assert chat.received[-1]["code"] == 1001
