@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
         "_lingering",
         "_loop",
         "_parser",
+        "_probe_timer",
         "_reading_paused",
         "_received",
         "_receiver",
@@ -118,6 +119,7 @@ class Connection(asyncio.Protocol):
         self._receiver: RawReceiver | None = None
         self._early = b""
         self._timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._idle_since = 0.0
         self._written = 0
@@ -185,15 +187,16 @@ class Connection(asyncio.Protocol):
             self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
         if self._tls:
             return False  # asyncio cannot keep half of a TLS connection open
-        self._loop.call_later(PROBE_S, self._probe, self._exchange, PROBE_AGAIN_S)
+        self._probe_timer = self._loop.call_later(PROBE_S, self._probe, self._exchange, PROBE_AGAIN_S)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.lost = True
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._probe_timer = None
         self._wake_drain()
         if self._body is not None:
             self._body.fail(ClientGoneError("the client closed the connection in the middle of the body"))
@@ -362,11 +365,13 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Write without waiting; does nothing once the connection is lost."""
         transport = self._transport
-        if transport is not None and not self._lingering:
+        if transport is not None and not (self._lingering or transport.is_closing()):
             self._written += len(data)
             transport.write(data)
 
     async def drain(self) -> None:
+        if self._transport is not None and self._transport.is_closing():
+            await asyncio.sleep(0)  # a write has failed: the connection is lost in the loop's next turn
         if self.writing_paused and not self.lost:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._drain_waiters.append(waiter)
@@ -453,7 +458,8 @@ class Connection(asyncio.Protocol):
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             transport.abort()
         else:
-            self._loop.call_later(delay, self._probe, exchange, min(2 * delay, PROBE_LATEST_S))
+            later = min(2 * delay, PROBE_LATEST_S)
+            self._probe_timer = self._loop.call_later(delay, self._probe, exchange, later)
 
     # --- the timer ------------------------------------------------------------------------------------
 
