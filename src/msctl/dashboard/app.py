@@ -39,13 +39,15 @@ from msctl.dashboard.responses import (
     number_parameter,
     text_parameter,
 )
+from msctl.dashboard.routes import route_rows
 from msctl.dashboard.sign_in import TOKEN_PARAMETER, cookie_name, sign_in_page, signed_in
 from msctl.dashboard.throttle import Throttle
-from msctl.errors import ConfigError, PortTakenError
+from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
+from msctl.model.routing import RouteView
 from msctl.model.traces import TraceQuery
-from msctl.model.views import QueueView, SystemView, TraceView
+from msctl.model.views import DetailView, QueueView, SystemView, TraceView
 from msctl.secret import Secret
 
 MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]
@@ -63,6 +65,8 @@ class DashboardViews:
     metrics: MetricsPage
     traces: TraceView | None = None
     queues: QueueView | None = None
+    details: DetailView | None = None
+    routes: RouteView | None = None
 
 
 class Dashboard:
@@ -156,6 +160,9 @@ class Dashboard:
                 web.get("/api/traces", self._traces),
                 web.get("/api/traces/{id}", self._trace),
                 web.get("/api/peek", self._peek),
+                web.get("/api/services/{name}", self._service),
+                web.get("/api/routes", self._routes),
+                web.get("/api/route", self._route),
                 *self._actions.routes(),
             ]
         )
@@ -224,6 +231,38 @@ class Dashboard:
                 "session": self._session,
                 "traces": self._views.traces is not None,
                 "queues": self._views.queues is not None,
+            }
+        )
+
+    async def _service(self, request: web.Request) -> web.StreamResponse:
+        if self._views.details is None:
+            raise web.HTTPNotFound(text="this stack shows no details\n")
+        return json_response(await self._views.details.details(request.match_info["name"]))
+
+    async def _routes(self, _request: web.Request) -> web.StreamResponse:
+        """The gateway's routes as rows; none while no gateway runs."""
+        try:
+            return json_response(
+                [] if self._views.routes is None else route_rows(self._views.routes.routes())
+            )
+        except MsctlError:
+            return json_response([])
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        """Which route a request would take; nothing is sent."""
+        if self._views.routes is None:
+            raise web.HTTPNotFound(text="this stack has no routes\n")
+        method, target = request.query.get("method", "GET").upper(), text_parameter(request, "target")
+        found = self._views.routes.explain(method, target, {})
+        path = None if found.route is None else found.route.path
+        return json_response(
+            {
+                "route": path,
+                "service": found.service,
+                "instance": found.instance,
+                "upstream_path": found.upstream_path,
+                "status": found.status,
+                "steps": found.steps,
             }
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.queue_messages import PeekedMessage
@@ -82,6 +82,30 @@ class ServiceVariables:
 
     defaults: Mapping[str, str]
     overrides: Mapping[str, str]
+
+
+class Variable(NamedTuple):
+    """A variable of a service as it may be shown: a secret's value is masked."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class ServiceDetails:
+    """A service's keys that are set, as TOML values, and its variables, by name."""
+
+    service: str
+    keys: tuple[tuple[str, str], ...]
+    variables: tuple[Variable, ...]
+
+
+class DetailView(Protocol):
+    """What a running stack knows of one service beyond its state."""
+
+    async def details(self, service: str) -> ServiceDetails:
+        """Raises UnknownServiceError."""
+        ...
 
 
 class VariableView(Protocol):

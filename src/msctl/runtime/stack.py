@@ -37,16 +37,17 @@ from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
-from msctl.model.service_names import select
+from msctl.model.service_names import select, unknown
 from msctl.model.services import runs_here
 from msctl.model.snapshots import GATEWAY, Durability, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
-from msctl.model.views import ReloadResult, ServiceVariables
+from msctl.model.views import ReloadResult, ServiceDetails, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
 from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
+from msctl.runtime.service_details import service_details
 from msctl.secret import Secret
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
@@ -159,6 +160,8 @@ class Stack:
                     self._observation.page,
                     traces=self._observation.tracer,
                     queues=QueueAdmin(lambda: self._broker.url, self._broker.browse),
+                    details=self,
+                    routes=self,
                 ),
                 dashboard_token(paths),
             )
@@ -333,6 +336,12 @@ class Stack:
     async def variables(self, service: str | None) -> ServiceVariables:
         await self._first_start.wait()
         return self._supervisor.variables(None if service is None else self._select([service])[0])
+
+    async def details(self, service: str) -> ServiceDetails:
+        spec = self._project.service(service)
+        if spec is None:
+            raise unknown(service, [one.name for one in self._project.services])
+        return service_details(self._project, spec, self._supervisor.variables(service))
 
     async def purge_queue(self, name: str) -> int:
         return self._broker.purge(name)

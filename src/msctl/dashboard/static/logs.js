@@ -35,6 +35,13 @@ export const logs = {
     }
   },
 
+  // The last lines of one service, oldest first.
+  last_of(name, count) {
+    const found = [];
+    for (let i = this.all.length - 1; i >= 0 && found.length < count; i--) if (this.all[i][SERVICE] === name) found.unshift(this.all[i]);
+    return found;
+  },
+
   newStack() {
     this.last = 0;
     if (this.all.length) this.add([[0, Date.now() / 1000, 'msctl', 'warning', '— the stack was restarted —', null, '', null]]);

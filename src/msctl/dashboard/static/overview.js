@@ -65,7 +65,7 @@ export const overview = {
   make(service) {
     const name = service.name, cell = (props = {}, ...children) => el('td', { role: 'cell', ...props }, ...children);
     const row = { name, seen: service.state };
-    row.title = el('span', { className: 'name' });
+    row.title = el('a', { className: 'name', href: `#/service?name=${encodeURIComponent(name)}` });
     row.under = el('span', { className: 'under' });
     row.dot = el('span', { className: 'dot', 'aria-hidden': 'true' });
     row.word = el('span', { className: 'word' });

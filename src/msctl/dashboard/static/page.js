@@ -4,6 +4,8 @@ import { announce } from './actions.js';
 import { logs } from './logs.js';
 import { overview } from './overview.js';
 import { queues } from './queues.js';
+import { routes } from './routes.js';
+import { service } from './service.js';
 import { BAD, page } from './state.js';
 import { start } from './stream.js';
 import { $, el, put, svg, uptime } from './tools.js';
@@ -25,6 +27,7 @@ export function show(snapshot) {
   choices();
   overview.show(snapshot);
   queues.show(snapshot);
+  service.record(snapshot);
 }
 
 let chosenNames = '';
@@ -43,11 +46,11 @@ function choices() {
 
 function route() {
   const [path, search = ''] = location.hash.replace(/^#\/?/, '').split('?'), query = new URLSearchParams(search);
-  const view = ['logs', 'traces', 'queues'].includes(path) ? path : 'overview';
+  const view = ['logs', 'traces', 'queues', 'routes', 'service'].includes(path) ? path : 'overview';
   const changed = view !== page.view;
   page.view = view;
   for (const section of document.querySelectorAll('main > section')) section.hidden = section.id !== view;
-  for (const link of document.querySelectorAll('nav a')) { if (link.dataset.view === view) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current'); }
+  for (const link of document.querySelectorAll('nav a')) { if (link.dataset.view === view || (view === 'service' && link.dataset.view === 'overview')) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current'); }
   if (view === 'logs') {
     if (query.has('service')) { $('log-service').dataset.wanted = query.get('service'); $('log-service').value = query.get('service'); }
     if (query.has('trace')) { $('log-trace').value = query.get('trace'); $('log-service').value = ''; $('log-text').value = ''; $('log-level').value = '0'; }
@@ -55,6 +58,11 @@ function route() {
     if (logs.follow) logs.setFollow(true);
   }
   if (view === 'traces') { traces.load(); if (query.has('id')) traces.open(query.get('id')); }
+  if (view === 'service') { service.forget(); service.open(query.get('name') || ''); }
+  if (view === 'routes') {
+    routes.load();
+    if (query.has('target')) { $('route-method').value = query.get('method') || 'GET'; $('route-target').value = query.get('target'); routes.explain(); }
+  }
   if (view !== 'queues') queues.stop();
   if (page.snapshot) show(page.snapshot);
   if (changed) scrollTo(0, 0);
@@ -80,7 +88,7 @@ $('theme').addEventListener('click', () => {
 
 addEventListener('keydown', (event) => {
   if (event.key !== '/' || event.ctrlKey || event.metaKey || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
-  const field = { overview: 'find', logs: 'log-text', traces: 'trace-min', queues: 'publish-queue' }[page.view];
+  const field = { overview: 'find', logs: 'log-text', traces: 'trace-min', queues: 'publish-queue', routes: 'route-target', service: 'service-toggle' }[page.view];
   event.preventDefault();
   $(field).focus();
 });
@@ -99,4 +107,4 @@ start({
 });
 
 // For the console.
-window.msctl = { page, overview, topology, logs, traces, queues };
+window.msctl = { page, overview, topology, logs, traces, queues, routes, service };

@@ -66,3 +66,25 @@ export function sparkline(values, label) {
   return svg('svg', { class: 'spark', viewBox: `0 0 ${w} ${h}`, role: 'img', 'aria-label': label, preserveAspectRatio: 'none' },
     svg('path', { class: 'area', d: `M0,${h}L${points}L${w},${h}Z` }), svg('path', { d: `M${points}` }));
 }
+
+// A line over time that says its value where the pointer or the arrow keys are.
+export function chart(title, points, show, tone = '') {
+  const w = 360, h = 96, known = points.filter(([, v]) => v !== null && v !== undefined), top = Math.max(...known.map(([, v]) => v), 1e-9);
+  const began = points.length ? points[0][0] : 0, span = Math.max(1, (points.length ? points[points.length - 1][0] : 1) - began);
+  const x = (at) => (at - began) / span * w, y = (v) => h - 2 - v / top * (h - 8);
+  const last = known.length ? show(known[known.length - 1][1]) : '–';
+  const line = known.map(([at, v], i) => `${i ? 'L' : 'M'}${x(at).toFixed(1)},${y(v).toFixed(1)}`).join('');
+  const cursor = svg('line', { class: 'cursor', y1: 0, y2: h, x1: -9, x2: -9 });
+  const value = el('output', {}, last);
+  const picture = svg('svg', { viewBox: `0 0 ${w} ${h}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `${title}: ${last} now, at most ${known.length ? show(top) : '–'}` },
+    svg('path', { class: 'base', d: `M0,${h - 1}H${w}` }), svg('path', { class: 'line', d: line }), cursor);
+  const at = (share) => {
+    const wanted = began + share * span;
+    const [when, v] = known.reduce((best, one) => Math.abs(one[0] - wanted) < Math.abs(best[0] - wanted) ? one : best, known[0]);
+    cursor.setAttribute('x1', x(when)); cursor.setAttribute('x2', x(when));
+    put(value, `${show(v)} at ${clock(when / 1000, false)}`);
+  };
+  picture.addEventListener('pointermove', (event) => { const box = picture.getBoundingClientRect(); if (known.length && box.width) at((event.clientX - box.left) / box.width); });
+  picture.addEventListener('pointerleave', () => { put(value, last); cursor.setAttribute('x1', -9); cursor.setAttribute('x2', -9); });
+  return el('figure', { className: `chart ${tone}` }, el('figcaption', {}, title, ' ', value), picture);
+}

@@ -1,0 +1,165 @@
+// The page of one service: what it is, how it does, what it calls, what it says.
+import { act, showError } from './actions.js';
+import { logs } from './logs.js';
+import { ACTIVE, condition, page } from './state.js';
+import { $, bytes, chart, clip, clock, duration, el, mark, plural, put, rate, uptime } from './tools.js';
+
+const KEEP = 600;
+
+export const service = {
+  name: null, history: new Map(), timer: 0,
+
+  // Called with every state, whatever is shown, so that the charts have a past when the page is opened.
+  record(snapshot) {
+    for (const s of snapshot.services) {
+      const past = this.history.get(s.name) || [];
+      past.push({ at: Date.now(), requests: s.requests_per_s || 0, errors: s.errors_per_s || 0, p95: s.p95_s });
+      if (past.length > KEEP) past.shift();
+      this.history.set(s.name, past);
+    }
+    if (page.view === 'service') this.show(snapshot);
+  },
+
+  open(name) {
+    this.name = name;
+    put($('h-service'), name);
+    for (const id of ['service-keys', 'service-variables', 'service-traces']) $(id).replaceChildren();
+    if (page.snapshot) this.show(page.snapshot);
+    this.load();
+  },
+
+  async details() {
+    const name = this.detailed = this.name;
+    const answer = await fetch(`/api/services/${encodeURIComponent(name)}`, { cache: 'no-store' }).catch(() => null);
+    if (this.name !== name || !answer || !answer.ok) return;
+    const details = await answer.json();
+    const rows = (pairs) => pairs.map(([key, value]) => el('tr', {}, el('th', { scope: 'row' }, key), el('td', { className: 'mono' }, value)));
+    $('service-keys').replaceChildren(...rows(details.keys));
+    $('service-variables').replaceChildren(...rows(details.variables));
+    $('no-service-keys').hidden = details.keys.length > 0;
+    $('no-service-variables').hidden = details.variables.length > 0;
+  },
+
+  // Traces are asked for while the page of a service is shown.
+  async load() {
+    clearTimeout(this.timer);
+    if (page.view !== 'service' || document.hidden) return;
+    const name = this.name;
+    if (page.alive && page.can.traces) {
+      const answer = await fetch(`/api/traces?${new URLSearchParams({ service: name, limit: 12 })}`, { cache: 'no-store' }).catch(() => null);
+      if (answer && answer.ok && this.name === name) this.traces(await answer.json());
+    }
+    this.timer = setTimeout(() => this.load(), 3000);
+  },
+
+  traces(found) {
+    $('no-service-traces').hidden = found.length > 0;
+    $('service-traces').replaceChildren(...found.map((t) => el('tr', {},
+      el('td', { className: 'mono' }, clock(t.start)),
+      el('td', {}, el('a', { href: `#/traces?id=${t.trace_id}` }, t.name)),
+      el('td', { className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
+      el('td', { className: 'num' }, duration(t.duration_s)))));
+  },
+
+  show(snapshot) {
+    const s = snapshot.services.find((one) => one.name === this.name);
+    $('service-gone').hidden = Boolean(s);
+    $('service-body').hidden = !s;
+    if (!s) { put($('service-gone'), `There is no service ${this.name}.`); return; }
+    if (this.detailed !== this.name) this.details();
+    mark($('service-state'), `condition ${condition(s)}`);
+    put($('service-word'), s.state);
+    put($('service-reason'), s.reason || '');
+    const key = JSON.stringify([s.addresses, s.routes, s.kind]);
+    if (key !== this.where) {
+      this.where = key;
+      const links = s.addresses.map((a) => el('a', { href: /^https?:/.test(a) ? a : `http://${a}/`, rel: 'noreferrer' }, a));
+      const routes = s.routes.map((r) => el('a', { href: `#/routes?target=${encodeURIComponent(r)}` }, r));
+      $('service-where').replaceChildren(...[s.kind, ...links, ...routes].flatMap((part, i) => i ? [' · ', part] : [part]));
+    }
+    this.figures(s);
+    this.buttons(s);
+    this.instances(s);
+    this.charts();
+    this.neighbours(s, snapshot);
+    this.output();
+  },
+
+  figures(s) {
+    const facts = [['Requests', `${rate(s.requests_per_s)}/s`], ['Errors', `${rate(s.errors_per_s)}/s`], ['p95', duration(s.p95_s)], ['Uptime', uptime(s.uptime_s)], ['Restarts', String(s.restarts)], ['Memory', bytes(s.memory_bytes)]];
+    const list = $('service-figures');
+    if (!list.children.length) list.replaceChildren(...facts.map(() => el('div', {}, el('dt'), el('dd'))));
+    facts.forEach(([name, value], i) => { put(list.children[i].firstChild, name); put(list.children[i].lastChild, value); });
+    mark(list.children[1], s.errors_per_s > 0 ? 'bad' : '');
+  },
+
+  buttons(s) {
+    const active = ACTIVE.has(s.state), off = !page.alive || page.busy.has(s.name);
+    put($('service-toggle'), active ? 'Stop' : 'Start');
+    $('service-toggle').dataset.verb = active ? 'stop' : 'start';
+    for (const button of [$('service-toggle'), $('service-restart')]) { if (off) button.setAttribute('aria-disabled', 'true'); else button.removeAttribute('aria-disabled'); }
+  },
+
+  async act(verb) {
+    const name = this.name;
+    if (!page.alive || page.busy.has(name)) return;
+    page.busy.set(name, verb);
+    const problem = await act(`/api/services/${encodeURIComponent(name)}/${verb}`);
+    page.busy.delete(name);
+    if (problem) showError(problem);
+    if (page.snapshot) this.show(page.snapshot);
+  },
+
+  instances(s) {
+    const cell = (text, props = {}) => el('td', props, text);
+    const key = JSON.stringify(s.instances);
+    if (key === this.drawn) return;
+    this.drawn = key;
+    $('service-instances').replaceChildren(...s.instances.map((i) => el('tr', { className: i.state },
+      el('th', { scope: 'row' }, i.name), el('td', {}, el('span', { className: 'dot', 'aria-hidden': 'true' }), i.state),
+      cell(i.address || '–', { className: 'mono' }), cell(i.pid === null ? '–' : String(i.pid), { className: 'num' }),
+      cell(uptime(i.uptime_s), { className: 'num' }), cell(String(i.restarts), { className: 'num' }),
+      cell(i.cpu_percent === null ? '–' : `${i.cpu_percent.toFixed(0)} %`, { className: 'num' }), cell(bytes(i.memory_bytes), { className: 'num' }),
+      cell(i.target ? String(i.target.in_flight) : '–', { className: 'num' }), cell(i.target ? i.target.breaker : '–'),
+      cell(i.reason || i.exit || ''))));
+  },
+
+  charts() {
+    const past = this.history.get(this.name) || [];
+    const series = (pick) => past.map((one) => [one.at, pick(one)]);
+    $('service-charts').replaceChildren(
+      chart('Requests per second', series((one) => one.requests), rate),
+      chart('Errors per second', series((one) => one.errors), rate, 'bad'),
+      chart('p95', series((one) => one.p95), duration));
+  },
+
+  neighbours(s, snapshot) {
+    const link = (name) => el('a', { href: `#/service?name=${encodeURIComponent(name)}` }, name);
+    const names = (list) => list.length ? list.flatMap((name, i) => i ? [', ', link(name)] : [link(name)]) : ['none'];
+    const callers = snapshot.services.filter((one) => one.depends_on.includes(s.name)).map((one) => one.name);
+    const flows = s.messages.map((m) => `${m.sends ? 'publishes to' : 'consumes from'} ${m.queue} (${rate(m.per_s)}/s)`);
+    const key = JSON.stringify([s.depends_on, callers, flows]);
+    if (key === this.near) return;
+    this.near = key;
+    $('service-near').replaceChildren(
+      el('dt', {}, 'Depends on'), el('dd', {}, ...names(s.depends_on)),
+      el('dt', {}, 'Needed by'), el('dd', {}, ...names(callers)),
+      el('dt', {}, 'Messages'), el('dd', {}, flows.join(', ') || 'none'));
+  },
+
+  output() {
+    const lines = logs.last_of(this.name, 20);
+    const key = lines.length ? lines[lines.length - 1][0] : 0;
+    if (key === this.said) return;
+    this.said = key;
+    $('no-service-output').hidden = lines.length > 0;
+    $('service-output').replaceChildren(...lines.map((line) => el('li', { className: line[3] }, el('span', { className: 'when' }, clock(line[1])), ' ', clip(line[4], 2000))));
+    $('service-log').href = `#/logs?service=${encodeURIComponent(this.name)}`;
+    put($('service-log'), `all ${plural(lines.length, 'line')}`.includes('20') ? 'all lines' : 'in the log');
+  },
+
+  // Another service may have the same figures: everything is drawn again.
+  forget() { this.where = this.drawn = this.near = this.said = this.detailed = null; },
+};
+$('service-toggle').addEventListener('click', (event) => service.act(event.target.dataset.verb));
+$('service-restart').addEventListener('click', () => service.act('restart'));
