@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from msctl.broker.core.broker import Broker
+from msctl.broker.core.broker import Alarm, Broker
 from msctl.broker.core.journal import Entries
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import Queue
@@ -33,6 +34,7 @@ class Run:
         *,
         segment_size: int = SMALL,
         durability: Durability = Durability.PROCESS,
+        post: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         self.clock = clock or FakeClock()
         self.reports: list[str] = []
@@ -41,14 +43,21 @@ class Run:
             StorageSpec(folder, durability, "a test", segment_size),
             self.clock,
             lambda _level, text: self.reports.append(text),
-            post=lambda call: call(),
-            changed=lambda: None,
+            post=post,
+            changed=self._changed,
         )
         recovered = self.storage.recovered
         self.cut = recovered.cut
         self.problems = [*recovered.problems, *restore(self.broker, recovered.replay)]
         self.broker.memory.journal = self.storage.journal
         self.storage.turn(tidy=True)
+
+    def _changed(self) -> None:
+        self.broker.stored(self.storage.journal.durable)
+        if self.storage.stall:
+            self.broker.raise_alarm(Alarm.DISK, self.storage.stall)
+        else:
+            self.broker.clear_alarm(Alarm.DISK)
 
     @property
     def vhost(self) -> VirtualHost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msctl.broker.core.messages import Message
@@ -129,6 +129,7 @@ class Machine:
         assert self.run.storage.journal.messages == sum(map(len, self.model.ready.values()))
 
 
+@settings(deadline=None)  # every restart synchronizes the disk
 @given(steps)
 def test_a_restart_brings_back_what_is_durable_in_order(steps: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
