@@ -291,15 +291,16 @@ class Storage:
             self._report("warning", f"{self.problem}; what is not written is lost")
         journal.durable = journal.written
         self._remove_old()
+        for descriptor in (*journal.closing, journal.descriptor):
+            with suppress(OSError):
+                _sync_data(descriptor)
         self.abandon()
 
     def abandon(self) -> None:
-        """End without a word in the log: synchronize what is written, and release the lock."""
+        """Release the lock and end, without a word in the log: for the next one as if this was killed."""
         self._jobs.put(None)
         self._thread.join()
         for descriptor in (*self.journal.closing, self.journal.descriptor):
-            with suppress(OSError):
-                _sync_data(descriptor)
             os.close(descriptor)
         self._folder.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from pamqp import commands
@@ -22,11 +23,11 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path / "state" / "project" / "broker")
 
 
-def publishing(run: Run, *, durable: bool = True, **arguments: object) -> Client:
+def publishing(run: Run, arguments: dict[str, Any] | None = None) -> Client:
     client = Client(run.broker)
     client.open()
     client.call(
-        commands.Queue.Declare(queue="q", durable=durable, arguments=arguments), commands.Queue.DeclareOk
+        commands.Queue.Declare(queue="q", durable=True, arguments=arguments), commands.Queue.DeclareOk
     )
     client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
     return client
@@ -68,7 +69,7 @@ def test_a_message_that_a_consumer_takes_without_acks_is_not_stored(run: Run) ->
 
 
 def test_confirms_and_nacks_of_a_channel_keep_their_order(run: Run) -> None:
-    client = publishing(run, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    client = publishing(run, {"x-max-length": 1, "x-overflow": "reject-publish"})
     client.publish(b"kept", delivery_mode=2)
     client.publish(b"refused", delivery_mode=2)
     client.publish(b"transient", "missing")

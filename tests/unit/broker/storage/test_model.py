@@ -129,7 +129,7 @@ class Machine:
         assert self.run.storage.journal.messages == sum(map(len, self.model.ready.values()))
 
 
-@settings(deadline=None)  # every restart synchronizes the disk
+@settings(deadline=None, max_examples=40)  # a restart synchronizes the disk
 @given(steps)
 def test_a_restart_brings_back_what_is_durable_in_order(steps: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

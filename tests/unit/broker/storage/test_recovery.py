@@ -217,7 +217,7 @@ def test_a_flipped_bit_is_reported_and_costs_no_more_than_its_block(folder: Path
     data = file.read_bytes()
     start = scan(data, 1).blocks[1][1] + 4  # after the queue's declaration
     whole = {b"%d" % number for number in range(6)}
-    for at in range(start, len(data), 7):
+    for at in range(start, len(data), 11):
         for old in folder.rglob("*.log"):
             old.unlink()
         changed = bytearray(data)
