@@ -49,7 +49,7 @@ uvloop.run(main())
 
 def results() -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="msctl-") as folder:
-        client = _build(Path(folder))
+        client = build(Path(folder), "broker_load.go")
         with running_node() as node, _embedded() as (ours, pid):
             theirs = node.url
             for mode, name in (
@@ -70,10 +70,11 @@ def results() -> Iterator[Result]:
         yield Result("p99 of /hello on a quiet broker", quiet * 1000, 1.0, "ms")
 
 
-def _build(folder: Path) -> Path:
-    program = folder / "broker_load"
+def build(folder: Path, source: str) -> Path:
+    """Build a program of the Go client."""
+    program = folder / Path(source).stem
     env = {**os.environ, "GO111MODULE": "off", "GOPATH": GO_PATH, "GOCACHE": str(folder / "cache")}
-    subprocess.run(["go", "build", "-o", program, HERE / "broker_load.go"], env=env, check=True)
+    subprocess.run(["go", "build", "-o", program, HERE / source], env=env, check=True)
     return program
 
 

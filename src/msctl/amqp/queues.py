@@ -8,7 +8,7 @@ the channel. Both are worked around and reported once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from aiormq.channel import Channel
@@ -28,11 +28,12 @@ _ACCESS_REFUSED, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """The broker's counts of a queue's ready messages and consumers."""
+    """The broker's counts of a queue's ready messages and consumers; `durable` is None where unknown."""
 
     name: str
     ready: int
     consumers: int
+    durable: bool | None = None
 
 
 class NotifyOnce:
@@ -48,8 +49,27 @@ class NotifyOnce:
             self._notify(text)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueUse:
+    """How a queue is declared, and what is expected of it.
+
+    `persistent` messages are to be in it, which only a durable queue keeps over a restart of the broker.
+    `known` means that it was declared before, so that its absence is worth a word.
+    """
+
+    name: str
+    durable: bool = False
+    persistent: bool = False
+    known: bool = False
+
+
 async def open_with_queue(
-    url: BrokerUrl, queue: str | None, *, name: str, notify: Notify, timeout: float = CONNECT_TIMEOUT
+    url: BrokerUrl,
+    queue: QueueUse | str | None,
+    *,
+    name: str,
+    notify: Notify,
+    timeout: float = CONNECT_TIMEOUT,
 ) -> Connection:
     """Connect, and declare `queue` (None: nothing) as the course does or as the broker allows.
 
@@ -58,8 +78,11 @@ async def open_with_queue(
     connection = await Connection.open(url, name=name, timeout=timeout)
     if queue is None:
         return connection
+    use = QueueUse(queue) if isinstance(queue, str) else queue
     try:
-        await declare(connection, queue, notify=notify)
+        if use.known and not await exists(connection, use.name):
+            notify(f"queue '{use.name}' was gone and is declared again: what was in it is lost")
+        await _declare_for(connection, use, notify)
         return connection
     except BrokerRefusedError as refusal:
         await connection.close()
@@ -68,14 +91,36 @@ async def open_with_queue(
     except BaseException:
         await connection.close()
         raise
-    notify(f"this broker does not support transient queues: queue '{queue}' is declared durable")
+    notify(f"this broker does not support transient queues: queue '{use.name}' is declared durable")
     connection = await Connection.open(url, name=name, timeout=timeout)
     try:
-        await declare(connection, queue, notify=notify, durable=True)
+        await _declare_for(connection, replace(use, durable=True), notify)
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+async def _declare_for(connection: Connection, use: QueueUse, notify: Notify) -> None:
+    """Declare the queue, and say if it cannot keep what it is to keep."""
+    found = await declare(connection, use.name, notify=notify, durable=use.durable)
+    if found.durable is not False:
+        return
+    if use.durable:
+        notify(f"queue '{use.name}' exists and is not durable: it ends with the broker")
+    elif use.persistent:
+        notify(f"queue '{use.name}' is not durable: a restart of the broker loses its persistent messages")
+
+
+async def exists(connection: Connection, queue: str) -> bool:
+    """Whether there is such a queue. Raises BrokerRefusedError if that cannot be told."""
+    try:
+        await count(connection, queue)
+    except BrokerRefusedError as refusal:
+        if refusal.code != _NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 async def declare(connection: Connection, queue: str, *, notify: Notify, durable: bool = False) -> QueueCount:
@@ -94,10 +139,21 @@ async def declare(connection: Connection, queue: str, *, notify: Notify, durable
             found = await count(connection, queue)
         except BrokerRefusedError as second:
             raise (refusal if second.code == _NOT_FOUND else second) from None
+        if durable and _is_transient(refusal):
+            return replace(found, durable=False)  # said by those who wanted another
         notify(f"queue '{queue}' is used as it exists, without declaring it: {refusal.text}")
-        return found
+        return replace(found, durable=True if _is_durable(refusal) else None)
     await connection.ask(channel.close())
-    return QueueCount(queue, answer.message_count or 0, answer.consumer_count or 0)
+    return QueueCount(queue, answer.message_count or 0, answer.consumer_count or 0, durable)
+
+
+def _is_durable(refusal: BrokerRefusedError) -> bool:
+    """Whether a 406 says that the existing queue is durable, and the declared one was not to be."""
+    return "arg 'durable'" in refusal.text and "received 'false'" in refusal.text
+
+
+def _is_transient(refusal: BrokerRefusedError) -> bool:
+    return "arg 'durable'" in refusal.text and "received 'true'" in refusal.text
 
 
 async def count(connection: Connection, queue: str) -> QueueCount:

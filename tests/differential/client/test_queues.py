@@ -9,7 +9,7 @@ from msctl.amqp.connection import Connection, closing
 from msctl.amqp.consumer import Consumer
 from msctl.amqp.errors import BrokerRefusedError
 from msctl.amqp.publisher import Publisher
-from msctl.amqp.queues import NotifyOnce, count, declare, open_with_queue, require_exchange
+from msctl.amqp.queues import NotifyOnce, QueueUse, count, declare, open_with_queue, require_exchange
 from msctl.amqp.url import BrokerUrl, parse_url
 from msctl.errors import UsageError
 from tests.support.fake_broker import fake_broker
@@ -130,3 +130,45 @@ async def test_name_too_long_for_amqp_is_a_usage_error(url: BrokerUrl) -> None:
     async with closing(connection):
         with pytest.raises(UsageError, match="cannot be encoded"):
             await count(connection, "x" * 256)
+
+
+async def test_a_durable_queue_is_declared_and_a_transient_one_of_its_name_is_told_from_it(
+    connection: Connection, url: BrokerUrl
+) -> None:
+    name = unique()
+    said: list[str] = []
+    channel = await connection.channel()
+    for known in (False, True):
+        other = await open_with_queue(url, QueueUse(name, durable=True, known=known), name="t", notify=silent)
+        await other.close()
+    await connection.ask(channel.queue_declare(name, durable=True))  # 406 if it is not durable
+    await connection.ask(channel.queue_delete(name))
+    await connection.ask(channel.queue_declare(name))
+    other = await open_with_queue(url, QueueUse(name, durable=True), name="test", notify=said.append)
+    await other.close()
+    await connection.ask(channel.queue_delete(name))
+    assert len(said) == 1
+    assert "is not durable" in said[0]
+
+
+async def test_persistent_messages_in_a_queue_that_ends_with_the_broker_are_said(url: BrokerUrl) -> None:
+    said: list[str] = []
+    name = unique()
+    connection = await open_with_queue(url, QueueUse(name, persistent=True), name="test", notify=said.append)
+    async with closing(connection):
+        channel = await connection.channel()
+        await connection.ask(channel.queue_delete(name))
+    assert len(said) == 1
+    assert "not durable" in said[0]
+
+
+async def test_a_known_queue_that_is_gone_is_declared_again_and_said(url: BrokerUrl) -> None:
+    said: list[str] = []
+    name = unique()
+    connection = await open_with_queue(url, QueueUse(name, known=True), name="test", notify=said.append)
+    async with closing(connection):
+        assert (await count(connection, name)).ready == 0
+        channel = await connection.channel()
+        await connection.ask(channel.queue_delete(name))
+    assert len(said) == 1
+    assert "declared again" in said[0]

@@ -32,6 +32,8 @@ from tests.support.ports import reserved_port
         (("send", "x", "--property", "priority=256"), "not an integer from 0 to 255"),
         (("send", "x", "--property", "timestamp=soon"), "not a time"),
         (("send", "x", "--rate", "fast"), "not a number of messages per second"),
+        (("send", "x", "--rate", "5"), "no effect"),
+        (("send", "x", "--key", "k", "--durable"), "no effect"),
         (("send", "x", "--timeout", "never"), "not a duration"),
         (("send", "x", "--timeout", "0"), "greater than 0"),
         (("send", "x", "--queue", ""), "must not be empty"),

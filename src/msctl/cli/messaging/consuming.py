@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, AckMode, Consumer, Delivery
-from msctl.amqp.queues import NotifyOnce, open_with_queue
+from msctl.amqp.queues import NotifyOnce, QueueUse, open_with_queue
 from msctl.amqp.reconnecting import keep_connected
 from msctl.amqp.url import parse_url
 from msctl.cli.messaging.streams import note, uncancel, write_all
@@ -51,6 +51,7 @@ class ConsumeRequest:
     ack: Ack
     prefetch: int | None
     output: MessageFormat
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,18 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
     url = parse_url(request.url)
     once = NotifyOnce(note)
 
-    async def connect() -> Connection:
-        return await open_with_queue(url, request.queue, name="msctl consume", notify=once)
+    async def connect(*, again: bool) -> Connection:
+        use = QueueUse(request.queue, durable=request.durable, known=again)
+        return await open_with_queue(url, use, name="msctl consume", notify=note if again else once)
 
-    first = [await connect()]  # not retried: a script wants to know at once
+    first = [await connect(again=False)]  # not retried: a script wants to know at once
 
     async def next_connection() -> Connection:
-        return first.pop() if first else await connect()
+        if first:
+            return first.pop()
+        connection = await connect(again=True)
+        note(f"connected to the broker at {url.address} again")
+        return connection
 
     run = _Run(request, once)
     interrupted = False

@@ -14,10 +14,10 @@ from pamqp.commands import Basic
 from msctl.aio import first_of
 from msctl.amqp.connection import Connection, closing
 from msctl.amqp.publisher import MAX_BODY, Publisher, PublishStats
-from msctl.amqp.queues import open_with_queue, require_exchange
+from msctl.amqp.queues import QueueUse, open_with_queue, require_exchange
 from msctl.amqp.url import parse_url
 from msctl.cli.messaging.streams import lines, note, read_all, uncancel, unreadable
-from msctl.cli.options.message_options import MessageProperties
+from msctl.cli.options.message_options import PERSISTENT, MessageProperties
 from msctl.cli.output.progress import show_progress
 from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 
@@ -45,6 +45,15 @@ class SendRequest:
     rate: float | None
     confirm: bool
     timeout: float
+    durable: bool = False
+
+    @property
+    def use(self) -> QueueUse | None:
+        """The queue to declare."""
+        if self.queue is None:
+            return None
+        persistent = self.properties.values.get("delivery_mode") == PERSISTENT
+        return QueueUse(self.queue, durable=self.durable, persistent=persistent)
 
     @property
     def many(self) -> bool:
@@ -70,7 +79,7 @@ async def send_messages(request: SendRequest) -> SendResult:
     with _source(request) as fd:
         body = None if request.by_line else await _one_body(request, fd)
         connection = await open_with_queue(
-            url, request.queue, name="msctl send", notify=note, timeout=request.timeout
+            url, request.use, name="msctl send", notify=note, timeout=request.timeout
         )
         async with closing(connection):
             if request.exchange:

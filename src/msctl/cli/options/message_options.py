@@ -13,6 +13,8 @@ from msctl.errors import UsageError
 DEFAULT_QUEUE = "hello"
 """The queue of the course."""
 
+PERSISTENT = 2
+"""AMQP's delivery mode of messages that a durable queue keeps on disk."""
 SHORT_STRING = 255
 """Maximum bytes of an AMQP short string: queue and exchange names, routing keys, most properties."""
 _ENTITY_NAME = re.compile(r"[a-zA-Z0-9-_.:@#,/+ ]*")
@@ -59,9 +61,17 @@ class MessageProperties:
 
 
 def parse_properties(
-    properties: Sequence[str], headers: Sequence[str], *, content_type: str | None, persistent: bool
+    properties: Sequence[str],
+    headers: Sequence[str],
+    *,
+    content_type: str | None,
+    persistent: bool,
+    durable: bool = False,
 ) -> MessageProperties:
-    """Convert `NAME=VALUE` pairs to AMQP properties. Raises UsageError for an unknown name or a bad value."""
+    """Convert `NAME=VALUE` pairs to AMQP properties. Raises UsageError for an unknown name or a bad value.
+
+    Messages for a `durable` queue are persistent, unless a pair says otherwise.
+    """
     values: dict[str, str | int | datetime] = {"content_type": "text/plain"}
     for pair in properties:
         name, value = _pair("--property", pair)
@@ -84,7 +94,9 @@ def parse_properties(
     if content_type is not None:
         values["content_type"] = short_string("--content-type", content_type)
     if persistent:
-        values["delivery_mode"] = 2
+        values["delivery_mode"] = PERSISTENT
+    elif durable:
+        values.setdefault("delivery_mode", PERSISTENT)
     return MessageProperties(values, _headers(headers))
 
 

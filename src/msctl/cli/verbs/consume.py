@@ -70,6 +70,14 @@ def consume(
             "--queue", envvar="MSCTL_CONSUME_QUEUE", metavar="NAME", help="The queue, declared first."
         ),
     ] = DEFAULT_QUEUE,
+    durable: Annotated[
+        bool,
+        typer.Option(
+            "--durable",
+            envvar="MSCTL_CONSUME_DURABLE",
+            help="Declare the queue durable: it outlives a restart of the broker.",
+        ),
+    ] = False,
     url: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +116,7 @@ def consume(
             ack=ack,
             prefetch=prefetch,
             output=output,
+            durable=durable,
         )
         result = run(consume_messages(request))
         received, interrupted = result.received, result.interrupted

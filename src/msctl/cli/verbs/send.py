@@ -82,6 +82,15 @@ def send(
             help="Mark messages persistent: a durable queue keeps them on disk.",
         ),
     ] = False,
+    durable: Annotated[
+        bool,
+        typer.Option(
+            "--durable",
+            envvar="MSCTL_SEND_DURABLE",
+            help="Declare the queue durable and mark messages persistent: they outlive a restart of the "
+            "broker.",
+        ),
+    ] = False,
     exchange: Annotated[
         str,
         typer.Option(
@@ -143,8 +152,14 @@ def send(
     """
     _check_source(text, file, by_line=by_line, count=count)
     declared = _declared_queue(queue, exchange, key)
-    properties = parse_properties(prop or [], header or [], content_type=content_type, persistent=persistent)
+    if durable and declared is None:
+        raise UsageError("--durable has no effect: no queue is declared", hint="name one: --queue NAME")
+    properties = parse_properties(
+        prop or [], header or [], content_type=content_type, persistent=persistent, durable=durable
+    )
     pace = None if rate is None else parse_rate(rate)
+    if pace is not None and not by_line and count == 1:
+        raise UsageError("--rate has no effect on one message", hint="use it with --lines or --count")
     seconds = parse_timeout(timeout, "--timeout")
     routing_key = short_string("--key", key) if key is not None else declared or ""
     exchange = entity_name("--exchange", exchange)
@@ -169,6 +184,7 @@ def send(
         rate=pace,
         confirm=confirm,
         timeout=seconds,
+        durable=durable,
     )
     result = run(send_messages(request))
     stats = result.stats
