@@ -13,12 +13,15 @@ from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import SystemClock
 from tests.support.amqp_probe import Channel, Probe
 from tests.support.broker import Broker, Connect
+from tests.support.operator import EmbeddedOperator, ManagementOperator
+from tests.support.rabbitmq import RunningNode
 
 
 @pytest.fixture(params=[pytest.param("rabbitmq", marks=pytest.mark.rabbitmq), "embedded"])
 async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
     if request.param == "rabbitmq":
-        yield Broker("rabbitmq", request.getfixturevalue("rabbitmq"))
+        node: RunningNode = request.getfixturevalue("rabbitmq_node")
+        yield Broker("rabbitmq", node.url, ManagementOperator(node.management))
         return
     errors: list[str] = []
 
@@ -33,7 +36,7 @@ async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
     server = make()
     host, port = await server.start("127.0.0.1", 0)
-    yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/")
+    yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/", EmbeddedOperator(server))
     await check_nothing_is_held(server)
     await server.stop()
     await check_log(make())

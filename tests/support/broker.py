@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from tests.support.amqp_probe import Probe
+from tests.support.operator import Operator
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Broker:
 
     name: str
     url: str
+    operator: Operator
 
 
 Connect = Callable[..., Awaitable[Probe]]

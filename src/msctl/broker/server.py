@@ -10,10 +10,15 @@ import asyncio
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msctl.broker.client_connection import ClientConnection, with_closed_peer
-from msctl.broker.core.broker import Alarm, Broker, Client, forced
+from msctl.broker.core.broker import Alarm, Broker, Client
 from msctl.broker.core.browse import browse
+from msctl.broker.core.definitions.document import Definitions
+from msctl.broker.core.definitions.entries import Problems
+from msctl.broker.core.definitions.exporter import export_definitions
+from msctl.broker.core.definitions.importer import import_definitions, remove_what_is_gone, report
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
@@ -38,7 +43,7 @@ QUEUES_PER_TURN = 1_000
 HANDSHAKES = 1_000
 """Sockets that may be open beyond the limit of connections: those before connection.open."""
 TICK_SECONDS = 0.25
-STOPPING = forced("shutdown")
+STOPPING = "broker forced connection closure with reason 'shutdown'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,9 @@ class BrokerServer:
         max_message_size: int = MAX_MESSAGE,
         limits: BrokerLimits | None = None,
         storage: StorageSpec | None = None,
+        definitions: Definitions | None = None,
     ) -> None:
+        self._definitions = definitions
         self._storage_spec = storage
         self._storage: Storage | None = None
         self._broker = Broker(
@@ -118,6 +125,8 @@ class BrokerServer:
         try:
             if self._storage_spec is not None:
                 await asyncio.to_thread(self._open_storage, self._storage_spec, loop)
+            if self._definitions is not None:
+                await self._import(self._definitions)
             self._broker.check_memory()
             await server.start_serving()
         except BaseException:
@@ -155,6 +164,29 @@ class BrokerServer:
             protocol.abort()
         await asyncio.sleep(0)
         await self._close_storage()
+
+    # --- definitions ---
+
+    async def import_definitions(self, definitions: Definitions) -> list[str]:
+        """Import other definitions; remove users, permissions and policies that only the previous ones had.
+
+        Returns what was removed.
+        """
+        before, self._definitions = self._definitions, definitions
+        removed = [] if before is None else remove_what_is_gone(self._broker, before, definitions)
+        await self._import(definitions)
+        self.work()
+        return removed
+
+    async def _import(self, definitions: Definitions) -> None:
+        problems = Problems()
+        for _ in import_definitions(self._broker, definitions, problems):
+            await asyncio.sleep(0)
+        report(self._broker, definitions, problems)
+
+    def export_definitions(self) -> dict[str, Any]:
+        """The users, permissions, policies and topology that the broker has now, in RabbitMQ's format."""
+        return export_definitions(self._broker)
 
     # --- the log ---
 

@@ -146,7 +146,7 @@ def test_topic_permission_restricts_routing_keys() -> None:
     client.queue("q")
     bind = commands.Queue.Bind(queue="q", exchange="amq.topic", routing_key="secret")
     assert refused(client, bind) == (
-        "access to topic 'secret' in exchange topic 'amq.topic' in vhost '/' refused for user 'alice'"
+        "access to topic 'secret' in exchange 'amq.topic' in vhost '/' refused for user 'alice'"
     )
     public = commands.Queue.Bind(queue="q", exchange="amq.topic", routing_key="public.#")
     client.call(public, commands.Queue.BindOk)

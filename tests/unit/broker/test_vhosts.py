@@ -53,7 +53,7 @@ def test_deleting_a_virtual_host_closes_its_connections_and_frees_its_messages()
     gone.read()
     close = gone.take(commands.Connection.Close, 0)
     assert close.reply_code == 320
-    assert close.reply_text.endswith("with reason 'vhost 'other' is deleted'")
+    assert close.reply_text == "CONNECTION_FORCED - vhost 'other' is deleted"
     broker.free(100)
     assert (broker.memory.used, broker.memory.messages, list(broker.vhosts)) == (0, 0, ["/"])
     stays.call(commands.Queue.Declare(queue="q"), commands.Queue.DeclareOk, 1)

@@ -89,7 +89,7 @@ class UserAccess:
             allowed = self._topics[operation, exchange, key] = self._allows_topic(operation, exchange, key)
         if not allowed:
             raise access_refused(
-                f"access to topic '{key}' in exchange {resource('topic', exchange, self._vhost)} "
+                f"access to topic '{key}' in {resource('exchange', exchange, self._vhost)} "
                 f"refused for user '{self._user}'"
             )
 

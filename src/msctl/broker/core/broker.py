@@ -27,11 +27,6 @@ MEMORY_LOW = 0.9
 """The part of the memory limit below which blocked publishers are unblocked."""
 
 
-def forced(reason: str) -> str:
-    """The text with which an operator's close of a connection is announced."""
-    return f"broker forced connection closure with reason '{reason}'"
-
-
 class Alarm(StrEnum):
     """Why publishers are blocked."""
 
@@ -177,7 +172,7 @@ class Broker:
             return False
         for session in list(self.sessions):
             if session.vhost is vhost:
-                session.force_close(forced(f"vhost '{name}' is deleted"))
+                session.force_close(f"vhost '{name}' is deleted")
         vhost.close()
         self.users.forget_vhost(name)
         return True
@@ -190,7 +185,7 @@ class Broker:
             return False
         for session in list(self.sessions):
             if session.user == name:
-                session.force_close(forced(f"user '{name}' is deleted"))
+                session.force_close(f"user '{name}' is deleted")
         return True
 
     def check_user_limit(self, client: Client) -> None:

@@ -83,8 +83,9 @@ class PolicyDefinition:
 
 @dataclass(slots=True)
 class Definitions:
-    """A checked document."""
+    """A checked document; `source` names it in messages."""
 
+    source: str = "definitions"
     users: dict[str, User] = field(default_factory=dict)
     vhosts: dict[str, VhostInfo] = field(default_factory=dict)
     permissions: dict[tuple[str, str], Permissions] = field(default_factory=dict)

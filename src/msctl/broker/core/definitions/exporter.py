@@ -140,14 +140,16 @@ def _queues(vhost: VirtualHost) -> Iterator[Json]:
 
 
 def _exchanges(vhost: VirtualHost) -> Iterator[Json]:
+    """The exchanges that clients declared; RabbitMQ leaves out internal ones, which loses them."""
     for exchange in vhost.routing.exchanges.values():
-        if exchange.name and not exchange.name.startswith("amq.") and not exchange.internal:
+        if exchange.name and not exchange.name.startswith("amq."):
             yield {
                 "vhost": vhost.name,
                 "name": exchange.name,
                 "type": exchange.type.value,
                 "durable": exchange.durable,
                 "auto_delete": exchange.auto_delete,
+                "internal": exchange.internal,
                 "arguments": table_to_json(exchange.arguments),
             }
 

@@ -47,6 +47,19 @@ def import_definitions(broker: Broker, definitions: Definitions, problems: Probl
     yield
 
 
+def report(broker: Broker, definitions: Definitions, problems: Problems) -> None:
+    """Log what could not be imported, what was skipped, and the policies that match nothing."""
+    for each in problems.errors:
+        broker.log("error", f"{definitions.source}: {each}")
+    for each in problems.warnings:
+        broker.log("warning", f"{definitions.source}: {each}")
+    for path, policy in unmatched_policies(broker, definitions):
+        broker.log(
+            "warning",
+            f"{definitions.source}: {path}: policy {policy.name!r} matches no queue or exchange so far",
+        )
+
+
 def _import_users(broker: Broker, definitions: Definitions) -> None:
     users = broker.users
     for user in definitions.users.values():
