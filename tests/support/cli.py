@@ -38,6 +38,7 @@ class Msctl:
             "COLUMNS": "200",
             # Where a test does not look at the dashboard, it must not meet another's.
             "MSCTL_DASHBOARD_PORT": "0",
+            "MSCTL_DASHBOARD_OTLP_PORT": "0",
             **env,
         }
 

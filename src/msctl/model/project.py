@@ -440,7 +440,8 @@ class DashboardSpec:
     """The listener of the dashboard and the metrics.
 
     `token` requires the link that `up` prints. `password` is for HTTP Basic with any user name; without one
-    the page is served on loopback only. `metrics_key` is the bearer token of `/metrics`.
+    the page is served on loopback only. `metrics_key` is the bearer token of `/metrics`. `otlp_port` takes
+    OTLP of programs that the stack did not start, where that port is free; 0 takes none.
     """
 
     enabled: bool = True
@@ -449,6 +450,7 @@ class DashboardSpec:
     token: bool = True
     password: Secret | None = None
     metrics_key: Secret | None = None
+    otlp_port: int = 4318
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,6 +201,7 @@ class Stack:
         self._observation.record(self._recorder)
         self._spawn(self._observation.keep_recording(self._recorder, self._clock))
         await self._receive_spans(self._project)
+        await self._receive_openly()
         await self._open_dashboard()
 
     async def up(self) -> None:
@@ -557,6 +558,15 @@ class Stack:
             await self._observation.receiver.start()
         except OSError as error:
             log.warning("traces lack the spans of services in other processes: %s", error)
+
+    async def _receive_openly(self) -> None:
+        """Take OTLP of other programs; a taken port is another collector's, and no failure."""
+        port = self._project.dashboard.otlp_port if self._project.dashboard.enabled else 0
+        if port:
+            try:
+                await self._observation.receiver.open(port)
+            except OSError as error:
+                log.info("port %d takes no OTLP of other programs: %s", port, error.strerror)
 
     async def _open_dashboard(self) -> None:
         """Serve the dashboard; a taken port disables the dashboard, not the stack."""

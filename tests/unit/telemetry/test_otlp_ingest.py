@@ -60,7 +60,7 @@ def request(*spans: object) -> bytes:
 
 
 def parse(body: bytes) -> list[EndedSpan]:
-    return [ended_span(span, ORIGIN) for span in from_json(body)]
+    return [ended_span(span, ORIGIN) for _, span in from_json(body)]
 
 
 def parsed(**changes: object) -> EndedSpan:

@@ -87,7 +87,7 @@ SPAN = (
 
 
 def parse(body: bytes) -> list[EndedSpan]:
-    return [ended_span(span, ORIGIN) for span in from_protobuf(body)]
+    return [ended_span(span, ORIGIN) for _, span in from_protobuf(body)]
 
 
 def test_a_span_is_decoded() -> None:

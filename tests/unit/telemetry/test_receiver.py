@@ -20,6 +20,7 @@ from msctl.telemetry.ingest.otlp import MAX_SPANS, Sender
 from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver, Sinks
 from msctl.telemetry.metrics.point import Point
 from msctl.telemetry.tracing.span import EndedSpan
+from tests.support.ports import reserved_port
 
 USERS = ServiceSpec("users", command=("users",))
 
@@ -318,6 +319,23 @@ async def test_a_slow_body_times_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
     done.set()
 
 
+async def test_other_programs_send_without_a_token_and_name_themselves(rig: Rig) -> None:
+    with reserved_port() as port:
+        await rig.receiver.open(port)
+        named = {"attributes": [{"key": "service.name", "value": {"stringValue": "elsewhere"}}]}
+        spans = [{"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "work"}]
+        sent = {"resourceSpans": [{"resource": named, "scopeSpans": [{"spans": spans}]}]}
+        for url, headers, status in (
+            (f"http://127.0.0.1:{port}/v1/traces", {}, 200),
+            (f"http://localhost:{port}/v1/traces", {}, 200),
+            (f"http://localhost:{port}/v1/traces", {"Origin": "http://evil.test"}, 403),
+            (f"http://localhost:{port}/v1/traces", {"Host": "evil.test"}, 403),
+        ):
+            async with rig.session.post(url, json=sent, headers=headers) as response:
+                assert response.status == status
+    assert [span.service for span in rig.kept] == ["elsewhere", "elsewhere"]
+
+
 async def test_decoding_many_spans_yields_to_other_tasks(rig: Rig) -> None:
     turns = 0
 
@@ -328,7 +346,8 @@ async def test_decoding_many_spans_yields_to_other_tasks(rig: Rig) -> None:
             turns += 1
 
     counting = asyncio.create_task(count())
-    found = await receiver._decode(receiver.TRACES, body(1024), JSON, Sender("users", "users-1"))
+    sender = Sender("users", "users-1")
+    found = await receiver._decode(receiver.TRACES, body(1024), JSON, sender)
     counting.cancel()
-    assert len(found) == 1024
+    assert len(found[sender]) == 1024
     assert turns >= 1024 / receiver.ITEMS_PER_STEP - 1

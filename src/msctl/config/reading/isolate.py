@@ -25,7 +25,7 @@ def isolated(project: Project, tag: str) -> Project:
         services=tuple(_moved(spec, project) for spec in project.services),
         gateway=None if project.gateway is None else replace(project.gateway, port=0),
         broker=_own_broker(project.broker),
-        dashboard=replace(project.dashboard, port=0),
+        dashboard=replace(project.dashboard, port=0, otlp_port=0),
     )
 
 

@@ -445,6 +445,12 @@ DASHBOARD = Table(
         ),
         Key("password", SECRET, "The password of the page, with any user name; put it into `.env`."),
         Key("metrics_key", SECRET, "The bearer token of `/metrics`, which is open on loopback without one."),
+        Key(
+            "otlp_port",
+            PORT,
+            "Where programs that the stack did not start send OTLP over HTTP, on loopback, if it is free; "
+            "0 for nowhere.",
+        ),
     ),
 )
 

@@ -1,6 +1,6 @@
 """Parses an OTLP ExportLogsServiceRequest, in JSON or binary Protocol Buffers, and validates its records.
 
-Pure and bounded like the spans of otlp.py, whose attribute rules it shares. Resources and scopes are ignored.
+Pure and bounded like the spans of otlp.py, whose attribute rules it shares. Scopes are ignored.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from msctl.telemetry.ingest.otlp import (
     STACK_TRACE,
     TRACE_ID,
     IncomingAttribute,
+    IncomingResource,
     IncomingValue,
     MalformedError,
+    Sender,
     attributes_of,
+    sender_of,
     text_of,
 )
 
@@ -53,6 +56,7 @@ class _Scope(msgspec.Struct, rename="camel"):
 
 
 class _Resource(msgspec.Struct, rename="camel"):
+    resource: IncomingResource | None = None
     scope_logs: list[_Scope] | None = None
 
 
@@ -63,23 +67,24 @@ class _Request(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Request)
 
 
-def from_json(body: bytes) -> Iterator[IncomingRecord]:
-    """Yield the records of a JSON request. Raises MalformedError."""
+def from_json(body: bytes) -> Iterator[tuple[Sender, IncomingRecord]]:
+    """Yield the records of a JSON request, with their senders. Raises MalformedError."""
     try:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedError(f"not an ExportLogsServiceRequest in JSON: {error}") from error
     for resource in request.resource_logs or ():
+        sender = sender_of(resource.resource)
         for scope in resource.scope_logs or ():
-            yield from scope.log_records or ()
+            for record in scope.log_records or ():
+                yield sender, record
 
 
-def from_protobuf(body: bytes) -> Iterator[IncomingRecord]:
+def from_protobuf(body: bytes) -> Iterator[tuple[Sender, IncomingRecord]]:
     """Yield the records of a binary request, decoded lazily. Raises MalformedError."""
-    for resource in protobuf.messages(body, 1):  # ExportLogsServiceRequest.resource_logs
-        for scope in protobuf.messages(resource, 2):  # ResourceLogs.scope_logs
-            for record in protobuf.messages(scope, 2):  # ScopeLogs.log_records
-                yield _record(record)
+    for sender, scope in protobuf.scopes(body):
+        for record in protobuf.messages(scope, 2):  # ScopeLogs.log_records
+            yield sender, _record(record)
 
 
 def _record(message: bytes) -> IncomingRecord:

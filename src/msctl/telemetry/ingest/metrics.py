@@ -17,9 +17,12 @@ from msctl.telemetry.ingest import protobuf
 from msctl.telemetry.ingest.otlp import (
     LONGEST_KEY,
     IncomingAttribute,
+    IncomingResource,
     MalformedError,
+    Sender,
     attributes_of,
     integer_of,
+    sender_of,
     text_of,
 )
 from msctl.telemetry.metrics.point import Point
@@ -62,6 +65,7 @@ class _Scope(msgspec.Struct):
 
 
 class _Resource(msgspec.Struct, rename="camel"):
+    resource: IncomingResource | None = None
     scope_metrics: list[_Scope] | None = None
 
 
@@ -72,23 +76,24 @@ class _Request(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Request)
 
 
-def from_json(body: bytes) -> Iterator[IncomingMetric]:
-    """Yield the metrics of a JSON request. Raises MalformedError."""
+def from_json(body: bytes) -> Iterator[tuple[Sender, IncomingMetric]]:
+    """Yield the metrics of a JSON request, with their senders. Raises MalformedError."""
     try:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedError(f"not an ExportMetricsServiceRequest in JSON: {error}") from error
     for resource in request.resource_metrics or ():
+        sender = sender_of(resource.resource)
         for scope in resource.scope_metrics or ():
-            yield from scope.metrics or ()
+            for metric in scope.metrics or ():
+                yield sender, metric
 
 
-def from_protobuf(body: bytes) -> Iterator[IncomingMetric]:
+def from_protobuf(body: bytes) -> Iterator[tuple[Sender, IncomingMetric]]:
     """Yield the metrics of a binary request, decoded lazily. Raises MalformedError."""
-    for resource in protobuf.messages(body, 1):  # ExportMetricsServiceRequest.resource_metrics
-        for scope in protobuf.messages(resource, 2):  # ResourceMetrics.scope_metrics
-            for metric in protobuf.messages(scope, 2):  # ScopeMetrics.metrics
-                yield _metric(metric)
+    for sender, scope in protobuf.scopes(body):
+        for metric in protobuf.messages(scope, 2):  # ScopeMetrics.metrics
+            yield sender, _metric(metric)
 
 
 def points_of(metric: IncomingMetric) -> Iterator[Point]:

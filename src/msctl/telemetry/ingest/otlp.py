@@ -1,7 +1,7 @@
 """Parses an OTLP ExportTraceServiceRequest in JSON and validates its spans.
 
-Pure and bounded: every span is either valid and limited in size, or the request is malformed. Links and
-resources are ignored.
+Pure and bounded: every span is either valid and limited in size, or the request is malformed. Links are
+ignored.
 """
 
 from __future__ import annotations
@@ -95,7 +95,14 @@ class _Scope(msgspec.Struct, rename="camel"):
     spans: list[IncomingSpan] | None = None
 
 
+class IncomingResource(msgspec.Struct):
+    """Who sent: the program's own description of itself."""
+
+    attributes: Sequence[IncomingAttribute] | None = None
+
+
 class _Resource(msgspec.Struct, rename="camel"):
+    resource: IncomingResource | None = None
     scope_spans: list[_Scope] | None = None
 
 
@@ -106,15 +113,24 @@ class _Request(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Request)
 
 
-def from_json(body: bytes) -> Iterator[IncomingSpan]:
-    """Yield the spans of a JSON request. Raises MalformedError."""
+def from_json(body: bytes) -> Iterator[tuple[Sender, IncomingSpan]]:
+    """Yield the spans of a JSON request, with the senders they name. Raises MalformedError."""
     try:
         request = _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedError(f"not an ExportTraceServiceRequest in JSON: {error}") from error
     for resource in request.resource_spans or ():
+        sender = sender_of(resource.resource)
         for scope in resource.scope_spans or ():
-            yield from scope.spans or ()
+            for span in scope.spans or ():
+                yield sender, span
+
+
+def sender_of(resource: IncomingResource | None) -> Sender:
+    """The sender that a resource names, as OpenTelemetry's conventions have it."""
+    found = {} if resource is None else attributes_of(resource.attributes or ())
+    service = str(found.get("service.name", "")) or "unknown_service"
+    return Sender(service, str(found.get("service.instance.id", "")) or service)
 
 
 def ended_span(span: IncomingSpan, sender: Sender) -> EndedSpan:

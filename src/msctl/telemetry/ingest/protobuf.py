@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from msctl.telemetry.ingest.otlp import (
     IncomingAttribute,
     IncomingEvent,
+    IncomingResource,
     IncomingSpan,
     IncomingStatus,
     IncomingValue,
     MalformedError,
+    Sender,
+    sender_of,
 )
 
 MAX_FIELDS = 8192
@@ -29,12 +32,28 @@ WireValue = int | bytes
 """A field's value on the wire: an int for varints and fixed sizes, bytes for length-delimited fields."""
 
 
-def from_protobuf(body: bytes) -> Iterator[IncomingSpan]:
-    """Yield the spans of a binary request, decoded lazily. Raises MalformedError."""
-    for resource in messages(body, 1):  # ExportTraceServiceRequest.resource_spans
-        for scope in messages(resource, 2):  # ResourceSpans.scope_spans
-            for span in messages(scope, 2):  # ScopeSpans.spans
-                yield _span(span)
+def from_protobuf(body: bytes) -> Iterator[tuple[Sender, IncomingSpan]]:
+    """Yield the spans of a binary request, decoded lazily, with the senders they name.
+
+    Raises MalformedError.
+    """
+    for sender, scope in scopes(body):
+        for span in messages(scope, 2):  # ScopeSpans.spans
+            yield sender, _span(span)
+
+
+def scopes(body: bytes) -> Iterator[tuple[Sender, bytes]]:
+    """Yield the scopes of a request of any signal with their senders: the messages are alike."""
+    for resource in messages(body, 1):  # Export…ServiceRequest.resource_…
+        attributes = [
+            attribute(data_of(value))
+            for described in messages(resource, 1)  # Resource…s.resource
+            for number, value in fields(described)
+            if number == 1  # Resource.attributes
+        ]
+        sender = sender_of(IncomingResource(attributes))
+        for scope in messages(resource, 2):  # Resource….scope_…
+            yield sender, scope
 
 
 def _span(message: bytes) -> IncomingSpan:

@@ -3,6 +3,9 @@
 Children get the URL and a token per instance in OpenTelemetry's standard variables. Requests without a token
 are refused: a web page or another user of the machine cannot post. What is sent belongs to the instance of
 the token, whatever it says.
+
+A second listener, on OpenTelemetry's own port, takes what other programs of this machine send: no token, but
+nothing from web pages either. They say themselves who they are.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 import logging
 import secrets
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +23,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
+from msctl.model.address import host_name
 from msctl.model.project import ServiceSpec
 from msctl.telemetry.export.otlp import LATEST_HEADER
 from msctl.telemetry.ingest import logs as log_signal
@@ -34,6 +38,7 @@ from msctl.telemetry.tracing.span import EndedSpan
 log = logging.getLogger("msctl.otlp")
 
 HOST = "127.0.0.1"
+_LOCAL_HOSTS = frozenset({HOST, "localhost"})
 HEADER = "x-msctl-token"
 MAX_BODY = 4 * 1024 * 1024
 MAX_AT_ONCE = 8
@@ -72,7 +77,7 @@ class _Signal:
 
     name: str
     limit: int
-    decoders: Mapping[str, Callable[[bytes], Iterator[Any]]]
+    decoders: Mapping[str, Callable[[bytes], Iterator[tuple[Sender, Any]]]]
     convert: Callable[[Any, Sender], Iterable[Any]]
 
     @property
@@ -113,29 +118,28 @@ class Receiver:
         self._busy = 0
         self._refused: set[tuple[str, str]] = set()
         self._runner: web.AppRunner | None = None
+        self._public: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen on a free port; does nothing if it already listens. Raises OSError."""
         if self._runner is not None:
             return
-        app = web.Application(client_max_size=MAX_BODY)
-        for signal in (TRACES, LOGS, METRICS):
-            app.router.add_post(signal.path, partial(self._receive, signal))
-        # aiohttp logs a traceback for each body that does not decompress; `_decompressed` does not.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, HOST, 0).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self._runner = runner
+        self._runner = runner = await _listen(self._receive, 0)
         self._url = f"http://{HOST}:{runner.addresses[0][1]}"
 
+    async def open(self, port: int) -> None:
+        """Take what programs of this machine send that the stack did not start. Raises OSError.
+
+        On `port`, which for such programs is 4318. Does nothing if it is open.
+        """
+        if self._public is None:
+            self._public = await _listen(self._receive_openly, port)
+
     async def stop(self) -> None:
-        runner, self._runner, self._url = self._runner, None, None
-        if runner is not None:
-            await runner.cleanup()
+        for runner in (self._runner, self._public):
+            if runner is not None:
+                await runner.cleanup()
+        self._runner = self._public = self._url = None
 
     def environment(
         self, spec: ServiceSpec, instance: str, inherited: Mapping[str, str]
@@ -181,6 +185,15 @@ class Receiver:
         sender = self._senders.get(request.headers.get(HEADER, ""))
         if sender is None:
             return _error(401, f"the header {HEADER} has no valid token")
+        return await self._take(signal, sender, request)
+
+    async def _receive_openly(self, signal: _Signal, request: web.Request) -> web.Response:
+        """Take what a program sends that the stack did not start; it names itself."""
+        if "Origin" in request.headers or host_name(request.host) not in _LOCAL_HOSTS:
+            return _error(403, "this port is for programs of this machine, not for web pages")
+        return await self._take(signal, None, request)
+
+    async def _take(self, signal: _Signal, sender: Sender | None, request: web.Request) -> web.Response:
         content_type = request.content_type
         if content_type not in signal.decoders:
             return self._refuse(signal, sender, 415, f"expected {JSON} or {PROTOBUF}, not {content_type}")
@@ -196,7 +209,7 @@ class Receiver:
                 body = await request.read()
             if encoding == "gzip":
                 body = _decompressed(body)
-            found = await _decode(signal, body, content_type, sender)
+            by_sender = await _decode(signal, body, content_type, sender)
         except MalformedError as error:
             return self._refuse(signal, sender, 400, str(error))
         except web.RequestPayloadError:
@@ -209,23 +222,44 @@ class Receiver:
             return self._refuse(signal, sender, 408, reason)
         finally:
             self._busy -= 1
-        sinks = self._sinks
-        if signal is TRACES:
-            sinks.spans(found)
-            if sinks.forward is not None:
-                sinks.forward(body, content_type)
-        elif signal is LOGS:
-            sinks.records(found, sender)
-        else:
-            sinks.points(found, sender)
+        for who, found in by_sender.items():
+            self._keep(signal, found, who)
+        if signal is TRACES and self._sinks.forward is not None:
+            self._sinks.forward(body, content_type)
         return web.Response(body=_ACCEPTED[content_type], content_type=content_type)
 
-    def _refuse(self, signal: _Signal, sender: Sender, status: int, reason: str) -> web.Response:
+    def _keep(self, signal: _Signal, found: list[Any], sender: Sender) -> None:
+        if signal is TRACES:
+            self._sinks.spans(found)
+        elif signal is LOGS:
+            self._sinks.records(found, sender)
+        else:
+            self._sinks.points(found, sender)
+
+    def _refuse(self, signal: _Signal, sender: Sender | None, status: int, reason: str) -> web.Response:
         """Refuse a request, and log it once a service and signal: many SDKs do not show the response."""
-        if (sender.service, signal.name) not in self._refused:
-            self._refused.add((sender.service, signal.name))
-            log.warning("refused %s of %s (%d): %s", signal.name, sender.instance, status, reason)
+        service, who = ("", "a program") if sender is None else sender
+        if (service, signal.name) not in self._refused:
+            self._refused.add((service, signal.name))
+            log.warning("refused %s of %s (%d): %s", signal.name, who, status, reason)
         return _error(status, reason)
+
+
+async def _listen(
+    receive: Callable[[_Signal, web.Request], Awaitable[web.Response]], port: int
+) -> web.AppRunner:
+    app = web.Application(client_max_size=MAX_BODY)
+    for signal in (TRACES, LOGS, METRICS):
+        app.router.add_post(signal.path, partial(receive, signal))
+    # aiohttp logs a traceback for each body that does not decompress; `_decompressed` does not.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
 
 
 def _configures_export(env: Mapping[str, str], signal: str) -> bool:
@@ -249,16 +283,25 @@ def _exports_by_grpc(env: Mapping[str, str]) -> bool:
     return named and protocol == "grpc"
 
 
-async def _decode(signal: _Signal, body: bytes, content_type: str, sender: Sender) -> list[Any]:
-    """Decode everything, yielding to other tasks. Raises MalformedError."""
-    found: list[Any] = []
-    for item in signal.decoders[content_type](body):
-        for result in signal.convert(item, sender):
-            found.append(result)
-            if len(found) > signal.limit:
+async def _decode(
+    signal: _Signal, body: bytes, content_type: str, sender: Sender | None
+) -> dict[Sender, list[Any]]:
+    """Decode everything, by sender, yielding to other tasks. Raises MalformedError.
+
+    What comes with a token belongs to `sender`, whatever its resource says.
+    """
+    found: dict[Sender, list[Any]] = {}
+    count = 0
+    for named, item in signal.decoders[content_type](body):
+        who = sender or named
+        kept = found.setdefault(who, [])
+        for result in signal.convert(item, who):
+            kept.append(result)
+            count += 1
+            if count > signal.limit:
                 what = "spans" if signal is TRACES else signal.name
                 raise MalformedError(f"the request has more than {signal.limit} {what}; send smaller batches")
-            if len(found) % ITEMS_PER_STEP == 0:
+            if count % ITEMS_PER_STEP == 0:
                 await asyncio.sleep(0)
     return found
 
