@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from msctl.model.exchange import Fields
+from msctl.model.exchange import Field, Fields
 
 BODILESS = frozenset({204, 304})
 _BAD_NAME = re.compile(rb'[\x00-\x20\x7f-\xff()<>@,;:\\\[\]={}"/?]')
@@ -22,11 +22,20 @@ _date = (0, b"")
 class ResponseHead(NamedTuple):
     status: int
     reason: bytes
-    fields: Fields
+    fields: tuple[Field, ...]
     length: int | None
     """The Content-Length that the application declares."""
     close: bool
     """Whether the application asks for the end of the connection."""
+
+
+_KEPT = 1024
+"""The number of checked heads at which they are forgotten."""
+_SMALL = 1024
+"""Bytes of the longest values that are kept."""
+_checked: dict[tuple[object, ...], tuple[bytes, ResponseHead]] = {}
+"""Heads by all that they are made of, each with the date that it was made at: most responses of a service
+have the same one."""
 
 
 def response_head(
@@ -36,6 +45,23 @@ def response_head(
 
     Names are in lower case, as uvicorn writes them. Raises RuntimeError or TypeError, for the application.
     """
+    key = (status, reason, *headers)
+    date = http_date()
+    try:
+        known = _checked.get(key)
+    except TypeError:  # an application may give lists for tuples
+        return _check(status, key[2:], reason, date)
+    if known is not None and known[0] is date:
+        return known[1]
+    head = _check(status, key[2:], reason, date)
+    if sum(len(value) for _, value in head.fields) <= _SMALL:
+        if len(_checked) >= _KEPT:
+            _checked.clear()
+        _checked[key] = date, head
+    return head
+
+
+def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: bytes) -> ResponseHead:
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise RuntimeError(f"Invalid HTTP status code {status!r} in response.")
     fields: Fields = []
@@ -57,10 +83,9 @@ def response_head(
             dated = dated or name == b"date"
             fields.append((name, bytes(value)))
     if not dated:
-        fields.append((b"date", http_date()))
-    return ResponseHead(
-        status, _REASONS.get(status, b"") if reason is None else reason, fields, length, close
-    )
+        fields.append((b"date", date))
+    known = _REASONS.get(status, b"") if reason is None else reason
+    return ResponseHead(status, known, tuple(fields), length, close)
 
 
 def http_date() -> bytes:

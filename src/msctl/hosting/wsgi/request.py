@@ -46,6 +46,7 @@ class WsgiRequest:
         self._log = log
         self._head: ResponseHead | None = None
         self._left: int | None = None
+        self._pattern = ""
         self._sent = False
         """Whether a piece of the response is with the loop."""
         self._complete = False
@@ -96,6 +97,8 @@ class WsgiRequest:
         fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         self._head = response_head(int(code), fields, _printable(reason).encode("latin-1"))
         self._left = self._head.length
+        # Flask forgets it before the body is sent.
+        self._pattern = _route_pattern(self._environ)
         return self._write
 
     def _send_all(self, iterable: Iterable[bytes]) -> None:
@@ -214,7 +217,7 @@ class WsgiRequest:
     def _on_loop_finish(self, head: ResponseHead, first: bool, piece: bytes) -> None:
         exchange = self._exchange
         if not self._gone:
-            exchange.route = _route_pattern(self._environ)
+            exchange.route = self._pattern
             try:
                 if not first:
                     exchange.finish(piece)
