@@ -24,17 +24,21 @@ from tests.support.rabbitmq import running_node
 HERE = Path(__file__).parent
 COUNT = 50_000
 QUEUED = 200_000
+MILLION = 1_000_000
 FLOOD_S = 4.0
 GO_PATH = "/usr/share/gocode"
 SERVED = """
 import asyncio, sys, uvloop
+from pathlib import Path
 from aiohttp import web
 from msctl.broker.server import BrokerServer
+from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import SystemClock
 from msctl.services.hello import create_app
 
 async def main():
-    server = BrokerServer(clock=SystemClock(), log=lambda level, text: None)
+    storage = StorageSpec(Path(sys.argv[1]))
+    server = BrokerServer(clock=SystemClock(), log=lambda level, text: None, storage=storage)
     _, amqp = await server.start("127.0.0.1", 0)
     runner = web.AppRunner(create_app(), access_log=None)
     await runner.setup()
@@ -50,7 +54,12 @@ uvloop.run(main())
 def results() -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="msctl-") as folder:
         client = build(Path(folder), "broker_load.go")
-        with running_node() as node, _embedded() as (ours, pid):
+        logs = Path(folder) / "logs"
+        with (
+            running_node() as node,
+            _embedded(logs / "process", "process") as (ours, pid),
+            _embedded(logs / "disk", "disk") as (synchronous, _),
+        ):
             theirs = node.url
             for mode, name in (
                 ("publish", "publish 12 B"),
@@ -64,8 +73,25 @@ def results() -> Iterator[Result]:
                     rounds=3,
                 )
                 yield Result(f"broker / RabbitMQ: {name}", *pair, "msg/s", at_least=0.5)
+            for mode, name in (
+                ("durable-confirm", "persistent 12 B, confirms pipelined"),
+                ("durable-acks", "persistent 1 KiB, manual acks"),
+            ):
+                for durability, url in (("process", ours), ("disk", synchronous)):
+                    pair = in_turn(
+                        lambda url=url, mode=mode: _rate(client, url, mode),  # type: ignore[misc]
+                        lambda mode=mode: _rate(client, theirs, mode),  # type: ignore[misc]
+                        rounds=3,
+                    )
+                    goal = 1.0 if durability == "process" else None
+                    yield Result(f"broker / RabbitMQ: {name}, {durability}", *pair, "msg/s", at_least=goal)
             yield Result("memory of a queued 12 B message", _memory(client, ours, pid), 1.0, "B")
-        quiet, flooded = asyncio.run(_fairness(client))
+            yield Result(
+                "recovery of a million messages / 5 s", _recovery(client, Path(folder)), 5.0, "s", at_most=1.0
+            )
+        quiet, flooded = asyncio.run(_fairness(client, logs / "hello", "publish"))
+        _, durable = asyncio.run(_fairness(client, logs / "hello-durable", "durable-publish"))
+        yield Result("p99 of /hello under a durable flood / 20 ms", durable * 1000, 20.0, "ms", at_most=1.0)
         yield Result("p99 of /hello under a flood / 20 ms", flooded * 1000, 20.0, "ms", at_most=1.0)
         yield Result("p99 of /hello on a quiet broker", quiet * 1000, 1.0, "ms")
 
@@ -79,10 +105,9 @@ def build(folder: Path, source: str) -> Path:
 
 
 @contextmanager
-def _embedded() -> Iterator[tuple[str, int]]:
-    with subprocess.Popen(
-        [sys.executable, HERE / "broker_serve.py"], stdout=subprocess.PIPE, text=True, env=_env()
-    ) as process:
+def _embedded(log: Path, durability: str) -> Iterator[tuple[str, int]]:
+    command = [sys.executable, str(HERE / "broker_serve.py"), "0", str(log), durability]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_env()) as process:
         assert process.stdout is not None
         try:
             yield f"amqp://guest:guest@{process.stdout.readline().strip()}/", process.pid
@@ -108,10 +133,20 @@ def _memory(client: Path, url: str, pid: int) -> float:
     return (process.memory_info().rss - before) / QUEUED
 
 
-async def _fairness(client: Path) -> tuple[float, float]:
+def _recovery(client: Path, folder: Path) -> float:
+    """Seconds from a start to the first answer of a broker that has a million messages in its log."""
+    log = folder / "logs" / "million"
+    with _embedded(log, "process") as (url, _):
+        _rate(client, url, "durable-leave", MILLION)
+    began = time.perf_counter()
+    with _embedded(log, "process"):
+        return time.perf_counter() - began
+
+
+async def _fairness(client: Path, log: Path, mode: str) -> tuple[float, float]:
     """The 99th percentile of /hello, in seconds, before and while clients publish without pause."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVED, stdout=asyncio.subprocess.PIPE, env=_env()
+        sys.executable, "-c", SERVED, log, stdout=asyncio.subprocess.PIPE, env=_env()
     )
     assert process.stdout is not None
     try:
@@ -119,7 +154,7 @@ async def _fairness(client: Path) -> tuple[float, float]:
         quiet = await _p99(http, 1.0)
         url = f"amqp://guest:guest@127.0.0.1:{amqp}/"
         flood = await asyncio.create_subprocess_exec(
-            client, url, "publish", "10000000", stdout=asyncio.subprocess.DEVNULL
+            client, url, mode, "10000000", stdout=asyncio.subprocess.DEVNULL
         )
         try:
             return quiet, await _p99(http, FLOOD_S)

@@ -1,12 +1,13 @@
 // Load for an AMQP broker: the same program is run against msctl's and against RabbitMQ.
 //
-//	broker_load URL publish|leave|consume|confirm|acks COUNT
+//	broker_load URL publish|leave|consume|confirm|acks|durable-publish|durable-confirm|durable-acks COUNT
 //
 // publish: 12-byte messages as the course sends them, until the queue has them all.
 // leave:   the same, and the messages stay there.
 // consume: the same, taken with automatic acknowledgement.
 // confirm: 12-byte messages, confirmed, up to 1000 unconfirmed at a time.
 // acks:    1 KiB messages published and consumed at once, prefetch 100, each acknowledged.
+// durable-…: the same with persistent messages and a durable queue.
 // Prints messages a second, and nothing else.
 package main
 
@@ -16,12 +17,16 @@ import (
 	"log"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-const queue = "msctl-bench"
+var (
+	queue      = "msctl-bench"
+	persistent uint8
+)
 
 func check(err error) {
 	if err != nil {
@@ -38,7 +43,7 @@ func open(url string) *amqp.Channel {
 }
 
 func publish(channel *amqp.Channel, body []byte, count int) {
-	message := amqp.Publishing{ContentType: "text/plain", Body: body}
+	message := amqp.Publishing{ContentType: "text/plain", Body: body, DeliveryMode: persistent}
 	for i := 0; i < count; i++ {
 		check(channel.PublishWithContext(context.Background(), "", queue, false, false, message))
 	}
@@ -60,7 +65,12 @@ func main() {
 	count, err := strconv.Atoi(os.Args[3])
 	check(err)
 	channel := open(url)
-	_, err = channel.QueueDeclare(queue, false, false, false, false, nil)
+	durable := strings.HasPrefix(mode, "durable-")
+	mode = strings.TrimPrefix(mode, "durable-")
+	if durable {
+		queue, persistent = "msctl-bench-durable", amqp.Persistent
+	}
+	_, err = channel.QueueDeclare(queue, durable, false, false, false, nil)
 	check(err)
 	_, err = channel.QueuePurge(queue, false)
 	check(err)

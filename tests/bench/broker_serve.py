@@ -1,4 +1,6 @@
-"""Run the embedded broker by itself, for client suites and benchmarks: `broker_serve.py [PORT]`.
+"""Run the embedded broker by itself, for client suites and benchmarks.
+
+`broker_serve.py [PORT [FOLDER process|disk]]`: with a folder, what is durable is in a log there.
 
 Prints the address bound, then, on SIGUSR1, its figures; ends on SIGINT or SIGTERM.
 """
@@ -8,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import uvloop
 
 from msctl.broker.server import BrokerServer
+from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import SystemClock
+from msctl.model.snapshots import Durability
 
 
-async def main(port: int) -> None:
+async def main(port: int, storage: StorageSpec | None) -> None:
     server = BrokerServer(
-        clock=SystemClock(), log=lambda level, text: print(f"{level}: {text}", file=sys.stderr, flush=True)
+        clock=SystemClock(),
+        log=lambda level, text: print(f"{level}: {text}", file=sys.stderr, flush=True),
+        storage=storage,
     )
     host, bound = await server.start("127.0.0.1", port)
     print(f"{host}:{bound}", flush=True)
@@ -31,4 +38,5 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    log = StorageSpec(Path(sys.argv[2]), Durability(sys.argv[3])) if len(sys.argv) > 3 else None
+    uvloop.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 0, log))
