@@ -852,3 +852,22 @@ def test_a_probe_or_a_signal_that_makes_no_sense_is_refused(
     with pytest.raises(ConfigError) as error:
         service(keys)
     assert message in error.value.message
+
+
+def test_only_app_of_a_project_without_routes_gets_all_requests(resolve: Load) -> None:
+    found = resolve('[services.api]\napp = "main:app"\n[services.worker]\ncommand = "work"').project
+    assert [(route.path, route.service) for route in found.services[0].routes] == [("/", "api")]
+    assert not found.services[1].routes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[services.a]\napp = "a:app"\nport = 8081',
+        '[services.a]\napp = "a:app"\n[services.b]\napp = "b:app"',
+        '[services.a]\napp = "a:app"\n[services.b]\ncommand = "b"\nroutes = ["/b"]',
+        '[services.a]\napp = "a:app"\n[gateway]\nenabled = false',
+    ],
+)
+def test_app_that_something_else_reaches_or_beside_others_gets_no_route(resolve: Load, text: str) -> None:
+    assert not resolve(text).project.services[0].routes

@@ -17,7 +17,7 @@ from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVIC
 from msctl.config.schema.table import Table
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
 from msctl.files import FileTooLargeError, read_bounded
-from msctl.model.project import BrokerSpec, DashboardSpec, GatewaySpec, Project, ServiceSpec
+from msctl.model.project import BrokerSpec, DashboardSpec, GatewaySpec, Project, RouteSpec, ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 from msctl.secret import Secret
 
@@ -133,6 +133,7 @@ def _project(
         dashboard = DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title))
     problems.check()
     if gateway is not None:
+        services = _reachable(services)
         services.append(
             ServiceSpec(
                 name=GATEWAY_NAME, host=gateway.host, port=gateway.port, stop_timeout=gateway.drain_timeout
@@ -163,6 +164,15 @@ def _service(
     if spec.env:
         spec = replace(spec, interpolated_env=layers.interpolated_env(written, spec))
     return spec
+
+
+def _reachable(services: list[ServiceSpec]) -> list[ServiceSpec]:
+    """Give the only hosted service of a project all paths if no request could reach it otherwise."""
+    hosted = [spec for spec in services if spec.app is not None]
+    if len(hosted) != 1 or hosted[0].port is not None or any(spec.routes for spec in services):
+        return services
+    route = RouteSpec("/", hosted[0].name)
+    return [replace(spec, routes=(route,)) if spec is hosted[0] else spec for spec in services]
 
 
 def _broker(raw: layers.Tree, top: KeyRef) -> BrokerSpec:

@@ -210,7 +210,13 @@ SERVICE = Table(
             PORT,
             "The port of its own listener; 0 chooses a free one. Without it, only the gateway reaches it.",
         ),
-        Key("routes", ROUTES, "The requests that the gateway sends to it.", reload=OnReload.LIVE),
+        Key(
+            "routes",
+            ROUTES,
+            "The requests that the gateway sends to it. The only `app` of a project without routes gets all, "
+            "unless it has a port.",
+            reload=OnReload.LIVE,
+        ),
         Key(
             "depends_on",
             DEPENDS_ON,
