@@ -218,6 +218,23 @@ def test_the_page_loads_nothing_from_other_origins(page: Browser, shop: Shop) ->
     assert [name for name in loaded if not name.startswith(shop.page)] == []
 
 
+def test_traces_are_filtered_and_the_filter_has_an_address(page: Browser, shop: Shop) -> None:
+    request(shop.gateway + "/users")
+    request(shop.gateway + "/nowhere")
+    show(page, shop, "traces?status=4xx")
+    names = "return [...document.querySelectorAll('#trace-rows tr')].map(r => r.cells[1].textContent)"
+    page.until(f"const n = (() => {{ {names} }})(); return n.length && n.every(t => t.includes('nowhere'))")
+    page.run("document.getElementById('trace-status').value = ''")
+    page.type("#trace-text", "GET /users")
+    page.until(f"const n = (() => {{ {names} }})(); return n.length && n.every(t => t === 'GET /users')")
+    assert "text=GET" in page.address()
+    page.click("#trace-rows button")
+    page.until("return document.querySelector('.waterfall li')")
+    assert "id=" in page.address()
+    page.click("#trace .close")
+    page.until("return document.getElementById('trace').hidden")
+
+
 def test_a_service_has_a_page_of_its_own(page: Browser, shop: Shop) -> None:
     page.run("document.querySelector('[data-service=users] .name').click()")
     page.until("return msctl.page.view === 'service' && document.querySelector('#service-variables tr')")

@@ -24,10 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Raise the number of examples before any test is imported."""
-    if config.getoption("--long"):
-        settings.register_profile("long", max_examples=EXAMPLES * settings().max_examples)
-        settings.load_profile("long")
+    """Set the number of examples before any test is imported; no example has a time limit of its own."""
+    long = config.getoption("--long")
+    examples = (EXAMPLES if long else 1) * settings().max_examples
+    settings.register_profile("msctl", max_examples=examples, deadline=None)
+    settings.load_profile("msctl")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -77,6 +77,7 @@ class ControlClient:
 
         fields = [("service", name) for name in query.services]
         fields += [("min", repr(query.min_duration_s)), ("limit", str(query.limit))]
+        fields += [("status", query.status), ("text", query.text)]
         if query.errors:
             fields.append(("errors", "1"))
         return self._call(

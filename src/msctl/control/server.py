@@ -155,6 +155,8 @@ class ControlServer:
             errors=request.query.get("errors") == "1",
             min_duration_s=float(request.query.get("min", "0")),
             limit=int(request.query.get("limit", "50")),
+            status=request.query.get("status", ""),
+            text=request.query.get("text", ""),
         )
         return _json(await self._traces_view().traces(query))
 

@@ -54,6 +54,8 @@ MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]
 """The stack's metrics and their content type, given the request's Accept header."""
 
 MAX_MESSAGE = 1024 * 1024
+MAX_SEARCH = 200
+"""Characters of a text that traces are searched for."""
 KEEPALIVE_S = 15.0
 log = logging.getLogger("msctl.dashboard")
 
@@ -293,6 +295,8 @@ class Dashboard:
             errors=request.query.get("errors") == "1",
             min_duration_s=number_parameter(request, "min_ms", 0) / 1000,
             limit=number_parameter(request, "limit", 100),
+            status=request.query.get("status", ""),
+            text=request.query.get("text", "")[:MAX_SEARCH],
         )
         return json_response(await self._views.traces.traces(query))
 

@@ -70,9 +70,15 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class TraceQuery:
-    """A selection of traces, newest first: those with a span of one of these services (empty: all)."""
+    """A selection of traces, newest first: those with a span of one of these services (empty: all).
+
+    `status` is that of the first span, such as 404, or a class such as 5xx. `text` is in the name, the
+    service, an attribute or an event of a span; `key=value` is an attribute.
+    """
 
     services: tuple[str, ...] = ()
     errors: bool = False
     min_duration_s: float = 0.0
     limit: int = 50
+    status: str = ""
+    text: str = ""

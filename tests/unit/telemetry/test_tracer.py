@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model.traces import SpanKind, TraceQuery
+from msctl.model.traces import SpanEvent, SpanKind, TraceQuery
 from msctl.telemetry.tracing.span import EndedSpan
 from msctl.telemetry.tracing.tracer import MAX_SPANS, Tracer
 
@@ -160,3 +160,26 @@ async def test_adopted_spans_are_bounded() -> None:
     assert len((await tracer.trace(f"{1:032x}")).spans) == MAX_SPANS
     tracer.adopt(span(number, start=number, error=True) for number in range(1_000))
     assert len(await ids(tracer)) == 5
+
+
+async def test_traces_are_found_by_text_attribute_and_status() -> None:
+    tracer = Tracer()
+    raised = SpanEvent("exception", 1.0, {"exception.message": "No Money"})
+    failed = span(2, name="POST /pay", start=2, error=True)._replace(
+        attributes={"user.id": 7}, events=(raised,), status=502
+    )
+    tracer.record(span(1, name="GET /users", start=1)._replace(status=200))
+    tracer.record(failed)
+
+    async def found(**query: str) -> list[int]:
+        return [int(one.trace_id, 16) for one in await tracer.traces(TraceQuery(**query))]  # type: ignore[arg-type]
+
+    assert await found(text="no money") == [2]
+    assert await found(text="/USERS") == [1]
+    assert await found(text="user.id=7") == [2]
+    assert await found(text="user.id=77") == []
+    assert await found(text="a=b=c") == []
+    assert await found(status="5xx") == await found(status="502") == [2]
+    assert await found(status="2XX") == [1]
+    with pytest.raises(UsageError, match="status"):
+        await found(status="6xx")

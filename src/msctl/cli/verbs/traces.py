@@ -41,6 +41,20 @@ def traces(
             envvar="MSCTL_TRACES_SLOWER_THAN", metavar="DURATION", help="Only slower requests (250ms)."
         ),
     ] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MSCTL_TRACES_STATUS", metavar="STATUS", help="Only this status, or class (404, 5xx)."
+        ),
+    ] = None,
+    grep: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MSCTL_TRACES_GREP",
+            metavar="TEXT",
+            help="Only traces with this text in a name, attribute or event; KEY=VALUE is an attribute.",
+        ),
+    ] = None,
     limit: Annotated[
         int,
         typer.Option("--limit", "-n", envvar="MSCTL_TRACES_LIMIT", metavar="N", help="Maximum number."),
@@ -71,7 +85,14 @@ def traces(
             as_json=as_json,
         )
     fastest = 0.0 if slower_than is None else parse_duration(slower_than, "--slower-than")
-    query = TraceQuery(tuple(service or ()), errors=errors, min_duration_s=fastest, limit=limit)
+    query = TraceQuery(
+        tuple(service or ()),
+        errors=errors,
+        min_duration_s=fastest,
+        limit=limit,
+        status=status or "",
+        text=grep or "",
+    )
     listed = view.traces(query)
     if not listed and not as_json:
         return Result("traces", listed, problems=("no traces; send a request through the gateway",))

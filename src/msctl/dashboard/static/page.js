@@ -57,7 +57,7 @@ function route() {
     logs.refilter();
     if (logs.follow) logs.setFollow(true);
   }
-  if (view === 'traces') { traces.load(); if (query.has('id')) traces.open(query.get('id')); }
+  if (view === 'traces') traces.enter(query);
   if (view === 'service') { service.forget(); service.open(query.get('name') || ''); }
   if (view === 'routes') {
     routes.load();
@@ -88,7 +88,7 @@ $('theme').addEventListener('click', () => {
 
 addEventListener('keydown', (event) => {
   if (event.key !== '/' || event.ctrlKey || event.metaKey || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
-  const field = { overview: 'find', logs: 'log-text', traces: 'trace-min', queues: 'publish-queue', routes: 'route-target', service: 'service-toggle' }[page.view];
+  const field = { overview: 'find', logs: 'log-text', traces: 'trace-text', queues: 'publish-queue', routes: 'route-target', service: 'service-toggle' }[page.view];
   event.preventDefault();
   $(field).focus();
 });

@@ -9,15 +9,41 @@ export const traces = {
     clearTimeout(this.timer);
     if (page.view !== 'traces' || document.hidden) return;
     if (page.alive && page.can.traces) {
-      const query = new URLSearchParams({ limit: 200 });
-      const service = $('trace-service').value || $('trace-service').dataset.wanted;
-      if (service) query.set('service', service);
-      if ($('trace-errors').checked) query.set('errors', 1);
-      if ($('trace-min').value) query.set('min_ms', Math.round(Number($('trace-min').value) || 0));
+      const query = this.query();
+      query.set('limit', 200);
       const answer = await fetch(`/api/traces?${query}`, { cache: 'no-store' }).catch(() => null);
       if (answer && answer.ok) this.show(await answer.json());
     }
     if (this.live) this.timer = setTimeout(() => this.load(), 2000);
+  },
+
+  // The filters, as the address has them.
+  query() {
+    const query = new URLSearchParams();
+    const service = $('trace-service').value || $('trace-service').dataset.wanted;
+    if (service) query.set('service', service);
+    if ($('trace-text').value.trim()) query.set('text', $('trace-text').value.trim());
+    if ($('trace-status').value) query.set('status', $('trace-status').value);
+    if ($('trace-errors').checked) query.set('errors', 1);
+    if ($('trace-min').value) query.set('min_ms', Math.round(Number($('trace-min').value) || 0));
+    return query;
+  },
+
+  // Takes what the address says, and opens the trace that it names.
+  enter(query) {
+    $('trace-service').dataset.wanted = $('trace-service').value = query.get('service') || '';
+    $('trace-text').value = query.get('text') || '';
+    $('trace-status').value = query.get('status') || '';
+    $('trace-errors').checked = query.has('errors');
+    $('trace-min').value = query.get('min_ms') || '';
+    this.load();
+    if (query.has('id')) this.open(query.get('id'));
+  },
+
+  remember() {
+    const query = this.query();
+    if (this.chosen) query.set('id', this.chosen);
+    history.replaceState(null, '', `#/traces${query.size ? `?${query}` : ''}`);
   },
 
   show(found) {
@@ -44,6 +70,7 @@ export const traces = {
 
   async open(id) {
     this.chosen = id;
+    this.remember();
     for (const row of $('trace-rows').children) mark(row, row.dataset.id === id ? 'chosen' : '');
     const side = $('trace');
     const answer = await fetch(`/api/traces/${encodeURIComponent(id)}`, { cache: 'no-store' }).catch(() => null);
@@ -96,6 +123,7 @@ export const traces = {
   close() {
     const id = this.chosen;
     this.chosen = null;
+    this.remember();
     $('trace').hidden = true;
     $('trace').parentNode.classList.remove('open');
     for (const row of $('trace-rows').children) mark(row, '');
@@ -104,7 +132,7 @@ export const traces = {
   },
 };
 $('trace-filter').addEventListener('submit', (event) => event.preventDefault());
-$('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = ''; traces.load(); });
+$('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = ''; traces.remember(); traces.load(); });
 $('trace-live').addEventListener('click', () => {
   traces.live = !traces.live;
   $('trace-live').setAttribute('aria-pressed', String(traces.live));

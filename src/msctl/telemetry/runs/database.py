@@ -20,6 +20,7 @@ import msgspec
 from msctl.errors import MsctlError, UsageError
 from msctl.model.runs import RouteStats, RunDetails, RunSummary
 from msctl.model.traces import Trace, TraceQuery, TraceSummary
+from msctl.telemetry.tracing.search import status_matcher, text_matcher
 
 VERSION = 1
 KEEP_RUNS = 10
@@ -186,15 +187,21 @@ def details(connection: sqlite3.Connection, run: RunSummary) -> RunDetails:
 
 def traces(connection: sqlite3.Connection, run: str, query: TraceQuery) -> Sequence[TraceSummary]:
     """The kept traces of a run that match, newest first."""
+    has_text, has_status = text_matcher(query.text), status_matcher(query.status)
     rows = connection.execute(
-        "select id, name, services, start, duration, spans, error, status from trace "
+        "select id, name, services, start, duration, spans, error, status, document from trace "
         "where run = ? and duration >= ? and error >= ? order by start desc",
         (run, query.min_duration_s, query.errors),
     )
     found: list[TraceSummary] = []
-    for trace_id, name, services, start, duration, spans, error, status in rows:
+    for trace_id, name, services, start, duration, spans, error, status, document in rows:
         names = tuple(services.split())
-        if query.services and not set(names) & set(query.services):
+        if (query.services and not set(names) & set(query.services)) or not has_status(status):
+            continue
+        if query.text and not has_text(
+            (span.service, span.name, span.attributes, span.events)
+            for span in _decoder.decode(document).spans
+        ):
             continue
         found.append(TraceSummary(trace_id, name, names, start, duration, spans, bool(error), status))
         if len(found) == query.limit:

@@ -15,6 +15,7 @@ from itertools import islice
 
 from msctl.errors import UsageError
 from msctl.model.traces import Trace, TraceQuery, TraceSummary
+from msctl.telemetry.tracing.search import status_matcher, text_matcher
 from msctl.telemetry.tracing.span import EndedSpan, SpanGroup
 from msctl.telemetry.tracing.telling import most_telling
 
@@ -138,6 +139,7 @@ class Tracer:
         return found
 
     def _matching(self, query: TraceQuery) -> Iterator[TraceSummary]:
+        has_text, has_status = text_matcher(query.text), status_matcher(query.status)
         kept = (*self._notable.items(), *self._recent.items())
         everything = [(trace_id, _spans(groups)) for trace_id, groups in kept]
         everything.sort(key=lambda item: min(span.start for span in item[1]), reverse=True)
@@ -146,8 +148,10 @@ class Tracer:
                 continue
             if query.services and not any(span.service in query.services for span in spans):
                 continue
+            if not has_text((span.service, span.title, span.attributes, span.events) for span in spans):
+                continue
             summary = _summary(trace_id, spans, self._dropped.get(trace_id, 0))
-            if summary.duration_s >= query.min_duration_s:
+            if summary.duration_s >= query.min_duration_s and has_status(summary.status):
                 yield summary
 
     def _thin_out(self, trace_id: str, kept: list[SpanGroup]) -> None:
