@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 from enum import Enum
-from urllib.parse import urlsplit
+
+from msctl.model.broker_url import parse_url
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 PROBE_TIMEOUT = 1.0
@@ -38,14 +39,11 @@ async def amqp_server(url: str, timeout: float = PROBE_TIMEOUT) -> AmqpServer:
 
 async def probe(url: str, timeout: float = PROBE_TIMEOUT) -> tuple[AmqpServer, str]:
     """The kind of server at `url`, and why there is none; the reason is empty if there is one."""
-    parts = urlsplit(url)
-    host = parts.hostname or "localhost"
-    tls = parts.scheme == "amqps"
+    parsed = parse_url(url)
+    host, tls = parsed.host, parsed.tls
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(
-                host, parts.port or (5671 if tls else 5672), ssl=tls or None
-            )
+            reader, writer = await asyncio.open_connection(host, parsed.port, ssl=tls or None)
             try:
                 writer.write(PROTOCOL_HEADER)
                 if await reader.readexactly(3) != b"\x01\x00\x00":

@@ -10,13 +10,12 @@ import contextlib
 import os
 import shutil
 from collections import deque
-from urllib.parse import unquote, urlsplit
 
 from msctl.amqp.probe import speaks_amqp
-from msctl.amqp.url import redact
 from msctl.brokers.base import LogFunction
 from msctl.brokers.external import ExternalQueues
 from msctl.errors import BrokerError, TimedOutError
+from msctl.model.broker_url import parse_url, redact
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 from msctl.processes.line_backlog import LineBacklog
@@ -103,8 +102,8 @@ class DockerBroker(ExternalQueues):
         return BrokerSnapshot(mode=BrokerMode.DOCKER, state=state, url=redact(self.url), reason=reason)
 
     async def _run(self, engine: str) -> None:
-        parts = urlsplit(self.url)
-        host = "127.0.0.1" if parts.hostname in (None, "localhost") else parts.hostname
+        url = parse_url(self.url)
+        host = "127.0.0.1" if url.host == "localhost" else url.host
         self._process = await asyncio.create_subprocess_exec(
             engine,
             "run",
@@ -112,7 +111,7 @@ class DockerBroker(ExternalQueues):
             "--name",
             self._name,
             "--publish",
-            f"{host}:{parts.port or 5672}:5672",
+            f"{host}:{url.port}:5672",
             "--publish",
             f"{host}:{MANAGEMENT_PORT}:15672",
             "--env",
@@ -123,8 +122,8 @@ class DockerBroker(ExternalQueues):
             # In the environment, because every user can read a command line.
             env={
                 **os.environ,
-                "RABBITMQ_DEFAULT_USER": unquote(parts.username or "guest"),
-                "RABBITMQ_DEFAULT_PASS": unquote(parts.password or "guest"),
+                "RABBITMQ_DEFAULT_USER": url.user,
+                "RABBITMQ_DEFAULT_PASS": url.password.reveal(),
             },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -5,18 +5,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from typing import Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from msctl import ports
-from msctl.amqp.url import redact
 from msctl.errors import BrokerError, ConfigError
 from msctl.model.address import Address
+from msctl.model.broker_url import parse_url
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State, StorageSnapshot
 from msctl.secret import Secret
 
-AMQP_PORT = 5672
 MIB = 1024 * 1024
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -70,44 +68,40 @@ class EmbeddedBroker:
 
     def __init__(self, spec: BrokerSpec, factory: ServerFactory) -> None:
         """Raises ConfigError for a URL that cannot be served."""
-        parts = urlsplit(spec.url)
-        self._parts = parts
-        self._host = parts.hostname or "localhost"
-        self._port = AMQP_PORT if parts.port is None else parts.port
-        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        if self._host not in LOOPBACK_HOSTS and user == "guest":
+        url = self._url = parse_url(spec.url, any_port=True)
+        self._host = url.host
+        if self._host not in LOOPBACK_HOSTS and url.user == "guest":
             raise ConfigError(
                 "broker.url: the user guest can log in from this machine only, and the embedded broker is to "
                 f"listen on {self._host}",
                 hint="set another user and a password in broker.url, or use localhost",
             )
-        if parts.scheme == "amqps":
+        if url.tls:
             raise ConfigError(
                 "broker.url: the embedded broker does not support TLS", hint="use amqp:// instead of amqps://"
             )
-        self._server = factory({user: Secret(password)}, _virtual_host(parts))
+        self._server = factory({url.user: url.password}, url.vhost)
         self._state = State.STOPPED
-        self._bound = (self._host, self._port)
 
     @property
     def url(self) -> str:
-        return self._parts._replace(
-            netloc=self._parts.netloc.removesuffix(f":{self._parts.port}") + f":{self._bound[1]}"
-        ).geturl()
+        return self._url.text
 
     async def start(self) -> None:
         """Raises PortTakenError, and BrokerError for an address that cannot be bound."""
         host = "127.0.0.1" if self._host == "localhost" else self._host
         try:
-            self._bound = await self._server.start(host, self._port)
+            _, port = await self._server.start(host, self._url.port)
         except OSError as error:
             self._state = State.FATAL
             if error.errno == errno.EADDRINUSE:
-                raise ports.taken(Address(host, self._port), "broker") from error
+                raise ports.taken(Address(host, self._url.port), "broker") from error
             raise BrokerError(
-                f"the embedded broker cannot listen on {host}:{self._port}: {error.strerror or error}",
+                f"the embedded broker cannot listen on {host}:{self._url.port}: {error.strerror or error}",
                 hint="set another address in broker.url",
             ) from error
+        if port != self._url.port:
+            self._url = self._url.changed(port=port)
         self._state = State.READY
 
     async def stop(self) -> None:
@@ -120,7 +114,7 @@ class EmbeddedBroker:
         return BrokerSnapshot(
             mode=BrokerMode.EMBEDDED,
             state=self._state,
-            url=redact(self.url),
+            url=self._url.shown,
             reason=_blocked_reason(stats),
             connections=stats.connections,
             queues=queues,
@@ -149,8 +143,3 @@ def _blocked_reason(stats: ServerStats) -> str:
     names = " and ".join(reasons)
     shown = "; ".join(reasons.values())
     return f"{names} alarm: publishers are blocked ({shown})" if reasons else ""
-
-
-def _virtual_host(parts: SplitResult) -> str:
-    """The virtual host of an AMQP URI: `/` for an empty path, else the decoded path without its slash."""
-    return unquote(parts.path[1:]) or "/"

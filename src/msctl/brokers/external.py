@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from msctl.amqp.probe import probe
-from msctl.amqp.url import redact
 from msctl.clock import Clock
 from msctl.errors import MsctlError
+from msctl.model.broker_url import redact
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State

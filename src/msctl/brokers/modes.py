@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from msctl.amqp.probe import AmqpServer, amqp_server, probe, speaks_amqp
-from msctl.amqp.url import redact
 from msctl.brokers.base import LogFunction, StackBroker
 from msctl.brokers.docker import DockerBroker
-from msctl.brokers.embedded import AMQP_PORT, LOOPBACK_HOSTS, EmbeddedBroker, ServerFactory
+from msctl.brokers.embedded import LOOPBACK_HOSTS, EmbeddedBroker, ServerFactory
 from msctl.brokers.external import ExternalBroker, ExternalQueues
 from msctl.brokers.local_rabbitmq import RabbitNode
 from msctl.brokers.port_owner import check_owner
 from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import Clock
 from msctl.errors import BrokerError, PortTakenError
+from msctl.model.broker_url import parse_url, redact
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.services import has_default_broker_url
@@ -76,8 +75,7 @@ class AutoBroker:
             self._log("info", f"using the broker that answers at {address}{owner}")
             self._chosen = self._external
             return
-        host = urlsplit(self._spec.url).hostname or "localhost"
-        if host not in LOOPBACK_HOSTS:
+        if parse_url(self._spec.url, any_port=True).host not in LOOPBACK_HOSTS:
             raise BrokerError(
                 f"no broker answers at {address} ({problem}), and a broker cannot be embedded on another "
                 "machine",
@@ -95,16 +93,15 @@ class AutoBroker:
         self._log("info", f"no broker answers at {address}: embedded one there")
 
     def _is_others(self) -> bool:
-        host = urlsplit(self._spec.url).hostname or "localhost"
+        host = parse_url(self._spec.url, any_port=True).host
         return has_default_broker_url(self._spec) and host in LOOPBACK_HOSTS
 
     async def _embed_elsewhere(self, address: str) -> None:
-        parts = urlsplit(self._spec.url)
-        userinfo, at, _ = parts.netloc.rpartition("@")
-        free = parts._replace(netloc=f"{userinfo}{at}{parts.hostname or 'localhost'}:0")
-        self._chosen = EmbeddedBroker(replace(self._spec, url=free.geturl()), self._embedded)
+        url = parse_url(self._spec.url)
+        free = replace(self._spec, url=url.changed(port=0).text)
+        self._chosen = EmbeddedBroker(free, self._embedded)
         await self._chosen.start()
-        self._moved = f"port {parts.port or AMQP_PORT} has another project's broker"
+        self._moved = f"port {url.port} has another project's broker"
         self._log(
             "info",
             f"{address} has another project's broker: embedded one at {redact(self._chosen.url)}",
@@ -117,7 +114,7 @@ class AutoBroker:
         """
         if self._spec.url_given:
             return ""
-        port = urlsplit(self._spec.url).port or AMQP_PORT
+        port = parse_url(self._spec.url).port
         return f", run by {await asyncio.to_thread(check_owner, port, address)}"
 
     async def stop(self) -> None:
@@ -141,14 +138,14 @@ class LocalBroker(ExternalQueues):
     """A private `rabbitmq-server` node, run as a child of the stack."""
 
     def __init__(self, spec: BrokerSpec, folder: Path, *, log: LogFunction) -> None:
-        parts = urlsplit(spec.url)
+        url = parse_url(spec.url, any_port=True)
         self._node = RabbitNode(
             RabbitSettings(
-                host=parts.hostname or "127.0.0.1",
-                port=AMQP_PORT if parts.port is None else parts.port,
+                host=url.host,
+                port=url.port,
                 folder=folder,
-                user=unquote(parts.username or "guest"),
-                password=unquote(parts.password or "guest"),
+                user=url.user,
+                password=url.password.reveal(),
             ),
             log=log,
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 from msctl.model.address import is_loopback
+from msctl.model.broker_url import parse_url
 from msctl.model.project import BrokerSpec, Project, ServiceSpec
 from msctl.model.snapshots import BrokerMode, Kind
 
@@ -39,19 +40,18 @@ class BrokerPlan:
 
 def broker_plan(broker: BrokerSpec) -> BrokerPlan:
     """Return the configured broker if it is on another machine, else one that the system includes."""
-    parts = urlsplit(broker.url)
-    host = parts.hostname or "localhost"
-    is_ours = is_loopback(host) or broker.mode in (BrokerMode.EMBEDDED, BrokerMode.LOCAL, BrokerMode.DOCKER)
-    default = 5671 if parts.scheme == "amqps" else BROKER_PORT
-    user, password = parts.username or "guest", parts.password or "guest"
+    url = parse_url(broker.url)
+    run_here = (BrokerMode.EMBEDDED, BrokerMode.LOCAL, BrokerMode.DOCKER)
+    is_ours = is_loopback(url.host) or broker.mode in run_here
+    scheme = "amqps" if url.tls else "amqp"
     return BrokerPlan(
         is_ours,
-        "amqp" if is_ours else parts.scheme,
-        BROKER if is_ours else host,
-        BROKER_PORT if is_ours else parts.port or default,
-        unquote(user),
-        parts.path.removeprefix("/"),
-        (user, password) != ("guest", "guest"),
+        "amqp" if is_ours else scheme,
+        BROKER if is_ours else url.host,
+        BROKER_PORT if is_ours else url.port,
+        url.user,
+        "" if url.vhost == "/" else quote(url.vhost, safe=""),
+        (url.user, url.password.reveal()) != ("guest", "guest"),
     )
 
 

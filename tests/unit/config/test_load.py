@@ -608,15 +608,15 @@ def test_a_bad_value_is_named_with_its_line(
         ),
         (
             '[broker]\nurl = "http://x"',
-            'msctl.toml:2: broker.url: expected "amqp://user:password@host:port/vhost", found "http://x"',
+            "msctl.toml:2: broker.url: the broker's URL has scheme http://, expected amqp:// or amqps://",
         ),
         (
             '[broker]\nurl = "http://u:secret@x"',
-            'msctl.toml:2: broker.url: expected "amqp://user:password@host:port/vhost", found "http://u:***@x"',
+            "msctl.toml:2: broker.url: the broker's URL has scheme http://, expected amqp:// or amqps://",
         ),
         (
             '[broker]\nurl = "amqp://u:secret@h:99999/"',
-            'msctl.toml:2: broker.url: the port must be from 1 to 65535 in "amqp://u:***@h:99999/"',
+            "msctl.toml:2: broker.url: the broker's URL has port 99999: amqp://u@h:99999/",
         ),
         (
             '[project]\nname = "a b"',

@@ -114,7 +114,7 @@ def _dashboard(project: Project) -> Iterator[CheckResult]:
 
 def _broker(project: Project) -> CheckResult:
     from msctl.amqp.probe import AmqpServer, amqp_server
-    from msctl.amqp.url import redact
+    from msctl.model.broker_url import redact
     from msctl.model.services import has_default_broker_url
 
     spec = project.broker

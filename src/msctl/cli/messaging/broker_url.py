@@ -47,7 +47,7 @@ def resolve_url(url: str | None, options: GlobalOptions) -> str:
 def default_url(spec: BrokerSpec, project: str, server: AmqpServer) -> str:
     """The default URL, if the server there belongs to no other project. Raises NotRunningError."""
     from msctl.amqp.probe import AmqpServer
-    from msctl.amqp.url import redact
+    from msctl.model.broker_url import redact
 
     if server is AmqpServer.OTHER:
         return spec.url

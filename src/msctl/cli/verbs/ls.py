@@ -20,11 +20,11 @@ def ls(
     """List the running stacks of all projects."""
     from dataclasses import replace
 
-    from msctl.amqp.url import redact
     from msctl.cli.output.listings import stack_lines
     from msctl.cli.output.terminal import plain
     from msctl.control.paths import running_stacks
     from msctl.control.record import StackRecord, read_record
+    from msctl.model.broker_url import redact
 
     found = [
         read_record(paths) or StackRecord(paths.folder.name, None, 0) for paths in running_stacks(os.environ)

@@ -10,6 +10,7 @@ from msctl.config.reading.layers import env_name
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 from msctl.model.address import Address, is_loopback
+from msctl.model.broker_url import parse_url
 from msctl.model.dependency_graph import find_cycle
 from msctl.model.project import BrokerSpec, Condition, Dependency, Project, ServiceSpec
 from msctl.model.services import address_of, clashes, runs_here
@@ -133,13 +134,10 @@ def _title(service: str) -> str:
 
 def _broker_address(broker: BrokerSpec) -> Address:
     """The address of a broker on this machine; port 0, which clashes with none, for one elsewhere."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(broker.url)
-    host = parts.hostname or "localhost"
-    if broker.mode is BrokerMode.EXTERNAL and not is_loopback(host):
-        return Address(host, 0)
-    return Address(host, parts.port or (5671 if parts.scheme == "amqps" else 5672))
+    url = parse_url(broker.url, any_port=True)
+    if broker.mode is BrokerMode.EXTERNAL and not is_loopback(url.host):
+        return Address(url.host, 0)
+    return Address(url.host, url.port)
 
 
 def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef, problems: Problems) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import urlsplit
 
+from msctl.model.broker_url import parse_url
 from msctl.model.project import BrokerSpec, Project, ServiceSpec
 from msctl.model.services import shares_gateway_port
 from msctl.model.snapshots import BrokerMode, Durability
@@ -38,9 +38,7 @@ def _moved(spec: ServiceSpec, project: Project) -> ServiceSpec:
 def _own_broker(broker: BrokerSpec) -> BrokerSpec:
     if broker.mode not in _OWN:
         return broker
-    parts = urlsplit(broker.url)
-    userinfo, at, _ = parts.netloc.rpartition("@")
     mode = BrokerMode.EMBEDDED if broker.mode is BrokerMode.AUTO else broker.mode
-    url = parts._replace(netloc=f"{userinfo}{at}{parts.hostname}:0").geturl()
+    url = parse_url(broker.url).changed(port=0).text
     durable = broker.durable if broker.durable_given else Durability.NONE
     return replace(broker, mode=mode, url=url, durable=durable)

@@ -13,6 +13,7 @@ from pathlib import Path
 from msctl.config.project_name import is_project_name
 from msctl.config.schema.value_type import MismatchError, Type, describe, items_of, list_of
 from msctl.config.value_source import KeyRef
+from msctl.errors import ConfigError
 from msctl.model.services import MAX_REPLICAS
 from msctl.model.snapshots import Durability
 from msctl.secret import Secret
@@ -39,7 +40,6 @@ _HOST = r"[A-Za-z0-9._:%-]+"
 _HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
 _ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
 _SERVICE_URL = r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
-_AMQP_URL = r"amqps?://[^\s/?#]*(?:/\S*)?"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 HIGHEST_PORT = 65535
@@ -274,20 +274,13 @@ def env_files(raw: object, ref: KeyRef) -> tuple[Path, ...]:
 
 
 def amqp_url(raw: object, ref: KeyRef) -> str:
-    import urllib.parse
+    """Parse the URL of a broker; a password that is not percent-encoded becomes so."""
+    from msctl.model.broker_url import parse_url
 
-    value = text(raw, ref)
-    if not re.fullmatch(_AMQP_URL, value):
-        raise MismatchError(
-            f'expected "amqp://user:password@host:port/vhost", found "{without_password(value)}"'
-        )
     try:
-        port = urllib.parse.urlsplit(value).port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise MismatchError(f'the port must be from 1 to {HIGHEST_PORT} in "{without_password(value)}"')
-    return value
+        return parse_url(text(raw, ref)).text
+    except ConfigError as error:
+        raise MismatchError(error.message) from None
 
 
 def service_url(raw: object, ref: KeyRef) -> str:
