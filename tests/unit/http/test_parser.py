@@ -191,10 +191,9 @@ ACCEPTED = [
     head(line=b"CONNECT b:443 HTTP/1.1"),
     head(b"X:", b"Y:  ", b"Z: \t a\tb \t", b"Cookie: \xe9\xff"),
     head(b"Content-Length: 0"),
-    head(b"Content-Length: 007", line=POST) + b"0123456",
-    head(b"Transfer-Encoding: Chunked", line=POST)
-    + b"00a;x=y;z\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n",
-    CHUNKED + b"1\r\na\r\n0\r\nX: y \r\nZ:\r\n\r\n",
+    head(b"Content-Length: 010", line=POST) + b"0123456789",
+    head(b"Transfer-Encoding: Chunked", line=POST) + b"00a;x=y;z\r\n0123456789\r\n0\r\n\r\n",
+    CHUNKED + b"1\r\na\r\n1\r\nb\r\n0\r\nX: y \r\nZ:\r\n\r\n",
     b"\r\n\r\n" + head(),
     head() + b"\r\n" + head(line=b"GET /2 HTTP/1.1"),
     head(b"Content-Length: 3", line=POST) + b"abc" + CHUNKED + b"1\r\na\r\n0\r\n\r\n" + head(),
@@ -202,13 +201,52 @@ ACCEPTED = [
     head(b"Upgrade: websocket", b"Connection: upgrade", b"Content-Length: 3", line=POST) + b"abc" + head(),
     head(b"Connection: close") + head(),
 ]
+BODIES = [[b""]] * 9 + [
+    [b"0123456789"],
+    [b"0123456789"],
+    [b"ab"],
+    [b""],
+    [b"", b""],
+    [b"abc", b"a", b""],
+    [b"", b""],
+    [b"abc", b""],
+    [b"", b""],
+]
 
 
 def test_accepted_requests_arrive_whole_and_in_order() -> None:
-    for data in ACCEPTED:
+    for data, bodies in zip(ACCEPTED, BODIES, strict=True):
         seen = events([data])
-        assert seen
-        assert [event[0] for event in seen] == ["head", "end"] * (len(seen) // 2), data
+        assert [event[0] for event in seen] == ["head", "end"] * len(bodies), data
+        assert [event[1] for event in seen[1::2]] == bodies
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"FOO / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\n",
+        b"GET / HTTP/1.1\nH",
+        b"\x16\x03",
+        b"PRI * HTTP/2.0\r\n",
+    ],
+)
+@pytest.mark.parametrize("before", [b"", head()[:-2] + b"A: b\r\n\r\n"])
+def test_what_can_be_no_head_is_refused_at_once(before: bytes, prefix: bytes) -> None:
+    assert events([before + prefix])[-1][0] == "refused"
+    assert events([*before.splitlines(keepends=True), *prefix.splitlines(keepends=True)])[-1][0] == "refused"
+
+
+@pytest.mark.parametrize("piece", [b"x", b"1\r\nab", b"1\r\naX", b"1;" + b"a" * 5000])
+def test_what_can_be_no_chunk_is_refused_at_once(piece: bytes) -> None:
+    assert events([CHUNKED, piece])[-1][0] == ("head" if piece == b"x" else "refused")
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "Transfer-Encoding", "HOST", "connection", "Trailer"])
+def test_fields_that_frame_or_route_are_no_trailers(name: str) -> None:
+    trailer = name.encode() + b": 1\r\n"
+    assert events([CHUNKED + b"0\r\n" + trailer + b"\r\n"])[-1][:2] == ("refused", 400)
+    assert events([CHUNKED + b"0\r\nX-" + trailer + b"\r\n"])[-1][0] == "end"
 
 
 def test_trailers_are_passed_on() -> None:
@@ -280,6 +318,8 @@ def test_expectation_without_a_body_is_ignored() -> None:
         (head(b"X:", b"X:", b"X:", b"X:"), 431),
         (CHUNKED + b"0\r\n" + b"X:\r\n" * 5 + b"\r\n", 431),
         (CHUNKED + b"0\r\nX: " + b"a" * 160 + b"\r\n\r\n", 431),
+        (CHUNKED + b"0\r\nX: " + b"a" * 75 + b"\r\nX: " + b"a" * 75 + b"\r\n\r\n", None),
+        (CHUNKED + b"0\r\nX: " + b"a" * 75 + b"\r\nX: " + b"a" * 76 + b"\r\n\r\n", 431),
     ],
 )
 def test_limits_hold_to_the_byte(data: bytes, status: int | None) -> None:
@@ -294,10 +334,16 @@ def test_cookie_of_9000_bytes_passes() -> None:
 
 
 def test_chunk_extensions_are_bounded_over_the_body() -> None:
-    chunk = b"1;" + b"x" * 1000 + b"\r\na\r\n"
+    limit = 16 * 1024
+    chunk = b"1;" + b"x" * 1023 + b"\r\na\r\n"
+    least = CHUNKED + chunk * 16
 
-    assert events([CHUNKED + chunk * 10 + b"0\r\n\r\n"])[-1][0] == "end"
-    assert events([CHUNKED + chunk * 20 + b"0\r\n\r\n"])[-1][:2] == ("refused", 400)
+    assert len(chunk * 16) - 16 * len(b"1\r\na\r\n") == limit
+    assert events([least + b"0\r\n\r\n"])[-1][0] == "end"
+    assert events([least + b"0;\r\n\r\n"])[-1][:2] == ("refused", 400)
+    line = CHUNKED + b"1;" + b"x" * (4096 - 2)
+    assert events([line + b"\r\na\r\n0\r\n\r\n"])[-1][0] == "end"
+    assert events([line + b"x\r\na\r\n0\r\n\r\n"])[-1][:2] == ("refused", 400)
 
 
 def test_equal_heads_are_one_object_and_equal_fields_one_memo() -> None:
@@ -406,4 +452,4 @@ def test_what_is_accepted_llhttp_accepts_alike(data: bytes) -> None:
     )
     assert message.raw_headers == found.fields
     assert bool(message.chunked) == found.chunked
-    assert message.headers.get("Content-Length") in (None, str(found.length), "007")
+    assert message.headers.get("Content-Length") in (None, str(found.length), "010")
