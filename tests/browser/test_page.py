@@ -235,6 +235,26 @@ def test_traces_are_filtered_and_the_filter_has_an_address(page: Browser, shop: 
     page.until("return document.getElementById('trace').hidden")
 
 
+def test_metrics_are_found_and_drawn(page: Browser, shop: Shop) -> None:
+    show(page, shop, "metrics?name=msctl_service_up")
+    page.until("return document.querySelectorAll('#metric-charts .chart').length >= 4")
+    assert page.text("#metric-name") == "msctl_service_up"
+    page.type("#metric-find", "active_requests")
+    page.until("return document.querySelectorAll('#metric-names a').length === 1")
+    page.click("#metric-names a")
+    page.until("return document.getElementById('metric-name').textContent === 'http_server_active_requests'")
+    assert "name=http_server_active_requests" in page.address()
+    quantile = """
+        const { parse, p95 } = await import('/static/metrics.js');
+        const text = (a, b) => `# HELP t h\\n# TYPE t histogram\\nt_bucket{x="\\\\"",le="1.0"} ${a}\\n`
+            + `t_bucket{x="\\\\"",le="+Inf"} ${b}\\nt_count{x="\\\\""} ${b}\\n`;
+        const one = (t) => [...parse(t).get('t').samples.values()][0];
+        const [before, after] = [one(text(0, 0)), one(text(10, 10))];
+        return [after.labels.x, p95(before.buckets, after.buckets), p95(after.buckets, after.buckets)];
+    """
+    assert page.run(quantile) == ['\\"', 0.95, None]
+
+
 def test_a_service_has_a_page_of_its_own(page: Browser, shop: Shop) -> None:
     page.run("document.querySelector('[data-service=users] .name').click()")
     page.until("return msctl.page.view === 'service' && document.querySelector('#service-variables tr')")
@@ -272,7 +292,7 @@ def test_it_fits_and_is_accessible(page: Browser, shop: Shop, width: int, scheme
     page.emulate(width=width, scheme=scheme)
     for _ in range(5):
         request(shop.gateway + "/users")
-    for view in ("", "logs", "traces", "queues", "routes?target=/users", "service?name=users"):
+    for view in ("", "logs", "traces", "queues", "metrics", "routes?target=/users", "service?name=users"):
         show(page, shop, view)
         if view.startswith("service"):
             page.until("return document.querySelector('#service-variables tr, #service-keys tr')")

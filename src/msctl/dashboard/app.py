@@ -157,6 +157,7 @@ class Dashboard:
                 web.get("/", self._index),
                 web.get("/static/{name}", self._asset),
                 web.get("/metrics", self._metrics),
+                web.get("/api/metrics", self._metrics),
                 web.get("/api/session", self._describe_session),
                 web.get("/api/stream", self._stream),
                 web.get("/api/traces", self._traces),

@@ -3,6 +3,7 @@
 import { announce } from './actions.js';
 import { logs } from './logs.js';
 import { overview } from './overview.js';
+import { metrics } from './metrics.js';
 import { queues } from './queues.js';
 import { routes } from './routes.js';
 import { service } from './service.js';
@@ -46,7 +47,7 @@ function choices() {
 
 function route() {
   const [path, search = ''] = location.hash.replace(/^#\/?/, '').split('?'), query = new URLSearchParams(search);
-  const view = ['logs', 'traces', 'queues', 'routes', 'service'].includes(path) ? path : 'overview';
+  const view = ['logs', 'traces', 'metrics', 'queues', 'routes', 'service'].includes(path) ? path : 'overview';
   const changed = view !== page.view;
   page.view = view;
   for (const section of document.querySelectorAll('main > section')) section.hidden = section.id !== view;
@@ -58,6 +59,7 @@ function route() {
     if (logs.follow) logs.setFollow(true);
   }
   if (view === 'traces') traces.enter(query);
+  if (view === 'metrics') metrics.enter(query);
   if (view === 'service') { service.forget(); service.open(query.get('name') || ''); }
   if (view === 'routes') {
     routes.load();
@@ -88,7 +90,7 @@ $('theme').addEventListener('click', () => {
 
 addEventListener('keydown', (event) => {
   if (event.key !== '/' || event.ctrlKey || event.metaKey || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
-  const field = { overview: 'find', logs: 'log-text', traces: 'trace-text', queues: 'publish-queue', routes: 'route-target', service: 'service-toggle' }[page.view];
+  const field = { overview: 'find', logs: 'log-text', traces: 'trace-text', queues: 'publish-queue', routes: 'route-target', metrics: 'metric-find', service: 'service-toggle' }[page.view];
   event.preventDefault();
   $(field).focus();
 });
@@ -107,4 +109,4 @@ start({
 });
 
 // For the console.
-window.msctl = { page, overview, topology, logs, traces, queues, routes, service };
+window.msctl = { page, overview, topology, logs, traces, metrics, queues, routes, service };
