@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import uvloop
 from aiohttp import web
@@ -16,9 +16,12 @@ from aiohttp import web
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import KEEP_ALIVE_S, GatewayServer
+from msctl.hosting.aiohttp_app import AiohttpApp
+from msctl.http.server import HttpServer
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.exchange import Exchange
+from msctl.model.project import GatewaySpec, RouteSpec, ServiceContext
+from msctl.telemetry.logs.hub import LogHub
 
 USERS = b'[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"}]\n'
 
@@ -35,40 +38,46 @@ async def echo(request: web.Request) -> web.StreamResponse:
     return socket
 
 
+async def hang(_exchange: Exchange) -> None:
+    await asyncio.Event().wait()
+
+
 async def main(mode: str, url: str | None) -> None:
     loop = asyncio.get_running_loop()
     app = web.Application()
     app.router.add_get("/users", users)
     app.router.add_get("/ws", echo)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    server: Any = runner.server
-    if mode != "bare":
-        registry = Registry()
-        if url is None:
-            registry.announce(Endpoint("users", "users-1", handler=server.request_handler))
-        else:
-            registry.announce(Endpoint("users", "users-1", base_url=url))
-        registry.announce(Endpoint("hang", "hang-1", handler=lambda _: asyncio.Event().wait()))  # type: ignore[arg-type,return-value] # never answers
-        routes = [RouteSpec("/users", "users"), RouteSpec("/ws", "users"), RouteSpec("/hang", "hang")]
-        gateway = Gateway(GatewaySpec(), routes, registry, clock=SystemClock(asyncio.sleep))
-        await gateway.startup()
-
-        def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
-            return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
-
-        server = GatewayServer(
-            gateway.handle,
-            request_factory=make,
-            auto_decompress=False,
-            access_log=None,
-            handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE_S,
-        )
-    listener = await loop.create_server(server, "127.0.0.1", 0, backlog=2048)
+    factory: Callable[[], asyncio.Protocol]
+    if mode == "bare":
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        assert runner.server is not None
+        factory = runner.server
+    else:
+        factory = HttpServer((await _gateway(app, url)).handle)
+    listener = await loop.create_server(factory, "127.0.0.1", 0, backlog=2048)
     host, port = listener.sockets[0].getsockname()[:2]
     print(f"{host}:{port}", flush=True)
     await asyncio.Event().wait()
+
+
+async def _gateway(app: web.Application, url: str | None) -> Gateway:
+    clock = SystemClock(asyncio.sleep)
+    registry = Registry()
+    if url is None:
+        context = ServiceContext(
+            name="users", instance="users-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
+        )
+        hosted = AiohttpApp(app, context, logs=LogHub(clock), clock=clock)
+        await hosted.startup()
+        registry.announce(Endpoint("users", "users-1", handler=hosted.handle))
+    else:
+        registry.announce(Endpoint("users", "users-1", base_url=url))
+    registry.announce(Endpoint("hang", "hang-1", handler=hang))
+    routes = [RouteSpec("/users", "users"), RouteSpec("/ws", "users"), RouteSpec("/hang", "hang")]
+    gateway = Gateway(GatewaySpec(), routes, registry, clock=clock)
+    await gateway.startup()
+    return gateway
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from msctl.clock import SystemClock
 from msctl.config.reading.load import load
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.hosting.aiohttp_app import NoInstrument
+from msctl.hosting.hosted_app import NoInstrument
 from msctl.model.project import ServiceContext
 from msctl.model.snapshots import GATEWAY, Snapshot
 from msctl.supervisor.context import SupervisorContext

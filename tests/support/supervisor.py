@@ -13,7 +13,7 @@ import pytest
 
 from msctl.clock import AsyncClock, SystemClock
 from msctl.discovery.registry import Registry
-from msctl.hosting.aiohttp_app import HostedFactory
+from msctl.hosting.hosted_app import HostedFactory
 from msctl.model.events import Event
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, ServiceSpec
 from msctl.model.snapshots import ServiceSnapshot, State

@@ -10,13 +10,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 
-from aiohttp import web
-
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.gateway.composition import Composer
 from msctl.gateway.explain import explain
-from msctl.gateway.message.headers import Field, Fields, Trust
+from msctl.gateway.message.headers import Field, Fields, Trust, values
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.message.trace_context import request_id, trace_id, traceparent
@@ -24,18 +22,22 @@ from msctl.gateway.observer import Observer, method_label
 from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.request.client_response import CLIENT_CLOSED, ClientGoneError, ClientResponse
+from msctl.gateway.request.body import NO_BODY, ForwardedBody, too_large
 from msctl.gateway.request.filters import DirectResponse, apply_filters
+from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
 from msctl.gateway.request.plan import Plan, Planner
 from msctl.gateway.routing.route_settings import first_set, settings
 from msctl.gateway.routing.routes import RouteTable
-from msctl.gateway.server import GatewayProtocol, peer_of
-from msctl.gateway.upstream.base import NO_BODY, Body, BrokenResponseError, UpstreamRequest, too_large
+from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.gateway.upstream.instances import UpstreamInstances
+from msctl.http.date import http_date
+from msctl.model.exchange import Exchange, RequestError, RequestHead
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot
 from msctl.secret import Secret
+
+_TRACEPARENTS = "msctl.traceparents"
 
 
 class Gateway:
@@ -151,132 +153,157 @@ class Gateway:
         """Close every connection to upstreams."""
         await self._targets.close()
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request; every failure becomes a response or an aborted connection."""
+    async def handle(self, received: Exchange) -> None:
+        """Serve one request; every failure becomes a response or an aborted connection."""
         started = self._now()
-        client = ClientResponse(request)
+        exchange = GatewayExchange(received)
         if self._draining:
-            client.keep_alive = False
+            received.keep_alive = False
         self._active += 1
-        observer = self._observer
+        observer, head = self._observer, received.head
         if observer is not None:
-            message = client.message
-            traceparents = message.headers.getall("traceparent", ())
-            observer.request_started(message.method, message.path, traceparents)
+            observer.request_started(head.method, head.target, _traceparents(head))
+        status = 0
         try:
             try:
-                if client.message.path == self._ready_path:
-                    return await self._readiness(client)
-                plan = self._plan(client)
-                if plan.settings.filtered:
-                    response = await self._apply_filters(plan, client)
-                    if response is not None:
-                        return response
-                return await self._proxy.forward(self._outgoing(plan, client))
+                if head.target == self._ready_path:
+                    self._readiness(received)
+                    return
+                plan = self._plan(exchange)
+                if plan.settings.filtered and await self._apply_filters(plan, exchange):
+                    return
+                exchange.forward(plan, self._body(plan, received), Deadline(self._running_timer))
+                await self._proxy.forward(exchange)
             except ProblemError as error:
-                return await self._refuse(request, client, error.problem)
+                self._refuse(exchange, error.problem)
+            except RequestError as error:
+                self._refuse(exchange, _client_problem(error))
         except BrokenResponseError as error:
             self._log.warning(
-                "%s %s: %s; the client's connection was aborted", request.method, request.path, error
+                "%s %s: %s; the client's connection was aborted", head.method, _path(head), error
             )
-            return error.response
-        except (asyncio.CancelledError, ClientGoneError, ConnectionError) as error:
-            client.status = CLIENT_CLOSED
-            self._log.info("499 %s %s: the client closed the connection", request.method, request.path)
+        except (asyncio.CancelledError, ConnectionError) as error:
+            status = CLIENT_CLOSED
+            self._log.info("499 %s %s: the client closed the connection", head.method, _path(head))
             if isinstance(error, asyncio.CancelledError):
                 raise
-            return client.abort()
+            received.abort()
         except Exception:  # noqa: BLE001 - a bug of ours costs this request only
             # A body that has begun is aborted: a clean end would make it look complete.
-            self._log.exception("%s %s: the gateway failed", request.method, request.path)
-            if client.started:
-                return client.abort()
-            problem = Problem(
-                500, "The gateway failed; its log has the traceback.", error="proxy_internal_error"
+            self._log.exception("%s %s: the gateway failed", head.method, _path(head))
+            self._refuse(
+                exchange,
+                Problem(500, "The gateway failed; its log has the traceback.", error="proxy_internal_error"),
             )
-            return await self._refuse(request, client, problem)
         finally:
             self._active -= 1
             if not self._active and self._idle is not None:
                 self._idle.set()
             if observer is not None:
-                self._report(observer, request.method, client, self._now() - started)
+                plan_ = exchange.plan
+                route = None if plan_ is None else plan_.settings.route
+                service, path = ("", "") if route is None else (route.service, route.path)
+                observer.request_finished(
+                    service, path, method_label(head.method), status or received.status, self._now() - started
+                )
 
-    @staticmethod
-    def _report(observer: Observer, method: str, client: ClientResponse, seconds: float) -> None:
-        route = None if client.plan is None else client.plan.settings.route
-        service, path = ("", "") if route is None else (route.service, route.path)
-        observer.request_finished(service, path, method_label(method), client.status, seconds)
-
-    def _plan(self, client: ClientResponse) -> Plan:
+    def _plan(self, exchange: GatewayExchange) -> Plan:
         """Plan a request; raises ProblemError for one that is refused."""
-        message, protocol = client.message, client.request.protocol
-        plan = client.plan = self._planner.plan(
-            message.method,
-            message.path,
-            message.version,
-            message.raw_headers,
-            protocol.peer if type(protocol) is GatewayProtocol else peer_of(protocol),
+        received = exchange.received
+        head = received.head
+        fields = head.fields if not received.extra else (*head.fields, *received.extra)
+        plan = exchange.plan = self._planner.plan(
+            head.method,
+            head.target,
+            head.version,
+            fields if type(fields) is tuple else tuple(fields),
+            (received.client[0], received.scheme),
         )
         if plan.close:
-            client.keep_alive = False
-        client.traceparent = parent = traceparent(plan.trace)
-        client.request_id = plan.request_id or trace_id(parent)
+            received.keep_alive = False
+        facts = plan.facts
+        exchange.traceparent = parent = traceparent(facts.trace)
+        exchange.request_id = facts.request_id or trace_id(parent)
         change = plan.settings.route.response_headers
         if change is not None:
-            client.edits = Edits(client.request_id, change)
+            exchange.edits = Edits(exchange.request_id, change)
         return plan
 
-    async def _apply_filters(self, plan: Plan, client: ClientResponse) -> web.StreamResponse | None:
-        """Return the gateway's own response, or None if the request is to be forwarded."""
-        client.edits = client.edits or Edits(client.request_id)
-        verdict = apply_filters(plan, client.message.raw_headers, client.edits, client, self._observer)
+    async def _apply_filters(self, plan: Plan, exchange: GatewayExchange) -> bool:
+        """Return whether the gateway itself has answered the request."""
+        exchange.edits = exchange.edits or Edits(exchange.request_id)
+        fields = exchange.received.head.fields
+        verdict = apply_filters(plan, fields, exchange.edits, exchange, self._observer)
         if isinstance(verdict, DirectResponse):
             # With the fields that the filters before this one added.
-            fields = client.edits.sign(list(verdict.fields))
-            return await client.answer(verdict.status, verdict.reason, fields, b"")
+            own = exchange.edits.sign([*verdict.fields, (b"Date", http_date())])
+            exchange.received.respond(verdict.status, verdict.reason, own, b"")
+            return True
         compose = plan.settings.route.compose
-        return None if compose is None else await self._composer().answer(compose, plan, client, verdict)
+        if compose is None:
+            return False
+        composer = Composer(self._planner, self._proxy, self._running_timer)
+        await composer.answer(compose, plan, exchange, verdict)
+        return True
 
-    def _outgoing(self, plan: Plan, client: ClientResponse) -> UpstreamRequest:
-        limit, length = plan.settings.limits.max_body, plan.length
+    @staticmethod
+    def _body(plan: Plan, received: Exchange) -> ForwardedBody:
+        length = plan.facts.length
+        if not length and not plan.facts.chunked:
+            return NO_BODY
+        limit = plan.settings.limits.max_body
         if limit and length is not None and length > limit:
-            raise ProblemError(too_large(limit))
+            raise RequestError(413, too_large(limit))
+        return ForwardedBody(received.body, length=length, limit=limit)
+
+    @property
+    def _running_timer(self) -> DeadlineTimer:
         if self._timer is None:
             raise RuntimeError("the gateway was not started")
-        body = NO_BODY
-        if length or plan.chunked:
-            body = Body(client.request.content, length=length, chunked=plan.chunked, limit=limit)
-        return UpstreamRequest(
-            plan, body, client, Deadline(self._timer), client.request_id, client.traceparent
-        )
+        return self._timer
 
-    def _composer(self) -> Composer:
-        if self._timer is None:
-            raise RuntimeError("the gateway was not started")
-        return Composer(self._planner, self._proxy, self._timer)
-
-    async def _readiness(self, client: ClientResponse) -> web.StreamResponse:
+    def _readiness(self, received: Exchange) -> None:
         if not self.ready:
             raise ProblemError(Problem(503, "The gateway is stopping.", retry_after=1.0))
-        fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8")]
-        return await client.answer(200, b"OK", Edits(request_id()).sign(fields), b"ready\n")
+        fields: Fields = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Date", http_date())]
+        received.respond(200, b"OK", Edits(request_id()).sign(fields), b"ready\n")
 
-    async def _refuse(
-        self, request: web.Request, client: ClientResponse, problem: Problem
-    ) -> web.StreamResponse:
+    def _refuse(self, exchange: GatewayExchange, problem: Problem) -> None:
         """Send `problem` to the client, or abort a response that has already started."""
-        if client.started:
-            return client.abort()
+        received = exchange.received
+        if received.status:
+            received.abort()
+            return
         # A client that waits for a 100 may or may not send its body: the next request cannot be found.
-        if problem.close or (client.plan is not None and client.plan.expects_continue):
-            client.keep_alive = False
+        if problem.close or (exchange.plan is not None and exchange.plan.facts.expects_continue):
+            received.keep_alive = False
         if problem.status >= 500:
-            self._log.warning("%d %s %s: %s", problem.status, request.method, request.path, problem.detail)
-        edits = client.edits or Edits(client.request_id or request_id())
-        fields: list[Field] = problem.headers(self.pseudonym)
+            self._log.warning(
+                "%d %s %s: %s", problem.status, received.head.method, _path(received.head), problem.detail
+            )
+        edits = exchange.edits or Edits(exchange.request_id or request_id())
+        fields: list[Field] = [*problem.headers(self.pseudonym), (b"Date", http_date())]
         body = problem.body(self.pseudonym, edits.request_id)
-        return await client.answer(problem.status, problem.title.encode(), edits.sign(fields), body)
+        received.respond(problem.status, problem.title.encode(), edits.sign(fields), body)
+
+
+def _traceparents(head: RequestHead) -> Sequence[str]:
+    """Return the values of traceparent; found once for a head that requests share."""
+    memo = head.fields_memo
+    found: tuple[str, ...] | None = memo.get(_TRACEPARENTS)
+    if found is None:
+        found = tuple(value.decode("latin-1") for value in values(head.fields, b"traceparent"))
+        memo[_TRACEPARENTS] = found
+    return found
+
+
+def _path(head: RequestHead) -> str:
+    return head.target.partition("?")[0]
+
+
+def _client_problem(error: RequestError) -> Problem:
+    """Describe an error of the client, whose next request cannot be found."""
+    return Problem(error.status, error.detail, close=True)
 
 
 def _pool_sizes(spec: GatewaySpec, policies: Mapping[str, UpstreamPolicy]) -> Callable[[str], int]:

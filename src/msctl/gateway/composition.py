@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-
-from aiohttp import web
+from functools import partial
 
 from msctl.gateway.message.headers import Fields
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.message.trace_context import traceparent
-from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
+from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.request.client_response import BufferedResponse, ClientGoneError, ClientResponse
+from msctl.gateway.request.body import NO_BODY
+from msctl.gateway.request.buffered import BufferedExchange
+from msctl.gateway.request.gateway_exchange import GatewayExchange
 from msctl.gateway.request.plan import Plan, Planner
 from msctl.gateway.routing.compose import (
     MAX_BRANCH,
@@ -22,7 +23,9 @@ from msctl.gateway.routing.compose import (
     branch_targets,
     document,
 )
-from msctl.gateway.upstream.base import NO_BODY, BrokenResponseError, UpstreamRequest
+from msctl.gateway.upstream.errors import CLIENT_GONE, BrokenResponseError
+from msctl.http.date import http_date
+from msctl.model.exchange import ClientGoneError, RequestError
 from msctl.model.project import ComposeSpec
 
 
@@ -38,9 +41,7 @@ class Composer:
         self._proxy = proxy
         self._timer = timer
 
-    async def answer(
-        self, spec: ComposeSpec, plan: Plan, client: ClientResponse, edits: Edits
-    ) -> web.StreamResponse:
+    async def answer(self, spec: ComposeSpec, plan: Plan, exchange: GatewayExchange, edits: Edits) -> None:
         """Answer a request; raises ProblemError: 405 unless GET or HEAD, 502 if every branch failed."""
         if plan.head.method not in ("GET", "HEAD"):
             raise ProblemError(
@@ -50,16 +51,22 @@ class Composer:
             )
         fields = branch_fields(plan.forwarded)
         targets = branch_targets(spec, plan.match.variables)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(
-                    self._branch(name, target, spec.timeout, plan, fields, client.request, edits)
-                )
-                for name, target in targets.items()
-            ]
-        body, partial = document([task.result() for task in tasks])
-        own: Fields = [(b"Content-Type", b"application/json"), *partial]
-        return await client.answer(200, b"OK", edits.apply(own), body)
+        watch = Deadline(self._timer)
+        exchange.on_disconnect(partial(watch.interrupt, CLIENT_GONE))
+        try:
+            with watch:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._branch(name, target, spec.timeout, plan, fields, exchange))
+                        for name, target in targets.items()
+                    ]
+        except DeadlineError as error:
+            raise ClientGoneError("the client closed the connection") from error
+        finally:
+            exchange.on_disconnect(None)
+        body, partly = document([task.result() for task in tasks])
+        own: Fields = [(b"Content-Type", b"application/json"), *partly, (b"Date", http_date())]
+        exchange.received.respond(200, b"OK", edits.apply(own), body)
 
     async def _branch(
         self,
@@ -68,21 +75,21 @@ class Composer:
         timeout: float,
         plan: Plan,
         fields: Fields,
-        request: web.Request,
-        edits: Edits,
+        exchange: GatewayExchange,
     ) -> Branch:
-        memory = BufferedResponse(request, MAX_BRANCH)
-        memory.request_id = edits.request_id
         try:
             inner = self._planner.branch(target, plan, fields)
-            deadline, parent = Deadline(self._timer), traceparent(plan.trace)
-            out = UpstreamRequest(inner, NO_BODY, memory, deadline, edits.request_id, parent)
+            memory = BufferedExchange(exchange.received, inner.head, MAX_BRANCH)
+            out = GatewayExchange(memory)
+            out.request_id = exchange.request_id
+            out.traceparent = traceparent(plan.facts.trace)
+            out.forward(inner, NO_BODY, Deadline(self._timer))
             async with asyncio.timeout(timeout):
                 await self._proxy.forward(out)
         except ProblemError as error:
             return Branch(name, error.problem.status, None, error.problem.detail)
         except TimeoutError:
             return Branch(name, 504, None, f"no response within {timeout:g} s")
-        except (BrokenResponseError, ClientGoneError) as error:
+        except (BrokenResponseError, ClientGoneError, RequestError) as error:
             return Branch(name, 502, None, str(error))
-        return branch_result(name, memory.status, memory.fields, memory.body)
+        return branch_result(name, memory.status, memory.fields, memory.data)

@@ -7,18 +7,17 @@ import logging
 import random
 from collections.abc import Callable
 
-from aiohttp import web
-
 from msctl.backoff import exponential
 from msctl.clock import AsyncClock
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.observer import Observer
 from msctl.gateway.policies.breaker import AttemptResult
 from msctl.gateway.policies.limits import RetryBudget
-from msctl.gateway.request.client_response import CLIENT_CLOSED, ClientGoneError
-from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, UpstreamRequest
+from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
+from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
 from msctl.gateway.upstream.instances import UpstreamInstance, UpstreamInstances
 from msctl.gateway.upstream.remote import IDEMPOTENT
+from msctl.model.exchange import ClientGoneError
 from msctl.model.project import GatewaySpec
 
 FAILURE = 500
@@ -46,8 +45,8 @@ class Proxy:
         self._jitter = jitter
         self._budgets: dict[str, RetryBudget] = {}
 
-    async def forward(self, out: UpstreamRequest) -> web.StreamResponse:
-        """Return the response to `out`; raises ProblemError, BrokenResponseError or ClientGoneError."""
+    async def forward(self, out: GatewayExchange) -> None:
+        """Have `out` served; raises ProblemError, RequestError, BrokenResponseError or ClientGoneError."""
         settings, observer = out.settings, self._observer
         service = settings.route.service
         started = self._now()
@@ -69,16 +68,16 @@ class Proxy:
                 else:
                     out.traceparent = observer.remote_attempt_started() or out.traceparent
             try:
-                response = await instance.upstream.send(out, fresh=fresh)
-                status = out.client.status
+                await instance.upstream.send(out, fresh=fresh)
+                status = out.status
                 result = AttemptResult.FAILED if status >= FAILURE else AttemptResult.SUCCEEDED
-                return response
+                return
             except AttemptError as error:
                 if not error.stale:
                     result = AttemptResult.FAILED
                 failure = error
             except BrokenResponseError:
-                status = out.client.status
+                status = out.status
                 result = AttemptResult.FAILED
                 raise
             except (asyncio.CancelledError, ClientGoneError):
@@ -115,7 +114,7 @@ class Proxy:
         return budget
 
 
-def _repeatable(out: UpstreamRequest, error: AttemptError) -> bool:
+def _repeatable(out: GatewayExchange, error: AttemptError) -> bool:
     """Return whether another attempt is safe (RFC 9110 §9.2.2).
 
     A request that no instance received (connection refused) may be sent again whatever its method.
@@ -123,7 +122,7 @@ def _repeatable(out: UpstreamRequest, error: AttemptError) -> bool:
     without the whole body.
     """
     if (
-        out.client.started
+        out.started
         or error.answered
         or not out.body.replayable
         or (error.problem.status == 504 and not error.unsent)

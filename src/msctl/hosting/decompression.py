@@ -1,61 +1,132 @@
-"""Decompression of request bodies for hosted applications.
+"""Decompression of request bodies for hosted aiohttp applications.
 
 The stack's listeners do not decompress, because the gateway forwards bodies unchanged. aiohttp's own
-server does, without changing the Content-Encoding field; hosted applications expect the same.
+server does, without changing the Content-Encoding field; its applications expect the same.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
+import importlib
+import zlib
+from collections.abc import Iterator
+from typing import Any, Protocol
 
-from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
-from aiohttp.http_parser import DeflateBuffer
-from aiohttp.streams import StreamReader
+from msctl.model.exchange import RequestError
 
 CODINGS = frozenset({"gzip", "deflate", "br", "zstd"})
-"""The content codings of aiohttp's parser; the last two only if their packages are installed."""
-_LIMIT = 64 * 1024
+"""The content codings that aiohttp's server undoes; the last two only if their packages are installed."""
+PIECE = 64 * 1024
+"""The largest decompressed piece in bytes."""
 
 
-class DecompressedBody(StreamReader):
-    """The decompressed body of `source`; it is decompressed piece by piece, as it is read.
+class _Coding(Protocol):
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decompresses to, in pieces of at most PIECE bytes."""
+        ...
 
-    Other tasks run between two pieces of at most 256 KiB, about half a millisecond of work.
-    """
+    @property
+    def ended(self) -> bool:
+        """Whether the compressed data is complete."""
+        ...
 
-    def __init__(self, request: web.Request, source: StreamReader, coding: str) -> None:
-        """Raises HTTPUnsupportedMediaType for an unsupported coding (RFC 9110 §15.5.16)."""
-        super().__init__(request.protocol, _LIMIT, loop=asyncio.get_running_loop())
-        # It is fed only while it is read, so it never needs flow control.
-        self._high_water = sys.maxsize
-        self._source = source
-        self._more = False
-        try:
-            self._decompressor = DeflateBuffer(self, coding)
-        except ContentEncodingError as error:
-            raise web.HTTPUnsupportedMediaType(text=f"{error.message}\n") from error
 
-    async def _wait(self, func_name: str) -> None:  # noqa: ARG002 - the signature of the base class
-        if self._more:
-            # A piece is bounded, the body is not: a small body can take seconds to decompress.
-            await asyncio.sleep(0)
-            piece = b""
+class Decompressor:
+    """Decompresses a body piece by piece."""
+
+    def __init__(self, coding: str) -> None:
+        """Raises RequestError (415) if the package for the coding is not installed."""
+        self._name = coding
+        self._begun = False
+        self._coding: _Coding
+        if coding in ("gzip", "deflate"):
+            self._coding = _Zlib(coding)
+        elif coding == "br":
+            self._coding = _Brotli(_import("br", "brotli", "brotlicffi"))
         else:
-            piece = await self._source.readany()
+            self._coding = _Zstandard(_import("zstd", "compression.zstd", "backports.zstd"))
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield decompressed pieces; raises RequestError (400) for data that is not in the coding."""
+        self._begun = True
         try:
-            if piece or self._more:
-                self._more = self._decompressor.feed_data(piece, len(piece))
-            else:
-                self._decompressor.feed_eof()
-        except ContentEncodingError as error:
-            raise web.RequestPayloadError(error.message) from error
+            yield from self._coding.feed(data)
+        except Exception as error:
+            raise RequestError(400, f"The request's body is not valid {self._name}.") from error
+
+    def finish(self) -> None:
+        """Raise RequestError (400) if the data ended too early."""
+        if self._begun and not self._coding.ended:
+            raise RequestError(400, f"The request's body ends in the middle of its {self._name} data.")
 
 
-def decompress_body(request: web.Request) -> None:
-    """Make `request` read its body decompressed, if it has a known coding."""
-    coding = request.headers.get("Content-Encoding", "").lower()
-    if coding in CODINGS and request.body_exists:
-        # Not `content`, which is cached.
-        request._payload = DecompressedBody(request, request._payload, coding)
+class _Zlib:
+    """gzip, of one or several members; deflate, with the zlib header or, as some clients send it, without."""
+
+    def __init__(self, coding: str) -> None:
+        self._gzip = coding == "gzip"
+        self._object = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if self._gzip else None
+
+    @property
+    def ended(self) -> bool:
+        return self._object is not None and self._object.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._object is None:
+                raw = data[0] & 0xF != zlib.DEFLATED
+                self._object = zlib.decompressobj(wbits=-zlib.MAX_WBITS if raw else zlib.MAX_WBITS)
+            elif self._object.eof:
+                if not self._gzip:
+                    raise ValueError("bytes after the end")
+                self._object = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            piece = self._object.decompress(data, PIECE)
+            data = self._object.unused_data if self._object.eof else self._object.unconsumed_tail
+            if piece:
+                yield piece
+        while self._object is not None and not self._object.eof:
+            # What a full piece kept back.
+            piece = self._object.decompress(b"", PIECE)
+            if not piece:
+                return
+            yield piece
+
+
+class _Brotli:
+    def __init__(self, module: Any) -> None:
+        self._object = module.Decompressor()
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._object.is_finished())
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        piece = self._object.process(data, output_buffer_limit=PIECE)
+        while piece:
+            yield piece
+            piece = self._object.process(b"", output_buffer_limit=PIECE)
+
+
+class _Zstandard:
+    def __init__(self, module: Any) -> None:
+        self._object = module.ZstdDecompressor()
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._object.eof)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        piece = self._object.decompress(data, PIECE)
+        while piece:
+            yield piece
+            if self._object.eof or self._object.needs_input:
+                return
+            piece = self._object.decompress(b"", PIECE)
+
+
+def _import(coding: str, *names: str) -> Any:
+    for name in names:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise RequestError(415, f"The content coding {coding} is not supported.")

@@ -144,4 +144,4 @@ def _shown(attribute: object) -> str:
         return "None"
     kind = type(attribute)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"a {name}"
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"

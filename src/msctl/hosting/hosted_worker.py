@@ -11,18 +11,11 @@ from collections.abc import Callable
 from msctl.aio import within
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
-from msctl.hosting.aiohttp_app import (
-    AiohttpApp,
-    HostedApp,
-    HostedFactory,
-    Instrument,
-    NoInstrument,
-    describe,
-    log_as,
-    shorten,
-)
-from msctl.http.listener import Listener, Tenant, reset_on_error
-from msctl.model.endpoint import Endpoint, Handler
+from msctl.hosting.hosted_app import HostedApp, HostedFactory, Instrument, NoInstrument
+from msctl.hosting.service_log import describe, log_as, shorten
+from msctl.http.listener import Listener, Tenant
+from msctl.model.endpoint import Endpoint
+from msctl.model.exchange import Handler
 from msctl.model.project import ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
@@ -30,7 +23,6 @@ from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.traceback import user_traceback
 
 CLEANUP_S = 5.0
-_DEFAULT_MAX_BODY = 1024**2
 
 
 class HostedWorker:
@@ -70,9 +62,7 @@ class HostedWorker:
     def endpoint(self) -> Endpoint | None:
         if self._app is None:
             return None
-        app = self._app
-        limit = app.max_body if isinstance(app, AiohttpApp) else _DEFAULT_MAX_BODY
-        return Endpoint(self._context.name, self._context.instance, handler=app.handle, client_max_size=limit)
+        return Endpoint(self._context.name, self._context.instance, handler=self._app.handle)
 
     @property
     def checks(self) -> Checks | None:
@@ -109,7 +99,7 @@ class HostedWorker:
         if name == GATEWAY:
             return app.handle
         handle = app.handle if self._listener is None else self._listener.checked(app.handle)
-        return reset_on_error(self._instrument.direct(name, self._context.instance, handle))
+        return self._instrument.direct(name, self._context.instance, handle)
 
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Do nothing: no live key affects a hosted application."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from msctl.model.exchange import ClientGoneError, Field
+from msctl.model.exchange import ClientGoneError, Field, RequestError
 
 HIGH_WATER = 64 * 1024
 """The bytes that wait for a reader before the client is made to wait."""
@@ -30,6 +30,7 @@ class EmptyBody:
     __slots__ = ()
 
     complete = True
+    failed = False
     received = 0
     trailers: Sequence[Field] = ()
 
@@ -59,6 +60,8 @@ class BodyStream:
         self.trailers: Sequence[Field] = ()
 
     async def read(self) -> bytes:
+        if isinstance(self._error, RequestError):
+            raise self._error
         while not self._pieces:
             if self._error is not None:
                 raise self._error
@@ -96,7 +99,7 @@ class BodyStream:
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Raise `error` from `read` once everything before it has been read."""
+        """Raise `error` from `read`: at once if the body is malformed, else after what has arrived."""
         if not self.complete and self._error is None:
             self._error = error
             self._wake()

@@ -1,11 +1,12 @@
 """One client's connection: between the sockets of asyncio and the parser, one request at a time.
 
-The connection's task runs the handler for one exchange after another. While it runs, what arrives goes to the
-body of that exchange, and what follows the body stays in the parser until the response is finished; both
-are bounded by pausing the transport. The handler is not cancelled when the client leaves.
+Each exchange has a task of its own, which runs the handler: context variables that it sets, and cancellations
+of its task, end with it. While it runs, what arrives goes to the body of that exchange, and what follows the
+body stays in the parser until the response is finished; both are bounded by pausing the transport. The
+handler is not cancelled when the client leaves.
 
 States, by what holds:
-- waiting: `_exchange` is None. Bytes go to the parser; a head begins an exchange and wakes the task.
+- waiting: `_exchange` is None. Bytes go to the parser; a head begins an exchange and its task.
 - serving: `_exchange` is set. Bytes go to its body, then to the parser.
 - raw: `_receiver` is set, after a 101. Bytes go to it.
 - lingering: `_lingering`. The last response is sent, but the client may still be sending. Closing the socket
@@ -16,6 +17,7 @@ States, by what holds:
 A client that shuts down its side after its request still gets its response. One that has closed the
 connection looks the same (a FIN) until something is sent to it, which it answers with RST. So while no
 response has started, a 100 is sent as a probe: a client that still listens ignores it (RFC 9110 §15.2).
+A FIN in the middle of a response is taken for the end of a client: streams end that way.
 
 One timer per connection, moved only when it fires: it closes a connection that is idle, refuses a head that
 takes too long, and aborts one whose client does not read what was written.
@@ -98,7 +100,6 @@ class Connection(asyncio.Protocol):
         "_tls",
         "_to_drop",
         "_transport",
-        "_waiter",
         "_written",
         "client",
         "lost",
@@ -113,7 +114,6 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(server.heads)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
-        self._waiter: asyncio.Future[None] | None = None
         self._exchange: ServerExchange | None = None
         self._body: BodyStream | None = None
         self._receiver: RawReceiver | None = None
@@ -185,6 +185,9 @@ class Connection(asyncio.Protocol):
             self._receiver.eof_received()
         elif self._body is not None:
             self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
+        elif self._exchange.status:
+            # It may have ended its side alone, but a client in the middle of a response has more often left.
+            self._exchange.connection_lost()
         if self._tls:
             return False  # asyncio cannot keep half of a TLS connection open
         self._probe_timer = self._loop.call_later(PROBE_S, self._probe, self._exchange, PROBE_AGAIN_S)
@@ -206,7 +209,6 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if self._exchange is not None:
             self._exchange.connection_lost()
-        self._wake()
         if self._task is None:
             self._server.discard(self)
 
@@ -233,53 +235,47 @@ class Connection(asyncio.Protocol):
             body = self._body = BodyStream(self)
             self._continue_wanted = head.expects_continue
             self._feed_body(self._body)
-        self._exchange = ServerExchange(self, head, body)
-        if self._task is None:
-            self._task = self._loop.create_task(self._serve())
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._exchange = exchange = ServerExchange(self, head, body)
+        self._task = self._loop.create_task(self._serve(exchange))
 
-    async def _serve(self) -> None:
+    async def _serve(self, exchange: ServerExchange) -> None:
+        """Run the handler, and begin the next request, wait for it or close."""
         server = self._server
         try:
-            while not self.lost:
-                exchange = self._exchange
-                if exchange is None:
-                    self._waiter = self._loop.create_future()
-                    await self._waiter
-                    continue
-                try:
-                    await server.handler(exchange)
-                except Exception as error:  # noqa: BLE001 - judged by the server
-                    server.handler_failed(exchange, error)
-                except asyncio.CancelledError as error:
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
-                        raise
-                    # The handler awaited something that was cancelled: an error of its own.
-                    server.handler_failed(exchange, error)
-                else:
-                    if not exchange.finished and not self.lost:
-                        server.handler_failed(exchange, None)
-                if not exchange.keep_alive or not await self._drop_body():
-                    self.close()
-                    break
-                if self.writing_paused:
-                    await self._until_sent()  # else a client that never reads could pile up responses
-                self._exchange = None
-                self._idle_since = self._loop.time()
-                self.resume_reading()
-                if self._parser.buffer:
-                    self._next_request()
-                if self._eof or server.closing:
-                    self.close_if_idle()
+            try:
+                await server.handler(exchange)
+            except Exception as error:  # noqa: BLE001 - judged by the server
+                server.handler_failed(exchange, error)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # The handler awaited something that was cancelled: an error of its own.
+                server.handler_failed(exchange, error)
+            else:
+                if not exchange.finished and not self.lost:
+                    server.handler_failed(exchange, None)
+            keep_alive = exchange.keep_alive and await self._drop_body()
+            if keep_alive and self.writing_paused:
+                await self._until_sent()  # else a client that never reads could pile up responses
         except BaseException:
             self.abort()
             raise
         finally:
-            self._waiter = self._task = self._exchange = None
+            self._task = self._exchange = None
             if self.lost:
                 server.discard(self)
+        if self.lost:
+            return
+        if not keep_alive:
+            self.close()
+            return
+        self._idle_since = self._loop.time()
+        self.resume_reading()
+        if self._parser.buffer:
+            self._next_request()
+        if self._eof or server.closing:
+            self.close_if_idle()
 
     async def _until_sent(self) -> None:
         try:
@@ -504,10 +500,6 @@ class Connection(asyncio.Protocol):
             self._set_timer(LINGER_SILENCE_S, self._on_linger, deadline)
         else:
             transport.close()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def _wake_drain(self) -> None:
         for waiter in self._drain_waiters:

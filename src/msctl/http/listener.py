@@ -10,25 +10,22 @@ the certificate has.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
-
 from msctl import ports
-from msctl.aio import reset_connection
 from msctl.errors import PortTakenError
+from msctl.http.date import http_date
 from msctl.http.host_policy import KEY, HostDenial, HostPolicy, host_policy
+from msctl.http.limits import DEFAULT_LIMITS, HttpLimits
+from msctl.http.server import HttpServer
 from msctl.http.tls_acceptor import TlsAcceptor
 from msctl.model.address import LOOPBACK, Address, host_name
-from msctl.model.endpoint import Handler
+from msctl.model.exchange import Exchange, Field, Handler
 from msctl.model.project import Project
 from msctl.model.services import address_of, runs_here
 from msctl.model.snapshots import GATEWAY
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     import ssl
 
 BACKLOG = 1024
-KEEPALIVE_S = 75.0
 _logger = logging.getLogger("msctl.http")
 
 TlsContext = Callable[[], "ssl.SSLContext"]
@@ -65,12 +61,12 @@ class Listener:
     def __init__(
         self,
         address: Address,
-        server: type[web.Server],
         tls: TlsContext | None,
         policy: HostPolicy | None = None,
+        limits: HttpLimits = DEFAULT_LIMITS,
     ) -> None:
         """`policy` is for the services behind it; the gateway has a policy of its own."""
-        self._server = server
+        self._limits = limits
         self._tls = tls
         self.policy = policy
         self._configured = address
@@ -81,9 +77,9 @@ class Listener:
         self._tenants: dict[str, Tenant] = {}
         self._sole: Tenant | None = None
         self._lock = asyncio.Lock()
-        self._http: web.Server | None = None
+        self._http: HttpServer | None = None
         self._acceptors: list[Acceptor] = []
-        self._closing: dict[str, web.Server] = {}
+        self._closing: dict[str, HttpServer] = {}
 
     @property
     def address(self) -> Address:
@@ -126,10 +122,11 @@ class Listener:
     def checked(self, handle: Handler) -> Handler:
         """Wrap a service's `handle`: refuse foreign hosts and cross-site requests (see host_policy.py)."""
 
-        async def handled(request: web.Request) -> web.StreamResponse:
-            if self.policy is not None and (denial := _check(self.policy, request)) is not None:
-                return _denied(denial)
-            return await handle(request)
+        async def handled(exchange: Exchange) -> None:
+            if self.policy is not None and (denial := _check(self.policy, exchange)) is not None:
+                _deny(exchange, denial)
+            else:
+                await handle(exchange)
 
         return handled
 
@@ -158,7 +155,7 @@ class Listener:
         for server in self._acceptors:
             server.close()
         self._acceptors = []
-        self._http.pre_shutdown()
+        self._http.close_idle()
         self._closing[service] = self._http
         self._http = None
 
@@ -175,15 +172,7 @@ class Listener:
 
     async def _open(self, service: str) -> None:
         loop = asyncio.get_running_loop()
-        http = self._server(
-            self._dispatch,  # type: ignore[arg-type]  # our factory returns web.Request
-            request_factory=_make_request,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_S,
-            logger=_logger,
-        )
+        http = HttpServer(self._dispatch, limits=self._limits)
         try:
             for sock in (*self._sockets, *self._internal_sockets):
                 sock.listen(BACKLOG)  # uvloop ignores errors of its own call
@@ -209,13 +198,15 @@ class Listener:
             raise
         self._http, self._acceptors = http, acceptors
 
-    def _dispatch(self, request: web.Request) -> Awaitable[web.StreamResponse]:
-        tenant = self._sole or self._match(request.rel_url.raw_path)
-        return self._not_found(request) if tenant is None else tenant.handle(request)
+    def _dispatch(self, exchange: Exchange) -> Awaitable[None]:
+        tenant = self._sole or self._match(exchange.head.target.partition("?")[0])
+        return self._not_found(exchange) if tenant is None else tenant.handle(exchange)
 
-    async def _not_found(self, request: web.Request) -> web.StreamResponse:
+    async def _not_found(self, exchange: Exchange) -> None:
         known = ", ".join(prefix for tenant in self._tenants.values() for prefix in tenant.prefixes())
-        return web.Response(status=404, text=f"404 no service for {request.path}; known paths: {known}\n")
+        path = exchange.head.target.partition("?")[0]
+        text = f"404 no service for {path}; known paths: {known}\n".encode("utf-8", "surrogateescape")
+        _respond(exchange, 404, b"Not Found", b"text/plain; charset=utf-8", text)
 
     def _match(self, path: str) -> Tenant | None:
         matching = [
@@ -230,9 +221,7 @@ class Listener:
 class Listeners:
     """The listeners of a project's hosted services."""
 
-    def __init__(self, project: Project, server: type[web.Server], tls: TlsContext | None) -> None:
-        """`server` is the HTTP server class of every listener."""
-        self._server = server
+    def __init__(self, project: Project, tls: TlsContext | None) -> None:
         self._tls = tls
         self._by_service: dict[str, Listener] = {}
         self._by_service = self.plan(project)
@@ -259,7 +248,7 @@ class Listeners:
         return planned
 
     def _make(self, address: Address, project: Project) -> Listener:
-        return Listener(address, self._server, self._tls, host_policy(address.host, project))
+        return Listener(address, self._tls, host_policy(address.host, project), _limits(project))
 
     def set_hosts(self, project: Project) -> None:
         """Apply the hosts of `project` to every listener."""
@@ -297,38 +286,40 @@ class Listeners:
             listener.release()
 
 
-def reset_on_error(handle: Handler) -> Handler:
-    """Wrap `handle`: reset the client's connection if it raises ConnectionError.
-
-    The error means a truncated response; a clean close would make a body without a length look
-    complete.
-    """
-
-    async def handled(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handle(request)
-        except ConnectionError:
-            reset_connection(request.transport)
-            raise
-
-    return handled
+def _limits(project: Project) -> HttpLimits:
+    """Return the limits of a project's listeners."""
+    spec = project.gateway
+    if spec is None:
+        return DEFAULT_LIMITS
+    return replace(DEFAULT_LIMITS, head=spec.max_header_bytes, fields=spec.max_header_fields)
 
 
-def _check(policy: HostPolicy, request: web.Request) -> HostDenial | None:
-    headers = request.headers
-    if "Via" in headers:
-        return None  # checked by the gateway that it came through
-    return policy.check_host(host_name(headers.get("Host", ""))) or policy.check_page(
-        request.method,
-        upgrade="Upgrade" in headers,
-        origins=headers.getall("Origin", ()),
-        fetch_site=headers.get("Sec-Fetch-Site"),
+def _check(policy: HostPolicy, exchange: Exchange) -> HostDenial | None:
+    found: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}
+    fields: Sequence[Field] = exchange.head.fields
+    for name, value in (*fields, *exchange.extra):
+        lower = name.lower()
+        if lower == b"via":
+            return None  # checked by the gateway that it came through
+        if lower in found:
+            found[lower].append(value.decode("latin-1"))
+    host, site = found[b"host"], found[b"sec-fetch-site"]
+    return policy.check_host(host_name(host[0] if host else "")) or policy.check_page(
+        exchange.head.method,
+        upgrade=exchange.head.upgrade is not None,
+        origins=found[b"origin"],
+        fetch_site=site[0] if site else None,
     )
 
 
-def _denied(denial: HostDenial) -> web.Response:
+def _deny(exchange: Exchange, denial: HostDenial) -> None:
     document = {"type": "about:blank", "status": denial.status, "detail": denial.detail, "key": KEY}
-    return web.json_response(document, status=denial.status, content_type="application/problem+json")
+    body = json.dumps(document).encode()
+    _respond(exchange, denial.status, b"", b"application/problem+json", body)
+
+
+def _respond(exchange: Exchange, status: int, reason: bytes, content_type: bytes, body: bytes) -> None:
+    exchange.respond(status, reason, [(b"Content-Type", content_type), (b"Date", http_date())], body)
 
 
 def _bind(last: Address, configured: Address, service: str) -> tuple[list[socket.socket], Address]:
@@ -340,13 +331,3 @@ def _bind(last: Address, configured: Address, service: str) -> tuple[list[socket
             raise
         sockets = ports.bind(configured, service)
     return sockets, replace(configured, port=sockets[0].getsockname()[1])
-
-
-def _make_request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: RequestHandler,
-    writer: AbstractStreamWriter,
-    task: asyncio.Task[None],
-) -> web.Request:
-    return web.Request(message, payload, protocol, writer, task, asyncio.get_running_loop())

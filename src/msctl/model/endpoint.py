@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from msctl.model.exchange import Handler
 
 if TYPE_CHECKING:
     import ssl
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One ready instance. `handler` takes a request in this process, without a network hop;
     where it is None, `base_url` (scheme://host:port, no path) is where to send it.
-    `client_max_size` is the limit on bodies that the application behind `handler` was built with.
 
     An https `base_url` is verified with `tls`, as `server_name` if that is set. `host_header` replaces the
     client's Host. `addresses` are those of the URL's host if each counts as an instance.
@@ -29,7 +25,6 @@ class Endpoint:
     instance: str
     base_url: str | None = None
     handler: Handler | None = None
-    client_max_size: int = 1024**2
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     host_header: str | None = None

@@ -110,6 +110,11 @@ class RequestBody(Protocol):
         ...
 
     @property
+    def failed(self) -> bool:
+        """Whether the rest of it will not arrive; `read` raises."""
+        ...
+
+    @property
     def received(self) -> int:
         """The bytes of it that have arrived."""
         ...

@@ -87,6 +87,7 @@ class UpstreamPolicy:
     connect_timeout: float | None = None
     response_timeout: float | None = None
     idle_timeout: float | None = None
+    stream_idle_timeout: float | None = None
     max_body: int | None = None
     retries: int | None = None
     pool_size: int | None = None
@@ -391,6 +392,7 @@ class GatewaySpec:
     connect_timeout: float = 3.0
     response_timeout: float = 15.0
     idle_timeout: float = 60.0
+    stream_idle_timeout: float = 0.0
     max_body: int = 16 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
     max_header_fields: int = 256

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from msctl import ports
 from msctl.errors import PortTakenError
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import GatewayServer
 from msctl.http.listener import Listener, Tenant
 from msctl.model.address import LOOPBACK, Address
 from msctl.model.project import GatewaySpec, Project, RouteSpec, ServiceAddresses, ServiceSpec
@@ -125,6 +124,6 @@ def _bound(project: Project, service: str) -> Listener:
 
 
 def _listener(port: int, service: str) -> Listener:
-    listener = Listener(Address(LOOPBACK, port), GatewayServer, None)
+    listener = Listener(Address(LOOPBACK, port), None)
     listener.reserve(service)
     return listener

@@ -16,7 +16,6 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import GatewayServer
 from msctl.model.events import Event
 from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext, ServiceSpec
 from msctl.model.service_names import unknown
@@ -77,7 +76,6 @@ class SingleService:
                 on_event=self._on_event,
                 instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
                 instrument=self._observation.requests,
-                server=GatewayServer,
                 tls=lambda: self._tls.context,
             ),
         )

@@ -31,7 +31,6 @@ from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import GatewayServer
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext
@@ -145,7 +144,6 @@ class Stack:
                 serve_argv=serve_argv,
                 pid_file=paths.children,
                 instrument=self._observation.requests,
-                server=GatewayServer,
                 tls=lambda: self._tls.context,
                 child_env=self._observation.receiver.environment,
                 files=self._files,

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import web
-
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
-from msctl.hosting.aiohttp_app import HostedFactory, Instrument, NoInstrument
+from msctl.hosting.hosted_app import HostedFactory, Instrument, NoInstrument
 from msctl.http.listener import TlsContext
 from msctl.model.address import Address
 from msctl.model.events import Event
@@ -54,7 +52,6 @@ class SupervisorContext:
     pid_file: Path | None = None
     instance_name: Callable[[str, int], str] = "{}-{}".format
     instrument: Instrument = field(default_factory=NoInstrument)
-    server: type[web.Server] = web.Server
     tls: TlsContext | None = None
     child_env: ChildEnv = _no_child_env
     files: RunFiles | None = None

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from msctl import ports
 from msctl.errors import MsctlError
-from msctl.hosting.aiohttp_app import AiohttpApp, HostedApp, HostedFactory
+from msctl.hosting.hosted_app import HostedApp, HostedFactory
 from msctl.hosting.hosted_worker import HostedWorker
+from msctl.hosting.imported_app import import_app
 from msctl.hosting.modules import Loader
 from msctl.http.listener import Listeners
 from msctl.model import services
@@ -34,7 +35,7 @@ class Workers:
     """The workers of one project, and the resources that they share."""
 
     def __init__(self, project: Project, context: SupervisorContext) -> None:
-        self.listeners = Listeners(project, context.server, context.tls)
+        self.listeners = Listeners(project, context.tls)
         self.token = secrets.token_hex(8)
         self.watchdog = WatchdogClient(self.token)
         self._project = project
@@ -173,11 +174,16 @@ class Workers:
         )
 
     def _application(self, spec: ServiceSpec) -> HostedFactory:
-        def make(context: ServiceContext) -> HostedApp:
+        async def make(context: ServiceContext) -> HostedApp:
             if spec.app is None:
                 raise MsctlError(f"service {spec.name!r} has neither an app nor a command")
-            return AiohttpApp(
-                spec.app, context, loader=self._loader, logs=self._context.logs, clock=self._context.clock
+            return await import_app(
+                spec.app,
+                spec,
+                context,
+                loader=self._loader,
+                logs=self._context.logs,
+                clock=self._context.clock,
             )
 
         return make

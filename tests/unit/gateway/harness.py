@@ -15,10 +15,13 @@ from aiohttp import web
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
-from msctl.gateway.server import KEEP_ALIVE_S, GatewayServer
+from msctl.hosting.aiohttp_app import AiohttpApp
+from msctl.http.limits import DEFAULT_LIMITS
+from msctl.http.server import HttpServer
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.project import GatewaySpec, RouteSpec, ServiceContext, UpstreamPolicy
 from msctl.secret import Secret
+from msctl.telemetry.logs.hub import LogHub
 
 HOSTED = "hosted"
 REMOTE = "remote"
@@ -139,9 +142,11 @@ class Harness:
 
     gateway: Gateway
     registry: Registry
-    server: GatewayServer
+    server: HttpServer
     port: int
     runners: list[web.AppRunner] = field(default_factory=list)
+    hosted: list[AiohttpApp] = field(default_factory=list)
+    logs: LogHub = field(default_factory=lambda: LogHub(SystemClock(asyncio.sleep)))
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
@@ -167,20 +172,31 @@ class Harness:
     async def serve(self, service: str, app: web.Application, kind: str, instance: str | None = None) -> None:
         """Run `app` as an instance of `service`, in this process or behind a socket."""
         name = instance or f"{service}-1"
-        runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, handler_cancellation=True, shutdown_timeout=1
-        )
-        await runner.setup()
-        self.runners.append(runner)
         if kind == HOSTED:
-            assert runner.server is not None
-            handler: Any = runner.server.request_handler
-            self.registry.announce(Endpoint(service, name, handler=handler))
+            hosted = await hosted_app(app, service, name, self.logs)
+            self.hosted.append(hosted)
+            self.registry.announce(Endpoint(service, name, handler=hosted.handle))
         else:
+            runner = web.AppRunner(
+                app, access_log=None, auto_decompress=False, handler_cancellation=True, shutdown_timeout=1
+            )
+            await runner.setup()
+            self.runners.append(runner)
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             host, port = runner.addresses[0][:2]
             self.registry.announce(Endpoint(service, name, base_url=f"http://{host}:{port}"))
+
+
+async def hosted_app(app: web.Application, service: str, instance: str, logs: LogHub) -> AiohttpApp:
+    """Return `app` as a hosted application that has started."""
+    clock = SystemClock(asyncio.sleep)
+    context = ServiceContext(
+        name=service, instance=instance, host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
+    )
+    hosted = AiohttpApp(app, context, logs=logs, clock=clock)
+    await hosted.startup()
+    return hosted
 
 
 @contextlib.asynccontextmanager
@@ -188,7 +204,7 @@ async def running(
     *routes: RouteSpec,
     spec: GatewaySpec | None = None,
     services: Mapping[str, UpstreamPolicy] | None = None,
-    keep_alive: float = KEEP_ALIVE_S,
+    keep_alive: float = DEFAULT_LIMITS.keepalive,
     environ: Mapping[str, str] | None = None,
     any_host: bool = True,
     **options: Any,
@@ -215,18 +231,7 @@ async def running(
     )
     await gateway.startup()
 
-    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
-        return web.Request(message, payload, protocol, writer, task, loop, client_max_size=0)
-
-    server = GatewayServer(
-        gateway.handle,
-        request_factory=make,
-        auto_decompress=False,
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=keep_alive,
-        lingering_time=0.2,
-    )
+    server = HttpServer(gateway.handle, limits=replace(DEFAULT_LIMITS, keepalive=keep_alive))
     listener = await loop.create_server(server, "127.0.0.1", 0)
     harness = Harness(gateway, registry, server, listener.sockets[0].getsockname()[1])
     try:
@@ -240,6 +245,8 @@ async def running(
         await gateway.cleanup()
         for runner in harness.runners:
             await runner.cleanup()
+        for hosted in harness.hosted:
+            await hosted.cleanup()
         for client in harness.clients:
             with contextlib.suppress(ConnectionError):
                 await client.writer.wait_closed()

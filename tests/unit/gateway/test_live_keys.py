@@ -129,6 +129,29 @@ async def check_idle_timeout(gateway: Harness) -> None:
         await asyncio.wait_for(gateway.get("/x"), 20)
 
 
+async def check_stream_idle_timeout(gateway: Harness) -> None:
+    """A silent event stream ends, and no earlier because of the idle timeout."""
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        await asyncio.sleep(60)
+        return response
+
+    await gateway.serve("x", application(events), REMOTE)
+    edit(gateway, idle_timeout=0.05)
+    client = await gateway.client()
+    await client.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+    await client.head()
+    chunks = client.chunks()
+    assert await anext(chunks) == b"data: 1\n\n"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.reader.read(1), 0.2)
+    edit(gateway, idle_timeout=0.05, stream_idle_timeout=0.05)
+    assert (await asyncio.wait_for(gateway.get("/x"), 20)).body == b"data: 1\n\n"
+
+
 async def check_connect_timeout(gateway: Harness) -> None:
     """A listener with a full backlog answers no connection attempt."""
     with contextlib.ExitStack() as stack:

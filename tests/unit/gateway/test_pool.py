@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from msctl.gateway.policies import deadline
 from msctl.gateway.upstream.pool import Pool
 from msctl.model.project import GatewaySpec, RouteSpec
 from tests.support.recording_upstream import OK, Exchange, RecordingUpstream
@@ -72,7 +73,11 @@ async def test_a_waiter_that_is_cancelled_passes_its_turn_on(cancelled_first: bo
 
 
 @pytest.mark.parametrize("asked", [True, False])
-async def test_a_connection_that_switched_protocols_carries_no_other_request(asked: bool) -> None:
+async def test_a_connection_that_switched_protocols_carries_no_other_request(
+    monkeypatch: pytest.MonkeyPatch, *, asked: bool
+) -> None:
+    monkeypatch.setattr(deadline, "CLOSING_S", 0.1)
+
     async def switches_at_first(exchange: Exchange) -> None:
         await exchange.head()
         if len(upstream.exchanges) == 1:
@@ -85,7 +90,7 @@ async def test_a_connection_that_switched_protocols_carries_no_other_request(ask
 
     upstream = await RecordingUpstream(switches_at_first).start()
     # The tunnel is cut while both its ends are open.
-    spec = GatewaySpec(idle_timeout=0.2, retries=0)
+    spec = GatewaySpec(stream_idle_timeout=0.2, retries=0)
     async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
         gateway.announce("x", upstream.url)
         client = await gateway.client()
@@ -94,6 +99,8 @@ async def test_a_connection_that_switched_protocols_carries_no_other_request(ask
                 b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
             )
             assert (await client.head()).status == 101
+            assert await client.reader.readexactly(2) == b"\x88\x02"
+            await client.reader.readexactly(2)
             assert await client.closed()
         else:
             assert (await client.request("GET", "/x")).status == 502

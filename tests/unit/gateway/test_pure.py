@@ -18,7 +18,7 @@ from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.breaker import Breaker
 from msctl.gateway.policies.limits import RateLimiter, RetryBudget
 from msctl.gateway.routing.routes import RouteTable
-from msctl.gateway.upstream.websocket_frames import FrameTracker, close_frame
+from msctl.http.websocket_frames import FrameTracker, close_frame
 from msctl.model.address import host_name
 from msctl.model.project import Balance, RateLimitSpec, RouteSpec
 from msctl.model.snapshots import BreakerState

@@ -36,9 +36,14 @@ def refused(
 
 def test_a_plain_request() -> None:
     plain = head()
-    assert (plain.target.path, plain.host, plain.length, plain.chunked) == ("/x", "a.test", None, False)
-    assert (plain.expects_continue, plain.upgrade, plain.close) == (False, None, False)
-    assert (plain.request_id, plain.trace, plain.max_forwards) == (None, None, None)
+    assert (plain.target.path, plain.host, plain.facts.length, plain.facts.chunked) == (
+        "/x",
+        "a.test",
+        None,
+        False,
+    )
+    assert (plain.facts.expects_continue, plain.facts.upgrade) == (False, None)
+    assert (plain.facts.request_id, plain.facts.trace, plain.facts.max_forwards) == (None, None, None)
 
 
 def test_other_versions_and_methods_of_a_forward_proxy_are_refused() -> None:
@@ -86,16 +91,16 @@ def test_a_content_length_is_one_number(value: bytes) -> None:
 
 
 def test_content_length() -> None:
-    assert head((b"CONTENT-length", b"007")).length == 7
-    assert head((b"Content-Length", b"0")).length == 0
-    assert head((b"Content-Length", b"9" * 18)).length == int("9" * 18)
+    assert head((b"CONTENT-length", b"007")).facts.length == 7
+    assert head((b"Content-Length", b"0")).facts.length == 0
+    assert head((b"Content-Length", b"9" * 18)).facts.length == int("9" * 18)
     assert refused((b"Content-Length", b"1"), (b"content-length", b"1")) == 400
     assert refused((b"Content-Length", b"1"), (b"content-length", b"2")) == 400
 
 
 def test_transfer_encoding() -> None:
     chunked = head((b"Transfer-Encoding", b"Chunked"))
-    assert (chunked.length, chunked.chunked) == (None, True)
+    assert (chunked.facts.length, chunked.facts.chunked) == (None, True)
     assert refused((b"Transfer-Encoding", b"chunked"), (b"Content-Length", b"1")) == 400
     assert refused((b"Transfer-Encoding", b"chunked"), version=(1, 0)) == 400
     assert refused((b"Transfer-Encoding", b"chunked"), (b"Transfer-Encoding", b"chunked")) == 400
@@ -122,11 +127,11 @@ def test_a_loop_is_refused() -> None:
 
 def test_an_expectation_counts_where_a_body_follows() -> None:
     expect, length = (b"Expect", b"100-Continue"), (b"Content-Length", b"1")
-    assert head(expect, length).expects_continue
-    assert head(expect, (b"Transfer-Encoding", b"chunked")).expects_continue
-    assert not head(expect).expects_continue
-    assert not head(expect, (b"Content-Length", b"0")).expects_continue
-    assert not head(expect, length, version=(1, 0)).expects_continue
+    assert head(expect, length).facts.expects_continue
+    assert head(expect, (b"Transfer-Encoding", b"chunked")).facts.expects_continue
+    assert not head(expect).facts.expects_continue
+    assert not head(expect, (b"Content-Length", b"0")).facts.expects_continue
+    assert not head(expect, length, version=(1, 0)).facts.expects_continue
     assert refused((b"Expect", b"200-ok"), length) == 417
     assert refused(expect, (b"Expect", b"x")) == 417
 
@@ -134,8 +139,8 @@ def test_an_expectation_counts_where_a_body_follows() -> None:
 def test_an_upgrade_to_websocket_alone_is_asked_of_the_service() -> None:
     connection = (b"Connection", b"keep-alive, Upgrade")
     ours = head(connection, (b"Upgrade", b"h2c, WebSocket"))
-    assert (ours.upgrade, ours.close) == ("websocket", False)
-    assert head(connection, (b"Upgrade", b"h2c"), (b"Upgrade", b"\twebsocket ")).upgrade == "websocket"
+    assert ours.facts.upgrade == "websocket"
+    assert head(connection, (b"Upgrade", b"h2c"), (b"Upgrade", b"\twebsocket ")).facts.upgrade == "websocket"
     for other in (
         head(connection, (b"Upgrade", b"h2c")),
         head(connection, (b"Upgrade", b"xwebsocket")),
@@ -144,19 +149,19 @@ def test_an_upgrade_to_websocket_alone_is_asked_of_the_service() -> None:
         head(connection, (b"Upgrade", b"websocket"), method="POST"),
         head(connection, (b"Upgrade", b"websocket"), version=(1, 0)),
     ):
-        assert (other.upgrade, other.close) == (None, True)
+        assert other.facts.upgrade is None
 
 
 def test_a_request_id_is_kept_where_there_is_one_that_is_safe() -> None:
-    assert head((b"X-Request-ID", b"abc-1")).request_id == "abc-1"
-    assert head((b"X-Request-ID", b"a b")).request_id is None
-    assert head((b"X-Request-ID", b"a"), (b"x-request-id", b"a")).request_id is None
+    assert head((b"X-Request-ID", b"abc-1")).facts.request_id == "abc-1"
+    assert head((b"X-Request-ID", b"a b")).facts.request_id is None
+    assert head((b"X-Request-ID", b"a"), (b"x-request-id", b"a")).facts.request_id is None
 
 
 def test_a_trace_is_continued_where_there_is_one() -> None:
-    assert head((b"TraceParent", TRACE)).trace == ("4bf92f3577b34da6a3ce929d0e0e4736", "01")
-    assert head((b"traceparent", TRACE), (b"traceparent", TRACE)).trace is None
-    assert head((b"traceparent", b"x")).trace is None
+    assert head((b"TraceParent", TRACE)).facts.trace == ("4bf92f3577b34da6a3ce929d0e0e4736", "01")
+    assert head((b"traceparent", TRACE), (b"traceparent", TRACE)).facts.trace is None
+    assert head((b"traceparent", b"x")).facts.trace is None
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
@@ -165,12 +170,12 @@ def test_a_trace_is_continued_where_there_is_one() -> None:
     [(b"0", 0), (b"000", 0), (b"7", 7), (b"007", 7), (b"255", 255), (b"256", 256), (b"9" * 40, 256)],
 )
 def test_max_forwards_is_bounded(method: str, value: bytes, hops: int) -> None:
-    assert head((b"MAX-Forwards", value), method=method).max_forwards == hops
+    assert head((b"MAX-Forwards", value), method=method).facts.max_forwards == hops
 
 
 def test_max_forwards_is_one_number_and_for_two_methods() -> None:
     for value in (b"", b"-1", b"x", b"1.0"):
         assert refused((b"Max-Forwards", value), method="TRACE") == 400
     assert refused((b"Max-Forwards", b"1"), (b"Max-Forwards", b"1"), method="OPTIONS") == 400
-    assert head(method="OPTIONS").max_forwards is None
-    assert head((b"Max-Forwards", b"x")).max_forwards is None
+    assert head(method="OPTIONS").facts.max_forwards is None
+    assert head((b"Max-Forwards", b"x")).facts.max_forwards is None

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
-from aiohttp.test_utils import make_mocked_request
 
 from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
 from msctl.gateway.upstream.connection import Connection
 from msctl.gateway.upstream.tunnel import Tunnel
 from msctl.model.project import GatewaySpec, RouteSpec
 from tests.support.recording_upstream import Exchange, RecordingUpstream
-from tests.unit.gateway.harness import KINDS, Client, Harness, running
+from tests.support.waiting import until
+from tests.unit.gateway.harness import KINDS, PATIENCE, Client, Harness, running
 
 both = pytest.mark.parametrize("kind", KINDS)
 
@@ -283,20 +283,52 @@ async def test_the_gateway_s_close_frame_is_sent_between_frames() -> None:
     await upstream.stop()
 
 
-async def test_a_silent_tunnel_ends_after_the_idle_time() -> None:
-    async def script(exchange: Exchange) -> None:
-        await exchange.head()
-        await exchange.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        await exchange.eof()
+@both
+async def test_a_silent_websocket_stays_open(kind: str) -> None:
+    """The idle timeout of requests is not one of WebSockets."""
+    async with (
+        serving(kind, GatewaySpec(idle_timeout=0.05)) as (gateway, _),
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url(gateway)) as socket,
+    ):
+        await socket.send_str("first")
+        assert await socket.receive_str() == "first"
+        with pytest.raises(asyncio.TimeoutError):
+            await socket.receive(timeout=0.3)
+        await socket.send_str("second")
+        assert await socket.receive_str() == "second"
 
-    upstream = await RecordingUpstream(script).start()
-    async with running(RouteSpec("/ws", "ws"), spec=GatewaySpec(idle_timeout=0.2)) as gateway:
-        gateway.announce("ws", upstream.url)
-        client = await gateway.client()
-        await client.send(upgrade())
-        assert (await client.head()).status == 101
-        assert await client.closed()
-    await upstream.stop()
+
+@both
+async def test_a_silent_websocket_is_closed_with_1001_if_a_key_says_so(kind: str) -> None:
+    async with (
+        serving(kind, GatewaySpec(stream_idle_timeout=0.1)) as (gateway, closes),
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url(gateway)) as socket,
+    ):
+        await socket.receive(timeout=PATIENCE)
+        assert socket.close_code == 1001
+        await until(lambda: closes == [1001])
+
+
+class Stream:
+    """The raw stream of a client that reads everything."""
+
+    writing_paused = False
+    closed = False
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None: ...
 
 
 async def test_bytes_for_a_closed_upstream_are_dropped() -> None:
@@ -315,8 +347,11 @@ async def test_bytes_for_a_closed_upstream_are_dropped() -> None:
     async with asyncio.timeout(5):
         assert await connection.read() == b""
     with Deadline(DeadlineTimer(loop)) as deadline:
-        tunnel = Tunnel(connection, make_mocked_request("GET", "/ws"), deadline, 60)
-        # What aiohttp and the gateway's drain may still do before the relay has noticed.
-        assert tunnel.feed_data(b"\x81\x80mask") == (False, b"")
-        await tunnel.close(1001)
+        tunnel = Tunnel(connection, deadline, 60)
+        stream = Stream()
+        await tunnel.run(stream)
+        # What the server and the gateway's drain may still do before the relay has noticed.
+        tunnel.data_received(b"\x81\x80mask")
+        tunnel.close(1001)
+        assert stream.closed
     await upstream.stop()

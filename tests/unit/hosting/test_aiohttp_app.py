@@ -9,11 +9,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from msctl.hosting.aiohttp_app import AiohttpApp
+from msctl.hosting.hosted_app import HostedApp
+from msctl.hosting.imported_app import import_app
 from msctl.hosting.modules import Loader
-from msctl.model.project import ServiceContext
+from msctl.http.server import HttpServer
+from msctl.model.project import ServiceContext, ServiceSpec
 from msctl.telemetry.logs.hub import LogHub
 from tests.support.clock import FakeClock, settle
 
@@ -36,7 +37,7 @@ def create_app():
 class Hosted:
     """An application that is served on a socket, and its module."""
 
-    def __init__(self, app: AiohttpApp, module: object, port: int) -> None:
+    def __init__(self, app: HostedApp, module: object, port: int) -> None:
         self.app = app
         self.entered: asyncio.Event = module.entered  # type: ignore[attr-defined]  # as written above
         self.release: asyncio.Event = module.release  # type: ignore[attr-defined]  # as above
@@ -58,11 +59,18 @@ async def hosted(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Hosted]:
     context = ServiceContext(
         name="slow", instance="slow-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
     )
-    app = AiohttpApp("draining_app:create_app", context, loader=loader, logs=LogHub(clock), clock=clock)
+    app = await import_app(
+        "draining_app:create_app",
+        ServiceSpec("slow"),
+        context,
+        loader=loader,
+        logs=LogHub(clock),
+        clock=clock,
+    )
     await app.startup()
     import draining_app  # type: ignore[import-not-found]  # written above
 
-    server = web.Server(app.handle)  # type: ignore[arg-type]  # it makes BaseRequests, which do here
+    server = HttpServer(app.handle)
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:
         yield Hosted(app, draining_app, listener.sockets[0].getsockname()[1])

@@ -88,7 +88,7 @@ async def test_object_tells_its_framework(attribute: object, framework: Framewor
         (None, "main:app is None"),
         (ModuleType("shop"), "the module shop"),
         ("secret", "a str"),
-        (lambda: 7, "what main:app returns is a int"),
+        (lambda: 7, "what main:app returns is an int"),
         (lambda: lambda: asgi, "what main:app returns is the function"),
         (lambda one, two, three, four: None, "called with one, two, three, four"),
     ],

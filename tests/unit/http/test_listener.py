@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from msctl.http.listener import Listener, Tenant
 from msctl.model.address import Address
+from msctl.model.exchange import Exchange
 
 
 @pytest.fixture
 async def listener() -> AsyncIterator[Listener]:
-    made = Listener(Address("127.0.0.1", 0), web.Server, None)
+    made = Listener(Address("127.0.0.1", 0), None)
     yield made
     for name in ("hello", "root", "gateway"):
         await made.finish(name, 1)
@@ -23,8 +23,8 @@ async def listener() -> AsyncIterator[Listener]:
 
 
 def tenant(name: str, *prefixes: str) -> Tenant:
-    async def handle(_request: web.Request) -> web.Response:
-        return web.Response(text=name)
+    async def handle(exchange: Exchange) -> None:
+        exchange.respond(200, b"OK", [], name.encode())
 
     return Tenant(name, handle, lambda: prefixes)
 
@@ -82,11 +82,11 @@ async def test_a_tenant_that_was_replaced_does_not_take_its_successor_away(liste
 async def test_no_connection_is_accepted_after_the_last_tenant_was_detached(listener: Listener) -> None:
     busy, release = asyncio.Event(), asyncio.Event()
 
-    async def handle(request: web.Request) -> web.Response:
-        if request.path == "/slow":
+    async def handle(exchange: Exchange) -> None:
+        if exchange.head.target == "/slow":
             busy.set()
             await release.wait()
-        return web.Response(text="hello")
+        exchange.respond(200, b"OK", [], b"hello")
 
     hello = Tenant("hello", handle, tuple)
     await listener.attach(hello)

@@ -382,6 +382,12 @@ GATEWAY = Table(
             Key("connect_timeout", DURATION, "The time limit of a connection attempt to a service."),
             Key("response_timeout", DURATION, "The time limit until a service's response head."),
             Key("idle_timeout", DURATION, "The time limit without a byte in either direction."),
+            Key(
+                "stream_idle_timeout",
+                DURATION,
+                "The same for WebSockets and event streams, which may be silent for long; 0 sets no limit. "
+                "A silent WebSocket is closed with 1001, an event stream ends.",
+            ),
             Key("max_body", SIZE, "The largest request body; 0 sets no limit."),
             Key("drain_timeout", DURATION, "The time limit of requests in flight when it stops."),
             Key(

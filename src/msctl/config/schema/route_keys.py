@@ -78,6 +78,7 @@ POLICY = Table(
         Key("connect_timeout", DURATION, "Replaces the gateway's."),
         Key("response_timeout", DURATION, "Replaces the gateway's."),
         Key("idle_timeout", DURATION, "Replaces the gateway's."),
+        Key("stream_idle_timeout", DURATION, "Replaces the gateway's."),
         Key("max_body", SIZE, "Replaces the gateway's."),
         Key("retries", RETRIES, "Replaces the gateway's."),
         Key("pool_size", POOL_SIZE, "Replaces the gateway's."),

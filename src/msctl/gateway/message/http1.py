@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from msctl.gateway.message.headers import Field, Fields, connection_options
+from msctl.gateway.message.headers import HOP_BY_HOP, Field, Fields, connection_options
 
 MAX_HEAD = 64 * 1024
 MAX_LINE = 8190
@@ -23,6 +23,13 @@ MAX_FIELDS = 128
 MAX_INTERIM = 16
 MAX_CHUNK_LINE = 256
 MAX_TRAILER = 16 * 1024
+
+NOT_IN_TRAILERS = HOP_BY_HOP | frozenset(
+    {b"content-length", b"host", b"content-type", b"content-encoding", b"content-range", b"authorization"}
+    | {b"set-cookie", b"cookie", b"cache-control", b"expires", b"location", b"vary", b"date", b"age"}
+    | {b"expect", b"range", b"te", b"x-request-id"}
+)
+"""Fields that mean something else, or nothing, after the body (RFC 9110 §6.5.1); they are dropped."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _FIELD_LINE = re.compile(
@@ -88,6 +95,7 @@ class ResponseReader:
         "excess",
         "head",
         "interim",
+        "trailers",
         "upgraded",
     )
 
@@ -100,6 +108,7 @@ class ResponseReader:
         self.head: ResponseHead | None = None
         self.interim: list[ResponseHead] = []
         self.body: list[bytes] = []
+        self.trailers: Fields = []
         self.excess = False
         self.upgraded = False
 
@@ -234,10 +243,12 @@ class ResponseReader:
         elif not line:
             self._state = _State.DONE
         else:
-            # Trailer fields are dropped: the gateway removes TE, so no client asked for them.
             self._left -= len(line)
-            if self._left < 0 or _FIELD_LINE.fullmatch(line) is None:
+            match = _FIELD_LINE.fullmatch(line)
+            if self._left < 0 or match is None:
                 raise MalformedResponseError("the trailer section is malformed or too long")
+            if match[1].lower() not in NOT_IN_TRAILERS:
+                self.trailers.append((match[1], match[2]))
         return data
 
 
@@ -298,13 +309,9 @@ def _with_one_length(fields: Fields, length: int) -> Fields:
     return [*kept, (b"Content-Length", b"%d" % length)]
 
 
-def serialize_head(start_line: bytes, fields: Iterable[Field]) -> bytes:
-    """Serialize a head. The fields were checked when they were parsed."""
-    parts = [start_line]
-    for name, value in fields:
-        parts.append(name + b": " + value)
-    parts.append(b"\r\n")
-    return b"\r\n".join(parts)
+def serialize_fields(fields: Iterable[Field]) -> bytes:
+    """Serialize fields, each with its line end. They were checked when they were parsed."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def chunk(data: bytes) -> bytes:

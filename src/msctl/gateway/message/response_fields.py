@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msctl.gateway.message.headers import Field, Fields, edit, end_to_end
 from msctl.model.project import HeaderEdit
 
+_FRAMING = frozenset({b"content-length"})
 _REQUEST_ID = frozenset({b"x-request-id"})
 
 
@@ -22,9 +24,9 @@ class Edits(NamedTuple):
     owned: frozenset[bytes] = _REQUEST_ID
     extra: tuple[Field, ...] = ()
 
-    def apply(self, fields: Fields) -> Fields:
+    def apply(self, fields: Sequence[Field]) -> Fields:
         """Return the fields to send for the upstream's `fields`, without framing."""
-        owned = self.owned
+        owned = self.owned | _FRAMING
         out = [field for field in end_to_end(fields) if field[0].lower() not in owned]
         if self.change is not None:
             out = edit(out, self.change)

@@ -8,10 +8,12 @@ A deadline therefore fires up to TICK seconds late. An expired deadline cancels 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
 TICK = 0.05
+CLOSING_S = 5.0
 _NEVER = float("inf")
 
 
@@ -62,10 +64,22 @@ class Deadline:
 
     `stage` names what the request waits for. If `progress` is set and its number has changed when the
     time is over, the deadline is extended by `allowance` seconds instead. An allowance of 0 is no
-    deadline.
+    deadline. If `closing` is set, it is called when the time is over, and the task is cancelled only if it
+    has not ended CLOSING_S later.
     """
 
-    __slots__ = ("_cancelling", "_seen", "_task", "_timer", "allowance", "at", "expired", "progress", "stage")
+    __slots__ = (
+        "_cancelling",
+        "_seen",
+        "_task",
+        "_timer",
+        "allowance",
+        "at",
+        "closing",
+        "expired",
+        "progress",
+        "stage",
+    )
 
     def __init__(self, timer: DeadlineTimer) -> None:
         self._timer = timer
@@ -74,6 +88,7 @@ class Deadline:
         self.at = _NEVER
         self.allowance = 0.0
         self.progress: Progress | None = None
+        self.closing: Callable[[], object] | None = None
         self.stage = ""
         self.expired = False
 
@@ -92,7 +107,7 @@ class Deadline:
     ) -> None:
         self._timer.active.discard(self)
         task, self._task = self._task, None
-        self.progress = None
+        self.progress = self.closing = None
         if not self.expired or task is None:
             return
         self.expired = False
@@ -120,5 +135,16 @@ class Deadline:
                 self._seen = seen
                 self.extend(self.allowance)
                 return
-        self.expired = True
-        self._task.cancel()
+        if self.closing is not None:
+            closing, self.closing, self.progress = self.closing, None, None
+            self.extend(CLOSING_S)
+            closing()
+            return
+        self.interrupt(self.stage)
+
+    def interrupt(self, stage: str) -> None:
+        """End the task's wait now, as if the time for `stage` were over."""
+        if self._task is not None and not self.expired:
+            self.stage = stage
+            self.expired = True
+            self._task.cancel()

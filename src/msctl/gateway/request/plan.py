@@ -1,123 +1,113 @@
 """From a request's head to a plan: validated, routed, with the head to forward.
 
-The plan cache. Clients send the same head many times, and planning costs more than the rest of the
-proxy path, so `Planner` keeps plans in a dictionary. This is correct because a plan is a pure function
-of its key and of the configuration:
+The plan cache. Clients send the same fields many times, and planning costs more than the rest of the
+proxy path, so `Planner` keeps what it has planned, in two steps:
 
-- The key is (method, target, version, fields, peer): everything that planning reads from a request.
-  `fields` are the bytes as received. `peer` (address and scheme) is part of it because X-Forwarded-For,
+- A `_Block` is all that a request says apart from its target: method, version, fields, peer. `fields`
+  are the bytes as received. `peer` (address and scheme) belongs to it because X-Forwarded-For,
   X-Forwarded-Proto and the trust in forwarding fields depend on it: without it, one client would be
-  forwarded with the address of another.
-- The configuration is fixed for a `Planner`; a reload builds a new one, with an empty cache.
-- Anything that differs between equal requests stays out of a plan: ids, trace parents, the instance,
-  rate limits, whether a credential is valid at this time.
+  forwarded with the address of another. Validation and the fields to forward depend on nothing else,
+  unless the target is absolute and names a host of its own; such a request is not cached.
+- A block keeps plans by target and by path. A plan is a pure function of its block and its target; of
+  the query, only the target itself and the forwarded head depend. So a request that differs from an
+  earlier one in its query alone pays for its query alone.
 
-To read anything else about a request while planning (the time, a counter, a cookie jar) would break
-the cache: add it to the key, or read it after planning. A plan is shared by requests, so it is
-immutable, and so are its lists by convention. Refusals are not cached. The cache is bounded by
-PLAN_CACHE_SIZE and MAX_CACHED_HEAD and cleared as a whole when full, which costs less per request than
-an eviction order.
+The configuration is fixed for a `Planner`; a reload builds a new one, with an empty cache. Anything that
+differs between equal requests stays out of a plan: ids, trace parents, the instance, rate limits, whether
+a credential is valid at this time.
 
-Pure, except that it builds the headers and URL types of aiohttp.
+To read anything else about a request while planning (the time, a counter, a cookie jar) would break the
+cache: add it to a key, or read it after planning. A plan is shared by requests, so it is immutable, and so
+are its lists by convention. Refusals are not cached. The caches are bounded by the constants below and
+cleared as a whole when full, which costs less per request than an eviction order. Pure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from multidict import CIMultiDict
-from yarl import URL
-
-from msctl.gateway.message.headers import (
-    Field,
-    Fields,
-    Hop,
-    Trust,
-    edit,
-    request_fields,
-    text,
-    values,
-    with_prefix,
-)
-from msctl.gateway.message.http1 import serialize_head
+from msctl.gateway.message.headers import Field, Fields, Hop, Trust, edit, request_fields, values, with_prefix
+from msctl.gateway.message.http1 import serialize_fields
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.target import Target
-from msctl.gateway.message.trace_context import Trace
-from msctl.gateway.request.validation import LIMITED, Validated, validate
+from msctl.gateway.request.validation import (
+    LIMITED,
+    FieldFacts,
+    Validated,
+    validate,
+    validate_fields,
+    validate_target,
+)
 from msctl.gateway.routing.route_settings import RouteSettings, unrouted
 from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, matched_prefix, upstream_path
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
+from msctl.model.exchange import RequestHead
 from msctl.model.project import Balance, GatewaySpec, HeaderEdit
 
-PLAN_CACHE_SIZE = 1024
-"""The number of cached plans at which the cache is cleared."""
+BLOCK_CACHE_SIZE = 128
+"""The number of blocks at which the cache is cleared."""
+TARGET_CACHE_SIZE = 64
+"""The number of targets, and of paths, at which those of a block are cleared."""
+MAX_CACHED_FIELDS = 4096
+"""The size in bytes up to which a block is cached."""
+MAX_CACHED_TARGET = 1024
+"""The length up to which a plan is cached by its target."""
 
-MAX_CACHED_HEAD = 4096
-"""The size in bytes up to which a head is cached."""
+K = TypeVar("K")
+V = TypeVar("V")
+
+_NOT_IN_QUERY = re.compile(r"[\x00-\x20\x7f#]")
 
 
-class RequestHead:
+class ForwardedHead(RequestHead):
     """A request's head as it is forwarded, without the fields that differ with every request.
 
-    `target` is in origin form; `fields` are without Host and framing; `host` is the client's Host,
-    empty if it sent none (HTTP/1.0).
+    `target` is in origin form. `host` is the client's Host, empty if it sent none (HTTP/1.0).
+    `serialized_fields` are `fields` as bytes.
     """
 
-    __slots__ = (
-        "_headers",
-        "chunked",
-        "fields",
-        "host",
-        "length",
-        "method",
-        "prefix",
-        "target",
-        "upgrade",
-        "url",
-    )
+    __slots__ = ("host", "serialized_fields")
 
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        host: str,
-        fields: Fields,
-        *,
-        length: int | None,
-        chunked: bool,
-        upgrade: str | None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.host = host
-        self.length = length
-        self.chunked = chunked
-        self.upgrade = upgrade
-        path, mark, query = target.partition("?")
-        self.url = URL.build(path=path, query_string=query if mark else "", encoded=True)
+    def __init__(self, method: str, target: str, host: str, fields: Fields, facts: FieldFacts) -> None:
         all_fields: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
-        if chunked:
+        if facts.chunked:
             all_fields.append((b"Transfer-Encoding", b"chunked"))
-        elif length is not None:
-            all_fields.append((b"Content-Length", b"%d" % length))
-        if upgrade is not None:
-            all_fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
-        self.fields = all_fields
-        line = f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape")
-        self.prefix = serialize_head(line, all_fields)[:-2]
-        self._headers: CIMultiDict[str] | None = None
+        elif facts.length is not None:
+            all_fields.append((b"Content-Length", b"%d" % facts.length))
+        if facts.upgrade is not None:
+            all_fields += [(b"Connection", b"Upgrade"), (b"Upgrade", facts.upgrade.encode())]
+        super().__init__(
+            method,
+            target,
+            (1, 1),
+            tuple(all_fields),
+            length=facts.length,
+            chunked=facts.chunked,
+            upgrade=facts.upgrade,
+            expects_continue=facts.expects_continue,
+        )
+        self.host = host
+        self.serialized_fields = serialize_fields(all_fields)
 
-    def headers(self, request_id: str, traceparent: str) -> CIMultiDict[str]:
-        """Return the complete headers, as aiohttp would have parsed them."""
-        template = self._headers
-        if template is None:
-            template = self._headers = CIMultiDict([(text(name), text(value)) for name, value in self.fields])
-        headers = template.copy()
-        headers["X-Request-Id"] = request_id
-        headers["traceparent"] = traceparent
-        return headers
+    def with_target(self, target: str) -> ForwardedHead:
+        head = ForwardedHead.__new__(ForwardedHead)
+        head.method = self.method
+        head.target = target
+        head.version = self.version
+        head.fields = self.fields
+        head.keep_alive = True
+        head.length = self.length
+        head.chunked = self.chunked
+        head.upgrade = self.upgrade
+        head.expects_continue = self.expects_continue
+        head.memo = {}
+        head.fields_memo = self.fields_memo
+        head.host = self.host
+        head.serialized_fields = self.serialized_fields
+        return head
 
 
 Peer = tuple[str, str]
@@ -134,18 +124,40 @@ class Plan(NamedTuple):
 
     settings: RouteSettings
     match: Match
-    target: Target
     scheme: str
-    head: RequestHead
-    length: int | None
-    chunked: bool
-    expects_continue: bool
-    request_id: str | None
-    trace: Trace | None
+    facts: FieldFacts
     client_address: str
     forwarded: Fields
     close: bool
-    gateway_response: Fields | None = None
+    gateway_response: Fields | None
+    target: Target
+    head: ForwardedHead
+
+    def with_query(self, query: str | None) -> Plan:
+        """Return the plan of a request that differs in its query alone."""
+        old = self.target
+        path = self.head.target.partition("?")[0]
+        target = Target(old.path, query, old.authority, old.asterisk)
+        head = self.head.with_target(path if query is None else f"{path}?{query}")
+        return Plan._make((*self[:-2], target, head))
+
+
+class _Block:
+    """What depends on all of a head but its target."""
+
+    __slots__ = ("by_path", "by_target", "client_address", "facts", "fields", "forwarded", "heads")
+
+    def __init__(
+        self, facts: FieldFacts, fields: Sequence[Field], forwarded: Fields, client_address: str
+    ) -> None:
+        self.facts = facts
+        self.fields = fields
+        self.forwarded = forwarded
+        self.client_address = client_address
+        self.by_target: dict[str, Plan] = {}
+        self.by_path: dict[str, Plan] = {}
+        self.heads: dict[tuple[int, str], tuple[Fields, ForwardedHead]] = {}
+        """The fields to forward and a head with them, by the order of the route and the prefix it strips."""
 
 
 class Planner:
@@ -167,7 +179,7 @@ class Planner:
         self._forwarded = spec.forwarded
         named = [host for rule in table.rules for host in rule.hosts]
         self._hosts = policy_of(spec.host, spec.hosts, named)
-        self._cache: dict[tuple[object, ...], Plan] = {}
+        self._blocks: dict[tuple[object, ...], _Block] = {}
 
     def plan(
         self,
@@ -178,52 +190,81 @@ class Planner:
         peer: Peer,
     ) -> Plan:
         """Return the plan; raises ProblemError for a request that is refused or matches no route."""
-        key = (method, raw_target, version, fields, peer)
-        plan = self._cache.get(key)
-        if plan is None:
-            plan = self._make(method, raw_target, version, fields, peer)
-            if len(raw_target) + sum(len(name) + len(value) for name, value in fields) <= MAX_CACHED_HEAD:
-                if len(self._cache) >= PLAN_CACHE_SIZE:
-                    self._cache.clear()
-                self._cache[key] = plan
+        key = (method, version, fields, peer)
+        block = self._blocks.get(key)
+        if block is None:
+            if raw_target[:1] != "/":
+                facts = validate_fields(method, version, fields, self._pseudonym)
+                target = validate_target(method, raw_target)
+                block = self._block(facts, target.authority or facts.host, version, fields, peer)
+                return self._make(method, target, block, peer)
+            facts = validate_fields(method, version, fields, self._pseudonym)
+            block = self._block(facts, facts.host, version, fields, peer)
+            if sum(len(name) + len(value) for name, value in fields) <= MAX_CACHED_FIELDS:
+                if len(self._blocks) >= BLOCK_CACHE_SIZE:
+                    self._blocks.clear()
+                self._blocks[key] = block
+        plan = block.by_target.get(raw_target)
+        return self._plan_target(method, raw_target, block, version, peer) if plan is None else plan
+
+    def _plan_target(
+        self, method: str, raw_target: str, block: _Block, version: tuple[int, int], peer: Peer
+    ) -> Plan:
+        """Plan a target that its block does not have."""
+        path, mark, query = raw_target.partition("?")
+        known = block.by_path.get(path)
+        if known is not None and not _NOT_IN_QUERY.search(query):
+            plan = known.with_query(query if mark else None)
+        else:
+            target = validate_target(method, raw_target)
+            if target.authority is not None:
+                block = self._block(block.facts, target.authority, version, block.fields, peer)
+                return self._make(method, target, block, peer)
+            plan = self._make(method, target, block, peer)
+            if path[:1] == "/":
+                _keep(block.by_path, path, plan)
+        _keep(block.by_target, raw_target, plan)
         return plan
 
-    def _make(
+    def _block(
         self,
-        method: str,
-        raw_target: str,
+        facts: FieldFacts,
+        host: str,
         version: tuple[int, int],
         fields: Sequence[Field],
         peer: Peer,
-    ) -> Plan:
-        validated = validate(method, raw_target, version, fields, self._pseudonym)
-        self.check_host(validated)
-        match = self.route(method, validated, fields)
-        self.check_page(method, validated, match, fields)
-        own = self.gateway_response(method, validated, fields) if method in LIMITED else None
-        settings = self._unrouted if match is NO_ROUTE else self._settings[match.rule.order]
+    ) -> _Block:
         address, scheme = peer
         hop = Hop(
             address,
             scheme,
-            validated.host,
+            host,
             self._pseudonym,
             f"{version[0]}.{version[1]}",
             self._trust.trusts(address),
             self._forwarded,
         )
-        out = request_fields(fields, hop, keep_trace=validated.trace is not None)
-        if validated.max_forwards:
-            out = edit(out, HeaderEdit(set={"Max-Forwards": str(validated.max_forwards - 1)}))
-        client_address = _client_address(fields, address) if hop.trusted else address
-        plan = self._plan(method, validated, match, settings, out, scheme, client_address)
+        out = request_fields(fields, hop, keep_trace=facts.trace is not None)
+        if facts.max_forwards:
+            out = edit(out, HeaderEdit(set={"Max-Forwards": str(facts.max_forwards - 1)}))
+        return _Block(facts, fields, out, _client_address(fields, address) if hop.trusted else address)
+
+    def _make(self, method: str, target: Target, block: _Block, peer: Peer) -> Plan:
+        facts, fields = block.facts, block.fields
+        validated = Validated(target, target.authority or facts.host, facts)
+        self.check_host(validated)
+        match = self.route(method, validated, fields)
+        self.check_page(method, validated, match, fields)
+        own = self.gateway_response(method, validated, fields) if method in LIMITED else None
+        settings = self._unrouted if match is NO_ROUTE else self._settings[match.rule.order]
+        plan = self._plan(method, validated, match, settings, block, peer[1])
         if own is None:
             return plan
         # A client that waits for a 100 may or may not send its body after the response.
         return plan._replace(
             settings=settings._replace(filtered=True),
             gateway_response=own,
-            close=plan.close or plan.expects_continue,
+            close=plan.close or facts.expects_continue,
         )
 
     def branch(self, target: str, plan: Plan, fields: Fields) -> Plan:
@@ -235,7 +276,8 @@ class Planner:
         settings = self._settings[match.rule.order]
         if settings.route.redirect is not None or settings.route.compose is not None:
             raise ProblemError(Problem(502, f"{target} leads to no service."))
-        return self._plan("GET", validated, match, settings, fields, plan.scheme, plan.client_address)
+        block = _Block(validated.facts, fields, fields, plan.client_address)
+        return self._plan("GET", validated, match, settings, block, plan.scheme)
 
     def check_host(self, validated: Validated) -> None:
         """Raise ProblemError (421) for a host that the gateway does not answer for."""
@@ -254,7 +296,7 @@ class Planner:
         _deny(
             self._hosts.check_page(
                 method,
-                upgrade=validated.upgrade is not None,
+                upgrade=validated.facts.upgrade is not None,
                 origins=origins,
                 fetch_site=sites[0].decode("latin-1") if sites else None,
             )
@@ -300,7 +342,7 @@ class Planner:
         target = validated.target
         if target.asterisk:
             return _allow(self.table.all_methods())
-        if validated.max_forwards != 0:
+        if validated.facts.max_forwards != 0:
             return None
         allow = _allow(self.table.methods(host_name(validated.host), target.elements, fields))
         if method == "TRACE":
@@ -317,40 +359,36 @@ class Planner:
         validated: Validated,
         match: Match,
         settings: RouteSettings,
-        fields: Fields,
+        block: _Block,
         scheme: str,
-        client_address: str,
     ) -> Plan:
-        target = validated.target
-        if settings.route.request_headers is not None:
-            fields = edit(fields, settings.route.request_headers)
-        path = upstream_path(match.rule, target.path)
-        if path != target.path and (match.rule.spec.strip_prefix or match.rule.spec.rewrite):
-            fields = with_prefix(fields, matched_prefix(match.rule, target.path))
-        head = RequestHead(
-            method,
-            path if target.query is None else f"{path}?{target.query}",
-            validated.host,
-            fields,
-            length=validated.length,
-            chunked=validated.chunked,
-            upgrade=validated.upgrade,
-        )
-        return Plan(
-            settings,
-            match,
-            target,
-            scheme,
-            head,
-            validated.length,
-            validated.chunked,
-            validated.expects_continue,
-            validated.request_id,
-            validated.trace,
-            client_address,
-            fields,
-            validated.close,
-        )
+        target, host, facts = validated
+        rule = match.rule
+        path = upstream_path(rule, target.path)
+        prefix = ""
+        if path != target.path and (rule.spec.strip_prefix or rule.spec.rewrite):
+            prefix = matched_prefix(rule, target.path)
+        key = (rule.order, prefix)
+        found = block.heads.get(key)
+        if found is None:
+            fields = block.forwarded
+            if settings.route.request_headers is not None:
+                fields = edit(fields, settings.route.request_headers)
+            if prefix:
+                fields = with_prefix(fields, prefix)
+            found = fields, ForwardedHead(method, "/", host, fields, facts)
+            _keep(block.heads, key, found)
+        fields, head = found
+        head = head.with_target(path if target.query is None else f"{path}?{target.query}")
+        return Plan(settings, match, scheme, facts, block.client_address, fields, False, None, target, head)
+
+
+def _keep(cache: dict[K, V], key: K, value: V) -> None:
+    """Put a value into a bounded cache."""
+    if len(cache) >= TARGET_CACHE_SIZE:
+        cache.clear()
+    if not isinstance(key, str) or len(key) <= MAX_CACHED_TARGET:
+        cache[key] = value
 
 
 def _deny(denial: HostDenial | None) -> None:

@@ -21,16 +21,15 @@ MAX_MAX_FORWARDS = 255
 """The highest Max-Forwards that is forwarded."""
 
 
-class Validated(NamedTuple):
-    """A valid request. `host` is the authority of its target, or its Host field.
+class FieldFacts(NamedTuple):
+    """What the method, version and fields of a valid request say, whatever its target.
 
-    `length` is None without Content-Length. `upgrade` is "websocket" if the client asks for it, and
-    None for any other protocol, to which the gateway does not switch. In that case `close` is true,
-    because aiohttp's parser loses the bytes that follow such a request. `max_forwards` is the number of
-    further hops that an OPTIONS or TRACE request may take, None for any.
+    `host` is the Host field, empty without one. `length` is None without Content-Length. `upgrade` is
+    "websocket" if the client asks for it, and None for any other protocol, to which the gateway does not
+    switch. `max_forwards` is the number of further hops that an OPTIONS or TRACE request may take, None
+    for any.
     """
 
-    target: Target
     host: str
     length: int | None
     chunked: bool
@@ -38,14 +37,44 @@ class Validated(NamedTuple):
     upgrade: str | None
     request_id: str | None
     trace: Trace | None
-    close: bool
     max_forwards: int | None = None
+
+
+class Validated(NamedTuple):
+    """A valid request. `host` is the authority of its target, or its Host field."""
+
+    target: Target
+    host: str
+    facts: FieldFacts
 
 
 def validate(
     method: str, raw_target: str, version: tuple[int, int], fields: Sequence[Field], pseudonym: str
 ) -> Validated:
     """Validate a request head; raises ProblemError: 400, 405, 417, 501, 505 or 508."""
+    facts = validate_fields(method, version, fields, pseudonym)
+    target = validate_target(method, raw_target)
+    return Validated(target, target.authority or facts.host, facts)
+
+
+def validate_target(method: str, raw_target: str) -> Target:
+    """Parse a target; raises ProblemError (400)."""
+    try:
+        target = parse_target(raw_target)
+    except BadTargetError as error:
+        raise _problem(400, f"The request cannot be routed: {error}.") from error
+    if target.asterisk and method != "OPTIONS":
+        raise _problem(400, "The target * is allowed only with OPTIONS.")
+    if method == "OPTIONS" and raw_target.partition("://")[2] == target.authority:
+        # A URL without a path means the same as the asterisk (RFC 9112 §3.2.4).
+        target = target._replace(path="*", asterisk=True)
+    return target
+
+
+def validate_fields(
+    method: str, version: tuple[int, int], fields: Sequence[Field], pseudonym: str
+) -> FieldFacts:
+    """Validate all of a head but its target; raises ProblemError: 400, 405, 417, 501, 505 or 508."""
     if version[0] != 1:
         raise _problem(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
     if method == "CONNECT":
@@ -85,51 +114,39 @@ def validate(
             has_via = True
         if collect is not None:
             collect.append(value)
-    try:
-        target = parse_target(raw_target)
-    except BadTargetError as error:
-        raise _problem(400, f"The request cannot be routed: {error}.") from error
-    if target.asterisk and method != "OPTIONS":
-        raise _problem(400, "The target * is allowed only with OPTIONS.")
-    if method == "OPTIONS" and raw_target.partition("://")[2] == target.authority:
-        # A URL without a path means the same as the asterisk (RFC 9112 §3.2.4).
-        target = target._replace(path="*", asterisk=True)
     if len(authorizations) > 1:
         raise _problem(400, "The request has more than one Authorization field.")
     if len(types) > 1:
         raise _problem(400, "The request has more than one Content-Type field.")
-    host = _host(hosts, target, version)
+    host = _host(hosts, version)
     length, chunked = _framing(lengths, codings, version)
     if has_via and loops(fields, pseudonym):
         raise ProblemError(
             Problem(508, "The request has already passed this gateway.", error="proxy_loop_detected")
         )
-    upgrade = _upgrade(method, upgrades, fields, version) if upgrades else None
-    return Validated(
-        target,
+    return FieldFacts(
         host,
         length,
         chunked,
         bool(expectations) and _expects_continue(expectations, version) and (chunked or bool(length)),
-        upgrade,
+        _upgrade(method, upgrades, fields, version) if upgrades else None,
         request_ids[0].decode() if len(request_ids) == 1 and valid_request_id(request_ids[0]) else None,
         continued(traceparents) if traceparents else None,
-        bool(upgrades) and upgrade is None,
         _max_forwards(fields) if method in LIMITED else None,
     )
 
 
-def _host(hosts: list[bytes], target: Target, version: tuple[int, int]) -> str:
+def _host(hosts: list[bytes], version: tuple[int, int]) -> str:
     if len(hosts) > 1:
         raise _problem(400, "The request has more than one Host field.")
     if not hosts:
         if version >= (1, 1):
             raise _problem(400, "The request has no Host field.")
-        return target.authority or ""
+        return ""
     host = hosts[0].decode("latin-1")
     if not is_authority(host):
         raise _problem(400, "The Host field is not a host name with an optional port.")
-    return target.authority or host
+    return host
 
 
 def _framing(lengths: list[bytes], codings: list[bytes], version: tuple[int, int]) -> tuple[int | None, bool]:

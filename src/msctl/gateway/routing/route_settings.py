@@ -22,6 +22,7 @@ class Limits(NamedTuple):
     connect_timeout: float
     response_timeout: float
     idle_timeout: float
+    stream_idle_timeout: float
     max_body: int
     retries: int
 
@@ -47,6 +48,7 @@ def settings(
         first_set(own.connect_timeout, service.connect_timeout, spec.connect_timeout),
         first_set(own.response_timeout, service.response_timeout, spec.response_timeout),
         first_set(own.idle_timeout, service.idle_timeout, spec.idle_timeout),
+        first_set(own.stream_idle_timeout, service.stream_idle_timeout, spec.stream_idle_timeout),
         first_set(own.max_body, service.max_body, spec.max_body),
         first_set(own.retries, service.retries, spec.retries),
     )
@@ -64,7 +66,14 @@ def settings(
 
 def unrouted(spec: GatewaySpec, route: RouteSpec) -> RouteSettings:
     """Return the settings of requests that the gateway answers itself."""
-    limits = Limits(spec.connect_timeout, spec.response_timeout, spec.idle_timeout, spec.max_body, retries=0)
+    limits = Limits(
+        spec.connect_timeout,
+        spec.response_timeout,
+        spec.idle_timeout,
+        spec.stream_idle_timeout,
+        spec.max_body,
+        retries=0,
+    )
     return RouteSettings(route, limits, spec.balance, (), None, filtered=True)
 
 

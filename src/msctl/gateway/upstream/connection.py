@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from msctl.gateway.message.headers import Fields
 from msctl.gateway.message.http1 import (
     IncompleteResponseError,
     MalformedResponseError,
@@ -64,6 +65,11 @@ class Connection(asyncio.Protocol):
     @property
     def done(self) -> bool:
         return self._reader is not None and self._reader.done and not self._reader.body
+
+    @property
+    def trailers(self) -> Fields:
+        """The trailer fields of a response that is done."""
+        return [] if self._reader is None else self._reader.trailers
 
     def begin(self, method: str) -> None:
         self._reader = ResponseReader(method)

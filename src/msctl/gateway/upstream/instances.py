@@ -192,13 +192,7 @@ class UpstreamInstances:
         spec = self._spec
         upstream: Upstream
         if endpoint.handler is not None:
-            upstream = HostedUpstream(
-                endpoint.service,
-                endpoint.instance,
-                endpoint.handler,
-                client_max_size=endpoint.client_max_size,
-                log=self._log,
-            )
+            upstream = HostedUpstream(endpoint.service, endpoint.instance, endpoint.handler, log=self._log)
         else:
             upstream = RemoteUpstream(
                 endpoint.service,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from functools import partial
 from urllib.parse import urlsplit
-
-from aiohttp import web
 
 from msctl.gateway.message.headers import end_to_end
 from msctl.gateway.message.http1 import (
@@ -16,14 +15,18 @@ from msctl.gateway.message.http1 import (
     MalformedResponseError,
     ResponseHead,
     chunk,
+    serialize_fields,
 )
-from msctl.gateway.message.problems import Problem, ProblemError
+from msctl.gateway.message.problems import Problem
 from msctl.gateway.policies.deadline import Deadline, DeadlineError
-from msctl.gateway.request.client_response import BufferedResponse, ClientGoneError, edited, http_date
-from msctl.gateway.upstream.base import AttemptError, BrokenResponseError, UpstreamRequest
+from msctl.gateway.request.gateway_exchange import EVENT_STREAM, GatewayExchange, is_event_stream
 from msctl.gateway.upstream.connection import Connection, UpstreamClosedError
+from msctl.gateway.upstream.errors import CLIENT_GONE, AttemptError, BrokenResponseError
 from msctl.gateway.upstream.pool import Pool, PoolFullError
-from msctl.gateway.upstream.tunnel import GOING_AWAY, Tunnel
+from msctl.gateway.upstream.tunnel import Tunnel
+from msctl.http.date import http_date
+from msctl.http.websocket_frames import GOING_AWAY
+from msctl.model.exchange import ClientGoneError, RequestError
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""
@@ -81,49 +84,66 @@ class RemoteUpstream:
         self._pool.reconfigure(pool_size, pool_idle)
         self._retry_body = retry_body
 
-    async def send(self, out: UpstreamRequest, *, fresh: bool = False) -> web.StreamResponse:
+    async def send(self, out: GatewayExchange, *, fresh: bool = False) -> None:
+        if out.disconnected:
+            raise ClientGoneError("the client closed the connection")
         loop = asyncio.get_running_loop()
-        body = out.body
+        deadline = out.deadline
+        connection: Connection | None = None
+        # Nobody waits for the response of a client that has left.
+        out.on_disconnect(partial(deadline.interrupt, CLIENT_GONE))
         try:
-            connection = await self._pool.acquire(loop, out.limits.connect_timeout, fresh=fresh)
-        except (OSError, PoolFullError) as error:
-            raise self._unreachable(error, out) from error
-        try:
-            with out.deadline as deadline:
-                return await self._exchange(connection, out, deadline, loop)
+            with deadline:
+                deadline.extend(0)  # the pool has a time limit of its own
+                try:
+                    connection = await self._pool.acquire(loop, out.limits.connect_timeout, fresh=fresh)
+                except (OSError, PoolFullError) as error:
+                    raise self._unreachable(error, out) from error
+                await self._exchange(connection, out, deadline, loop)
         except DeadlineError as error:
-            raise self._late(out, error) from error
+            if error.stage == CLIENT_GONE:
+                raise ClientGoneError("the client closed the connection") from error
+            if error.stage == EVENT_STREAM:
+                out.finish()
+            else:
+                raise self._late(out, error) from error
+        except RequestError:
+            raise
         except (MalformedResponseError, IncompleteResponseError, UpstreamClosedError, OSError) as error:
             raise self._broken(connection, out, error) from error
         finally:
-            if connection.reusable and connection.done and (body.kept is not None or body.content.at_eof()):
-                self._pool.release(connection, loop.time())
-            else:
-                self._pool.drop(connection)
+            out.on_disconnect(None)
+            if connection is not None:
+                if connection.reusable and connection.done and out.body.finished:
+                    self._pool.release(connection, loop.time())
+                else:
+                    self._pool.drop(connection)
 
     async def _exchange(
         self,
         connection: Connection,
-        out: UpstreamRequest,
+        out: GatewayExchange,
         deadline: Deadline,
         loop: asyncio.AbstractEventLoop,
-    ) -> web.StreamResponse:
+    ) -> None:
         body, limits = out.body, out.limits
+        chunked = out.head.chunked
         connection.begin(out.head.method)
         uploader: asyncio.Task[None] | None = None
-        if out.expects_continue:
-            await out.send_continue()
-        if body.kept is None and (body.content.is_eof() or self._should_buffer(out)):
+        if body.complete or self._should_buffer(out):
             deadline.extend(limits.idle_timeout, "request body")
             await body.keep()
         head = self._head(out)
-        if body.kept is not None:
+        if body.kept is not None and not body.trailers:
             if not body.kept:
-                connection.send(head + LAST_CHUNK if body.chunked else head)
+                connection.send(head + LAST_CHUNK if chunked else head)
             else:
-                connection.send(head + (chunk(body.kept) + LAST_CHUNK if body.chunked else body.kept))
+                connection.send(head + (chunk(body.kept) + LAST_CHUNK if chunked else body.kept))
             deadline.extend(limits.response_timeout, "response")
         else:
+            body.rewind()
+            if body.failed:
+                await body.read()  # raises, before the instance has seen anything of the request
             connection.send(head)
             deadline.extend(limits.idle_timeout, "request body")
             uploader = loop.create_task(self._upload(connection, out, deadline))
@@ -131,42 +151,44 @@ class RemoteUpstream:
             while (answer := await connection.head()).status < 200 and answer.status != 101:
                 if answer.status != 100:
                     # A 100 is dropped: the gateway never sends Expect.
-                    await out.client.interim(answer.status, answer.reason, end_to_end(answer.fields))
+                    out.interim(answer.status, answer.reason, answer.fields)
             if answer.status == 101:
-                return await self._switch(connection, out, answer, deadline)
-            return await self._relay(connection, out, answer, deadline)
+                await self._switch(connection, out, answer, deadline)
+            else:
+                await self._relay(connection, out, answer, deadline)
         finally:
             if uploader is not None:
                 uploader.cancel()
                 await asyncio.gather(uploader, return_exceptions=True)
 
-    def _head(self, out: UpstreamRequest) -> bytes:
+    def _head(self, out: GatewayExchange) -> bytes:
         head = out.head
+        line = f"{head.method} {head.target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
         added = f"X-Request-Id: {out.request_id}\r\ntraceparent: {out.traceparent}\r\n\r\n"
         if not head.host:
             added = f"Host: {self._authority}\r\n{added}"
-        return head.prefix + added.encode("latin-1")
+        return b"%b%b%b" % (line, head.serialized_fields, added.encode("latin-1"))
 
-    def _should_buffer(self, out: UpstreamRequest) -> bool:
+    def _should_buffer(self, out: GatewayExchange) -> bool:
         """Return whether to buffer the body for a retry: small, and of an idempotent method."""
         length = out.body.length
         return length is not None and length <= self._retry_body and out.head.method in IDEMPOTENT
 
-    async def _upload(self, connection: Connection, out: UpstreamRequest, deadline: Deadline) -> None:
+    async def _upload(self, connection: Connection, out: GatewayExchange, deadline: Deadline) -> None:
         """Stream the body. If it fails, the exchange is aborted, so that the upstream does not take a
         truncated body for a complete one."""
-        body = out.body
+        body, chunked = out.body, out.head.chunked
         try:
             while data := await body.read():
                 deadline.extend(out.limits.idle_timeout, "upstream reading")
-                connection.send(chunk(data) if body.chunked else data)
+                connection.send(chunk(data) if chunked else data)
                 await connection.drain()
                 deadline.extend(out.limits.idle_timeout, "request body")
-            if body.chunked:
-                connection.send(LAST_CHUNK)
+            if chunked:
+                connection.send(b"0\r\n%b\r\n" % serialize_fields(end_to_end(body.trailers)))
         except UpstreamClosedError:
             return  # its response, if any, says more
-        except ProblemError as error:
+        except RequestError as error:
             connection.fail(error)
         except Exception as error:  # noqa: BLE001 - any failure of the client's body ends the exchange
             connection.fail(ClientGoneError(str(error)))
@@ -174,51 +196,49 @@ class RemoteUpstream:
             deadline.extend(out.limits.response_timeout, "response")
 
     async def _relay(
-        self, connection: Connection, out: UpstreamRequest, answer: ResponseHead, deadline: Deadline
-    ) -> web.StreamResponse:
-        client, idle = out.client, out.limits.idle_timeout
-        deadline.extend(idle, "response body")
-        fields = edited(client, answer.fields)
-        if answer.status == 204:
-            fields = [field for field in fields if field[0].lower() != b"content-length"]
+        self, connection: Connection, out: GatewayExchange, answer: ResponseHead, deadline: Deadline
+    ) -> None:
+        fields = answer.fields
         if not any(name.lower() == b"date" for name, _ in fields):
             fields.append((b"Date", http_date()))
-        await client.start(
-            answer.status, answer.reason, fields, length=answer.length, bodiless=answer.bodiless
-        )
+        idle, stage = out.limits.idle_timeout, "response body"
+        if is_event_stream(fields):
+            idle, stage = out.limits.stream_idle_timeout, EVENT_STREAM
+        out.start(answer.status, answer.reason, fields, length=answer.length)
+        deadline.extend(idle, stage)
         if not connection.pending:
-            await client.flush()
+            out.flush()
         while True:
             data = await connection.read()
             if connection.done:
-                return await client.finish(data)
-            deadline.extend(idle, "client reading")
-            await client.write(data)
-            deadline.extend(idle, "response body")
+                out.finish(data, connection.trailers)
+                break
+            out.write(data)
+            if out.writing_paused:
+                deadline.extend(out.limits.idle_timeout, "client reading")
+                await out.drain()
+            deadline.extend(idle, stage)
+        if out.writing_paused:
+            deadline.extend(out.limits.idle_timeout, "client reading")
+            await out.drain()
 
     async def _switch(
-        self, connection: Connection, out: UpstreamRequest, answer: ResponseHead, deadline: Deadline
-    ) -> web.StreamResponse:
+        self, connection: Connection, out: GatewayExchange, answer: ResponseHead, deadline: Deadline
+    ) -> None:
         """Relay bytes both ways after a 101 response."""
-        client = out.client
-        if out.head.upgrade is None or isinstance(client, BufferedResponse):
+        if out.head.upgrade is None:
             raise MalformedResponseError("it switched protocols without a request to")
-        fields = edited(client, answer.fields)
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", out.head.upgrade.encode())]
-        await client.start(101, answer.reason, fields, length=0, bodiless=True)
-        await client.flush()
-        tunnel = Tunnel(connection, client.request, deadline, out.limits.idle_timeout)
+        tunnel = Tunnel(connection, deadline, out.limits.stream_idle_timeout)
+        stream = out.received.upgrade(out.edited(answer.fields), tunnel)
         self._tunnels.add(tunnel)
         try:
-            await tunnel.run()
+            await tunnel.run(stream)
         finally:
             self._tunnels.discard(tunnel)
-        client.keep_alive = False
-        return await client.finish()
 
     # --- failures ---------------------------------------------------------------------------------------
 
-    def _unreachable(self, error: Exception, out: UpstreamRequest) -> AttemptError:
+    def _unreachable(self, error: Exception, out: GatewayExchange) -> AttemptError:
         if isinstance(error, PoolFullError):
             kind, what, status = "connection_limit_reached", str(error), 503
         elif isinstance(error, TimeoutError):
@@ -246,18 +266,14 @@ class RemoteUpstream:
         )
         return AttemptError(problem, unsent=True)
 
-    def _late(self, out: UpstreamRequest, error: DeadlineError) -> Exception:
-        if out.client.started:
+    def _late(self, out: GatewayExchange, error: DeadlineError) -> Exception:
+        if out.started:
             who = "the client" if error.stage == "client reading" else self._instance
-            reason = f"{who} was silent for {out.limits.idle_timeout:g} s"
-            return BrokenResponseError(reason, out.client.abort())
+            out.abort()
+            return BrokenResponseError(f"{who} was silent for {out.limits.idle_timeout:g} s")
         if error.stage == "request body":
-            return ProblemError(
-                Problem(
-                    408,
-                    f"No data of the request's body arrived for {out.limits.idle_timeout:g} s.",
-                    close=True,
-                )
+            return RequestError(
+                408, f"No data of the request's body arrived for {out.limits.idle_timeout:g} s."
             )
         seconds = out.limits.response_timeout if error.stage == "response" else out.limits.idle_timeout
         return AttemptError(
@@ -270,16 +286,14 @@ class RemoteUpstream:
             )
         )
 
-    def _broken(self, connection: Connection, out: UpstreamRequest, error: Exception) -> Exception:
+    def _broken(self, connection: Connection | None, out: GatewayExchange, error: Exception) -> Exception:
         if isinstance(error, ClientGoneError):
             return error
-        transport = out.client.request.transport
-        if transport is None or transport.is_closing():
+        if out.disconnected:
             return ClientGoneError("the client closed the connection")
-        if out.client.started:
-            return BrokenResponseError(
-                f"{self._instance} failed during its response: {error}", out.client.abort()
-            )
+        if out.started:
+            out.abort()
+            return BrokenResponseError(f"{self._instance} failed during its response: {error}")
         malformed = isinstance(error, MalformedResponseError)
         return AttemptError(
             Problem(
@@ -289,13 +303,13 @@ class RemoteUpstream:
                 service=self._service,
                 instance=self._instance,
             ),
-            answered=malformed or connection.received,
-            stale=connection.exchanges > 1 and not connection.received,
+            answered=malformed or (connection is not None and connection.received),
+            stale=connection is not None and connection.exchanges > 1 and not connection.received,
         )
 
     async def drain(self) -> None:
         for tunnel in list(self._tunnels):
-            await tunnel.close(GOING_AWAY)
+            tunnel.close(GOING_AWAY)
 
     async def close(self) -> None:
         for tunnel in list(self._tunnels):

@@ -1,7 +1,7 @@
 """Observes the requests of this process: spans, metrics and the access log.
 
 `RequestObserver` wraps the handlers of the services' own listeners and implements the gateway's Observer.
-It knows aiohttp's requests but neither listeners nor the gateway's policies.
+It knows neither listeners nor the gateway's policies.
 
 Spans of gateway requests are context objects (`ServerSpan`, `InternalSpan`, `ClientSpan`) with a reference
 to their caller: an attempt replaces the current span and restores the caller when it finishes. That holds
@@ -15,11 +15,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Token
+from email.utils import formatdate
 from time import monotonic, time
 from typing import NamedTuple
 
-from aiohttp import web
-
+from msctl.model.exchange import Exchange, Field, Handler, RequestError, RequestHead
 from msctl.model.snapshots import GATEWAY
 from msctl.model.traces import SpanKind
 from msctl.telemetry.logs.hub import LogHub, current_service
@@ -28,15 +28,13 @@ from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
 from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
+from msctl.telemetry.tracing.not_found import NotFoundFilter
 from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan
 from msctl.telemetry.tracing.tracer import Tracer
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
 """Renders a service's metrics, given its name and the request's Accept header."""
 
-ROUTE = web.RequestKey("msctl_route", str)
-"""The pattern of the route that matched, set by the application's host."""
 METRICS_PATH = "/metrics"
 CLIENT_GONE = 499
 FAILURE = 500
@@ -192,26 +190,32 @@ class RequestObserver:
     def direct(self, service: str, instance: str, handle: Handler) -> Handler:
         """Wrap the handler of a service's own listener."""
 
-        async def observed(request: web.Request) -> web.StreamResponse:
-            context = begin(request.headers.getall("traceparent", _NONE))
+        async def observed(exchange: Exchange) -> None:
+            head = exchange.head
+            parents = _values(exchange, b"traceparent")
+            context = begin([value.decode("latin-1") for value in parents])
             token = current_trace.set(context)
             self._metrics.service_started(service)
-            status = CLIENT_GONE
+            status = FAILURE
             began = monotonic()
             try:
-                response = await handle(request)
-                if response.status == 404 and request.rel_url.raw_path == METRICS_PATH:
-                    response = await self._metrics_page(service, request, response)
-                status = response.status
-                return response
-            except asyncio.CancelledError:
+                if self._page is not None and _asks_for_metrics(head):
+                    await self._serve_metrics(self._page, service, handle, exchange)
+                else:
+                    await handle(exchange)
+                status = exchange.status
+            except RequestError as error:
+                status = error.status
                 raise
-            except BaseException:
-                status = FAILURE
+            except asyncio.CancelledError:
+                status = CLIENT_GONE
+                raise
+            except ConnectionError:
+                status = CLIENT_GONE if exchange.disconnected else FAILURE
                 raise
             finally:
                 ended = monotonic()
-                method, target, route = request.method, request.raw_path, request.get(ROUTE, "")
+                method, target, route = head.method, head.target, exchange.route
                 seconds = ended - began
                 self._batch.add(
                     DirectRequest(
@@ -308,15 +312,28 @@ class RequestObserver:
                 metrics.service_finished(service, route, label, status, seconds, ended)
                 record(_server_span(context, (method, target), service, instance, status, seconds, at))
 
-    async def _metrics_page(
-        self, service: str, request: web.Request, not_found: web.StreamResponse
-    ) -> web.StreamResponse:
-        """The metrics of a service that has no metrics page of its own; `not_found` is its response."""
-        if self._page is None or request.method not in ("GET", "HEAD") or not_found.prepared:
-            return not_found
-        request[ROUTE] = METRICS_PATH
-        body, content_type = await self._page(service, request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    @staticmethod
+    async def _serve_metrics(page: MetricsPage, service: str, handle: Handler, exchange: Exchange) -> None:
+        """Serve the metrics of a service that has no metrics page of its own."""
+        filtered = NotFoundFilter(exchange)
+        await handle(filtered)
+        if not filtered.not_found:
+            return
+        exchange.route = METRICS_PATH
+        accept = [value.decode("latin-1") for value in _values(exchange, b"accept")]
+        body, content_type = await page(service, ", ".join(accept))
+        fields = [(b"Content-Type", content_type.encode()), (b"Date", formatdate(usegmt=True).encode())]
+        exchange.respond(200, b"OK", fields, body)
+
+
+def _asks_for_metrics(head: RequestHead) -> bool:
+    return head.target.partition("?")[0] == METRICS_PATH and head.method in ("GET", "HEAD")
+
+
+def _values(exchange: Exchange, name: bytes) -> list[bytes]:
+    """Return the values of the field `name` (lower case)."""
+    fields: Sequence[Field] = exchange.head.fields
+    return [value for key, value in (*fields, *exchange.extra) if key.lower() == name]
 
 
 def _server_span(
@@ -398,6 +415,3 @@ class AccessLog:
             "error" if status >= FAILURE else "info",
             fields={"method": method, "status": status, "seconds": round(seconds, 6)},
         )
-
-
-_NONE: Sequence[str] = ()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Callable
+
+GOING_AWAY = 1001
+"""RFC 6455 §7.4.1."""
 
 
 class FrameTracker:
@@ -36,6 +41,42 @@ class FrameTracker:
             if stop and self.at_boundary:
                 break
         return position
+
+
+class ClosingRelay:
+    """Passes the bytes of one direction on, and ends it with a close frame between two frames."""
+
+    __slots__ = ("_closing", "_masked", "_send", "_tracker", "closed")
+
+    def __init__(self, send: Callable[[bytes], object], *, masked: bool) -> None:
+        """`masked` is the direction from a client to a server (RFC 6455 §5.3)."""
+        self._send = send
+        self._masked = masked
+        self._tracker = FrameTracker()
+        self._closing: int | None = None
+        self.closed = False
+
+    def feed(self, data: bytes) -> None:
+        """Pass `data` on; what follows the close frame is dropped."""
+        if self.closed:
+            return
+        if self._closing is None:
+            self._tracker.advance(data)
+            self._send(data)
+            return
+        self._send(data[: self._tracker.advance(data, stop=True)])
+        self._close(self._closing)
+
+    def close(self, code: int) -> None:
+        """Send a close frame now, or after the frame that is under way."""
+        if self._closing is None:
+            self._closing = code
+            self._close(code)
+
+    def _close(self, code: int) -> None:
+        if self._tracker.at_boundary and not self.closed:
+            self.closed = True
+            self._send(close_frame(code, mask=os.urandom(4) if self._masked else None))
 
 
 def _head_size(head: bytes) -> int:

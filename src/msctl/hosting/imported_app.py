@@ -1,0 +1,39 @@
+"""The application that an import path names."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msctl.clock import AsyncClock
+from msctl.hosting.aiohttp_app import AiohttpApp
+from msctl.hosting.asgi.app import AsgiApp
+from msctl.hosting.frameworks import find_application
+from msctl.hosting.hosted_app import HostedApp
+from msctl.hosting.modules import Loader
+from msctl.hosting.wsgi.app import WsgiApp
+from msctl.model.project import Framework, ServiceContext, ServiceSpec
+from msctl.telemetry.logs.hub import LogHub
+
+
+async def import_app(
+    target: str,
+    spec: ServiceSpec,
+    context: ServiceContext,
+    *,
+    loader: Loader,
+    logs: LogHub,
+    clock: AsyncClock,
+) -> HostedApp:
+    """Return the hosted application of `spec` that `target` names.
+
+    `target` is `module:attribute`: an application, or a sync or async factory of one that takes no argument
+    or a ServiceContext. Raises what the user's code raises, and NotAnApplicationError.
+    """
+    # In a thread, so that a slow import does not stall other services.
+    attribute = await asyncio.to_thread(loader.load, target)
+    found = await find_application(attribute, target, context, spec.framework)
+    if found.framework is Framework.ASGI:
+        return AsgiApp(found.application, context, logs=logs, clock=clock)
+    if found.framework is Framework.WSGI:
+        return WsgiApp(found.application, context, threads=spec.threads, logs=logs, clock=clock)
+    return AiohttpApp(found.application, context, logs=logs, clock=clock)
