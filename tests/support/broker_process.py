@@ -1,6 +1,6 @@
 """The embedded broker with a log in a process of its own, to be killed.
 
-Run as a program: `broker_process.py FOLDER DURABILITY SEGMENT_SIZE` prints the port, then what is wrong.
+`python -m tests.support.broker_process FOLDER DURABILITY SEGMENT_SIZE` prints what is wrong, then the port.
 """
 
 from __future__ import annotations
@@ -45,7 +45,14 @@ def broker_process(
     folder: Path, durability: str = "process", segment_size: int = 1 << 24
 ) -> Iterator[BrokerProcess]:
     """A broker on the log in `folder`; killed at the end if it still runs."""
-    command = [sys.executable, __file__, str(folder), durability, str(segment_size)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.broker_process",
+        str(folder),
+        durability,
+        str(segment_size),
+    ]
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as child:
         assert child.stdout is not None

@@ -91,6 +91,8 @@ class Log:
         self._segment_size = segment_size
         self._pieces: list[Buffer] = []
         self._size = 0
+        self._last_records = b""
+        """What follows everything else in the next block."""
         self._removed: list[int] = []
         self._forgotten: list[int] = []
         self._sizes: dict[int, int] = {}
@@ -225,8 +227,8 @@ class Log:
 
     def closed(self, delivered: list[int]) -> None:
         """Record that the log is closed, and which messages have been delivered before."""
-        self._append(records.numbers_record(records.DELIVERED, delivered))
-        self._append(bytes((records.CLOSED,)))
+        self._last_records = records.numbers_record(records.DELIVERED, delivered) + bytes((records.CLOSED,))
+        self._size += len(self._last_records)
 
     def _append(self, record: bytes) -> None:
         self._pieces.append(record)
@@ -268,6 +270,9 @@ class Log:
         if self._next is not None:
             self._append(bytes((records.SEALED,)))
             self._next[0].base = self.last + 1
+        if self._last_records:
+            self._pieces.append(self._last_records)
+            self._last_records = b""
         self._liveness.put(current, self.last + 1)
         self._liveness.remove(removed)
         self._liveness.remove(forgotten)

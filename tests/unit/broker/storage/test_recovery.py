@@ -68,9 +68,11 @@ def test_durable_things_and_persistent_messages_are_there_after_a_kill(folder: P
 def test_the_flag_redelivered_is_kept_by_a_stop_and_set_by_a_kill(folder: Path) -> None:
     run = Run(folder)
     queue = run.declare()
-    for body in (b"a", b"b", b"c"):
+    for body in (b"acknowledged", b"a", b"b", b"c"):
         run.publish(body)
+    _, acknowledged = run.take()
     queue.requeue([run.take(), run.take()])
+    queue.ack(acknowledged)
     run.stop()
     run = Run(folder)
     assert run.shown() == [(b"a", True), (b"b", True), (b"c", False)]
