@@ -1,6 +1,7 @@
 """msctl runs a real microservice system on one machine, from one command, without Docker."""
 
-from typing import TYPE_CHECKING
+# As typing has it, whose import takes milliseconds in which Ctrl-C is still a traceback (see __main__.py).
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from msctl.model.project import ServiceContext

@@ -25,7 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from msctl.amqp.consumer import Delivery
+    from msctl.amqp.delivery import Delivery
     from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
     from msctl.amqp.reconnecting import QueueEndpoint, ReconnectingConsumer, ReconnectingPublisher, running
     from msctl.amqp.url import BrokerUrl, parse_url
@@ -46,7 +46,7 @@ _MODULES = {
     "BrokerAwayError": "errors",
     "BrokerRefusedError": "errors",
     "BrokerUrl": "url",
-    "Delivery": "consumer",
+    "Delivery": "delivery",
     "parse_url": "url",
 }
 

@@ -27,6 +27,7 @@ from msctl.amqp.errors import (
     connect_error,
     is_connection_level,
 )
+from msctl.amqp.frame_stream import FrameStream
 from msctl.amqp.url import BrokerUrl
 from msctl.errors import BrokerError, TimedOutError, UsageError
 
@@ -126,6 +127,11 @@ class Connection:
         return closed_error(await end_of(self._transport), self.url)
 
     @property
+    def frames(self) -> FrameStream:
+        """Where a channel gives a sink for its deliveries or confirms."""
+        return self._sockets.frames
+
+    @property
     def is_open(self) -> bool:
         return not self._transport.is_closed
 
@@ -157,7 +163,7 @@ class Connection:
 
 
 class _Sockets(TransportFactory):
-    """Creates a connection's socket as aiormq does, and can abort it.
+    """Creates a connection's socket as aiormq does, reads it with a FrameStream, and can abort it.
 
     Without it, a connect that is cancelled just as it succeeds would leak an open connection.
     """
@@ -165,10 +171,20 @@ class _Sockets(TransportFactory):
     def __init__(self, *, tls: bool) -> None:
         self._factory = TLSTransportFactory() if tls else TCPTransportFactory()
         self._writer: asyncio.StreamWriter | None = None
+        self._first: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.frames = FrameStream(asyncio.get_running_loop())
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, self._writer = await self._factory.create(url, **kwargs)
-        return reader, self._writer
+        # A server is silent before the client's header, so that no byte has been read yet. The first pair is
+        # kept, since a writer that is collected closes its transport.
+        self._first = await self._factory.create(url, **kwargs)
+        transport = self._first[1].transport
+        loop = asyncio.get_running_loop()
+        protocol = asyncio.StreamReaderProtocol(self.frames, loop=loop)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        self._writer = asyncio.StreamWriter(transport, protocol, self.frames, loop)
+        return self.frames, self._writer
 
     def abort(self) -> None:
         if self._writer is not None:

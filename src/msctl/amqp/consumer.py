@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from msctl.amqp.connection import Connection, end_of
+from msctl.amqp.delivery import Deliveries, Delivery
 from msctl.amqp.errors import BrokerRefusedError
 from msctl.amqp.methods import BasicConsume
 from msctl.amqp.queues import passive_declare
@@ -29,8 +27,6 @@ MAX_PREFETCH = 65535
 PREFETCH = 1000
 _END_TIMEOUT = 2.0
 """Seconds for each step of an orderly close; closing the connection has the same effect."""
-_PART = 4
-"""A batch is at most a fourth of the prefetch, so that the broker never has to pause."""
 
 
 class AckMode(StrEnum):
@@ -39,17 +35,6 @@ class AckMode(StrEnum):
     ACK = "ack"
     REJECT = "reject"
     REQUEUE = "requeue"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message and its routing."""
-
-    body: bytes
-    properties: Basic.Properties
-    exchange: str
-    routing_key: str
-    redelivered: bool
 
 
 class Consumer:
@@ -72,8 +57,11 @@ class Consumer:
         self._prefetch = prefetch
         self._mode = mode
         self._tag: str | None = None
-        self._arrived: deque[DeliveredMessage] = deque()
+        self._deliveries = Deliveries()
+        self._arrived = self._deliveries.arrived
         self._wake = asyncio.Event()
+        self._deliveries.wake = self._wake.set
+        connection.frames.attach(channel.number, self._deliveries)
         self._ended: MsctlError | None = None
         self._processed = 0
         self._acked = 0
@@ -98,10 +86,9 @@ class Consumer:
             await connection.ask(channel.basic_qos(prefetch_count=prefetch))
             # Not channel.basic_consume, which accepts fewer names than RabbitMQ.
             tag = f"msctl.{uuid.uuid4().hex}"
-            channel.consumers[tag] = consumer._on_message
             started = await connection.ask(channel.rpc(BasicConsume(queue=queue, consumer_tag=tag)))
         except BaseException:
-            consumer._watch.cancel()
+            consumer._stop_watching()
             raise
         consumer._tag = started.consumer_tag
         return consumer
@@ -128,13 +115,7 @@ class Consumer:
                 raise self._ended
             self._wake.clear()
             await self._wake.wait()
-        known = 0
-        while known < len(self._arrived) < self._prefetch // _PART:
-            # aiormq delivers a few messages per turn of the loop. Collecting those that are already in
-            # the socket costs less than printing and acknowledging smaller batches.
-            known = len(self._arrived)
-            await asyncio.sleep(0)
-        taken = [_delivery(message) for message in self._arrived]
+        taken = list(self._arrived)
         self._arrived.clear()
         return taken
 
@@ -171,7 +152,7 @@ class Consumer:
                     await self._connection.ask(self._channel.basic_cancel(self._tag), _END_TIMEOUT)
                 await self._ack_up_to(self._processed)
         finally:
-            self._watch.cancel()
+            self._stop_watching()
             await asyncio.wait([self._watch])
         if self._connection.is_open and not self._channel.is_closed:
             with contextlib.suppress(MsctlError):
@@ -190,11 +171,9 @@ class Consumer:
                 await self._connection.ask(self._channel.basic_nack(tag, multiple=True, requeue=True))
         self._acked = tag
 
-    async def _on_message(self, message: DeliveredMessage) -> None:
-        # aiormq starts one task per delivery in the order of arrival. The order holds because nothing is
-        # awaited before the append.
-        self._arrived.append(message)
-        self._wake.set()
+    def _stop_watching(self) -> None:
+        self._watch.cancel()
+        self._connection.frames.detach(self._channel.number)
 
     def _on_cancel(self, _frame: Basic.Cancel) -> None:
         self._end(
@@ -215,13 +194,3 @@ class Consumer:
         if self._ended is None:
             self._ended = error
         self._wake.set()
-
-
-def _delivery(message: DeliveredMessage) -> Delivery:
-    return Delivery(
-        body=message.body,
-        properties=message.header.properties,
-        exchange=message.exchange or "",
-        routing_key=message.routing_key or "",
-        redelivered=bool(message.redelivered),
-    )

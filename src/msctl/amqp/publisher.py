@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-import aiormq.exceptions
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
+from msctl.amqp.confirms import Confirms, Returned
 from msctl.amqp.connection import Connection, end_of
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.frames import PublishTemplate
-from msctl.errors import MsctlError, TimedOutError, UsageError
+from msctl.errors import BrokerError, MsctlError, TimedOutError, UsageError
 
 WINDOW = 1000
 """Messages in flight at most."""
@@ -65,17 +63,19 @@ class PublishStats:
 
 @dataclass(slots=True)
 class _Pending:
-    number: int
-    size: int
-    message_id: str
-    answer: asyncio.Future[object]
+    """A message in flight; `answer` is for whoever waits for its confirm."""
+
+    body: bytes
+    own_id: str | None
+    answer: asyncio.Future[None] | None = None
 
 
 class Publisher:
     """Publishes on its own channel; `open` creates one.
 
-    It uses aiormq's channel below `basic_publish`: the channel matches confirms and returns, but frames
-    are encoded from a template and written in batches.
+    It uses aiormq's channel below `basic_publish`: frames are encoded from a template and written in
+    batches, and confirms come from the connection's FrameStream. Messages are numbered from 1; with confirms
+    a number is the delivery tag.
     """
 
     def __init__(
@@ -98,7 +98,10 @@ class Publisher:
         self._timeout = timeout
         self._pending: dict[int, _Pending] = {}
         self._pending_bytes = 0
-        self._pending_ids: set[str] = set()
+        self._oldest = 1
+        """No message before this number is in flight."""
+        self._own_ids: dict[str, int] = {}
+        """Messages in flight with an id of the user's."""
         self._buffer: deque[bytes] = deque()
         self._sent = self._confirmed = self._refused = 0
         self._refusals: list[RefusedMessage] = []
@@ -107,8 +110,10 @@ class Publisher:
         self._written = asyncio.Event()
         self._progress = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._ids = map("{:024x}".format, itertools.count())
         self._id_prefix = uuid.uuid4().hex[:8]
+        if confirms:
+            sink = Confirms(self._on_answer, self._on_return, self._progress.set)
+            connection.frames.attach(channel.number, sink)
         self._writer = asyncio.create_task(self._write())
         self._watch = asyncio.create_task(self._watch_channel())
 
@@ -152,13 +157,41 @@ class Publisher:
         except ValueError as exc:
             raise UsageError(f"the message cannot be sent: {exc}") from exc
 
-    async def publish_nowait(self, template: PublishTemplate, body: bytes) -> asyncio.Future[object]:
+    def offer(self, template: PublishTemplate, body: bytes) -> bool:
+        """Send one message if that is possible at once; otherwise `publish_nowait` waits or says why not."""
+        if (
+            self._failure is not None
+            or len(body) > MAX_BODY
+            or self._turn.locked()
+            or not self._has_room(template, len(body))
+        ):
+            return False
+        self._send(template, body, None)
+        return True
+
+    async def publish_nowait(self, template: PublishTemplate, body: bytes) -> None:
         """Send one message as soon as the window allows, without waiting for its confirm.
 
-        Returns a future of the broker's answer, which need not be awaited; `stats` has the same answer.
         Raises, before sending, UsageError for a body that is too large, TimedOutError if the window does
         not move, and the error that ended the channel.
         """
+        await self._send_in_turn(template, body, None)
+
+    async def publish(self, template: PublishTemplate, body: bytes) -> None:
+        """Send one message and wait for its confirm. Raises BrokerError and TimedOutError."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Whoever does not wait until the end must not be told of an error that nobody retrieved.
+        answer.add_done_callback(_retrieve)
+        await self._send_in_turn(template, body, answer)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await asyncio.shield(answer)
+        except TimeoutError:
+            raise await self._no_answer() from None
+
+    async def _send_in_turn(
+        self, template: PublishTemplate, body: bytes, answer: asyncio.Future[None] | None
+    ) -> None:
         if len(body) > MAX_BODY:
             raise UsageError(f"a message of {len(body)} bytes exceeds RabbitMQ's maximum of {MAX_BODY}")
         async with self._turn:
@@ -166,18 +199,7 @@ class Publisher:
                 await self._wait_for_progress()
             if self._failure is not None:
                 raise self._failure
-            return self._send(template, body)
-
-    async def publish(self, template: PublishTemplate, body: bytes) -> None:
-        """Send one message and wait for its confirm. Raises BrokerError and TimedOutError."""
-        answer = await self.publish_nowait(template, body)
-        try:
-            async with asyncio.timeout(self._timeout):
-                await asyncio.shield(answer)
-        except TimeoutError:
-            raise await self._no_answer() from None
-        except aiormq.exceptions.DeliveryError as exc:
-            raise BrokerRefusedError(_why(exc), code=_code(exc), text=_why(exc)) from exc
+            self._send(template, body, answer)
 
     async def drain(self) -> None:
         """Wait until nothing is in flight. Raises TimedOutError, and the error that ended the channel."""
@@ -212,60 +234,89 @@ class Publisher:
             confirmed=self._confirmed,
             refused=self._refused,
             refusals=tuple(self._refusals),
-            unconfirmed=tuple(sorted(p.number for p in self._pending.values())),
+            unconfirmed=tuple(sorted(self._pending)),
         )
+
+    def in_flight(self) -> list[tuple[int, bytes]]:
+        """The messages without an answer, each with its number, in order."""
+        return [(number, self._pending[number].body) for number in sorted(self._pending)]
 
     async def close(self) -> None:
         """Close the channel; messages in flight stay in `stats` as unconfirmed."""
         self._writer.cancel()
         self._watch.cancel()
+        self._connection.frames.detach(self._channel.number)
         await asyncio.wait([self._writer, self._watch])
         if self._connection.is_open and not self._channel.is_closed:
             with contextlib.suppress(MsctlError):
                 await self._connection.ask(self._channel.close(), 2.0)
 
     def _has_room(self, template: PublishTemplate, size: int) -> bool:
-        if template.own_id is not None and template.own_id in self._pending_ids:
-            return False
         if not self._pending:
             return True
+        if template.own_id is not None and template.own_id in self._own_ids:
+            return False
         return len(self._pending) < self._window and self._pending_bytes + size <= self._window_bytes
 
-    def _send(self, template: PublishTemplate, body: bytes) -> asyncio.Future[object]:
-        channel = self._channel
-        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        message_id = template.own_id or self._id_prefix + next(self._ids)
+    def _send(self, template: PublishTemplate, body: bytes, answer: asyncio.Future[None] | None) -> None:
         self._sent += 1
-        channel.delivery_tag += 1
-        tag = channel.delivery_tag
-        self._pending[tag] = _Pending(self._sent, len(body), message_id, answer)
+        number = self._sent
+        own_id = template.own_id
+        self._pending[number] = _Pending(body, own_id, answer)
         self._pending_bytes += len(body)
-        self._pending_ids.add(message_id)
-        if self._confirms:
-            channel.confirmations[tag] = answer
-            channel.message_id_delivery_tag[message_id] = tag
-        answer.add_done_callback(partial(self._answered, tag))
-        self._buffer.append(template.encode(body, message_id))
+        if own_id is not None:
+            self._own_ids[own_id] = number
+        self._buffer.append(template.encode(body, own_id or f"{self._id_prefix}{number:024x}"))
         self._written.set()
-        return answer
 
-    def _answered(self, tag: int, answer: asyncio.Future[object]) -> None:
-        """Record the broker's answer to one message."""
-        pending = self._pending[tag]
-        error = None if answer.cancelled() else answer.exception()
-        if isinstance(error, BrokerAwayError | TimedOutError) or answer.cancelled():
-            return  # unknown outcome: it stays pending
-        del self._pending[tag]
-        self._pending_bytes -= pending.size
-        self._pending_ids.discard(pending.message_id)
-        self._channel.message_id_delivery_tag.pop(pending.message_id, None)
-        if error is None:
-            self._confirmed += self._confirms
-        else:
-            self._refused += 1
-            if len(self._refusals) < _REASONS_KEPT:
-                self._refusals.append(RefusedMessage(pending.number, _why(error)))
-        self._progress.set()
+    def _on_answer(self, tag: int, multiple: bool, taken: bool) -> None:
+        """The broker has answered for one message, or for all up to it."""
+        pending = self._pending
+        tag = min(tag, self._sent)
+        for number in range(self._oldest, tag + 1) if multiple else (tag,):
+            if (one := pending.pop(number, None)) is not None:
+                if taken:
+                    self._forget(one, None)
+                    self._confirmed += 1
+                else:
+                    self._refuse(number, one, _NACKED, 0)
+        if multiple or tag == self._oldest:
+            self._oldest = max(self._oldest, tag + 1)
+
+    def _on_return(self, returned: Returned) -> None:
+        """A message reached no queue; its confirm follows, and finds it answered."""
+        number = self._number_of(returned.message_id)
+        one = None if number is None else self._pending.pop(number, None)
+        if number is not None and one is not None:
+            self._refuse(number, one, _unroutable(returned), NO_ROUTE)
+
+    def _number_of(self, message_id: str | None) -> int | None:
+        if message_id is None:
+            return None
+        if message_id in self._own_ids:
+            return self._own_ids[message_id]
+        digits = message_id.removeprefix(self._id_prefix)
+        try:
+            return int(digits, 16) if digits != message_id else None
+        except ValueError:
+            return None
+
+    def _refuse(self, number: int, one: _Pending, reason: str, code: int) -> None:
+        self._refused += 1
+        if len(self._refusals) < _REASONS_KEPT:
+            self._refusals.append(RefusedMessage(number, reason))
+        self._forget(one, BrokerRefusedError(reason, code=code, text=reason))
+
+    def _forget(self, one: _Pending, error: BrokerError | None) -> None:
+        """Free the room of a message that was answered, and tell who waits for it."""
+        self._pending_bytes -= len(one.body)
+        if one.own_id is not None:
+            self._own_ids.pop(one.own_id, None)
+        if one.answer is not None and not one.answer.done():
+            if error is None:
+                one.answer.set_result(None)
+            else:
+                one.answer.set_exception(error)
 
     async def _wait_for_progress(self) -> None:
         self._progress.clear()
@@ -326,8 +377,8 @@ class Publisher:
                 )
                 await drained
                 if not self._confirms:
-                    for tag in range(written + 1, written + 1 + len(chunk)):
-                        self._pending[tag].answer.set_result(None)
+                    for number in range(written + 1, written + 1 + len(chunk)):
+                        self._forget(self._pending.pop(number), None)
                     written += len(chunk)
             self._progress.set()
 
@@ -339,31 +390,29 @@ class Publisher:
     def _fail(self, error: MsctlError) -> None:
         self._failure = error
         self._writer.cancel()
-        waiting = list(self._pending.values())
+        self._connection.frames.detach(self._channel.number)
+        waiting = list(self._pending.items())
         # A refusal that closes the channel names no message. Only a single message in flight is certainly
         # the refused one.
-        certain = isinstance(error, BrokerRefusedError) and len(waiting) == 1
-        for pending in waiting:
-            if not pending.answer.done():
-                pending.answer.set_exception(error if certain else BrokerAwayError(error.message))
+        if isinstance(error, BrokerRefusedError) and len(waiting) == 1:
+            ((number, one),) = waiting
+            del self._pending[number]
+            self._refuse(number, one, error.text, error.code)
+        for _, one in waiting:  # unknown outcome: they stay pending
+            if one.answer is not None and not one.answer.done():
+                one.answer.set_exception(BrokerAwayError(error.message))
         self._failed.set()
         self._progress.set()
 
 
-def _why(error: BaseException) -> str:
-    if isinstance(error, aiormq.exceptions.PublishError):
-        message = error.message
-        if message is not None and isinstance(message.delivery, Basic.Return):
-            exchange = message.delivery.exchange
-            where = f"exchange '{exchange}'" if exchange else "the default exchange"
-            return f"routing key '{message.delivery.routing_key}' matches no queue at {where}"
-        return "it matches no queue"
-    if isinstance(error, aiormq.exceptions.DeliveryError):
-        return "the broker refused it (nack): the queue is full or has failed"
-    if isinstance(error, BrokerRefusedError):
-        return error.text
-    return str(error)
+_NACKED = "the broker refused it (nack): the queue is full or has failed"
 
 
-def _code(error: BaseException) -> int:
-    return NO_ROUTE if isinstance(error, aiormq.exceptions.PublishError) else 0
+def _unroutable(returned: Returned) -> str:
+    where = f"exchange '{returned.exchange}'" if returned.exchange else "the default exchange"
+    return f"routing key '{returned.routing_key}' matches no queue at {where}"
+
+
+def _retrieve(answer: asyncio.Future[None]) -> None:
+    if not answer.cancelled():
+        answer.exception()

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pamqp.commands import Basic
 
 from msctl.amqp.connection import Connection, cancellations, closing, raise_if_cancelled
-from msctl.amqp.consumer import Consumer, Delivery
+from msctl.amqp.consumer import Consumer
+from msctl.amqp.delivery import Delivery
 from msctl.amqp.errors import NO_ROUTE, BrokerAwayError, BrokerRefusedError
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import Notify, NotifyOnce, declare, open_with_queue

@@ -10,7 +10,8 @@ import pytest
 from pamqp.commands import Basic
 
 from msctl.amqp.connection import Connection
-from msctl.amqp.consumer import Consumer, Delivery
+from msctl.amqp.consumer import Consumer
+from msctl.amqp.delivery import Delivery
 from msctl.amqp.errors import BrokerAwayError, BrokerRefusedError
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
-from msctl.amqp.consumer import Delivery
+from msctl.amqp.delivery import Delivery
 from msctl.cli.output.message_format import as_json, raw, received, shown
 
 

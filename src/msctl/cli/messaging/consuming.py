@@ -10,7 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from msctl.amqp.connection import Connection
-from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, AckMode, Consumer, Delivery
+from msctl.amqp.consumer import MAX_PREFETCH, PREFETCH, AckMode, Consumer
+from msctl.amqp.delivery import Delivery
 from msctl.amqp.queues import NotifyOnce, QueueUse, open_with_queue
 from msctl.amqp.reconnecting import keep_connected
 from msctl.amqp.url import parse_url

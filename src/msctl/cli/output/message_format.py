@@ -13,7 +13,7 @@ from msctl.cli.options.message_options import MessageFormat
 from msctl.cli.output.terminal import printable, safe_json
 
 if TYPE_CHECKING:
-    from msctl.amqp.consumer import Delivery
+    from msctl.amqp.delivery import Delivery
 
 _PROPERTIES = (
     "content_type",
