@@ -18,7 +18,7 @@ class Endpoint:
     where it is None, `base_url` (scheme://host:port, no path) is where to send it.
 
     An https `base_url` is verified with `tls`, as `server_name` if that is set. `host_header` replaces the
-    client's Host. `addresses` are those of the URL's host if each counts as an instance.
+    client's Host. `addresses` are those of the URL's host, with their ports, if each counts as an instance.
     """
 
     service: str
@@ -28,24 +28,25 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     host_header: str | None = None
-    addresses: tuple[str, ...] | None = None
+    addresses: tuple[tuple[str, int], ...] | None = None
 
     def split(self) -> tuple[Endpoint, ...]:
         """Return an endpoint for each of its `addresses`, or itself without any list of them."""
         if self.addresses is None:
             return (self,)
         parts = urlsplit(self.base_url or "")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        return tuple(
-            replace(
-                self,
-                instance=f"{self.instance}@{address}",
-                base_url=f"{parts.scheme}://{f'[{address}]' if ':' in address else address}:{port}",
-                server_name=self.server_name or parts.hostname,
-                addresses=None,
+        hosts = [host for host, _ in self.addresses]
+        found = []
+        for host, port in self.addresses:
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            name = address if hosts.count(host) > 1 else host
+            url = f"{parts.scheme}://{address}"
+            server_name = self.server_name or parts.hostname
+            instance = f"{self.instance}@{name}"
+            found.append(
+                replace(self, instance=instance, base_url=url, server_name=server_name, addresses=None)
             )
-            for address in self.addresses
-        )
+        return tuple(found)
 
     def is_of(self, instance: str) -> bool:
         """Whether it is that instance, or at one of its addresses."""

@@ -45,6 +45,23 @@ def _as_run(spec: ServiceSpec) -> ServiceSpec:
     )
 
 
+SRV_SCHEME = "srv+"
+"""Before the scheme of a URL whose host has SRV records with the addresses and ports."""
+
+RESOLVE_S = 30.0
+"""Seconds after which SRV records are looked up again, unless the service says."""
+
+
+def resolve_every(spec: ServiceSpec) -> float | None:
+    """The seconds after which the URL's host is looked up again; None if its addresses do not count."""
+    return RESOLVE_S if spec.resolve is None and spec.urls[0].startswith(SRV_SCHEME) else spec.resolve
+
+
+def is_balanced(spec: ServiceSpec) -> bool:
+    """Whether only the gateway can reach an external service: at several URLs, or by SRV records."""
+    return len(spec.urls) > 1 or (spec.url or "").startswith(SRV_SCHEME)
+
+
 def upstream_host(spec: ServiceSpec, url: str) -> str | None:
     """The Host field of requests to `url` of an external service; None means that of the client.
 
@@ -53,8 +70,10 @@ def upstream_host(spec: ServiceSpec, url: str) -> str | None:
     """
     from urllib.parse import urlsplit  # reading a configuration does not need it
 
-    parts = urlsplit(url)
+    parts = urlsplit(url.removeprefix(SRV_SCHEME))
     host = parts.hostname or ""
+    if url.startswith(SRV_SCHEME) and spec.host_header is None:
+        return None  # the name of the records is no host
     is_name = not is_loopback(host) and ":" not in host and not host.rpartition(".")[2].isdecimal()
     wanted = spec.host_header or (HostHeader.UPSTREAM if is_name else HostHeader.CLIENT)
     return parts.netloc.rpartition("@")[2] if wanted is HostHeader.UPSTREAM else None

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from msctl.config.reading.interpolate import fill
 from msctl.model.address import Address
 from msctl.model.project import Project, ServiceSpec
+from msctl.model.services import is_balanced
 from msctl.model.variables import about
 
 _SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
@@ -84,7 +85,7 @@ def _script(words: Sequence[str]) -> int | None:
 
 def _url(spec: ServiceSpec, project: Project, locate: Callable[[str], Address | None]) -> str | None:
     if spec.url is not None:
-        address = locate(spec.name) if len(spec.urls) > 1 else None
+        address = locate(spec.name) if is_balanced(spec) else None
         return spec.urls[0] if address is None else address.url
     if (address := locate(spec.name)) is not None:
         return address.url if spec.scheme is None else f"{spec.scheme}://{address.url.partition('://')[2]}"

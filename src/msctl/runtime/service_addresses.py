@@ -18,6 +18,7 @@ from msctl.gateway.app import Gateway
 from msctl.http.listener import Listener, Tenant
 from msctl.model.address import LOOPBACK, Address
 from msctl.model.project import GatewaySpec, Project, RouteSpec, ServiceAddresses, ServiceSpec
+from msctl.model.services import is_balanced
 from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
 
 CLOSE_S = 1.0
@@ -35,8 +36,11 @@ def addressed(project: Project) -> tuple[ServiceSpec, ...]:
         for spec in project.services
         if spec.name in needed
         and spec.name != GATEWAY
-        and (spec.kind is not Kind.REMOTE or len(spec.urls) > 1)
-        and (mode is ServiceAddresses.ALL or (mode is ServiceAddresses.REPLICATED and spec.replicas > 1))
+        and (spec.kind is not Kind.REMOTE or is_balanced(spec))
+        and (
+            mode is ServiceAddresses.ALL
+            or (mode is ServiceAddresses.REPLICATED and (spec.replicas > 1 or is_balanced(spec)))
+        )
     )
 
 

@@ -7,16 +7,17 @@ and again and probed one by one: those that answer are endpoints of their own.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from msctl.clock import AsyncClock
-from msctl.discovery.dns import Resolve, resolve
+from msctl.discovery.dns import Resolve, Target, resolve, resolve_srv
 from msctl.errors import ConfigError
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import ServiceSpec
-from msctl.model.services import health_path, upstream_host
+from msctl.model.services import SRV_SCHEME, health_path, resolve_every, upstream_host
 from msctl.model.worker import Checks, Outcome, Report, StartError
 from msctl.processes.probes import (
     FAILING_EVERY,
@@ -34,27 +35,36 @@ MAX_PROBES = 16
 """Addresses of one name that are probed at once."""
 
 
+def _resolver(url: str) -> Resolve:
+    return resolve_srv if url.startswith(SRV_SCHEME) else resolve
+
+
+def _server_name(url: str, host: str) -> str | None:
+    """The name that a certificate must have, if it is not the URL's host: the domain of SRV records."""
+    return re.sub(r"^(_[^.]+\.)*", "", host) if url.startswith(SRV_SCHEME) else None
+
+
 class ExternalWorker:
     """The worker of an instance of a service with a `url`."""
 
     def __init__(
-        self, spec: ServiceSpec, instance: str, *, clock: AsyncClock, resolve: Resolve = resolve
+        self, spec: ServiceSpec, instance: str, *, clock: AsyncClock, resolve: Resolve | None = None
     ) -> None:
         self._spec = spec
         self._clock = clock
-        self._resolve = resolve
         number = instance.rpartition("-")[2]
         self._url = spec.urls[(int(number) - 1) % len(spec.urls)] if number.isdecimal() else spec.urls[0]
-        parts = urlsplit(self._url)
+        self._resolve = resolve or _resolver(self._url)
+        parts = urlsplit(self._url.removeprefix(SRV_SCHEME))
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._endpoint = Endpoint(
             spec.name,
             instance,
-            base_url=self._url,
-            server_name=None if spec.tls is None else spec.tls.server_name,
+            base_url=self._url.removeprefix(SRV_SCHEME),
+            server_name=(spec.tls and spec.tls.server_name) or _server_name(self._url, self._host),
             host_header=upstream_host(spec, self._url),
-            addresses=None if spec.resolve is None else (),
+            addresses=None if resolve_every(spec) is None else (),
         )
 
     @property
@@ -71,13 +81,14 @@ class ExternalWorker:
 
     @property
     def checks(self) -> Checks | None:
-        if self._spec.resolve is None:
-            return ExternalChecks(self._clock, self._probe(self._host))
-        return _ResolvingChecks(self, self._spec.resolve, self._clock)
+        every = resolve_every(self._spec)
+        if every is None:
+            return ExternalChecks(self._clock, self._probe((self._host, self._port)))
+        return _ResolvingChecks(self, every, self._clock)
 
     async def start(self) -> None:
         """Read the certificates for an https URL; the service itself runs elsewhere. Raises StartError."""
-        if not self._url.startswith("https:"):
+        if not self._url.removeprefix(SRV_SCHEME).startswith("https:"):
             return
         from msctl.tls.upstream import client_context
 
@@ -87,15 +98,15 @@ class ExternalWorker:
             raise StartError(Outcome(False, error.message, final=True)) from error
         self._endpoint = replace(self._endpoint, tls=context)
 
-    async def lookup(self) -> tuple[str, ...]:
+    async def lookup(self) -> tuple[Target, ...]:
         """Return the addresses of its host; raises OSError."""
-        return await self._resolve(self._host)
+        return await self._resolve(self._host, self._port)
 
-    async def probe(self, address: str) -> str | None:
+    async def probe(self, address: Target) -> str | None:
         """Probe one address; returns why it failed."""
         return await run_probe(self._probe(address))
 
-    def move(self, addresses: tuple[str, ...]) -> bool:
+    def move(self, addresses: tuple[Target, ...]) -> bool:
         """Use these addresses from now on; return whether they differ from the present ones."""
         if self._endpoint.addresses == addresses:
             return False
@@ -106,8 +117,8 @@ class ExternalWorker:
     def host(self) -> str:
         return self._host
 
-    def _probe(self, host: str) -> Probe:
-        address, health = Address(host, self._port), health_path(self._spec)
+    def _probe(self, target: Target) -> Probe:
+        address, health = Address(*target), health_path(self._spec)
         tls, context = None, self._endpoint.tls
         if context is not None:
             tls = ProbeTls(context, self._endpoint.server_name or self._host)
@@ -141,11 +152,11 @@ class _ResolvingChecks:
     worker: ExternalWorker
     every: float
     clock: AsyncClock
-    _failures: dict[str, int] = field(default_factory=dict)
+    _failures: dict[Target, int] = field(default_factory=dict)
     """The failures in a row of each address in use."""
 
     async def run(self, report: Report) -> str:
-        addresses: tuple[str, ...] = ()
+        addresses: tuple[Target, ...] = ()
         looked_up = -self.every
         while True:
             why = None
@@ -154,7 +165,8 @@ class _ResolvingChecks:
                     addresses = await self.worker.lookup()
                     looked_up = self.clock.monotonic()
                 except OSError as error:
-                    why = f"{self.worker.host} does not resolve: {error.strerror or 'no response'}"
+                    what = error.strerror or str(error) or "no response"
+                    why = f"{self.worker.host} does not resolve: {what}"
             reasons = await self._probe(addresses)
             moved = self.worker.move(tuple(a for a in addresses if a in self._failures))
             if self._failures:
@@ -165,16 +177,16 @@ class _ResolvingChecks:
                 report.moved()
             await self.clock.sleep(min(self.every, READY_EVERY if self._failures else FAILING_EVERY))
 
-    async def _probe(self, addresses: tuple[str, ...]) -> str | None:
+    async def _probe(self, addresses: tuple[Target, ...]) -> str | None:
         """Probe every address and update the failures; return a reason of those that failed."""
         limit = asyncio.Semaphore(MAX_PROBES)
 
-        async def probe(address: str) -> str | None:
+        async def probe(address: Target) -> str | None:
             async with limit:
                 return await self.worker.probe(address)
 
         results = await asyncio.gather(*map(probe, addresses))
-        counted: dict[str, int] = {}
+        counted: dict[Target, int] = {}
         for address, failure in zip(addresses, results, strict=True):
             failures = self._failures.get(address, FAILURE_THRESHOLD - 1) + 1 if failure else 0
             if failures < FAILURE_THRESHOLD:

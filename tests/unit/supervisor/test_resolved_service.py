@@ -42,11 +42,11 @@ class Names:
         self.answer: tuple[str, ...] | OSError = addresses
         self.asked = 0
 
-    async def resolve(self, host: str) -> tuple[str, ...]:
+    async def resolve(self, host: str, port: int) -> tuple[tuple[str, int], ...]:
         self.asked += 1
         if isinstance(self.answer, OSError):
             raise self.answer
-        return self.answer
+        return tuple((address, port) for address in self.answer)
 
 
 class Heard:
@@ -136,19 +136,21 @@ async def test_fifty_addresses_are_used_and_more_than_the_limit_are_not(
         return [(2, 1, 6, "", (f"10.0.{n // 256}.{n % 256}", 0)) for n in range(300)]
 
     monkeypatch.setattr(type(loop), "getaddrinfo", many, raising=False)
-    assert len(await dns.resolve("many.test")) == dns.MAX_ADDRESSES
+    assert len(await dns.resolve("many.test", 80)) == dns.MAX_ADDRESSES
 
 
 def test_the_registry_replaces_the_addresses_of_an_instance() -> None:
     registry = Registry()
-    named = Endpoint("api", "api-1", base_url="https://api.test", addresses=("10.0.0.1", "::1"))
+    named = Endpoint(
+        "api", "api-1", base_url="https://api.test", addresses=(("10.0.0.1", 443), ("::1", 8443))
+    )
     registry.announce(Endpoint("api", "api-10", base_url="http://other.test"))
     registry.announce(named)
     found = registry.endpoints("api")
     assert [(e.instance, e.base_url, e.server_name) for e in found] == [
         ("api-10", "http://other.test", None),
         ("api-1@10.0.0.1", "https://10.0.0.1:443", "api.test"),
-        ("api-1@::1", "https://[::1]:443", "api.test"),
+        ("api-1@::1", "https://[::1]:8443", "api.test"),
     ]
     registry.announce(named)
     assert registry.endpoints("api") is found
@@ -177,6 +179,7 @@ async def test_each_url_of_a_service_is_an_instance_and_one_that_fails_is_withdr
         ("http://[::1]:9000", None, None),
         ("http://10.0.0.1:1", HostHeader.UPSTREAM, "10.0.0.1:1"),
         ("https://api.test", HostHeader.CLIENT, None),
+        ("srv+http://_http._tcp.api.test", None, None),
     ],
 )
 def test_a_name_gets_its_own_host_field_by_default(

@@ -39,7 +39,7 @@ _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _HOST = r"[A-Za-z0-9._:%-]+"
 _HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
 _ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
-_SERVICE_URL = r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
+_SERVICE_URL = r"(?:srv\+)?https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 HIGHEST_PORT = 65535
