@@ -158,7 +158,7 @@ def _started_with(spec: ServiceSpec) -> dict[str, object]:
     found["health"] = _probe(spec)
     if not runs_here(spec):
         found |= {"listens": listens(spec), "probed": probed(spec)}
-        if spec.app is not None:
+        if spec.command is None:
             found["stop_timeout"] = spec.stop_timeout
     return found
 

@@ -80,11 +80,11 @@ def _relative_files(spec: ServiceSpec, root: Path | None) -> tuple[ServiceSpec, 
         path = None if holder is None else getattr(holder, name)
         if holder is None or path is None or root is None:
             return holder
-        within = inside(root, path)
+        within = inside(root, Path(path))
         if within is None:
             notices.append(Notice(f"{key}.{name}", f"{path} is outside the project's folder"))
             return holder
-        change: dict[str, Any] = {name: within}
+        change: dict[str, Any] = {name: type(path)(within)}
         return replace(holder, **change)
 
     routes = tuple(

@@ -7,32 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
+from msctl.gateway.access import Access
 from msctl.gateway.composition import Composer
 from msctl.gateway.explain import explain
+from msctl.gateway.forward_auth import ForwardAuth
 from msctl.gateway.message.headers import Field, Fields, Trust, values
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.message.trace_context import request_id, trace_id, traceparent
+from msctl.gateway.mirror import Mirror
 from msctl.gateway.observer import Observer, method_label
 from msctl.gateway.policies.balancer import Balancer
-from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
+from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
+from msctl.gateway.policies.traffic import Traffic
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.body import NO_BODY, ForwardedBody, too_large
-from msctl.gateway.request.filters import DirectResponse, apply_filters
+from msctl.gateway.request.filters import DirectResponse, apply_filters, cors_filter
 from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
 from msctl.gateway.request.plan import Plan, Planner
+from msctl.gateway.route_files import RouteFiles
 from msctl.gateway.routing.route_settings import first_set, settings
 from msctl.gateway.routing.routes import RouteTable
 from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.gateway.upstream.instances import UpstreamInstances
+from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.http.date import http_date
 from msctl.model.exchange import Exchange, RequestError, RequestHead
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.route_policies import JwtSpec
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot
 from msctl.secret import Secret
@@ -75,6 +83,12 @@ class Gateway:
             log=self._log,
             pool_size=_pool_sizes(spec, services or {}),
         )
+        self._access = Access()
+        self._forward_auth = ForwardAuth()
+        self._files = RouteFiles(self._log)
+        self._mirror = Mirror(self._log)
+        self._chance = random.random
+        self._key_sources: dict[JwtSpec, RemoteKeys] = {}
         self.reconfigure(spec, routes, services)
         self._timer: DeadlineTimer | None = None
         self._draining = False
@@ -98,17 +112,30 @@ class Gateway:
         secrets = self._secrets if secrets is None else secrets
         table = RouteTable(routes)
         known = [
-            settings(spec, route, _policy(policies, route.service), self._clock, secrets) for route in routes
+            settings(spec, route, _policy(policies, route.service), self._clock, secrets, self._key_source)
+            for route in routes
         ]
+        used = {route.jwt for route in routes}
+        self._key_sources = {spec: source for spec, source in self._key_sources.items() if spec in used}
         planner = Planner(table, known, Trust.of(spec.trusted_peers), self.pseudonym, spec)
         self.spec = spec
         self._secrets = secrets
         self._ready_path = spec.ready_path
         self._table = table
         self._planner = planner
-        self._services = tuple(dict.fromkeys(route.service for route in routes if route.service))
+        named = (name for route in routes for name in (route.service, *route.other_services))
+        self._services = tuple(dict.fromkeys(name for name in named if name))
+        self._forward_auth.reconfigure(spec)
         self._targets.reconfigure(spec, _pool_sizes(spec, policies))
         self._proxy = Proxy(spec, self._targets, self._clock, self._observer, self._log)
+        self._mirror_proxy = Proxy(spec, self._targets, self._clock, None, self._log)
+
+    def _key_source(self, spec: JwtSpec) -> RemoteKeys:
+        """Return the keys of an issuer, the same for the same configuration."""
+        found = self._key_sources.get(spec)
+        if found is None:
+            found = self._key_sources[spec] = RemoteKeys(spec, self._clock, log=self._log)
+        return found
 
     async def startup(self) -> None:
         """Prepare to handle requests on the running loop."""
@@ -151,6 +178,10 @@ class Gateway:
 
     async def cleanup(self) -> None:
         """Close every connection to upstreams."""
+        await self._mirror.close()
+        for source in self._key_sources.values():
+            await source.close()
+        await self._forward_auth.close()
         await self._targets.close()
 
     async def handle(self, received: Exchange) -> None:
@@ -170,9 +201,14 @@ class Gateway:
                     self._readiness(received)
                     return
                 plan = self._plan(exchange)
-                if plan.settings.filtered and await self._apply_filters(plan, exchange):
-                    return
+                if plan.settings.filtered:
+                    admitted = await self._apply_filters(plan, exchange)
+                    if admitted is None:
+                        return
+                    plan = admitted
                 exchange.forward(plan, self._body(plan, received), Deadline(self._running_timer))
+                if plan.settings.traffic is not None:
+                    await self._steer(plan.settings.traffic, plan, exchange)
                 await self._proxy.forward(exchange)
             except ProblemError as error:
                 self._refuse(exchange, error.problem)
@@ -202,7 +238,7 @@ class Gateway:
             if observer is not None:
                 plan_ = exchange.plan
                 route = None if plan_ is None else plan_.settings.route
-                service, path = ("", "") if route is None else (route.service, route.path)
+                service, path = ("", "") if route is None else (exchange.service or route.service, route.path)
                 observer.request_finished(
                     service, path, method_label(head.method), status or received.status, self._now() - started
                 )
@@ -211,7 +247,7 @@ class Gateway:
         """Plan a request; raises ProblemError for one that is refused."""
         received = exchange.received
         head = received.head
-        fields = head.fields if not received.extra else (*head.fields, *received.extra)
+        fields = _fields(received)
         plan = exchange.plan = self._planner.plan(
             head.method,
             head.target,
@@ -229,22 +265,50 @@ class Gateway:
             exchange.edits = Edits(exchange.request_id, change)
         return plan
 
-    async def _apply_filters(self, plan: Plan, exchange: GatewayExchange) -> bool:
-        """Return whether the gateway itself has answered the request."""
+    async def _apply_filters(self, plan: Plan, exchange: GatewayExchange) -> Plan | None:
+        """Return the plan of a request that is to be forwarded, None if the gateway has answered it."""
         exchange.edits = exchange.edits or Edits(exchange.request_id)
-        fields = exchange.received.head.fields
-        verdict = apply_filters(plan, fields, exchange.edits, exchange, self._observer)
+        settings, received, timer = plan.settings, exchange.received, self._running_timer
+        fields = _fields(received)
+        verdict = cors_filter(plan, fields, exchange.edits, exchange)
+        if isinstance(verdict, Edits):
+            if settings.keys is not None or settings.users is not None:
+                await self._access.check(settings, fields)
+            verdict = apply_filters(plan, fields, verdict, exchange, self._observer)
         if isinstance(verdict, DirectResponse):
             # With the fields that the filters before this one added.
             own = exchange.edits.sign([*verdict.fields, (b"Date", http_date())])
-            exchange.received.respond(verdict.status, verdict.reason, own, b"")
-            return True
-        compose = plan.settings.route.compose
-        if compose is None:
-            return False
-        composer = Composer(self._planner, self._proxy, self._running_timer)
-        await composer.answer(compose, plan, exchange, verdict)
-        return True
+            received.respond(verdict.status, verdict.reason, own, b"")
+            return None
+        route = settings.route
+        if route.forward_auth is not None:
+            allowed = await self._forward_auth.ask(
+                route.forward_auth, plan, exchange, self._planner, self._proxy, timer
+            )
+            if allowed is None:
+                return None
+            plan = allowed
+        if route.compose is not None:
+            composer = Composer(self._planner, self._proxy, timer)
+            await composer.answer(route.compose, plan, exchange, verdict)
+            return None
+        if route.static is not None:
+            exchange.forward(plan, NO_BODY, Deadline(timer))
+            await self._files.send(route.static, exchange)
+            return None
+        return plan
+
+    async def _steer(self, traffic: Traffic, plan: Plan, exchange: GatewayExchange) -> None:
+        """Choose the service and what ties the client to an instance, and send a copy."""
+        fields = _fields(exchange.received)
+        affinity = exchange.affinity = traffic.affinity(fields, plan.client_address, plan.scheme)
+        service = traffic.service(fields, affinity, self._chance, self._targets.ready)
+        if service is not None:
+            exchange.service = service
+        mirror = traffic.mirror
+        if mirror is not None and self._mirror.copies(mirror, plan, self._chance):
+            data = await _kept_body(exchange)
+            self._mirror.send(mirror, plan, exchange, data, self._mirror_proxy, self._running_timer)
 
     @staticmethod
     def _body(plan: Plan, received: Exchange) -> ForwardedBody:
@@ -295,6 +359,23 @@ def _traceparents(head: RequestHead) -> Sequence[str]:
         found = tuple(value.decode("latin-1") for value in values(head.fields, b"traceparent"))
         memo[_TRACEPARENTS] = found
     return found
+
+
+def _fields(received: Exchange) -> Sequence[Field]:
+    """Return all fields of a request."""
+    return received.head.fields if not received.extra else (*received.head.fields, *received.extra)
+
+
+async def _kept_body(exchange: GatewayExchange) -> bytes:
+    """Buffer the body of a request, which is known to be short."""
+    deadline = exchange.deadline
+    try:
+        with deadline:
+            deadline.extend(exchange.limits.idle_timeout, "request body")
+            return await exchange.body.keep()
+    except DeadlineError as error:
+        seconds = exchange.limits.idle_timeout
+        raise RequestError(408, f"No data of the request's body arrived for {seconds:g} s.") from error
 
 
 def _path(head: RequestHead) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msctl.gateway.explain_policies import access_steps, split_step, static_step, traffic_steps
 from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.message.target import Target
@@ -35,8 +36,9 @@ def explain(
         route: RouteSpec | None = None,
         instance: str | None = None,
         path: str | None = None,
+        service: str | None = None,
     ) -> RouteExplanation:
-        service = route.service if route is not None and route.service else None
+        service = service or (route.service if route is not None and route.service else None)
         return RouteExplanation(method, raw_target, route, service, instance, path, status, tuple(steps))
 
     try:
@@ -57,6 +59,7 @@ def explain(
         return outcome(200)
     route = match.rule.spec
     steps.append(f"{_described(match.rule)} matches{_variables(match)}.")
+    steps.extend(access_steps(route))
     if route.redirect is not None:
         steps.append(f"The gateway responds with a redirect ({route.redirect.status}).")
         return outcome(route.redirect.status, route)
@@ -66,13 +69,24 @@ def explain(
     path = upstream_path(match.rule, target.path)
     if path != target.path:
         steps.append(f"The path is forwarded as {path}.")
+    if (files := static_step(route)) is not None:
+        steps.append(files)
+        return outcome(None, route, path=path)
+    service, spread = split_step(route, fields)
+    if spread is not None:
+        steps.append(spread)
+    settings = planner.settings_of(match)
+    traffic = settings.traffic
+    steps.extend(traffic_steps(route, None if traffic is None else traffic.sticky))
+    affinity = None if traffic is None else traffic.affinity(fields, "127.0.0.1", "http")
     try:
-        instance = targets.choose(route.service, planner.balance(match))
+        instance = targets.choose(service, settings.balance, affinity=affinity)
     except ProblemError as error:
         steps.append(error.problem.detail)
-        return outcome(error.problem.status, route, path=path)
-    steps.append(_choice(targets, route.service, instance.name, instance.upstream.address))
-    return outcome(None, route, instance.name, path if target.query is None else f"{path}?{target.query}")
+        return outcome(error.problem.status, route, path=path, service=service)
+    steps.append(_choice(targets, service, instance.name, instance.upstream.address))
+    forwarded = path if target.query is None else f"{path}?{target.query}"
+    return outcome(None, route, instance.name, forwarded, service)
 
 
 def _skipped(planner: Planner, method: str, host: str, target: Target, fields: list[Field]) -> list[str]:

@@ -48,14 +48,16 @@ class Proxy:
     async def forward(self, out: GatewayExchange) -> None:
         """Have `out` served; raises ProblemError, RequestError, BrokenResponseError or ClientGoneError."""
         settings, observer = out.settings, self._observer
-        service = settings.route.service
+        service = out.service
         started = self._now()
         budget = self._budgets.get(service) or self._budget(service)
         budget.request(started)
         tried: list[UpstreamInstance] = []
         fresh = False
         while True:
-            instance = self._targets.choose(service, settings.balance, tried)
+            instance = self._targets.choose(service, settings.balance, tried, out.affinity)
+            if out.affinity is not None:
+                out.tie(instance.name)
             breaker = instance.breaker
             result = AttemptResult.NONE
             status: int | None = None

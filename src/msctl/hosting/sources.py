@@ -26,7 +26,7 @@ _CLOCK_TICK_S = 0.02
 
 def files_of(spec: ServiceSpec, root: Path) -> frozenset[Path]:
     """Return the source files of a service below `root`; links out of it are not followed."""
-    if spec.url is not None:
+    if spec.url is not None or spec.static is not None:
         return frozenset()
     if spec.command is not None:
         folder = spec.cwd or root

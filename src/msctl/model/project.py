@@ -240,7 +240,7 @@ class RouteSpec:
     def key_files(self) -> tuple[Path, ...]:
         """The files in which its guards find their users."""
         file = None if self.basic_auth is None else self.basic_auth.file
-        return () if file is None else (file,)
+        return () if file is None else (Path(file),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What a route does with its requests besides forwarding them: authentication, traffic, files.
 
-Frozen plain data, part of the Project; times are in seconds, sizes in bytes.
+Frozen plain data, part of the Project; times are in seconds, sizes in bytes. Paths are text here: routes
+travel over the control socket.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class BasicAuthSpec:
     The users are in a file of htpasswd's format, or in the variable `env`, one of `file` and `env`.
     """
 
-    file: Path | None = None
+    file: str | None = None
     env: str | None = None
     realm: str = "msctl"
 
@@ -109,7 +110,7 @@ class StickySpec:
 class StaticSpec:
     """Files of a folder: `index` answers for a folder, `fallback` for a path without a file."""
 
-    root: Path
+    root: str
     index: str = "index.html"
     fallback: str | None = None
     max_age: int | None = None

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from msctl.model.snapshots import BreakerState, ServiceSnapshot, TargetSnapshot
+from msctl.model.snapshots import BreakerState, InstanceSnapshot, Kind, ServiceSnapshot, TargetSnapshot
 
 NAMED = 3
 """The number of instances that a reason names; the rest are counted."""
@@ -25,13 +25,25 @@ def seen_by_gateway(
 
 def _seen(service: ServiceSnapshot, targets: dict[tuple[str, str], TargetSnapshot]) -> ServiceSnapshot:
     instances = tuple(
-        replace(instance, target=targets.get((service.name, instance.name))) for instance in service.instances
+        seen for instance in service.instances for seen in _instances(service, instance, targets)
     )
     mine = [instance.target for instance in instances if instance.target is not None]
     if not mine:
         return service
     reasons = [service.reason, *_troubled(mine)]
     return replace(service, instances=instances, reason="; ".join(filter(None, reasons)))
+
+
+def _instances(
+    service: ServiceSnapshot, instance: InstanceSnapshot, targets: dict[tuple[str, str], TargetSnapshot]
+) -> list[InstanceSnapshot]:
+    """The instance with its target; one at several addresses, each of which is a target, once for each."""
+    if service.kind is Kind.REMOTE:
+        prefix = f"{instance.name}@"
+        found = [t for (name, key), t in targets.items() if name == service.name and key.startswith(prefix)]
+        if found:
+            return [replace(instance, name=t.instance, address=t.address, target=t) for t in found]
+    return [replace(instance, target=targets.get((service.name, instance.name)))]
 
 
 def _troubled(targets: Sequence[TargetSnapshot]) -> list[str]:

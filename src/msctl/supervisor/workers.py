@@ -13,6 +13,7 @@ from msctl.hosting.hosted_app import HostedApp, HostedFactory
 from msctl.hosting.hosted_worker import HostedWorker
 from msctl.hosting.imported_app import import_app
 from msctl.hosting.modules import Loader
+from msctl.hosting.static_app import StaticApp
 from msctl.http.listener import Listeners
 from msctl.model import services
 from msctl.model.address import Address
@@ -56,6 +57,10 @@ class Workers:
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
         """A worker for one start of `instance`."""
         if spec.kind is Kind.REMOTE:
+            if spec.tls is not None and not spec.tls.verify and spec.name not in self._warned:
+                self._warned.add(spec.name)
+                text = "its certificate is not verified: whoever answers at its address is believed"
+                self._context.logs.append(spec.name, f"{text} (tls.verify = false)", "warning")
             return ExternalWorker(spec, instance, clock=self._context.clock)
         return self._hosted(spec, instance) if runs_here(spec) else self._child(spec, instance)
 
@@ -175,6 +180,8 @@ class Workers:
 
     def _application(self, spec: ServiceSpec) -> HostedFactory:
         async def make(context: ServiceContext) -> HostedApp:
+            if spec.static is not None:
+                return StaticApp(spec.static)
             if spec.app is None:
                 raise MsctlError(f"service {spec.name!r} has neither an app nor a command")
             return await import_app(

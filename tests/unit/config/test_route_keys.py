@@ -230,11 +230,11 @@ def test_a_route_names_services_that_exist(tmp_path: Path, keys: str) -> None:
 def test_static_files_are_a_folder_of_the_project(tmp_path: Path) -> None:
     (tmp_path / "dist").mkdir()
     (route,) = resolve(tmp_path, 'static = "dist"').services[0].routes
-    assert route.static == StaticSpec(tmp_path / "dist")
+    assert route.static == StaticSpec(str(tmp_path / "dist"))
     keys = 'static = { root = "dist", fallback = "index.html", max_age = "1h", precompressed = true }'
     (route,) = resolve(tmp_path, keys).services[0].routes
     assert route.static == StaticSpec(
-        tmp_path / "dist", fallback="index.html", max_age=3600, precompressed=True
+        str(tmp_path / "dist"), fallback="index.html", max_age=3600, precompressed=True
     )
     for bad in ('"dost"', '{ root = "dist", index = "../x" }', '{ root = "dist", fallback = ".env" }', "{}"):
         with pytest.raises(ConfigError, match="static"):

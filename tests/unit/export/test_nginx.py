@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -71,7 +70,7 @@ def test_an_https_service_is_verified_and_several_urls_are_servers() -> None:
         RouteSpec("/", "one", weights={"one": 1, "two": 1}),
         RouteSpec("/", "one", canary=CanarySpec("two", 0.1)),
         RouteSpec("/", "one", mirror=MirrorSpec("two")),
-        RouteSpec("/", "one", static=StaticSpec(Path("/srv"))),
+        RouteSpec("/", "one", static=StaticSpec("/srv")),
         RouteSpec("/", "one", basic_auth=BasicAuthSpec(env="USERS")),
         RouteSpec("/", "one", forward_auth=ForwardAuthSpec(path="/auth")),
     ],
@@ -83,6 +82,15 @@ def test_what_only_the_gateway_does_is_passed_to_it_with_a_notice(route: RouteSp
     for kind in ("nginx", "kong"):
         keys = {notice.key for notice in export(kind, project).notices}
         assert f"services.one.routes.{name}" in keys
+
+
+def test_a_file_of_users_is_read_by_nginx_itself() -> None:
+    route = RouteSpec("/", "one", basic_auth=BasicAuthSpec(file="/srv/users", realm="shop"))
+    project = replace(projects.course(), services=(ServiceSpec("one", app="x:y", port=1, routes=(route,)),))
+    exported = export("nginx", project)
+    assert 'auth_basic "shop";' in exported.files[1].text
+    assert "auth_basic_user_file /srv/users;" in exported.files[1].text
+    assert exported.notices == ()
 
 
 def test_a_path_that_nginx_cannot_write_is_an_error() -> None:

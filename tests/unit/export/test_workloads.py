@@ -60,10 +60,10 @@ def test_the_paths_of_files_are_relative_to_the_project(tmp_path: Path) -> None:
     project = projects.shop()
     root = project.root or Path()
     route = RouteSpec(
-        "/", "web", static=StaticSpec(root / "dist"), basic_auth=BasicAuthSpec(file=root / "users")
+        "/", "web", static=StaticSpec(str(root / "dist")), basic_auth=BasicAuthSpec(file=str(root / "users"))
     )
     services = (
-        ServiceSpec("web", static=StaticSpec(root / "dist", fallback="a.html"), routes=(route,)),
+        ServiceSpec("web", static=StaticSpec(str(root / "dist"), fallback="a.html"), routes=(route,)),
         ServiceSpec("far", url="https://a.test", tls=UpstreamTlsSpec(ca=Path("/etc/ca.pem"))),
     )
     text, notices = portable_toml(replace(project, services=services))

@@ -12,6 +12,7 @@ from msctl.gateway.message.headers import Field, Trust
 from msctl.gateway.request.plan import Planner
 from msctl.gateway.routing.route_settings import settings
 from msctl.gateway.routing.routes import RouteTable
+from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
 from tests.support.recording_upstream import RecordingUpstream
 from tests.unit.gateway.harness import Client, running
@@ -23,7 +24,7 @@ FIRST, SECOND = ("127.0.0.1", "http"), ("127.0.0.2", "http")
 def planner(*trusted: str) -> Planner:
     spec, route = GatewaySpec(trusted_peers=trusted), RouteSpec("/x", "x")
     clock = SystemClock(asyncio.sleep)
-    known = [settings(spec, route, UpstreamPolicy(), clock, {})]
+    known = [settings(spec, route, UpstreamPolicy(), clock, {}, lambda jwt: RemoteKeys(jwt, clock))]
     return Planner(RouteTable([route]), known, Trust.of(trusted), "msctl-test", spec)
 
 

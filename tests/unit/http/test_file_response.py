@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from msctl.http.file_response import (
@@ -17,7 +15,7 @@ from msctl.http.file_response import (
 from msctl.model.exchange import Field
 from msctl.model.route_policies import StaticSpec
 
-SPEC = StaticSpec(Path("/srv"))
+SPEC = StaticSpec("/srv")
 FILE = FileInfo("app.js", 1000, 1_700_000_000_500_000_000)
 DATE = b"Tue, 14 Nov 2023 22:13:20 GMT"
 BEFORE, AFTER = b"Tue, 14 Nov 2023 22:13:19 GMT", b"Tue, 14 Nov 2023 22:13:21 GMT"
@@ -120,7 +118,7 @@ def test_the_fields_of_a_partial_response() -> None:
 
 
 def test_a_browser_keeps_files_as_long_as_it_is_told_but_never_the_page() -> None:
-    spec = StaticSpec(Path("/srv"), max_age=3600)
+    spec = StaticSpec("/srv", max_age=3600)
     assert (b"Cache-Control", b"public, max-age=3600") in respond("GET", [], FILE, spec).fields
     page = FileInfo("index.html", 1, 1, is_page=True)
     assert (b"Cache-Control", b"no-cache") in respond("GET", [], page, spec).fields
@@ -143,7 +141,7 @@ def test_codings_that_the_client_takes() -> None:
     assert taken(b"br;q=0, gzip;q=0.5") == ["gzip"]
     assert taken(b"identity") == []
     packed = FileInfo("app.js", 10, 1, coding="br")
-    response = respond("GET", [], packed, StaticSpec(Path("/"), precompressed=True))
+    response = respond("GET", [], packed, StaticSpec("/", precompressed=True))
     assert {(b"Content-Encoding", b"br"), (b"Vary", b"Accept-Encoding")} <= set(response.fields)
     assert packed.etag != packed._replace(coding=None).etag
 

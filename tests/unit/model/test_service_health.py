@@ -27,6 +27,17 @@ def test_each_instance_has_its_own_target_and_others_have_none() -> None:
     assert [[instance.target for instance in one.instances] for one in found] == [[None, second], [None]]
 
 
+def test_each_address_of_an_external_instance_is_an_instance() -> None:
+    far = ServiceSnapshot("a", Kind.REMOTE, State.READY, instances=(InstanceSnapshot("a-1", State.READY),))
+    addresses = [
+        TargetSnapshot("a", f"a-1@127.0.0.{n}", f"http://127.0.0.{n}:80", BreakerState.CLOSED) for n in (1, 2)
+    ]
+    [seen] = seen_by_gateway([far], addresses)
+    assert [(one.name, one.address, one.target) for one in seen.instances] == [
+        (target.instance, target.address, target) for target in addresses
+    ]
+
+
 def test_nothing_is_said_while_every_breaker_is_closed() -> None:
     closed = target("a-1", BreakerState.CLOSED)
     assert reason(service("a", 1), closed) == ""

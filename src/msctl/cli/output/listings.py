@@ -60,6 +60,19 @@ def explained_lines(keys: Sequence[Explained]) -> Iterator[str]:
     )
 
 
+def _destination(spec: RouteSpec) -> str:
+    if spec.redirect is not None:
+        return "redirect"
+    if spec.compose is not None:
+        return "compose"
+    if spec.static is not None:
+        return f"files of {spec.static.root}"
+    if not spec.weights and spec.canary is None:
+        return spec.service
+    names = ", ".join(f"{name} ({weight})" for name, weight in spec.weights.items()) or spec.service
+    return names if spec.canary is None else f"{names}, {spec.canary.service} (canary)"
+
+
 def route_lines(routes: Sequence[RouteSpec]) -> Iterator[str]:
     """Show each route with what it matches and its destination."""
     return table(
@@ -71,7 +84,7 @@ def route_lines(routes: Sequence[RouteSpec]) -> Iterator[str]:
                 ",".join(spec.methods) or "*",
                 ",".join(spec.hosts) or "*",
                 ",".join(f"{name}={value}" for name, value in spec.headers.items()) or "-",
-                spec.service or ("redirect" if spec.redirect else "compose"),
+                _destination(spec),
             )
             for spec in routes
         ),

@@ -79,7 +79,7 @@ def _check_url(spec: ServiceSpec, ref: KeyRef) -> None:
     for name in ("resolve", "host_header", "tls"):
         if getattr(spec, name) is not None and spec.url is None:
             raise (ref / name).error(f"{name} is for a service with a url", hint="set url, or remove it")
-    if spec.tls is not None and not spec.urls[0].startswith("https:"):
+    if spec.tls is not None and "https:" not in spec.urls[0]:
         raise (ref / "tls").error("tls is for a url with https", hint='write url = "https://..."')
     if spec.resolve is not None and not 1 <= spec.resolve <= MAX_RESOLVE_S:
         raise (ref / "resolve").error("resolve must be from 1s to 1h")

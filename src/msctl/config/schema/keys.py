@@ -308,7 +308,7 @@ SERVICE = Table(
             "url",
             service_urls(SERVICE_URL),
             "The URL of an external service, which the gateway and its dependents use. Several are as many "
-            "instances.",
+            "instances. `srv+http://_http._tcp.NAME` takes addresses and ports from a name's SRV records.",
         ),
         Key(
             "resolve",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import MismatchError, Type, describe, list_of, one_of
@@ -19,6 +18,7 @@ from msctl.config.schema.values import (
     TEXT,
     URL_PATH,
     VARIABLE_NAME,
+    file,
     folder,
     integer,
     matching,
@@ -44,6 +44,8 @@ ALGORITHM = one_of(
 )
 SERVICE = Type("the name of a service", matching(r"[a-z][a-z0-9_-]*"))
 COOKIE = Type("the name of a cookie", matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"))
+FOLDER_TEXT = Type("a folder", lambda raw, ref: str(folder(raw, ref)))
+FILE_TEXT = Type("the path of a file", lambda raw, ref: str(file(raw, ref)))
 FILE_NAME = Type("the name of a file in the folder", matching(r"[^/\\\0.][^\\\0]*"))
 
 
@@ -124,7 +126,7 @@ BASIC_AUTH = Table(
     BasicAuthSpec,
     on_reload(
         OnReload.LIVE,
-        Key("file", FILE, "A file with a line `user:hash` for each user, as `htpasswd` writes it."),
+        Key("file", FILE_TEXT, "A file with a line `user:hash` for each user, as `htpasswd` writes it."),
         Key("env", VARIABLE_NAME, "The variable with such lines, separated by line breaks or commas."),
         Key("realm", TEXT, "The name that browsers show when they ask."),
     ),
@@ -225,7 +227,7 @@ STATIC = Table(
     StaticSpec,
     on_reload(
         OnReload.LIVE,
-        Key("root", Type("a folder", folder, str), "The folder with the files."),
+        Key("root", FOLDER_TEXT, "The folder with the files."),
         Key("index", FILE_NAME, "The file that answers for a folder."),
         Key("fallback", FILE_NAME, "The file that answers where there is none: that of a single-page app."),
         Key(
@@ -244,7 +246,7 @@ def _static(raw: object, ref: KeyRef) -> StaticSpec:
     if isinstance(raw, dict):
         spec: StaticSpec = _STATIC_TABLE.parse(raw, ref)
         return spec
-    return StaticSpec(Path(folder(raw, ref)))
+    return StaticSpec(FOLDER_TEXT.parse(raw, ref))
 
 
 def _show_static(spec: StaticSpec) -> object:

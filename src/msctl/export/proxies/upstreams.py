@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import HostPort, gateway_scheme, reachable
 from msctl.model.project import Project, RouteSpec, ServiceSpec
 from msctl.model.route_policies import UpstreamTlsSpec
-from msctl.model.services import upstream_host
+from msctl.model.services import SRV_SCHEME, upstream_host
 from msctl.model.snapshots import GATEWAY
 
 _GATEWAY_ONLY = (
@@ -55,14 +55,18 @@ class ProxyTarget:
         return (self.tls and self.tls.server_name) or self.address.host
 
 
-def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Notice, ...]]:
+def upstream(
+    project: Project, route: RouteSpec, expressed: Collection[str] = ()
+) -> tuple[ProxyTarget, tuple[Notice, ...]]:
     """Return the destination of a route, and notices of what is left to msctl's gateway.
+
+    `expressed` are keys of the route that the proxy itself does.
 
     Requests that need the gateway (keys, composed responses), and those for services that only it can
     reach, are passed to it. Raises ExportError if it has no fixed port.
     """
     key = f"services.{route.service}" if route.service else "gateway"
-    own = [name for name in _GATEWAY_ONLY if getattr(route, name) not in (None, {})]
+    own = [name for name in _GATEWAY_ONLY if name not in expressed and getattr(route, name) not in (None, {})]
     if own:
         text = f"{route.path}: these requests are passed to msctl's gateway, which does this"
         notices = tuple(Notice(f"{key}.routes.{name}", text) for name in own)
@@ -73,6 +77,9 @@ def upstream(project: Project, route: RouteSpec) -> tuple[ProxyTarget, tuple[Not
     if spec.static is not None:
         text = f"{route.path}: these requests are passed to msctl's gateway, which serves the files"
         return _gateway(project, f"{key}.static"), (Notice(f"{key}.static", text),)
+    if spec.url is not None and spec.url.startswith(SRV_SCHEME):
+        text = f"{route.path}: these requests are passed to msctl's gateway, which looks up SRV records"
+        return _gateway(project, f"{key}.url"), (Notice(f"{key}.url", text),)
     if spec.url is not None:
         return _remote(spec), tuple(_remote_notices(spec))
     gateway = project.gateway

@@ -16,13 +16,14 @@ class Edits(NamedTuple):
     """The changes to one response.
 
     `change` is the route's configuration; `owned` are the fields (lower case) that only the gateway may
-    set; `extra` are the fields that it adds.
+    set; `extra` are the fields that it adds, and `tied` is the cookie for the instance that answers.
     """
 
     request_id: str
     change: HeaderEdit | None = None
     owned: frozenset[bytes] = _REQUEST_ID
     extra: tuple[Field, ...] = ()
+    tied: tuple[Field, ...] = ()
 
     def apply(self, fields: Sequence[Field]) -> Fields:
         """Return the fields to send for the upstream's `fields`, without framing."""
@@ -35,5 +36,6 @@ class Edits(NamedTuple):
     def sign(self, fields: Fields) -> Fields:
         """Add the gateway's own fields."""
         fields += self.extra
+        fields += self.tied
         fields.append((b"X-Request-Id", self.request_id.encode()))
         return fields

@@ -61,7 +61,18 @@ class BasicAuth:
 
     def remembered(self, login: Login) -> bool:
         """Return whether this password was verified before."""
-        return self._digest(login) in self._right
+        digest = self._digest(login)
+        if digest not in self._right:
+            return False
+        self._right.move_to_end(digest)
+        return True
+
+    def user(self, fields: Sequence[Field]) -> str:
+        """Return the user of a request whose password was verified; raises ProblemError (400, 401)."""
+        login = self.login(fields)
+        if not self.remembered(login):
+            raise self.refusal()
+        return login.user
 
     def verify(self, login: Login) -> bool:
         """Return whether the password is right. Slow."""

@@ -39,7 +39,7 @@ class Split:
         self._stable = tuple(name for name, weight in weights.items() if weight)
         self._steps = tuple(itertools.accumulate(weight for weight in weights.values() if weight))
         names = (*self._stable, *((route.canary.service,) if route.canary is not None else ()))
-        self.services = tuple(dict.fromkeys(names))
+        self.services: tuple[str, ...] = tuple(dict.fromkeys(names))
         """Every service that can be chosen."""
 
     def choose(self, fields: Sequence[Field], chance: Chance, ready: Callable[[str], bool]) -> Choice:

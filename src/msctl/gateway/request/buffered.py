@@ -1,4 +1,4 @@
-"""An exchange that keeps the response in memory: a branch of a composed document."""
+"""An exchange that keeps the response in memory, or drops it: a request of the gateway's own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ResponseTooLongError(Exception):
 class BufferedExchange:
     """A request of the gateway's own, in the name of the client of `outer`."""
 
-    def __init__(self, outer: Exchange, head: RequestHead, limit: int) -> None:
-        """Raises ResponseTooLongError in `write` once the response exceeds `limit` bytes."""
+    def __init__(self, outer: Exchange, head: RequestHead, limit: int | None) -> None:
+        """Raises ResponseTooLongError in `write` once the response exceeds `limit` bytes; None drops it."""
         self.head = head
         self.extra: Sequence[Field] = ()
         self.body = NO_BODY
@@ -57,6 +57,8 @@ class BufferedExchange:
         """Do nothing."""
 
     def write(self, data: bytes) -> None:
+        if self._limit is None:
+            return
         if len(self._data) + len(data) > self._limit:
             raise ResponseTooLongError(self._limit)
         self._data += data

@@ -40,19 +40,28 @@ class EditsHolder(Protocol):
     edits: Edits | None
 
 
+def cors_filter(
+    plan: Plan, fields: Sequence[Field], edits: Edits, holder: EditsHolder
+) -> DirectResponse | Edits:
+    """Return the response to a preflight, else the edits of the response. The first filter of all."""
+    route = plan.settings.route
+    if route.cors is None:
+        return edits
+    if cors.is_preflight(plan.head.method, fields):
+        return DirectResponse(204, b"No Content", cors.preflight(route.cors, fields))
+    extra = (*edits.extra, *cors.response_fields(route.cors, fields))
+    holder.edits = edits = edits._replace(owned=edits.owned | cors.OWNED, extra=extra)
+    return edits
+
+
 def apply_filters(
     plan: Plan, fields: Sequence[Field], edits: Edits, holder: EditsHolder, observer: Observer | None
 ) -> DirectResponse | Edits:
     """Return the edits of the response if the request is to be forwarded, else the response.
 
-    Raises ProblemError (401, 429) for a request that is refused.
+    `cors_filter` comes before. Raises ProblemError (401, 429) for a request that is refused.
     """
     settings, route = plan.settings, plan.settings.route
-    if route.cors is not None:
-        if cors.is_preflight(plan.head.method, fields):
-            return DirectResponse(204, b"No Content", cors.preflight(route.cors, fields))
-        extra = (*edits.extra, *cors.response_fields(route.cors, fields))
-        holder.edits = edits = edits._replace(owned=edits.owned | cors.OWNED, extra=extra)
     credential = ""
     for check in settings.authenticators:
         credential = check(fields)

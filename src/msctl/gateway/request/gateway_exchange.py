@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from msctl.gateway.message.headers import Field, Fields, end_to_end
 from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.policies.deadline import Deadline
+from msctl.gateway.policies.traffic import Affinity
 from msctl.gateway.request.body import ForwardedBody
 from msctl.gateway.request.plan import ForwardedHead, Plan
 from msctl.gateway.request.upgrade import HostedUpgrade
@@ -44,12 +45,14 @@ class GatewayExchange:
     """One request at the gateway.
 
     `received` is the exchange with the client, or with a composed document that keeps the response. `plan`,
-    `request_id` and `traceparent` are set as the request is planned. `edits` is None while X-Request-Id is
+    `request_id` and `traceparent` are set as the request is planned; `service` and `affinity` say which
+    service it is for, and what ties it to an instance. `edits` is None while X-Request-Id is
     all that the gateway adds to the response.
     """
 
     __slots__ = (
         "_sent",
+        "affinity",
         "body",
         "client",
         "deadline",
@@ -63,6 +66,7 @@ class GatewayExchange:
         "route",
         "scheme",
         "server",
+        "service",
         "settings",
         "traceparent",
         "trusted",
@@ -87,6 +91,8 @@ class GatewayExchange:
         self.client = received.client
         self.server = received.server
         self.scheme = received.scheme
+        self.service = ""
+        self.affinity: Affinity | None = None
         self._sent = 0
         self.upgraded: HostedUpgrade | None = None
 
@@ -96,9 +102,19 @@ class GatewayExchange:
         if plan.client_address != self.client[0]:
             self.client = (plan.client_address, 0)
         self.settings = settings = plan.settings
+        self.service = settings.route.service
         self.limits = settings.limits
         self.body = body
         self.deadline = deadline
+
+    def tie(self, instance: str) -> None:
+        """Have the response tie the client to the instance that is asked next."""
+        affinity = self.affinity
+        if affinity is None:
+            return
+        edits = self.edits or Edits(self.request_id)
+        tied = affinity.cookie(self.service, instance)
+        self.edits = edits._replace(tied=() if tied is None else (tied,))
 
     @property
     def extra(self) -> Sequence[Field]:

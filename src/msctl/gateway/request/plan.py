@@ -45,7 +45,7 @@ from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, matched_pr
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
 from msctl.model.exchange import RequestHead
-from msctl.model.project import Balance, GatewaySpec, HeaderEdit
+from msctl.model.project import GatewaySpec, HeaderEdit
 
 BLOCK_CACHE_SIZE = 128
 """The number of blocks at which the cache is cleared."""
@@ -350,8 +350,9 @@ class Planner:
             raise ProblemError(Problem(405, detail, fields=tuple(allow)))
         return allow
 
-    def balance(self, match: Match) -> Balance:
-        return self._settings[match.rule.order].balance
+    def settings_of(self, match: Match) -> RouteSettings:
+        """Return the settings of a route of the table."""
+        return self._settings[match.rule.order]
 
     @staticmethod
     def _plan(

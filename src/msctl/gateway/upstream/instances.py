@@ -17,6 +17,7 @@ from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.observer import Observer
 from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.breaker import AttemptResult, Breaker
+from msctl.gateway.policies.traffic import Affinity
 from msctl.gateway.upstream.base import Upstream
 from msctl.gateway.upstream.hosted import HostedUpstream
 from msctl.gateway.upstream.remote import RemoteUpstream
@@ -107,10 +108,20 @@ class UpstreamInstances:
             return known[1]
         return self._follow(service, endpoints, () if known is None else known[1])
 
+    def ready(self, service: str) -> tuple[str, ...]:
+        """Return the names of the instances that can take a request now."""
+        return tuple(one.name for one in self.instances(service) if one.breaker.allows)
+
     def choose(
-        self, service: str, balance: Balance, avoid: Iterable[UpstreamInstance] = ()
+        self,
+        service: str,
+        balance: Balance,
+        avoid: Iterable[UpstreamInstance] = (),
+        affinity: Affinity | None = None,
     ) -> UpstreamInstance:
         """Return the instance for the next attempt; one of `avoid` only if there is no other.
+
+        `affinity` chooses among those that can answer.
 
         Raises ProblemError (503) if the service has no instance or every breaker is open.
         """
@@ -144,6 +155,10 @@ class UpstreamInstances:
             )
         avoided = list(avoid)
         candidates = [instance for instance in allowed if instance not in avoided] or allowed
+        if affinity is not None:
+            tied = affinity.pick(service, [instance.name for instance in candidates])
+            if tied is not None:
+                return candidates[tied]
         index = self._balancer.choose(balance, [instance.in_flight for instance in candidates])
         return candidates[index]
 
@@ -203,6 +218,7 @@ class UpstreamInstances:
                 retry_body=spec.retry_body,
                 tls=endpoint.tls,
                 server_name=endpoint.server_name,
+                host_header=endpoint.host_header,
             )
         breaker = Breaker(
             self._clock, failures=spec.breaker_failures, open_for=spec.breaker_open, cap=spec.breaker_cap

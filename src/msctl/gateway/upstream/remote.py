@@ -40,7 +40,10 @@ _CONNECT_ERRORS = {
 
 
 class RemoteUpstream:
-    """An instance at `base_url` (scheme://host:port), with `tls` over https as `server_name` or its host."""
+    """An instance at `base_url` (scheme://host:port), with `tls` over https as `server_name` or its host.
+
+    `host_header` replaces the client's Host.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class RemoteUpstream:
         retry_body: int,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
+        host_header: str | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.hostname is None or parts.scheme != ("http" if tls is None else "https"):
@@ -61,6 +65,7 @@ class RemoteUpstream:
         self._service = service
         self._instance = instance
         self._authority = parts.netloc
+        self._host_header = host_header
         self._pool = Pool(
             parts.hostname,
             parts.port or (80 if tls is None else 443),
@@ -165,9 +170,13 @@ class RemoteUpstream:
         head = out.head
         line = f"{head.method} {head.target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
         added = f"X-Request-Id: {out.request_id}\r\ntraceparent: {out.traceparent}\r\n\r\n"
+        fields = head.serialized_fields
         if not head.host:
-            added = f"Host: {self._authority}\r\n{added}"
-        return b"%b%b%b" % (line, head.serialized_fields, added.encode("latin-1"))
+            added = f"Host: {self._host_header or self._authority}\r\n{added}"
+        elif self._host_header is not None:
+            added = f"Host: {self._host_header}\r\n{added}"
+            fields = fields.partition(b"\r\n")[2]  # Host is the first
+        return b"%b%b%b" % (line, fields, added.encode("latin-1"))
 
     def _should_buffer(self, out: GatewayExchange) -> bool:
         """Return whether to buffer the body for a retry: small, and of an idempotent method."""

@@ -21,7 +21,7 @@ from msctl.export.proxies.nginx.servers import SYSTEM_AUTHORITIES, server_block
 from msctl.export.proxies.nginx.syntax import header_variable, seconds, upstream_name
 from msctl.export.proxies.precedence import plan
 from msctl.export.proxies.upstreams import ProxyTarget, routes_of, upstream
-from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, UpstreamPolicy
+from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RouteSpec, UpstreamPolicy
 from msctl.model.route_policies import StickySpec
 
 
@@ -38,7 +38,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         if route.redirect is not None:
             targets[id(route)] = Target(number, route, None)
             continue
-        found, more = upstream(project, route)
+        found, more = upstream(project, route, _expressed(route))
         targets[id(route)] = Target(number, route, found)
         notices += more
     labels(dict.fromkeys(target.upstream.service for target in targets.values() if target.upstream))
@@ -137,6 +137,12 @@ def _upstreams(project: Project, gateway: GatewaySpec, targets: Sequence[Target]
         yield "    keepalive 32;"
         yield "}"
         yield ""
+
+
+def _expressed(route: RouteSpec) -> frozenset[str]:
+    """Return the keys that nginx does itself: a file of users, which it reads in the same format."""
+    has_file = route.basic_auth is not None and route.basic_auth.file is not None
+    return frozenset({"basic_auth"}) if has_file else frozenset()
 
 
 def _sticky_key(sticky: StickySpec) -> str:

@@ -121,6 +121,9 @@ def _body(target: Target, *, rewritten: bool = False) -> Iterator[str]:
         yield f"return {_redirect(target)};"
         return
     own = route.policy
+    if route.basic_auth is not None and route.basic_auth.file is not None and not found.is_gateway:
+        yield f'auth_basic "{literal(route.basic_auth.realm)}";'
+        yield f"auth_basic_user_file {quoted(route.basic_auth.file)};"
     if not found.is_gateway:  # the gateway applies the route's limits itself
         if own.connect_timeout is not None:
             yield f"proxy_connect_timeout {seconds(own.connect_timeout)};"

@@ -1,0 +1,164 @@
+"""Forward authentication: asks another service whether a request may pass, before it is forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from msctl.gateway.message.problems import Problem, ProblemError
+from msctl.gateway.message.trace_context import traceparent
+from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
+from msctl.gateway.policies.forward_auth import (
+    MAX_ANSWER,
+    admitted_fields,
+    allows,
+    question_fields,
+    relayed_fields,
+)
+from msctl.gateway.proxy import Proxy
+from msctl.gateway.request.body import NO_BODY
+from msctl.gateway.request.buffered import BufferedExchange
+from msctl.gateway.request.gateway_exchange import GatewayExchange
+from msctl.gateway.request.plan import ForwardedHead, Plan, Planner
+from msctl.gateway.request.validation import FieldFacts
+from msctl.gateway.upstream.errors import CLIENT_GONE, AttemptError, BrokenResponseError
+from msctl.gateway.upstream.remote import RemoteUpstream
+from msctl.model.exchange import ClientGoneError, RequestError
+from msctl.model.project import GatewaySpec
+from msctl.model.route_policies import ForwardAuthSpec
+
+_NAME = "forward_auth"
+
+
+class ForwardAuth:
+    """Asks the authenticators of all routes."""
+
+    def __init__(self) -> None:
+        self._upstreams: dict[str, RemoteUpstream] = {}
+
+    async def ask(
+        self,
+        spec: ForwardAuthSpec,
+        plan: Plan,
+        exchange: GatewayExchange,
+        planner: Planner,
+        proxy: Proxy,
+        timer: DeadlineTimer,
+    ) -> Plan | None:
+        """Return the plan of an allowed request; None once the authenticator's refusal was relayed.
+
+        Raises ProblemError (502, 503, 504) if it does not answer.
+        """
+        fields = question_fields(spec, plan.forwarded, plan.head.method, _target(plan))
+        question = self._question(spec, plan, fields, planner)
+        memory = BufferedExchange(exchange.received, question.head, MAX_ANSWER)
+        out = GatewayExchange(memory)
+        out.request_id = exchange.request_id
+        out.traceparent = traceparent(plan.facts.trace)
+        out.forward(question, NO_BODY, Deadline(timer))
+        watch = Deadline(timer)
+        exchange.on_disconnect(partial(watch.interrupt, CLIENT_GONE))
+        try:
+            with watch:
+                async with asyncio.timeout(spec.timeout):
+                    await self._send(spec, out, proxy)
+        except DeadlineError as error:
+            raise ClientGoneError("the client closed the connection") from error
+        except TimeoutError:
+            raise _problem(
+                504, f"did not answer within {spec.timeout:g} s", "http_response_timeout"
+            ) from None
+        except (BrokenResponseError, ClientGoneError, RequestError) as error:
+            raise _problem(502, f"did not answer: {error}", "connection_terminated") from error
+        finally:
+            exchange.on_disconnect(None)
+        if not allows(memory.status):
+            self._relay(exchange, memory)
+            return None
+        if not spec.response_headers:
+            return plan
+        forwarded = admitted_fields(spec, plan.forwarded, memory.fields)
+        head = ForwardedHead(plan.head.method, plan.head.target, plan.head.host, forwarded, plan.facts)
+        return plan._replace(forwarded=forwarded, head=head)
+
+    async def close(self) -> None:
+        upstreams, self._upstreams = self._upstreams, {}
+        for upstream in upstreams.values():
+            await upstream.close()
+
+    def reconfigure(self, spec: GatewaySpec) -> None:
+        """Apply new limits to the connections."""
+        for upstream in self._upstreams.values():
+            upstream.reconfigure(
+                pool_size=spec.pool_size, pool_idle=spec.pool_idle, retry_body=spec.retry_body
+            )
+
+    def _question(
+        self, spec: ForwardAuthSpec, plan: Plan, fields: list[tuple[bytes, bytes]], planner: Planner
+    ) -> Plan:
+        if spec.path is not None:
+            try:
+                return planner.branch(spec.path, plan, fields)
+            except ProblemError as error:
+                why = error.problem.detail.removesuffix(".")
+                raise _problem(502, f"has no route: {why}", "destination_not_found") from error
+        parts = urlsplit(spec.url or "")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        facts = FieldFacts(parts.netloc, None, False, False, None, None, plan.facts.trace)
+        head = ForwardedHead("GET", target, parts.netloc, fields, facts)
+        return plan._replace(head=head, facts=facts, forwarded=fields)
+
+    async def _send(self, spec: ForwardAuthSpec, out: GatewayExchange, proxy: Proxy) -> None:
+        if spec.url is None:
+            await proxy.forward(out)
+            return
+        upstream = self._upstreams.get(spec.url) or await self._connect(spec.url)
+        try:
+            try:
+                await upstream.send(out)
+            except AttemptError as error:
+                if not error.stale:
+                    raise
+                await upstream.send(out, fresh=True)
+        except AttemptError as error:
+            raise ProblemError(error.problem) from error
+
+    async def _connect(self, url: str) -> RemoteUpstream:
+        parts = urlsplit(url)
+        tls = None
+        if parts.scheme == "https":
+            from msctl.tls.upstream import client_context
+
+            tls = await asyncio.to_thread(client_context, None)
+        spec = GatewaySpec()
+        made = RemoteUpstream(
+            "",
+            _NAME,
+            f"{parts.scheme}://{parts.netloc}",
+            pool_size=spec.pool_size,
+            pool_idle=spec.pool_idle,
+            retry_body=spec.retry_body,
+            tls=tls,
+        )
+        return self._upstreams.setdefault(url, made)
+
+    @staticmethod
+    def _relay(exchange: GatewayExchange, memory: BufferedExchange) -> None:
+        try:
+            reason = HTTPStatus(memory.status).phrase.encode()
+        except ValueError:
+            reason = b""
+        fields = exchange.edited(relayed_fields(memory.fields))
+        exchange.received.respond(memory.status, reason, fields, memory.data)
+
+
+def _target(plan: Plan) -> str:
+    """Return the target as the client sent it, before a prefix was stripped."""
+    target = plan.target
+    return target.path if target.query is None else f"{target.path}?{target.query}"
+
+
+def _problem(status: int, what: str, error: str) -> ProblemError:
+    return ProblemError(Problem(status, f"The service that allows requests {what}.", error=error))

@@ -1,0 +1,133 @@
+"""Files behind a route: what is served, what is not, and how large ones are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from msctl.model.project import ApiKeySpec, RouteSpec
+from msctl.model.route_policies import StaticSpec
+from tests.unit.gateway.harness import running
+
+PAGE = b"<!doctype html><title>shop</title>"
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "dist"
+    (root / "assets").mkdir(parents=True)
+    (root / "sub dir").mkdir()
+    (root / "index.html").write_bytes(PAGE)
+    (root / "sub dir" / "index.html").write_bytes(b"sub")
+    (root / "assets" / "app.js").write_bytes(b"console.log(1)")
+    (root / "assets" / "app.js.gz").write_bytes(b"packed")
+    (root / ".env").write_text("SECRET=1")
+    (tmp_path / "secret.txt").write_text("secret")
+    (root / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (root / "outside").symlink_to(tmp_path)
+    (root / "inside.js").symlink_to("assets/app.js")
+    os.mkfifo(root / "pipe")
+    yield root
+
+
+async def test_files_folders_and_what_is_hidden(dist: Path) -> None:
+    async with running(RouteSpec("/", "", static=StaticSpec(str(dist)))) as gateway:
+
+        async def status(target: str) -> int:
+            return (await gateway.get(target)).status
+
+        page = await gateway.get("/")
+        assert (page.status, page.body) == (200, PAGE)
+        assert page.get("Content-Type") == "text/html; charset=utf-8"
+        assert page.get("X-Request-Id")
+        assert (await gateway.get("/assets/app.js")).body == b"console.log(1)"
+        assert (await gateway.get("/inside.js")).body == b"console.log(1)"
+        assert (await gateway.get("/sub%20dir/")).body == b"sub"
+        moved = await gateway.get("/sub%20dir?a=1")
+        assert (moved.status, moved.get("Location")) == (301, "./sub%20dir/?a=1")
+        for target in ("/.env", "/%2eenv", "/out.txt", "/outside/secret.txt", "/outside", "/pipe"):
+            assert await status(target) == 404
+        for target in (
+            "/assets/",
+            "/assets/app.js/",
+            "/no",
+            "/a%00b",
+            "/assets%2Fapp.js",
+            "/..%2fsecret.txt",
+        ):
+            assert await status(target) in (400, 404)
+        refused = await gateway.ask("POST", "/", body=b"x")
+        assert (refused.status, refused.get("Allow")) == (405, "GET, HEAD")
+
+
+async def test_conditions_and_ranges_over_the_wire(dist: Path) -> None:
+    async with running(RouteSpec("/", "", static=StaticSpec(str(dist), precompressed=True))) as gateway:
+        whole = await gateway.get("/assets/app.js")
+        etag = whole.get("ETag") or ""
+        again = await gateway.get("/assets/app.js", ("If-None-Match", etag))
+        assert (again.status, again.body, again.get("ETag")) == (304, b"", etag)
+        part = await gateway.get("/assets/app.js", ("Range", "bytes=8-10"))
+        assert (part.status, part.body, part.get("Content-Range")) == (206, b"log", "bytes 8-10/14")
+        beyond = await gateway.get("/assets/app.js", ("Range", "bytes=99-"))
+        assert (beyond.status, beyond.get("Content-Range")) == (416, "bytes */14")
+        packed = await gateway.get("/assets/app.js", ("Accept-Encoding", "gzip"))
+        assert (packed.body, packed.get("Content-Encoding")) == (b"packed", "gzip")
+        assert packed.get("Content-Type") == "text/javascript; charset=utf-8"
+        client = await gateway.client()
+        head = await client.request("HEAD", "/assets/app.js")
+        assert (head.status, head.get("Content-Length"), head.body) == (200, "14", b"")
+        assert (await client.request("GET", "/assets/app.js")).status == 200
+        (dist / "assets" / "app.js").write_bytes(b"changed")
+        assert (await gateway.get("/assets/app.js", ("If-None-Match", etag))).body == b"changed"
+
+
+async def test_a_single_page_app_has_its_page_everywhere_but_for_missing_files(dist: Path) -> None:
+    spec = StaticSpec(str(dist), fallback="index.html", max_age=60)
+    async with running(RouteSpec("/app", "web", strip_prefix=True, static=spec)) as gateway:
+        for target in ("/app", "/app/", "/app/orders/7", "/app/orders/v1.2"):
+            page = await gateway.get(target, ("Accept", "text/html,*/*;q=0.8"))
+            assert (page.status, page.body, page.get("Cache-Control")) == (200, PAGE, "no-cache")
+        script = await gateway.get("/app/assets/app.js")
+        assert script.get("Cache-Control") == "public, max-age=60"
+        assert (await gateway.get("/app/assets/old.js", ("Accept", "*/*"))).status == 404
+        assert (await gateway.get("/app/.env", ("Accept", "text/html"))).status == 404
+
+
+async def test_filters_hold_for_files_too(dist: Path) -> None:
+    route = RouteSpec("/", "", static=StaticSpec(str(dist)), api_key=ApiKeySpec("KEYS"))
+    async with running(route, environ={"KEYS": "a-key-of-sixteen-bytes"}) as gateway:
+        assert (await gateway.get("/")).status == 401
+        assert (await gateway.get("/", ("X-API-Key", "a-key-of-sixteen-bytes"))).body == PAGE
+
+
+async def test_a_large_file_is_sent_in_pieces_and_one_that_shrinks_is_not_taken_for_complete(
+    dist: Path,
+) -> None:
+    large = dist / "large.bin"
+    content = os.urandom(1024) * (16 * 1024)
+    large.write_bytes(content)
+    async with running(RouteSpec("/", "", static=StaticSpec(str(dist)))) as gateway:
+        assert (await gateway.get("/large.bin")).body == content
+        part = await gateway.get("/large.bin", ("Range", "bytes=1000000-"))
+        assert part.body == content[1000000:]
+        client = await gateway.client()
+        await client.send(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.head()
+        large.write_bytes(b"short")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.reader.readexactly(len(content))
+        leaver = await gateway.client()
+        large.write_bytes(content)
+        await leaver.send(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        await leaver.head()
+        leaver.reset()
+        assert (await gateway.get("/")).status == 200
+
+
+async def test_a_folder_that_is_gone_is_404(dist: Path, tmp_path: Path) -> None:
+    async with running(RouteSpec("/", "", static=StaticSpec(str(tmp_path / "none")))) as gateway:
+        assert (await gateway.get("/")).status == 404
