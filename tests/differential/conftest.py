@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from msctl.broker.management.server import ManagementServer
 from msctl.broker.server import BrokerServer
 from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import SystemClock
@@ -21,7 +22,7 @@ from tests.support.rabbitmq import RunningNode
 async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
     if request.param == "rabbitmq":
         node: RunningNode = request.getfixturevalue("rabbitmq_node")
-        yield Broker("rabbitmq", node.url, ManagementOperator(node.management))
+        yield Broker("rabbitmq", node.url, ManagementOperator(node.management), node.management)
         return
     errors: list[str] = []
 
@@ -35,8 +36,10 @@ async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         return BrokerServer(clock=SystemClock(asyncio.sleep), log=log, vhosts=("/",), storage=storage)
 
     server = make()
+    server.management = management = ManagementServer(server, clock=SystemClock(asyncio.sleep), port=0)
     host, port = await server.start("127.0.0.1", 0)
-    yield Broker("embedded", f"amqp://guest:guest@{host}:{port}/", EmbeddedOperator(server))
+    url = f"amqp://guest:guest@{host}:{port}/"
+    yield Broker("embedded", url, EmbeddedOperator(server), (management.url or "").rstrip("/"))
     await check_nothing_is_held(server)
     await server.stop()
     await check_log(make())

@@ -16,11 +16,12 @@ from tests.support.operator import Operator
 
 @dataclass(frozen=True)
 class Broker:
-    """A running AMQP server; `name` is "rabbitmq" or "embedded"."""
+    """A running AMQP server; `name` is "rabbitmq" or "embedded", `management` the URL of its HTTP API."""
 
     name: str
     url: str
     operator: Operator
+    management: str = ""
 
 
 Connect = Callable[..., Awaitable[Probe]]

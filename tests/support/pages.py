@@ -33,7 +33,7 @@ from tests.support.ports import reserved_port
 ROOT = Path(__file__).parents[2]
 GENERATED = ("docs/cli.md", "docs/configuration.md", "docs/lifecycle.md")
 TRANSLATED = ("README.zh-CN.md", "docs/tutorial.zh-CN.md")
-PORTS = (8080, 8081, 8082, 8083, 8090, 5672)
+PORTS = (8080, 8081, 8082, 8083, 8090, 5672, 15672)
 """The ports that pages name; in a run each is replaced by one of the test's own."""
 
 _BLOCK = re.compile(r"^( *)(?:```|<!-- )(\w*)\n(.*?)^\1(?:```|-->)$", re.DOTALL | re.MULTILINE)
@@ -46,7 +46,7 @@ _VOLATILE = (
     (re.compile(r"\b\d+(\.\d+)? ?(s|ms|µs|m|m\d\ds)\b"), "<duration>"),
     (re.compile(r"\b\d+(\.\d+)?( [KMG]iB|%)"), "<size>"),
     (re.compile(r"(?<![\d./])\d+\.\d\b(?!\.)"), "<number>"),
-    (re.compile(r"(?<=0\.0\.1:|lhost:)(?!(?:80(?:8[0-3]|90)|5672)\b)\d{4,5}\b"), "<port>"),
+    (re.compile(r"(?<=0\.0\.1:|lhost:)(?!(?:80(?:8[0-3]|90)|1?5672)\b)\d{4,5}\b"), "<port>"),
     (re.compile(r"(?<![:\w])\d+(?= +(?:<duration>|http))|(?<=pid )\d+"), "<pid>"),
     (re.compile(r"[━╺╸]+"), "<bar>"),
     (re.compile(r"\s+"), " "),
@@ -184,6 +184,7 @@ declared = {{}} if file is None else tomllib.loads(file.read_text())
 defaults = {{
     ("gateway", "port", 8080): own[8080],
     ("dashboard", "port", 8090): own[8090],
+    ("broker", "management_port", 15672): own[15672],
     ("broker", "url", "amqp://guest:guest@localhost:5672/"): f"amqp://guest:guest@localhost:{{own[5672]}}/",
 }}
 for (table, key, default), value in defaults.items():

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import Protocol, cast
 
-from msctl.broker.session.session import Session
+from msctl.broker.session.session import Address, Session
 from msctl.model.address import is_loopback
 
 FRAMES_PER_TURN = 600
@@ -46,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = False
         self.fileno = -1
         self.peer = "a client"
+        self.addresses: tuple[Address, Address] | None = None
         self.loopback = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -55,6 +56,7 @@ class ClientConnection(asyncio.Protocol):
         if address:
             self.peer = f"AMQP client {address[0]}:{address[1]}"
             self.loopback = is_loopback(address[0])
+            self.addresses = (address[:2], transport.get_extra_info("sockname")[:2])
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self.fileno = sock.fileno()

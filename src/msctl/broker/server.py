@@ -10,7 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from msctl.broker.client_connection import ClientConnection, with_closed_peer
 from msctl.broker.core.broker import Alarm, Broker, Client
@@ -66,6 +66,21 @@ class BrokerStats:
     blocked: bool
     alarms: Mapping[str, str]
     storage: StorageSnapshot | None = None
+    management: str | None = None
+    """The URL of the management API."""
+
+
+class Management(Protocol):
+    """The management API, which starts after the broker and stops before it."""
+
+    @property
+    def url(self) -> str | None:
+        """Where it answers; None if it does not run."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class BrokerServer:
@@ -111,6 +126,8 @@ class BrokerServer:
         self._reminder_at = 0.0
         self._waiting: dict[ClientConnection, None] = {}
         self._ended: asyncio.Event | None = None
+        self.management: Management | None = None
+        """Set before `start`."""
         self._heap = HeapTrimmer(malloc_trim(), self._run_in_thread)
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
@@ -138,10 +155,14 @@ class BrokerServer:
         self._ended = asyncio.Event()
         self._ticker = loop.call_later(TICK_SECONDS, self._tick)
         bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
+        if self.management is not None:
+            await self.management.start()
         return bound
 
     async def stop(self, timeout: float = 5.0) -> None:
         """Close every connection with 320 and stop; wait up to `timeout` seconds for close-ok."""
+        if self.management is not None:
+            await self.management.stop()
         server, self._server = self._server, None
         if server is None or self._loop is None or self._ended is None:
             return
@@ -243,6 +264,29 @@ class BrokerServer:
                 self._broker.clear_alarm(Alarm.DISK)
             self.flush()
 
+    @property
+    def broker(self) -> Broker:
+        """The state behind the sockets; who changes it calls `changed`."""
+        return self._broker
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The connections, those that are not open yet included."""
+        return [session for session in self._protocols if isinstance(session, Session)]
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where the server listens."""
+        if self._server is None or not self._server.sockets:
+            return None
+        bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
+        return bound
+
+    def changed(self) -> None:
+        """Carry out what follows from a change of queues or messages: deliveries, alarms, output."""
+        self._broker.check_memory()
+        self.work()
+
     # --- statistics and queue operations ---
 
     def stats(self) -> BrokerStats:
@@ -260,6 +304,7 @@ class BrokerServer:
             blocked=broker.blocked,
             alarms={alarm.value: reason for alarm, reason in broker.alarms.items()},
             storage=None if self._storage is None else self._storage.snapshot(),
+            management=None if self.management is None else self.management.url,
         )
 
     async def queues(self) -> tuple[QueueSnapshot, ...]:
@@ -301,8 +346,7 @@ class BrokerServer:
         return found
 
     def _changed(self, count: int) -> int:
-        self._broker.check_memory()
-        self.work()
+        self.changed()
         return count
 
     # --- turns of the loop ---
@@ -311,7 +355,9 @@ class BrokerServer:
         """The session of a new connection; None if there are too many sockets."""
         if len(self._protocols) >= self._broker.limits.connections + HANDSHAKES:
             return None
-        session = Session(self._broker, protocol.peer, loopback=protocol.loopback)
+        session = Session(
+            self._broker, protocol.peer, loopback=protocol.loopback, addresses=protocol.addresses
+        )
         self._protocols[session] = protocol
         return session
 

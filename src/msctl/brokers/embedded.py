@@ -32,6 +32,9 @@ class ServerStats(Protocol):
     def alarms(self) -> Mapping[str, str]: ...
 
     @property
+    def management(self) -> str | None: ...
+
+    @property
     def memory_bytes(self) -> int: ...
 
     @property
@@ -119,6 +122,7 @@ class EmbeddedBroker:
             connections=stats.connections,
             queues=queues,
             blocked=stats.blocked,
+            management=stats.management,
             memory_bytes=stats.memory_bytes,
             memory_limit=stats.memory_limit,
             storage=stats.storage,

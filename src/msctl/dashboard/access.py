@@ -12,17 +12,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msctl.model.web_origin import WebOrigin
 from msctl.secret import Secret
 
 ACTION_HEADER = "X-Msctl-Token"
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
-_LOCAL_NAMES = ("localhost",)
 _METRICS = "/metrics"
 
 
@@ -81,13 +78,11 @@ class AccessPolicy:
 
     def check_origin(self, request: RequestInfo) -> Denial | None:
         """Refuse foreign hosts and requests of pages of another origin."""
-        if len(request.hosts) != 1 or not self._is_own_host(request.hosts[0]):
-            return Denial(403, "this host name is not the dashboard's; use localhost")
-        if request.origin is not None and request.origin not in _own_origins(request.hosts[0]):
-            return Denial(403, "requests from pages of another origin are refused")
-        if _is_foreign(request) and not is_navigation(request):
-            return Denial(403, "requests from pages of another origin are refused")
-        return None
+        # A link to the page itself may come from anywhere: it changes nothing.
+        site = None if is_navigation(request) else request.fetch_site
+        origin = WebOrigin(request.hosts, request.origin, site)
+        reason = origin.refusal(self.names, anywhere=self.anywhere)
+        return None if reason is None else Denial(403, reason)
 
     def accepts_token(self, given: str) -> bool:
         """Whether this is the start-up token."""
@@ -134,20 +129,6 @@ class AccessPolicy:
             return Denial(415, "an action must be sent as application/json")
         return None
 
-    def _is_own_host(self, host: str) -> bool:
-        match = _HOST.fullmatch(host.strip())
-        if match is None:
-            return False
-        name = match[1].lower().strip("[]").removesuffix(".")
-        if name in _LOCAL_NAMES or name.endswith(".localhost") or name in self.names:
-            return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        # Unlike a name, an address cannot be rebound to another machine.
-        return address.is_loopback or self.anywhere
-
 
 def is_navigation(request: RequestInfo) -> bool:
     """Whether a link to the page itself was followed: it changes nothing, and no other page can read it."""
@@ -156,7 +137,7 @@ def is_navigation(request: RequestInfo) -> bool:
 
 def followed_from_elsewhere(request: RequestInfo) -> bool:
     """Whether a link of another site was followed: the browser then sends no SameSite=Strict cookie."""
-    return _is_foreign(request) and is_navigation(request)
+    return WebOrigin((), fetch_site=request.fetch_site).is_foreign and is_navigation(request)
 
 
 def is_password_attempt(authorization: str | None) -> bool:
@@ -164,15 +145,6 @@ def is_password_attempt(authorization: str | None) -> bool:
     return _credentials(authorization, "basic") is not None
 
 
-def _is_foreign(request: RequestInfo) -> bool:
-    return request.fetch_site not in (None, "same-origin", "none")
-
-
 def _credentials(authorization: str | None, scheme: str) -> str | None:
     given, _, credentials = (authorization or "").partition(" ")
     return credentials.strip() if given.lower() == scheme else None
-
-
-def _own_origins(host: str) -> tuple[str, str]:
-    """The origins of the page as a browser sends them; https with a proxy in front."""
-    return f"http://{host}", f"https://{host}"

@@ -29,7 +29,6 @@ from msctl.dashboard.actions import Actions
 from msctl.dashboard.assets import Assets
 from msctl.dashboard.event_streams import EventStreams
 from msctl.dashboard.feed import LogFeed, StateFeed, message_batches
-from msctl.dashboard.head_timeout import HeadTimeout
 from msctl.dashboard.responses import (
     SECURITY_HEADERS,
     Handler,
@@ -43,6 +42,7 @@ from msctl.dashboard.routes import route_rows
 from msctl.dashboard.sign_in import TOKEN_PARAMETER, cookie_name, sign_in_page, signed_in
 from msctl.dashboard.throttle import Throttle
 from msctl.errors import ConfigError, MsctlError, PortTakenError
+from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
 from msctl.model.routing import RouteView

@@ -433,6 +433,8 @@ class BrokerSpec:
     max_message_size: int = 128 * 1024 * 1024
     memory_limit: int = 512 * 1024 * 1024
     durable: Durability = Durability.PROCESS
+    management: bool = True
+    management_port: int = 15672
     url_given: bool = field(default=False, compare=False)
     durable_given: bool = field(default=False, compare=False)
 

@@ -187,6 +187,7 @@ class BrokerSnapshot:
 
     `blocked` is an alarm: publishers wait, because messages take more than `memory_limit` bytes or the
     disk is full; `reason` says which. `storage` is None if nothing is kept on disk, or elsewhere.
+    `management` is the URL of its management API.
     """
 
     mode: BrokerMode
@@ -197,6 +198,7 @@ class BrokerSnapshot:
     connections: int | None = None
     queues: tuple[QueueSnapshot, ...] | None = None
     blocked: bool = False
+    management: str | None = None
     memory_bytes: int | None = None
     memory_limit: int | None = None
     storage: StorageSnapshot | None = None

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from msctl import __version__
 from msctl.amqp.queue_admin import QueueAdmin
+from msctl.broker.management.server import ManagementServer
 from msctl.broker.server import BrokerServer
 from msctl.broker.storage.storage import StorageSpec
 from msctl.brokers.modes import make_broker
@@ -491,7 +492,7 @@ class Stack:
 
     def _make_server(self, users: Mapping[str, Secret], vhost: str) -> BrokerServer:
         spec = self._project.broker
-        return BrokerServer(
+        server = BrokerServer(
             clock=self._clock,
             log=self._log_broker,
             users=users,
@@ -500,6 +501,11 @@ class Stack:
             max_message_size=spec.max_message_size,
             storage=None if spec.durable is Durability.NONE else self._storage_spec(spec),
         )
+        if spec.management:
+            server.management = ManagementServer(
+                server, clock=self._clock, port=spec.management_port, page=lambda: self._page
+            )
+        return server
 
     def _storage_spec(self, spec: BrokerSpec) -> StorageSpec:
         where = f" in {self._root}" if self._root else ""

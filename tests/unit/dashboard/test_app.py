@@ -581,7 +581,7 @@ async def test_a_request_without_credentials_is_not_a_wrong_password(system: Sys
 
 @pytest.mark.parametrize("half", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
 async def test_a_half_request_is_closed(system: System, half: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.dashboard.head_timeout.HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("msctl.http.head_timeout.HEAD_TIMEOUT_S", 0.1)
     async with signed_out(system) as (_, _, dashboard):
         reader, writer = await asyncio.open_connection("127.0.0.1", dashboard._port)
         writer.write(half)
@@ -591,7 +591,7 @@ async def test_a_half_request_is_closed(system: System, half: bytes, monkeypatch
 
 
 async def test_a_complete_request_is_not_closed(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.dashboard.head_timeout.HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("msctl.http.head_timeout.HEAD_TIMEOUT_S", 0.1)
     async with running(system) as page, page.stream("/api/stream") as stream:
         await stream.next("state")
         assert page.dashboard._head_timeout._timers == {}

@@ -25,6 +25,8 @@ EDITS: dict[str, Project] = {
     "broker.url": replace(PROJECT, broker=BrokerSpec(url="amqp://far/")),
     "broker.max_message_size": replace(PROJECT, broker=BrokerSpec(max_message_size=1)),
     "broker.memory_limit": replace(PROJECT, broker=BrokerSpec(memory_limit=1)),
+    "broker.management": replace(PROJECT, broker=BrokerSpec(management=False)),
+    "broker.management_port": replace(PROJECT, broker=BrokerSpec(management_port=1)),
     "broker.durable": replace(PROJECT, broker=BrokerSpec(durable=Durability.DISK)),
     "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
     "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),

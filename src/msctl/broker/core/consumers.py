@@ -7,9 +7,10 @@ the ring until `wake`, so that choosing takes constant time however many consume
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from msctl.broker.core.messages import Message, Taken
+from msctl.broker.protocol.tables import Table
 
 UNLIMITED = -1
 
@@ -65,6 +66,13 @@ class Sink(Protocol):
         ...
 
 
+class ConsumerChannel(Protocol):
+    """The channel on which a consumer was started, as a listing shows it."""
+
+    number: int
+    connection: Any
+
+
 class QueueConsumer:
     """A consumer of one queue. `credit` is how many more messages it may hold, or UNLIMITED.
 
@@ -79,11 +87,14 @@ class QueueConsumer:
         "_made_for_properties",
         "_made_for_route",
         "_made_for_size",
+        "arguments",
+        "channel",
         "credit",
         "exclusive",
         "head",
         "held",
         "no_ack",
+        "prefetch",
         "priority",
         "queue",
         "sink",
@@ -102,8 +113,13 @@ class QueueConsumer:
         exclusive: bool = False,
         priority: int = 0,
         prefetch: int = 0,
+        arguments: Table | None = None,
+        channel: ConsumerChannel | None = None,
     ) -> None:
         self.tag = tag
+        self.arguments: Table = arguments or {}
+        self.channel = channel
+        self.prefetch = prefetch
         self.queue = queue
         self.sink = sink
         self.no_ack = no_ack

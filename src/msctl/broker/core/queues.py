@@ -68,6 +68,7 @@ class Queue:
     """One queue. The virtual host creates and deletes it; channels publish, take and acknowledge."""
 
     __slots__ = (
+        "__weakref__",
         "_active",
         "_counts_returns",
         "_limited",
@@ -77,6 +78,7 @@ class Queue:
         "_ring",
         "_step",
         "_timed",
+        "acked",
         "applied",
         "arguments",
         "auto_delete",
@@ -84,8 +86,12 @@ class Queue:
         "declared",
         "deleted",
         "delivered",
+        "delivered_no_ack",
         "durable",
         "entry",
+        "got",
+        "got_no_ack",
+        "got_nothing",
         "host",
         "last_used",
         "name",
@@ -93,6 +99,7 @@ class Queue:
         "owner",
         "published",
         "ready",
+        "redelivered",
         "taken",
         "unacked",
     )
@@ -127,6 +134,11 @@ class Queue:
         """The entry numbers of unacknowledged messages."""
         self.published = 0
         self.delivered = 0
+        """Messages that left for a consumer or a basic.get."""
+        self.delivered_no_ack = 0
+        self.redelivered = 0
+        self.got = self.got_no_ack = self.got_nothing = 0
+        self.acked = 0
         self.consumers: list[QueueConsumer] = []
         self.deleted = False
         self.last_used = host.clock.monotonic()
@@ -267,6 +279,7 @@ class Queue:
         memory.delivered += 1
         self.delivered += 1
         if consumer.no_ack:
+            self.delivered_no_ack += 1
             if known:
                 self._forget(message)
         else:
@@ -278,7 +291,11 @@ class Queue:
                 self._took(number, message[4])
             if consumer.credit > 0:
                 consumer.credit -= 1
-        if redelivered and self._counts_returns:
+        if not redelivered:
+            consumer.sink.deliver(consumer, number, message, redelivered)
+            return
+        self.redelivered += 1
+        if self._counts_returns:
             shown = with_delivery_count(message, number)
             consumer.sink.deliver(consumer, number, shown, redelivered, original=message)
         else:
@@ -293,14 +310,18 @@ class Queue:
         if self._timed and self.drop_expired() >= EXPIRED_PER_STEP and self._head_has_expired():
             raise ExpiringError
         if not self.ready.count:
+            self.got_nothing += 1
             return None
         number, message = self.ready.take()
         redelivered = number is not None
+        self.redelivered += redelivered
         if number is None:
             self._next_number = number = self._next_number + self._step
         self.host.memory.delivered += 1
         self.delivered += 1
+        self.got += 1
         if no_ack:
+            self.got_no_ack += 1
             self._forget(message)
         else:
             self.unacked += 1
@@ -326,6 +347,7 @@ class Queue:
     def ack(self, message: Message) -> None:
         """Forget an acknowledged message."""
         self.unacked -= 1
+        self.acked += 1
         memory = self.host.memory
         memory.acked += 1
         memory.used -= MESSAGE_COST + len(message[1]) + len(message[2])
@@ -485,6 +507,11 @@ class Queue:
         if any(consumer.exclusive for consumer in self.consumers):
             return True
         return exclusive and (bool(self.consumers) or self.options.single_active_consumer)
+
+    @property
+    def active_consumer(self) -> QueueConsumer | None:
+        """The single active consumer, if the queue has one."""
+        return self._active if self._active in self.consumers else None
 
     @property
     def hands_over_in_order(self) -> bool:

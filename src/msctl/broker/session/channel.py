@@ -69,7 +69,7 @@ class Channel:
             number, connection.broker, vhost, connection.user, self._access, outbox
         )
         self.deliveries = Deliveries(number, outbox, notify_cancel=connection.notify_cancel)
-        self._connection = connection
+        self.connection = connection
         self._outbox = outbox
         self._vhost = vhost
         self._last_queue = ""
@@ -107,7 +107,7 @@ class Channel:
     def _readable_queue(self, name: str) -> Queue:
         """A queue that the connection may take messages from. Raises AmqpError 403, 404, 405."""
         self._access.check(Operation.READ, "queue", name)
-        return self._vhost.queue_for(name, self._connection)
+        return self._vhost.queue_for(name, self.connection)
 
     def channel_open(self, _out_of_band: str) -> None:
         raise channel_error("second 'channel.open' seen")
@@ -151,7 +151,7 @@ class Channel:
         self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
     ) -> None:
         self._vhost.routing.bind(
-            source, destination, "exchange", key, arguments, self._connection, self._access
+            source, destination, "exchange", key, arguments, self.connection, self._access
         )
         self._reply(nowait, commands.Exchange.BindOk)
 
@@ -159,7 +159,7 @@ class Channel:
         self, _ticket: int, destination: str, source: str, key: str, nowait: bool, arguments: Table
     ) -> None:
         self._vhost.routing.unbind(
-            source, destination, "exchange", key, arguments, self._connection, self._access
+            source, destination, "exchange", key, arguments, self.connection, self._access
         )
         self._reply(nowait, commands.Exchange.UnbindOk)
 
@@ -177,21 +177,19 @@ class Channel:
         arguments: Table,
     ) -> None:
         if name.startswith(REPLY_QUEUE):
-            known = (
-                name == REPLY_QUEUE or name[len(REPLY_PREFIX) :] in self._connection.broker.reply_consumers
-            )
+            known = name == REPLY_QUEUE or name[len(REPLY_PREFIX) :] in self.connection.broker.reply_consumers
             if not known:
                 raise not_found("queue", name, self._vhost.name)
             self._last_queue = name
             self._reply(nowait, commands.Queue.DeclareOk, name, 0, 1)
             return
         if passive:
-            queue = self._vhost.queue_for(name, self._connection)
+            queue = self._vhost.queue_for(name, self.connection)
             queue.touch()
         else:
             queue = self._vhost.declare_queue(
                 name,
-                self._connection,
+                self.connection,
                 durable=durable,
                 exclusive=exclusive,
                 auto_delete=auto_delete,
@@ -206,13 +204,13 @@ class Channel:
     ) -> None:
         name = self._queue_name(queue)
         key = name if not queue and not key else key
-        self._vhost.routing.bind(exchange, name, "queue", key, arguments, self._connection, self._access)
+        self._vhost.routing.bind(exchange, name, "queue", key, arguments, self.connection, self._access)
         self._reply(nowait, commands.Queue.BindOk)
 
     def queue_unbind(self, _ticket: int, queue: str, exchange: str, key: str, arguments: Table) -> None:
         name = self._queue_name(queue)
         key = name if not queue and not key else key
-        self._vhost.routing.unbind(exchange, name, "queue", key, arguments, self._connection, self._access)
+        self._vhost.routing.unbind(exchange, name, "queue", key, arguments, self.connection, self._access)
         self._reply(False, commands.Queue.UnbindOk)
 
     def queue_purge(self, _ticket: int, queue: str, nowait: bool) -> None:
@@ -222,7 +220,7 @@ class Channel:
     def queue_delete(self, _ticket: int, queue: str, if_unused: bool, if_empty: bool, nowait: bool) -> None:
         count = self._vhost.delete_queue_named(
             self._queue_name(queue),
-            self._connection,
+            self.connection,
             if_unused=if_unused,
             if_empty=if_empty,
             access=self._access,
@@ -253,7 +251,7 @@ class Channel:
         arguments: Table,
     ) -> None:
         queue = self._queue_name(queue)
-        limit = self._connection.broker.limits.consumers_per_channel
+        limit = self.connection.broker.limits.consumers_per_channel
         if len(self.deliveries.consumers) >= limit:
             raise too_many_consumers(limit)
         if tag in self.deliveries.consumers or (self._reply_consumer and tag == self._reply_consumer.tag):
@@ -280,6 +278,8 @@ class Channel:
                 exclusive=exclusive,
                 priority=priority,
                 prefetch=self.deliveries.prefetch,
+                arguments=arguments,
+                channel=self,
             )
         )
 
@@ -290,12 +290,12 @@ class Channel:
             raise precondition_failed("reply consumer already set")
         secret = generate_name("g1h2")
         self._reply_consumer = ReplyConsumer(tag, secret, self.deliveries)
-        self._connection.broker.reply_consumers[secret] = self._reply_consumer
+        self.connection.broker.reply_consumers[secret] = self._reply_consumer
         self.publisher.set_reply_address(REPLY_PREFIX + secret)
 
     def _forget_reply_consumer(self) -> None:
         if self._reply_consumer is not None:
-            self._connection.broker.reply_consumers.pop(self._reply_consumer.secret, None)
+            self.connection.broker.reply_consumers.pop(self._reply_consumer.secret, None)
             self._reply_consumer = None
             self.publisher.set_reply_address(None)
 

@@ -6,7 +6,7 @@ here. `repeat` and `_remember` are the connection's half of the publish fast pat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pamqp import commands
 
@@ -53,6 +53,9 @@ class Channels:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(list(self._open.values()))
 
     @property
     def in_progress(self) -> bool:

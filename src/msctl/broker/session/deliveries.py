@@ -159,6 +159,16 @@ class Deliveries:
         self._outbox.parked.discard(consumer)
 
     @property
+    def limit(self) -> int:
+        """The limit of unacknowledged messages that the consumers share; 0 is none."""
+        return self._limit
+
+    @property
+    def delivered(self) -> int:
+        """How many messages left on this channel."""
+        return self._last_tag
+
+    @property
     def shares_limit(self) -> bool:
         """Whether the consumers share a limit of unacknowledged messages."""
         return self._limit > 0

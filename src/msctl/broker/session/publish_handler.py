@@ -51,6 +51,7 @@ from msctl.broker.protocol.wire import (
     content_frames,
     decode_arguments,
     encode_method,
+    route_of,
     shortstr,
 )
 from msctl.broker.session.buffers import Outbox
@@ -90,6 +91,15 @@ class PublishHandler:
         self._confirmed = 0
         self._stored_at = 0
         self._deferred: deque[tuple[int, bytes]] = deque()
+
+    @property
+    def published(self) -> int:
+        """How many messages were published in confirm mode."""
+        return self._published
+
+    @property
+    def confirmed(self) -> int:
+        return self._confirmed
 
     # --- content ---
 
@@ -223,6 +233,16 @@ class PublishHandler:
             raise precondition_failed(
                 f"user_id property set to '{claimed}' but authenticated user was '{self._user}'"
             )
+
+    def publish(self, exchange: str, key: str, properties: bytes, body: bytes) -> bool:
+        """Publish a message that arrives whole, not in frames; return whether a queue gets it.
+
+        Raises AmqpError.
+        """
+        self._check_size(len(body))
+        plan = self._prepare(PublishMethod(exchange, key, False, False, route_of(exchange, key)), properties)
+        self.deliver(plan, body)
+        return plan.routed
 
     def set_reply_address(self, address: str | None) -> None:
         """Set the address that replaces the direct reply-to queue's name; None for no reply consumer."""

@@ -42,6 +42,7 @@ from msctl.broker.protocol.replies import (
 )
 from msctl.broker.protocol.tables import Table
 from msctl.broker.session.buffers import Inbox, Outbox
+from msctl.broker.session.channel import Channel
 from msctl.broker.session.channels import Channels
 
 HANDSHAKE_SECONDS = 10.0
@@ -54,6 +55,10 @@ PARKED_MAX = 16 * 1024 * 1024
 """Bytes of input that a blocked connection may receive: more than the socket buffers of both sides."""
 PARKED_TOTAL = 64 * 1024 * 1024
 """The sum of all connections' parked input."""
+
+
+Address = tuple[str, int]
+"""Host and port."""
 
 
 class SessionState(Enum):
@@ -77,8 +82,15 @@ class Session:
     messages in progress are freed. At the end of the stream, `drain` has the parked input processed.
     """
 
-    def __init__(self, broker: Broker, peer: str, *, loopback: bool = True) -> None:
-        """`loopback` is whether the peer is on this machine."""
+    def __init__(
+        self,
+        broker: Broker,
+        peer: str,
+        *,
+        loopback: bool = True,
+        addresses: tuple[Address, Address] | None = None,
+    ) -> None:
+        """`loopback` is whether the peer is on this machine; `addresses` are the peer's and the server's."""
         self.broker = broker
         self.peer = peer
         self.state = SessionState.HEADER
@@ -86,6 +98,14 @@ class Session:
         self.access: Access = UNRESTRICTED
         self.blocked = False
         self._loopback = loopback
+        self.addresses = addresses
+        self.connected_at = broker.clock.time()
+        self.client_properties: Table = {}
+        self.mechanism = ""
+        self.received = 0
+        """Bytes from the peer."""
+        self.sent = 0
+        """Bytes to the peer."""
         self.outbox = Outbox(self._mark)
         self.resumed = False
         self._inbox = Inbox()
@@ -114,6 +134,26 @@ class Session:
     def notify_cancel(self) -> bool:
         """Whether the client accepts basic.cancel from the server."""
         return self._capabilities.cancel_notify
+
+    @property
+    def name(self) -> str:
+        """The connection's name as RabbitMQ's tools show it."""
+        if self.addresses is None:
+            return self.peer
+        (host, port), (own_host, own_port) = self.addresses
+        return f"{host}:{port} -> {own_host}:{own_port}"
+
+    @property
+    def channels(self) -> list[Channel]:
+        return [] if self._channels is None else list(self._channels)
+
+    @property
+    def channel_max(self) -> int:
+        return self._channel_max
+
+    @property
+    def heartbeat(self) -> int:
+        return self._heartbeat
 
     @property
     def channel_count(self) -> int:
@@ -152,6 +192,7 @@ class Session:
     def receive(self, data: bytes) -> None:
         """Add received bytes; `process` handles them."""
         self._last_received = self.broker.clock.monotonic()
+        self.received += len(data)
         if self.state is not SessionState.ENDED:
             self._inbox.add(data)
             if self.blocked:
@@ -294,6 +335,7 @@ class Session:
 
     def _start_ok(self, properties: Table, mechanism: str, response: bytes, _locale: str) -> None:
         self._capabilities = client_capabilities(properties)
+        self.client_properties, self.mechanism = properties, mechanism
         user, password = credentials(mechanism, response)
         refusal = self.broker.users.refusal(user, password, loopback=self._loopback)
         if refusal is not None:
@@ -403,6 +445,7 @@ class Session:
         """Return and clear the output; the caller calls `outbox.written` next."""
         data = self.outbox.take()
         if data:
+            self.sent += len(data)
             self._last_sent = self.broker.clock.monotonic()
         return data
 

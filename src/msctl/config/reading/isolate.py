@@ -41,4 +41,4 @@ def _own_broker(broker: BrokerSpec) -> BrokerSpec:
     mode = BrokerMode.EMBEDDED if broker.mode is BrokerMode.AUTO else broker.mode
     url = parse_url(broker.url).changed(port=0).text
     durable = broker.durable if broker.durable_given else Durability.NONE
-    return replace(broker, mode=mode, url=url, durable=durable)
+    return replace(broker, mode=mode, url=url, durable=durable, management_port=0)

@@ -438,6 +438,13 @@ BROKER = Table(
             "When an embedded broker confirms a persistent message: once it outlives the stack's process, "
             "once it is on disk, or at once; then nothing outlives the stack.",
         ),
+        Key(
+            "management",
+            BOOLEAN,
+            "Whether an embedded broker serves RabbitMQ's management API, on loopback. Where its port is "
+            "taken, there is none, and the log says so.",
+        ),
+        Key("management_port", PORT, "The port of the management API; 0 chooses a free one."),
     ),
 )
 
