@@ -10,6 +10,7 @@ the certificate has.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import socket
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     import ssl
 
 BACKLOG = 1024
+MAX_NAMED = 8
+"""The known paths that a 404 names."""
+MAX_PATH = 200
+"""The length to which a 404 shows the path."""
 _logger = logging.getLogger("msctl.http")
 
 TlsContext = Callable[[], "ssl.SSLContext"]
@@ -203,8 +208,10 @@ class Listener:
         return self._not_found(exchange) if tenant is None else tenant.handle(exchange)
 
     async def _not_found(self, exchange: Exchange) -> None:
-        known = ", ".join(prefix for tenant in self._tenants.values() for prefix in tenant.prefixes())
-        path = exchange.head.target.partition("?")[0]
+        prefixes = (prefix for tenant in self._tenants.values() for prefix in tenant.prefixes())
+        named = list(itertools.islice(prefixes, MAX_NAMED + 1))
+        known = ", ".join(named[:MAX_NAMED]) + (", …" if len(named) > MAX_NAMED else "")
+        path = exchange.head.target.partition("?")[0][:MAX_PATH]
         text = f"404 no service for {path}; known paths: {known}\n".encode("utf-8", "surrogateescape")
         _respond(exchange, 404, b"Not Found", b"text/plain; charset=utf-8", text)
 

@@ -50,6 +50,21 @@ async def test_a_prefix_takes_whole_path_segments_only(listener: Listener) -> No
         listener.detach(one)
 
 
+async def test_a_404_names_a_few_of_a_thousand_paths(listener: Listener) -> None:
+    hello, root = tenant("hello", *(f"/hello{number}" for number in range(1000))), tenant("root", "/root")
+    for one in (hello, root):
+        await listener.attach(one)
+    async with aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{listener.address.port}/{'x' * 1000}"
+        async with session.get(url) as answer:
+            text = await answer.text()
+    assert answer.status == 404
+    assert "/hello7, …" in text
+    assert len(text) < 400
+    for one in (hello, root):
+        listener.detach(one)
+
+
 async def test_the_longest_prefix_wins(listener: Listener) -> None:
     hello, root = tenant("hello", "/hello"), tenant("root", "/", "/hello/deep")
     for one in (hello, root):
