@@ -17,7 +17,8 @@ States, by what holds:
 A client that shuts down its side after its request still gets its response. One that has closed the
 connection looks the same (a FIN) until something is sent to it, which it answers with RST. So while no
 response has started, a 100 is sent as a probe: a client that still listens ignores it (RFC 9110 §15.2).
-A FIN in the middle of a response is taken for the end of a client: streams end that way.
+A response that has started is its own probe; while it is quiet, the client is taken to have left, because
+that is how clients leave event streams.
 
 One timer per connection, moved only when it fires: it closes a connection that is idle, refuses a head that
 takes too long, and aborts one whose client does not read what was written.
@@ -41,10 +42,10 @@ from msctl.model.exchange import ClientGoneError, Handler, RawReceiver, RawStrea
 PIPELINED = 64 * 1024
 """The bytes of later requests that are kept while one is served; more wait in the socket."""
 PROBE_S = 0.05
-"""How long a client that has ended its side is left in peace before it is probed."""
-PROBE_AGAIN_S = 1.0
-"""The time to the second probe; it doubles with each, up to PROBE_LATEST_S."""
+"""How long a client that ended its side is left in peace before it is probed; doubles with each probe."""
 PROBE_LATEST_S = 8.0
+QUIET_S = 0.2
+"""How long a response may say nothing to such a client before the handler is told that it has left."""
 DRAINED = 256 * 1024
 """The bytes of an unread body that are read and dropped to keep the connection; for more it is closed."""
 DRAIN_S = 10.0
@@ -185,12 +186,11 @@ class Connection(asyncio.Protocol):
             self._receiver.eof_received()
         elif self._body is not None:
             self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
-        elif self._exchange.status:
-            # It may have ended its side alone, but a client in the middle of a response has more often left.
-            self._exchange.connection_lost()
         if self._tls:
             return False  # asyncio cannot keep half of a TLS connection open
-        self._probe_timer = self._loop.call_later(PROBE_S, self._probe, self._exchange, PROBE_AGAIN_S)
+        self._probe_timer = self._loop.call_later(
+            PROBE_S, self._probe, self._exchange, PROBE_S, self._written
+        )
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -443,19 +443,23 @@ class Connection(asyncio.Protocol):
         if ended:
             self._receiver.eof_received()
 
-    def _probe(self, exchange: ServerExchange, delay: float) -> None:
-        """Find out whether a client that ended its side has closed the connection (see the module's head)."""
+    def _probe(self, exchange: ServerExchange, delay: float, written: int) -> None:
+        """Find out whether a client that ended its side has closed the connection (see the module's head).
+
+        `written` is what had been written `delay` seconds ago.
+        """
         transport = self._transport
         if transport is None or self._exchange is not exchange or exchange.finished:
             return
-        sock = transport.get_extra_info("socket")
         if not exchange.status and exchange.head.version > (1, 0):
             self.write(_CONTINUE)
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        elif exchange.status and self._written == written and delay >= QUIET_S:
+            exchange.connection_lost()
+        if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             transport.abort()
         else:
             later = min(2 * delay, PROBE_LATEST_S)
-            self._probe_timer = self._loop.call_later(delay, self._probe, exchange, later)
+            self._probe_timer = self._loop.call_later(later, self._probe, exchange, later, self._written)
 
     # --- the timer ------------------------------------------------------------------------------------
 

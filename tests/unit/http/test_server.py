@@ -402,6 +402,45 @@ async def test_half_closed_client_waits_for_a_slow_handler() -> None:
     assert not gone
 
 
+async def test_half_closed_client_reads_a_response_that_is_written_bit_by_bit() -> None:
+    gone: list[int] = []
+
+    async def stream(exchange: Exchange) -> None:
+        exchange.on_disconnect(lambda: gone.append(1))
+        exchange.start(200, b"", TEXT, length=None)
+        exchange.flush()
+        for _ in range(30):
+            await asyncio.sleep(0.02)
+            exchange.write(b"a")
+        exchange.finish()
+
+    async with serving(stream) as server:
+        client = await server.client()
+        client.get()
+        await asyncio.sleep(0.03)
+        client.end()
+        assert (await client.read()).body == b"a" * 30
+    assert not gone
+
+
+async def test_handler_of_a_quiet_stream_is_told_of_a_client_that_ends() -> None:
+    gone = asyncio.Event()
+
+    async def stream(exchange: Exchange) -> None:
+        exchange.on_disconnect(gone.set)
+        exchange.start(200, b"", TEXT, length=None)
+        exchange.flush()
+        await gone.wait()
+        exchange.finish(b"end")
+
+    async with serving(stream) as server:
+        client = await server.client()
+        client.get()
+        await asyncio.sleep(0.03)
+        client.end()
+        assert (await client.read()).body == b"end"
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_handler_is_told_of_a_client_that_leaves_and_runs_to_its_end(how: str) -> None:
     gone, ran = asyncio.Event(), asyncio.Event()
