@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from msctl.http.date import http_date
 from msctl.model.exchange import Field, Fields
 
 BODILESS = frozenset({204, 304})
@@ -16,7 +15,6 @@ _BAD_NAME = re.compile(rb'[\x00-\x20\x7f-\xff()<>@,;:\\\[\]={}"/?]')
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding"})
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_date = (0, b"")
 
 
 class ResponseHead(NamedTuple):
@@ -86,12 +84,3 @@ def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: b
         fields.append((b"date", date))
     known = _REASONS.get(status, b"") if reason is None else reason
     return ResponseHead(status, known, tuple(fields), length, close)
-
-
-def http_date() -> bytes:
-    """The value of Date; formatted once a second."""
-    global _date
-    now = int(time.time())
-    if _date[0] != now:
-        _date = now, formatdate(now, usegmt=True).encode()
-    return _date[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msctl.hosting.response_fields import http_date
+from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, Exchange
 
 

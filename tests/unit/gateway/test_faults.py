@@ -94,8 +94,8 @@ MALFORMED = {
     "chunks in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a head without end": b"HTTP/1.1 200 OK\r\n"
     + b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 2000,
-    "a field that is too long": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
-    "too many fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    "a field that is too long": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    "too many fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1100 + b"\r\n",
     "too many interim responses": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20,
     "an upgrade nobody asked for": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
 }

@@ -18,8 +18,7 @@ from enum import Enum, auto
 from msctl.gateway.message.headers import HOP_BY_HOP, Field, Fields, connection_options
 
 MAX_HEAD = 64 * 1024
-MAX_LINE = 8190
-MAX_FIELDS = 128
+MAX_FIELDS = 1000
 MAX_INTERIM = 16
 MAX_CHUNK_LINE = 256
 MAX_TRAILER = 16 * 1024
@@ -224,7 +223,7 @@ class ResponseReader:
             self._state = _State.CHUNK_LINE
             return data[2:]
         end = data.find(b"\r\n")
-        limit = MAX_CHUNK_LINE if state is _State.CHUNK_LINE else MAX_LINE
+        limit = MAX_CHUNK_LINE if state is _State.CHUNK_LINE else MAX_TRAILER
         if end < 0 or end > limit:
             if len(data) > limit + 1:
                 raise MalformedResponseError("a chunk's size line or a trailer field is too long")
@@ -265,9 +264,9 @@ def parse_head(head: bytes, method: str) -> ResponseHead:
     encodings: list[bytes] = []
     has_connection = False
     for line in lines[1:]:
-        match = _FIELD_LINE.fullmatch(line) if len(line) <= MAX_LINE else None
+        match = _FIELD_LINE.fullmatch(line)
         if match is None:
-            raise MalformedResponseError("one of its header fields is malformed or too long")
+            raise MalformedResponseError("one of its header fields is malformed")
         name, value = match.groups()
         fields.append((name, value))
         lower = name.lower()

@@ -68,6 +68,9 @@ class HostedUpstream:
         """Convert an error of the application; a response that has started is aborted."""
         if isinstance(error, ConnectionError) and out.disconnected:
             return ClientGoneError("the client closed the connection")
+        if isinstance(error, ConnectionError) and out.finished:
+            # The service has logged it, and aborted its response.
+            return BrokenResponseError(f"{self._service} failed during its response")
         if isinstance(error, ResponseTooLongError):
             problem = Problem(502, f"The response of {self._service} is too long.", service=self._service)
             return AttemptError(problem, answered=True)

@@ -46,7 +46,10 @@ class AsgiApp:
             await self._lifespan.startup()
 
     async def handle(self, exchange: Exchange) -> None:
-        """Serve an exchange; returns when its response is complete. Raises RequestError for a broken body."""
+        """Serve an exchange; returns when its response is complete.
+
+        Raises RequestError for a broken body, ConnectionError for a response that was aborted.
+        """
         if self._draining:
             respond_unavailable(exchange, self._service)
         elif exchange.head.upgrade == "websocket":
@@ -122,8 +125,7 @@ class AsgiApp:
         if request.gone or request.complete:
             return
         if request.started:
-            request.abandon()
-            exchange.abort()
+            request.cut(ConnectionResetError(f"{self._service} failed during its response"))
         else:
             respond_failed(exchange)
 

@@ -92,7 +92,13 @@ class HttpRequest:
         self._response.abandon()
         self.end()
 
-    def end(self, error: RequestError | None = None) -> None:
+    def cut(self, error: ConnectionError) -> None:
+        """Abort a response that cannot be completed."""
+        self._response.abandon()
+        self._exchange.abort()
+        self.end(error)
+
+    def end(self, error: Exception | None = None) -> None:
         """Let the exchange's server go on; the application may still run."""
         if not self.ended.done():
             if error is None:
@@ -105,9 +111,7 @@ class HttpRequest:
     def _refuse(self, error: RequestError) -> None:
         self.refused = self._gone = True
         if self._response.started:
-            self._response.abandon()
-            self._exchange.abort()
-            self.end()
+            self.cut(ClientGoneError(error.detail))
         else:
             self.end(error)
 

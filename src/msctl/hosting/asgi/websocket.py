@@ -17,7 +17,8 @@ from typing import Any
 from msctl.hosting.asgi import websocket_frames as frames
 from msctl.hosting.asgi.response import Response
 from msctl.hosting.asgi.scope import Message
-from msctl.hosting.response_fields import http_date, response_head
+from msctl.hosting.response_fields import response_head
+from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, Exchange, Fields, RawStream
 
 MAX_MESSAGE = 16 * 1024 * 1024

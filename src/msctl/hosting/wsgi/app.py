@@ -48,7 +48,10 @@ class WsgiApp:
         """Do nothing: WSGI has no lifespan."""
 
     async def handle(self, exchange: Exchange) -> None:
-        """Serve an exchange; returns when its response is complete. Raises RequestError for a broken body."""
+        """Serve an exchange; returns when its response is complete.
+
+        Raises RequestError for a broken body, ConnectionError for a response that was aborted.
+        """
         if self._draining:
             respond_unavailable(exchange, self._context.name)
             return

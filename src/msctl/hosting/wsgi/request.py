@@ -195,8 +195,9 @@ class WsgiRequest:
             self._cut = True
             if self._exchange.status:
                 self._exchange.abort()
-            elif not self.ended.done():
-                self.ended.set_exception(error)
+                self._end(ClientGoneError(error.detail))
+            else:
+                self._end(error)
             raise
 
     async def _on_loop_write(self, head: ResponseHead, piece: bytes) -> None:
@@ -237,13 +238,18 @@ class WsgiRequest:
         if not self._complete and not self._gone:
             if self._exchange.status:
                 self._exchange.abort()
+                self._end(ConnectionResetError(f"{self._log.service} failed during its response"))
             else:
                 respond_failed(self._exchange)
         self._end()
 
-    def _end(self) -> None:
-        if not self.ended.done():
+    def _end(self, error: Exception | None = None) -> None:
+        if self.ended.done():
+            return
+        if error is None:
             self.ended.set_result(None)
+        else:
+            self.ended.set_exception(error)
 
 
 class _Body(io.RawIOBase):
