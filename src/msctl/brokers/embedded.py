@@ -9,11 +9,10 @@ from typing import Protocol
 from msctl import ports
 from msctl.errors import BrokerError, ConfigError
 from msctl.model.address import Address
-from msctl.model.broker_url import parse_url
+from msctl.model.broker_url import BrokerUrl, parse_url
 from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State, StorageSnapshot
-from msctl.secret import Secret
 
 MIB = 1024 * 1024
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -62,8 +61,8 @@ class EmbeddedServer(Protocol):
     def delete(self, queue: str) -> int: ...
 
 
-ServerFactory = Callable[[Mapping[str, Secret], str], EmbeddedServer]
-"""Makes an embedded server for these users (name to password) and this virtual host."""
+ServerFactory = Callable[[BrokerUrl], tuple[EmbeddedServer, BrokerUrl]]
+"""Makes an embedded server with the URL's user and virtual host; returns the URL to log in with."""
 
 
 class EmbeddedBroker:
@@ -83,7 +82,7 @@ class EmbeddedBroker:
             raise ConfigError(
                 "broker.url: the embedded broker does not support TLS", hint="use amqp:// instead of amqps://"
             )
-        self._server = factory({url.user: url.password}, url.vhost)
+        self._server, self._url = factory(url)
         self._state = State.STOPPED
 
     @property

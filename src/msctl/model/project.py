@@ -433,6 +433,7 @@ class BrokerSpec:
     max_message_size: int = 128 * 1024 * 1024
     memory_limit: int = 512 * 1024 * 1024
     durable: Durability = Durability.PROCESS
+    definitions: Path | None = None
     management: bool = True
     management_port: int = 15672
     url_given: bool = field(default=False, compare=False)

@@ -53,7 +53,8 @@ class QueueView(Protocol):
 class ReloadResult:
     """The result of a reload: names of services; `failed` gives the reason of each failure.
 
-    `updated` have new live keys only; `gateway` says whether the gateway's routes or settings changed.
+    `updated` have new live keys only; `gateway` says whether the gateway's routes or settings changed,
+    `definitions` whether those of the embedded broker did.
     """
 
     added: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class ReloadResult:
     scaled: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     gateway: bool = False
+    definitions: bool = False
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def done(self) -> list[str]:
@@ -71,7 +73,11 @@ class ReloadResult:
             "removed": self.removed,
             "restarted": self.restarted,
             "scaled": self.scaled,
-            "updated": (*self.updated, *(("the gateway",) if self.gateway else ())),
+            "updated": (
+                *self.updated,
+                *(("the gateway",) if self.gateway else ()),
+                *(("the broker's definitions",) if self.definitions else ()),
+            ),
         }
         return [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
 

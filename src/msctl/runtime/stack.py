@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 
 from msctl import __version__
 from msctl.amqp.queue_admin import QueueAdmin
-from msctl.broker.management.server import ManagementServer
-from msctl.broker.server import BrokerServer
 from msctl.broker.storage.storage import StorageSpec
 from msctl.brokers.modes import make_broker
 from msctl.clock import AsyncClock
@@ -39,16 +37,16 @@ from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select, unknown
 from msctl.model.services import runs_here
-from msctl.model.snapshots import GATEWAY, Durability, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
+from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult, ServiceDetails, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
+from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.service_addresses import AddressBook
 from msctl.runtime.service_details import service_details
-from msctl.secret import Secret
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.broadcast import Broadcast
@@ -126,12 +124,19 @@ class Stack:
         self._tls = ServerTls(os.environ)
         self._tls.use(self._tls.read(project))
         self._broker_started = False
+        self._embedded = EmbeddedHost(
+            project,
+            clock=clock,
+            log=self._log_broker,
+            storage=self._storage_spec,
+            page=lambda: self._page,
+        )
         self._broker = make_broker(
             project.broker,
             paths.folder,
             clock=clock,
             log=self._log_broker,
-            embedded=self._make_server,
+            embedded=self._embedded.make,
         )
         self._supervisor = Supervisor(
             project,
@@ -359,16 +364,20 @@ class Stack:
             old, new = self._project, await asyncio.to_thread(self._source.load)
             refuse(old, new)
             certificate = await asyncio.to_thread(self._tls.read, new)
+            definitions = await self._embedded.read(new)
             edited = await asyncio.to_thread(self._supervisor.edited)
             changes = with_edited(diff(old, new), old, new, edited)
             ruled = rules_of(old) != rules_of(new)
             if not changes:
                 # Certificate files may have been replaced under the same names.
-                return ReloadResult(gateway=self._tls.use(certificate))
+                return ReloadResult(
+                    gateway=self._tls.use(certificate), definitions=await self._embedded.use(definitions)
+                )
             if new.gateway is not None:
                 self._build_gateway(new)  # raises for invalid rules before anything is changed
             plan = self._supervisor.prepare(new, changes)
             renewed = self._tls.use(certificate)
+            defined = await self._embedded.use(definitions)
             await self._receive_spans(new)
             gateway, self._project = self._gateway, new
             await self._addresses.open(new)
@@ -390,13 +399,16 @@ class Stack:
                 scaled=tuple(name for name in changes.scaled if name not in failed),
                 updated=changes.updated,
                 gateway=ruled or renewed,
+                definitions=defined,
                 failed=dict(failed),
             )
 
     async def _watched_files(self) -> set[Path]:
         sources = await asyncio.to_thread(self._supervisor.files)
         users = {path for spec in self._project.services for route in spec.routes for path in route.key_files}
-        return {*self._source.files, *files(self._project), *users, *sources}
+        definitions = self._project.broker.definitions
+        defined = set() if definitions is None else {definitions}
+        return {*self._source.files, *files(self._project), *users, *defined, *sources}
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -489,23 +501,6 @@ class Stack:
 
     def _log_broker(self, level: str, text: str) -> None:
         self._logs.append("broker", text, level)
-
-    def _make_server(self, users: Mapping[str, Secret], vhost: str) -> BrokerServer:
-        spec = self._project.broker
-        server = BrokerServer(
-            clock=self._clock,
-            log=self._log_broker,
-            users=users,
-            vhosts=(vhost,),
-            memory_limit=spec.memory_limit,
-            max_message_size=spec.max_message_size,
-            storage=None if spec.durable is Durability.NONE else self._storage_spec(spec),
-        )
-        if spec.management:
-            server.management = ManagementServer(
-                server, clock=self._clock, port=spec.management_port, page=lambda: self._page
-            )
-        return server
 
     def _storage_spec(self, spec: BrokerSpec) -> StorageSpec:
         where = f" in {self._root}" if self._root else ""

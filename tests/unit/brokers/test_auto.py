@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -19,9 +19,9 @@ from msctl.brokers.modes import AutoBroker
 from msctl.cli.messaging.broker_url import default_url
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError, NotRunningError
+from msctl.model.broker_url import BrokerUrl
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode
-from msctl.secret import Secret
 from tests.support.ports import reserved_port
 
 NOBODY = 65534
@@ -134,8 +134,10 @@ def stack(port: int, log: list[str] | None = None) -> AutoBroker:
     lines = [] if log is None else log
     clock = SystemClock(asyncio.sleep)
 
-    def server(users: Mapping[str, Secret], vhost: str) -> BrokerServer:
-        return BrokerServer(clock=clock, log=lambda _level, _text: None, users=users, vhosts=(vhost,))
+    def server(url: BrokerUrl) -> tuple[BrokerServer, BrokerUrl]:
+        users = {url.user: url.password}
+        made = BrokerServer(clock=clock, log=lambda _level, _text: None, users=users, vhosts=(url.vhost,))
+        return made, url
 
     spec = BrokerSpec(url=f"amqp://guest:guest@127.0.0.1:{port}/")
     return AutoBroker(spec, clock=clock, log=lambda _level, text: lines.append(text), embedded=server)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from pamqp import commands
 
 from msctl.broker.server import BrokerServer
 from msctl.brokers.embedded import EmbeddedBroker
 from msctl.clock import SystemClock
+from msctl.model.broker_url import BrokerUrl
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import State
-from msctl.secret import Secret
 from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker
 from tests.unit.broker.raw import Raw
@@ -23,18 +22,18 @@ LIMIT = 2 * 1024 * 1024
 async def test_memory_alarm_is_in_the_snapshot() -> None:
     servers: list[BrokerServer] = []
 
-    def make(users: Mapping[str, Secret], vhost: str) -> BrokerServer:
+    def make(url: BrokerUrl) -> tuple[BrokerServer, BrokerUrl]:
         clock = SystemClock(asyncio.sleep)
         servers.append(
             BrokerServer(
                 clock=clock,
                 log=lambda _level, _text: None,
-                users=users,
-                vhosts=(vhost,),
+                users={url.user: url.password},
+                vhosts=(url.vhost,),
                 memory_limit=LIMIT,
             )
         )
-        return servers[-1]
+        return servers[-1], url
 
     broker = EmbeddedBroker(BrokerSpec(url="amqp://guest:guest@127.0.0.1:0/"), make)
     await broker.start()

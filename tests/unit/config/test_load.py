@@ -678,7 +678,7 @@ def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> No
         ("[service.one]", 'did you mean "services"?'),
         (
             "[broker]\nhost = 1",
-            "known here: durable, management, management_port, max_message_size, memory_limit, mode, url",
+            "known here: definitions, durable, management, management_port, max_message_size, memory_limit, mode, url",
         ),
         (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'did you mean "two"?'),
         (f'[services.one]\n{APP}restart = "onfailure"', 'did you mean "on-failure"?'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ EDITS: dict[str, Project] = {
     "broker.memory_limit": replace(PROJECT, broker=BrokerSpec(memory_limit=1)),
     "broker.management": replace(PROJECT, broker=BrokerSpec(management=False)),
     "broker.management_port": replace(PROJECT, broker=BrokerSpec(management_port=1)),
+    "broker.definitions": replace(PROJECT, broker=BrokerSpec(definitions=Path("other.json"))),
     "broker.durable": replace(PROJECT, broker=BrokerSpec(durable=Durability.DISK)),
     "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
     "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),

@@ -75,6 +75,12 @@ class Pattern:
                 raise PatternError("backreferences beside repetitions are not supported")
             self._program = _compile(tree)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def matches(self, name: str) -> bool:
         """Whether the pattern matches somewhere in `name`."""
         subject = name.encode(errors="surrogateescape")

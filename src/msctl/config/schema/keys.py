@@ -445,6 +445,13 @@ BROKER = Table(
             "taken, there is none, and the log says so.",
         ),
         Key("management_port", PORT, "The port of the management API; 0 chooses a free one."),
+        Key(
+            "definitions",
+            FILE,
+            "RabbitMQ's definitions for an embedded broker, as `rabbitmqctl export_definitions` writes them: "
+            "users, virtual hosts, permissions, policies, queues, exchanges, bindings. `msctl reload` reads "
+            "the file again.",
+        ),
     ),
 )
 

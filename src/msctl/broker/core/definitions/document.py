@@ -83,9 +83,10 @@ class PolicyDefinition:
 
 @dataclass(slots=True)
 class Definitions:
-    """A checked document; `source` names it in messages."""
+    """A checked document; `source` names it in messages, `digest` identifies its content."""
 
     source: str = "definitions"
+    digest: bytes = b""
     users: dict[str, User] = field(default_factory=dict)
     vhosts: dict[str, VhostInfo] = field(default_factory=dict)
     permissions: dict[tuple[str, str], Permissions] = field(default_factory=dict)

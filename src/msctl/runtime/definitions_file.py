@@ -1,0 +1,56 @@
+"""Reads `broker.definitions`: RabbitMQ's definitions for the embedded broker, from a JSON file."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from msctl.broker.core.definitions.document import Definitions, read_document
+from msctl.broker.core.definitions.entries import Problems
+from msctl.errors import ConfigError
+from msctl.files import FileTooLargeError, read_bounded
+from msctl.model.broker_url import BrokerUrl
+from msctl.model.project import Project
+
+LARGEST_FILE = 64 * 1024 * 1024
+
+
+def read_definitions(project: Project, url: BrokerUrl) -> tuple[Definitions, Problems] | None:
+    """The definitions of the project's broker at `url`, with warnings; None if it has none.
+
+    Raises ConfigError that names the file and the JSON path of the first error.
+    """
+    path = project.broker.definitions
+    if path is None:
+        return None
+    key = f"{project.source}: broker.definitions"
+    content = _read(path, key)
+    definitions, problems = read_document(_decode(content, path), users={url.user}, vhosts={url.vhost})
+    if problems.errors:
+        others = len(problems.errors) - 1
+        more = f" (and {others} more errors)" if others else ""
+        raise ConfigError(
+            f"{path.name}: {problems.errors[0]}{more}",
+            hint=f"the file is {path}; RabbitMQ writes such a file with: rabbitmqctl export_definitions FILE",
+        )
+    definitions.source, definitions.digest = path.name, sha256(content).digest()
+    return definitions, problems
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        return read_bounded(path, LARGEST_FILE)
+    except FileNotFoundError:
+        raise ConfigError(f"{key}: {path} does not exist") from None
+    except FileTooLargeError:
+        raise ConfigError(f"{key}: {path} is larger than {LARGEST_FILE // 1024**2} MiB") from None
+    except OSError as error:
+        raise ConfigError(f"{key}: {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def _decode(content: bytes, path: Path) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path.name}: no JSON: {error}", hint=f"the file is {path}") from None

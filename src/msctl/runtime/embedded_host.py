@@ -1,0 +1,126 @@
+"""The embedded broker of a stack: builds its server, decides who logs in, reloads its definitions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from msctl.broker.core.definitions.document import Definitions
+from msctl.broker.management.server import ManagementServer
+from msctl.broker.server import BrokerServer
+from msctl.broker.storage.storage import StorageSpec
+from msctl.clock import AsyncClock
+from msctl.errors import ConfigError
+from msctl.model.broker_url import BrokerUrl, parse_url
+from msctl.model.project import BrokerSpec, Project
+from msctl.model.snapshots import Durability
+from msctl.runtime.definitions_file import read_definitions
+from msctl.secret import Secret
+
+STACK_USER = "msctl"
+"""The user of the stack's own services, `send` and `consume`, where the definitions leave none for them."""
+
+
+class EmbeddedHost:
+    """Makes the embedded broker of one project; keeps it to reload its definitions."""
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        clock: AsyncClock,
+        log: Callable[[str, str], None],
+        storage: Callable[[BrokerSpec], StorageSpec],
+        page: Callable[[], str | None],
+    ) -> None:
+        """`page` is the dashboard's URL, for browsers that open the management API.
+
+        Raises ConfigError for definitions that cannot be used."""
+        self._project = project
+        self._clock = clock
+        self._log = log
+        self._storage = storage
+        self._page = page
+        self._server: BrokerServer | None = None
+        self._definitions = self._read(project)
+
+    def make(self, url: BrokerUrl) -> tuple[BrokerServer, BrokerUrl]:
+        """Make the server; return it with `url`, whose user is one that can log in.
+
+        Raises ConfigError if the definitions have another password for the configured user.
+        """
+        spec = self._project.broker
+        url, users = login(url, self._definitions, given=spec.url_given)
+        self._server = BrokerServer(
+            clock=self._clock,
+            log=self._log,
+            users=users,
+            vhosts=(url.vhost,),
+            memory_limit=spec.memory_limit,
+            max_message_size=spec.max_message_size,
+            storage=None if spec.durable is Durability.NONE else self._storage(spec),
+            definitions=self._definitions,
+        )
+        if spec.management:
+            self._server.management = ManagementServer(
+                self._server, clock=self._clock, port=spec.management_port, page=self._page
+            )
+        return self._server, url
+
+    async def read(self, project: Project) -> Definitions | None:
+        """Read the definitions again. Raises ConfigError."""
+        return await asyncio.to_thread(self._read, project)
+
+    async def use(self, definitions: Definitions | None) -> bool:
+        """Apply definitions that were read again; return whether they differ from the present ones."""
+        if definitions is None or self._server is None:
+            return False
+        if self._definitions is not None and definitions.digest == self._definitions.digest:
+            return False
+        self._definitions = definitions
+        for removed in await self._server.import_definitions(definitions):
+            self._log("info", f"{definitions.source}: removed {removed}")
+        return True
+
+    def _read(self, project: Project) -> Definitions | None:
+        found = read_definitions(project, parse_url(project.broker.url, any_port=True))
+        if found is None:
+            return None
+        definitions, problems = found
+        for problem in problems.warnings:
+            self._log("warning", f"{definitions.source}: {problem}")
+        return definitions
+
+
+def login(
+    url: BrokerUrl, definitions: Definitions | None, *, given: bool
+) -> tuple[BrokerUrl, dict[str, Secret]]:
+    """The URL with which the stack logs in, and the users to create for it beside those of the definitions.
+
+    Without users in the definitions, the URL's user is created. Otherwise a user of the definitions logs in
+    with its password, a user that only the configured URL names is created, and instead of the default
+    guest, whom RabbitMQ would not create either, the stack uses a user of its own.
+    """
+    users = {} if definitions is None else definitions.users
+    if not users:
+        return url, {url.user: url.password}
+    user = users.get(url.user)
+    if (
+        user is not None
+        and user.password is not None
+        and user.password.verify(url.password.reveal().encode())
+    ):
+        return url, {}
+    if user is None and given:
+        return url, {url.user: url.password}
+    if given and definitions is not None:
+        raise ConfigError(
+            f"broker.url: the password of user {url.user!r} is not the one in {definitions.source}",
+            hint="change one of them, or remove url: the stack then uses a user of its own",
+        )
+    name = STACK_USER
+    while name in users:
+        name += "-stack"
+    password = Secret(secrets.token_urlsafe(24))
+    return url.changed(user=name, password=password), {name: password}
