@@ -7,6 +7,7 @@ until the descriptor is ready, and writes at most PIPE_BUF bytes, which a ready 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -110,25 +111,28 @@ async def read_all(fd: int, *, limit: int, name: str) -> bytes:
     return b"".join(parts)
 
 
-async def lines(fd: int, *, limit: int, name: str) -> AsyncIterator[bytes]:
-    """Yield each line of `fd` without its line end. Raises as read_all does."""
+async def lines(fd: int, *, limit: int, name: str) -> AsyncIterator[list[bytes]]:
+    """Yield the lines of `fd` without their line ends, a list for each read. Raises as read_all does."""
     parts: list[bytes] = []
     size = 0
     try:
         async for chunk in chunks(fd):
-            *ended, rest = chunk.split(b"\n")
-            for end in ended:
-                size += len(end)
-                _check_line(size, limit, name)
-                yield b"".join((*parts, end))
+            ended = chunk.split(b"\n")
+            rest = ended.pop()
+            if ended:
+                ended[0] = b"".join((*parts, ended[0]))
                 parts, size = [], 0
+                if max(map(len, ended)) > limit:
+                    yield list(itertools.takewhile(lambda line: len(line) <= limit, ended))
+                    _check_line(limit + 1, limit, name)
+                yield ended
             parts.append(rest)
             size += len(rest)
             _check_line(size, limit, name)
     except OSError as exc:
         raise unreadable(name, exc) from exc
     if size:
-        yield b"".join(parts)
+        yield [b"".join(parts)]
 
 
 def _check_line(size: int, limit: int, name: str) -> None:

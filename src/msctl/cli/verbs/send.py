@@ -200,7 +200,13 @@ def send(
     body = result.body
     if body is not None:
         return Result("sent", 1, lambda: [f"Sent: {shown(body)}"])
-    return Result("sent", stats.sent, lambda: [f"Sent {stats.sent} message{'' if stats.sent == 1 else 's'}"])
+    text = f"Sent {stats.sent} message{'' if stats.sent == 1 else 's'}"
+    if result.repeated:
+        from msctl.cli.messaging.sending import ranges
+
+        where = ranges(result.repeated, request.noun)
+        text += f"; {len(result.repeated)} of them possibly twice ({where}): the connection was lost"
+    return Result("sent", stats.sent, lambda: [text])
 
 
 def _check_source(text: str | None, file: Path | None, *, by_line: bool, count: int) -> None:
