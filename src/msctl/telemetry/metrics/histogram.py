@@ -47,12 +47,20 @@ class Histogram(Collector):
         registry.register(self)
 
     def observe(self, labels: Labels, seconds: float) -> None:
-        row = self._rows.get(labels)
-        if row is None:
-            labels = bounded(labels, self._rows)
-            row = self._rows.setdefault(labels, [0] * (len(BUCKETS) + 2))
+        row = self._rows.get(labels) or self._row(labels)
         row[bisect_left(BUCKETS, seconds)] += 1
         row[-1] += seconds
+
+    def observe_all(self, labels: Labels, seconds: Sequence[float]) -> None:
+        """As `observe`, for each of `seconds`."""
+        row = self._rows.get(labels) or self._row(labels)
+        for value in seconds:
+            row[bisect_left(BUCKETS, value)] += 1
+        row[-1] += sum(seconds)
+
+    def _row(self, labels: Labels) -> list[float]:
+        labels = bounded(labels, self._rows)
+        return self._rows.setdefault(labels, [0] * (len(BUCKETS) + 2))
 
     def rows(self) -> list[tuple[Labels, list[int]]]:
         """The bucket counts of each label combination; the last bucket has no upper bound."""

@@ -148,10 +148,28 @@ class Metrics:
     def request_finished(
         self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
     ) -> None:
-        self.active[GATEWAY] -= 1
+        ended = self._monotonic() if at is None else at
+        self.requests_finished(service, route, method, status, (seconds,), (ended,))
+
+    def requests_finished(
+        self,
+        service: str,
+        route: str,
+        method: str,
+        status: int,
+        seconds: Sequence[float],
+        ended: Sequence[float],
+    ) -> None:
+        """Several requests that differ in their durations, and in when they ended (monotonic), alone."""
+        self.active[GATEWAY] -= len(seconds)
         service = service or GATEWAY
-        self._served.observe((service, method, route, status), seconds)
-        self._remember((service, True), status, seconds, at)
+        self._served.observe_all((service, method, route, status), seconds)
+        self._window((service, True), ended[0]).record_all(ended, seconds, error=status >= _FAILURE)
+
+    def attempts_finished(self, service: str, status: int | None, seconds: Sequence[float]) -> None:
+        """Several attempts with the same outcome."""
+        labels = (service, "", "no_response") if status is None else (service, status, "")
+        self._attempts.observe_all(labels, seconds)
 
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
         labels = (service, "", "no_response") if status is None else (service, status, "")
@@ -243,10 +261,13 @@ class Metrics:
     def _remember(self, key: tuple[str, bool], status: int, seconds: float, at: float | None) -> None:
         """Record a request for `annotate`; `key` is the service and whether the gateway passed it."""
         now = self._monotonic() if at is None else at
+        self._window(key, now).record(now, seconds, error=status >= _FAILURE)
+
+    def _window(self, key: tuple[str, bool], now: float) -> SlidingWindow:
         window = self._requests.get(key)
         if window is None:
             window = self._requests[key] = SlidingWindow(now)
-        window.record(now, seconds, error=status >= _FAILURE)
+        return window
 
     def _flow(self, service: str, destination: str, *, sends: bool) -> None:
         now = self._monotonic()

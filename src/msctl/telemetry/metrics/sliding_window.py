@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import log2
 
 SECONDS = 60
@@ -29,16 +29,21 @@ class SlidingWindow:
 
     def record(self, now: float, seconds: float, *, error: bool = False) -> None:
         """Record an event that ended at `now` and took `seconds`."""
-        second = int(now)
-        if second != self._second:
-            self._move(second)
-        slot = second % SECONDS
-        self._counts[slot] += 1
-        if error:
-            self._errors[slot] += 1
-        bucket = int(log2(seconds if seconds > _SHORTEST else _SHORTEST) * _PER_DOUBLING // 1)
-        buckets = self._buckets[slot]
-        buckets[bucket] = buckets.get(bucket, 0) + 1
+        self.record_all((now,), (seconds,), error=error)
+
+    def record_all(self, ended: Sequence[float], seconds: Sequence[float], *, error: bool = False) -> None:
+        """As `record`, for each pair of `ended` and `seconds`."""
+        for now, duration in zip(ended, seconds, strict=True):
+            second = int(now)
+            if second != self._second:
+                self._move(second)
+            slot = second % SECONDS
+            self._counts[slot] += 1
+            if error:
+                self._errors[slot] += 1
+            bucket = int(log2(duration if duration > _SHORTEST else _SHORTEST) * _PER_DOUBLING // 1)
+            buckets = self._buckets[slot]
+            buckets[bucket] = buckets.get(bucket, 0) + 1
 
     def rate(self, now: float) -> float:
         """Events per second over the last ten whole seconds."""

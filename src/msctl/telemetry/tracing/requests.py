@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextvars import Token
 from email.utils import formatdate
 from time import monotonic, time
 from typing import NamedTuple
@@ -29,7 +28,7 @@ from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, c
 from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
 from msctl.telemetry.tracing.not_found import NotFoundFilter
-from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan
+from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan, SpanGroup
 from msctl.telemetry.tracing.tracer import Tracer
 
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
@@ -56,7 +55,6 @@ class ServerSpan(TraceContext):
     __slots__ = (
         "at",
         "attempts",
-        "before",
         "ended",
         "label",
         "method",
@@ -79,7 +77,6 @@ class ServerSpan(TraceContext):
         self.method = method
         self.target = target
         self.attempts: tuple[Attempt, ...] = ()
-        self.before: tuple[Token[TraceContext | None], Token[str]] | None = None
 
     def finish(self, service: str, route: str, label: str, status: int, seconds: float) -> None:
         self.service = service
@@ -91,11 +88,13 @@ class ServerSpan(TraceContext):
         self.at = time()
 
     def notable(self, slow_s: float) -> bool:
-        return (
-            self.status >= FAILURE
-            or self.seconds >= slow_s
-            or any(status is None or status >= FAILURE for _, _, status, *_ in self.attempts)
-        )
+        if self.status >= FAILURE or self.seconds >= slow_s:
+            return True
+        for attempt in self.attempts:  # not any(): this runs for every request
+            status = attempt[2]
+            if status is None or status >= FAILURE:
+                return True
+        return False
 
     def spans(self) -> Iterator[EndedSpan]:
         """Its own span and one per attempt: the service's span if it runs in this process."""
@@ -236,8 +235,9 @@ class RequestObserver:
     def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
         self._active[GATEWAY] += 1
         given = parse(traceparents[0]) if len(traceparents) == 1 else None
-        span = ServerSpan(given, method, target)
-        span.before = current_trace.set(span), current_service.set(GATEWAY)
+        # Not reset at the end: the server runs each request in a context of its own.
+        current_trace.set(ServerSpan(given, method, target))
+        current_service.set(GATEWAY)
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         context = current_trace.get()
@@ -252,12 +252,6 @@ class RequestObserver:
         elif context.attempts and context.attempts[-1][2] is not None:
             # Otherwise the gateway itself failed the request and has logged the reason.
             self._access.request(GATEWAY, context.method, context.target, status, seconds)
-        if context.before is not None:
-            # The next request may run in the same context (see gateway/eager.py).
-            trace_token, service_token = context.before
-            context.before = None
-            current_trace.reset(trace_token)
-            current_service.reset(service_token)
 
     def hosted_attempt_started(self, method: str, target: str) -> None:
         context = current_trace.get()
@@ -291,26 +285,36 @@ class RequestObserver:
     # --- helpers ----------------------------------------------------------------------------------
 
     def _process(self, finished: list[DirectRequest | ServerSpan]) -> None:
-        """Record the metrics and keep the spans of finished requests."""
-        metrics, record = self._metrics, self._tracer.record
+        """Record the metrics and keep the spans of finished requests, those with the same labels at once."""
+        metrics = self._metrics
+        groups: list[SpanGroup] = []
+        requests: dict[tuple[str, str, str, int], tuple[list[float], list[float]]] = {}
+        attempts: dict[tuple[str, int | None], list[float]] = {}
         for request in finished:
             if type(request) is ServerSpan:
-                metrics.request_finished(
-                    request.service,
-                    request.route,
-                    request.label,
-                    request.status,
-                    request.seconds,
-                    request.ended,
-                )
-                for service, instance, answered, seconds, *_ in request.attempts:
-                    metrics.attempt_finished(service, instance, answered, seconds)
-                record(request)
+                key = (request.service, request.route, request.label, request.status)
+                found = requests.get(key)
+                if found is None:
+                    found = requests[key] = ([], [])
+                found[0].append(request.seconds)
+                found[1].append(request.ended)
+                for attempt in request.attempts:
+                    outcome = (attempt[0], attempt[2])
+                    durations = attempts.get(outcome)
+                    if durations is None:
+                        durations = attempts[outcome] = []
+                    durations.append(attempt[3])
+                groups.append(request)
             elif type(request) is DirectRequest:
                 context, service, instance, method, target, status, seconds, ended, at, route = request
                 label = method if method in _KNOWN_METHODS else OTHER
                 metrics.service_finished(service, route, label, status, seconds, ended)
-                record(_server_span(context, (method, target), service, instance, status, seconds, at))
+                groups.append(_server_span(context, (method, target), service, instance, status, seconds, at))
+        for labels, times in requests.items():
+            metrics.requests_finished(*labels, *times)
+        for outcome, durations in attempts.items():
+            metrics.attempts_finished(*outcome, durations)
+        self._tracer.record_all(groups)
 
     @staticmethod
     async def _serve_metrics(page: MetricsPage, service: str, handle: Handler, exchange: Exchange) -> None:

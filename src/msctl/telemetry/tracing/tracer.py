@@ -5,6 +5,10 @@ Spans arrive as they end, in any order. An exporter gets each one at once.
 Two ordered maps from trace id to span groups: `_recent` in order of arrival, and `_notable`. When `_recent`
 is full, its oldest trace moves to `_notable` if it has an error or is slow, else it is dropped. A trace is in
 at most one of the maps.
+
+Groups arrive much faster than anybody reads. So they wait in `_pending`, in order, and go into the maps when
+somebody reads. When twice as many as `_recent` holds wait, the older ones would be evicted by the newer
+ones; of those only the traces that are notable, or known already, are kept.
 """
 
 from __future__ import annotations
@@ -47,14 +51,47 @@ class Tracer:
         # Not dict: finding a dict's first key walks over the slots of all deleted ones.
         self._recent: OrderedDict[str, list[SpanGroup]] = OrderedDict()
         self._notable: OrderedDict[str, list[SpanGroup]] = OrderedDict()
+        self._pending: list[SpanGroup] = []
         self._dropped: dict[str, int] = {}
         self._recent_capacity = capacity - notable
         self._notable_capacity = notable
         self._slow_s = slow_s
         self._export = export
 
-    def record(self, group: SpanGroup, *, export: bool = True) -> None:
-        """Keep a finished group. Runs for every request, so it only stores it."""
+    def record(self, group: SpanGroup) -> None:
+        """Keep a finished group."""
+        self.record_all((group,))
+
+    def record_all(self, groups: Sequence[SpanGroup]) -> None:
+        """Keep finished groups, oldest first. Runs for every request, so it only stores them."""
+        if self._export is not None:
+            for group in groups:
+                for span in group.spans():
+                    self._export(span)
+        pending = self._pending
+        pending += groups
+        if len(pending) >= 2 * self._recent_capacity:
+            self._overflow(pending)
+
+    def _overflow(self, pending: list[SpanGroup]) -> None:
+        """Drop what the newer ones of `pending` would evict."""
+        slow_s = self._slow_s
+        telling = {group.trace_id for group in pending if group.notable(slow_s)}
+        older = pending[: -self._recent_capacity]
+        del pending[: -self._recent_capacity]
+        for group in older:
+            trace_id = group.trace_id
+            if trace_id in telling or trace_id in self._recent or trace_id in self._notable:
+                self._keep(group)
+
+    def _settle(self) -> None:
+        """Put everything that was recorded into the maps."""
+        self.flush()
+        pending, self._pending = self._pending, []
+        for group in pending:
+            self._keep(group)
+
+    def _keep(self, group: SpanGroup) -> None:
         trace_id = group.trace_id
         kept = self._recent.get(trace_id)
         if kept is None:
@@ -66,9 +103,6 @@ class Tracer:
         kept.append(group)
         if len(kept) >= 2 * MAX_SPANS:
             self._thin_out(trace_id, kept)
-        if self._export is not None and export:
-            for span in group.spans():
-                self._export(span)
 
     def adopt(self, spans: Iterable[EndedSpan]) -> None:
         """Keep spans of other processes; they are not exported from here.
@@ -76,7 +110,7 @@ class Tracer:
         They arrive late and may arrive twice. A span of a trace that was dropped already does not evict
         a complete trace, unless it is notable.
         """
-        self.flush()
+        self._settle()
         oldest = self._oldest()
         by_trace: dict[str, list[EndedSpan]] = {}
         for span in spans:
@@ -90,14 +124,14 @@ class Tracer:
                 if not known and not kept and span.start < oldest and not span.notable(self._slow_s):
                     continue
                 known.add(span.span_id)
-                self.record(span, export=False)
+                self._keep(span)
 
     async def traces(self, query: TraceQuery) -> tuple[TraceSummary, ...]:
-        self.flush()
+        self._settle()
         return tuple(islice(self._matching(query), max(0, min(query.limit, MAX_FOUND))))
 
     async def trace(self, trace_id: str) -> Trace:
-        self.flush()
+        self._settle()
         found = [
             (name, kept)
             for traces in (self._recent, self._notable)
@@ -120,7 +154,7 @@ class Tracer:
 
     def grown(self, seen: dict[str, int], limit: int) -> dict[str, tuple[TraceSummary, Trace]]:
         """Return up to `limit` traces with more spans than in `seen`, notable ones first; updates `seen`."""
-        self.flush()
+        self._settle()
         found: dict[str, tuple[TraceSummary, Trace]] = {}
         for traces in (self._notable, self._recent):
             for trace_id, kept in reversed(traces.items()):
