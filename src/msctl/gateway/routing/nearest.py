@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MAX_PATH = 64
+MAX_PATH = 48
 """The characters of a path that are compared."""
 
-BUDGET = 48
+BUDGET = 24
 """The paths that one question compares at most, with repetition."""
 
 MAX_PATHS = 2000
