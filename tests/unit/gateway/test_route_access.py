@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from msctl.gateway import access
 from msctl.model.project import CorsSpec, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.model.route_policies import BasicAuthSpec, ForwardAuthSpec, JwtSpec
 from tests.support.ports import reserved_port
@@ -57,6 +58,17 @@ async def test_a_password_opens_the_route_and_a_page_of_another_origin_can_read_
             assert (await gateway.get("/x", ANN)).status == 200
         assert (await gateway.get("/x", EVE)).status == 401
         assert (await gateway.get("/x", ANN, ANN)).status == 400
+
+
+async def test_a_flood_of_passwords_does_not_queue_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_WAITING", 3)
+    route = RouteSpec("/x", "x", basic_auth=BasicAuthSpec(env="USERS"))
+    async with running(route, environ={"USERS": f"ann:{HASHES[0]}"}) as gateway:
+        await gateway.serve("x", echoing(), HOSTED)
+        assert (await gateway.get("/x", ANN)).status == 200
+        replies = await asyncio.gather(*(gateway.get("/x", EVE) for _ in range(30)))
+        assert {reply.status for reply in replies} == {401, 503}
+        assert (await gateway.get("/x", ANN)).status == 200
 
 
 async def test_users_are_told_apart_by_the_rate_limit() -> None:
