@@ -34,6 +34,11 @@ BACKLOG_MAX = 64 * MIB
 """Bytes waiting to be written above which publishers are blocked, until a quarter is left."""
 
 
+def sync_data(descriptor: int) -> None:
+    """Write a file's data to the disk. Raises OSError."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
 @dataclass(frozen=True, slots=True)
 class StorageSpec:
     """Where a log is kept, when a message in it is safe, and what others are told who want the same log.
@@ -63,8 +68,13 @@ class Storage:
         *,
         post: Callable[[Callable[[], None]], object],
         changed: Callable[[], None],
+        synchronize: Callable[[int], None] = sync_data,
     ) -> None:
-        """Open the log and read it. Raises BrokerError, UntrustedPathError, OSError."""
+        """Open the log and read it. `synchronize` writes a file's data to the disk, by its descriptor.
+
+        Raises BrokerError, UntrustedPathError, OSError.
+        """
+        self._synchronize = synchronize
         self.problem = ""
         self._sync_failed = False
         self._spec = spec
@@ -238,7 +248,7 @@ class Storage:
         failure: OSError | None = None
         try:
             for descriptor in (*sealed, newest):
-                _sync_data(descriptor)
+                self._synchronize(descriptor)
             if created:
                 self._folder.sync()
         except OSError as error:
@@ -273,7 +283,7 @@ class Storage:
             journal.write(whole=True)
             if self._spec.durability is Durability.DISK:
                 for descriptor in (*journal.closing, journal.descriptor):
-                    _sync_data(descriptor)
+                    self._synchronize(descriptor)
         except OSError as error:
             self._fail(error)
             return
@@ -293,7 +303,7 @@ class Storage:
         self._remove_old()
         for descriptor in (*journal.closing, journal.descriptor):
             with suppress(OSError):
-                _sync_data(descriptor)
+                self._synchronize(descriptor)
         self.abandon()
 
     def abandon(self) -> None:
@@ -303,7 +313,3 @@ class Storage:
         for descriptor in (*self.journal.closing, self.journal.descriptor):
             os.close(descriptor)
         self._folder.close()
-
-
-def _sync_data(descriptor: int) -> None:
-    getattr(os, "fdatasync", os.fsync)(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from pamqp import commands
 
 from msctl.broker.core.broker import Alarm
+from msctl.broker.storage.storage import sync_data
 from msctl.model.snapshots import Durability
 from tests.unit.broker.client import Client
 from tests.unit.broker.storage.run import Run
@@ -174,4 +176,39 @@ def test_a_new_segment_that_cannot_be_created_blocks_too(tmp_path: Path) -> None
     run.kill()
     again = Run(folder)
     assert (again.problems, again.bodies()) == ([], [b"x" * 300])
+    again.kill()
+
+
+def test_what_a_failed_synchronization_may_have_lost_is_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "project" / "broker"
+    ended: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    failing: list[OSError] = []
+
+    def synchronize(descriptor: int) -> None:
+        if failing:
+            raise failing.pop()
+        sync_data(descriptor)
+
+    run = Run(folder, durability=Durability.DISK, post=ended.put, synchronize=synchronize)
+    ended.get()()
+    client = publishing(run)
+    client.publish(b"safe", delivery_mode=2)
+    run.storage.turn(tidy=False)
+    ended.get()()
+    (file,) = folder.glob("*.log")
+    safe = file.read_bytes()
+    failing.append(OSError(errno.EIO, "Input/output error"))
+    client.publish(b"uncertain", delivery_mode=2)
+    run.storage.turn(tidy=False)
+    ended.get()()
+    assert "input/output error" in run.broker.alarms[Alarm.DISK]
+    assert confirms(client) == [("Basic.Ack", 1, False)]
+    run.storage.tick()
+    ended.get()()
+    assert not blocked(run)
+    assert confirms(client)[1:] == [("Basic.Ack", 2, False)]
+    run.kill()
+    file.write_bytes(safe)  # the kernel has dropped what it could not write
+    again = Run(folder)
+    assert (again.problems, again.bodies()) == ([], [b"safe", b"uncertain"])
     again.kill()
