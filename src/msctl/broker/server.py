@@ -232,8 +232,8 @@ class BrokerServer:
                 "[broker] durable = false",
             ) from error
         recovered = storage.recovered
-        problems = [*recovered.problems, *restore(self._broker, recovered.replay)]
         self._broker.memory.journal = storage.journal
+        problems = [*recovered.problems, *restore(self._broker, recovered.replay)]
         if recovered.cut:
             report("info", f"the broker's log ended with an incomplete block of {recovered.cut} bytes: cut")
         for problem in problems:

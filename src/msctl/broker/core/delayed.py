@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from msctl.broker.core.journal import Entries
+from msctl.broker.core.journal import Entries, StoredDelay
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST
-from msctl.broker.protocol.properties import is_persistent, join, split, with_headers
+from msctl.broker.protocol.properties import headers_of, is_persistent, join, split, with_headers
 from msctl.broker.protocol.tables import INTEGERS, Table
 from msctl.clock import Clock
 
@@ -80,6 +80,7 @@ class Target(Protocol):
 class DelayHost(Protocol):
     """The virtual host, as its delayed messages see it."""
 
+    name: str
     clock: Clock
     memory: MemoryAccount
 
@@ -93,6 +94,7 @@ class DelayingExchange(Protocol):
 
     name: str
     delayed: int
+    entry: int
 
 
 Router = Callable[[DelayingExchange, Sequence[str], Table, bytes], Sequence[Target]]
@@ -111,6 +113,8 @@ class DelayedMessage(NamedTuple):
     body: bytes
     ttl_ms: int | None
     priority: int
+    entry: int = 0
+    """Its number in the log; 0: it is in memory only."""
 
 
 class DelayedMessages:
@@ -130,6 +134,47 @@ class DelayedMessages:
         message.exchange.delayed += 1
         heapq.heappush(self._waiting, message)
         self._remind()
+
+    def store(self, message: DelayedMessage) -> int:
+        """Record a message in the log; return its number."""
+        host = self._host
+        journal = host.memory.journal
+        if journal is None:
+            return 0
+        return journal.put_delayed(
+            StoredDelay(
+                host.name,
+                message.exchange.name,
+                message.due + host.clock.time() - host.clock.monotonic(),
+                message.delay,
+                message.keys,
+                message.route,
+                message.properties,
+                message.body,
+                message.ttl_ms,
+                message.priority,
+            )
+        )
+
+    def recover(self, entry: int, exchange: DelayingExchange, stored: StoredDelay) -> None:
+        """Add a message that the log has."""
+        clock = self._host.clock
+        self.add(
+            DelayedMessage(
+                stored.due - clock.time() + clock.monotonic(),
+                self.number(),
+                exchange,
+                stored.keys,
+                headers_of(split(stored.properties)) or {},
+                stored.delay,
+                stored.route,
+                stored.properties,
+                stored.body,
+                stored.ttl_ms,
+                stored.priority,
+                entry,
+            )
+        )
 
     def hold(self, exchange: DelayingExchange, keys: tuple[str, ...], headers: Table) -> DelayTarget:
         """The target for messages with these routing keys and headers, which `exchange` delays."""
@@ -168,6 +213,8 @@ class DelayedMessages:
             )
         if entries and journal is not None:
             journal.store(route, properties, body, entries)
+        if message.entry and journal is not None:
+            journal.drop(message.entry)
 
     def _remind(self) -> None:
         if self._waiting and (self._reminded is None or self._waiting[0].due < self._reminded):
@@ -181,7 +228,6 @@ class DelayTarget:
     __slots__ = ("_delay", "_delayed", "_exchange", "_headers", "_keys")
 
     deleted = False
-    entry = 0
     name = ""
     stores_transient = False
 
@@ -194,6 +240,10 @@ class DelayTarget:
         self._headers = headers
         self._delay = delay_of(headers)
 
+    @property
+    def entry(self) -> int:
+        return self._exchange.entry
+
     def publish(
         self,
         route: bytes,
@@ -201,24 +251,25 @@ class DelayTarget:
         body: bytes,
         ttl_ms: int | None = None,
         priority: int = 0,
-        _entries: Entries | None = None,
+        entries: Entries | None = None,
     ) -> bool:
         delayed = self._delayed
-        delayed.add(
-            DelayedMessage(
-                delayed.due_after(self._delay),
-                delayed.number(),
-                self._exchange,
-                self._keys,
-                self._headers,
-                self._delay,
-                route,
-                properties,
-                body,
-                ttl_ms,
-                priority,
-            )
+        message = DelayedMessage(
+            delayed.due_after(self._delay),
+            delayed.number(),
+            self._exchange,
+            self._keys,
+            self._headers,
+            self._delay,
+            route,
+            properties,
+            body,
+            ttl_ms,
+            priority,
         )
+        if entries is not None and self._exchange.entry:
+            message = message._replace(entry=delayed.store(message))
+        delayed.add(message)
         return True
 
 

@@ -7,10 +7,28 @@ keeps it; the number is the last item of its tuple.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from msctl.broker.core.messages import Message
 from msctl.broker.protocol.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelay:
+    """A persistent message that waits in a durable exchange; `due` is in epoch seconds."""
+
+    vhost: str
+    exchange: str
+    due: float
+    delay: int
+    keys: tuple[str, ...]
+    route: bytes
+    properties: bytes
+    body: bytes
+    ttl_ms: int | None
+    priority: int
+
 
 Entries = list[tuple[int, int, float]]
 """The entries of a message: its number, its queue's number, when it expires (epoch seconds, 0: never)."""
@@ -18,7 +36,7 @@ Entries = list[tuple[int, int, float]]
 
 class Journal(Protocol):
     """A log of what must outlive the broker. All methods return at once; what they record is safe as soon as
-    `durable` reaches the position that `recorded` or `store` tells."""
+    `durable` reaches the position that `recorded` tells."""
 
     durable: int
 
@@ -42,12 +60,16 @@ class Journal(Protocol):
         """Record a binding between durable ends; return its number."""
         ...
 
+    def put_delayed(self, message: StoredDelay) -> int:
+        """Record a message that an exchange delays; return its number."""
+        ...
+
     def put_meta(self, kind: str, key: str, document: bytes) -> int:
         """Record an item that the log does not look into; return its number."""
         ...
 
     def drop(self, number: int) -> None:
-        """Remove a queue with all its messages, an exchange, a binding or an item."""
+        """Remove a queue with all its messages, an exchange, a binding, a delayed message or an item."""
         ...
 
     def enter(self, queue: int, expires: float | None, entries: Entries) -> int:
@@ -57,8 +79,8 @@ class Journal(Protocol):
         """
         ...
 
-    def store(self, route: bytes, properties: bytes, body: bytes, entries: Entries) -> int:
-        """Record a message with its entries; return the position at which it is safe."""
+    def store(self, route: bytes, properties: bytes, body: bytes, entries: Entries) -> None:
+        """Record a message with its entries."""
         ...
 
     def remove(self, message: Message) -> None:

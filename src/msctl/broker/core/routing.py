@@ -21,6 +21,7 @@ from msctl.broker.core.exchanges import (
     check_headers_binding,
     resolve,
 )
+from msctl.broker.core.journal import StoredDelay
 from msctl.broker.core.limits import BrokerLimits, too_many_bindings, too_many_exchanges
 from msctl.broker.core.policies import Policies
 from msctl.broker.core.queues import Queue
@@ -269,6 +270,14 @@ class Routing:
             return False
         self._add(Binding(exchange, target, key, arguments, entry))
         return True
+
+    def recover_delayed(self, entry: int, stored: StoredDelay) -> None:
+        """Add a delayed message that the log has; drop it if its exchange is gone."""
+        exchange = self.exchanges.get(stored.exchange)
+        if exchange is None:
+            self._drop(entry)
+        else:
+            self._delayed.recover(entry, exchange, stored)
 
     def close(self) -> None:
         """Remove all exchanges from the log."""

@@ -335,8 +335,10 @@ class PublishHandler:
             if not queue.publish(method.route, raw, body, ttl, priority, kept) and not queue.deleted:
                 accepted = False
         journal = self._broker.memory.journal
-        if entries and journal is not None:
-            self._stored_at = journal.store(method.route, raw, body, entries)
+        if journal is not None:
+            if entries:
+                journal.store(method.route, raw, body, entries)
+            self._stored_at = journal.recorded()
         return accepted
 
     def take_transaction(self) -> list[tuple[PublishPlan, bytes]]:

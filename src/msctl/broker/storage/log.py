@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
 
-from msctl.broker.core.journal import Entries
+from msctl.broker.core.journal import Entries, StoredDelay
 from msctl.broker.core.messages import Message
 from msctl.broker.protocol.tables import Table
 from msctl.broker.storage import records
@@ -125,6 +125,9 @@ class Log:
     ) -> int:
         return self._put(StoredBinding(vhost, source, destination, kind, key, arguments))
 
+    def put_delayed(self, message: StoredDelay) -> int:
+        return self._put(message)
+
     def put_meta(self, kind: str, key: str, document: bytes) -> int:
         return self._put(StoredMeta(kind, key, document))
 
@@ -161,7 +164,7 @@ class Log:
     def _epoch(self) -> float:
         return self._clock.time() - self._clock.monotonic()
 
-    def store(self, route: bytes, properties: bytes, body: bytes, entries: Entries) -> int:
+    def store(self, route: bytes, properties: bytes, body: bytes, entries: Entries) -> None:
         head = records.message_head(route, properties, body, entries)
         self._pieces += (head, route, properties, body)
         content = len(properties) + len(body)
@@ -169,7 +172,6 @@ class Log:
         count = len(entries)
         self.messages += count
         self.live_bytes += (content + ENTRY_COST) * count
-        return self.position
 
     def remove(self, message: Message) -> None:
         self._removed.append(message[4])

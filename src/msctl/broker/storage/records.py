@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from struct import Struct, error
 from typing import NamedTuple
 
-from msctl.broker.core.journal import Entries
+from msctl.broker.core.journal import Entries, StoredDelay
 from msctl.broker.protocol.tables import Table, decode_table, encode_table
 from msctl.broker.storage.blocks import DamagedError
 
-MESSAGE, QUEUE, EXCHANGE, BINDING, META, REMOVED, PURGED, DELIVERED, COUNTED, SEALED, OPENED, CLOSED = range(
-    1, 13
-)
+MESSAGE, QUEUE, EXCHANGE, BINDING, META, DELAYED = 1, 2, 3, 4, 5, 13
+REMOVED, PURGED, DELIVERED, COUNTED, SEALED, OPENED, CLOSED = range(6, 13)
+ITEMS = frozenset({QUEUE, EXCHANGE, BINDING, META, DELAYED})
+"""The kinds whose payload `read_item` decodes."""
 
 MESSAGE_HEAD = Struct("<BIHIIQQd")
 """Kind, number of entries, sizes of route, properties and body; the first entry. The others follow."""
 ENTRY = Struct("<QQd")
 """Number, the queue's number, when it expires."""
 ITEM_HEAD = Struct("<BQI")
-"""Kind, number, size: of a queue, an exchange, a binding, an item of metadata."""
+"""Kind, number, size of the payload: of the kinds in ITEMS."""
 NUMBERS_HEAD = Struct("<BI")
 """Kind (REMOVED, DELIVERED) and how many numbers follow."""
 PURGED_HEAD = Struct("<BQQI")
@@ -35,6 +36,9 @@ COUNTED_RECORD = Struct("<BQI")
 """Kind, number, deliveries: of a message in a quorum queue."""
 NUMBER_SIZE = 8
 _TEXT = Struct("<I")
+_DELAY = Struct("<dqqBIIII")
+"""When it is due, delay, time to live (-1: none), priority, number of keys; sizes of route, properties and
+body."""
 _AUTO_DELETE, _INTERNAL = 1, 2
 
 
@@ -79,7 +83,7 @@ class StoredMeta:
     document: bytes
 
 
-Item = StoredQueue | StoredExchange | StoredBinding | StoredMeta
+Item = StoredQueue | StoredExchange | StoredBinding | StoredMeta | StoredDelay
 
 
 def message_head(route: bytes, properties: bytes, body: bytes, entries: Entries) -> bytes:
@@ -112,10 +116,34 @@ def _encode(item: Item) -> tuple[int, bytes]:
             return BINDING, head + encode_table(item.arguments)
         case StoredMeta():
             return META, _texts(item.kind, item.key) + item.document
+        case StoredDelay():
+            return DELAYED, _encode_delay(item)
+
+
+def _encode_delay(item: StoredDelay) -> bytes:
+    content = (item.route, item.properties, item.body)
+    ttl = -1 if item.ttl_ms is None else item.ttl_ms
+    head = _DELAY.pack(item.due, item.delay, ttl, item.priority, len(item.keys), *map(len, content))
+    return b"".join((head, _texts(item.vhost, item.exchange, *item.keys), *content))
+
+
+def _read_delay(payload: bytes) -> StoredDelay:
+    due, delay, ttl, priority, count, *sizes = _DELAY.unpack_from(payload)
+    (vhost, exchange, *keys), at = _read_texts(payload[_DELAY.size :], 2 + count)
+    at += _DELAY.size
+    if at + sum(sizes) != len(payload):
+        raise IndexError(at)
+    content = []
+    for size in sizes:
+        content.append(payload[at : at + size])
+        at += size
+    route, properties, body = content
+    limit = None if ttl < 0 else ttl
+    return StoredDelay(vhost, exchange, due, delay, tuple(keys), route, properties, body, limit, priority)
 
 
 def read_item(kind: int, payload: bytes) -> Item:
-    """Decode the payload of a queue, an exchange, a binding or an item. Raises BadRecordError."""
+    """Decode the payload of a record of a kind in ITEMS. Raises BadRecordError."""
     try:
         if kind == QUEUE:
             (vhost, name), at = _read_texts(payload, 2)
@@ -134,6 +162,8 @@ def read_item(kind: int, payload: bytes) -> Item:
         if kind == BINDING:
             (vhost, source, destination, end, key), at = _read_texts(payload, 5)
             return StoredBinding(vhost, source, destination, end, key, _table(payload, at))
+        if kind == DELAYED:
+            return _read_delay(payload)
         (what, key), at = _read_texts(payload, 2)
         return StoredMeta(what, key, payload[at:])
     except (error, IndexError, ValueError) as exc:
@@ -226,7 +256,7 @@ def puts(payload: bytes) -> Iterator[Put]:
                 others = payload[at + MESSAGE_HEAD.size : content]
                 at = content + route + properties + body
                 yield Put(kind, start, content, at, [(number, queue, expires), *ENTRY.iter_unpack(others)])
-            elif kind in (QUEUE, EXCHANGE, BINDING, META):
+            elif kind in ITEMS:
                 _, number, size = ITEM_HEAD.unpack_from(payload, at)
                 content = at + ITEM_HEAD.size
                 at = content + size

@@ -7,22 +7,19 @@ from struct import error
 
 from msctl.broker.core.messages import Message
 from msctl.broker.storage.records import (
-    BINDING,
     CLOSED,
     COUNTED,
     COUNTED_RECORD,
     DELIVERED,
     ENTRY,
-    EXCHANGE,
     ITEM_HEAD,
+    ITEMS,
     MESSAGE,
     MESSAGE_HEAD,
-    META,
     NUMBER_SIZE,
     NUMBERS_HEAD,
     PURGED,
     PURGED_HEAD,
-    QUEUE,
     REMOVED,
     SEALED,
     BadRecordError,
@@ -120,7 +117,7 @@ class Replay:
     def _apply_other(self, payload: bytes, at: int, segment: int, base: int) -> int:
         """Apply the record at `at`, which is no message; return where it ends."""
         kind = payload[at]
-        if kind in (QUEUE, EXCHANGE, BINDING, META):
+        if kind in ITEMS:
             _, number, size = ITEM_HEAD.unpack_from(payload, at)
             start = at + ITEM_HEAD.size
             stop: int = start + size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.exchanges import Exchange, ExchangeType
+from msctl.broker.core.journal import StoredDelay
 from msctl.broker.core.messages import Message
 from msctl.broker.protocol.replies import AmqpError
 from msctl.broker.storage.records import StoredBinding, StoredExchange, StoredQueue
@@ -17,6 +18,7 @@ def restore(broker: Broker, replay: Replay) -> list[str]:
     """
     problems: list[str] = []
     bindings: list[tuple[int, StoredBinding]] = []
+    delayed: list[tuple[int, StoredDelay]] = []
     epoch = broker.clock.time() - broker.clock.monotonic()
     delivered = replay.delivered if replay.closed else None
     for number, item in replay.items.items():
@@ -31,6 +33,8 @@ def restore(broker: Broker, replay: Replay) -> list[str]:
                 broker.add_vhost(item.vhost).routing.recover_exchange(number, _exchange(item))
             elif isinstance(item, StoredBinding):
                 bindings.append((number, item))
+            elif isinstance(item, StoredDelay):
+                delayed.append((number, item))
         except (AmqpError, ValueError) as error:
             problems.append(f"{item} cannot be served: {error}")
     for number, binding in bindings:
@@ -39,6 +43,8 @@ def restore(broker: Broker, replay: Replay) -> list[str]:
         )
         if not found:
             problems.append(f"{binding} cannot be served: one of its ends does not exist")
+    for number, message in delayed:
+        broker.add_vhost(message.vhost).routing.recover_delayed(number, message)
     return problems
 
 

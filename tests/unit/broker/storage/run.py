@@ -50,8 +50,8 @@ class Run:
         )
         recovered = self.storage.recovered
         self.cut = recovered.cut
-        self.problems = [*recovered.problems, *restore(self.broker, recovered.replay)]
         self.broker.memory.journal = self.storage.journal
+        self.problems = [*recovered.problems, *restore(self.broker, recovered.replay)]
         self.storage.turn(tidy=True)
 
     def _changed(self) -> None:

@@ -64,6 +64,7 @@ def test_messages_that_are_not_stored_are_confirmed_at_once(run: Run) -> None:
 def test_a_message_that_a_consumer_takes_without_acks_is_not_stored(run: Run) -> None:
     client = publishing(run)
     client.consume(no_ack=True)
+    run.turn()
     client.publish(b"a", delivery_mode=2)
     assert confirms(client) == [("Basic.Ack", 1, False)]
     run.turn()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msctl.broker.core.journal import StoredDelay
 from msctl.broker.storage.blocks import DamagedError
 from msctl.broker.storage.records import (
     REMOVED,
@@ -31,6 +32,17 @@ items = (
     | st.builds(StoredExchange, names, names, st.just("topic"), st.booleans(), st.booleans(), tables)
     | st.builds(StoredBinding, names, names, names, st.sampled_from(["queue", "exchange"]), names, tables)
     | st.builds(StoredMeta, names, names, st.binary(max_size=30))
+    | st.builds(
+        StoredDelay,
+        names,
+        names,
+        st.floats(0, 1e10),
+        st.integers(0, 1 << 32),
+        st.lists(names, max_size=3).map(tuple),
+        *(st.binary(max_size=20),) * 3,
+        st.none() | st.integers(0, 1 << 40),
+        st.integers(0, 255),
+    )
 )
 
 

@@ -10,6 +10,7 @@ from msctl.broker.storage.blocks import SEGMENT_HEADER, scan
 from msctl.errors import BrokerError
 from msctl.files import UntrustedPathError
 from tests.support.clock import FakeClock
+from tests.unit.broker.client import Client
 from tests.unit.broker.storage.run import PERSISTENT, Run
 
 
@@ -346,6 +347,41 @@ def test_live_messages_of_sparse_segments_are_moved(folder: Path) -> None:
     assert again.bodies("parked") == expected[4:]
     assert again.storage.journal.messages == 4
     again.kill()
+
+
+def test_a_delayed_message_is_routed_once_when_it_is_due_whatever_happens_meanwhile(folder: Path) -> None:
+    clock = FakeClock()
+    run = Run(folder, clock)
+    run.declare()
+    run.vhost.routing.declare(
+        "later",
+        "x-delayed-message",
+        passive=False,
+        durable=True,
+        auto_delete=False,
+        internal=False,
+        arguments={b"x-delayed-type": ("S", b"direct")},
+    )
+    run.vhost.routing.bind("later", "q", "queue", "k", {}, None)
+    client = Client(run.broker)
+    client.open()
+    for body, mode in ((b"kept", 2), (b"lost", 1)):
+        client.publish(body, "k", exchange="later", headers={"x-delay": 5000}, delivery_mode=mode)
+    run.turn()
+    run.kill()
+    clock.set(3)
+    run = Run(folder, clock)
+    assert (run.problems, run.bodies()) == ([], [])
+    clock.set(6)
+    run.broker.tick()
+    assert run.bodies() == [b"kept"]
+    run.turn()
+    run.kill()
+    run = Run(folder, clock)
+    clock.set(20)
+    run.broker.tick()
+    assert run.bodies() == [b"kept"]
+    run.kill()
 
 
 def test_documents_of_other_parts_are_kept(folder: Path) -> None:
