@@ -23,6 +23,7 @@ from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.heap import HeapTrimmer, malloc_trim
+from msctl.broker.listeners import TlsListener, bound, listen
 from msctl.broker.session.session import Session
 from msctl.broker.storage.folder import has_log
 from msctl.broker.storage.restore import restore
@@ -117,7 +118,7 @@ class BrokerServer:
             limits=limits,
         )
         self._clock = clock
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._protocols: dict[Client, ClientConnection] = {}
         self._turn: asyncio.Handle | None = None
@@ -128,45 +129,53 @@ class BrokerServer:
         self._ended: asyncio.Event | None = None
         self.management: Management | None = None
         """Set before `start`."""
+        self.tls: TlsListener | None = None
+        """Set before `start`."""
+        self.tls_port: int | None = None
+        """The bound port for TLS."""
         self._heap = HeapTrimmer(malloc_trim(), self._run_in_thread)
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
         """Recover what is stored, listen, and return the bound address; port 0 asks for a free port.
 
-        Raises OSError, and BrokerError or UntrustedPathError for a log that cannot be used.
+        The address is that of the port for TLS where there is no other. Raises OSError, and BrokerError or
+        UntrustedPathError for a log that cannot be used.
         """
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: ClientConnection(self), host, port, backlog=512, start_serving=False
-        )
+        servers = await listen(lambda: ClientConnection(self), host, port, self.tls)
+        if self.tls is not None:
+            self.tls_port = bound(servers[-1])[1]
+            self._broker.log("info", f"AMQPS is served on port {self.tls_port}")
         try:
             if self._storage_spec is not None:
                 await asyncio.to_thread(self._open_storage, self._storage_spec, loop)
             if self._definitions is not None:
                 await self._import(self._definitions)
             self._broker.check_memory()
-            await server.start_serving()
+            for server in servers:
+                await server.start_serving()
         except BaseException:
-            server.close()
+            for server in servers:
+                server.close()
             await self._close_storage()
             raise
-        self._server = server
+        self._servers = servers
         self._loop = loop
         self._ended = asyncio.Event()
         self._ticker = loop.call_later(TICK_SECONDS, self._tick)
-        bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         if self.management is not None:
             await self.management.start()
-        return bound
+        return bound(servers[0])
 
     async def stop(self, timeout: float = 5.0) -> None:
         """Close every connection with 320 and stop; wait up to `timeout` seconds for close-ok."""
         if self.management is not None:
             await self.management.stop()
-        server, self._server = self._server, None
-        if server is None or self._loop is None or self._ended is None:
+        servers, self._servers = self._servers, []
+        if not servers or self._loop is None or self._ended is None:
             return
-        server.close()
+        for server in servers:
+            server.close()
         for handle in (self._turn, self._ticker, self._reminder):
             if handle is not None:
                 handle.cancel()
@@ -277,10 +286,7 @@ class BrokerServer:
     @property
     def address(self) -> tuple[str, int] | None:
         """Where the server listens."""
-        if self._server is None or not self._server.sockets:
-            return None
-        bound: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
-        return bound
+        return bound(self._servers[0]) if self._servers and self._servers[0].sockets else None
 
     def changed(self) -> None:
         """Carry out what follows from a change of queues or messages: deliveries, alarms, output."""
@@ -365,7 +371,7 @@ class BrokerServer:
         self._protocols.pop(session, None)
         session.lost()
         self._broker.check_memory()
-        if self._server is None:
+        if not self._servers:
             if self._ended is not None and not self._protocols:
                 self._ended.set()
             return
@@ -378,7 +384,7 @@ class BrokerServer:
 
     def work(self) -> None:
         """Deliver to consumers, write output, and schedule another turn if work remains."""
-        if self._server is None:
+        if not self._servers:
             self.flush()
             return
         self._broker.pump(MESSAGES_PER_TURN)
@@ -393,7 +399,7 @@ class BrokerServer:
             self._next_turn()
 
     def _next_turn(self) -> None:
-        if self._turn is None and self._loop is not None and self._server is not None:
+        if self._turn is None and self._loop is not None and self._servers:
             self._turn = self._loop.call_soon(self._run_turn)
 
     def _run_turn(self) -> None:
@@ -441,7 +447,7 @@ class BrokerServer:
         if self._storage is not None:
             self._storage.tick()
         self.work()
-        if self._loop is not None and self._server is not None:
+        if self._loop is not None and self._servers:
             self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _run_in_thread(self, work: Callable[[], None]) -> None:

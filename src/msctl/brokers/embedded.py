@@ -78,9 +78,10 @@ class EmbeddedBroker:
                 f"listen on {self._host}",
                 hint="set another user and a password in broker.url, or use localhost",
             )
-        if url.tls:
+        if url.tls and not spec.tls.enabled:
             raise ConfigError(
-                "broker.url: the embedded broker does not support TLS", hint="use amqp:// instead of amqps://"
+                "broker.url: amqps:// needs a certificate for the embedded broker",
+                hint="set cert and key, or dev = true, in [broker.tls]; or use amqp://",
             )
         self._server, self._url = factory(url)
         self._state = State.STOPPED

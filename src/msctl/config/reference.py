@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msctl.config.reading.layers import variable
 from msctl.config.render import toml_value
-from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
+from msctl.config.schema.keys import BROKER, BROKER_TLS, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
 from msctl.config.schema.route_keys import INNER_TABLES, ROUTE
 from msctl.config.schema.route_policy_keys import UPSTREAM_TLS
 from msctl.config.schema.table import Key, Table
@@ -50,7 +50,7 @@ def _tables() -> Iterator[Table]:
     for table in INNER_TABLES:
         yield table._replace(title=f"{ROUTE.title}.{table.title}")
     yield UPSTREAM_TLS
-    yield from (GATEWAY, TLS, BROKER, DASHBOARD)
+    yield from (GATEWAY, TLS, BROKER, BROKER_TLS, DASHBOARD)
 
 
 def _key_doc(table: Table, key: Key) -> KeyDoc:
@@ -70,7 +70,7 @@ def _key_doc(table: Table, key: Key) -> KeyDoc:
         expected=key.type.expected,
         default=shown,
         variable=variable(owner, key.name) if has_variable else "",
-        reload="" if key.type.is_table and table.title == "gateway" else key.reload.value,
+        reload="" if key.type.is_table and table.title in ("gateway", "broker") else key.reload.value,
         doc=key.doc,
     )
 

@@ -42,13 +42,17 @@ class BrokerUrl:
         port: int | None = None,
         user: str | None = None,
         password: Secret | None = None,
+        tls: bool | None = None,
+        query: str | None = None,
     ) -> BrokerUrl:
-        """The same URL with another port, user or password."""
+        """The same URL with other parts."""
         return replace(
             self,
             port=self.port if port is None else port,
             user=self.user if user is None else user,
             password=self.password if password is None else password,
+            tls=self.tls if tls is None else tls,
+            query=self.query if query is None else query,
             text="",
         )
 

@@ -419,6 +419,18 @@ class GatewaySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerTlsSpec(TlsSpec):
+    """The certificate with which the embedded broker speaks AMQPS on `port`; with `only`, it has no other.
+
+    `ca` is a PEM file with the authority that clients of the stack trust.
+    """
+
+    port: int = 5671
+    only: bool = False
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerSpec:
     """The broker's mode and the URL at which the stack and the CLI reach it.
 
@@ -434,6 +446,7 @@ class BrokerSpec:
     memory_limit: int = 512 * 1024 * 1024
     durable: Durability = Durability.PROCESS
     definitions: Path | None = None
+    tls: BrokerTlsSpec = BrokerTlsSpec()
     management: bool = True
     management_port: int = 15672
     url_given: bool = field(default=False, compare=False)

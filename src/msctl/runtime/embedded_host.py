@@ -1,22 +1,26 @@
-"""The embedded broker of a stack: builds its server, decides who logs in, reloads its definitions."""
+"""The embedded broker of a stack: builds its server, decides who logs in, reloads its files."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 from msctl.broker.core.definitions.document import Definitions
+from msctl.broker.listeners import TlsListener
 from msctl.broker.management.server import ManagementServer
 from msctl.broker.server import BrokerServer
 from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import AsyncClock
 from msctl.errors import ConfigError
 from msctl.model.broker_url import BrokerUrl, parse_url
-from msctl.model.project import BrokerSpec, Project
+from msctl.model.project import BrokerSpec, BrokerTlsSpec, Project
 from msctl.model.snapshots import Durability
 from msctl.runtime.definitions_file import read_definitions
 from msctl.secret import Secret
+from msctl.tls.authority import Authority, data_folder
+from msctl.tls.context import ServerCertificate, ServerTls, broker_endpoint
 
 STACK_USER = "msctl"
 """The user of the stack's own services, `send` and `consume`, where the definitions leave none for them."""
@@ -33,6 +37,7 @@ class EmbeddedHost:
         log: Callable[[str, str], None],
         storage: Callable[[BrokerSpec], StorageSpec],
         page: Callable[[], str | None],
+        env: Mapping[str, str],
     ) -> None:
         """`page` is the dashboard's URL, for browsers that open the management API.
 
@@ -42,7 +47,10 @@ class EmbeddedHost:
         self._log = log
         self._storage = storage
         self._page = page
+        self._env = env
         self._server: BrokerServer | None = None
+        self._tls = ServerTls(env, endpoint=broker_endpoint)
+        self._tls.use(self._tls.read(project))
         self._definitions = self._read(project)
 
     def make(self, url: BrokerUrl) -> tuple[BrokerServer, BrokerUrl]:
@@ -62,18 +70,33 @@ class EmbeddedHost:
             storage=None if spec.durable is Durability.NONE else self._storage(spec),
             definitions=self._definitions,
         )
+        if spec.tls.enabled:
+            only = spec.tls.only or url.tls
+            port = 0 if url.port == 0 else url.port if url.tls else spec.tls.port
+            self._server.tls = TlsListener(port, self._tls.context, only=only)
+            if only:
+                url = url.changed(port=port, tls=True, query=url.query or self._trust(spec.tls))
         if spec.management:
             self._server.management = ManagementServer(
                 self._server, clock=self._clock, port=spec.management_port, page=self._page
             )
         return self._server, url
 
-    async def read(self, project: Project) -> Definitions | None:
-        """Read the definitions again. Raises ConfigError."""
-        return await asyncio.to_thread(self._read, project)
+    def _trust(self, spec: BrokerTlsSpec) -> str:
+        """The query of a URL for clients that must trust an authority of the user's, or the local one."""
+        file = Authority(data_folder(self._env)).file if spec.dev else spec.ca
+        return "" if file is None else f"cafile={quote(str(file))}"
 
-    async def use(self, definitions: Definitions | None) -> bool:
-        """Apply definitions that were read again; return whether they differ from the present ones."""
+    async def read(self, project: Project) -> tuple[Definitions | None, ServerCertificate | None]:
+        """Read definitions and certificate again. Raises ConfigError."""
+        certificate = await asyncio.to_thread(self._tls.read, project)
+        return await asyncio.to_thread(self._read, project), certificate
+
+    async def use(self, found: tuple[Definitions | None, ServerCertificate | None]) -> bool:
+        """Use what was read again; return whether the definitions differ from the present ones."""
+        definitions, certificate = found
+        if self._tls.use(certificate):
+            self._log("info", "the certificate for AMQPS was replaced")
         if definitions is None or self._server is None:
             return False
         if self._definitions is not None and definitions.digest == self._definitions.digest:

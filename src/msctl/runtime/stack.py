@@ -130,6 +130,7 @@ class Stack:
             log=self._log_broker,
             storage=self._storage_spec,
             page=lambda: self._page,
+            env=os.environ,
         )
         self._broker = make_broker(
             project.broker,

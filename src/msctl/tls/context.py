@@ -1,4 +1,4 @@
-"""The listeners' TLS context, from the user's files or a certificate of the local authority.
+"""The TLS context of the gateway's or the broker's listeners, from the user's files or the local authority.
 
 Replacing a certificate: listeners use one outer context whose SNI callback assigns the context of the current
 certificate to each handshake. Loading new files into a context in use could fail after the first file and
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError, read_bounded
-from msctl.model.project import GatewaySpec, Project, TlsSpec
+from msctl.model.broker_url import parse_url
+from msctl.model.project import Project, TlsSpec
 from msctl.tls.authority import Authority, data_folder
 
 if TYPE_CHECKING:
@@ -28,6 +29,32 @@ LARGEST_FILE = 1024 * 1024
 SOON_DAYS = 14
 """Warn about certificates that expire within this many days."""
 log = logging.getLogger("msctl.tls")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsEndpoint:
+    """What listens with TLS: its keys below `key`, the host of its certificate, the protocols of ALPN."""
+
+    spec: TlsSpec
+    host: str
+    key: str
+    protocols: tuple[str, ...] = ()
+
+
+def gateway_endpoint(project: Project) -> TlsEndpoint | None:
+    """The gateway's, for HTTPS; None for plain HTTP."""
+    gateway = project.gateway
+    if gateway is None or not gateway.tls.enabled:
+        return None
+    return TlsEndpoint(gateway.tls, gateway.host, "gateway.tls", ("http/1.1",))
+
+
+def broker_endpoint(project: Project) -> TlsEndpoint | None:
+    """The embedded broker's, for AMQPS; None for plain AMQP."""
+    spec = project.broker
+    if not spec.tls.enabled:
+        return None
+    return TlsEndpoint(spec.tls, parse_url(spec.url, any_port=True).host, "broker.tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +79,35 @@ class ServerCertificate:
 
 
 class ServerTls:
-    """The certificate of a stack's HTTPS listeners; it can be replaced while they listen."""
+    """The certificate of a stack's TLS listeners; it can be replaced while they listen."""
 
     def __init__(
-        self, env: Mapping[str, str], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        env: Mapping[str, str],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        endpoint: Callable[[Project], TlsEndpoint | None] = gateway_endpoint,
     ) -> None:
         self._env = env
         self._now = now
+        self._endpoint = endpoint
+        self._protocols: tuple[str, ...] = ()
         self._outer: ssl.SSLContext | None = None
         self._certificate: ServerCertificate | None = None
 
     def read(self, project: Project) -> ServerCertificate | None:
-        """Load the project's certificate without using it; None for plain HTTP.
+        """Load the project's certificate without using it; None for listeners without TLS.
 
         Raises ConfigError for unusable files, MsctlError if the local authority's folder cannot be used.
         """
-        gateway = project.gateway
-        if gateway is None or not gateway.tls.enabled:
+        found = self._endpoint(project)
+        if found is None:
             return None
-        if gateway.tls.dev:
-            gateway = _with_dev_files(gateway, self._env, self._now())
-        return load(gateway.tls, project.source)
+        if found.spec.dev:
+            file = Authority(data_folder(self._env)).certificate(found.host, self._now())
+            found = replace(found, spec=replace(found.spec, cert=file, key=file))
+        self._protocols = found.protocols
+        return load(found, project.source)
 
     def use(self, certificate: ServerCertificate | None) -> bool:
         """Use this certificate in all new handshakes; returns whether it replaced another one."""
@@ -83,7 +118,7 @@ class ServerTls:
             log.warning("%s", warning)
         self._certificate = certificate
         if self._outer is None:
-            self._outer = _outer_context(lambda: self._certificate)
+            self._outer = _outer_context(lambda: self._certificate, self._protocols)
         self._outer.minimum_version = certificate.context.minimum_version
         return current is not None
 
@@ -95,48 +130,50 @@ class ServerTls:
         return self._outer
 
 
-def load(spec: TlsSpec, source: str) -> ServerCertificate:
+def load(endpoint: TlsEndpoint, source: str) -> ServerCertificate:
     """Load the user's certificate. Raises ConfigError that names `source`, the key and the file."""
+    spec, where = endpoint.spec, f"{source}: {endpoint.key}"
     import ssl
 
     from cryptography import x509
 
     if spec.cert is None or spec.key is None:
         raise ValueError("there are no files to load")
-    chain = _read(spec.cert, f"{source}: gateway.tls.cert")
-    secret = _read(spec.key, f"{source}: gateway.tls.key")
+    chain = _read(spec.cert, f"{where}.cert")
+    secret = _read(spec.key, f"{where}.key")
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except (ValueError, IndexError):
         raise ConfigError(
-            f"{source}: gateway.tls.cert: {spec.cert} contains no PEM certificate",
+            f"{where}.cert: {spec.cert} contains no PEM certificate",
             hint='PEM starts with "-----BEGIN CERTIFICATE-----"; convert DER with: '
             "openssl x509 -inform der -in CERT",
         ) from None
     if b"PRIVATE KEY-----" not in secret:
         raise ConfigError(
-            f"{source}: gateway.tls.key: {spec.key} contains no PEM private key",
+            f"{where}.key: {spec.key} contains no PEM private key",
             hint='PEM has a line such as "-----BEGIN PRIVATE KEY-----"',
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion[f"TLSv{spec.min_version.value.replace('.', '_')}"]
-    context.set_alpn_protocols(["http/1.1"])
+    if endpoint.protocols:
+        context.set_alpn_protocols(endpoint.protocols)
     try:
         context.load_cert_chain(spec.cert, spec.key, password=_no_passphrase)
     except _EncryptedError:
         raise ConfigError(
-            f"{source}: gateway.tls.key: {spec.key} is encrypted",
+            f"{where}.key: {spec.key} is encrypted",
             hint="decrypt it, readable only by you: openssl pkey -in KEY -out PLAIN",
         ) from None
     except ssl.SSLError as error:
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
             raise ConfigError(
-                f"{source}: gateway.tls.key: {spec.key} is not the key of the certificate {spec.cert}",
+                f"{where}.key: {spec.key} is not the key of the certificate {spec.cert}",
                 hint="use the key of this certificate; in a chain, the server's certificate comes first",
             ) from None
         reason = (error.reason or str(error)).replace("_", " ").lower()
         raise ConfigError(
-            f"{source}: gateway.tls: {spec.cert} and {spec.key} cannot be used: {reason}",
+            f"{where}: {spec.cert} and {spec.key} cannot be used: {reason}",
             hint="inspect them with: openssl x509 -noout -text -in CERT; openssl pkey -noout -in KEY",
         ) from None
     return ServerCertificate(
@@ -149,24 +186,20 @@ def load(spec: TlsSpec, source: str) -> ServerCertificate:
 
 
 def files(project: Project) -> tuple[Path, ...]:
-    """The user's certificate files, to be watched for changes; empty for a dev certificate."""
-    tls = TlsSpec() if project.gateway is None else project.gateway.tls
-    return () if tls.dev or tls.cert is None or tls.key is None else (tls.cert, tls.key)
+    """The user's certificate files, to be watched for changes; without those of dev certificates."""
+    found = [end.spec for end in (gateway_endpoint(project), broker_endpoint(project)) if end is not None]
+    return tuple(path for tls in found if not tls.dev for path in (tls.cert, tls.key) if path is not None)
 
 
-def _with_dev_files(gateway: GatewaySpec, env: Mapping[str, str], now: datetime) -> GatewaySpec:
-    from dataclasses import replace
-
-    file = Authority(data_folder(env)).certificate(gateway.host, now)
-    return replace(gateway, tls=replace(gateway.tls, cert=file, key=file))
-
-
-def _outer_context(current: Callable[[], ServerCertificate | None]) -> ssl.SSLContext:
+def _outer_context(
+    current: Callable[[], ServerCertificate | None], protocols: tuple[str, ...]
+) -> ssl.SSLContext:
     """A context that passes each handshake to the current certificate's context."""
     import ssl
 
     outer = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    outer.set_alpn_protocols(["http/1.1"])
+    if protocols:
+        outer.set_alpn_protocols(protocols)
 
     def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _outer: ssl.SSLContext) -> None:
         certificate = current()

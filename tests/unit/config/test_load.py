@@ -678,7 +678,7 @@ def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> No
         ("[service.one]", 'did you mean "services"?'),
         (
             "[broker]\nhost = 1",
-            "known here: definitions, durable, management, management_port, max_message_size, memory_limit, mode, url",
+            "known here: definitions, durable, management, management_port, max_message_size, memory_limit, mode, tls, url",
         ),
         (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'did you mean "two"?'),
         (f'[services.one]\n{APP}restart = "onfailure"', 'did you mean "on-failure"?'),
@@ -783,7 +783,7 @@ def test_each_key_of_an_inner_table_has_its_variable_and_its_origin(resolve: Loa
     assert gateway.tls.key == Path("/other.pem")
     assert gateway.tls.min_version is TlsVersion.TLS13
     assert gateway.tls.dev
-    shown = {row.key: (row.value, str(row.source)) for row in explain(found) if "tls" in row.key}
+    shown = {row.key: (row.value, str(row.source)) for row in explain(found) if "gateway.tls" in row.key}
     assert shown["gateway.tls.key"] == ('"/other.pem"', "variable MSCTL_GATEWAY_TLS_KEY")
     assert shown["gateway.tls.dev"] == ("true", "command line")
     assert shown["gateway.tls.cert"][1] == "msctl.toml:2"

@@ -11,6 +11,7 @@ from msctl.config.schema.keys import BROKER, DASHBOARD
 from msctl.errors import ConfigError
 from msctl.model.project import (
     BrokerSpec,
+    BrokerTlsSpec,
     DashboardSpec,
     GatewaySpec,
     Project,
@@ -29,6 +30,7 @@ EDITS: dict[str, Project] = {
     "broker.management": replace(PROJECT, broker=BrokerSpec(management=False)),
     "broker.management_port": replace(PROJECT, broker=BrokerSpec(management_port=1)),
     "broker.definitions": replace(PROJECT, broker=BrokerSpec(definitions=Path("other.json"))),
+    "broker.tls": replace(PROJECT, broker=BrokerSpec(tls=BrokerTlsSpec(only=True))),
     "broker.durable": replace(PROJECT, broker=BrokerSpec(durable=Durability.DISK)),
     "dashboard.enabled": replace(PROJECT, dashboard=DashboardSpec(enabled=False)),
     "dashboard.host": replace(PROJECT, dashboard=DashboardSpec(host="0.0.0.0")),

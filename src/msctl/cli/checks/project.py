@@ -80,16 +80,17 @@ def _certificate(project: Project) -> Iterator[CheckResult]:
     from datetime import UTC, datetime
 
     from msctl.tls.authority import Authority, data_folder
-    from msctl.tls.context import load
+    from msctl.tls.context import gateway_endpoint, load
 
-    if project.gateway is None or not project.gateway.tls.enabled:
+    endpoint = gateway_endpoint(project)
+    if endpoint is None:
         return
     try:
-        if project.gateway.tls.dev:
+        if endpoint.spec.dev:
             authority = Authority(data_folder(os.environ)).file
             yield CheckResult("certificate", CheckVerdict.OK, f"issued by the local authority, {authority}")
             return
-        certificate = load(project.gateway.tls, project.source)
+        certificate = load(endpoint, project.source)
     except MsctlError as error:
         yield CheckResult("certificate", CheckVerdict.FAIL, error.message, error.hint or "")
         return

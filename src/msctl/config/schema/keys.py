@@ -56,6 +56,7 @@ from msctl.hints import did_you_mean
 from msctl.model.project import (
     Balance,
     BrokerSpec,
+    BrokerTlsSpec,
     Condition,
     DashboardSpec,
     Dependency,
@@ -419,6 +420,32 @@ GATEWAY = Table(
     ),
 )
 
+BROKER_TLS = Table(
+    "broker.tls",
+    BrokerTlsSpec,
+    on_reload(
+        OnReload.REFUSE,
+        Key("cert", FILE, "The certificate for AMQPS of an embedded broker (PEM, followed by its chain)."),
+        Key("key", FILE, "The certificate's private key (PEM, not encrypted)."),
+        Key(
+            "dev",
+            BOOLEAN,
+            "AMQPS with a certificate for localhost, signed by the local authority of `--dev-tls`, instead "
+            "of `cert` and `key`.",
+        ),
+        Key("min_version", choice(TlsVersion), "The oldest TLS version accepted."),
+        Key("port", PORT, "The port of AMQPS; 0 chooses a free one."),
+        Key("only", BOOLEAN, "Whether the embedded broker has no port without TLS."),
+        Key(
+            "ca",
+            FILE,
+            "The authority of `cert`, if it is private (PEM). With `only`, the stack's clients need it.",
+        ),
+    ),
+)
+
+AMQPS = table_type(BROKER_TLS, _pair)._replace(show=BROKER_TLS.show)
+
 BROKER = Table(
     "broker",
     BrokerSpec,
@@ -452,6 +479,7 @@ BROKER = Table(
             "users, virtual hosts, permissions, policies, queues, exchanges, bindings. `msctl reload` reads "
             "the file again.",
         ),
+        Key("tls", AMQPS, "AMQPS for an embedded broker. Renewed files are used without a restart."),
     ),
 )
 
@@ -480,6 +508,7 @@ DASHBOARD = Table(
     ),
 )
 
-SINGLE = {tuple(table.title.split(".")): table for table in (PROJECT, GATEWAY, TLS, BROKER, DASHBOARD)}
+_SINGLE = (PROJECT, GATEWAY, TLS, BROKER, BROKER_TLS, DASHBOARD)
+SINGLE = {tuple(table.title.split(".")): table for table in _SINGLE}
 """The tables that occur once, by their path."""
 TABLES = (*(path[0] for path in SINGLE if len(path) == 1), "services")
