@@ -67,7 +67,7 @@ def test_an_https_service_is_verified_and_several_urls_are_servers() -> None:
 @pytest.mark.parametrize(
     "route",
     [
-        RouteSpec("/", "one", weights={"one": 1, "two": 1}),
+        RouteSpec("/", "one", weights={"one": 1, "inside": 1}),
         RouteSpec("/", "one", canary=CanarySpec("two", 0.1)),
         RouteSpec("/", "one", mirror=MirrorSpec("two")),
         RouteSpec("/", "one", static=StaticSpec("/srv")),
@@ -76,12 +76,31 @@ def test_an_https_service_is_verified_and_several_urls_are_servers() -> None:
     ],
 )
 def test_what_only_the_gateway_does_is_passed_to_it_with_a_notice(route: RouteSpec) -> None:
-    services = (ServiceSpec("one", app="x:y", port=1, routes=(route,)), ServiceSpec("two", app="x:z", port=2))
+    services = (
+        ServiceSpec("one", app="x:y", port=1, routes=(route,)),
+        ServiceSpec("two", app="x:z", port=2),
+        ServiceSpec("inside", app="x:z"),
+    )
     project = replace(projects.course(), services=services)
     [name] = [name for name in UPSTREAM_ONLY if getattr(route, name)]
     for kind in ("nginx", "kong"):
         keys = {notice.key for notice in export(kind, project).notices}
         assert f"services.one.routes.{name}" in keys
+
+
+def test_weights_of_services_with_ports_are_those_of_servers() -> None:
+    route = RouteSpec("/", "one", weights={"one": 90_000, "two": 10_000, "off": 0})
+    services = (
+        ServiceSpec("one", app="x:y", port=1, routes=(route,)),
+        ServiceSpec("two", app="x:z", port=2),
+        ServiceSpec("off", app="x:z"),
+    )
+    project = replace(projects.course(), services=services)
+    site = export("nginx", project).files[1].text
+    assert "server 127.0.0.1:1 weight=90000 " in site
+    assert "server 127.0.0.1:2 weight=10000 " in site
+    kong = export("kong", project)
+    assert (kong.notices, "weight: 65535" in kong.files[0].text) == ((), True)
 
 
 def test_a_file_of_users_is_read_by_nginx_itself() -> None:

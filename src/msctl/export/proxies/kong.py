@@ -35,6 +35,7 @@ _LIMIT_BY = {
     RateLimitKey.ROUTE: "service",
 }
 _LONGEST_RETRIES = 32767
+_HIGHEST_WEIGHT = 65535
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - the signature of a kind
@@ -210,8 +211,19 @@ def _balancer(found: ProxyTarget, project: Project, gateway: GatewaySpec) -> dic
         **_hashing(policy.sticky),
         **({} if found.host is None else {"host_header": found.host}),
         "healthchecks": {"active": active},
-        "targets": [{"target": str(address), "weight": 100} for address in found.addresses],
+        "targets": [
+            {"target": str(address), "weight": weight}
+            for address, weight in zip(found.addresses, _weights(found), strict=True)
+        ],
     }
+
+
+def _weights(found: ProxyTarget) -> list[int]:
+    """Return the weight of each address, scaled to what Kong takes."""
+    if not found.weights:
+        return [100] * len(found.addresses)
+    scale = min(1.0, _HIGHEST_WEIGHT / max(found.weights))
+    return [max(1, round(weight * scale)) for weight in found.weights]
 
 
 def _hashing(sticky: StickySpec | None) -> dict[str, object]:

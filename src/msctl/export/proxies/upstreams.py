@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from msctl.export.kind import ExportError, Notice
@@ -34,7 +34,7 @@ class ProxyTarget:
     """The destination of a route. With `is_gateway` the path must not be rewritten.
 
     `more` are the addresses of further instances, `host` is the Host field unless it is the client's, `tls`
-    the verification of an https one.
+    the verification of an https one. `weights` are those of all addresses, if they differ.
     """
 
     service: str
@@ -44,6 +44,7 @@ class ProxyTarget:
     more: tuple[HostPort, ...] = ()
     host: str | None = None
     tls: UpstreamTlsSpec | None = None
+    weights: tuple[int, ...] = ()
 
     @property
     def addresses(self) -> tuple[HostPort, ...]:
@@ -66,17 +67,19 @@ def upstream(
     reach, are passed to it. Raises ExportError if it has no fixed port.
     """
     key = f"services.{route.service}" if route.service else "gateway"
+    weighted = _weighted(project, route) if route.weights else None
+    if weighted is not None:
+        expressed = {*expressed, "weights"}
     own = [name for name in _GATEWAY_ONLY if name not in expressed and getattr(route, name) not in (None, {})]
     if own:
         text = f"{route.path}: these requests are passed to msctl's gateway, which does this"
         notices = tuple(Notice(f"{key}.routes.{name}", text) for name in own)
         return _gateway(project, notices[0].key), notices
+    if weighted is not None:
+        return weighted, ()
     spec = project.service(route.service)
     if spec is None:
         return _gateway(project, f"{key}.routes"), ()
-    if spec.static is not None:
-        text = f"{route.path}: these requests are passed to msctl's gateway, which serves the files"
-        return _gateway(project, f"{key}.static"), (Notice(f"{key}.static", text),)
     if spec.url is not None and spec.url.startswith(SRV_SCHEME):
         text = f"{route.path}: these requests are passed to msctl's gateway, which looks up SRV records"
         return _gateway(project, f"{key}.url"), (Notice(f"{key}.url", text),)
@@ -92,6 +95,24 @@ def upstream(
         return _gateway(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
     why = "it has no port; it is reached through msctl's gateway"
     return _gateway(project, f"{key}.port"), (Notice(f"{key}.port", why),)
+
+
+def _weighted(project: Project, route: RouteSpec) -> ProxyTarget | None:
+    """Return the services of a route by their weights; None if they cannot be reached alike."""
+    weights = {name: weight for name, weight in route.weights.items() if weight}
+    found: list[ProxyTarget] = []
+    for name in weights:
+        spec = project.service(name)
+        if spec is None or not (spec.port or spec.url):
+            return None
+        found.append(upstream(project, RouteSpec(route.path, name))[0])
+    first = found[0]
+    alike = all((one.scheme, one.host, one.tls) == (first.scheme, first.host, first.tls) for one in found)
+    if any(one.is_gateway or one.more for one in found) or not alike:
+        return None
+    name = "-".join(f"{name}-{weight}" for name, weight in weights.items())
+    more = tuple(one.address for one in found[1:])
+    return replace(first, service=name, more=more, weights=tuple(weights.values()))
 
 
 def _gateway(project: Project, key: str) -> ProxyTarget:

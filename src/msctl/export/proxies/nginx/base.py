@@ -129,9 +129,10 @@ def _upstreams(project: Project, gateway: GatewaySpec, targets: Sequence[Target]
             yield f"    hash {_sticky_key(policy.sticky)} consistent;"
         elif balance is Balance.LEAST_LOADED:
             yield "    least_conn;"
-        for address in found.addresses:
+        for number, address in enumerate(found.addresses):
+            weight = f" weight={found.weights[number]}" if found.weights else ""
             yield (
-                f"    server {address}"
+                f"    server {address}{weight}"
                 f" max_fails={gateway.breaker_failures} fail_timeout={seconds(gateway.breaker_open)};"
             )
         yield "    keepalive 32;"
