@@ -4,17 +4,22 @@
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from msctl.model.current_context import service_context
     from msctl.model.project import ServiceContext
 
-__all__ = ["ServiceContext", "__version__"]
+__all__ = ["ServiceContext", "__version__", "service_context"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import ServiceContext on first use: most verbs do not need it."""
+    """Import the public names on first use: most verbs do not need them."""
     if name == "ServiceContext":
         from msctl.model.project import ServiceContext
 
         return ServiceContext
+    if name == "service_context":
+        from msctl.model.current_context import service_context
+
+        return service_context
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ from secrets import token_hex
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.gateway.access import Access
+from msctl.gateway.api_documents import ApiDocuments
 from msctl.gateway.composition import Composer
 from msctl.gateway.explain import explain
 from msctl.gateway.forward_auth import ForwardAuth
@@ -121,6 +122,7 @@ class Gateway:
         self.spec = spec
         self._secrets = secrets
         self._ready_path = spec.ready_path
+        self._openapi = spec.openapi
         self._table = table
         self._planner = planner
         named = (name for route in routes for name in (route.service, *route.other_services))
@@ -128,6 +130,7 @@ class Gateway:
         self._forward_auth.reconfigure(spec)
         self._targets.reconfigure(spec, _pool_sizes(spec, policies))
         self._proxy = Proxy(spec, self._targets, self._clock, self._observer, self._log)
+        self._documents = ApiDocuments(planner, self._proxy, table.rules, self._clock)
         self._mirror_proxy = Proxy(spec, self._targets, self._clock, None, self._log)
 
     def _key_source(self, spec: JwtSpec) -> RemoteKeys:
@@ -199,6 +202,9 @@ class Gateway:
             try:
                 if head.target == self._ready_path:
                     self._readiness(received)
+                    return
+                if head.target == self._openapi:
+                    await self._documents.answer(received, self._running_timer)
                     return
                 plan = self._plan(exchange)
                 if plan.settings.filtered:

@@ -92,4 +92,6 @@ class Composer:
             return Branch(name, 504, None, f"no response within {timeout:g} s")
         except (BrokenResponseError, ClientGoneError, RequestError) as error:
             return Branch(name, 502, None, str(error))
+        if memory.too_long:
+            return Branch(name, 502, None, f"the response is longer than {MAX_BRANCH} bytes")
         return branch_result(name, memory.status, memory.fields, memory.data)

@@ -21,6 +21,7 @@ from msctl.hosting.aiohttp_response import respond_complete
 from msctl.hosting.service_log import ServiceLog, log_as, shorten
 from msctl.http.date import http_date
 from msctl.http.websocket_frames import GOING_AWAY
+from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange, Field, RequestError
 from msctl.model.project import ServiceContext
 from msctl.telemetry.logs.frames import serves
@@ -34,6 +35,7 @@ class AiohttpApp:
     def __init__(
         self, application: web.Application, context: ServiceContext, *, logs: LogHub, clock: AsyncClock
     ) -> None:
+        self._context = context
         self._service = context.name
         self._log = ServiceLog(logs, context.name)
         self._clock = clock
@@ -75,6 +77,7 @@ class AiohttpApp:
             return
         self._tasks.add(task)
         token = current_service.set(msctl_service)
+        current_context.set(self._context)
         request: HostedRequest | None = None
         try:
             request, connection = make_request(exchange, self._loop, task, self._limits)

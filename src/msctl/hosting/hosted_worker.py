@@ -14,6 +14,7 @@ from msctl.errors import MsctlError
 from msctl.hosting.hosted_app import HostedApp, HostedFactory, Instrument, NoInstrument
 from msctl.hosting.service_log import describe, log_as, shorten
 from msctl.http.listener import Listener, Tenant
+from msctl.model.current_context import current_context
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Handler
 from msctl.model.project import ServiceContext, ServiceSpec
@@ -73,6 +74,7 @@ class HostedWorker:
         app: HostedApp | None = None
         try:
             with log_as(name):
+                current_context.set(self._context)
                 made = self._factory(self._context)
                 app = await made if inspect.isawaitable(made) else made
                 await app.startup()

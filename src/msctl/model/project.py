@@ -383,8 +383,8 @@ class GatewaySpec:
     `retry_budget` of the requests of the last 10 s plus `retry_floor` a second. A breaker opens
     after `breaker_failures` failures in a row, for `breaker_open` seconds times its openings in a
     row, at most `breaker_cap`. `ready_path` is where the gateway tells its own readiness (None:
-    nowhere). `access_log_sample` is the share of the successful requests that are logged. `tls` holds for
-    all that is served on the gateway's address.
+    nowhere), `openapi` where it serves one OpenAPI document of all services. `access_log_sample` is the share
+    of the successful requests that are logged. `tls` holds for all that is served on the gateway's address.
     """
 
     host: str = LOOPBACK
@@ -413,6 +413,7 @@ class GatewaySpec:
     breaker_cap: float = 60.0
     balance: Balance = Balance.LEAST_LOADED
     ready_path: str | None = "/-/ready"
+    openapi: str | None = None
     access_log_sample: float = 0.0
     service_addresses: ServiceAddresses = ServiceAddresses.REPLICATED
     tls: TlsSpec = TlsSpec()

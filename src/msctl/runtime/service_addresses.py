@@ -116,7 +116,7 @@ class AddressBook:
 
 def _rules(project: Project) -> GatewaySpec:
     """The gateway's rules without what belongs to its own listener."""
-    return replace(project.gateway or GatewaySpec(), ready_path=None)
+    return replace(project.gateway or GatewaySpec(), ready_path=None, openapi=None)
 
 
 def _bound(project: Project, service: str) -> Listener:

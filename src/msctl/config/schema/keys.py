@@ -414,6 +414,12 @@ GATEWAY = Table(
             Key("breaker_cap", DURATION, "... and at most."),
             Key("balance", choice(Balance), "How an instance is chosen among several."),
             Key("ready_path", OPTIONAL_PATH, 'The path of the gateway\'s own readiness; "" switches it off.'),
+            Key(
+                "openapi",
+                OPTIONAL_PATH,
+                "The path of one OpenAPI document, joined from the `/openapi.json` of the services; "
+                '"" for none. It is public, also for routes that require a key.',
+            ),
             Key("access_log_sample", SHARE, "The share of successful requests that is logged."),
             Key("tls", HTTPS, "HTTPS for everything on the gateway's address."),
         ),

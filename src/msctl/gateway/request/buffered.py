@@ -9,18 +9,11 @@ from msctl.gateway.request.body import NO_BODY
 from msctl.model.exchange import Exchange, RawReceiver, RawStream, RequestHead
 
 
-class ResponseTooLongError(Exception):
-    """A response that is kept in memory exceeds its limit."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the response is longer than {limit} bytes")
-
-
 class BufferedExchange:
     """A request of the gateway's own, in the name of the client of `outer`."""
 
     def __init__(self, outer: Exchange, head: RequestHead, limit: int | None) -> None:
-        """Raises ResponseTooLongError in `write` once the response exceeds `limit` bytes; None drops it."""
+        """A body of more than `limit` bytes is dropped, and `too_long` tells it; None drops every body."""
         self.head = head
         self.extra: Sequence[Field] = ()
         self.body = NO_BODY
@@ -35,6 +28,7 @@ class BufferedExchange:
         self.finished = False
         self.disconnected = False
         self.writing_paused = False
+        self.too_long = False
         self._limit = limit
         self._data = bytearray()
 
@@ -57,11 +51,14 @@ class BufferedExchange:
         """Do nothing."""
 
     def write(self, data: bytes) -> None:
-        if self._limit is None:
+        if self._limit is None or self.too_long:
             return
         if len(self._data) + len(data) > self._limit:
-            raise ResponseTooLongError(self._limit)
-        self._data += data
+            # No error: the service could not tell it from one of its own.
+            self.too_long = True
+            self._data.clear()
+        else:
+            self._data += data
 
     def finish(self, data: bytes = b"", trailers: Sequence[Field] = ()) -> None:  # noqa: ARG002
         self.write(data)

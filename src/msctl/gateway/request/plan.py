@@ -41,7 +41,7 @@ from msctl.gateway.request.validation import (
     validate_target,
 )
 from msctl.gateway.routing.route_settings import RouteSettings, unrouted
-from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, matched_prefix, upstream_path
+from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, Rule, matched_prefix, upstream_path
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
 from msctl.model.exchange import RequestHead
@@ -278,6 +278,26 @@ class Planner:
             raise ProblemError(Problem(502, f"{target} leads to no service."))
         block = _Block(validated.facts, fields, fields, plan.client_address)
         return self._plan("GET", validated, match, settings, block, plan.scheme)
+
+    def own(self, rule: Rule, target: str) -> Plan:
+        """Plan a GET of the gateway's own for `target` of the service that a route leads to."""
+        host = "localhost"
+        fields: Fields = [(b"Accept", b"application/json")]
+        validated = validate("GET", target, (1, 1), [(b"Host", host.encode())], self._pseudonym)
+        head = ForwardedHead("GET", target, host, fields, validated.facts)
+        match = Match(rule, {})
+        return Plan(
+            self._settings[rule.order],
+            match,
+            "http",
+            validated.facts,
+            "127.0.0.1",
+            fields,
+            False,
+            None,
+            validated.target,
+            head,
+        )
 
     def check_host(self, validated: Validated) -> None:
         """Raise ProblemError (421) for a host that the gateway does not answer for."""

@@ -9,7 +9,6 @@ import logging
 
 from msctl.gateway.message.problems import Problem
 from msctl.gateway.policies.deadline import DeadlineError
-from msctl.gateway.request.buffered import ResponseTooLongError
 from msctl.gateway.request.gateway_exchange import EVENT_STREAM, GatewayExchange
 from msctl.gateway.request.upgrade import HostedUpgrade
 from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
@@ -71,9 +70,6 @@ class HostedUpstream:
         if isinstance(error, ConnectionError) and out.finished:
             # The service has logged it, and aborted its response.
             return BrokenResponseError(f"{self._service} failed during its response")
-        if isinstance(error, ResponseTooLongError):
-            problem = Problem(502, f"The response of {self._service} is too long.", service=self._service)
-            return AttemptError(problem, answered=True)
         token = current_service.set(self._service)
         self._log.error(
             "%s %s: the handler of %s raised %s",

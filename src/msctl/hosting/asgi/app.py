@@ -17,6 +17,7 @@ from msctl.hosting.in_flight import InFlight
 from msctl.hosting.service_log import ServiceLog, log_as
 from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.hosting.trusted_proxies import trusted_proxies
+from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange
 from msctl.model.project import ServiceContext
 from msctl.telemetry.logs.frames import serves
@@ -30,6 +31,7 @@ class AsgiApp:
         self, application: Application, context: ServiceContext, *, logs: LogHub, clock: AsyncClock
     ) -> None:
         self._application = application
+        self._context = context
         self._service = context.name
         self._log = ServiceLog(logs, context.name)
         self._trusts = trusted_proxies(context.env)
@@ -92,6 +94,7 @@ class AsgiApp:
     async def _run_http(self, exchange: Exchange, scope: Scope, request: HttpRequest) -> None:
         msctl_service = self._service
         current_service.set(msctl_service)
+        current_context.set(self._context)
         problem: str | None = None
         try:
             result = await self._application(scope, request.receive, request.send)
@@ -152,6 +155,7 @@ class AsgiApp:
     async def _run_websocket(self, exchange: Exchange, scope: Scope, session: WebSocketSession) -> None:
         msctl_service = self._service
         current_service.set(msctl_service)
+        current_context.set(self._context)
         failed = True
         try:
             await self._application(scope, session.receive, session.send)

@@ -17,6 +17,7 @@ from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.hosting.wsgi.environ import Environ
 from msctl.hosting.wsgi.request import Application, WsgiRequest
 from msctl.hosting.wsgi.threads import DaemonThreads
+from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange
 from msctl.model.project import ServiceContext
 from msctl.telemetry.logs.frames import serves
@@ -80,4 +81,5 @@ class WsgiApp:
     def _run(self, request: WsgiRequest) -> None:
         msctl_service = self._context.name
         current_service.set(msctl_service)
+        current_context.set(self._context)
         request.run(self._application)
