@@ -105,7 +105,8 @@ class AiohttpApp:
             if request is not None:
                 connection.end()
                 self._sockets.discard(connection)
-                exchange.route = _route_of(request)
+                if not exchange.trusted:  # behind the gateway, the gateway's own route is reported
+                    exchange.route = _route_of(request)
                 if request.posted:
                     await request.close_files()
             self._tasks.discard(task)

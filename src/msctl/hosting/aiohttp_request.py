@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
 from msctl.hosting.aiohttp_response import ExchangeWriter
@@ -80,11 +81,12 @@ def make_request(
     if url is None:
         url = head.memo[_MEMO] = _url(head.target)
     headers, raw = shared.headers, shared.raw
-    if exchange.extra:
+    extra = exchange.extra
+    if extra:
         headers = headers.copy()
-        for name, value in exchange.extra:
-            headers.add(_text(name), _text(value))
-        raw = (*raw, *exchange.extra)
+        for name, value in extra:
+            headers.add(_name(name), _text(value))
+        raw = (*raw, *extra)
     message = RawRequestMessage(
         head.method,
         head.target,
@@ -437,6 +439,12 @@ class Transport(asyncio.Transport):
             self._connection.raw.abort()
         else:
             self._exchange.abort()
+
+
+@lru_cache(256)
+def _name(value: bytes) -> istr:
+    """Return a field's name as multidict stores it."""
+    return istr(_text(value))
 
 
 def _text(value: bytes) -> str:

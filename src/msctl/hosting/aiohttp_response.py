@@ -3,7 +3,7 @@
 `ExchangeWriter` is the stream writer that aiohttp's responses write to; framing and the connection are
 the exchange's. A complete `web.Response` takes a short way past it (`respond_complete`) where that gives the
 same response: no streaming, compression, cookies or prepare signals. Its fields are checked and encoded once
-for equal responses and kept in `_fields`, keyed by all that they are made of.
+for equal responses and kept in `_complete`, keyed by all that they are made of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Container
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.abc import AbstractStreamWriter
@@ -35,8 +35,19 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _INTERIM = re.compile(rb"HTTP/1\.[01] (1\d\d) ?([^\r\n]*)\r\n(?:[^\r\n]*\r\n)*?\r\n")
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
-_fields: dict[tuple[object, ...], tuple[bytes, tuple[Field, ...]]] = {}
-"""For a status, a reason and header fields: the Date and the fields that are sent."""
+
+class _CompleteHead(NamedTuple):
+    """The head of a complete response, checked and encoded, as of one second."""
+
+    date: bytes
+    reason: bytes
+    fields: tuple[Field, ...]
+    typed: bool
+    size: int
+
+
+_complete: dict[tuple[object, ...], _CompleteHead] = {}
+"""By all that a head is made of: status, reason and header fields."""
 
 
 class Connection(RawReceiver, Protocol):
@@ -162,12 +173,13 @@ def respond_complete(response: web.Response, request: web.Request, exchange: Exc
     body = response.body
     if body is None:
         body = b""
+    status = response.status
     if (
         type(body) is not bytes
         or response.prepared
         or response.compression
         or response.chunked
-        or response.status in _BODILESS
+        or status in _BODILESS
         or exchange.head.method == "HEAD"
         or response.cookies
     ):
@@ -175,29 +187,39 @@ def respond_complete(response: web.Response, request: web.Request, exchange: Exc
     for app in request.match_info.apps:
         if app.on_response_prepare:
             return False
-    headers = response.headers
+    headers, reason = response.headers, response.reason
     date = http_date()
-    key = (response.status, response.reason, *headers.items())
-    known = _fields.get(key)
-    if known is None or known[0] is not date:
-        if not _OF_THE_CONNECTION.isdisjoint([name.lower() for name in headers]):
+    key = (status, reason, *headers.items())
+    known = _complete.get(key)
+    if known is None or known.date is not date:
+        known = _complete_head(reason, headers, date)
+        if known is None:
             return False
-        fields: Fields = encoded_fields(response.reason, headers)
-        if "Date" not in headers:
-            fields.append((b"Date", date))
-        if "Server" not in headers:
-            fields.append((b"Server", SERVER_SOFTWARE.encode()))
-        known = date, tuple(fields)
-        if sum(len(name) + len(value) for name, value in fields) <= MAX_CACHED_FIELDS:
-            if len(_fields) >= FIELDS_CACHE_SIZE:
-                _fields.clear()
-            _fields[key] = known
-    if body and "Content-Type" not in headers:
+        if known.size <= MAX_CACHED_FIELDS:
+            if len(_complete) >= FIELDS_CACHE_SIZE:
+                _complete.clear()
+            _complete[key] = known
+    if body and not known.typed:
         return False
     if response.keep_alive is False:
         exchange.keep_alive = False
-    exchange.respond(response.status, response.reason.encode("latin-1", "replace"), known[1], body)
+    exchange.respond(status, known.reason, known.fields, body)
     return True
+
+
+def _complete_head(reason: str, headers: CIMultiDict[str], date: bytes) -> _CompleteHead | None:
+    """Return the head of a complete response; None for one with fields that frame it."""
+    if not _OF_THE_CONNECTION.isdisjoint([name.lower() for name in headers]):
+        return None
+    fields = encoded_fields(reason, headers)
+    if "Date" not in headers:
+        fields.append((b"Date", date))
+    if "Server" not in headers:
+        fields.append((b"Server", SERVER_SOFTWARE.encode()))
+    size = sum(len(name) + len(value) for name, value in fields)
+    return _CompleteHead(
+        date, reason.encode("latin-1", "replace"), tuple(fields), "Content-Type" in headers, size
+    )
 
 
 def encoded_fields(reason: str, headers: CIMultiDict[str]) -> Fields:

@@ -119,7 +119,7 @@ class InternalSpan(TraceContext):
         self.parent_id = caller.span_id
         self.flags = caller.flags
         self.span_id = new_id()
-        self.caller = caller
+        self.caller: TraceContext | None = caller
         self.method = method
         self.target = target
 
@@ -271,6 +271,7 @@ class RequestObserver:
         span: InternalSpan | str
         if type(context) is InternalSpan:
             span, context = context, context.caller
+            span.caller = None  # the caller keeps the span: a cycle would be left to the garbage collector
             current_trace.set(context)
         elif type(context) is ClientSpan:
             span, context = context.span_id, context.caller
