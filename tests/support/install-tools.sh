@@ -63,7 +63,7 @@ install_strangers() {
     here=$(dirname "$0")/../strangers
     wanted=$(cat "$here/requirements.txt" "$here/project/package-lock.json" | cksum)
     [ "$(cat "$strangers/installed" 2>/dev/null)" = "$wanted" ] && return
-    echo "Installing FastAPI, Flask, celery, FastStream, vite and ws into $strangers: tests run them under msctl."
+    echo "Installing FastAPI, Flask, Django, Litestar, celery, FastStream, vite and ws into $strangers: tests run them under msctl."
     rm -rf "$strangers"
     mkdir -p "$strangers"
     cp "$here/project/package.json" "$here/project/package-lock.json" "$strangers/"
