@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 from msctl.gateway.message.headers import Fields
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.response_fields import Edits
-from msctl.gateway.message.trace_context import traceparent
-from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
+from msctl.gateway.own_request import own_request, while_client_waits
+from msctl.gateway.policies.deadline import DeadlineTimer
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.request.body import NO_BODY
 from msctl.gateway.request.buffered import BufferedExchange
 from msctl.gateway.request.gateway_exchange import GatewayExchange
 from msctl.gateway.request.plan import Plan, Planner
@@ -23,7 +21,7 @@ from msctl.gateway.routing.compose import (
     branch_targets,
     document,
 )
-from msctl.gateway.upstream.errors import CLIENT_GONE, BrokenResponseError
+from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, RequestError
 from msctl.model.project import ComposeSpec
@@ -51,19 +49,12 @@ class Composer:
             )
         fields = branch_fields(plan.forwarded)
         targets = branch_targets(spec, plan.match.variables)
-        watch = Deadline(self._timer)
-        exchange.on_disconnect(partial(watch.interrupt, CLIENT_GONE))
-        try:
-            with watch:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._branch(name, target, spec.timeout, plan, fields, exchange))
-                        for name, target in targets.items()
-                    ]
-        except DeadlineError as error:
-            raise ClientGoneError("the client closed the connection") from error
-        finally:
-            exchange.on_disconnect(None)
+        with while_client_waits(exchange, self._timer):
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._branch(name, target, spec.timeout, plan, fields, exchange))
+                    for name, target in targets.items()
+                ]
         body, partly = document([task.result() for task in tasks])
         own: Fields = [(b"Content-Type", b"application/json"), *partly, (b"Date", http_date())]
         exchange.received.respond(200, b"OK", edits.apply(own), body)
@@ -80,12 +71,8 @@ class Composer:
         try:
             inner = self._planner.branch(target, plan, fields)
             memory = BufferedExchange(exchange.received, inner.head, MAX_BRANCH)
-            out = GatewayExchange(memory)
-            out.request_id = exchange.request_id
-            out.traceparent = traceparent(plan.facts.trace)
-            out.forward(inner, NO_BODY, Deadline(self._timer))
             async with asyncio.timeout(timeout):
-                await self._proxy.forward(out)
+                await self._proxy.forward(own_request(exchange, memory, inner, self._timer))
         except ProblemError as error:
             return Branch(name, error.problem.status, None, error.problem.detail)
         except TimeoutError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from msctl.gateway.message.problems import Problem, ProblemError
-from msctl.gateway.message.trace_context import traceparent
-from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
+from msctl.gateway.own_request import own_request, while_client_waits
+from msctl.gateway.policies.deadline import DeadlineTimer
 from msctl.gateway.policies.forward_auth import (
     MAX_ANSWER,
     admitted_fields,
@@ -18,12 +17,11 @@ from msctl.gateway.policies.forward_auth import (
     relayed_fields,
 )
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.request.body import NO_BODY
 from msctl.gateway.request.buffered import BufferedExchange
 from msctl.gateway.request.gateway_exchange import GatewayExchange
 from msctl.gateway.request.plan import ForwardedHead, Plan, Planner
 from msctl.gateway.request.validation import FieldFacts
-from msctl.gateway.upstream.errors import CLIENT_GONE, AttemptError, BrokenResponseError
+from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
 from msctl.gateway.upstream.remote import RemoteUpstream
 from msctl.model.exchange import ClientGoneError, RequestError
 from msctl.model.project import GatewaySpec
@@ -54,26 +52,10 @@ class ForwardAuth:
         fields = question_fields(spec, plan.forwarded, plan.head.method, _target(plan))
         question = self._question(spec, plan, fields, planner)
         memory = BufferedExchange(exchange.received, question.head, MAX_ANSWER)
-        out = GatewayExchange(memory)
-        out.request_id = exchange.request_id
-        out.traceparent = traceparent(plan.facts.trace)
-        out.forward(question, NO_BODY, Deadline(timer))
-        watch = Deadline(timer)
-        exchange.on_disconnect(partial(watch.interrupt, CLIENT_GONE))
-        try:
-            with watch:
-                async with asyncio.timeout(spec.timeout):
-                    await self._send(spec, out, proxy)
-        except DeadlineError as error:
-            raise ClientGoneError("the client closed the connection") from error
-        except TimeoutError:
-            raise _problem(
-                504, f"did not answer within {spec.timeout:g} s", "http_response_timeout"
-            ) from None
-        except (BrokenResponseError, ClientGoneError, RequestError) as error:
-            raise _problem(502, f"did not answer: {error}", "connection_terminated") from error
-        finally:
-            exchange.on_disconnect(None)
+        with while_client_waits(exchange, timer):
+            await self._answer(spec, own_request(exchange, memory, question, timer), proxy)
+        if memory.too_long:
+            raise _problem(502, f"sent more than {MAX_ANSWER} bytes", "http_response_body_size")
         if not allows(memory.status):
             self._relay(exchange, memory)
             return None
@@ -109,6 +91,17 @@ class ForwardAuth:
         facts = FieldFacts(parts.netloc, None, False, False, None, None, plan.facts.trace)
         head = ForwardedHead("GET", target, parts.netloc, fields, facts)
         return plan._replace(head=head, facts=facts, forwarded=fields)
+
+    async def _answer(self, spec: ForwardAuthSpec, out: GatewayExchange, proxy: Proxy) -> None:
+        """Send the question; raises ProblemError without an answer in time."""
+        try:
+            async with asyncio.timeout(spec.timeout):
+                await self._send(spec, out, proxy)
+        except TimeoutError:
+            what = f"did not answer within {spec.timeout:g} s"
+            raise _problem(504, what, "http_response_timeout") from None
+        except (BrokenResponseError, ClientGoneError, RequestError) as error:
+            raise _problem(502, f"did not answer: {error}", "connection_terminated") from error
 
     async def _send(self, spec: ForwardAuthSpec, out: GatewayExchange, proxy: Proxy) -> None:
         if spec.url is None:

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 
 from msctl.gateway.message.problems import ProblemError
-from msctl.gateway.message.trace_context import traceparent
-from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
+from msctl.gateway.own_request import own_request
+from msctl.gateway.policies.deadline import DeadlineTimer
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.body import ForwardedBody, NoBody
 from msctl.gateway.request.buffered import BufferedExchange
@@ -62,12 +62,9 @@ class Mirror:
     ) -> None:
         """Send a copy of `original` with the body `data`."""
         memory = BufferedExchange(original.received, plan.head, limit=None)
-        out = GatewayExchange(memory)
-        out.request_id = original.request_id
-        out.traceparent = traceparent(plan.facts.trace)
         body = ForwardedBody(NoBody(), length=plan.facts.length, limit=0)
         body.kept = data
-        out.forward(plan, body, Deadline(timer))
+        out = own_request(original, memory, plan, timer, body)
         out.service = spec.service
         task = asyncio.get_running_loop().create_task(self._run(out, proxy))
         self._tasks.add(task)
