@@ -161,11 +161,11 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             self._drop(data)
         elif self._exchange is None:
-            if not self._parser.buffer:
-                # A head may take as long as the connection may be idle.
-                self._idle_since = self._loop.time()
+            begins = not self._parser.buffer
             self._parser.feed(data)
             self._next_request()
+            if begins and self._exchange is None:
+                self._idle_since = self._loop.time()  # a head may take as long as the connection may be idle
         elif self._receiver is not None:
             if self._early:
                 self._deliver_early()
@@ -255,7 +255,7 @@ class Connection(asyncio.Protocol):
             else:
                 if not exchange.finished and not self.lost:
                     server.handler_failed(exchange, None)
-            keep_alive = exchange.keep_alive and await self._drop_body()
+            keep_alive = exchange.keep_alive and (self._body is None or await self._drop_body(self._body))
             if keep_alive and self.writing_paused:
                 await self._until_sent()  # else a client that never reads could pile up responses
         except BaseException:
@@ -283,11 +283,8 @@ class Connection(asyncio.Protocol):
         except ClientGoneError:
             pass
 
-    async def _drop_body(self) -> bool:
+    async def _drop_body(self, body: BodyStream) -> bool:
         """Read what the handler left of the body; return whether the next request can be found."""
-        body = self._body
-        if body is None:
-            return True
         size = len(body.take())
         try:
             async with asyncio.timeout(DRAIN_S):
