@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from pamqp import base, commands
 
+from msctl.export import ExportOptions, export
+from msctl.model.project import BrokerSpec, Project
 from tests.support.amqp_probe import Channel, ChannelClosed, ConnectionClosed
 from tests.support.broker import Broker, Connect
 from tests.support.rabbitmq import unique
@@ -376,3 +379,25 @@ async def test_definitions_keep_what_was_loaded(broker: Broker, vhost: str) -> N
 )
 async def test_bad_definitions_are_refused(broker: Broker, document: dict[str, Any]) -> None:
     assert await broker.operator.load(document)
+
+
+async def test_exported_project_is_imported(broker: Broker) -> None:
+    name = unique("v")
+    document = {
+        "users": [{"name": name, "password": "s3cret", "tags": ["monitoring"]}],
+        "vhosts": [{"name": name}],
+        "permissions": [{"user": name, "vhost": name, "configure": "", "write": ".*", "read": "^q"}],
+        "queues": [{"vhost": name, "name": "q", "durable": True, "arguments": {"x-queue-type": "quorum"}}],
+        "policies": [{"vhost": name, "name": "p", "pattern": "^q", "definition": {"max-length": 5}}],
+    }
+    project = Project("shop", None, "msctl.toml", (), None, BrokerSpec(url=f"amqp://app:x@localhost/{name}"))
+    exported = export("rabbitmq", project, ExportOptions(definitions=document)).files[0]
+    try:
+        assert not await broker.operator.load(json.loads(exported.text))
+        written = await broker.operator.export()
+        assert [each["name"] for each in written["queues"] if each["vhost"] == name] == ["q"]
+        assert {name, "app"} <= {each["name"] for each in written["users"]}
+    finally:
+        await broker.operator.delete("vhosts", name)
+        for user in (name, "app"):
+            await broker.operator.delete("users", user)

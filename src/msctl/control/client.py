@@ -92,6 +92,11 @@ class ControlClient:
 
         return self._call("GET", f"/v1/traces/{quote(trace_id, safe='')}", Trace, timeout=ANSWER_TIMEOUT)
 
+    def definitions(self) -> dict[str, Any] | None:
+        """The definitions of the embedded broker, in RabbitMQ's format; None without one."""
+        found: dict[str, Any] | None = self._call("GET", "/v1/definitions", object, timeout=ANSWER_TIMEOUT)  # type: ignore[assignment]
+        return found
+
     def variables(self, service: str | None) -> ServiceVariables:
         """The variables of a service, or of something that depends on all services."""
         from urllib.parse import quote

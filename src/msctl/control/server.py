@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,16 @@ class ControlServer:
         traces: TraceView | None = None,
         routes: RouteView | None = None,
         variables: VariableView | None = None,
+        definitions: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> None:
+        """`definitions` gives those of the embedded broker, None without one."""
         self._view = view
         self._listening = listening
         self._server: asyncio.Server | None = None
         self._trace_view = traces
         self._route_view = routes
         self._variable_view = variables
+        self._broker_definitions = definitions
         self._path = path
         self._runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
@@ -112,6 +115,7 @@ class ControlServer:
                 web.get("/v1/routes", self._routes),
                 web.post("/v1/routes/explain", self._explain),
                 web.get("/v1/variables", self._variables),
+                web.get("/v1/definitions", self._definitions),
                 web.get("/v1/traces", self._traces),
                 web.get("/v1/traces/{id}", self._trace),
                 web.post("/v1/start", self._start),
@@ -134,6 +138,9 @@ class ControlServer:
         if self._variable_view is None:
             raise web.HTTPNotFound
         return _json(await self._variable_view.variables(request.query.get("service")))
+
+    async def _definitions(self, _request: web.Request) -> web.StreamResponse:
+        return _json(self._broker_definitions())
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         return await _stream(request, self._view.events())

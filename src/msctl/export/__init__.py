@@ -6,6 +6,7 @@ Pure: takes a resolved Project, returns files and notices; the caller writes the
 from __future__ import annotations
 
 from msctl.errors import UsageError
+from msctl.export import rabbitmq
 from msctl.export.ci import gitlab_ci, jenkins
 from msctl.export.containers import compose, docker, kubernetes
 from msctl.export.kind import Exported, ExportError, ExportKind, ExportOptions, File, Notice, collect
@@ -33,6 +34,7 @@ KINDS: tuple[ExportKind, ...] = (
     kubernetes.KIND,
     nginx.KIND,
     kong.KIND,
+    rabbitmq.KIND,
     prometheus.KIND,
     grafana.KIND,
     gitlab_ci.KIND,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msctl.errors import ConfigError, UsageError
 from msctl.model.project import Project
@@ -41,7 +41,8 @@ class ExportOptions:
     `executable` is the path of msctl on systemd's machine, `directory` the project's folder there.
     `targets` are host:port pairs for Prometheus, `listen` is nginx's port, `host` the Ingress' host, and
     `gateway_api` the Gateway of an HTTPRoute. The caller sets `context`, the path from the export's folder
-    to the project's, and `folder`, the path back.
+    to the project's, `folder`, the path back, `definitions`, the content of broker.definitions, and
+    `running_definitions`, those of the project's running embedded broker.
     """
 
     image: str | None = None
@@ -55,10 +56,12 @@ class ExportOptions:
     directory: str | None = None
     context: str = "."
     folder: str = "."
+    definitions: Mapping[str, Any] | None = None
+    running_definitions: Mapping[str, Any] | None = None
 
     def given(self) -> list[str]:
         """List the options that the user gave."""
-        set_by_caller = {"context", "folder"}
+        set_by_caller = {"context", "folder", "definitions", "running_definitions"}
         return [
             field.name
             for field in fields(self)

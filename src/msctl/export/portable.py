@@ -26,6 +26,8 @@ _BROKER_SETTINGS = {
     "max_message_size": "max_message_size in rabbitmq.conf",
     "memory_limit": "vm_memory_high_watermark in rabbitmq.conf",
     "durable": "its durable queues are always on disk",
+    "definitions": "msctl export rabbitmq writes it",
+    "tls": "msctl export rabbitmq writes it",
 }
 """Keys of the embedded broker, and RabbitMQ's own."""
 

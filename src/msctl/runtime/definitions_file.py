@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from msctl.broker.core.definitions.document import Definitions, read_document
 from msctl.broker.core.definitions.entries import Problems
@@ -36,6 +37,12 @@ def read_definitions(project: Project, url: BrokerUrl) -> tuple[Definitions, Pro
         )
     definitions.source, definitions.digest = path.name, sha256(content).digest()
     return definitions, problems
+
+
+def read_json(project: Project) -> Any:
+    """The file as it is. Raises ConfigError."""
+    path = project.broker.definitions
+    return None if path is None else _decode(_read(path, f"{project.source}: broker.definitions"), path)
 
 
 def _read(path: Path, key: str) -> bytes:

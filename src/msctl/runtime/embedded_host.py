@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from msctl.broker.core.definitions.document import Definitions
@@ -81,6 +82,12 @@ class EmbeddedHost:
                 self._server, clock=self._clock, port=spec.management_port, page=self._page
             )
         return self._server, url
+
+    def export(self) -> dict[str, Any] | None:
+        """The definitions that the broker has now; None if it is not the embedded one."""
+        if self._server is None or self._server.address is None:
+            return None
+        return self._server.export_definitions()
 
     def _trust(self, spec: BrokerTlsSpec) -> str:
         """The query of a URL for clients that must trust an authority of the user's, or the local one."""

@@ -180,6 +180,7 @@ class Stack:
             traces=self._observation.tracer,
             routes=self,
             variables=self,
+            definitions=self._embedded.export,
         )
 
     # --- its life ---------------------------------------------------------------------------------

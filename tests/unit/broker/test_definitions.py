@@ -291,7 +291,9 @@ def test_existing_queue_is_left_as_it_is() -> None:
     queue = broker.vhosts["/"].declare_queue(
         "q", None, durable=False, exclusive=False, auto_delete=False, arguments={}
     )
-    assert load(broker, with_("queues", {"vhost": "/", "name": "q", "durable": True})) == []
+    assert load(broker, with_("queues", {"vhost": "/", "name": "q", "durable": False})) == []
+    (warning,) = load(broker, with_("queues", {"vhost": "/", "name": "q", "durable": True}))
+    assert warning.startswith("queues[0]: inequivalent arg 'durable'")
     assert broker.vhosts["/"].queues["q"] is queue
 
 

@@ -20,6 +20,7 @@ def test_documentation_names_every_kind() -> None:
         "kubernetes",
         "nginx",
         "kong",
+        "rabbitmq",
         "prometheus",
         "grafana",
         "gitlab-ci",

@@ -16,6 +16,7 @@ from msctl.errors import UsageError
 
 if TYPE_CHECKING:
     from msctl.export import Exported, ExportOptions, File
+    from msctl.model.project import Project
 
 
 def export(
@@ -114,6 +115,8 @@ def export(
         executable=executable,
         directory=directory,
     )
+    if found.name == "rabbitmq":
+        chosen = _with_definitions(chosen, project, options)
     exported = render(kind, project, _with_paths(chosen, folder, project.root))
     notices = tuple(f"warning: {notice.key}: {notice.text}" for notice in exported.notices)
     paths = [file.path for file in exported.files]
@@ -139,6 +142,17 @@ def _with_paths(options: ExportOptions, folder: Path, root: Path | None) -> Expo
         options,
         context=Path(os.path.relpath(there, here)).as_posix(),
         folder=Path(os.path.relpath(here, there)).as_posix(),
+    )
+
+
+def _with_definitions(chosen: ExportOptions, project: Project, options: GlobalOptions) -> ExportOptions:
+    """Add the broker's definitions, declared and running."""
+    from dataclasses import replace
+
+    from msctl.cli.definitions import declared_definitions, running_definitions
+
+    return replace(
+        chosen, definitions=declared_definitions(project), running_definitions=running_definitions(options)
     )
 
 

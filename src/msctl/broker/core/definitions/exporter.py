@@ -131,7 +131,7 @@ def _queues(vhost: VirtualHost) -> Iterator[Json]:
         if queue.owner is None:
             yield {
                 "vhost": vhost.name,
-                "name": queue.name,
+                "name": _shown(queue.name),
                 "type": queue.declared.kind,
                 "durable": queue.durable,
                 "auto_delete": queue.auto_delete,
@@ -145,7 +145,7 @@ def _exchanges(vhost: VirtualHost) -> Iterator[Json]:
         if exchange.name and not exchange.name.startswith("amq."):
             yield {
                 "vhost": vhost.name,
-                "name": exchange.name,
+                "name": _shown(exchange.name),
                 "type": exchange.type.value,
                 "durable": exchange.durable,
                 "auto_delete": exchange.auto_delete,
@@ -163,10 +163,15 @@ def _bindings(vhost: VirtualHost) -> Iterator[Json]:
 
 def _binding(vhost: VirtualHost, source: Exchange, binding: Binding) -> Json:
     return {
-        "source": source.name,
+        "source": _shown(source.name),
         "vhost": vhost.name,
-        "destination": binding.destination.name,
+        "destination": _shown(binding.destination.name),
         "destination_type": "exchange" if isinstance(binding.destination, Exchange) else "queue",
-        "routing_key": binding.key,
+        "routing_key": _shown(binding.key),
         "arguments": table_to_json(binding.arguments),
     }
+
+
+def _shown(name: str) -> str:
+    """A name in text that JSON can hold; bytes that are no UTF-8 are escaped."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -96,13 +96,14 @@ def _import_policies(broker: Broker, definitions: Definitions) -> None:
         broker.vhosts[vhost].apply_policies()
 
 
-def _declare(
-    vhost: VirtualHost,
-    wanted: TopologyDefinition,
-    problems: Problems,
-) -> None:
-    if isinstance(wanted, QueueDefinition):
-        if wanted.name not in vhost.queues:
+def _declare(vhost: VirtualHost, wanted: TopologyDefinition, problems: Problems) -> None:
+    if isinstance(wanted, BindingDefinition):
+        _bind(vhost, wanted, problems)
+        return
+    is_queue = isinstance(wanted, QueueDefinition)
+    exists = wanted.name in (vhost.queues if is_queue else vhost.routing.exchanges)
+    try:
+        if isinstance(wanted, QueueDefinition):
             vhost.declare_queue(
                 wanted.name,
                 None,
@@ -111,8 +112,7 @@ def _declare(
                 auto_delete=wanted.auto_delete,
                 arguments=wanted.arguments,
             )
-    elif isinstance(wanted, ExchangeDefinition):
-        if wanted.name not in vhost.routing.exchanges:
+        else:
             vhost.routing.declare(
                 wanted.name,
                 wanted.kind,
@@ -122,8 +122,10 @@ def _declare(
                 internal=wanted.internal,
                 arguments=wanted.arguments,
             )
-    else:
-        _bind(vhost, wanted, problems)
+    except AmqpError as error:
+        if not exists:
+            raise
+        problems.add(wanted.path, f"{error.detail}; it stays as it is", fatal=False)
 
 
 def _bind(vhost: VirtualHost, wanted: BindingDefinition, problems: Problems) -> None:
