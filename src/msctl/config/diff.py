@@ -16,8 +16,10 @@ from msctl.model.services import listens, probed, runs_here
 from msctl.model.snapshots import GATEWAY, Kind
 
 _LIVE = SERVICE.fields_of(OnReload.LIVE)
-_STARTED_WITH = frozenset(field.name for field in fields(ServiceSpec)) - SERVICE.fields_of(
-    OnReload.LIVE, OnReload.SCALE
+_STARTED_WITH = (
+    frozenset(field.name for field in fields(ServiceSpec))
+    - SERVICE.fields_of(OnReload.LIVE, OnReload.SCALE)
+    - {"routed"}  # only what follows from it
 )
 _HEALTH_LIVE = HEALTH_TABLE.fields_of(OnReload.LIVE)
 _GATEWAY_MOVED = tuple(name for name in GATEWAY_KEYS.fields_of(OnReload.RESTART) if name != "enabled")

@@ -166,7 +166,7 @@ def _url_variable(spec: ServiceSpec, other: str) -> str:
 
 def _reaches(spec: ServiceSpec, project: Project) -> Sequence[str]:
     if spec.name == GATEWAY:
-        return [other.name for other in project.services if other.routes]
+        return [other.name for other in project.services if other.routes or other.routed]
     return [dependency.service for dependency in spec.depends_on]
 
 

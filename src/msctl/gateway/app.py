@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 
@@ -26,7 +25,6 @@ from msctl.gateway.mirror import Mirror
 from msctl.gateway.observer import Observer, method_label
 from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
-from msctl.gateway.policies.traffic import Traffic
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.body import NO_BODY, ForwardedBody, too_large
 from msctl.gateway.request.filters import DirectResponse, apply_filters, cors_filter
@@ -41,7 +39,7 @@ from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.http.date import http_date
 from msctl.model.exchange import Exchange, RequestError, RequestHead
 from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
-from msctl.model.route_policies import JwtSpec
+from msctl.model.route_policies import JwtSpec, MirrorSpec
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot
 from msctl.secret import Secret
@@ -88,7 +86,6 @@ class Gateway:
         self._forward_auth = ForwardAuth()
         self._files = RouteFiles(self._log)
         self._mirror = Mirror(self._log)
-        self._chance = random.random
         self._key_sources: dict[JwtSpec, RemoteKeys] = {}
         self.reconfigure(spec, routes, services)
         self._timer: DeadlineTimer | None = None
@@ -214,7 +211,8 @@ class Gateway:
                     plan = admitted
                 exchange.forward(plan, self._body(plan, received), Deadline(self._running_timer))
                 if plan.settings.traffic is not None:
-                    await self._steer(plan.settings.traffic, plan, exchange)
+                    self._proxy.steer(exchange, _fields(received))
+                    await self._copy(plan.settings.traffic.mirror, plan, exchange)
                 await self._proxy.forward(exchange)
             except ProblemError as error:
                 self._refuse(exchange, error.problem)
@@ -304,17 +302,11 @@ class Gateway:
             return None
         return plan
 
-    async def _steer(self, traffic: Traffic, plan: Plan, exchange: GatewayExchange) -> None:
-        """Choose the service and what ties the client to an instance, and send a copy."""
-        fields = _fields(exchange.received)
-        affinity = exchange.affinity = traffic.affinity(fields, plan.client_address, plan.scheme)
-        service = traffic.service(fields, affinity, self._chance, self._targets.ready)
-        if service is not None:
-            exchange.service = service
-        mirror = traffic.mirror
-        if mirror is not None and self._mirror.copies(mirror, plan, self._chance):
+    async def _copy(self, spec: MirrorSpec | None, plan: Plan, exchange: GatewayExchange) -> None:
+        """Send a copy of a request, if its route has a mirror."""
+        if spec is not None and self._mirror.copies(spec, plan):
             data = await _kept_body(exchange)
-            self._mirror.send(mirror, plan, exchange, data, self._mirror_proxy, self._running_timer)
+            self._mirror.send(spec, plan, exchange, data, self._mirror_proxy, self._running_timer)
 
     @staticmethod
     def _body(plan: Plan, received: Exchange) -> ForwardedBody:

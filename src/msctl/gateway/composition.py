@@ -71,8 +71,10 @@ class Composer:
         try:
             inner = self._planner.branch(target, plan, fields)
             memory = BufferedExchange(exchange.received, inner.head, MAX_BRANCH)
+            out = own_request(exchange, memory, inner, self._timer)
+            self._proxy.steer(out, fields)
             async with asyncio.timeout(timeout):
-                await self._proxy.forward(own_request(exchange, memory, inner, self._timer))
+                await self._proxy.forward(out)
         except ProblemError as error:
             return Branch(name, error.problem.status, None, error.problem.detail)
         except TimeoutError:

@@ -105,6 +105,7 @@ class ForwardAuth:
 
     async def _send(self, spec: ForwardAuthSpec, out: GatewayExchange, proxy: Proxy) -> None:
         if spec.url is None:
+            proxy.steer(out, out.head.fields)
             await proxy.forward(out)
             return
         upstream = self._upstreams.get(spec.url) or await self._connect(spec.url)

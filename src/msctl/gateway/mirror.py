@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 
 from msctl.gateway.message.problems import ProblemError
@@ -30,17 +31,18 @@ MAX_SECONDS = 30.0
 class Mirror:
     """Sends copies in the background."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, chance: Callable[[], float] = random.random) -> None:
         self._log = log
+        self._chance = chance
         self._tasks: set[asyncio.Task[None]] = set()
         self.left_out = 0
 
-    def copies(self, spec: MirrorSpec, plan: Plan, chance: Callable[[], float]) -> bool:
+    def copies(self, spec: MirrorSpec, plan: Plan) -> bool:
         """Return whether a request is to be copied; its body is then at most `spec.max_body` long."""
         facts = plan.facts
         if facts.upgrade is not None or facts.chunked or (facts.length or 0) > spec.max_body:
             return False
-        if spec.share < 1 and chance() >= spec.share:
+        if spec.share < 1 and self._chance() >= spec.share:
             return False
         if len(self._tasks) >= MAX_COPIES:
             if not self.left_out:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msctl.backoff import exponential
 from msctl.clock import AsyncClock
+from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.observer import Observer
 from msctl.gateway.policies.breaker import AttemptResult
 from msctl.gateway.policies.limits import RetryBudget
+from msctl.gateway.policies.split import Chance
 from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
 from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
 from msctl.gateway.upstream.instances import UpstreamInstance, UpstreamInstances
@@ -35,6 +37,7 @@ class Proxy:
         observer: Observer | None,
         log: logging.Logger,
         jitter: Callable[[float, float], float] = random.uniform,
+        chance: Chance = random.random,
     ) -> None:
         self._spec = spec
         self._targets = targets
@@ -43,7 +46,18 @@ class Proxy:
         self._now = clock.monotonic
         self._log = log
         self._jitter = jitter
+        self._chance = chance
         self._budgets: dict[str, RetryBudget] = {}
+
+    def steer(self, out: GatewayExchange, fields: Sequence[Field]) -> None:
+        """Choose the service for a request and what ties it to an instance, by the rules of its route."""
+        traffic = out.settings.traffic
+        if traffic is None:
+            return
+        affinity = out.affinity = traffic.affinity(fields, out.client[0], out.scheme)
+        service = traffic.service(fields, affinity, self._chance, self._targets.ready)
+        if service is not None:
+            out.service = service
 
     async def forward(self, out: GatewayExchange) -> None:
         """Have `out` served; raises ProblemError, RequestError, BrokenResponseError or ClientGoneError."""

@@ -281,7 +281,8 @@ class ServiceSpec:
     the gateway, which the stack builds itself, and where `url` or `static` alone says all. With a `url` the
     service runs elsewhere, and what says how it would run here counts for nothing. Several URLs, separated
     by commas, are as many instances; with `resolve` each address of a name is one, asked for again after so
-    many seconds. `tls` and `host_header` are for the requests to it.
+    many seconds. `tls` and `host_header` are for the requests to it. `routed` says that a route of another
+    service names it (`weights`, `canary`, `mirror`).
 
     `framework` None means that the application's object tells; `threads` are a WSGI application's.
     """
@@ -322,6 +323,7 @@ class ServiceSpec:
     host_header: HostHeader | None = None
     tls: UpstreamTlsSpec | None = None
     static: StaticSpec | None = None
+    routed: bool = False
     policy: UpstreamPolicy = UpstreamPolicy()
 
     @property

@@ -100,7 +100,7 @@ def listens(spec: ServiceSpec) -> bool:
 
     Every program finds $PORT; only a port, a route or a health path means that it must listen there.
     """
-    declared = spec.port is not None or bool(spec.routes) or _probes_own_port(spec)
+    declared = spec.port is not None or bool(spec.routes) or spec.routed or _probes_own_port(spec)
     return not spec.oneshot and (declared or spec.command is None)
 
 

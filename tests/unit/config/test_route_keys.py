@@ -33,6 +33,7 @@ from msctl.model.route_policies import (
     StickySpec,
     UpstreamTlsSpec,
 )
+from msctl.model.services import listens
 
 
 def resolve(folder: Path, keys: str) -> Project:
@@ -225,6 +226,23 @@ def test_a_route_names_services_that_exist(tmp_path: Path, keys: str) -> None:
     with pytest.raises(ConfigError, match='unknown service "tow"') as caught:
         resolve(tmp_path, keys)
     assert "two" in (caught.value.hint or "")
+
+
+def test_a_service_that_another_services_route_names_has_to_listen(tmp_path: Path) -> None:
+    text = """
+[services.one]
+app = "a:b"
+[[services.one.routes]]
+path = "/"
+canary = { service = "two", share = 0.5 }
+[services.two]
+command = "two"
+[services.three]
+command = "three"
+"""
+    (tmp_path / "msctl.toml").write_text(text)
+    one, two, three, _ = load(cwd=tmp_path, env={}).project.services
+    assert [listens(spec) for spec in (one, two, three)] == [True, True, False]
 
 
 def test_static_files_are_a_folder_of_the_project(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from msctl.model.project import (
     ServiceSpec,
     TlsSpec,
 )
-from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
+from msctl.model.route_policies import BasicAuthSpec, CanarySpec, StaticSpec, UpstreamTlsSpec
 from msctl.model.snapshots import BrokerMode
 from tests.unit.export import projects
 
@@ -173,3 +173,16 @@ def test_command_that_does_not_listen_gets_no_port() -> None:
     project = replace(projects.course(), services=(ServiceSpec("worker", command=("w",)),))
     (worker,) = workloads(project, {"worker": "worker"}, container_addresses(project, {"worker": "worker"}))
     assert worker.serve("0.0.0.0") == ("serve", "worker")
+
+
+def test_the_gateway_reaches_services_that_only_routes_of_others_name() -> None:
+    canary = RouteSpec("/", "one", canary=CanarySpec("two", 0.5))
+    services = (
+        ServiceSpec("one", app="a:b", routes=(canary,)),
+        ServiceSpec("two", command=("two",), routed=True),
+        ServiceSpec("gateway"),
+    )
+    project = replace(projects.course(), services=services)
+    addresses = {name: HostPort(name, 8000) for name in ("one", "two")}
+    found = workloads(project, {spec.name: spec.name for spec in services}, addresses)
+    assert set(found[2].variables) >= {"MSCTL_ONE_URL", "MSCTL_TWO_URL"}

@@ -133,7 +133,7 @@ def _project(
         dashboard = DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title))
     problems.check()
     if gateway is not None:
-        services = _reachable(services)
+        services = _routed(_reachable(services))
         services.append(
             ServiceSpec(
                 name=GATEWAY_NAME, host=gateway.host, port=gateway.port, stop_timeout=gateway.drain_timeout
@@ -164,6 +164,12 @@ def _service(
     if spec.env:
         spec = replace(spec, interpolated_env=layers.interpolated_env(written, spec))
     return spec
+
+
+def _routed(services: list[ServiceSpec]) -> list[ServiceSpec]:
+    """The services, those marked that get requests of another service's routes."""
+    named = {name for spec in services for route in spec.routes for name in route.other_services}
+    return [replace(spec, routed=True) if spec.name in named else spec for spec in services]
 
 
 def _reachable(services: list[ServiceSpec]) -> list[ServiceSpec]:

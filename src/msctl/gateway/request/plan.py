@@ -274,7 +274,7 @@ class Planner:
         validated = validate("GET", target, (1, 1) if host else (1, 0), own if host else [], self._pseudonym)
         match = self.route("GET", validated, fields)
         settings = self._settings[match.rule.order]
-        if settings.route.redirect is not None or settings.route.compose is not None:
+        if settings.route.redirect or settings.route.compose or settings.route.static:
             raise ProblemError(Problem(502, f"{target} leads to no service."))
         block = _Block(validated.facts, fields, fields, plan.client_address)
         return self._plan("GET", validated, match, settings, block, plan.scheme)

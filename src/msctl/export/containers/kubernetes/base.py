@@ -91,7 +91,7 @@ def _policies(found: Sequence[Workload], broker: BrokerPlan) -> Iterator[dict[st
             other.label
             for other in found
             if any(dependency.service == workload.name for dependency in other.spec.depends_on)
-            or (other.is_gateway and workload.spec.routes)
+            or (other.is_gateway and (workload.spec.routes or workload.spec.routed))
         ]
         yield policy(
             workload.label, {"http": workload.address.port}, None if workload.is_gateway else callers
