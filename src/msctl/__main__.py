@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+# The C part of signal: importing the rest takes milliseconds in which Ctrl-C would be a traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-from types import FrameType
 
 INTERRUPTED = 130
 
@@ -34,7 +34,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _exit_at_once(_number: int, _frame: FrameType | None) -> None:
+def _exit_at_once(_number: int, _frame: object) -> None:
     os._exit(INTERRUPTED)
 
 
