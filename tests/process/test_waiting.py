@@ -64,7 +64,7 @@ def read_until(terminal: int, *parts: bytes) -> bytes:
 def test_up_in_the_background_says_which_probe_fails(own: Course) -> None:
     write(own, UNHEALTHY)
     with own.msctl.process("up", "-d") as up:
-        assert "GET /nowhere: 404" in up.line("stderr", "api is")
+        assert "api is" in up.line("stderr", "GET /nowhere: 404")
         own.msctl.ok("down")
         assert up.wait() == 1
 

@@ -35,3 +35,24 @@ class BasicPublish(Basic.Publish):
 
     def validate(self) -> None:
         """Accept any name; encoding checks its length."""
+
+
+class QueuePurge(Queue.Purge):
+    """queue.purge for any name."""
+
+    def validate(self) -> None:
+        """Accept any name; encoding checks its length."""
+
+
+class QueueDelete(Queue.Delete):
+    """queue.delete for any name."""
+
+    def validate(self) -> None:
+        """Accept any name; encoding checks its length."""
+
+
+class QueueBind(Queue.Bind):
+    """queue.bind for any names."""
+
+    def validate(self) -> None:
+        """Accept any names; encoding checks their length."""

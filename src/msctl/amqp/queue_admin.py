@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from itertools import islice
@@ -58,6 +58,11 @@ class QueueAdmin:
                 await publisher.publish(template, body)
             finally:
                 await publisher.close()
+
+    async def look(self, queue: str) -> Sequence[PeekedMessage]:
+        """The messages at the head of the queue, as they are now. Raises BrokerError for an unknown one."""
+        async with self._browsing(queue) as browse:
+            return [message for _, message in await browse()]
 
     async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
         """Yield the messages of the queue, present and future, each once.

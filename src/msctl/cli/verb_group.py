@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from msctl.cli.interrupts import exit_on_interrupt
 from msctl.cli.options.dashes import WORDS_BEFORE_DASHES
 from msctl.cli.output.result import Result, render
 from msctl.errors import ExitCode, UsageError
@@ -40,7 +41,8 @@ class VerbGroup(TyperGroup):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in VERBS:
             return None
-        verb = getattr(importlib.import_module(f"msctl.cli.verbs.{name}"), name)
+        with exit_on_interrupt():
+            verb = getattr(importlib.import_module(f"msctl.cli.verbs.{name}"), name)
         if not isinstance(verb, typer.Typer):
             single = typer.Typer(add_completion=False, context_settings=HELP_OPTIONS, rich_markup_mode=None)
             single.command(name)(verb)

@@ -21,6 +21,7 @@ from msctl.model.snapshots import Snapshot
 if TYPE_CHECKING:
     from msctl.model.events import Event, LogLine, LogQuery
     from msctl.model.project import RouteSpec
+    from msctl.model.queue_messages import PeekedMessage
     from msctl.model.routing import RouteExplanation
     from msctl.model.traces import Trace, TraceQuery, TraceSummary
     from msctl.model.views import ReloadResult, ServiceVariables
@@ -142,6 +143,11 @@ class ControlClient:
         from msctl.model.views import ReloadResult
 
         return self._call("POST", "/v1/reload", ReloadResult, timeout=timeout)
+
+    def peek_queue(self, name: str) -> tuple[PeekedMessage, ...]:
+        from msctl.model.queue_messages import PeekedMessage
+
+        return self._call("POST", "/v1/queues/peek", tuple[PeekedMessage, ...], {"name": name})
 
     def purge_queue(self, name: str) -> int:
         return self._call("POST", "/v1/queues/purge", int, {"name": name})

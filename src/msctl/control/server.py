@@ -124,6 +124,7 @@ class ControlServer:
                 web.post("/v1/restart", self._restart),
                 web.post("/v1/scale", self._scale),
                 web.post("/v1/reload", self._reload),
+                web.post("/v1/queues/peek", self._peek_queue),
                 web.post("/v1/queues/purge", self._purge_queue),
                 web.post("/v1/queues/delete", self._delete_queue),
                 web.post("/v1/shutdown", self._shutdown),
@@ -210,6 +211,10 @@ class ControlServer:
 
     async def _reload(self, _request: web.Request) -> web.StreamResponse:
         return _json(await self._view.reload())
+
+    async def _peek_queue(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, QueueName)
+        return _json(await self._view.peek_queue(body.name))
 
     async def _purge_queue(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, QueueName)

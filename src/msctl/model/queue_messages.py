@@ -19,6 +19,16 @@ class PeekedMessage:
     redelivered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class QueueBinding:
+    """A binding of a queue. The default exchange's name is empty, and its key is the queue's name."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
 PEEK_MESSAGES = 200
 """The number of messages read."""
 PEEK_BODY = 16 * 1024

@@ -167,6 +167,10 @@ class SystemView(Protocol):
         """
         ...
 
+    async def peek_queue(self, name: str) -> Sequence[PeekedMessage]:
+        """The messages at the head of a queue. Raises BrokerError for an unknown one."""
+        ...
+
     async def purge_queue(self, name: str) -> int:
         """Purge a queue of the embedded broker; return the number of messages dropped."""
         ...

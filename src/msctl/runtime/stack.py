@@ -33,6 +33,7 @@ from msctl.gateway.app import Gateway
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext
+from msctl.model.queue_messages import PeekedMessage
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select, unknown
@@ -157,6 +158,7 @@ class Stack:
                 service_address=self._addresses.locate,
             ),
         )
+        self._queues = QueueAdmin(lambda: self._broker.url, self._broker.browse)
         self._dashboard = (
             Dashboard(
                 project.dashboard,
@@ -164,7 +166,7 @@ class Stack:
                 DashboardViews(
                     self._observation.page,
                     traces=self._observation.tracer,
-                    queues=QueueAdmin(lambda: self._broker.url, self._broker.browse),
+                    queues=self._queues,
                     details=self,
                     routes=self,
                 ),
@@ -349,6 +351,9 @@ class Stack:
         if spec is None:
             raise unknown(service, [one.name for one in self._project.services])
         return service_details(self._project, spec, self._supervisor.variables(service))
+
+    async def peek_queue(self, name: str) -> Sequence[PeekedMessage]:
+        return await self._queues.look(name)
 
     async def purge_queue(self, name: str) -> int:
         return self._broker.purge(name)

@@ -24,6 +24,7 @@ from msctl.control.record import StackRecord
 from msctl.control.server import ControlServer
 from msctl.errors import MsctlError, NotRunningError, UnknownServiceError
 from msctl.model.events import Event, LogLine, LogQuery
+from msctl.model.queue_messages import PeekedMessage
 from msctl.model.snapshots import (
     BreakerState,
     BrokerMode,
@@ -106,6 +107,9 @@ class View:
         self.asked.append(("reload",))
         return ReloadResult(added=("new",), failed={"users": "exit 1"})
 
+    async def peek_queue(self, name: str) -> Sequence[PeekedMessage]:
+        return [PeekedMessage("body", 4)]
+
     async def purge_queue(self, name: str) -> int:
         self.asked.append(("purge_queue", name))
         return 3
@@ -151,6 +155,7 @@ async def test_verbs_arrive_with_their_arguments(client: ControlClient, view: Vi
     await far(lambda: client.restart([]))
     await far(lambda: client.scale({"users": 3}))
     assert await far(client.reload) == ReloadResult(added=("new",), failed={"users": "exit 1"})
+    assert await far(lambda: client.peek_queue("hello")) == (PeekedMessage("body", 4),)
     assert await far(lambda: client.purge_queue("hello")) == 3
     assert await far(lambda: client.delete_queue("hello")) == 4
     await far(lambda: client.shutdown(2.5))

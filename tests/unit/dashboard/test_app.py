@@ -87,6 +87,9 @@ class System:
     async def apply(self, services: Sequence[str]) -> None:
         raise AssertionError
 
+    async def peek_queue(self, name: str) -> Sequence[PeekedMessage]:
+        raise AssertionError
+
     async def purge_queue(self, name: str) -> int:
         raise AssertionError
 

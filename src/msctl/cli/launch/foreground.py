@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from msctl.cli.interrupts import exit_on_interrupt
 from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
@@ -47,11 +48,12 @@ def run_foreground(
 ) -> None:
     """Run the stack until Ctrl-C. Raises MsctlError if it does not start as asked."""
     claim.announce(project)
-    from msctl.cli.launch.stack_runner import run_stack  # takes long: after the claim is announced
-
     terminal = _Terminal(project, claim.paths, as_json=as_json, abort_on_failure=abort_on_failure)
     try:
-        run_stack(options, project, claim, names, terminal, watch=watch)
+        with exit_on_interrupt():  # until the stack's loop handles it
+            from msctl.cli.launch.stack_runner import run_stack  # takes long: after the claim is announced
+
+            run_stack(options, project, claim, names, terminal, watch=watch)
     finally:
         terminal.close()
     if terminal.aborted:

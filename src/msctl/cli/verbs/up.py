@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from msctl.cli.interrupts import exit_on_interrupt
 from msctl.cli.launch.claim import Claim
 from msctl.cli.options.completion import AnyServices
 from msctl.cli.options.durations import parse_duration
@@ -107,7 +108,8 @@ def up(
 
         options = replace(options, copy=token_hex(2))
     options = replace(options, dev_tls=dev_tls)
-    resolved = options.load()
+    with exit_on_interrupt():
+        resolved = options.load()
     project = resolved.project
     if resolved.unknown_variables:
         from msctl.cli.output.listings import unknown_variable_lines

@@ -1,0 +1,167 @@
+"""What an operator does to queues over AMQP: declare, bind, purge, delete, and move messages between them.
+
+A message is moved by publishing it and acknowledging it only after the confirm, so that none is lost. After a
+failure in between it may be in both queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic, Queue
+
+from msctl.amqp.connection import Connection
+from msctl.amqp.errors import NO_ROUTE, BrokerRefusedError
+from msctl.amqp.methods import QueueBind, QueueDeclare, QueueDelete, QueuePurge
+from msctl.amqp.publisher import Publisher
+from msctl.amqp.queues import count
+from msctl.errors import UsageError
+
+Target = Callable[[DeliveredMessage], str | None]
+"""The queue that a message goes to; None leaves it where it is."""
+
+DEATH = "x-death"
+"""The header with a dead letter's history, the last death first (RabbitMQ, Dead Letter Exchanges)."""
+_PARTS = ("exchange", "queue", "reason")
+_HISTORY = frozenset({DEATH, *(f"x-{when}-death-{part}" for when in ("first", "last") for part in _PARTS)})
+_PART = 500
+"""Messages that are taken before they are acknowledged."""
+_PART_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How many messages were moved to each queue, and how many were left."""
+
+    to: Mapping[str, int]
+    left: int
+
+    @property
+    def count(self) -> int:
+        return sum(self.to.values())
+
+
+async def declare(
+    connection: Connection,
+    queue: str,
+    *,
+    durable: bool,
+    arguments: Mapping[str, Any],
+    bindings: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Declare a queue and bind it to exchanges (name, routing key). Raises BrokerRefusedError."""
+    channel = await connection.channel()
+    request = QueueDeclare(queue=queue, durable=durable, arguments=dict(arguments))
+    await connection.ask(channel.rpc(request))
+    for exchange, key in bindings:
+        await connection.ask(channel.rpc(QueueBind(queue=queue, exchange=exchange, routing_key=key)))
+    await connection.ask(channel.close())
+
+
+async def purge(connection: Connection, queue: str) -> int:
+    """Drop the ready messages of a queue; returns how many. Raises BrokerRefusedError."""
+    answer = cast(Queue.PurgeOk, await _ask(connection, QueuePurge(queue=queue)))
+    return answer.message_count or 0
+
+
+async def delete(connection: Connection, queue: str) -> int:
+    """Delete a queue; returns how many ready messages it held. Raises BrokerRefusedError."""
+    await count(connection, queue)  # RabbitMQ deletes one that does not exist without a word
+    answer = cast(Queue.DeleteOk, await _ask(connection, QueueDelete(queue=queue)))
+    return answer.message_count or 0
+
+
+async def move(connection: Connection, source: str, target: str, limit: int | None = None) -> Moved:
+    """Move messages from the head of `source` to the end of `target`. Raises BrokerError and UsageError."""
+    if source == target:
+        raise UsageError(f"queue {source!r} cannot be moved to itself")
+    await count(connection, target)
+    return await _move(connection, source, lambda _message: target, limit)
+
+
+async def requeue_dead(connection: Connection, source: str, limit: int | None = None) -> Moved:
+    """Move dead letters back to the queues that they came from; other messages stay.
+
+    They return without their history, so that consumers which count it begin anew.
+    """
+    return await _move(connection, source, _origin, limit)
+
+
+def died_in(properties: Basic.Properties) -> str | None:
+    """The queue in which a dead letter died last; None for any other message."""
+    deaths = (properties.headers or {}).get(DEATH)
+    if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
+        return None
+    queue = deaths[0].get("queue")
+    return queue if isinstance(queue, str) and queue else None
+
+
+def _origin(message: DeliveredMessage) -> str | None:
+    return died_in(message.header.properties)
+
+
+async def _move(connection: Connection, source: str, target: Target, limit: int | None) -> Moved:
+    present = (await count(connection, source)).ready
+    to_do = present if limit is None else min(present, limit)
+    moved: dict[str, int] = {}
+    left = 0
+    channel = await connection.channel()
+    publisher = await Publisher.open(connection)
+    try:
+        while to_do > 0:
+            taken = await _take(connection, channel, source, min(to_do, _PART))
+            done = []
+            for message in taken:
+                queue = target(message)
+                if queue is None or queue == source:
+                    left += 1  # held, so that it does not come again; it returns with the channel's end
+                    continue
+                await _publish(publisher, message, queue)
+                done.append(message.delivery_tag or 0)
+                moved[queue] = moved.get(queue, 0) + 1
+            await publisher.drain()
+            if publisher.refused:
+                why = publisher.stats().refusals[0].reason
+                raise BrokerRefusedError(f"a message was not moved: {why}", code=NO_ROUTE, text=why)
+            for tag in done:
+                await connection.ask(channel.basic_ack(tag))
+            if not taken:
+                break
+            to_do -= len(taken)
+    finally:
+        await publisher.close()
+        if connection.is_open and not channel.is_closed:
+            await connection.ask(channel.close())
+    return Moved(moved, left)
+
+
+async def _take(connection: Connection, channel: Channel, queue: str, most: int) -> list[DeliveredMessage]:
+    taken: list[DeliveredMessage] = []
+    size = 0
+    while len(taken) < most and size < _PART_BYTES:
+        answer = await connection.ask(channel.basic_get(queue))
+        if isinstance(answer.delivery, Basic.GetEmpty):
+            break
+        taken.append(answer)
+        size += len(answer.body)
+    return taken
+
+
+async def _publish(publisher: Publisher, message: DeliveredMessage, queue: str) -> None:
+    properties = message.header.properties
+    if died_in(properties) == queue:
+        headers = {name: value for name, value in (properties.headers or {}).items() if name not in _HISTORY}
+        properties.headers = headers or None
+    template = publisher.template(properties, exchange="", routing_key=queue)
+    await publisher.publish_nowait(template, message.body)
+
+
+async def _ask(connection: Connection, request: Queue.Purge | Queue.Delete) -> object:
+    channel = await connection.channel()
+    answer = await connection.ask(channel.rpc(request))
+    await connection.ask(channel.close())
+    return answer
