@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from msctl.model.snapshots import Snapshot
     from msctl.model.views import ReloadResult
 
-__all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack"]
+__all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack", "simulate"]
 
 
 UP_TIMEOUT_S = 120.0
@@ -121,6 +122,29 @@ def running_stack(
             yield RunningStack(ControlClient(paths, record.project), record.broker_url)
         finally:
             _msctl(["--project", record.project, "down"], cwd, full, DOWN_TIMEOUT_S)
+
+
+def simulate(
+    folder: str | os.PathLike[str],
+    scenario: str | os.PathLike[str] | None = None,
+    *,
+    seeds: int = 50,
+    faults: str = "cut,partition,delay",
+) -> None:
+    """Run the project in `folder` through simulated networks; see docs/simulation.md.
+
+    `scenario` is a file, by default the folder's scenario.py. Raises AssertionError, with what `msctl sim`
+    prints, where a run fails, and RuntimeError where it cannot be simulated.
+    """
+    arguments = ["sim", *([] if scenario is None else [str(Path(scenario).absolute())])]
+    command = [sys.executable, "-m", "msctl", *arguments, "--seeds", str(seeds), "--faults", faults]
+    done = subprocess.run(  # noqa: S603 - our own program
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 1 and done.stdout:
+        raise AssertionError(done.stdout)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
     "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "run", "serve"),
     "Requests": ("routes", "route", "traces", "runs"),
     "Messages": ("send", "consume", "queues", "broker"),
-    "Projects": ("init", "config", "graph", "doctor", "export"),
+    "Projects": ("init", "config", "graph", "doctor", "export", "sim"),
 }
 """The verbs by topic; each is the function of its name in the module of its name in cli/verbs/."""
 VERBS = tuple(verb for verbs in TOPICS.values() for verb in verbs)

@@ -12,7 +12,7 @@ from msctl.errors import UsageError
 from msctl.hints import did_you_mean
 
 EXAMPLES = ("shop",)
-_SHOP = ("orders.py", "payments.py")
+_SHOP = ("orders.py", "payments.py", "scenario.py")
 
 
 class _Language(NamedTuple):

@@ -7,7 +7,7 @@ import asyncio
 from msctl.clock import AsyncClock
 from msctl.hosting.aiohttp_app import AiohttpApp
 from msctl.hosting.asgi.app import AsgiApp
-from msctl.hosting.frameworks import find_application
+from msctl.hosting.frameworks import Found, find_application
 from msctl.hosting.hosted_app import HostedApp
 from msctl.hosting.modules import Loader
 from msctl.hosting.wsgi.app import WsgiApp
@@ -32,6 +32,13 @@ async def import_app(
     # In a thread, so that a slow import does not stall other services.
     attribute = await asyncio.to_thread(loader.load, target)
     found = await find_application(attribute, target, context, spec.framework)
+    return hosted_app(found, spec, context, logs=logs, clock=clock)
+
+
+def hosted_app(
+    found: Found, spec: ServiceSpec, context: ServiceContext, *, logs: LogHub, clock: AsyncClock
+) -> HostedApp:
+    """Return the hosted application of `spec` for an application that was found."""
     if found.framework is Framework.ASGI:
         return AsgiApp(found.application, context, logs=logs, clock=clock)
     if found.framework is Framework.WSGI:

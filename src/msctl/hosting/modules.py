@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from threading import Lock
@@ -87,13 +88,13 @@ class Loader:
 def _own_modules(root: Path) -> dict[str, Path]:
     """Return the loaded modules with source files below `root`, without packages installed there."""
     own: dict[str, Path] = {}
+    inside = f"{root}{os.sep}"
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if not file or name == "__main__" or name.partition(".")[0] == "msctl" or not file.endswith(".py"):
             continue
-        path = Path(file)
-        if path.is_relative_to(root) and not any(part in _FOREIGN for part in path.parts):
-            own[name] = path
+        if file.startswith(inside) and not any(part in _FOREIGN for part in Path(file).parts):
+            own[name] = Path(file)
     return own
 
 

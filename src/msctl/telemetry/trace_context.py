@@ -81,5 +81,10 @@ def new_id() -> str:
     return _ids.pop()
 
 
+def forget_drawn() -> None:
+    """Draw new ids from now on: after a fork, and where chance starts again."""
+    _ids.clear()
+
+
 _DRAWN = 512
 _ids: list[str] = []

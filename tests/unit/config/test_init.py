@@ -60,7 +60,7 @@ def test_the_shop_takes_the_first_language_that_is_there(
     tmp_path: Path, program: str, file: str, command: str
 ) -> None:
     files = render_example("shop", "mine", only(program))
-    assert set(files) == {"msctl.toml", "orders.py", "payments.py", file}
+    assert set(files) == {"msctl.toml", "orders.py", "payments.py", "scenario.py", file}
     write(files, tmp_path)
     project = load(cwd=tmp_path, env={}).project
     users, orders, payments, _ = project.services

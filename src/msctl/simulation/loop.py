@@ -1,0 +1,322 @@
+"""An event loop on virtual time, whose network is memory.
+
+It is asyncio's own selector loop with another selector: where a real one would wait for a socket or for the
+next timer, this one moves the clock to that timer. Nothing waits, so an hour takes as long as its callbacks.
+Callbacks run in the order in which asyncio runs them; the seed decides when bytes arrive and what fails.
+
+Sockets, threads, subprocesses and DNS do not exist here: using one raises NotSimulatedError, which names it.
+`run_in_executor` runs its function at once, on the loop, since imports and files are read in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from typing import Any
+
+from msctl.simulation.history import History
+from msctl.simulation.network import CLIENT, Network
+from msctl.simulation.parties import Life, current, current_party
+from msctl.simulation.transport import FakeSocket, Pipe
+
+BEGIN_S = 1_800_000_000.0
+"""Virtual seconds since the epoch at the beginning."""
+MOST_CALLBACKS_A_MOMENT = 200_000
+"""Turns of the loop without the clock moving, after which the run is taken to be stuck."""
+
+
+class NotSimulatedError(RuntimeError):
+    """The code under test uses what a simulation cannot hold; the text names it."""
+
+
+class StuckError(RuntimeError):
+    """Nothing can happen any more, or the clock does not move."""
+
+
+class _Selector(selectors.BaseSelector):
+    """Moves the clock instead of waiting."""
+
+    def __init__(self) -> None:
+        self.loop: VirtualLoop | None = None
+        self._keys: dict[Any, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = self._keys[fileobj] = selectors.SelectorKey(fileobj, 0, events, data)
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._keys.pop(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self.register(fileobj, events, data)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.loop is not None:
+            self.loop.advance(timeout)
+        return []
+
+    def get_map(self) -> Any:
+        return self._keys
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._keys[fileobj]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The loop of one run."""
+
+    def __init__(self, network: Network, history: History) -> None:
+        self._virtual = 0.0
+        self._turns = 0
+        selector = _Selector()
+        super().__init__(selector)
+        selector.loop = self
+        self.network = network
+        self.history = history
+        self._listening: dict[tuple[str, int], _Listening] = {}
+        self._pipes: dict[Pipe, None] = {}
+        self._connected: dict[int, tuple[str, int]] = {}
+        """The address to which a real socket, which stays unconnected, was connected in name."""
+        self._next_port = 40_000
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self._virtual
+
+    def advance(self, timeout: float | None) -> None:
+        """Move the clock by what the loop would have waited. Raises StuckError."""
+        if timeout is None:
+            raise StuckError("nothing can happen any more: every task waits for what nobody does")
+        if timeout > 0:
+            self._virtual += timeout
+            self._turns = 0
+            return
+        self._turns += 1
+        if self._turns > MOST_CALLBACKS_A_MOMENT:
+            raise StuckError(
+                f"the clock stands at {self._virtual:.3f} s: some code runs again and again without waiting"
+            )
+
+    # --- parties ---------------------------------------------------------------------------------------
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        return super().call_soon(*self._guarded(callback, args, context), context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return super().call_at(when, *self._guarded(callback, args, context), context=context)
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    @staticmethod
+    def _guarded(callback: Any, args: tuple[Any, ...], context: Context | None) -> tuple[Any, ...]:
+        """The callback, unless the life in which it was scheduled is over when its turn comes."""
+        life = current.get() if context is None else context.get(current)
+        if life is None:
+            return callback, *args
+        return _run_while_alive, life, callback, args
+
+    def forget_pipe(self, pipe: Pipe) -> None:
+        self._pipes.pop(pipe, None)
+
+    def pipes_between(self, one: str, other: str | None = None) -> list[Pipe]:
+        """The connections of a party, or those between two."""
+        return [
+            pipe
+            for pipe in self._pipes
+            if one in (pipe.owner, pipe.other) and (other is None or {pipe.owner, pipe.other} == {one, other})
+        ]
+
+    def end_party(self, party: str) -> None:
+        """Take a party's listeners away and reset its connections."""
+        for address, listening in list(self._listening.items()):
+            if listening.party == party:
+                del self._listening[address]
+        for pipe in self.pipes_between(party):
+            if pipe.owner == party:
+                pipe.abort()
+
+    # --- the network's side of asyncio -----------------------------------------------------------------
+
+    async def create_server(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        if options.get("sock") is not None:
+            raise NotSimulatedError("a real socket cannot listen in a simulation: give a host and a port")
+        if options.get("ssl") is not None:
+            raise NotSimulatedError("TLS is not simulated")
+        party = current_party(CLIENT)
+        hosts = [host] if isinstance(host, str) or host is None else list(host)
+        address = self.network.address(party)
+        self._next_port += 1
+        number = int(port or 0) or self._next_port
+        if (address, number) in self._listening:
+            raise OSError(98, f"{hosts[0]}:{number} is already in use")
+        listening = _Listening(self, party, (address, number), protocol_factory, current.get())
+        if options.get("start_serving", True):
+            await listening.start_serving()
+        return listening
+
+    def listen(self, listening: _Listening) -> None:
+        self._listening[listening.address] = listening
+
+    def unlisten(self, listening: _Listening) -> None:
+        if self._listening.get(listening.address) is listening:
+            del self._listening[listening.address]
+
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        if options.get("ssl"):
+            raise NotSimulatedError(f"TLS is not simulated: {host}:{port}")
+        sock = options.get("sock")
+        if sock is not None:
+            target = self._connected.pop(id(sock), None)
+            if target is None:
+                raise NotSimulatedError("a socket that was connected outside of the simulation")
+            sock.close()
+        else:
+            target = (str(host), int(port))
+        return await self._connect(protocol_factory, target)
+
+    async def sock_connect(self, sock: Any, address: Any) -> None:
+        target = (str(address[0]), int(address[1]))
+        await self._handshake(target)
+        self._connected[id(sock)] = target
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        party = self.network.party(name)
+        if party is None:
+            raise socket.gaierror(socket.EAI_NONAME, f"{name} is not known in the simulation")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.network.address(party), int(port or 0)))]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:  # noqa: ARG002 - asyncio's signature
+        return str(sockaddr[0]), str(sockaddr[1])
+
+    def run_in_executor(  # type: ignore[override]
+        self,
+        executor: Any,  # noqa: ARG002 - asyncio's signature
+        func: Any,
+        *args: Any,
+    ) -> Any:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except BaseException as error:  # noqa: BLE001 - it is the future's
+            future.set_exception(error)
+        return future
+
+    def add_reader(self, *_: Any) -> None:  # type: ignore[override]
+        raise NotSimulatedError("a file descriptor cannot be watched in a simulation")
+
+    add_writer = add_reader  # type: ignore[assignment]
+
+    async def subprocess_exec(self, *_: Any, **__: Any) -> Any:
+        raise NotSimulatedError("a subprocess cannot run in a simulation")
+
+    subprocess_shell = subprocess_exec
+
+    async def _handshake(self, target: tuple[str, int]) -> _Listening:
+        """Wait as long as a connection takes, and find who listens there; refused if nobody does."""
+        party = self.network.party(target[0])
+        if target[0] in ("127.0.0.1", "localhost", "::1"):
+            party = current_party(CLIENT)
+        if party is None:
+            raise NotSimulatedError(f"{target[0]}:{target[1]} is outside of the simulation")
+        own = current_party(CLIENT)
+        for _ in range(2):
+            arrival = self.network.arrival(own, party, self.time())
+            await asyncio.sleep(max(0.0, arrival - self.time()))
+        listening = self._listening.get((self.network.address(party), target[1]))
+        if listening is None:
+            raise ConnectionRefusedError(111, f"Connect call failed {target}")
+        return listening
+
+    async def _connect(self, protocol_factory: Any, target: tuple[str, int]) -> Any:
+        listening = await self._handshake(target)
+        own = current_party(CLIENT)
+        self._next_port += 1
+        here = (self.network.address(own), self._next_port)
+        context = copy_context()
+        context.run(current.set, listening.life)
+        near = Pipe(self, own, listening.party, here, target, _socket(here, target), copy_context())
+        far = Pipe(self, listening.party, own, listening.address, here, _socket(target, here), context)
+        near.peer, far.peer = far, near
+        self._pipes[near] = self._pipes[far] = None
+        self.history.add(self.time(), f"{own} connects to {listening.party}:{target[1]}")
+        server_protocol = context.run(listening.protocol_factory)
+        far.set_protocol(server_protocol)
+        self.call_soon(server_protocol.connection_made, far, context=context)
+        protocol = protocol_factory()
+        near.set_protocol(protocol)
+        protocol.connection_made(near)
+        return near, protocol
+
+
+def _run_while_alive(life: Life, callback: Any, args: Sequence[Any]) -> None:
+    if life.alive:
+        callback(*args)
+
+
+def _socket(own: tuple[str, int], peer: tuple[str, int]) -> FakeSocket:
+    return FakeSocket(own, peer, socket.AF_INET, socket.SOCK_STREAM)
+
+
+class _Bound:
+    """What is asked of a server's socket."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self.family = socket.AF_INET
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._address
+
+
+class _Listening(asyncio.AbstractServer):
+    """A server of a party."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        party: str,
+        address: tuple[str, int],
+        protocol_factory: Callable[[], Any],
+        life: Life | None,
+    ) -> None:
+        self._loop = loop
+        self.party = party
+        self.address = address
+        self.protocol_factory = protocol_factory
+        self.life = life
+        self.sockets = [_Bound(address)]
+
+    async def start_serving(self) -> None:
+        self._loop.listen(self)
+
+    def is_serving(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._loop.unlisten(self)
+        self.sockets = []
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    async def wait_closed(self) -> None:
+        return None
+
+    async def serve_forever(self) -> None:
+        await asyncio.get_running_loop().create_future()

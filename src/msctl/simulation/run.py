@@ -1,0 +1,193 @@
+"""One simulated run of a project, and the search for the shortest history that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Any
+
+from msctl.errors import MsctlError
+from msctl.hosting.modules import Loader
+from msctl.model.project import Project
+from msctl.simulation.determinism import deterministic
+from msctl.simulation.faults import Fault, FaultKind, draw
+from msctl.simulation.history import Happening, History
+from msctl.simulation.loop import BEGIN_S, NotSimulatedError, StuckError, VirtualLoop
+from msctl.simulation.network import Network
+from msctl.simulation.world import LoopClock, ViolatedError, World
+
+ScenarioFunction = Callable[[World], Awaitable[object]]
+LONGEST_S = 3600.0
+"""Virtual seconds after which a scenario that has not ended is stopped."""
+BLOCKED_S = 60.0
+"""Real seconds that one run may take."""
+SHRINK_RUNS = 40
+"""Runs that the shrinker makes at most."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What clients do and what must hold: `run(world)`; `stubs` are applications in place of commands."""
+
+    run: ScenarioFunction
+    stubs: Callable[[], Mapping[str, object]] = dict
+    seconds: float = 60.0
+    """Virtual seconds within which faults happen."""
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: `failure` is empty if everything held."""
+
+    seed: int
+    failure: str
+    where: str
+    seconds: float
+    digest: str
+    faults: tuple[Fault, ...]
+    history: tuple[Happening, ...]
+
+
+def simulate_once(
+    project: Project,
+    scenario: Scenario,
+    seed: int,
+    kinds: Sequence[FaultKind],
+    *,
+    faults: Sequence[Fault] | None = None,
+    longest: float = LONGEST_S,
+) -> RunResult:
+    """Run the scenario with this seed; `faults` replace those that are drawn from it.
+
+    Raises MsctlError for a project that cannot be simulated.
+    """
+    history = History()
+    network = Network(Random(f"{seed} network"))  # noqa: S311 - not for secrets
+    loop = VirtualLoop(network, history)
+    loop.set_exception_handler(lambda _loop, context: _unhandled(history, loop, context))
+    clock = LoopClock(loop, BEGIN_S)
+    loader = Loader(project.root)
+    failure, where = "", ""
+    chosen: list[Fault] = []
+    quiet = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in the middle of a run would finalize what another run left
+    try:
+        with _watched(), deterministic(loop.time, seed):
+            world = World(project, loop, clock, loader, scenario.stubs())
+            names = [spec.name for spec in world.services if spec.autostart]
+            random = Random(f"{seed} faults")  # noqa: S311 - not for secrets
+            drawn = draw(random, kinds, names, world.links(), scenario.seconds) if faults is None else faults
+            chosen = list(drawn)
+            try:
+                asyncio.set_event_loop(loop)
+                loop.run_until_complete(_play(world, scenario, chosen, longest))
+            except MsctlError:
+                raise
+            except TimeoutError:
+                failure = f"the scenario did not end within {longest:g} virtual seconds"
+            except (NotSimulatedError, StuckError, ViolatedError, AssertionError) as error:
+                failure, where = str(error) or "an assertion of the scenario failed", _place(error, scenario)
+            except Exception as error:  # noqa: BLE001 - the scenario may raise anything
+                failure, where = f"{type(error).__name__}: {error}", _place(error, scenario)
+            finally:
+                world.close()
+    finally:
+        with warnings.catch_warnings():
+            _end(loop)
+        loader.close()
+        if collecting:
+            gc.enable()
+        logging.disable(quiet)
+    return RunResult(seed, failure, where, loop.time(), history.digest, tuple(chosen), tuple(history.kept))
+
+
+def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Sequence[FaultKind]) -> RunResult:
+    """Return the failing run with the fewest faults that can be found by leaving faults out."""
+    best = failed
+    size = max(1, len(best.faults) // 2)
+    runs = 0
+    while size and runs < SHRINK_RUNS:
+        at, shorter = 0, False
+        while at < len(best.faults) and runs < SHRINK_RUNS:
+            kept = [*best.faults[:at], *best.faults[at + size :]]
+            runs += 1
+            tried = simulate_once(project, scenario, failed.seed, kinds, faults=kept)
+            if tried.failure:
+                best, shorter = tried, True
+            else:
+                at += size
+        if size == 1 and not shorter:
+            break
+        size = max(1, size // 2)
+    return best
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Raise StuckError in code that does not give the loop its turn: only a signal can interrupt it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(_signal: int, frame: FrameType | None) -> None:
+        place = "" if frame is None else f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+        raise StuckError(f"the run took more than {BLOCKED_S:g} s: some code runs without waiting{place}")
+
+    former = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, BLOCKED_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+async def _play(world: World, scenario: Scenario, faults: list[Fault], longest: float) -> None:
+    await world.start()
+    await world.inject(faults)
+    async with asyncio.timeout(longest):
+        await scenario.run(world)
+    await world.http.close()
+
+
+def _place(error: BaseException, scenario: Scenario) -> str:
+    """The line of the scenario, or else the innermost one, where it went wrong."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if scenario.file is not None and Path(frame.filename) == scenario.file]
+    frame = own[-1] if own else frames[-1] if frames else None
+    return "" if frame is None else f"{frame.filename}:{frame.lineno}"
+
+
+def _unhandled(history: History, loop: VirtualLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if error is not None and not isinstance(error, ConnectionError):
+        history.add(loop.time(), f"unhandled {type(error).__name__}: {error}")
+
+
+def _end(loop: VirtualLoop) -> None:
+    """Drop what still runs: nothing of a run may go on."""
+    loop.set_exception_handler(lambda _loop, _context: None)
+    warnings.simplefilter("ignore", RuntimeWarning)  # coroutines that were never awaited
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio has no public name for it
+        coroutine = task.get_coro()
+        if coroutine is not None:
+            with contextlib.suppress(BaseException):  # of a run that is over; its `finally` may fail
+                coroutine.close()
+    asyncio.set_event_loop(None)
+    loop.close()

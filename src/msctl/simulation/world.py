@@ -1,0 +1,294 @@
+"""A project in a simulation: its services, gateway and broker, each at an address of its own.
+
+Services are the project's own applications, unmodified. A command cannot run here: the scenario gives an
+application in its place, or it is refused by name. The gateway reaches a service over the simulated network,
+as it would on machines of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msctl.broker.server import BrokerServer
+from msctl.discovery.registry import Registry
+from msctl.errors import MsctlError
+from msctl.gateway.app import Gateway
+from msctl.hosting.frameworks import find_application
+from msctl.hosting.hosted_app import HostedApp
+from msctl.hosting.imported_app import hosted_app, import_app
+from msctl.hosting.modules import Loader
+from msctl.http.host_policy import ANY
+from msctl.http.server import HttpServer
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
+from msctl.model.snapshots import GATEWAY, Kind
+from msctl.model.variables import url_variable
+from msctl.simulation.faults import Fault, FaultKind
+from msctl.simulation.loop import VirtualLoop
+from msctl.simulation.parties import Life, current
+from msctl.telemetry.logs.hub import LogHub
+
+if TYPE_CHECKING:
+    import aiohttp
+
+BROKER = "broker"
+HTTP_PORT = 80
+AMQP_PORT = 5672
+SETTLE_S = 20.0
+"""Seconds without a fault after which a system is expected to have recovered."""
+EVENTUALLY_S = 60.0
+
+T = TypeVar("T")
+
+
+class ViolatedError(AssertionError):
+    """An invariant does not hold; the text says which."""
+
+
+class LoopClock:
+    """A clock that shows a loop's time."""
+
+    def __init__(self, loop: VirtualLoop, epoch: float) -> None:
+        self.monotonic = loop.time
+        self._loop = loop
+        self._epoch = epoch
+
+    def time(self) -> float:
+        return self._epoch + self._loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class World:
+    """What a scenario sees of a run."""
+
+    def __init__(
+        self,
+        project: Project,
+        loop: VirtualLoop,
+        clock: LoopClock,
+        loader: Loader,
+        stubs: Mapping[str, object],
+    ) -> None:
+        self._project = project
+        self._loop = loop
+        self._clock = clock
+        self._loader = loader
+        self._stubs = stubs
+        self._registry = Registry()
+        self._logs = LogHub(clock, capacity=200)
+        self._lives: dict[str, Life] = {}
+        self._generation: dict[str, int] = {}
+        self._recovered = 0.0
+        self._session: aiohttp.ClientSession | None = None
+        self._broker: BrokerServer | None = None
+        self.services = [
+            spec for spec in project.services if spec.name != GATEWAY and spec.kind is not Kind.REMOTE
+        ]
+
+    # --- for scenarios ---------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self._loop.time()
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        """A client of the gateway: `world.http.get("/orders")`."""
+        if self._session is None:
+            raise RuntimeError("the world has not been started")
+        return self._session
+
+    @property
+    def amqp_url(self) -> str:
+        return f"amqp://guest:guest@{self._loop.network.address(BROKER)}:{AMQP_PORT}/"
+
+    def url(self, service: str) -> str:
+        """The address of a service itself, beside the gateway."""
+        return f"http://{self._loop.network.address(service)}:{HTTP_PORT}"
+
+    def note(self, text: str) -> None:
+        """Write into the history of the run."""
+        self._loop.history.add(self.now, text)
+
+    def expect(self, holds: object, what: str) -> None:
+        """Raise ViolatedError unless the invariant holds."""
+        if not holds:
+            raise ViolatedError(what)
+
+    def exactly_once(self, effects: object, expected: object, what: str = "effect") -> None:
+        """Expect every one of `expected` among `effects`, and none of them twice."""
+        found, wanted = list(effects), list(expected)  # type: ignore[call-overload]
+        twice = sorted({str(one) for one in found if found.count(one) > 1})
+        lost = sorted(str(one) for one in wanted if one not in found)
+        self.expect(not twice, f"{what} {', '.join(twice)} happened more than once")
+        self.expect(not lost, f"{what} {', '.join(lost)} did not happen")
+
+    async def eventually(self, condition: Callable[[], Any], what: str, within: float = EVENTUALLY_S) -> None:
+        """Wait until `condition()`, which may be a coroutine function, is true. Raises ViolatedError."""
+        end = self.now + within
+        while True:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return
+            if self.now >= end:
+                raise ViolatedError(f"{what} did not come true within {within:g} s")
+            await asyncio.sleep(0.5)
+
+    async def settle(self) -> None:
+        """Wait until the last fault is over, and some time to recover."""
+        await asyncio.sleep(max(0.0, self._recovered - self.now) + SETTLE_S)
+
+    async def waiting(self, queue: str) -> int:
+        """The messages that are ready or unacknowledged in a queue; 0 for one that does not exist."""
+        if self._broker is None:
+            return 0
+        return sum(one.ready + one.unacked for one in await self._broker.queues() if one.name == queue)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    # --- the run ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the broker, the services in the order of their dependencies, and the gateway."""
+        import aiohttp
+
+        self.refuse_commands()
+        await self._as(BROKER, self._start_broker)
+        for spec in self.services:
+            if spec.autostart:
+                await self.start_service(spec)
+        if self._project.gateway is not None:
+            await self._as(GATEWAY, lambda: self._start_gateway(self._project.gateway or GatewaySpec()))
+        address = self._loop.network.address(GATEWAY)
+        self._session = aiohttp.ClientSession(f"http://{address}:{HTTP_PORT}")
+
+    def links(self) -> list[tuple[str, str]]:
+        """The pairs that talk: services with the broker, with their dependencies and with the gateway."""
+        found: list[tuple[str, str]] = []
+        for spec in self.services:
+            if spec.autostart:
+                found.append((spec.name, BROKER))
+                found += [(spec.name, one.service) for one in spec.depends_on if one.service != spec.name]
+                if spec.routes:
+                    found.append((GATEWAY, spec.name))
+        return found
+
+    def refuse_commands(self) -> None:
+        """Raises MsctlError for commands without a stub."""
+        missing = [spec.name for spec in self.services if spec.app is None and spec.name not in self._stubs]
+        if missing:
+            raise MsctlError(
+                f"a command cannot run in a simulation: {', '.join(missing)}",
+                hint=f"give an application for it in the scenario: stubs = {{{missing[0]!r}: create_app}}",
+            )
+
+    async def start_service(self, spec: ServiceSpec) -> None:
+        """Start a service in a new life."""
+        await self._as(spec.name, lambda: self._serve(spec))
+
+    async def inject(self, faults: list[Fault]) -> None:
+        """Let these faults happen at their times."""
+        for fault in faults:
+            self._recovered = max(self._recovered, fault.at + fault.seconds)
+            self._loop.call_at(fault.at, self._begin, fault)
+
+    def close(self) -> None:
+        """End every life, so that nothing of the run goes on."""
+        for life in self._lives.values():
+            life.alive = False
+
+    def _begin(self, fault: Fault) -> None:
+        self.note(f"fault: {fault}")
+        until = self.now + fault.seconds
+        network = self._loop.network
+        pair = fault.parties[0], fault.parties[-1]
+        if fault.kind is FaultKind.CRASH:
+            self._crash(fault.parties[0], fault.seconds)
+        elif fault.kind is FaultKind.CUT:
+            network.cut_soon(pair)
+        elif fault.kind is FaultKind.PARTITION:
+            network.partition(pair, until)
+        else:
+            network.slow_down(pair, until, fault.seconds)
+
+    def _crash(self, name: str, seconds: float) -> None:
+        life = self._lives.get(name)
+        spec = next((spec for spec in self.services if spec.name == name), None)
+        if life is None or not life.alive or spec is None:
+            return
+        life.alive = False
+        self._loop.end_party(name)
+        self._registry.withdraw(name, f"{name}-1", "it crashed")
+        self._loop.call_later(seconds, self._restart, spec)
+
+    def _restart(self, spec: ServiceSpec) -> None:
+        self.note(f"{spec.name} starts again")
+        self._loop.create_task(self.start_service(spec))
+
+    async def _as(self, party: str, work: Callable[[], Any]) -> None:
+        """Run `work` as the code of a party, in a life that begins now."""
+        life = self._lives[party] = Life(party)
+        context = copy_context()
+        context.run(current.set, life)
+        await self._loop.create_task(work(), context=context)
+
+    async def _start_broker(self) -> None:
+        self._broker = BrokerServer(clock=self._clock, log=lambda level, text: self._say(BROKER, level, text))
+        await self._broker.start(self._loop.network.address(BROKER), AMQP_PORT)
+
+    async def _start_gateway(self, spec: GatewaySpec) -> None:
+        gateway = Gateway(
+            replace(spec, hosts=(ANY,)),
+            [route for service in self._project.services for route in service.routes],
+            self._registry,
+            clock=self._clock,
+            services={service.name: service.policy for service in self._project.services},
+            secrets=self._project.secrets,
+            log=logging.getLogger("msctl.gateway"),
+            identity="simulated",
+        )
+        await gateway.startup()
+        server = HttpServer(gateway.handle)
+        await self._loop.create_server(server, self._loop.network.address(GATEWAY), HTTP_PORT)
+
+    async def _serve(self, spec: ServiceSpec) -> None:
+        host = self._loop.network.address(spec.name)
+        context = ServiceContext(
+            spec.name, f"{spec.name}-1", host, HTTP_PORT, self.amqp_url, self._environment(spec, host)
+        )
+        app = await self._application(spec, context)
+        await app.startup()
+        await self._loop.create_server(HttpServer(app.handle), host, HTTP_PORT)
+        self._registry.announce(Endpoint(spec.name, f"{spec.name}-1", base_url=self.url(spec.name)))
+
+    async def _application(self, spec: ServiceSpec, context: ServiceContext) -> HostedApp:
+        # A crash loses what modules keep, too.
+        generation = self._generation[spec.name] = self._generation.get(spec.name, 0) + 1
+        if generation > 1:
+            self._loader.forget()
+        stub = self._stubs.get(spec.name)
+        if stub is not None:
+            found = await find_application(stub, f"the stub of {spec.name}", context, spec.framework)
+            return hosted_app(found, spec, context, logs=self._logs, clock=self._clock)
+        return await import_app(
+            spec.app or "", spec, context, loader=self._loader, logs=self._logs, clock=self._clock
+        )
+
+    def _environment(self, spec: ServiceSpec, host: str) -> Mapping[str, str]:
+        urls = {url_variable(other.name): self.url(other.name) for other in self.services}
+        own = {"HOST": host, "PORT": str(HTTP_PORT), "AMQP_URL": self.amqp_url}
+        return {**self._project.dotenv, **spec.file_variables, **own, **urls, **spec.env}
+
+    def _say(self, service: str, level: str, text: str) -> None:
+        self._logs.append(service, text, level)
