@@ -17,6 +17,10 @@ _ABOUT_THE_BODY = frozenset(
 """Fields of a request that mean another thing in the question, which is a GET without a body."""
 
 
+_OWN = frozenset({b"x-forwarded-method", b"x-forwarded-uri"})
+"""Fields that say which request it is: nobody else may say so, a trusted peer neither."""
+
+
 def question_fields(spec: ForwardAuthSpec, forwarded: Sequence[Field], method: str, target: str) -> Fields:
     """Return the fields of the question: the request's own, and which request it is.
 
@@ -27,6 +31,7 @@ def question_fields(spec: ForwardAuthSpec, forwarded: Sequence[Field], method: s
         (name, value)
         for name, value in forwarded
         if (lower := name.lower()) not in _ABOUT_THE_BODY
+        and lower not in _OWN
         and (not wanted or lower in wanted or lower.startswith(b"x-forwarded-") or lower == b"via")
     ]
     uri = target.encode("utf-8", "surrogateescape")
