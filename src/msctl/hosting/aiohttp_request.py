@@ -350,9 +350,8 @@ class Connection(BaseProtocol):
         self._up.feed(data)
 
     def _receive(self, data: bytes) -> None:
-        ended, _ = self._feed.feed_data(data)
-        if ended and self.raw is not None:
-            self.raw.close()
+        # After a malformed frame the handler still reads what came before it, and sends the close frame.
+        self._feed.feed_data(data)
 
     def eof_received(self) -> None:
         if self._eof:

@@ -215,6 +215,21 @@ def upgrade(path: str = "/ws", *fields: bytes) -> bytes:
     return b"\r\n".join([*head, b"", b""])
 
 
+@both
+async def test_what_came_before_a_malformed_frame_is_still_answered(kind: str) -> None:
+    async with serving(kind) as (gateway, _):
+        client = await gateway.client()
+        await client.send(upgrade())
+        assert (await client.head()).status == 101
+        # A text frame, and one with a reserved bit, in one write (Autobahn's case 3.2).
+        await client.send(b"\x81\x82\0\0\0\0hi" + b"\xa1\x82\0\0\0\0no")
+        async with asyncio.timeout(PATIENCE):
+            assert await client.reader.readexactly(4) == b"\x81\x02hi"
+            end = await client.reader.readexactly(4)
+        assert (end[0], end[2:]) == (0x88, struct.pack("!H", 1002))
+        client.close()
+
+
 async def test_101_comes_only_after_the_upstream_s() -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 
