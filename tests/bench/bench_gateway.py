@@ -1,13 +1,15 @@
 """How fast the gateway is, as ratios of two things measured in turn on the same machine.
 
-Needs wrk; what is written in Go needs Go, and the
-line with nginx needs nginx: what is not there is left out. Absolute numbers mean nothing elsewhere.
+What is measured is the product as it is shipped: `msctl up`, with metrics, traces and log, on one URL and on
+URLs that all differ, beside the gateway that a first course writes in Go, and Caddy, nginx and HAProxy where
+they are installed. Needs wrk; what is written in Go needs Go. Absolute numbers mean nothing elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import statistics
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +28,30 @@ import psutil
 from tests.bench.result import Result
 
 HERE = Path(__file__).parent
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 2
 CONNECTIONS = 32
+
+APP = """
+import json
+from aiohttp import web
+USERS = [{"id": 1, "name": "Alice"}, {"id": 2, "name": "Bob"}]
+ENCODER = json.JSONEncoder(separators=(",", ":"))
+async def users(_request):
+    return web.Response(body=(ENCODER.encode(USERS) + "\\n").encode(), content_type="application/json")
+def create_app():
+    app = web.Application()
+    app.router.add_get("/users", users)
+    app.router.add_get("/users/{id}", users)
+    return app
+"""
+"""The users service of the course; it answers any path below /users too."""
+
+DIFFERENT = {
+    "query": 'request = function() n = (n or 0) + 1; return wrk.format("GET", "/users?n=" .. n) end',
+    "path": 'request = function() n = (n or 0) + 1; return wrk.format("GET", "/users/" .. n) end',
+}
+"""Scripts of wrk that send another URL with every request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +90,27 @@ def gateway(mode: str, *more: str) -> contextlib.AbstractContextManager[tuple[st
     return program(sys.executable, "-m", "tests.bench.gateway_server", mode, *more)
 
 
-def load(url: str, seconds: int = SECONDS) -> tuple[int, float]:
+def load(url: str, seconds: int = SECONDS, script: str | None = None) -> tuple[int, float]:
     """How many requests were answered, and how many a second."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", url]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        if script is not None:
+            file.write(script)
+            file.flush()
+            command += ["-s", file.name]
+        out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     count, rate = re.search(r"(\d+) requests in", out), re.search(r"Requests/sec:\s+([\d.]+)", out)
     if "Non-2xx" in out or count is None or rate is None:
         raise RuntimeError(out)
     return int(count[1]), float(rate[1])
 
 
-def requests_per_second(url: str) -> float:
-    return load(url)[1]
-
-
-def in_turn(*urls: str) -> list[list[float]]:
-    """The rates of each, measured one after the other, round after round."""
-    rates: list[list[float]] = [[] for _ in urls]
+def in_turn(*targets: tuple[str, str | None]) -> list[list[float]]:
+    """The rates of each URL and script, measured one after the other, round after round."""
+    rates: list[list[float]] = [[] for _ in targets]
     for _ in range(ROUNDS):
-        for url, found in zip(urls, rates, strict=True):
-            found.append(requests_per_second(url))
+        for (url, script), found in zip(targets, rates, strict=True):
+            found.append(load(url, script=script)[1])
     return rates
 
 
@@ -139,63 +164,127 @@ def requests_per_cpu_second(url: str, *pids: int) -> float:
     return requests / (sum(sum(process.cpu_times()[:2]) for process in processes) - before)
 
 
-def against_go() -> list[Measured]:
-    """Hosted, and in front of a Go service, both against a Go gateway in front of that service."""
-    if shutil.which("go") is None:
-        return []
-    with (
-        go_programs() as (proxy, users, pids),
-        gateway("hosted") as (hosted, pid),
-        gateway("remote", users) as (remote, _),
-    ):
-        theirs, ours, forwarded = in_turn(f"{proxy}/users", f"{hosted}/users", f"{remote}/users")
-        processor = processor_ratio(
-            "the same by processor time", (f"{hosted}/users", pid), (f"{proxy}/users", *pids), None
-        )
-    return [
-        ratio("hosted /users / Go gateway and Go service", ours, theirs, 2.0),
-        processor,
-        ratio("HTTP upstream / Go gateway, same Go service", forwarded, theirs, 0.7),
-    ]
-
-
-def against_nginx() -> list[Measured]:
-    if shutil.which("nginx") is None or shutil.which("go") is None:
-        return []
-    with (
-        go_programs() as (_, users, _),
-        tempfile.TemporaryDirectory() as folder,
-        gateway("remote", users) as (remote, _),
-        nginx(Path(folder), users) as proxy,
-    ):
-        theirs, ours = in_turn(f"{proxy}/users", f"{remote}/users")
-    return [ratio("HTTP upstream / nginx, one worker", ours, theirs, None)]
-
-
 @contextlib.contextmanager
-def nginx(folder: Path, upstream: str) -> Iterator[str]:
+def stack(users: str) -> Iterator[str]:
+    """`msctl up` of a project with the service `users`, whose table has the line `users`; yields its URL."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port, broker = Path(name), free_port(), free_port()
+        (folder / "users_app.py").write_text(APP)
+        (folder / "msctl.toml").write_text(
+            f'[project]\nname = "bench-{port}"\n[services.users]\n{users}\nroutes = ["/users"]\n'
+            f"[gateway]\nport = {port}\n[dashboard]\nport = 0\n"
+            f'[broker]\nmode = "embedded"\nurl = "amqp://guest:guest@127.0.0.1:{broker}/"\n'
+        )
+        (folder / "run").mkdir(mode=0o700)
+        environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder / "run")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "msctl", "up"],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield accepting(f"http://127.0.0.1:{port}")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def accepting(base: str) -> str:
+    """Return `base` once it answers."""
+    for _ in range(200):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/users", timeout=1):
+            return base
+        time.sleep(0.1)
+    raise RuntimeError(f"{base} does not answer")
+
+
+def free_port() -> int:
     import socket
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "nginx.conf").write_text(
-        f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
-        "events { worker_connections 512; }\n"
-        f"http {{ access_log off; upstream u {{ server {upstream.removeprefix('http://')}; keepalive 64; }}\n"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; proxy_http_version 1.1;\n"
-        'proxy_set_header Connection ""; } } }\n'
-    )
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.1):
-                break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+        return int(probe.getsockname()[1])
+
+
+def as_shipped() -> list[Measured]:
+    """`msctl up` with a hosted and with an HTTP service, against the Go gateway and other proxies."""
+    if shutil.which("go") is None:
+        return []
+    with contextlib.ExitStack() as opened:
+        proxy, users, _ = opened.enter_context(go_programs())
+        hosted = opened.enter_context(stack('app = "users_app:create_app"'))
+        remote = opened.enter_context(stack(f'url = "{users}"'))
+        others = {
+            name: opened.enter_context(other(name, users))
+            for name in OTHERS
+            if shutil.which(name) is not None
+        }
+        go, one, query, path, forwarded, *theirs = in_turn(
+            (f"{proxy}/users", None),
+            (f"{hosted}/users", None),
+            (f"{hosted}/users", DIFFERENT["query"]),
+            (f"{hosted}/users", DIFFERENT["path"]),
+            (f"{remote}/users", None),
+            *((f"{base}/users", None) for base in others.values()),
+        )
+    return [
+        ratio("hosted, one URL / Go gateway and Go service", one, go, 2.0),
+        ratio("hosted, every query differs / the same", query, go, 1.5),
+        ratio("hosted, every path differs / the same", path, go, 1.5),
+        ratio("HTTP upstream / Go gateway, same Go service", forwarded, go, 1.3),
+        *(
+            ratio(
+                f"HTTP upstream / {name}, same Go service", forwarded, rates, 0.9 if name == "caddy" else None
+            )
+            for name, rates in zip(others, theirs, strict=True)
+        ),
+    ]
+
+
+def observing() -> Measured:
+    """What metrics and traces cost: the same path with them and without."""
+    with gateway("hosted") as (plain, theirs), gateway("observed") as (observed, ours):
+        return processor_ratio(
+            "hosted, observed / not observed", (f"{observed}/users", ours), (f"{plain}/users", theirs), 0.8
+        )
+
+
+OTHERS = ("caddy", "nginx", "haproxy")
+GOALS = {"caddy": 0.9}
+
+
+@contextlib.contextmanager
+def other(name: str, upstream: str) -> Iterator[str]:
+    """Another proxy in front of `upstream`, with one worker and kept connections; yields its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        port, address = free_port(), upstream.removeprefix("http://")
+        file = Path(folder) / "conf"
+        if name == "nginx":
+            file.write_text(
+                f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+                "events { worker_connections 512; }\n"
+                f"http {{ access_log off; upstream u {{ server {address}; keepalive 64; }}\n"
+                f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u;\n"
+                'proxy_http_version 1.1; proxy_set_header Connection ""; } } }\n'
+            )
+            command = ["nginx", "-p", folder, "-c", str(file)]
+        elif name == "haproxy":
+            file.write_text(
+                "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 3s\n  timeout client 60s\n"
+                f"  timeout server 60s\nlisten all\n  bind 127.0.0.1:{port}\n  server one {address}\n"
+            )
+            command = ["haproxy", "-f", str(file)]
+        else:
+            source = f"http://127.0.0.1:{port}"
+            command = ["caddy", "reverse-proxy", "--from", source, "--to", address]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            yield accepting(f"http://127.0.0.1:{port}")
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def memory(count: int = 1000) -> list[Measured]:
@@ -266,7 +355,7 @@ async def _p99s(url: str) -> tuple[float, float]:
 
 def measure() -> list[Measured]:
     """Every line of the table."""
-    return [hosted_against_bare(), *against_go(), *against_nginx(), *memory(), p99_beside_a_hanging_route()]
+    return [*as_shipped(), observing(), hosted_against_bare(), *memory(), p99_beside_a_hanging_route()]
 
 
 def results() -> Iterator[Result]:

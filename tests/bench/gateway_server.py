@@ -1,7 +1,7 @@
-"""What the benchmark measures, each in a process: `python -m tests.bench.gateway_server MODE [URL]`.
+"""What the benchmark measures, each in a process: `python -m tests.bench.gateway_server MODE`.
 
-MODE is `bare` (aiohttp alone), `hosted` (the same application behind the gateway, in process) or `remote`
-(the gateway in front of URL). Prints its address when it accepts.
+MODE is `bare` (aiohttp alone), `hosted` (the same application behind the gateway, in process) or `observed`
+(as hosted, with metrics and traces). Prints its address when it accepts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Exchange
 from msctl.model.project import GatewaySpec, RouteSpec, ServiceContext
 from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.metrics.metrics import Metrics
+from msctl.telemetry.tracing.requests import RequestObserver
+from msctl.telemetry.tracing.tracer import Tracer
 
 USERS = b'[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"}]\n'
 
@@ -42,7 +45,7 @@ async def hang(_exchange: Exchange) -> None:
     await asyncio.Event().wait()
 
 
-async def main(mode: str, url: str | None) -> None:
+async def main(mode: str) -> None:
     loop = asyncio.get_running_loop()
     app = web.Application()
     app.router.add_get("/users", users)
@@ -54,32 +57,30 @@ async def main(mode: str, url: str | None) -> None:
         assert runner.server is not None
         factory = runner.server
     else:
-        factory = HttpServer((await _gateway(app, url)).handle)
+        factory = HttpServer((await _gateway(app, observed=mode == "observed")).handle)
     listener = await loop.create_server(factory, "127.0.0.1", 0, backlog=2048)
     host, port = listener.sockets[0].getsockname()[:2]
     print(f"{host}:{port}", flush=True)
     await asyncio.Event().wait()
 
 
-async def _gateway(app: web.Application, url: str | None) -> Gateway:
+async def _gateway(app: web.Application, *, observed: bool) -> Gateway:
     clock = SystemClock(asyncio.sleep)
-    registry = Registry()
-    if url is None:
-        context = ServiceContext(
-            name="users", instance="users-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
-        )
-        hosted = AiohttpApp(app, context, logs=LogHub(clock), clock=clock)
-        await hosted.startup()
-        registry.announce(Endpoint("users", "users-1", handler=hosted.handle))
-    else:
-        registry.announce(Endpoint("users", "users-1", base_url=url))
+    registry, logs = Registry(), LogHub(clock)
+    context = ServiceContext(
+        name="users", instance="users-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
+    )
+    hosted = AiohttpApp(app, context, logs=logs, clock=clock)
+    await hosted.startup()
+    registry.announce(Endpoint("users", "users-1", handler=hosted.handle))
     registry.announce(Endpoint("hang", "hang-1", handler=hang))
     routes = [RouteSpec("/users", "users"), RouteSpec("/ws", "users"), RouteSpec("/hang", "hang")]
-    gateway = Gateway(GatewaySpec(), routes, registry, clock=clock)
+    observer = RequestObserver(Metrics(), Tracer(), logs) if observed else None
+    gateway = Gateway(GatewaySpec(), routes, registry, clock=clock, observer=observer)
     await gateway.startup()
     return gateway
 
 
 if __name__ == "__main__":
     uvloop.install()
-    asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
+    asyncio.run(main(sys.argv[1]))
