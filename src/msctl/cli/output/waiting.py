@@ -19,7 +19,7 @@ STOPPING = frozenset({State.STOPPING})
 """A service in one of these keeps a stop waiting."""
 
 LIVE_AFTER_S = 0.7
-PLAIN_AFTER_S = 2.0
+PLAIN_AFTER_S = 5.0
 """What is done sooner shows nothing."""
 LIVE_EVERY_S = 0.25
 PLAIN_EVERY_S = 0.5
