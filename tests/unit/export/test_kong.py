@@ -244,3 +244,12 @@ def test_several_urls_are_targets_and_sticky_clients_are_hashed() -> None:
 def test_a_project_without_routes_is_an_error() -> None:
     with pytest.raises(ExportError, match="no service has routes"):
         export("kong", one())
+
+
+@pytest.mark.parametrize("kind", ["kong", "nginx"])
+def test_joined_document_is_left_to_msctls_gateway(kind: str) -> None:
+    project = one(RouteSpec("/a", "a"))
+    assert project.gateway is not None
+    documented = replace(project, gateway=replace(project.gateway, openapi="/openapi.json"))
+    assert "gateway.openapi" in {notice.key for notice in export(kind, documented).notices}
+    assert "gateway.openapi" not in {notice.key for notice in export(kind, project).notices}

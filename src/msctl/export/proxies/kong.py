@@ -75,6 +75,8 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
         ]
     yield File("kong.yaml", dump(document, comment=_comment(project)))
     yield from notices
+    if gateway.openapi is not None:
+        yield Notice("gateway.openapi", "Kong joins no OpenAPI documents")
     if any(route.headers or route.hosts for route in routes) and len(routes) > 1:
         yield Notice(
             "services.*.routes",

@@ -163,6 +163,8 @@ def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[No
         yield Notice("gateway.retry_budget", "nginx limits tries per request, and has no retry budget")
     if gateway.forwarded:
         yield Notice("gateway.forwarded", "nginx sends X-Forwarded-*, not Forwarded")
+    if gateway.openapi is not None:
+        yield Notice("gateway.openapi", "nginx joins no OpenAPI documents")
     for target in targets:
         key = f"services.{target.route.service}.routes"
         if target.route.policy.response_timeout is not None:
