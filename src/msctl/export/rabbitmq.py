@@ -23,6 +23,10 @@ FOLDER = "/etc/rabbitmq"
 """Where the files are for RabbitMQ; the folder of its packages and of its image."""
 _DEFAULTS = BrokerSpec()
 _TOPOLOGY = ("queues", "exchanges", "bindings")
+_DECLARED: Json = {"durable": True, "auto_delete": False, "arguments": {}}
+_BOUND: Json = {"destination_type": "queue", "routing_key": "", "arguments": {}}
+_POLICY: Json = {"apply-to": "all", "priority": 0}
+"""What definitions may leave out for the embedded broker, but not for RabbitMQ."""
 _ALGORITHM = "rabbit_password_hashing_sha256"
 _GUEST_HASH = "bXNjdGexHYS32xHMcc8hGIQL4MgtxwGqYH0aZXzjFVmDzggE"
 """Of the password "guest", which is no secret."""
@@ -38,7 +42,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         "topic_permissions": list(_section(declared, "topic_permissions")),
         "parameters": list(_section(running or declared, "parameters")),
         "global_parameters": list(_section(declared, "global_parameters")),
-        "policies": list(_section(running or declared, "policies")),
+        "policies": [{**_POLICY, **each} for each in _section(running or declared, "policies")],
     }
     has_password = yield from _stack_user(document, url)
     yield from _topology(document, running or declared)
@@ -107,12 +111,12 @@ def _topology(document: Json, source: Mapping[str, Any]) -> Iterator[Item]:
         kept = []
         for each in _section(source, section):
             if each.get("durable", True):
-                kept.append(each)
+                kept.append({**_DECLARED, **each})
             else:
                 left.add((each["vhost"], kind, each["name"]))
         document[section] = kept
     document["bindings"] = [
-        each
+        {**_BOUND, **each}
         for each in _section(source, "bindings")
         if (each["vhost"], each.get("destination_type", "queue"), each["destination"]) not in left
         and (each["vhost"], "exchange", each["source"]) not in left
