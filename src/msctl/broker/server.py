@@ -27,6 +27,7 @@ from msctl.broker.listeners import TlsListener, bound, listen
 from msctl.broker.session.session import Session
 from msctl.broker.storage.folder import has_log
 from msctl.broker.storage.restore import restore
+from msctl.broker.storage.settings import Settings
 from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.clock import Clock
 from msctl.errors import BrokerError
@@ -117,6 +118,9 @@ class BrokerServer:
             max_message_size=max_message_size,
             limits=limits,
         )
+        self._settings = Settings(self._broker)
+        if definitions is not None:
+            self._settings.configure(definitions)
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -204,8 +208,9 @@ class BrokerServer:
         """
         before, self._definitions = self._definitions, definitions
         removed = [] if before is None else remove_what_is_gone(self._broker, before, definitions)
+        self._settings.configure(definitions)
         await self._import(definitions)
-        self.work()
+        self.changed()
         return removed
 
     async def _import(self, definitions: Definitions) -> None:
@@ -243,6 +248,7 @@ class BrokerServer:
         recovered = storage.recovered
         self._broker.memory.journal = storage.journal
         problems = [*recovered.problems, *restore(self._broker, recovered.replay)]
+        problems += self._settings.restore(storage)
         if recovered.cut:
             report("info", f"the broker's log ended with an incomplete block of {recovered.cut} bytes: cut")
         for problem in problems:
@@ -289,7 +295,8 @@ class BrokerServer:
         return bound(self._servers[0]) if self._servers and self._servers[0].sockets else None
 
     def changed(self) -> None:
-        """Carry out what follows from a change of queues or messages: deliveries, alarms, output."""
+        """Carry out what follows from a change over the management API: deliveries, alarms, output."""
+        self._settings.save()
         self._broker.check_memory()
         self.work()
 

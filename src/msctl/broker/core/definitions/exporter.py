@@ -22,6 +22,17 @@ def export_definitions(broker: Broker) -> Json:
     """The definitions of the whole broker. Password hashes are among them."""
     vhosts = broker.vhosts.values()
     return {
+        **export_settings(broker),
+        "queues": [entry for vhost in vhosts for entry in _queues(vhost)],
+        "exchanges": [entry for vhost in vhosts for entry in _exchanges(vhost)],
+        "bindings": [entry for vhost in vhosts for entry in _bindings(vhost)],
+    }
+
+
+def export_settings(broker: Broker) -> Json:
+    """The definitions without queues, exchanges and bindings."""
+    vhosts = broker.vhosts.values()
+    return {
         "rabbit_version": RABBITMQ_VERSION,
         "rabbitmq_version": RABBITMQ_VERSION,
         "product_name": "RabbitMQ",
@@ -53,9 +64,6 @@ def export_definitions(broker: Broker) -> Json:
             {"name": name, "value": value} for name, value in broker.global_parameters.items()
         ],
         "policies": [entry for vhost in vhosts for entry in _policies(vhost)],
-        "queues": [entry for vhost in vhosts for entry in _queues(vhost)],
-        "exchanges": [entry for vhost in vhosts for entry in _exchanges(vhost)],
-        "bindings": [entry for vhost in vhosts for entry in _bindings(vhost)],
     }
 
 
