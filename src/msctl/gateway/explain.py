@@ -71,7 +71,7 @@ def explain(
         steps.append(f"The path is forwarded as {path}.")
     if (files := static_step(route)) is not None:
         steps.append(files)
-        return outcome(None, route, path=path)
+        return outcome(200, route, path=path)
     service, spread = split_step(route, fields)
     if spread is not None:
         steps.append(spread)

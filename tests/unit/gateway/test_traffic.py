@@ -195,5 +195,5 @@ async def test_explain_says_who_gets_a_request_and_what_it_needs() -> None:
         for part in ('password of "shop"', "/auth is asked", "copy gets a copy"):
             assert part in text
         files = explain("GET", "/files/a")
-        assert (files.status, files.upstream_path) == (None, "/files/a")
+        assert (files.status, files.upstream_path) == (200, "/files/a")
         assert "/srv/dist, or index.html" in " ".join(files.steps)
