@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from tests.support import tools
 
 
 @contextmanager
-def echo(name: str, port: int = 0) -> Iterator[int]:
+def echo(name: str, port: int = 0, *, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """A server that answers every request with its own name and what it was sent; yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,6 +51,8 @@ def echo(name: str, port: int = 0) -> Iterator[int]:
         block_on_close = False
 
     with Server(("127.0.0.1", port), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,12 +27,15 @@ from msctl.model.project import (
     ServiceSpec,
     UpstreamPolicy,
 )
+from msctl.model.route_policies import BasicAuthSpec, HostHeader, UpstreamTlsSpec
 from msctl.model.snapshots import GATEWAY
 from tests.support import tools
+from tests.support.certificates import Certificates
 from tests.support.course import Course
 from tests.support.ports import reserved_port
 from tests.tools.servers import ask, echo, nginx
 from tests.unit.export import projects
+from tests.unit.gateway.test_basic_auth import HASHES
 
 
 @pytest.fixture
@@ -263,3 +271,47 @@ def test_a_body_that_is_too_large_is_413(stack: ExitStack, tmp_path: Path) -> No
 def test_shop_with_every_construct_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, projects.shop(), 8000)
     tools.accepts([tools.require("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"])
+
+
+def test_weights_and_users_are_those_of_the_gateway(stack: ExitStack, tmp_path: Path) -> None:
+    shared = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    shared.chmod(0o755)  # nginx reads it as another user
+    users = shared / "users"
+    users.write_text(f"ann:{HASHES[0]}\n")
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/spread", "one", weights={"one": 3, "two": 1}),
+        RouteSpec("/two", "two"),
+        RouteSpec("/private", "one", basic_auth=BasicAuthSpec(file=str(users), realm="shop")),
+    )
+    asked = [front.asked("/spread") for _ in range(40)]
+    names = Counter(reply[0] for reply in asked if not isinstance(reply, int))
+    assert names == {"one": 30, "two": 10}
+    login = base64.b64encode("ann:pä$s wörd".encode()).decode()
+    assert front.asked("/private") == 401
+    assert front.asked("/private", Authorization=f"Basic {login}") == ("one", "GET", "/private")
+
+
+def test_an_https_service_is_verified_by_nginx(stack: ExitStack, tmp_path: Path) -> None:
+    tools.require("nginx")
+    certificates = Certificates.of(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.make("server"))
+    port = stack.enter_context(echo("far", tls=context))
+    listen = stack.enter_context(reserved_port())
+    tls = UpstreamTlsSpec(ca=tmp_path / "ca.pem", server_name="localhost")
+    services = (
+        ServiceSpec("far", url=f"https://127.0.0.1:{port}", tls=tls, routes=(RouteSpec("/far", "far"),)),
+        ServiceSpec(
+            "strict",
+            url=f"https://127.0.0.1:{port}",
+            tls=replace(tls, server_name="other.test"),
+            host_header=HostHeader.UPSTREAM,
+            routes=(RouteSpec("/strict", "strict"),),
+        ),
+    )
+    write(tmp_path, Project("test", None, "", services, GatewaySpec(), BrokerSpec()), listen)
+    stack.enter_context(nginx(tmp_path))
+    assert ask(listen, "/far").asked == ("far", "GET", "/far")
+    assert ask(listen, "/strict").status == 502
