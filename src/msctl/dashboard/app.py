@@ -69,6 +69,8 @@ class DashboardViews:
     queues: QueueView | None = None
     details: DetailView | None = None
     routes: RouteView | None = None
+    api_document: Callable[[], str | None] = lambda: None
+    """The URL of the OpenAPI document that the gateway joins."""
 
 
 class Dashboard:
@@ -245,9 +247,9 @@ class Dashboard:
     async def _routes(self, _request: web.Request) -> web.StreamResponse:
         """The gateway's routes as rows; none while no gateway runs."""
         try:
-            return json_response(
-                [] if self._views.routes is None else route_rows(self._views.routes.routes())
-            )
+            if self._views.routes is None:
+                return json_response([])
+            return json_response(route_rows(self._views.routes.routes(), self._views.api_document()))
         except MsctlError:
             return json_response([])
 

@@ -169,6 +169,7 @@ class Stack:
                     queues=self._queues,
                     details=self,
                     routes=self,
+                    api_document=self._api_document,
                 ),
                 dashboard_token(paths),
             )
@@ -529,6 +530,12 @@ class Stack:
         if self._gateway is None:
             raise NotRunningError("no gateway is running", hint="start it with: msctl start gateway")
         return self._gateway
+
+    def _api_document(self) -> str | None:
+        """The URL of the OpenAPI document that the running gateway joins."""
+        spec = self._running_gateway().spec
+        gateway = next((s for s in self._supervisor.snapshot() if s.name == GATEWAY and s.urls), None)
+        return None if spec.openapi is None or gateway is None else gateway.urls[0] + spec.openapi
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         self._gateway = self._build_gateway(self._project)

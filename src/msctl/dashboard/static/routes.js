@@ -12,7 +12,7 @@ export const routes = {
     $('route-rows').replaceChildren(...found.map((r) => el('tr', {},
       el('th', { scope: 'row', className: 'mono' }, r.path), el('td', {}, r.exact ? 'exact' : 'prefix'), el('td', {}, r.methods.join(', ') || 'any'),
       el('td', {}, [...r.hosts, ...r.headers].join(', ') || 'any'),
-      el('td', {}, ...(r.service ? [el('a', { href: `#/service?name=${encodeURIComponent(r.service)}` }, r.service)] : [r.answers]), r.others.length ? ` and ${r.others.join(', ')}` : ''),
+      el('td', {}, ...(r.service ? [el('a', { href: `#/service?name=${encodeURIComponent(r.service)}` }, r.service)] : [r.link ? el('a', { href: r.link }, r.answers) : r.answers]), r.others.length ? ` and ${r.others.join(', ')}` : ''),
       el('td', {}, r.guards.map((g) => g.replace('_', ' ')).join(', ') || 'none'))));
   },
 
