@@ -32,7 +32,7 @@ _TEXT: Field = (b"Content-Type", b"text/plain; charset=utf-8")
 
 
 class _Found(NamedTuple):
-    """An open file and, if it is short, its content."""
+    """An open file."""
 
     descriptor: int
     info: FileInfo
@@ -40,6 +40,14 @@ class _Found(NamedTuple):
 
 class _Folder(NamedTuple):
     """A path that names a folder and lacks its slash."""
+
+
+class _Answer(NamedTuple):
+    """A response with its first piece. `descriptor` is open while more is to be read."""
+
+    response: FileResponse
+    data: bytes
+    descriptor: int | None
 
 
 class StaticFiles:
@@ -56,8 +64,7 @@ class StaticFiles:
             exchange.respond(405, REASONS[405], allow, b"405 only GET and HEAD are allowed\n")
             return
         path = head.target.partition("?")[0]
-        fields = [*head.fields, *exchange.extra]
-        found = await asyncio.to_thread(self._find, path, fields)
+        found = await self._prepared(head.method, path, [*head.fields, *exchange.extra])
         if found is None:
             exchange.respond(404, REASONS[404], [_TEXT], b"404 there is no such file\n")
         elif isinstance(found, _Folder):
@@ -66,24 +73,27 @@ class StaticFiles:
             mark, query = head.target.partition("?")[1:]
             where = b"./" + name + b"/" + f"{mark}{query}".encode("utf-8", "surrogateescape")
             exchange.respond(301, REASONS[301], [(b"Location", where)], b"")
-        else:
+        elif found.descriptor is not None:
             try:
-                response = respond(head.method, fields, found.info, self._spec)
-                await self._send(exchange, found.descriptor, response)
+                await self._stream(exchange, found.response, found.data, found.descriptor)
             finally:
                 os.close(found.descriptor)
+        else:
+            self._send(exchange, found.response, found.data)
 
-    async def _send(self, exchange: Exchange, descriptor: int, response: FileResponse) -> None:
-        status, fields, start, length = response
-        if length is None or exchange.head.method == "HEAD" or not length:
-            exchange.start(status, REASONS[status], fields, length=length)
-            exchange.finish()
-            return
-        end = start + length
-        data = await asyncio.to_thread(os.pread, descriptor, min(PIECE, length), start)
-        if len(data) == length:
+    @staticmethod
+    def _send(exchange: Exchange, response: FileResponse, data: bytes) -> None:
+        status, fields, _, length = response
+        if length is not None and exchange.head.method != "HEAD" and len(data) == length:
             exchange.respond(status, REASONS[status], fields, data)
-            return
+        else:
+            exchange.start(status, REASONS[status], fields, length=length)
+            exchange.finish(data)
+
+    @staticmethod
+    async def _stream(exchange: Exchange, response: FileResponse, data: bytes, descriptor: int) -> None:
+        status, fields, start, length = response
+        end = start + (length or 0)
         exchange.start(status, REASONS[status], fields, length=length)
         while data:
             start += len(data)
@@ -95,6 +105,32 @@ class StaticFiles:
                 await exchange.drain()
             data = await asyncio.to_thread(os.pread, descriptor, min(PIECE, end - start), start)
         exchange.abort()  # it became shorter: what was sent is not the file
+
+    async def _prepared(self, method: str, path: str, fields: list[Field]) -> _Answer | _Folder | None:
+        """Run `_prepare` in a thread; a file that it opens after a cancellation is closed."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(None, self._prepare, method, path, fields)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_discard)
+            raise
+
+    def _prepare(self, method: str, path: str, fields: list[Field]) -> _Answer | _Folder | None:
+        """Find a file and read its first piece, all in one go: small files need one thread once. Blocks."""
+        found = self._find(path, fields)
+        if found is None or isinstance(found, _Folder):
+            return found
+        kept = False
+        try:
+            response = respond(method, fields, found.info, self._spec)
+            length = 0 if method == "HEAD" else response.length or 0
+            data = os.pread(found.descriptor, min(PIECE, length), response.start) if length else b""
+            kept = length > len(data) > 0
+            return _Answer(response, data, found.descriptor if kept else None)
+        finally:
+            if not kept:
+                os.close(found.descriptor)
 
     def _find(self, path: str, fields: list[Field]) -> _Found | _Folder | None:
         """Open the file for a path. Blocks."""
@@ -126,6 +162,13 @@ class StaticFiles:
                 os.close(plain.descriptor)
                 return packed._replace(info=packed.info._replace(name=plain.info.name))
         return plain
+
+
+def _discard(future: asyncio.Future[_Answer | _Folder | None]) -> None:
+    """Close the file of an answer that nobody waits for."""
+    found = None if future.cancelled() or future.exception() else future.result()
+    if isinstance(found, _Answer) and found.descriptor is not None:
+        os.close(found.descriptor)
 
 
 def _opened(root: str, target: str, coding: str | None, *, is_page: bool) -> _Found | None:
