@@ -74,6 +74,12 @@ async def test_names_of_any_kind_are_reached(api: Api) -> None:
         assert await api.delete(path) == 204
 
 
+async def test_slash_at_the_end_of_a_path_does_not_count(api: Api) -> None:
+    await api.put("queues/{v}/q")
+    assert [each["name"] for each in await api.get("queues/{v}/")] == ["q"]
+    assert {each["vhost"] for each in await api.get("queues/")} >= {api.vhost}
+
+
 async def test_binding_is_made_shown_and_removed_by_its_key(api: Api) -> None:
     await api.put("queues/{v}/q")
     await api.put("exchanges/{v}/x", {"type": "topic"})

@@ -154,7 +154,9 @@ class ManagementServer:
             Policies(self._api),
             DefinitionsDocument(self._api),
         ):
-            app.add_routes(part.routes())
+            for route in part.routes():
+                # RabbitMQ takes a slash at the end, and Flower sends one.
+                app.add_routes([route, web.route(route.method, f"{route.path}/", route.handler)])
         return app
 
     async def _index(self, _request: web.Request) -> web.StreamResponse:
