@@ -15,7 +15,6 @@ import pytest
 from msctl.broker.core.broker import Alarm
 from msctl.broker.core.users import PasswordHash, User
 from msctl.broker.management.documents import queue_counters
-from msctl.broker.management.listing import SLICE
 from msctl.broker.management.pace import Pace
 from msctl.broker.management.rates import Rates
 from msctl.broker.management.server import MAX_BODY, ManagementServer
@@ -175,7 +174,7 @@ async def test_a_long_list_is_made_in_slices_of_the_loop(stage: Stage) -> None:
     loop.call_soon(count)
     status, found, _ = await stage.ask("/api/queues?columns=name")
     assert (status, len(found)) == (200, 20_000)
-    assert turns > 20_000 / SLICE
+    assert turns > 20
     assert found[-1] == {"name": "q019999"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from msctl.broker.management.documents import (
     consumer_documents,
 )
 from msctl.broker.management.json_values import name_text
-from msctl.broker.management.listing import Listing, answer_list, answer_one
+from msctl.broker.management.listing import SLICES, Listing, answer_list, answer_one
 from msctl.broker.session.channel import Channel
 from msctl.broker.session.session import Session
 
@@ -65,7 +66,8 @@ class Connections:
         return await answer_list(
             request,
             Listing(
-                self._sessions(request),
+                (sessions := self._sessions(request)),
+                len(sessions),
                 lambda each: each.name,
                 lambda each: connection_document(each, moment),
             ),
@@ -102,7 +104,7 @@ class Connections:
         moment = self._api.moment()
         items = [(session, channel) for session in sessions for channel in session.channels]
         return await answer_list(
-            request, Listing(items, _channel_name, lambda item: channel_document(*item, moment))
+            request, Listing(items, len(items), _channel_name, lambda item: channel_document(*item, moment))
         )
 
     async def _show_channel(self, request: web.Request) -> web.StreamResponse:
@@ -120,14 +122,13 @@ class Connections:
     # --- consumers ---
 
     async def _list_consumers(self, request: web.Request) -> web.StreamResponse:
-        items = [
-            document
-            for vhost in self._api.chosen_vhosts(request)
-            for queue in vhost.queues.values()
-            if queue.consumers
-            for document in consumer_documents(vhost, queue)
-        ]
-        return await answer_list(request, Listing(items, _consumer_order, lambda item: item))
+        slices = request.app[SLICES]
+        items: list[dict[str, Any]] = []
+        for vhost in self._api.chosen_vhosts(request):
+            queues = list(vhost.queues.values())
+            async for batch in slices.batches(queues, partial(consumer_documents, vhost)):
+                items += [document for found in batch for document in found]
+        return await answer_list(request, Listing(items, len(items), _consumer_order, lambda item: item))
 
 
 def _channel_name(item: tuple[Session, Channel]) -> str:

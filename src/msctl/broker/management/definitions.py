@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from msctl.broker.core.definitions.document import read_document
-from msctl.broker.core.definitions.exporter import export_definitions, export_vhost
+from msctl.broker.core.definitions.exporter import definition_sections, export_vhost
 from msctl.broker.core.definitions.importer import import_definitions
-from msctl.broker.management.answers import bad_request, empty, json_answer, read_object
+from msctl.broker.management.answers import JSON_TYPE, bad_request, empty, json_answer, read_object
 from msctl.broker.management.api import POLICYMAKER, Api
+from msctl.broker.management.listing import SLICES
 
 
 class DefinitionsDocument:
@@ -29,7 +33,7 @@ class DefinitionsDocument:
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         self._api.require(request)
-        return json_answer(export_definitions(self._api.broker))
+        return await _stream(request, definition_sections(self._api.broker))
 
     async def _export_vhost(self, request: web.Request) -> web.StreamResponse:
         self._api.require(request, POLICYMAKER)
@@ -54,3 +58,28 @@ class DefinitionsDocument:
         if problems.errors:
             raise bad_request("; ".join(map(str, problems.errors)))
         return empty()
+
+
+async def _stream(request: web.Request, sections: dict[str, Any]) -> web.StreamResponse:
+    """A JSON object, its long members written slice by slice as the client reads them."""
+    response = web.StreamResponse(headers={"Content-Type": JSON_TYPE, "Cache-Control": "no-cache"})
+    await response.prepare(request)
+    start = b"{"
+    for name, section in sections.items():
+        await response.write(start + msgspec.json.encode(name) + b":")
+        if isinstance(section, Iterator):
+            separator = b"["
+            async for batch in request.app[SLICES].batches(section, _same):
+                await response.write(separator + msgspec.json.encode(batch)[1:-1])
+                separator = b","
+            await response.write(b"[]" if separator == b"[" else b"]")
+        else:
+            await response.write(msgspec.json.encode(section))
+        start = b","
+    await response.write(b"}")
+    await response.write_eof()
+    return response
+
+
+def _same(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry

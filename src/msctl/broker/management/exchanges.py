@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -33,7 +34,7 @@ from msctl.broker.management.documents import (
     properties_key,
 )
 from msctl.broker.management.json_values import properties_from_json
-from msctl.broker.management.listing import SLICE, Listing, answer_list, answer_one
+from msctl.broker.management.listing import SLICES, Listing, answer_list, answer_one
 from msctl.broker.protocol.json_tables import table_from_json
 from msctl.broker.protocol.replies import AmqpError
 from msctl.broker.session.buffers import Outbox
@@ -72,7 +73,8 @@ class Exchanges:
             for exchange in vhost.routing.exchanges.values()
         ]
         return await answer_list(
-            request, Listing(items, lambda item: item[1].name, lambda item: exchange_document(*item))
+            request,
+            Listing(items, len(items), lambda item: item[1].name, lambda item: exchange_document(*item)),
         )
 
     def _exchange(self, request: web.Request) -> tuple[VirtualHost, Exchange]:
@@ -176,18 +178,15 @@ class Bindings:
         """The bindings that the path selects; a queue's implicit one to the default exchange is first."""
         selects = _Selection.of(request)
         found: list[tuple[VirtualHost, Binding | Queue]] = []
-        at = 0
         for vhost in self._api.chosen_vhosts(request):
             implicit = selects.kind != "e" and selects.source in (None, "")
-            for each in (*(vhost.queues.values() if implicit else ()), *bindings_of(vhost)):
-                at += 1
-                if selects.takes(each):
-                    found.append((vhost, each))
-                if at % SLICE == 0:
-                    await asyncio.sleep(0)
+            queues = list(vhost.queues.values()) if implicit else []
+            every: Iterator[Binding | Queue] = chain(queues, bindings_of(vhost))
+            async for batch in request.app[SLICES].batches(every, _same):
+                found += [(vhost, each) for each in batch if selects.takes(each)]
         if "vhost" in request.match_info and not found and selects.destination is not None:
             self._check_exists(request, selects)
-        return await answer_list(request, Listing(found, _order, _document))
+        return await answer_list(request, Listing(found, len(found), _order, _document))
 
     def _check_exists(self, request: web.Request, selects: _Selection) -> None:
         """Raises RefusedError for the bindings of what is not there."""
@@ -245,6 +244,10 @@ class Bindings:
         )
         self._api.server.changed()
         return empty()
+
+
+def _same(each: Binding | Queue) -> Binding | Queue:
+    return each
 
 
 def _order(item: tuple[VirtualHost, Binding | Queue]) -> str:

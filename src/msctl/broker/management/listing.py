@@ -6,8 +6,7 @@ whole. A page needs documents of its own items alone, unless the order is by a f
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -17,9 +16,9 @@ from aiohttp import web
 
 from msctl.broker.core.patterns import Pattern, PatternError
 from msctl.broker.management.answers import JSON_TYPE, bad_request, error, json_answer
+from msctl.broker.management.slices import Slices
 
-SLICE = 250
-"""Documents that are made in one turn of the loop."""
+SLICES = web.AppKey("slices", Slices)
 MAX_PAGE_SIZE = 500
 """As RabbitMQ's."""
 
@@ -30,7 +29,8 @@ T = TypeVar("T")
 class Listing(Generic[T]):
     """What can be listed: the items, the name of each, and its document."""
 
-    items: Sequence[T]
+    items: Iterable[T]
+    total: int
     name: Callable[[T], str]
     document: Callable[[T], dict[str, Any]]
 
@@ -127,59 +127,73 @@ def _value(document: Any, path: tuple[str, ...]) -> tuple[int, Any]:
 async def answer_list(request: web.Request, listing: Listing[T]) -> web.StreamResponse:
     """The list, or one page of it. Raises RefusedError."""
     wanted = ListRequest.of(request.query)
-    items = await _ordered(listing, wanted)
+    slices = request.app[SLICES]
+    ordered = await _ordered(slices, listing, wanted)
+
+    def shown(item: T) -> dict[str, Any]:
+        return wanted.shown(listing.document(item))
+
     if wanted.page is None:
-        return await _stream(request, items, lambda item: wanted.shown(listing.document(item)))
-    taken = items if wanted.pattern == "" else [item for item in items if wanted.takes(listing.name(item))]
-    pages = -(-len(taken) // wanted.page_size)
-    if wanted.page > max(pages, 1):
-        size, count = wanted.page_size, len(taken)
-        why = f"Page out of range, page: {wanted.page} page size: {size}, len: {count}"
-        raise error(400, "page_out_of_range", why)
+        return await stream_array(request, slices.batches(ordered, shown))
     start = (wanted.page - 1) * wanted.page_size
-    shown = [wanted.shown(listing.document(item)) for item in islice(taken, start, start + wanted.page_size)]
+    on_page: Iterator[T]
+    if wanted.pattern == "":
+        count, on_page = listing.total, islice(ordered, start, start + wanted.page_size)
+    else:
+        taken = [
+            item
+            async for batch in slices.batches(ordered, lambda item: item)
+            for item in batch
+            if wanted.takes(listing.name(item))
+        ]
+        count, on_page = len(taken), iter(taken[start : start + wanted.page_size])
+    pages = -(-count // wanted.page_size)
+    if wanted.page > max(pages, 1):
+        why = f"Page out of range, page: {wanted.page} page size: {wanted.page_size}, len: {count}"
+        raise error(400, "page_out_of_range", why)
+    items = await slices.collect(on_page, shown)
     return json_answer(
         {
-            "filtered_count": len(taken),
-            "item_count": len(shown),
-            "items": shown,
+            "filtered_count": count,
+            "item_count": len(items),
+            "items": items,
             "page": wanted.page,
             "page_count": pages,
             "page_size": wanted.page_size,
-            "total_count": len(listing.items),
+            "total_count": listing.total,
         }
     )
 
 
-async def _ordered(listing: Listing[T], wanted: ListRequest) -> Sequence[T]:
+async def _ordered(slices: Slices, listing: Listing[T], wanted: ListRequest) -> Iterator[T]:
     """The items in the order that is asked for; by name without one."""
     if not wanted.sort or wanted.sort == ("name",):
-        return sorted(listing.items, key=listing.name, reverse=bool(wanted.sort) and wanted.reverse)
-    keyed = []
-    for at, item in enumerate(listing.items, 1):
-        keyed.append((_value(listing.document(item), wanted.sort), at, item))
-        if at % SLICE == 0:
-            await asyncio.sleep(0)
-    keyed.sort(key=lambda each: each[:2], reverse=wanted.reverse)
-    return [item for _, _, item in keyed]
+        reverse = bool(wanted.sort) and wanted.reverse
+        return await slices.ordered(listing.items, listing.name, reverse=reverse)
+    pairs = await slices.collect(
+        listing.items, lambda item: (_value(listing.document(item), wanted.sort), item)
+    )
+    ordered = await slices.ordered(pairs, lambda pair: pair[0], reverse=wanted.reverse)
+    return (item for _, item in ordered)
 
 
-async def _stream(
-    request: web.Request, items: Iterable[T], document: Callable[[T], dict[str, Any]]
+async def stream_array(
+    request: web.Request, batches: AsyncIterator[list[dict[str, Any]]]
 ) -> web.StreamResponse:
     """A JSON array, written slice by slice as the client reads it."""
-    response = web.StreamResponse(headers={"Content-Type": JSON_TYPE, "Cache-Control": "no-cache"})
-    each = iter(items)
-    first = [document(item) for item in islice(each, SLICE)]
-    if len(first) < SLICE:
+    nothing: list[dict[str, Any]] = []
+    first = await anext(batches, nothing)
+    second = await anext(batches, None)
+    if second is None:
         return json_answer(first)
+    response = web.StreamResponse(headers={"Content-Type": JSON_TYPE, "Cache-Control": "no-cache"})
     await response.prepare(request)
     if request.method == "HEAD":
         return response
     await response.write(msgspec.json.encode(first)[:-1])
-    while slice_ := [document(item) for item in islice(each, SLICE)]:
-        await asyncio.sleep(0)
-        await response.write(b"," + msgspec.json.encode(slice_)[1:-1])
+    await response.write(b"," + msgspec.json.encode(second)[1:-1])
+    async for batch in batches:
+        await response.write(b"," + msgspec.json.encode(batch)[1:-1])
     await response.write(b"]")
     await response.write_eof()
     return response

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sys
@@ -15,10 +14,11 @@ from aiohttp import web
 
 from msctl.broker.core.broker import Alarm, Broker
 from msctl.broker.core.exchanges import CORE_TYPES, ExchangeType
+from msctl.broker.core.queues import Queue
 from msctl.broker.management.answers import bad_request, error, json_answer
 from msctl.broker.management.api import MONITORING, USER, Api
 from msctl.broker.management.documents import NODE
-from msctl.broker.management.listing import SLICE, Listing, answer_list, answer_one
+from msctl.broker.management.listing import SLICES, Listing, answer_list, answer_one
 from msctl.broker.management.rates import with_rates
 from msctl.broker.protocol.handshake import RABBITMQ_VERSION
 from msctl.broker.protocol.wire import route_of
@@ -45,6 +45,10 @@ def broker_counters(broker: Broker) -> dict[str, int]:
     """The broker's counters; they outlive the queues."""
     memory = broker.memory
     return {"publish": memory.published, "deliver_get": memory.delivered, "ack": memory.acked}
+
+
+def _figures(queue: Queue) -> tuple[int, int, int]:
+    return queue.ready.count, queue.unacked, len(queue.consumers)
 
 
 class Overview:
@@ -85,13 +89,11 @@ class Overview:
         ready = unacked = queues = exchanges = consumers = 0
         for vhost in self._api.vhosts(request):
             exchanges += len(vhost.routing.exchanges)
-            for queue in list(vhost.queues.values()):
-                queues += 1
-                ready += queue.ready.count
-                unacked += queue.unacked
-                consumers += len(queue.consumers)
-                if queues % SLICE == 0:
-                    await asyncio.sleep(0)
+            async for batch in request.app[SLICES].batches(list(vhost.queues.values()), _figures):
+                queues += len(batch)
+                ready += sum(each[0] for each in batch)
+                unacked += sum(each[1] for each in batch)
+                consumers += sum(each[2] for each in batch)
         levels = {"messages": ready + unacked, "messages_ready": ready, "messages_unacknowledged": unacked}
         stats = self._api.server.stats()
         return answer_one(
@@ -161,7 +163,7 @@ class Overview:
     async def _nodes(self, request: web.Request) -> web.StreamResponse:
         self._api.require(request, MONITORING)
         return await answer_list(
-            request, Listing([self._describe_node()], lambda each: str(each["name"]), lambda each: each)
+            request, Listing([self._describe_node()], 1, lambda each: str(each["name"]), lambda each: each)
         )
 
     async def _node(self, request: web.Request) -> web.StreamResponse:

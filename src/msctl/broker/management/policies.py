@@ -54,7 +54,7 @@ class Policies:
             for vhost in self._api.chosen_vhosts(request)
             for policy in vhost.policies.table(operator=operator).values()
         ]
-        return await answer_list(request, Listing(items, lambda item: item[1].name, _document))
+        return await answer_list(request, Listing(items, len(items), lambda item: item[1].name, _document))
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         vhost = self._api.vhost(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64encode
 from typing import Any
 
@@ -57,14 +56,14 @@ class Queues:
         ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        items: list[tuple[VirtualHost, Queue]] = []
-        for vhost in self._api.chosen_vhosts(request):
-            items += [(vhost, queue) for queue in vhost.queues.values()]
+        vhosts = self._api.chosen_vhosts(request)
+        queues = [(vhost, list(vhost.queues.values())) for vhost in vhosts]
+        items = ((vhost, queue) for vhost, found in queues for queue in found)
+        total = sum(len(found) for _, found in queues)
         moment = self._api.moment()
-        await asyncio.sleep(0)
         return await answer_list(
             request,
-            Listing(items, lambda item: item[1].name, lambda item: queue_document(*item, moment)),
+            Listing(items, total, lambda item: item[1].name, lambda item: queue_document(*item, moment)),
         )
 
     def _queue(self, request: web.Request) -> tuple[VirtualHost, Queue]:

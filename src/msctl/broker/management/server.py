@@ -31,16 +31,18 @@ from msctl.broker.management.connections import Connections
 from msctl.broker.management.definitions import DefinitionsDocument
 from msctl.broker.management.documents import channel_counters, connection_counters, queue_counters
 from msctl.broker.management.exchanges import Bindings, Exchanges
-from msctl.broker.management.listing import SLICE
+from msctl.broker.management.listing import SLICES
 from msctl.broker.management.overview import Overview, broker_counters
 from msctl.broker.management.pace import Pace
 from msctl.broker.management.policies import Policies
 from msctl.broker.management.queues import Queues
 from msctl.broker.management.rates import SAMPLE_SECONDS, Rates
+from msctl.broker.management.slices import Slices
 from msctl.broker.management.users import Users, Vhosts
 from msctl.broker.protocol.json_tables import JsonTableError
 from msctl.broker.protocol.replies import AmqpError
 from msctl.broker.server import BrokerServer
+from msctl.broker.session.session import Session
 from msctl.clock import AsyncClock
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import LOOPBACK
@@ -79,6 +81,7 @@ class ManagementServer:
         self._wanted_port = port
         self._api = Api(server, Rates(), clock)
         self._clock = clock
+        self._slices = Slices(clock)
         self._page = page
         self._pace = Pace(clock, rate=RATE, burst=BURST, waiting=WAITING)
         self._runner: web.AppRunner | None = None
@@ -142,6 +145,7 @@ class ManagementServer:
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guarded], client_max_size=MAX_BODY)
+        app[SLICES] = self._slices
         app.router.add_get("/", self._index)
         for part in (
             Overview(self._api, lambda: self._port),
@@ -238,17 +242,15 @@ class ManagementServer:
         rates, broker = self._api.rates, self._api.broker
         now = self._clock.monotonic()
         rates.sample(broker, broker_counters(broker), now)
-        at = 0
-        for vhost in list(broker.vhosts.values()):
-            for queue in list(vhost.queues.values()):
-                rates.sample(queue, queue_counters(queue), now)
-                at += 1
-                if at % SLICE == 0:
-                    await asyncio.sleep(0)
-        for session in self._api.server.sessions:
+
+        def sample_session(session: Session) -> None:
             rates.sample(session, connection_counters(session), now)
             for channel in session.channels:
                 rates.sample(channel, channel_counters(channel), now)
-                at += 1
-                if at % SLICE == 0:
-                    await asyncio.sleep(0)
+
+        for vhost in list(broker.vhosts.values()):
+            await self._slices.collect(
+                list(vhost.queues.values()),
+                lambda queue: rates.sample(queue, queue_counters(queue), now),
+            )
+        await self._slices.collect(self._api.server.sessions, sample_session)

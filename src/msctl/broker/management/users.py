@@ -28,7 +28,7 @@ from msctl.broker.management.answers import (
 from msctl.broker.management.api import USER, Api
 from msctl.broker.management.documents import NODE, queue_levels
 from msctl.broker.management.json_values import name_text
-from msctl.broker.management.listing import Listing, answer_list, answer_one
+from msctl.broker.management.listing import SLICES, Listing, answer_list, answer_one
 from msctl.broker.management.rates import with_rates
 from msctl.secret import Secret
 
@@ -51,11 +51,15 @@ class Vhosts:
         ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        items = self._api.vhosts(request)
-        return await answer_list(request, Listing(items, lambda each: each.name, _vhost_document))
+        items = [(vhost, await _levels(request, vhost)) for vhost in self._api.vhosts(request)]
+        return await answer_list(
+            request,
+            Listing(items, len(items), lambda item: item[0].name, lambda item: _vhost_document(*item)),
+        )
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        return answer_one(request, _vhost_document(self._api.vhost(request)))
+        vhost = self._api.vhost(request)
+        return answer_one(request, _vhost_document(vhost, await _levels(request, vhost)))
 
     async def _put(self, request: web.Request) -> web.StreamResponse:
         self._api.require(request)
@@ -90,11 +94,16 @@ class Vhosts:
         return json_answer([each for each in _topic_permissions(self._api) if each["vhost"] == vhost])
 
 
-def _vhost_document(vhost: VirtualHost) -> dict[str, Any]:
+async def _levels(request: web.Request, vhost: VirtualHost) -> dict[str, int]:
+    """The messages of all queues."""
     levels = {"messages": 0, "messages_ready": 0, "messages_unacknowledged": 0}
-    for queue in vhost.queues.values():
-        for name, count in queue_levels(queue).items():
-            levels[name] += count
+    async for batch in request.app[SLICES].batches(list(vhost.queues.values()), queue_levels):
+        for name in levels:
+            levels[name] += sum(each[name] for each in batch)
+    return levels
+
+
+def _vhost_document(vhost: VirtualHost, levels: dict[str, int]) -> dict[str, Any]:
     info = vhost.info
     return {
         "name": name_text(vhost.name),
@@ -150,7 +159,7 @@ class Users:
     async def _list(self, request: web.Request) -> web.StreamResponse:
         self._api.require(request)
         items = self._api.broker.users.all()
-        return await answer_list(request, Listing(items, lambda each: each.name, _user_document))
+        return await answer_list(request, Listing(items, len(items), lambda each: each.name, _user_document))
 
     def _named(self, request: web.Request) -> User:
         self._api.require(request)
@@ -206,7 +215,9 @@ class Users:
     async def _list_permissions(self, request: web.Request) -> web.StreamResponse:
         self._api.require(request)
         items = _permissions(self._api)
-        return await answer_list(request, Listing(items, lambda each: str(each["user"]), lambda each: each))
+        return await answer_list(
+            request, Listing(items, len(items), lambda each: str(each["user"]), lambda each: each)
+        )
 
     def _pair(self, request: web.Request) -> tuple[str, str]:
         """User and virtual host of the path, which exist."""

@@ -20,12 +20,20 @@ Json = dict[str, Any]
 
 def export_definitions(broker: Broker) -> Json:
     """The definitions of the whole broker. Password hashes are among them."""
-    vhosts = broker.vhosts.values()
+    return {
+        name: list(section) if isinstance(section, Iterator) else section
+        for name, section in definition_sections(broker).items()
+    }
+
+
+def definition_sections(broker: Broker) -> dict[str, Any]:
+    """The sections of `export_definitions`; the long ones are iterators, to be read step by step."""
+    vhosts = list(broker.vhosts.values())
     return {
         **export_settings(broker),
-        "queues": [entry for vhost in vhosts for entry in _queues(vhost)],
-        "exchanges": [entry for vhost in vhosts for entry in _exchanges(vhost)],
-        "bindings": [entry for vhost in vhosts for entry in _bindings(vhost)],
+        "queues": (entry for vhost in vhosts for entry in _queues(vhost)),
+        "exchanges": (entry for vhost in vhosts for entry in _exchanges(vhost)),
+        "bindings": (entry for vhost in vhosts for entry in _bindings(vhost)),
     }
 
 
@@ -135,7 +143,7 @@ def _policy_fields(policy: Policy) -> Mapping[str, Any]:
 
 
 def _queues(vhost: VirtualHost) -> Iterator[Json]:
-    for queue in vhost.queues.values():
+    for queue in list(vhost.queues.values()):  # read step by step, while others declare
         if queue.owner is None:
             yield {
                 "vhost": vhost.name,
@@ -149,7 +157,7 @@ def _queues(vhost: VirtualHost) -> Iterator[Json]:
 
 def _exchanges(vhost: VirtualHost) -> Iterator[Json]:
     """The exchanges that clients declared; RabbitMQ leaves out internal ones, which loses them."""
-    for exchange in vhost.routing.exchanges.values():
+    for exchange in list(vhost.routing.exchanges.values()):
         if exchange.name and not exchange.name.startswith("amq."):
             yield {
                 "vhost": vhost.name,
@@ -163,8 +171,8 @@ def _exchanges(vhost: VirtualHost) -> Iterator[Json]:
 
 
 def _bindings(vhost: VirtualHost) -> Iterator[Json]:
-    for exchange in vhost.routing.exchanges.values():
-        for binding in exchange.bindings.values():
+    for exchange in list(vhost.routing.exchanges.values()):
+        for binding in list(exchange.bindings.values()):
             if not isinstance(binding.destination, Queue) or binding.destination.owner is None:
                 yield _binding(vhost, exchange, binding)
 
