@@ -285,7 +285,8 @@ async def test_deleted_virtual_host_closes_its_connections(broker: Broker, conne
     await broker.operator.delete("vhosts", name)
     closed = await probe.closed()
     assert (closed.code, closed.class_id, closed.method_id) == (320, 0, 0)
-    assert closed.text == (f"CONNECTION_FORCED - vhost '{name}' is deleted")
+    # RabbitMQ says "is down" if it stops the virtual host before it closes the connection.
+    assert closed.text.replace("is down", "is deleted") == f"CONNECTION_FORCED - vhost '{name}' is deleted"
 
 
 async def test_user_id_of_another_needs_the_tag_impersonator(broker: Broker, hers: Any, alice: Alice) -> None:
