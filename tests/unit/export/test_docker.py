@@ -10,7 +10,8 @@ import pytest
 from msctl.export import ExportOptions, export
 from msctl.export.containers.docker import health_command, image_name
 from msctl.export.workloads import container_addresses, workloads
-from msctl.model.project import Project, ServiceSpec, TlsSpec
+from msctl.model.project import Project, RouteSpec, ServiceSpec, TlsSpec
+from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
 from tests.unit.export import projects
 
 
@@ -58,3 +59,22 @@ def test_image_without_a_listener_has_no_health_check() -> None:
     text = dockerfile(replace(projects.course(), services=(ServiceSpec("worker", command=("w",)),)))
     assert "HEALTHCHECK" not in text
     assert text.endswith('ENTRYPOINT ["msctl"]\nCMD ["serve", "worker"]\n')
+
+
+def test_static_files_are_in_the_image_and_keys_and_passwords_are_not() -> None:
+    root = Path("/srv/shop")
+    route = RouteSpec("/", "web", basic_auth=BasicAuthSpec(file=str(root / "users")))
+    tls = UpstreamTlsSpec(cert=root / "client.pem", key=root / "client-key.pem")
+    services = (
+        ServiceSpec("web", static=StaticSpec(str(root / "dist")), routes=(route,)),
+        ServiceSpec("far", url="https://a.test", tls=tls),
+        ServiceSpec("here", static=StaticSpec(str(root))),
+    )
+    project = replace(projects.shop(), root=root, services=services)
+    exported = export("docker", project)
+    ignored = next(file.text for file in exported.files if file.path.endswith(".dockerignore")).splitlines()
+    assert ignored.index("!dist") > ignored.index("dist")
+    assert {"users", "client-key.pem"} <= set(ignored)
+    for kind in ("docker", "compose", "kubernetes"):
+        keys = {notice.key for notice in export(kind, project).notices}
+        assert {"services.web.routes.basic_auth.file", "services.far.tls.key"} <= keys

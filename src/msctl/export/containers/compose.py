@@ -85,6 +85,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from renamed(names)
     yield from config_notices
     yield from image_notices(project)
+    yield from docker.secret_file_notices(project)
     yield from secret_notices(found, "set them in the environment or in .env")
     yield from _differences(project, found)
 

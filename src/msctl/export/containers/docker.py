@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from msctl import __version__
 from msctl.export.health import INTERVAL_S, RETRIES, TIMEOUT_S, HealthCheck
@@ -132,13 +133,50 @@ _SPECIAL = re.compile(r"[*?\[\\]|^[!#]")
 
 
 def dockerignore(project: Project) -> str:
-    """Return the files to keep out of the build context; also the gateway's private key."""
-    key = None if project.gateway is None else project.gateway.tls.key
-    within = None if key is None or project.root is None else inside(project.root, key)
-    if within is None:
+    """Return the files to keep out of the build context; also private keys and passwords.
+
+    Folders of static files are in it, whatever their names.
+    """
+    if project.root is None:
         return _DOCKERIGNORE
-    literal = _SPECIAL.sub(r"\\\g<0>", within.as_posix())
-    return f"{_DOCKERIGNORE}{literal}\n"
+    lines = [f"!{line}" for root in _static_roots(project) if (line := _literal(project.root, Path(root)))]
+    files = [path for _, path in secret_files(project)]
+    if project.gateway is not None and project.gateway.tls.key is not None:
+        files.append(project.gateway.tls.key)
+    lines += [line for path in files if (line := _literal(project.root, path))]
+    return _DOCKERIGNORE + "".join(f"{line}\n" for line in dict.fromkeys(lines))
+
+
+def _literal(root: Path, path: Path) -> str | None:
+    """Return a line of a .dockerignore for this path alone; None if it is outside of the project."""
+    within = inside(root, path)
+    if within is None or within == Path():
+        return None
+    return _SPECIAL.sub(r"\\\g<0>", within.as_posix())
+
+
+def _static_roots(project: Project) -> Iterator[str]:
+    for spec in project.services:
+        for static in (spec.static, *(route.static for route in spec.routes)):
+            if static is not None:
+                yield static.root
+
+
+def secret_files(project: Project) -> Iterator[tuple[str, Path]]:
+    """Yield the files with keys and passwords of services and routes, with their keys in msctl.toml."""
+    for spec in project.services:
+        if spec.tls is not None and spec.tls.key is not None:
+            yield f"services.{spec.name}.tls.key", spec.tls.key
+        for route in spec.routes:
+            for path in route.key_files:
+                yield f"services.{spec.name}.routes.basic_auth.file", path
+
+
+def secret_file_notices(project: Project) -> Iterator[Notice]:
+    """Say which files must be given to the containers."""
+    for key, path in secret_files(project):
+        within = None if project.root is None else inside(project.root, path)
+        yield Notice(key, f"not in the image: mount {within or path} into the gateway's container")
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
@@ -154,6 +192,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             "gateway.tls.key",
             "not in the image: mount it at its path, or remove [gateway.tls] from the image's msctl.toml",
         )
+    yield from secret_file_notices(project)
     yield from image_notices(project)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from msctl.export.broker import BROKER, BrokerPlan, broker_plan
-from msctl.export.containers.docker import image_name
+from msctl.export.containers.docker import image_name, secret_file_notices
 from msctl.export.containers.kubernetes.network import default_deny, entry, policy, service
 from msctl.export.containers.kubernetes.objects import (
     BROKER_SECRET,
@@ -66,6 +66,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         yield Notice("project.name", f"the namespace is {namespace!r}, since the name is not a DNS label")
     yield from config_notices
     yield from image_notices(project)
+    yield from secret_file_notices(project)
     yield from secret_notices(found, "create the Secret as kustomization.yaml says")
     yield Notice(
         "broker.url", f"its credentials are read from Secret {BROKER_SECRET}; see kustomization.yaml"
