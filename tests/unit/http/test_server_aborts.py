@@ -109,7 +109,7 @@ def left() -> tuple[int, int, int]:
     """Return how many descriptors, tasks and objects of the server there are."""
     gc.collect()
     files = Path("/proc/self/fd")
-    ours = [one for one in gc.get_objects() if type(one).__module__.startswith("msctl.http")]
+    ours = [one for one in gc.get_objects() if str(type(one).__module__).startswith("msctl.http")]
     return len(list(files.iterdir())) if files.exists() else 0, len(asyncio.all_tasks()), len(ours)
 
 
