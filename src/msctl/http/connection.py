@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         "_continue_wanted",
         "_drain_waiters",
         "_early",
+        "_end_told",
         "_eof",
         "_exchange",
         "_idle_since",
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._body: BodyStream | None = None
         self._receiver: RawReceiver | None = None
         self._early = b""
+        self._end_told = False
         self._timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
@@ -183,7 +185,6 @@ class Connection(asyncio.Protocol):
             return False
         if self._receiver is not None:
             self._deliver_early()
-            self._receiver.eof_received()
         elif self._body is not None:
             self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
         if self._tls:
@@ -203,10 +204,9 @@ class Connection(asyncio.Protocol):
         self._wake_drain()
         if self._body is not None:
             self._body.fail(ClientGoneError("the client closed the connection in the middle of the body"))
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None and not self._eof:
-            receiver.eof_received()
         self._eof = True
+        self._deliver_early()
+        self._receiver = None
         if self._exchange is not None:
             self._exchange.connection_lost()
         if self._task is None:
@@ -427,18 +427,21 @@ class Connection(asyncio.Protocol):
         """Give the connection to `receiver`, and first what the client sent after its request."""
         self._receiver = receiver
         self._early = self._parser.take_rest()
-        self._loop.call_soon(self._deliver_early, self._eof)
+        self._loop.call_soon(self._deliver_early)
         self.resume_reading()
         return self
 
-    def _deliver_early(self, ended: bool = False) -> None:
-        early, self._early = self._early, b""
-        if self._receiver is None:
+    def _deliver_early(self) -> None:
+        """Give the receiver what came before it, and once the end."""
+        receiver, early = self._receiver, self._early
+        self._early = b""
+        if receiver is None:
             return
         if early:
-            self._receiver.data_received(early)
-        if ended:
-            self._receiver.eof_received()
+            receiver.data_received(early)
+        if self._eof and not self._end_told:
+            self._end_told = True
+            receiver.eof_received()
 
     def _probe(self, exchange: ServerExchange, delay: float, written: int) -> None:
         """Find out whether a client that ended its side has closed the connection (see the module's head).

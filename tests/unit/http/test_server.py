@@ -753,6 +753,30 @@ async def test_receiver_is_told_of_a_lost_connection() -> None:
             await ended.wait()
 
 
+async def test_receiver_is_told_of_a_client_that_had_left_before_the_upgrade() -> None:
+    told: list[int] = []
+
+    async def upgrade(exchange: Exchange) -> None:
+        await asyncio.sleep(0.03)
+        for _ in range(int(exchange.head.target[1:])):
+            exchange.interim(
+                102, b"", []
+            )  # a write that fails: the connection is lost before the receiver starts
+        receiver = Echo()
+        receiver.stream.set_result(exchange.upgrade([], receiver))
+        await receiver.ended.wait()
+        told.append(receiver.ends)
+
+    async with serving(upgrade) as server:
+        for target in (b"/0", b"/1", b"/2", b"/3"):
+            client = await server.client()
+            client.get(target, b"Upgrade: x", b"Connection: upgrade")
+            await client.writer.drain()
+            client.close()
+        await server.until_idle()
+    assert told == [1, 1, 1, 1]
+
+
 async def test_shutdown_lets_responses_finish_and_closes_the_rest() -> None:
     release = asyncio.Event()
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
-from pathlib import Path
 
 import psutil
 import pytest
 
 from msctl.http.limits import HttpLimits
 from msctl.model.exchange import Exchange
+from tests.support.crowd import crowd, left_behind
 from tests.support.long import Record
-from tests.unit.http.serving import PATIENCE, TEXT, Client, Serving, read_all, serving
+from tests.unit.http.serving import PATIENCE, TEXT, Client, read_all, serving
 
 pytestmark = pytest.mark.both_loops
 
 MIB = 1024 * 1024
-AT_ONCE = 50
 
 REQUESTS = [
     b"GET /get HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -70,58 +68,19 @@ async def handle(exchange: Exchange) -> None:
         exchange.respond(200, b"", TEXT, b"Hello")
 
 
-async def come_and_go(server: Serving, source: random.Random) -> None:
-    """Send a part of a request, perhaps read something, and leave in one of the three ways."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    client = Client(reader, writer)
-    data = source.choice(REQUESTS)
-    with contextlib.suppress(OSError):
-        client.raw(data[: source.choice([0, 1, 20, len(data) // 2, len(data) - 1, len(data)])])
-        await asyncio.sleep(source.choice([0, 0, 0.002, 0.02]))
-        if source.random() < 0.3:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await reader.read(1000)
-        if source.random() < 0.2 and not writer.is_closing():
-            client.end()
-            await asyncio.sleep(0.002)
-    if source.random() < 0.5 and not writer.is_closing():
-        client.reset()
-    else:
-        client.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
-async def crowd(server: Serving, count: int, source: random.Random) -> None:
-    left = iter(range(count))
-
-    async def visitor() -> None:
-        for _ in left:
-            await come_and_go(server, source)
-
-    await asyncio.gather(*(visitor() for _ in range(AT_ONCE)))
-    await server.until_idle()
-    server.refusals.clear()
-
-
-def left() -> tuple[int, int, int]:
-    """Return how many descriptors, tasks and objects of the server there are."""
-    gc.collect()
-    files = Path("/proc/self/fd")
-    ours = [one for one in gc.get_objects() if str(type(one).__module__).startswith("msctl.http")]
-    return len(list(files.iterdir())) if files.exists() else 0, len(asyncio.all_tasks()), len(ours)
-
-
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_clients_that_leave_at_any_point_leave_nothing_behind(count: int, record: Record) -> None:
     source = random.Random(count)
     memory = psutil.Process(os.getpid()).memory_info
     async with serving(handle, limits=HttpLimits(keepalive=5)) as server:
-        await crowd(server, count // 2, source)
-        before, used = left(), memory().rss
-        await crowd(server, count // 2, source)
-        after, grown = left(), (memory().rss - used) / MIB
+        await crowd(server.port, REQUESTS, count // 2, source)
+        await server.until_idle()
+        server.refusals.clear()
+        before, used = left_behind("msctl.http"), memory().rss
+        await crowd(server.port, REQUESTS, count // 2, source)
+        await server.until_idle()
+        server.refusals.clear()
+        after, grown = left_behind("msctl.http"), (memory().rss - used) / MIB
         client = await server.client()
         client.get(b"/get")
         assert (await client.read()).body == b"Hello"
