@@ -313,6 +313,30 @@ async def test_broken_body_is_an_oserror_and_the_clients_fault() -> None:
     assert not served.errors()
 
 
+async def test_body_that_is_cut_off_leaves_no_traceback() -> None:
+    entered, go_on, raised = threading.Event(), threading.Event(), threading.Event()
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        entered.set()
+        go_on.wait(10)  # the client leaves before the body is asked for
+        try:
+            return echo(environ, start)
+        except OSError:
+            raised.set()
+            raise
+
+    async with hosted(app, wsgi=True) as served:
+        _, writer = await served.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        assert await asyncio.to_thread(entered.wait, 10)
+        writer.transport.abort()
+        while not served.exchanges[0].disconnected:
+            await asyncio.sleep(0)
+        go_on.set()
+        assert await asyncio.to_thread(raised.wait, 10)
+    assert not served.errors()
+
+
 async def test_as_many_requests_run_as_there_are_threads() -> None:
     running, most, lock = 0, 0, threading.Lock()
     full = threading.Barrier(2, timeout=10)

@@ -184,6 +184,7 @@ class WsgiRequest:
 
     async def _on_loop_read(self) -> bytes:
         if self._gone:
+            self._cut = True
             raise ClientGoneError("the client has left")
         body = self._exchange.body
         try:
