@@ -47,6 +47,7 @@ class VerbGroup(TyperGroup):
             single = typer.Typer(add_completion=False, context_settings=HELP_OPTIONS, rich_markup_mode=None)
             single.command(name)(verb)
             verb = single
+        verb.rich_markup_mode = None  # every verb's help looks alike
         command = typer.main.get_command(verb)
         command.name = name
         return command
