@@ -179,15 +179,21 @@ def _from_stack_and_files(
 def _older(
     options: GlobalOptions, pid: int, services: Sequence[str], kept: Sequence[LogLine]
 ) -> list[LogLine]:
-    """The lines of the running stack that only its files still have."""
+    """The lines of the running stack that only its files still have; it knows the services already."""
+    from fnmatch import fnmatchcase
+
     from msctl.control.runs import last_run, runs_folder
     from msctl.telemetry.logs.older import older_lines
+    from msctl.telemetry.logs.run_files import read_run, services_of
 
     run = last_run(runs_folder(options.identify()[1], os.environ))
     if run is None or not run.name.endswith(f"-{pid}"):
         return []
-    _, lines = _lines_in(run, LogQuery(tuple(services)), None)
-    return older_lines(kept, list(lines))
+    # A service that has not said anything has no file yet.
+    written = [name for name in services_of(run) if any(fnmatchcase(name, one) for one in services)]
+    if services and not written:
+        return []
+    return older_lines(kept, list(read_run(run, tuple(written))))
 
 
 def _last_run(
