@@ -298,6 +298,13 @@ def target_waiting(gateway: Harness) -> tuple[int, int]:
     return (found[0].pool_open, found[0].pool_waiting) if found else (0, 0)
 
 
+async def check_openapi(gateway: Harness) -> None:
+    edit(gateway, openapi="/documents")
+    assert (await gateway.get("/documents")).status == 200
+    edit(gateway, openapi=None)
+    assert (await gateway.get("/documents")).status == 404
+
+
 async def check_pool_idle(gateway: Harness) -> None:
     async with dropping(gateway) as upstream:
         await gateway.get("/x")
