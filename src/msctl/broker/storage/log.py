@@ -105,6 +105,8 @@ class Log:
         self._moving: Iterator[None] | None = None
         self._stuck = False
         self._adopting = False
+        self.unsynced = 0
+        """Bytes of blocks that are kept until they are known to be on the disk."""
         self._unsynced: list[tuple[int, list[Buffer], int]] = []
 
     # --- journal ---
@@ -286,6 +288,7 @@ class Log:
         pieces, self._pieces = self._pieces, []
         size, self._size = self._size, 0
         self._unsynced.append((self.position, pieces, size))
+        self.unsynced += size
         info = SegmentInfo(current.number, self._first, current.base)
         self._block = BlockWriter(pieces.copy(), size, info, current.size)
         self.position += 1
@@ -301,6 +304,7 @@ class Log:
     def synced(self, position: int) -> None:
         """Record that all blocks up to `position` are safe, whatever becomes of the machine."""
         self._unsynced = [one for one in self._unsynced if one[0] > position]
+        self.unsynced = sum(size for _, _, size in self._unsynced)
 
     def start_over(self) -> None:
         """Begin a new segment and write there again what is not known to be safe. Raises OSError.
@@ -319,7 +323,8 @@ class Log:
         self._unwritten = b""
         unsynced, self._unsynced = self._unsynced, []
         self._pieces = [piece for _, pieces, _ in unsynced for piece in pieces] + self._pieces
-        self._size += sum(size for _, _, size in unsynced)
+        self._size += self.unsynced
+        self.unsynced = 0
         self._liveness.add(segment)
         self.closing.append(self.descriptor)
         self.descriptor = descriptor

@@ -30,8 +30,9 @@ from msctl.model.snapshots import Durability, StorageSnapshot
 
 SYNC_SECONDS = 1.0
 MIB = 1024 * 1024
-BACKLOG_MAX = 64 * MIB
-"""Bytes waiting to be written above which publishers are blocked, until a quarter is left."""
+BACKLOG_SEGMENTS = 16
+"""How many segments' bytes may wait to be written or synchronized; above that, publishers are blocked until
+a quarter is left. One segment's bytes are synchronized before the second is over."""
 
 
 def sync_data(descriptor: int) -> None:
@@ -162,7 +163,11 @@ class Storage:
         """Why publishers must wait: writing fails, or the disk does not keep up; else empty."""
         if self.problem or not self._behind:
             return self.problem
-        return f"the log's disk does not keep up, {self.journal.waiting // MIB} MiB wait to be written"
+        return f"the log's disk does not keep up, {self._backlog // MIB} MiB wait"
+
+    @property
+    def _backlog(self) -> int:
+        return self.journal.waiting + self.journal.unsynced
 
     def turn(self, *, tidy: bool) -> bool:
         """Write a part of what waits; return whether to be called again in the next turn.
@@ -191,16 +196,21 @@ class Storage:
             more = False
         else:
             self.problem = ""
-        waiting = journal.waiting
-        self._behind = waiting > (BACKLOG_MAX // 4 if self._behind else BACKLOG_MAX)
+        self._compare_backlog()
         if self._spec.durability is Durability.PROCESS:
             journal.durable = journal.written
+            if journal.unsynced > self._spec.segment_size and not self.problem:
+                self._sync()
         elif journal.written > self._synced and not self.problem:
             self._sync()
         self._remove_old()
         if before != (journal.durable, self.problem, self._behind):
             self._changed()
         return more
+
+    def _compare_backlog(self) -> None:
+        limit = BACKLOG_SEGMENTS * self._spec.segment_size
+        self._behind = self._backlog > (limit // 4 if self._behind else limit)
 
     def _retry(self) -> None:
         if self._sync_failed:
@@ -267,10 +277,13 @@ class Storage:
         else:
             self._synced = written
             journal.synced(written)
+            self._compare_backlog()
         if self._spec.durability is Durability.DISK and failure is None:
             journal.durable = written
             if journal.written > written:
                 self._sync()
+        elif failure is None and journal.unsynced > self._spec.segment_size:
+            self._sync()
         self._remove_old()
         self._changed()
 

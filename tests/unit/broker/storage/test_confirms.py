@@ -14,7 +14,7 @@ import pytest
 from pamqp import commands
 
 from msctl.broker.core.broker import Alarm
-from msctl.broker.storage.storage import sync_data
+from msctl.broker.storage.storage import BACKLOG_SEGMENTS, sync_data
 from msctl.model.snapshots import Durability
 from tests.unit.broker.client import Client
 from tests.unit.broker.storage.run import Run
@@ -213,3 +213,16 @@ def test_what_a_failed_synchronization_may_have_lost_is_written_again(tmp_path: 
     again = Run(folder)
     assert (again.problems, again.bodies()) == ([], [b"safe", b"uncertain"])
     again.kill()
+
+
+def test_a_disk_that_does_not_keep_up_blocks_publishers_until_it_does(tmp_path: Path) -> None:
+    ended: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    size = 1 << 16
+    run = Run(tmp_path / "project" / "broker", segment_size=size, post=ended.put)
+    run.declare()
+    for _ in range(2 * BACKLOG_SEGMENTS + 2):
+        run.publish(bytes(size // 2))
+    assert "does not keep up" in run.broker.alarms[Alarm.DISK]
+    while blocked(run):
+        ended.get()()
+    run.kill()
