@@ -236,7 +236,7 @@ class _Mounted:
         self._watcher = None
         callback()
 
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
         """Do nothing: aiohttp has answered an expectation already, and has no other interim responses."""
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:

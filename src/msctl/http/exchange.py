@@ -100,7 +100,7 @@ class ServerExchange:
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:
         self._on_disconnect = callback
 
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
         if self.status:
             raise RuntimeError("an interim response after the final one has started")
         if not 100 <= status < 200 or status == 101:

@@ -230,7 +230,7 @@ class Exchange(Protocol):
         """Call `callback` when the client's connection is lost before the response is finished."""
         ...
 
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
         """Send a 1xx response, except to an HTTP/1.0 client (RFC 9110 §15.2)."""
         ...
 

@@ -49,7 +49,7 @@ class IncompleteResponseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A status line and its fields.
+    """A status line and its fields, without Content-Length. `dated` is whether Date is among them.
 
     `length` is the body's length, None if chunks or the end of the connection delimit it. `bodiless`
     is true if no body follows, whatever the fields say.
@@ -57,7 +57,8 @@ class ResponseHead:
 
     status: int
     reason: bytes
-    fields: Fields
+    fields: tuple[Field, ...]
+    dated: bool
     minor: int
     length: int | None
     chunked: bool
@@ -251,8 +252,26 @@ class ResponseReader:
         return data
 
 
+CACHED_HEADS = 256
+MAX_CACHED_HEAD = 1024
+_heads: dict[tuple[bytes, bool], ResponseHead] = {}
+"""Heads parsed before, by their bytes and whether they answer HEAD: services answer alike within a second."""
+
+
 def parse_head(head: bytes, method: str) -> ResponseHead:
     """Parse a response head without its final empty line; `method` is the request's method."""
+    key = (head, method == "HEAD")
+    found = _heads.get(key)
+    if found is None:
+        found = _parse_head(head, method)
+        if len(head) <= MAX_CACHED_HEAD:
+            if len(_heads) >= CACHED_HEADS:
+                _heads.clear()
+            _heads[key] = found
+    return found
+
+
+def _parse_head(head: bytes, method: str) -> ResponseHead:
     lines = head.split(b"\r\n")
     status_line = _STATUS_LINE.fullmatch(lines[0])
     if status_line is None:
@@ -262,29 +281,32 @@ def parse_head(head: bytes, method: str) -> ResponseHead:
     fields: Fields = []
     lengths: list[bytes] = []
     encodings: list[bytes] = []
-    has_connection = False
+    has_connection = dated = False
     for line in lines[1:]:
         match = _FIELD_LINE.fullmatch(line)
         if match is None:
             raise MalformedResponseError("one of its header fields is malformed")
         name, value = match.groups()
-        fields.append((name, value))
         lower = name.lower()
         if lower == b"content-length":
             lengths.append(value)
+            continue
+        fields.append((name, value))
+        if lower == b"date":
+            dated = True
         elif lower == b"transfer-encoding":
             encodings.append(value)
         elif lower == b"connection":
             has_connection = True
     minor, status = int(status_line[1]), int(status_line[2])
     length, chunked = _framing(lengths, encodings, minor)
-    if length is not None and (len(lengths) > 1 or b"," in lengths[0]):
-        fields = _with_one_length(fields, length)
     bodiless = method == "HEAD" or status < 200 or status in (204, 304)
     options = connection_options(fields) if has_connection else frozenset()
     ends_by_close = not bodiless and length is None and not chunked
     keep_alive = not ends_by_close and b"close" not in options and (minor == 1 or b"keep-alive" in options)
-    return ResponseHead(status, status_line[3] or b"", fields, minor, length, chunked, bodiless, keep_alive)
+    return ResponseHead(
+        status, status_line[3] or b"", tuple(fields), dated, minor, length, chunked, bodiless, keep_alive
+    )
 
 
 def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[int | None, bool]:
@@ -300,12 +322,6 @@ def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[
     if len(numbers) != 1 or not _DIGITS.fullmatch(number := numbers.pop()):
         raise MalformedResponseError("its Content-Length is not one number")
     return int(number), False
-
-
-def _with_one_length(fields: Fields, length: int) -> Fields:
-    """Return `fields` with one Content-Length for several equal ones (RFC 9110 §8.6)."""
-    kept = [field for field in fields if field[0].lower() != b"content-length"]
-    return [*kept, (b"Content-Length", b"%d" % length)]
 
 
 def serialize_fields(fields: Iterable[Field]) -> bytes:

@@ -40,7 +40,7 @@ class BufferedExchange:
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:
         """Do nothing: the composed document's client is watched once."""
 
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
         """Do nothing: interim responses are not part of a document."""
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:  # noqa: ARG002

@@ -151,7 +151,7 @@ class GatewayExchange:
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:
         self.received.on_disconnect(callback)
 
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
         self.received.interim(status, reason, end_to_end(fields))
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:

@@ -145,7 +145,16 @@ class Plan(NamedTuple):
 class _Block:
     """What depends on all of a head but its target."""
 
-    __slots__ = ("by_path", "by_target", "client_address", "facts", "fields", "forwarded", "heads")
+    __slots__ = (
+        "admitted",
+        "by_path",
+        "by_target",
+        "client_address",
+        "facts",
+        "fields",
+        "forwarded",
+        "heads",
+    )
 
     def __init__(
         self, facts: FieldFacts, fields: Sequence[Field], forwarded: Fields, client_address: str
@@ -156,6 +165,9 @@ class _Block:
         self.client_address = client_address
         self.by_target: dict[str, Plan] = {}
         self.by_path: dict[str, Plan] = {}
+        self.admitted: set[int] = set()
+        """The routes, by their order, for which its host and page were checked: they do not depend on the
+        target."""
         self.heads: dict[tuple[int, str], tuple[Fields, ForwardedHead]] = {}
         """The fields to forward and a head with them, by the order of the route and the prefix it strips."""
 
@@ -252,9 +264,12 @@ class Planner:
     def _make(self, method: str, target: Target, block: _Block, peer: Peer) -> Plan:
         facts, fields = block.facts, block.fields
         validated = Validated(target, target.authority or facts.host, facts)
-        self.check_host(validated)
+        if not block.admitted:
+            self.check_host(validated)
         match = self.route(method, validated, fields)
-        self.check_page(method, validated, match, fields)
+        if match.rule.order not in block.admitted:
+            self.check_page(method, validated, match, fields)
+            block.admitted.add(match.rule.order)
         own = self.gateway_response(method, validated, fields) if method in LIMITED else None
         settings = self._unrouted if match is NO_ROUTE else self._settings[match.rule.order]
         plan = self._plan(method, validated, match, settings, block, peer[1])

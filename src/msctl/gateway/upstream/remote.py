@@ -207,9 +207,7 @@ class RemoteUpstream:
     async def _relay(
         self, connection: Connection, out: GatewayExchange, answer: ResponseHead, deadline: Deadline
     ) -> None:
-        fields = answer.fields
-        if not any(name.lower() == b"date" for name, _ in fields):
-            fields.append((b"Date", http_date()))
+        fields = answer.fields if answer.dated else (*answer.fields, (b"Date", http_date()))
         idle, stage = out.limits.idle_timeout, "response body"
         if is_event_stream(fields):
             idle, stage = out.limits.stream_idle_timeout, EVENT_STREAM

@@ -80,7 +80,7 @@ class NotFoundFilter:
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:
         self._inner.on_disconnect(callback)
 
-    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
         self._inner.interim(status, reason, fields)
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:
