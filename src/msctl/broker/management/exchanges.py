@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from msctl.broker.management.answers import (
     bad_request,
     boolean,
     empty,
+    error,
     json_answer,
     missing,
     read_object,
@@ -40,6 +42,9 @@ from msctl.broker.protocol.replies import AmqpError
 from msctl.broker.session.buffers import Outbox
 from msctl.broker.session.publish_handler import PublishHandler
 
+STORED_TIMEOUT_S = 10.0
+_STORED = b"\0"
+"""Stands for a confirm: it is sent once the message is as safe as a confirm says."""
 DEFAULT = "amq.default"
 """The default exchange's name in paths, where an empty one is impossible."""
 
@@ -125,21 +130,28 @@ class Exchanges:
         if len(key.encode(errors="surrogatepass")) > 255:
             raise bad_request("the routing key takes more than 255 bytes")
         raw = properties_from_json(properties if isinstance(properties, dict) else {})
+        stored = asyncio.Event()
         handler = PublishHandler(
             0,
             self._api.broker,
             vhost,
             request[USER].name,
             self._api.access(request, vhost),
-            Outbox(lambda: None),
+            Outbox(stored.set),
         )
         try:
             routed = handler.publish(
                 _exchange_name(request), key, raw, _payload(payload, body["payload_encoding"])
             )
-        except AmqpError as error:
-            raise refused_by_broker(error, with_code=True) from error
+        except AmqpError as found:
+            raise refused_by_broker(found, with_code=True) from found
         self._api.server.changed()
+        handler.send_when_stored(_STORED)
+        try:
+            async with asyncio.timeout(STORED_TIMEOUT_S):
+                await stored.wait()
+        except TimeoutError:
+            raise error(503, "not_stored", "the message is not on disk yet") from None
         return json_answer({"routed": routed})
 
 
