@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.hosting.aiohttp_request import BodyLimits, Connection, HostedRequest, limits_of, make_request
 from msctl.hosting.aiohttp_response import respond_complete
+from msctl.hosting.in_flight import InFlight
 from msctl.hosting.service_log import ServiceLog, log_as, shorten
 from msctl.http.date import http_date
 from msctl.http.websocket_frames import GOING_AWAY
@@ -38,20 +38,14 @@ class AiohttpApp:
         self._context = context
         self._service = context.name
         self._log = ServiceLog(logs, context.name)
-        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._runner: web.AppRunner | None = web.AppRunner(application, access_log=None, handle_signals=False)
         self._application: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self._limits = BodyLimits()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        """The tasks of requests in flight."""
-        self._expired: set[asyncio.Task[Any]] = set()
-        """The tasks cancelled at the end of the drain timeout."""
+        self._requests = InFlight(clock)
         self._sockets: set[Connection] = set()
         """The connections that asked for an upgrade."""
         self._draining = False
-        self._idle: asyncio.Event | None = None
-        """Set when the last request in flight ends; exists only while draining."""
 
     async def startup(self) -> None:
         if self._runner is None:
@@ -75,7 +69,7 @@ class AiohttpApp:
         if application is None or task is None or self._draining:
             self._refuse(exchange)
             return
-        self._tasks.add(task)
+        self._requests.add(task)
         token = current_service.set(msctl_service)
         current_context.set(self._context)
         request: HostedRequest | None = None
@@ -91,7 +85,7 @@ class AiohttpApp:
             if type(response) is not web.Response or not respond_complete(response, request, exchange):
                 await _respond(response, request, exchange)
         except asyncio.CancelledError:
-            if task not in self._expired or task.uncancel() or exchange.status:
+            if not self._requests.expired or task.uncancel() or exchange.status:
                 raise
             self._refuse(exchange)
         except RequestError:
@@ -109,9 +103,7 @@ class AiohttpApp:
                     exchange.route = _route_of(request)
                 if request.posted:
                     await request.close_files()
-            self._tasks.discard(task)
-            if self._idle is not None and not self._tasks:
-                self._idle.set()
+            self._requests.discard(task)
 
     async def drain(self, timeout: float) -> None:
         self._draining = True
@@ -119,16 +111,7 @@ class AiohttpApp:
             await self._quietly(self._runner.app.shutdown())
         for connection in list(self._sockets):
             connection.send_close(GOING_AWAY)
-        self._idle = idle = asyncio.Event()
-        if self._tasks:
-            await first_of(idle.wait(), self._clock.sleep(timeout))
-        if self._tasks:
-            for task in self._tasks:
-                self._expired.add(task)
-                task.cancel()
-            # A handler that ignores its cancellation is abandoned.
-            idle.clear()
-            await first_of(idle.wait(), self._clock.sleep(1.0))
+        await self._requests.drain(timeout)
 
     async def cleanup(self) -> None:
         self._draining = True

@@ -24,8 +24,17 @@ class InFlight:
         """Whether the time of those that are left is over."""
 
     def add(self, task: asyncio.Future[Any]) -> None:
+        """Count `task` until `discard` is called with it."""
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+
+    def add_until_done(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self.discard)
+
+    def discard(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if self._idle is not None and not self._tasks:
+            self._idle.set()
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until all have ended, then cancel the rest."""
@@ -40,8 +49,3 @@ class InFlight:
     async def _wait(self, timeout: float) -> None:
         if self._tasks and self._idle is not None:
             await first_of(self._idle.wait(), self._clock.sleep(timeout))
-
-    def _done(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
-        if self._idle is not None and not self._tasks:
-            self._idle.set()

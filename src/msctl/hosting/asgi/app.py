@@ -80,7 +80,7 @@ class AsgiApp:
         request = HttpRequest(exchange, scope, self._loop)
         task = _begin(self._run_http(exchange, scope, request), self._loop)
         if not task.done():
-            self._requests.add(task)
+            self._requests.add_until_done(task)
         if request.ended.done() and request.ended.exception() is None:
             return
         try:
@@ -140,7 +140,7 @@ class AsgiApp:
             return
         scope = websocket_scope(exchange, self._state, self._trusts)
         task = _begin(self._run_websocket(exchange, scope, session), self._loop)
-        self._requests.add(task)
+        self._requests.add_until_done(task)
         self._sockets.add(session)
         try:
             await session.ended

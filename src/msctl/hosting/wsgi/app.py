@@ -60,7 +60,7 @@ class WsgiApp:
         request = WsgiRequest(exchange, self._trusts, extra, self._loop, self._log)
         job = self._threads.run(partial(self._run, request))
         job.add_done_callback(lambda job: request.expire() if job.cancelled() else None)
-        self._requests.add(job)
+        self._requests.add_until_done(job)
         try:
             await request.ended
         except asyncio.CancelledError:
