@@ -20,13 +20,13 @@ from tests.unit.gateway.test_basic_auth import HASHES
 
 
 class Here(http.server.BaseHTTPRequestHandler):
-    """Answers with its port and the Host that it was asked for."""
+    """Answers with its port, the Host that it was asked for, and who is said to ask."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         _, port = self.request.getsockname()[:2]
-        body = f"{port} {self.headers['Host']}".encode()
+        body = f"{port} {self.headers['Host']} {self.headers['X-Forwarded-User']}".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -56,7 +56,8 @@ def test_services_elsewhere_and_files_are_served_and_edits_apply(course: Course,
     context.load_cert_chain(*certificates.make("server"))
     (folder / "dist").mkdir()
     (folder / "dist" / "index.html").write_text("the page")
-    (folder / "front.py").write_text(FRONT)
+    said = 'session.get(url, headers={"X-Forwarded-User": "ann"})'
+    (folder / "front.py").write_text(FRONT.replace("session.get(url)", said))
     (folder / "users").write_text(f"ann:{HASHES[0]}\n")
     for name in ("MSCTL_HELLO_PORT", "MSCTL_USERS_PORT"):
         del course.msctl.env[name]
@@ -101,8 +102,11 @@ port = {course.gateway}
         assert ports == {str(first).encode(), str(second).encode()}
         answers = [json.loads(request(course.url("/front")).body) for _ in range(30)]
         assert {answer["pid"].split()[0] for answer in answers} == {str(first), str(second)}
+        # A service's word about its client reaches the other; that of a client of the gateway does not.
+        assert {answer["pid"].split()[2] for answer in answers} == {"ann"}
+        assert request(course.url("/back"), headers={"X-Forwarded-User": "eve"}).body.split()[2] == b"None"
         far = request(course.url("/far"))
-        assert (far.status, far.body.decode()) == (200, f"{secure} localhost:{secure}")
+        assert (far.status, far.body.decode()) == (200, f"{secure} localhost:{secure} None")
         assert request(course.url("/strict")).status == 503
         services = {one["name"]: one for one in course.msctl.status()["services"]}
         assert services["strict"]["state"] == "unhealthy"

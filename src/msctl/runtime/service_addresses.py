@@ -24,6 +24,8 @@ from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
 CLOSE_S = 1.0
 """Seconds that open requests have when an address closes; the services behind it are stopped by then."""
 
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
+
 MakeGateway = Callable[[GatewaySpec, list[RouteSpec], Project], Gateway]
 
 
@@ -115,8 +117,14 @@ class AddressBook:
 
 
 def _rules(project: Project) -> GatewaySpec:
-    """The gateway's rules without what belongs to its own listener."""
-    return replace(project.gateway or GatewaySpec(), ready_path=None, openapi=None)
+    """The gateway's rules without what belongs to its own listener.
+
+    Its callers are services of the stack: what they say about the client of theirs reaches the service, as it
+    does where they call an instance directly.
+    """
+    spec = project.gateway or GatewaySpec()
+    trusted = (*spec.trusted_peers, *LOOPBACK_NETWORKS)
+    return replace(spec, ready_path=None, openapi=None, trusted_peers=trusted)
 
 
 def _bound(project: Project, service: str) -> Listener:
