@@ -152,7 +152,7 @@ async def test_taken_port_is_said_and_the_broker_runs_without() -> None:
     second.management = ManagementServer(second, clock=SystemClock(asyncio.sleep), port=port)
     await second.start("127.0.0.1", 0)
     assert (second.management.url, second.stats().management) == (None, None)
-    assert f"no management API: port {port} cannot be used" in said[-1]
+    assert f"no management API: port {port} is taken by pid" in said[-1]
     await second.stop()
     await first.stop()
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import errno
+import os
 from base64 import b64decode
 from collections.abc import Callable
 
@@ -47,6 +49,7 @@ from msctl.clock import AsyncClock
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import LOOPBACK
 from msctl.model.web_origin import WebOrigin
+from msctl.ports import describe_holder
 
 RATE = 200.0
 BURST = 400
@@ -101,8 +104,11 @@ class ManagementServer:
         try:
             await self._listen(port)
         except OSError as found:
-            reason = found.strerror or str(found)
-            log("info", f"no management API: port {port} cannot be used ({reason.lower()})")
+            if found.errno == errno.EADDRINUSE:
+                reason = f"is taken by {await asyncio.to_thread(describe_holder, port)}"
+            else:
+                reason = f"cannot be used: {os.strerror(found.errno or 0).lower()}"
+            log("info", f"no management API: port {port} {reason}")
             return
         log("info", f"the management API answers at {self.url}")
 
