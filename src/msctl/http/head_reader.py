@@ -47,6 +47,7 @@ class HeadReader:
         self.limits = limits
         self._heads: dict[bytes, RequestHead] = {}
         self._without_target: dict[bytes, RequestHead] = {}
+        self._line_end = limits.request_line + len(b"\r\n")
         self._lately = [0] * REMEMBERED
         self._parser: HttpRequestParser | None = None
 
@@ -55,41 +56,40 @@ class HeadReader:
         found = self._heads.get(head)
         if found is not None:
             return found
-        method, start, end = self.read_line(head)
+        match = _LINE.match(head)
+        if match is None or head[match.start(2)] != _SLASH or match.end() > self._line_end:
+            match = self.check_line(head)
+        start, end = match.span(2)
         key = head[:start] + head[end:]
         template = self._without_target.get(key)
         if template is None:
-            version_at = end + 1
-            template = self._parse(method, head[version_at:])
-            _remember(self._without_target, key, template)
+            self.check_line(head)
+            template = self._parse(match[1], head[end + 1 :])
+            if template.method != "CONNECT":  # whose target depends on the method
+                _remember(self._without_target, key, template)
         found = template.with_target(head[start:end].decode("ascii"))
-        if self._came_before(head):
-            _remember(self._heads, head, found)
-        return found
-
-    def _came_before(self, head: bytes) -> bool:
-        """Return whether `head` came lately: where every target differs, none is worth remembering."""
+        # Where every target differs, no head is worth remembering.
         mark = hash(head)
         place = mark & (REMEMBERED - 1)
         if self._lately[place] == mark:
-            return True
-        self._lately[place] = mark
-        return False
+            _remember(self._heads, head, found)
+        else:
+            self._lately[place] = mark
+        return found
 
-    def read_line(self, head: bytes) -> tuple[bytes, int, int]:
-        """Return the method, and where the target begins and ends; raises RequestError."""
+    def check_line(self, head: bytes) -> re.Match[bytes]:
+        """Return the match of the request line at the start of `head`; raises RequestError."""
         match = _LINE.match(head)
         limit = self.limits.request_line
-        if match is None or (method := match[1]) not in refusals.METHODS:
+        if match is None or match[1] not in refusals.METHODS:
             end = head.find(b"\r\n")
             refusals.check_line_start(head[:end], limit)
             raise refusals.request_line(head[:end])
-        if match.end() - len(b"\r\n") > limit:
+        if match.end() > self._line_end:
             raise refusals.line_too_long(limit)
-        start, end = match.span(2)
-        if head[start] != _SLASH and not _has_form(method, head[start:end]):
+        if not _has_form(match[1], match[2]):
             raise refusals.target_form()
-        return method, start, end
+        return match
 
     def _parse(self, method: bytes, rest: bytes) -> RequestHead:
         """Return a head without its target; `rest` is the version and the fields."""
@@ -182,10 +182,14 @@ def _judge(method: str, version: tuple[int, int], fields: tuple[Field, ...]) -> 
 
 
 def _has_form(method: bytes, target: bytes) -> bool:
-    """Return whether a target without a slash at its start has one of the other forms."""
+    """Return whether a target has one of the forms of RFC 9112 §3.2 that go with the method."""
     if method == b"CONNECT":
         return b"/" not in target
-    return _URL.fullmatch(target) is not None or (target == b"*" and method == b"OPTIONS")
+    return (
+        target.startswith(b"/")
+        or _URL.fullmatch(target) is not None
+        or (target == b"*" and method == b"OPTIONS")
+    )
 
 
 def _framing(lengths: list[bytes], codings: list[bytes], version: tuple[int, int]) -> tuple[int | None, bool]:

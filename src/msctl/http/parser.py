@@ -129,7 +129,7 @@ class RequestParser:
             if end < 0:
                 refusals.check_line_start(buffer, line_limit)
                 return
-            self._reader.read_line(buffer[: end + 2])
+            self._reader.check_line(buffer[: end + 2])
             self._line_read = True
         if refusals.BARE_LF.search(buffer, self._scanned, limit):
             raise refusals.bare_lf()

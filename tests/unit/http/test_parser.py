@@ -367,6 +367,20 @@ def test_two_clients_with_other_fields_never_share() -> None:
         assert events(two, reader=reader)[0][4][1] == (b"Cookie", b"two")
 
 
+def test_what_is_remembered_does_not_change_what_is_refused() -> None:
+    reader = HeadReader(SMALL)
+    for _ in range(3):
+        assert events([head(line=b"CONNECT b:443 HTTP/1.1")], reader=reader)[-1][0] == "end"
+        assert events([head(line=b"CONNECT /b HTTP/1.1")], reader=reader)[-1][:2] == ("refused", 400)
+        assert events([head(line=b"OPTIONS * HTTP/1.1")], reader=reader)[-1][0] == "end"
+        assert events([head(line=b"OPTIONS a HTTP/1.1")], reader=reader)[-1][:2] == ("refused", 400)
+        assert events([head()], reader=reader)[-1][0] == "end"
+        assert events([head(line=b"GET * HTTP/1.1")], reader=reader)[-1][:2] == ("refused", 400)
+        assert events([head(line=b"GET /\xe9 HTTP/1.1")], reader=reader)[-1][:2] == ("refused", 400)
+        long = head(line=b"GET /" + b"a" * 40 + b" HTTP/1.1")
+        assert events([long], reader=reader)[-1][:2] == ("refused", 414)
+
+
 def test_what_is_remembered_is_bounded() -> None:
     reader = HeadReader(DEFAULT_LIMITS)
     for number in range(2 * REMEMBERED + 10):
