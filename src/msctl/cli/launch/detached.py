@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.cli.launch.claim import Claim
+from msctl.cli.launch.collections import collections_paused
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services, failure_lines
@@ -169,7 +170,8 @@ def _run_child(
         claim.announce(project)
         output = _ParentPipe(writing)
         try:
-            from msctl.cli.launch.stack_runner import run_stack
+            with collections_paused():
+                from msctl.cli.launch.stack_runner import run_stack
 
             run_stack(options, project, claim, names, output, watch=watch)
             code = int(ExitCode.OK)

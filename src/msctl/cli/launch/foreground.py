@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.cli.interrupts import exit_on_interrupt
 from msctl.cli.launch.claim import Claim
+from msctl.cli.launch.collections import collections_paused
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
@@ -51,7 +52,8 @@ def run_foreground(
     terminal = _Terminal(project, claim.paths, as_json=as_json, abort_on_failure=abort_on_failure)
     try:
         with exit_on_interrupt():  # until the stack's loop handles it
-            from msctl.cli.launch.stack_runner import run_stack  # takes long: after the claim is announced
+            with collections_paused():  # takes long: after the claim is announced
+                from msctl.cli.launch.stack_runner import run_stack
 
             run_stack(options, project, claim, names, terminal, watch=watch)
     finally:
