@@ -492,3 +492,42 @@ async def test_another_route_is_not_slowed_by_one_that_hangs() -> None:
             client.reset()
     await hanging.stop()
     await healthy.stop()
+
+
+EXPECT = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+
+
+async def test_an_instance_may_refuse_a_body_that_its_client_holds_back() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+        await exchange.eof()
+
+    upstream = await RecordingUpstream(script).start()
+    async with running(RouteSpec("/x", "x")) as gateway:
+        gateway.announce("x", upstream.url)
+        client = await gateway.client()
+        await client.send(EXPECT)
+        assert (await client.head()).status == 403  # and no 100 before it
+        assert await client.closed()
+    await upstream.stop()
+    assert b"Expect: 100-continue" in upstream.received
+    assert upstream.received.endswith(b"\r\n\r\n")
+
+
+async def test_an_instance_that_wants_the_body_gets_it() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await exchange.until(b"hello")
+        await exchange.send(OK)
+
+    upstream = await RecordingUpstream(script).start()
+    async with running(RouteSpec("/x", "x")) as gateway:
+        gateway.announce("x", upstream.url)
+        client = await gateway.client()
+        await client.send(EXPECT)
+        assert (await client.head()).status == 100
+        await client.send(b"hello")
+        assert (await client.reply()).status == 200
+    await upstream.stop()

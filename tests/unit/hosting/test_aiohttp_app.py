@@ -27,8 +27,16 @@ async def slow(request):
     entered.set()
     await release.wait()
     return web.Response(text="done")
+async def socket(request):
+    response = web.WebSocketResponse()
+    await response.prepare(request)
+    async for message in response:
+        await response.send_str(message.data)
+    served.append(response.close_code)
+    return response
 def create_app():
     app = web.Application()
+    app.router.add_get("/socket", socket)
     app.router.add_get("/{name}", slow)
     return app
 """
@@ -41,7 +49,7 @@ class Hosted:
         self.app = app
         self.entered: asyncio.Event = module.entered  # type: ignore[attr-defined]  # as written above
         self.release: asyncio.Event = module.release  # type: ignore[attr-defined]  # as above
-        self.served: list[str] = module.served  # type: ignore[attr-defined]  # as above
+        self.served: list[object] = module.served  # type: ignore[attr-defined]  # as above
         self.port = port
 
     async def get(self, path: str) -> tuple[int, str | None]:
@@ -116,3 +124,16 @@ async def test_a_drain_with_nothing_under_way_ends_at_once(tmp_path: Path) -> No
         await one.app.drain(60)
         assert (await one.get("/late"))[0] == 503
         assert one.served == []
+
+
+async def test_a_websocket_is_closed_with_1001_when_its_service_stops(tmp_path: Path) -> None:
+    async with hosted(tmp_path, FakeClock()) as one:
+        url = f"http://127.0.0.1:{one.port}/socket"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "hello"
+            draining = asyncio.create_task(one.app.drain(10))
+            await socket.receive(timeout=10)
+            assert socket.close_code == 1001
+            await draining
+        assert one.served == [1001]

@@ -28,6 +28,9 @@ from msctl.http.date import http_date
 from msctl.http.websocket_frames import GOING_AWAY
 from msctl.model.exchange import ClientGoneError, RequestError
 
+CONTINUE_S = 1.0
+"""How long an instance is asked whether it wants a body."""
+
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""
 
@@ -135,7 +138,8 @@ class RemoteUpstream:
         chunked = out.head.chunked
         connection.begin(out.head.method)
         uploader: asyncio.Task[None] | None = None
-        if body.complete or self._should_buffer(out):
+        expects = out.head.expects_continue and not body.complete
+        if body.complete or (not expects and self._should_buffer(out)):
             deadline.extend(limits.idle_timeout, "request body")
             await body.keep()
         head = self._head(out)
@@ -149,13 +153,20 @@ class RemoteUpstream:
             body.rewind()
             if body.failed:
                 await body.read()  # raises, before the instance has seen anything of the request
-            connection.send(head)
-            deadline.extend(limits.idle_timeout, "request body")
-            uploader = loop.create_task(self._upload(connection, out, deadline))
+            refused = False
+            if expects:
+                connection.send(head[:-2] + b"Expect: 100-continue\r\n\r\n")
+                deadline.extend(limits.response_timeout, "response")
+                refused = await self._refuses_body(connection, out)
+            else:
+                connection.send(head)
+            if not refused:
+                deadline.extend(limits.idle_timeout, "request body")
+                uploader = loop.create_task(self._upload(connection, out, deadline))
         try:
             while (answer := await connection.head()).status < 200 and answer.status != 101:
                 if answer.status != 100:
-                    # A 100 is dropped: the gateway never sends Expect.
+                    # A 100 is the server's to send: when the body is read.
                     out.interim(answer.status, answer.reason, answer.fields)
             if answer.status == 101:
                 await self._switch(connection, out, answer, deadline)
@@ -165,6 +176,22 @@ class RemoteUpstream:
             if uploader is not None:
                 uploader.cancel()
                 await asyncio.gather(uploader, return_exceptions=True)
+
+    @staticmethod
+    async def _refuses_body(connection: Connection, out: GatewayExchange) -> bool:
+        """Return whether the instance answers without the body that its client holds back.
+
+        One that says nothing for CONTINUE_S is sent the body (RFC 9110 §10.1.1).
+        """
+        try:
+            async with asyncio.timeout(CONTINUE_S):
+                while (answer := await connection.head()).status < 200 and answer.status != 101:
+                    if answer.status == 100:
+                        return False
+                    out.interim(answer.status, answer.reason, answer.fields)
+        except TimeoutError:
+            return False
+        return True
 
     def _head(self, out: GatewayExchange) -> bytes:
         head = out.head
