@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 from msctl.model.endpoint import Endpoint
 
 
@@ -11,15 +14,21 @@ class Registry:
     def __init__(self) -> None:
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
         self._absences: dict[str, str] = {}
+        self._lives = itertools.count(1)
 
     def announce(self, endpoint: Endpoint) -> None:
-        """Add an instance, or replace the one of the same name; each of its addresses is one of its own."""
+        """Add an instance, or replace the one of the same name; each of its addresses is one of its own.
+
+        What is announced begins a life: nothing that was learned of an earlier one holds for it.
+        """
         found = endpoint.split()
         known = self.endpoints(endpoint.service)
-        if endpoint.addresses is not None and tuple(e for e in known if e.is_of(endpoint.instance)) == found:
+        same = tuple(replace(e, life=0) for e in known if e.is_of(endpoint.instance))
+        if endpoint.addresses is not None and same == found:
             return  # nothing has moved
         others = (e for e in known if not e.is_of(endpoint.instance))
-        self._endpoints[endpoint.service] = (*others, *found)
+        life = next(self._lives)
+        self._endpoints[endpoint.service] = (*others, *(replace(one, life=life) for one in found))
 
     def withdraw(self, service: str, instance: str, reason: str) -> None:
         """Remove an instance; `reason` ("is stopped") completes a sentence about the service."""

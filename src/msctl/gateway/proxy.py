@@ -16,14 +16,14 @@ from msctl.gateway.policies.breaker import AttemptResult
 from msctl.gateway.policies.limits import RetryBudget
 from msctl.gateway.policies.split import Chance
 from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
-from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
+from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError, failure_kind
 from msctl.gateway.upstream.instances import UpstreamInstance, UpstreamInstances
 from msctl.gateway.upstream.remote import IDEMPOTENT
 from msctl.model.exchange import ClientGoneError
-from msctl.model.project import GatewaySpec
+from msctl.model.project import FailureKind, GatewaySpec
 
 FAILURE = 500
-"""The lowest status that counts as a failure of the instance."""
+"""The lowest status that is a failure of the application."""
 
 
 class Proxy:
@@ -86,15 +86,15 @@ class Proxy:
             try:
                 await instance.upstream.send(out, fresh=fresh)
                 status = out.status
-                result = AttemptResult.FAILED if status >= FAILURE else AttemptResult.SUCCEEDED
+                result = _judge(out, FailureKind.STATUS_5XX if status >= FAILURE else None)
                 return
             except AttemptError as error:
                 if not error.stale:
-                    result = AttemptResult.FAILED
+                    result = _judge(out, failure_kind(error.problem), otherwise=AttemptResult.NONE)
                 failure = error
             except BrokenResponseError:
                 status = out.status
-                result = AttemptResult.FAILED
+                result = _judge(out, FailureKind.RESET)
                 raise
             except (asyncio.CancelledError, ClientGoneError):
                 status = CLIENT_CLOSED
@@ -128,6 +128,17 @@ class Proxy:
                 self._clock, ratio=self._spec.retry_budget, floor=self._spec.retry_floor
             )
         return budget
+
+
+def _judge(
+    out: GatewayExchange, kind: FailureKind | None, *, otherwise: AttemptResult = AttemptResult.SUCCEEDED
+) -> AttemptResult:
+    """Return what an attempt says of its instance: an answer of the application is a success of it."""
+    if kind is None:
+        return otherwise
+    if kind in out.limits.breaker_on:
+        return AttemptResult.FAILED
+    return AttemptResult.SUCCEEDED if kind is FailureKind.STATUS_5XX else otherwise
 
 
 def _repeatable(out: GatewayExchange, error: AttemptError) -> bool:

@@ -19,6 +19,7 @@ class Endpoint:
 
     An https `base_url` is verified with `tls`, as `server_name` if that is set. `host_header` replaces the
     client's Host. `addresses` are those of the URL's host, with their ports, if each counts as an instance.
+    `life` tells the lives of an instance apart; the registry sets it.
     """
 
     service: str
@@ -29,6 +30,7 @@ class Endpoint:
     server_name: str | None = None
     host_header: str | None = None
     addresses: tuple[tuple[str, int], ...] | None = None
+    life: int = 0
 
     def split(self) -> tuple[Endpoint, ...]:
         """Return an endpoint for each of its `addresses`, or itself without any list of them."""

@@ -76,6 +76,30 @@ class Balance(StrEnum):
     ROUND_ROBIN = "round-robin"
 
 
+class FailureKind(StrEnum):
+    """What can be a failure of an instance."""
+
+    CONNECT = "connect"
+    """It cannot be connected to."""
+    RESET = "reset"
+    """It ends the connection in the middle of an exchange."""
+    MALFORMED = "malformed"
+    """What it sends is not HTTP."""
+    DEADLINE = "deadline"
+    """It does not answer in time."""
+    STATUS_5XX = "5xx"
+    """Its application answers with a 5xx, or its handler raises."""
+
+
+INSTANCE_FAILURES = (
+    FailureKind.CONNECT,
+    FailureKind.RESET,
+    FailureKind.MALFORMED,
+    FailureKind.DEADLINE,
+)
+"""The failures of an instance, not of the application that runs in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamPolicy:
     """How the gateway talks to a service; None leaves the decision to the level above.
@@ -92,6 +116,7 @@ class UpstreamPolicy:
     retries: int | None = None
     pool_size: int | None = None
     balance: Balance | None = None
+    breaker_on: tuple[FailureKind, ...] | None = None
     sticky: StickySpec | None = None
 
 
@@ -384,9 +409,10 @@ class GatewaySpec:
     and `backoff_max`, with a body of at most `retry_body` bytes, while retries are no more than
     `retry_budget` of the requests of the last 10 s plus `retry_floor` a second. A breaker opens
     after `breaker_failures` failures in a row, for `breaker_open` seconds times its openings in a
-    row, at most `breaker_cap`. `ready_path` is where the gateway tells its own readiness (None:
-    nowhere), `openapi` where it serves one OpenAPI document of all services. `access_log_sample` is the share
-    of the successful requests that are logged. `tls` holds for all that is served on the gateway's address.
+    row, at most `breaker_cap`; `breaker_on` says which failures count. `ready_path` is where the gateway
+    tells its own readiness (None: nowhere), `openapi` where it serves one OpenAPI document of all services.
+    `access_log_sample` is the share of the successful requests that are logged. `tls` holds for all that is
+    served on the gateway's address.
     """
 
     host: str = LOOPBACK
@@ -413,6 +439,7 @@ class GatewaySpec:
     breaker_failures: int = 5
     breaker_open: float = 5.0
     breaker_cap: float = 60.0
+    breaker_on: tuple[FailureKind, ...] = INSTANCE_FAILURES
     balance: Balance = Balance.LEAST_LOADED
     ready_path: str | None = "/-/ready"
     openapi: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from msctl.model.project import GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
+from msctl.model.project import Balance, FailureKind, GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
 from tests.unit.gateway.harness import HOSTED, KINDS, REMOTE, Reply, TruncatedError, running
 
 
@@ -646,17 +646,75 @@ async def test_a_hosted_handler_runs_to_its_end_when_its_client_leaves() -> None
         assert gateway.gateway.targets()[0].breaker == "closed"
 
 
-async def test_a_failing_instance_gets_no_requests_while_its_breaker_is_open(kind: str) -> None:
+async def test_an_application_that_fails_opens_no_breaker(kind: str) -> None:
     async def handler(request: web.Request) -> web.Response:
+        if request.path == "/x/good":
+            return web.Response()
+        if request.path == "/x/raises":
+            raise ValueError
         return web.Response(status=500)
 
     async with running(RouteSpec("/x", "x"), spec=GatewaySpec(breaker_failures=3)) as gateway:
         await gateway.serve("x", application(handler), kind)
-        statuses = [(await gateway.get("/x")).status for _ in range(4)]
-        reply = await gateway.get("/x")
-    assert statuses == [500, 500, 500, 503]
-    assert int(reply.get("Retry-After") or 0) >= 4
-    assert reply.json()["breaker"] == "open"
+        statuses = [
+            (await gateway.get(path)).status for path in 5 * ["/x/bad"] + 5 * ["/x/raises"] + ["/x/good"]
+        ]
+        assert gateway.gateway.targets()[0].breaker == "closed"
+    assert statuses == [500] * 10 + [200]
+
+
+async def test_where_5xx_count_a_failing_instance_gets_no_requests(kind: str) -> None:
+    asked: list[str] = []
+
+    def handler(name: str, status: int) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            asked.append(name)
+            return web.Response(status=status)
+
+        return handle
+
+    spec = GatewaySpec(breaker_failures=3, breaker_on=(FailureKind.STATUS_5XX,), balance=Balance.ROUND_ROBIN)
+    async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
+        await gateway.serve("x", application(handler("bad", 500)), kind, "x-1")
+        await gateway.serve("x", application(handler("good", 200)), kind, "x-2")
+        for _ in range(20):
+            await gateway.get("/x")
+        assert {one.instance: one.breaker for one in gateway.gateway.targets()} == {
+            "x-1": "open",
+            "x-2": "closed",
+        }
+    assert asked.count("bad") == 3
+
+
+async def test_the_last_instance_is_asked_though_its_breaker_is_open(kind: str) -> None:
+    statuses = iter([500] * 4 + [200] * 9)
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=next(statuses))
+
+    spec = GatewaySpec(breaker_failures=2, breaker_on=(FailureKind.STATUS_5XX,))
+    async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
+        await gateway.serve("x", application(handler), kind)
+        answered = [(await gateway.get("/x")).status for _ in range(4)]
+        assert gateway.gateway.targets()[0].breaker == "open"
+        answered.append((await gateway.get("/x")).status)
+        assert gateway.gateway.targets()[0].breaker == "closed"
+    assert answered == [500, 500, 500, 500, 200]
+
+
+async def test_a_new_life_of_an_instance_begins_with_a_closed_breaker(kind: str) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=500)
+
+    spec = GatewaySpec(breaker_failures=1, breaker_on=(FailureKind.STATUS_5XX,))
+    async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
+        await gateway.serve("x", application(handler), kind)
+        await gateway.get("/x")
+        assert gateway.gateway.targets()[0].breaker == "open"
+        (endpoint,) = gateway.registry.endpoints("x")
+        gateway.registry.withdraw("x", endpoint.instance, "is restarting")
+        gateway.registry.announce(endpoint)
+        assert gateway.gateway.targets()[0].breaker == "closed"
 
 
 async def test_load_is_spread_over_instances(kind: str) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from msctl.config.schema.keys import GATEWAY
 from msctl.config.schema.table import OnReload
-from msctl.model.project import Balance, GatewaySpec, RouteSpec
+from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec
 from msctl.model.snapshots import BreakerState, TargetSnapshot
 from tests.support.clock import FakeClock
 from tests.unit.gateway.harness import REMOTE, Harness, running
@@ -255,6 +255,19 @@ async def check_breaker_open(gateway: Harness) -> None:
 async def check_breaker_cap(gateway: Harness) -> None:
     await broken(gateway, breaker_failures=1, breaker_open=33.0, breaker_cap=3.0)
     assert (target(gateway).retry_in_s or 99) <= 3
+
+
+async def check_breaker_on(gateway: Harness) -> None:
+    async def fail(request: web.Request) -> web.Response:
+        return web.Response(status=500)
+
+    await gateway.serve("x", application(fail), REMOTE)
+    edit(gateway, breaker_failures=1)
+    await gateway.get("/x")
+    assert target(gateway).breaker is BreakerState.CLOSED
+    edit(gateway, breaker_failures=1, breaker_on=(FailureKind.STATUS_5XX,))
+    await gateway.get("/x")
+    assert target(gateway).breaker is BreakerState.OPEN
 
 
 async def check_balance(gateway: Harness) -> None:

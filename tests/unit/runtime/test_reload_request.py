@@ -38,6 +38,7 @@ EDITS: dict[str, Project] = {
     "dashboard.token": replace(PROJECT, dashboard=DashboardSpec(token=False)),
     "dashboard.metrics_key": replace(PROJECT, dashboard=DashboardSpec(metrics_key=Secret("long enough"))),
     "dashboard.password": replace(PROJECT, dashboard=DashboardSpec(password=Secret("long enough"))),
+    "dashboard.otlp_port": replace(PROJECT, dashboard=DashboardSpec(otlp_port=1)),
 }
 
 

@@ -6,7 +6,7 @@ tables. To add a key: a field in the model, with its default, and a line here.
 
 from __future__ import annotations
 
-from msctl.config.schema.route_keys import POLICY, POOL_SIZE, RETRIES, ROUTES
+from msctl.config.schema.route_keys import FAILURE_KINDS, POLICY, POOL_SIZE, RETRIES, ROUTES
 from msctl.config.schema.route_policy_keys import (
     STATIC_FILES,
     UPSTREAM_TLS,
@@ -412,6 +412,11 @@ GATEWAY = Table(
             Key("breaker_failures", POSITIVE, "Failures in a row that open an instance's circuit breaker."),
             Key("breaker_open", DURATION, "How long it stays open, times its consecutive openings ..."),
             Key("breaker_cap", DURATION, "... and at most."),
+            Key(
+                "breaker_on",
+                FAILURE_KINDS,
+                "The failures that count for the circuit breaker; the application's 5xx only if named.",
+            ),
             Key("balance", choice(Balance), "How an instance is chosen among several."),
             Key("ready_path", OPTIONAL_PATH, 'The path of the gateway\'s own readiness; "" switches it off.'),
             Key(

@@ -29,6 +29,7 @@ from msctl.config.schema.value_type import (
     choice,
     describe,
     items_of,
+    list_of,
     one_of,
     read_each,
 )
@@ -56,6 +57,7 @@ from msctl.model.project import (
     Balance,
     ComposeSpec,
     CorsSpec,
+    FailureKind,
     HeaderEdit,
     RateLimitKey,
     RateLimitSpec,
@@ -70,6 +72,12 @@ SECONDS = Type('a duration in whole seconds such as "10m"', whole_seconds)
 STATUS = one_of(301, 302, 303, 307, 308)
 SCHEME = one_of("http", "https")
 
+FAILURE_KINDS = Type(
+    "a list of failures, such as " + ", ".join(f'"{kind}"' for kind in FailureKind),
+    list_of(choice(FailureKind)),
+    lambda kinds: [str(kind) for kind in kinds],
+)
+
 POLICY = Table(
     "policy",
     UpstreamPolicy,
@@ -83,6 +91,7 @@ POLICY = Table(
         Key("retries", RETRIES, "Replaces the gateway's."),
         Key("pool_size", POOL_SIZE, "Replaces the gateway's."),
         Key("balance", choice(Balance), "Replaces the gateway's."),
+        Key("breaker_on", FAILURE_KINDS, "Replaces the gateway's."),
         Key(
             "sticky",
             table_type(STICKY, check_sticky),

@@ -14,7 +14,7 @@ from msctl.gateway.policies.jwks import PublicKey
 from msctl.gateway.policies.limits import RateLimiter
 from msctl.gateway.policies.split import split_of
 from msctl.gateway.policies.traffic import Traffic, traffic_of
-from msctl.model.project import Balance, GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec, UpstreamPolicy
 from msctl.model.route_policies import JwtSpec
 from msctl.secret import Secret
 
@@ -42,6 +42,7 @@ class Limits(NamedTuple):
     stream_idle_timeout: float
     max_body: int
     retries: int
+    breaker_on: tuple[FailureKind, ...]
 
 
 class RouteSettings(NamedTuple):
@@ -80,6 +81,7 @@ def settings(
         first_set(own.stream_idle_timeout, service.stream_idle_timeout, spec.stream_idle_timeout),
         first_set(own.max_body, service.max_body, spec.max_body),
         first_set(own.retries, service.retries, spec.retries),
+        first_set(own.breaker_on, service.breaker_on, spec.breaker_on),
     )
     where = f"services.{route.service}.routes: {route.path}:" if route.service else f"routes: {route.path}:"
     authenticators: list[Authenticator] = []
@@ -113,6 +115,7 @@ def unrouted(spec: GatewaySpec, route: RouteSpec) -> RouteSettings:
         spec.stream_idle_timeout,
         spec.max_body,
         retries=0,
+        breaker_on=(),
     )
     return RouteSettings(route, limits, spec.balance, (), None, None, None, None, filtered=True)
 

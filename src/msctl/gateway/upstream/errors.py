@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from msctl.gateway.message.problems import Problem
+from msctl.model.project import FailureKind
 
 CLIENT_GONE = "client gone"
 """The stage of a deadline that ended because the client left."""
+
+
+_KINDS = {
+    "connection_refused": FailureKind.CONNECT,
+    "connection_timeout": FailureKind.CONNECT,
+    "destination_unavailable": FailureKind.CONNECT,
+    "destination_ip_unroutable": FailureKind.CONNECT,
+    "tls_protocol_error": FailureKind.CONNECT,
+    "tls_certificate_error": FailureKind.CONNECT,
+    "connection_terminated": FailureKind.RESET,
+    "http_protocol_error": FailureKind.MALFORMED,
+    "http_response_timeout": FailureKind.DEADLINE,
+    "proxy_internal_response": FailureKind.STATUS_5XX,
+}
+"""Whose failure an error of RFC 9209 is; what is missing is nobody's, as a full pool."""
+
+
+def failure_kind(problem: Problem) -> FailureKind | None:
+    """Return what kind of failure of the instance a problem is, None for none."""
+    return _KINDS.get(problem.error or "")
 
 
 class AttemptError(Exception):

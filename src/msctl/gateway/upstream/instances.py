@@ -123,10 +123,11 @@ class UpstreamInstances:
 
         `affinity` chooses among those that can answer.
 
-        Raises ProblemError (503) if the service has no instance or every breaker is open.
+        Where every breaker is open, the instance is asked whose turn comes first: one that could answer is
+        never barred. Raises ProblemError (503) if the service has no instance.
         """
         instances = self.instances(service)
-        if len(instances) == 1 and (instances[0].breaker.is_idle or instances[0].breaker.allows):
+        if len(instances) == 1:
             return instances[0]
         if not instances:
             why = self._registry.absence(service)
@@ -141,18 +142,7 @@ class UpstreamInstances:
             )
         allowed = [instance for instance in instances if instance.breaker.allows]
         if not allowed:
-            wait = min(instance.breaker.retry_in for instance in instances)
-            raise ProblemError(
-                Problem(
-                    503,
-                    f"The circuit breaker of every instance of {service} is open"
-                    f" ({', '.join(instance.name for instance in instances)}).",
-                    error="destination_unavailable",
-                    service=service,
-                    retry_after=max(wait, NO_INSTANCE_RETRY),
-                    extra={"breaker": "open"},
-                )
-            )
+            return min(instances, key=lambda instance: (instance.breaker.retry_in, instance.in_flight))
         avoided = list(avoid)
         candidates = [instance for instance in allowed if instance not in avoided] or allowed
         if affinity is not None:
