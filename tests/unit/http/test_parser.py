@@ -424,6 +424,14 @@ def test_how_bytes_are_split_does_not_matter(data: bytes, cuts: list[int], limit
     assert events(split(data, cuts), limits) == events([data], limits)
 
 
+USED = HeadReader(DEFAULT_LIMITS)
+
+
+@given(STREAMS)
+def test_reader_that_remembers_reads_as_a_new_one(data: bytes) -> None:
+    assert events([data], reader=USED) == events([data])
+
+
 @given(STREAMS, LIMITS)
 @example(b"GET / HTTP/1.1\r\n\r\n", DEFAULT_LIMITS)
 def test_any_bytes_give_requests_and_at_most_one_refusal(data: bytes, limits: HttpLimits) -> None:
