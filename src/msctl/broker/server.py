@@ -41,6 +41,8 @@ MAX_MESSAGE = 128 * 1024 * 1024
 
 MESSAGES_PER_TURN = 500
 FREED_PER_TURN = 5_000
+POLICIES_PER_TURN = 500
+"""Queues to which changed policies are applied."""
 QUEUES_PER_TURN = 1_000
 HANDSHAKES = 1_000
 """Sockets that may be open beyond the limit of connections: those before connection.open."""
@@ -395,6 +397,7 @@ class BrokerServer:
             self.flush()
             return
         self._broker.pump(MESSAGES_PER_TURN)
+        self._broker.apply_policies(POLICIES_PER_TURN)
         freeing = self._broker.memory.has_discarded and not self._heap.running
         if freeing:
             self._broker.free(FREED_PER_TURN)

@@ -11,6 +11,7 @@ from msctl.broker.core.arguments import QueueOptions
 from msctl.broker.core.patterns import PatternError
 from msctl.broker.core.policies import PolicyError, make_policy, queue_options
 from msctl.broker.core.queues import DROPPED_PER_STEP
+from msctl.broker.core.vhost import APPLIED_AT_ONCE
 from tests.support.clock import FakeClock
 from tests.unit.broker.client import Client, make_broker
 
@@ -65,6 +66,25 @@ def test_many_messages_beyond_a_new_limit_are_dropped_in_steps() -> None:
     for _ in range(3):
         client.broker.tick()
     assert queue.ready.count == 1
+
+
+def test_policy_reaches_many_queues_in_steps() -> None:
+    client = connect()
+    vhost = client.broker.vhosts["/"]
+    for number in range(2 * APPLIED_AT_ONCE + 10):
+        vhost.declare_queue(
+            f"q{number}", None, durable=True, exclusive=False, auto_delete=False, arguments={}
+        )
+
+    def limited() -> int:
+        return sum(queue.options.max_length == 1 for queue in vhost.queues.values())
+
+    set_policy(client, {"max-length": 1})
+    assert limited() == APPLIED_AT_ONCE
+    vhost.delete_queue(vhost.queues["q0"])
+    for _ in range(6):
+        client.broker.apply_policies(100)
+    assert limited() == len(vhost.queues)
 
 
 def test_queue_without_consumers_expires_by_policy() -> None:

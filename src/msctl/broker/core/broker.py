@@ -138,6 +138,7 @@ class Broker:
         self.reply_consumers: dict[str, ReplyTarget] = {}
         """Consumers of direct replies, by the secret part of their address."""
         self._pending: dict[Queue, None] = {}
+        self._applying: dict[VirtualHost, None] = {}
 
     # --- virtual hosts ---
 
@@ -156,6 +157,7 @@ class Broker:
                 self.memory,
                 limits=self.limits,
                 pump_later=self._pump_later,
+                apply_later=self._apply_later,
                 log=self.log,
             )
         if info is not None:
@@ -202,13 +204,23 @@ class Broker:
         for vhost in self.vhosts.values():
             vhost.routing.changed()
 
+    def _apply_later(self, vhost: VirtualHost) -> None:
+        self._applying[vhost] = None
+
+    def apply_policies(self, limit: int) -> None:
+        """Let changed policies reach up to `limit` more queues."""
+        if self._applying:
+            vhost = next(iter(self._applying))
+            if not vhost.apply_more(limit):
+                del self._applying[vhost]
+
     def _pump_later(self, queue: Queue) -> None:
         self._pending[queue] = None
 
     @property
     def busy(self) -> bool:
-        """Whether messages wait for delivery, or output waits to be written."""
-        return bool(self._pending or self.dirty)
+        """Whether messages wait for delivery, policies to be applied, or output to be written."""
+        return bool(self._pending or self.dirty or self._applying)
 
     def pump(self, limit: int) -> bool:
         """Deliver about `limit` waiting messages; return whether more wait."""

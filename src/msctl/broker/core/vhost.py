@@ -40,6 +40,8 @@ from msctl.clock import Clock
 
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
 _CYCLES_KEPT = 1000
+APPLIED_AT_ONCE = 500
+"""Queues to which a changed policy applies in the same step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Timed(Protocol):
 
 
 class VirtualHost:
-    """One virtual host. `pump_later` is called with each queue that has messages to deliver."""
+    """One virtual host. `pump_later` is called with each queue that has messages to deliver, `apply_later`
+    with a host whose policies have to reach more queues: call its `apply_more`."""
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class VirtualHost:
         *,
         limits: BrokerLimits | None = None,
         pump_later: Callable[[Queue], None] = lambda _queue: None,
+        apply_later: Callable[[VirtualHost], None] = lambda _vhost: None,
         log: Callable[[str, str], None] = lambda _level, _text: None,
     ) -> None:
         self.name = name
@@ -85,6 +89,8 @@ class VirtualHost:
         self.routing = Routing(name, self.queues, self.policies, self.limits, self)
         self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
+        self._apply_later = apply_later
+        self._unapplied: list[Queue] = []
         self._log = log
         self._reminders: list[tuple[float, int, Timed]] = []
         self._numbers = count()
@@ -237,10 +243,20 @@ class VirtualHost:
         return True
 
     def apply_policies(self) -> None:
-        """Apply the present policies to all queues and exchanges."""
-        for queue in self.queues.values():
-            queue.apply(self.policies.for_queue(queue.name, queue.declared.kind))
+        """Apply the present policies: to exchanges and some queues at once, to others by `apply_more`."""
         self.routing.apply_policies()
+        self._unapplied = list(self.queues.values())
+        self.apply_more(APPLIED_AT_ONCE)
+        if self._unapplied:
+            self._apply_later(self)
+
+    def apply_more(self, limit: int) -> bool:
+        """Apply the present policies to up to `limit` queues; return whether there are more."""
+        for _ in range(min(limit, len(self._unapplied))):
+            queue = self._unapplied.pop()
+            if not queue.deleted:
+                queue.apply(self.policies.for_queue(queue.name, queue.declared.kind))
+        return bool(self._unapplied)
 
     def delete_exclusive(self, owner: object) -> None:
         """Delete the exclusive queues of a connection."""
