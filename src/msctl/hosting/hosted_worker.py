@@ -39,6 +39,7 @@ class HostedWorker:
         logs: LogHub,
         clock: AsyncClock,
         instrument: Instrument | None = None,
+        start_timeout: float = 60.0,
     ) -> None:
         self._factory = factory
         self._context = context
@@ -47,6 +48,7 @@ class HostedWorker:
         self._logs = logs
         self._clock = clock
         self._instrument = instrument or NoInstrument()
+        self._start_timeout = start_timeout
         self._app: HostedApp | None = None
         self._tenant: Tenant | None = None
         self._killed = asyncio.Event()
@@ -72,16 +74,34 @@ class HostedWorker:
     async def start(self) -> None:
         name = self._context.name
         app: HostedApp | None = None
-        try:
-            with log_as(name):
-                current_context.set(self._context)
+        exited: SystemExit | None = None
+
+        async def make() -> None:
+            nonlocal app, exited
+            current_context.set(self._context)
+            try:
                 made = self._factory(self._context)
                 app = await made if inspect.isawaitable(made) else made
                 await app.startup()
+            except SystemExit as error:
+                exited = error  # it would end the event loop, as it leaves the task
+
+        try:
+            with log_as(name):
+                if not await within(self._start_timeout, make(), self._clock, self._killed):
+                    reason = f"it did not start within {self._start_timeout:g} s"
+                    raise StartError(Outcome(False, reason))
+                if exited is not None:
+                    raise exited
+            if app is None:
+                raise AssertionError("unreachable: a service that has started has an application")
             if self._listener is not None:
                 tenant = Tenant(name, self._instrumented(app), self._prefixes)
                 await self._listener.attach(tenant)
                 self._tenant = tenant
+        except StartError:
+            await self._clean(app)
+            raise
         except MsctlError as error:
             await self._clean(app)
             raise StartError(Outcome(False, error.message, final=True)) from error

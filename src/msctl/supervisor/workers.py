@@ -110,6 +110,7 @@ class Workers:
             logs=self._context.logs,
             clock=self._context.clock,
             instrument=self._context.instrument,
+            start_timeout=spec.start_timeout,
         )
 
     def _child(self, spec: ServiceSpec, instance: str) -> CommandWorker:

@@ -48,9 +48,10 @@ class Lifespan:
         except asyncio.CancelledError:
             await self._cancel()
             raise
-        if self._failure is not None:
-            lines = [line for line in self._failure.splitlines() if line.strip()]
-            self._log(self._failure, "error")
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            lines = [line for line in failure.splitlines() if line.strip()]
+            self._log(failure, "error")
             # A framework sends its traceback, the last line of which says what happened.
             reason = lines[-1].strip() if lines else "it gave no reason"
             raise LifespanFailedError(f"its lifespan failed at startup: {reason}")
