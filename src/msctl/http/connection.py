@@ -8,17 +8,11 @@ handler is not cancelled when the client leaves.
 States, by what holds:
 - waiting: `_exchange` is None. Bytes go to the parser; a head begins an exchange and its task.
 - serving: `_exchange` is set. Bytes go to its body, then to the parser.
-- raw: `_receiver` is set, after a 101. Bytes go to it.
-- lingering: `_lingering`. The last response is sent, but the client may still be sending. Closing the socket
-  now would reset it, and the client might never read the response; so only our side is shut down, and what
-  arrives is dropped, until the client ends or for a time (RFC 9112 §9.6).
+- raw: `_raw` is set, after a 101. Bytes go to the receiver that took the connection over.
+- lingering: `_lingering` is set. The last response is sent, the client may still be sending (lingering.py).
 - lost: the transport is gone. The task ends with its handler.
 
-A client that shuts down its side after its request still gets its response. One that has closed the
-connection looks the same (a FIN) until something is sent to it, which it answers with RST. So while no
-response has started, a 100 is sent as a probe: a client that still listens ignores it (RFC 9110 §15.2).
-A response that has started is its own probe; while it is quiet, the client is taken to have left, because
-that is how clients leave event streams.
+A client that ends its side while it is served is probed (client_probe.py).
 
 One timer per connection, moved only when it fires: it closes a connection that is idle, refuses a head that
 takes too long, and aborts one whose client does not read what was written.
@@ -27,35 +21,25 @@ takes too long, and aborts one whose client does not read what was written.
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from msctl.aio import reset_connection
 from msctl.http.body import EMPTY, HIGH_WATER, BodyStream
+from msctl.http.client_probe import CONTINUE, ClientProbe
 from msctl.http.exchange import ServerExchange
 from msctl.http.head_reader import HeadReader
 from msctl.http.limits import HttpLimits
+from msctl.http.lingering import Lingering
 from msctl.http.parser import RequestParser
+from msctl.http.raw_input import RawInput
 from msctl.model.exchange import ClientGoneError, Handler, RawReceiver, RawStream, RequestBody, RequestError
 
 PIPELINED = 64 * 1024
 """The bytes of later requests that are kept while one is served; more wait in the socket."""
-PROBE_S = 0.05
-"""How long a client that ended its side is left in peace before it is probed; doubles with each probe."""
-PROBE_LATEST_S = 8.0
-QUIET_S = 0.2
-"""How long a response may say nothing to such a client before the handler is told that it has left."""
 DRAINED = 256 * 1024
 """The bytes of an unread body that are read and dropped to keep the connection; for more it is closed."""
 DRAIN_S = 10.0
 """How long that may take."""
-LINGER_S = 30.0
-"""How long a connection is read after its last response, while the client still sends."""
-LINGER_SILENCE_S = 2.0
-"""How long the client may send nothing meanwhile."""
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ConnectionServer(Protocol):
@@ -83,31 +67,27 @@ class Connection(asyncio.Protocol):
         "_body",
         "_continue_wanted",
         "_drain_waiters",
-        "_early",
-        "_end_told",
         "_eof",
         "_exchange",
         "_idle_since",
         "_lingering",
         "_loop",
         "_parser",
-        "_probe_timer",
+        "_probe",
+        "_raw",
         "_reading_paused",
-        "_received",
-        "_receiver",
         "_sent_before",
         "_server",
         "_task",
         "_timer",
         "_tls",
-        "_to_drop",
         "_transport",
-        "_written",
         "client",
         "lost",
         "scheme",
         "server",
         "writing_paused",
+        "written",
     )
 
     def __init__(self, server: ConnectionServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,23 +98,19 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._exchange: ServerExchange | None = None
         self._body: BodyStream | None = None
-        self._receiver: RawReceiver | None = None
-        self._early = b""
-        self._end_told = False
+        self._raw: RawInput | None = None
+        self._lingering: Lingering | None = None
+        self._probe: ClientProbe | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._probe_timer: asyncio.TimerHandle | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._idle_since = 0.0
-        self._written = 0
         self._sent_before = 0
-        self._received = False
-        self._to_drop: int | None = None
         self._eof = False
         self._tls = False
         self._aborted = False
-        self._lingering = False
         self._continue_wanted = False
         self._reading_paused = False
+        self.written = 0
         self.writing_paused = False
         self.lost = False
         self.client: tuple[str, int] = ("", 0)
@@ -160,18 +136,16 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(self._server.limits.keepalive, self._on_timer)
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            self._drop(data)
+        if self._lingering is not None:
+            self._lingering.data_received(data)
         elif self._exchange is None:
             begins = not self._parser.buffer
             self._parser.feed(data)
             self._next_request()
             if begins and self._exchange is None:
                 self._idle_since = self._loop.time()  # a head may take as long as the connection may be idle
-        elif self._receiver is not None:
-            if self._early:
-                self._deliver_early()
-            self._receiver.data_received(data)
+        elif self._raw is not None:
+            self._raw.data_received(data)
         else:
             self._parser.feed(data)
             if self._body is not None:
@@ -181,32 +155,32 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._lingering or self._exchange is None:
+        exchange, transport = self._exchange, self._transport
+        if self._lingering is not None or exchange is None or transport is None:
             return False
-        if self._receiver is not None:
-            self._deliver_early()
+        if self._raw is not None:
+            self._raw.end()
         elif self._body is not None:
             self._body.fail(RequestError(400, "The client ended the connection in the middle of the body."))
         if self._tls:
             return False  # asyncio cannot keep half of a TLS connection open
-        self._probe_timer = self._loop.call_later(
-            PROBE_S, self._probe, self._exchange, PROBE_S, self._written
-        )
+        self._probe = ClientProbe(self, exchange, transport, self._loop)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.lost = True
         self._transport = None
-        for timer in (self._timer, self._probe_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._probe_timer = None
+        for ends in (self._timer, self._probe, self._lingering):
+            if ends is not None:
+                ends.cancel()
+        self._timer = self._probe = self._lingering = None
         self._wake_drain()
         if self._body is not None:
             self._body.fail(ClientGoneError("the client closed the connection in the middle of the body"))
         self._eof = True
-        self._deliver_early()
-        self._receiver = None
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.end()
         if self._exchange is not None:
             self._exchange.connection_lost()
         if self._task is None:
@@ -338,7 +312,7 @@ class Connection(asyncio.Protocol):
     def body_wanted(self) -> None:
         if self._continue_wanted:
             self._continue_wanted = False
-            self.write(_CONTINUE)
+            self.write(CONTINUE)
         self.resume_reading()
 
     def pause_reading(self) -> None:
@@ -358,8 +332,8 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Write without waiting; does nothing once the connection is lost."""
         transport = self._transport
-        if transport is not None and not (self._lingering or transport.is_closing()):
-            self._written += len(data)
+        if transport is not None and self._lingering is None and not transport.is_closing():
+            self.written += len(data)
             transport.write(data)
 
     async def drain(self) -> None:
@@ -378,38 +352,29 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close once everything is written; go on reading if the client may still be sending."""
         sending = self._body is not None or bool(self._parser.buffer)
-        self._close(linger=sending and self._receiver is None)
+        self._close(linger=sending and self._raw is None)
 
     def _close(self, *, linger: bool) -> None:
         transport = self._transport
-        if transport is None or self._lingering or transport.is_closing():
+        if transport is None or self._lingering is not None or transport.is_closing():
             return
         if self._eof or not linger:
             transport.close()
             return
-        self._lingering = True
-        self._to_drop = self._parser.left if self._body is not None else None
+        left = self._parser.left if self._body is not None else None
         self._parser.take_rest()
         if self._body is not None:
             self._body.fail(ClientGoneError("the connection is closed"))
             self._body = None
         self.resume_reading()
-        if not self._tls:
-            transport.write_eof()
-        self._set_timer(LINGER_SILENCE_S, self._on_linger, self._loop.time() + LINGER_S)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._lingering = Lingering(transport, self._loop, left=left, half_close=not self._tls)
 
     def close_if_idle(self) -> None:
         """Close unless a request is being served, or a response is being sent."""
         if self._exchange is None:
             self._close(linger=False)
-
-    def _drop(self, data: bytes) -> None:
-        """Drop what arrives after the last response; close where the end of it is known."""
-        self._received = True
-        if self._to_drop is not None and self._transport is not None:
-            self._to_drop -= len(data)
-            if self._to_drop <= 0:
-                self._transport.close()
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -425,48 +390,12 @@ class Connection(asyncio.Protocol):
 
     def upgraded(self, receiver: RawReceiver) -> RawStream:
         """Give the connection to `receiver`, and first what the client sent after its request."""
-        self._receiver = receiver
-        self._early = self._parser.take_rest()
-        self._loop.call_soon(self._deliver_early)
+        self._raw = RawInput(receiver, self._parser.take_rest())
+        self._loop.call_soon(self._raw.end if self._eof else self._raw.deliver_early)
         self.resume_reading()
         return self
 
-    def _deliver_early(self) -> None:
-        """Give the receiver what came before it, and once the end."""
-        receiver, early = self._receiver, self._early
-        self._early = b""
-        if receiver is None:
-            return
-        if early:
-            receiver.data_received(early)
-        if self._eof and not self._end_told:
-            self._end_told = True
-            receiver.eof_received()
-
-    def _probe(self, exchange: ServerExchange, delay: float, written: int) -> None:
-        """Find out whether a client that ended its side has closed the connection (see the module's head).
-
-        `written` is what had been written `delay` seconds ago.
-        """
-        transport = self._transport
-        if transport is None or self._exchange is not exchange or exchange.finished:
-            return
-        if not exchange.status and exchange.head.version > (1, 0):
-            self.write(_CONTINUE)
-        elif exchange.status and self._written == written and delay >= QUIET_S:
-            exchange.connection_lost()
-        if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            transport.abort()
-        else:
-            later = min(2 * delay, PROBE_LATEST_S)
-            self._probe_timer = self._loop.call_later(later, self._probe, exchange, later, self._written)
-
     # --- the timer ------------------------------------------------------------------------------------
-
-    def _set_timer(self, delay: float, callback: Callable[..., None], *args: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(delay, callback, *args)
 
     def _on_timer(self) -> None:
         """Close an idle connection, refuse a slow head, abort if the client does not read."""
@@ -476,7 +405,7 @@ class Connection(asyncio.Protocol):
         delay = keepalive
         unsent = transport.get_write_buffer_size()
         if unsent:
-            sent = self._written - unsent
+            sent = self.written - unsent
             if sent == self._sent_before:
                 self.abort()
                 return
@@ -489,21 +418,8 @@ class Connection(asyncio.Protocol):
                 else:
                     transport.close()
                 delay = keepalive
-        if self._timer is not None and not self._lingering:
+        if self._timer is not None and self._lingering is None:
             self._timer = self._loop.call_later(delay, self._on_timer)
-
-    def _on_linger(self, deadline: float) -> None:
-        transport = self._transport
-        if transport is None:
-            return
-        now = self._loop.time()
-        if now >= deadline:
-            transport.abort()
-        elif self._received or transport.get_write_buffer_size():
-            self._received = False
-            self._set_timer(LINGER_SILENCE_S, self._on_linger, deadline)
-        else:
-            transport.close()
 
     def _wake_drain(self) -> None:
         for waiter in self._drain_waiters:
