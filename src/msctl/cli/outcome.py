@@ -53,7 +53,9 @@ def last_log_lines(service: str, client: ControlClient) -> Iterator[str]:
 
     with suppress(NotRunningError):
         for line in client.logs(LogQuery((service,), LOG_LINES)):
-            yield f"    {printable(line.text)}"
+            # A traceback is one line of the log, of many lines.
+            for part in line.text.splitlines():
+                yield f"    {printable(part)}"
 
 
 def reload_problems(result: ReloadResult, client: ControlClient) -> Iterator[str]:
