@@ -28,8 +28,9 @@ from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTim
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.body import NO_BODY, ForwardedBody, too_large
 from msctl.gateway.request.filters import DirectResponse, apply_filters, cors_filter
+from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
-from msctl.gateway.request.plan import Plan, Planner
+from msctl.gateway.request.plan import Planner
 from msctl.gateway.route_files import RouteFiles
 from msctl.gateway.routing.route_settings import first_set, settings
 from msctl.gateway.routing.routes import RouteTable

@@ -11,8 +11,9 @@ from msctl.gateway.own_request import own_request, while_client_waits
 from msctl.gateway.policies.deadline import DeadlineTimer
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.buffered import BufferedExchange
+from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.request.gateway_exchange import GatewayExchange
-from msctl.gateway.request.plan import Plan, Planner
+from msctl.gateway.request.plan import Planner
 from msctl.gateway.routing.compose import (
     MAX_BRANCH,
     Branch,

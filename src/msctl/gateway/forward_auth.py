@@ -18,8 +18,9 @@ from msctl.gateway.policies.forward_auth import (
 )
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.buffered import BufferedExchange
+from msctl.gateway.request.forwarded import ForwardedHead, Plan
 from msctl.gateway.request.gateway_exchange import GatewayExchange
-from msctl.gateway.request.plan import ForwardedHead, Plan, Planner
+from msctl.gateway.request.plan import Planner
 from msctl.gateway.request.validation import FieldFacts
 from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
 from msctl.gateway.upstream.remote import RemoteUpstream

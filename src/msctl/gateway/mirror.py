@@ -17,8 +17,8 @@ from msctl.gateway.policies.deadline import DeadlineTimer
 from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.body import ForwardedBody, NoBody
 from msctl.gateway.request.buffered import BufferedExchange
+from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.request.gateway_exchange import GatewayExchange
-from msctl.gateway.request.plan import Plan
 from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.model.exchange import RequestError
 from msctl.model.route_policies import MirrorSpec

@@ -10,8 +10,8 @@ from msctl.gateway.message.trace_context import traceparent
 from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
 from msctl.gateway.request.body import NO_BODY, ForwardedBody
 from msctl.gateway.request.buffered import BufferedExchange
+from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.request.gateway_exchange import GatewayExchange
-from msctl.gateway.request.plan import Plan
 from msctl.gateway.upstream.errors import CLIENT_GONE
 from msctl.model.exchange import ClientGoneError
 

@@ -1,7 +1,7 @@
 """An aiohttp application as a hosted application.
 
 The application is unmodified: it gets aiohttp's own request objects and answers with aiohttp's own responses
-(see aiohttp_request.py and aiohttp_response.py; nothing else knows the server side of aiohttp). Its handlers
+(see aiohttp_request.py, aiohttp_response.py; nothing else knows the server side of aiohttp). Its handlers
 are not cancelled when the client leaves, as under aiohttp's own server.
 """
 
@@ -15,7 +15,8 @@ from typing import Any, cast
 from aiohttp import web
 
 from msctl.clock import AsyncClock
-from msctl.hosting.aiohttp_request import BodyLimits, Connection, HostedRequest, limits_of, make_request
+from msctl.hosting.aiohttp_connection import Connection
+from msctl.hosting.aiohttp_request import BodyLimits, HostedRequest, limits_of, make_request
 from msctl.hosting.aiohttp_response import respond_complete
 from msctl.hosting.in_flight import InFlight
 from msctl.hosting.service_log import ServiceLog, log_as, shorten

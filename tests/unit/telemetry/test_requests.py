@@ -14,9 +14,10 @@ from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.metrics.exposition import render
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import current_trace
+from msctl.telemetry.tracing.access_log import MAX_ERROR_LINES
 from msctl.telemetry.tracing.batch import BATCH
 from msctl.telemetry.tracing.messaging import MessageObserver
-from msctl.telemetry.tracing.requests import MAX_ERROR_LINES, RequestObserver
+from msctl.telemetry.tracing.requests import RequestObserver
 from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.clock import FakeClock
 

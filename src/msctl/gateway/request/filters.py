@@ -14,7 +14,7 @@ from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.observer import Observer
 from msctl.gateway.policies import cors
 from msctl.gateway.policies.limits import RateLimiter
-from msctl.gateway.request.plan import Plan
+from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.routing.redirects import location
 from msctl.model.project import RateLimitKey
 

@@ -14,7 +14,7 @@ from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.policies.deadline import Deadline
 from msctl.gateway.policies.traffic import Affinity
 from msctl.gateway.request.body import ForwardedBody
-from msctl.gateway.request.plan import ForwardedHead, Plan
+from msctl.gateway.request.forwarded import ForwardedHead, Plan
 from msctl.gateway.request.upgrade import HostedUpgrade
 from msctl.gateway.routing.route_settings import Limits, RouteSettings
 from msctl.http.websocket_frames import GOING_AWAY

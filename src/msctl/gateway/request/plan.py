@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from msctl.gateway.message.headers import Field, Fields, Hop, Trust, edit, request_fields, values, with_prefix
-from msctl.gateway.message.http1 import serialize_fields
 from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.target import Target
+from msctl.gateway.request.forwarded import ForwardedHead, Peer, Plan
 from msctl.gateway.request.validation import (
     LIMITED,
     FieldFacts,
@@ -44,7 +44,6 @@ from msctl.gateway.routing.route_settings import RouteSettings, unrouted
 from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, Rule, matched_prefix, upstream_path
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
-from msctl.model.exchange import RequestHead
 from msctl.model.project import GatewaySpec, HeaderEdit
 
 BLOCK_CACHE_SIZE = 128
@@ -60,86 +59,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _NOT_IN_QUERY = re.compile(r"[\x00-\x20\x7f#]")
-
-
-class ForwardedHead(RequestHead):
-    """A request's head as it is forwarded, without the fields that differ with every request.
-
-    `target` is in origin form. `host` is the client's Host, empty if it sent none (HTTP/1.0).
-    `serialized_fields` are `fields` as bytes.
-    """
-
-    __slots__ = ("host", "serialized_fields")
-
-    def __init__(self, method: str, target: str, host: str, fields: Fields, facts: FieldFacts) -> None:
-        all_fields: Fields = [(b"Host", host.encode("latin-1")), *fields] if host else list(fields)
-        if facts.chunked:
-            all_fields.append((b"Transfer-Encoding", b"chunked"))
-        elif facts.length is not None:
-            all_fields.append((b"Content-Length", b"%d" % facts.length))
-        if facts.upgrade is not None:
-            all_fields += [(b"Connection", b"Upgrade"), (b"Upgrade", facts.upgrade.encode())]
-        super().__init__(
-            method,
-            target,
-            (1, 1),
-            tuple(all_fields),
-            length=facts.length,
-            chunked=facts.chunked,
-            upgrade=facts.upgrade,
-            expects_continue=facts.expects_continue,
-        )
-        self.host = host
-        self.serialized_fields = serialize_fields(all_fields)
-
-    def with_target(self, target: str) -> ForwardedHead:
-        head = ForwardedHead.__new__(ForwardedHead)
-        head.method = self.method
-        head.target = target
-        head.version = self.version
-        head.fields = self.fields
-        head.keep_alive = True
-        head.length = self.length
-        head.chunked = self.chunked
-        head.upgrade = self.upgrade
-        head.expects_continue = self.expects_continue
-        head.memo = {}
-        head.fields_memo = self.fields_memo
-        head.host = self.host
-        head.serialized_fields = self.serialized_fields
-        return head
-
-
-Peer = tuple[str, str]
-"""A connection's client address (empty for a Unix socket) and its scheme."""
-
-
-class Plan(NamedTuple):
-    """What the gateway does with a request.
-
-    `client_address` is that of the original client, as far as trusted peers name it. `forwarded` are
-    the fields to forward, before framing. `gateway_response` holds the fields of the 200 with which the
-    gateway answers the request itself; None if the request is to be forwarded.
-    """
-
-    settings: RouteSettings
-    match: Match
-    scheme: str
-    facts: FieldFacts
-    client_address: str
-    forwarded: Fields
-    close: bool
-    gateway_response: Fields | None
-    target: Target
-    head: ForwardedHead
-
-    def with_query(self, query: str | None) -> Plan:
-        """Return the plan of a request that differs in its query alone."""
-        old = self.target
-        path = self.head.target.partition("?")[0]
-        target = Target(old.path, query, old.authority, old.asterisk)
-        head = self.head.with_target(path if query is None else f"{path}?{query}")
-        return Plan._make((*self[:-2], target, head))
 
 
 class _Block:

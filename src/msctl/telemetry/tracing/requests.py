@@ -25,10 +25,11 @@ from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.metrics.histogram import OTHER
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
+from msctl.telemetry.tracing.access_log import FAILURE, AccessLog
 from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
 from msctl.telemetry.tracing.not_found import NotFoundFilter
-from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan, SpanGroup
+from msctl.telemetry.tracing.span import EndedSpan, SpanGroup
 from msctl.telemetry.tracing.tracer import Tracer
 
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
@@ -36,10 +37,6 @@ MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
 
 METRICS_PATH = "/metrics"
 CLIENT_GONE = 499
-FAILURE = 500
-"""Responses with this status or above count as errors."""
-MAX_ERROR_LINES = 10
-"""Failed requests of one service in the access log per second; more are counted."""
 _KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
 )
@@ -381,42 +378,3 @@ def _client_span(
         status,
         instance,
     )
-
-
-class AccessLog:
-    """The access log: sampled and limited, so that it does not crowd out the services' own lines."""
-
-    def __init__(self, logs: LogHub, sample: float, chance: Callable[[], float]) -> None:
-        self._logs = logs
-        self.set_sample(sample)
-        self._chance = chance
-        self._errors: dict[str, tuple[int, int]] = {}
-
-    def set_sample(self, sample: float) -> None:
-        """Set the share of successful requests that is logged (0 to 1)."""
-        self.sample = sample
-
-    def request(self, service: str, method: str, path: str, status: int, seconds: float) -> None:
-        """Log a finished request, or skip it; call it while its trace is current."""
-        omitted = 0
-        if status >= FAILURE:
-            second = int(monotonic())
-            since, count = self._errors.get(service, (second, 0))
-            if since != second:
-                omitted = max(0, count - MAX_ERROR_LINES)
-                since, count = second, 0
-            self._errors[service] = (since, count + 1)
-            if count >= MAX_ERROR_LINES:
-                return
-        elif not self.sample or self._chance() >= self.sample:
-            return
-        path = path.partition("?")[0][:LONGEST_PATH]
-        text = f"{method} {path} {status} in {seconds * 1000:.1f} ms"
-        if omitted:
-            text += f" ({omitted} earlier failed requests not shown)"
-        self._logs.append(
-            service,
-            text,
-            "error" if status >= FAILURE else "info",
-            fields={"method": method, "status": status, "seconds": round(seconds, 6)},
-        )
