@@ -224,8 +224,9 @@ class Gateway:
                 "%s %s: %s; the client's connection was aborted", head.method, _path(head), error
             )
         except (asyncio.CancelledError, ConnectionError) as error:
-            status = CLIENT_CLOSED
-            self._log.info("499 %s %s: the client closed the connection", head.method, _path(head))
+            if not exchange.stream_at:  # the client ends a stream, and there is no other end
+                status = CLIENT_CLOSED
+                self._log.info("499 %s %s: the client closed the connection", head.method, _path(head))
             if isinstance(error, asyncio.CancelledError):
                 raise
             received.abort()
@@ -244,8 +245,12 @@ class Gateway:
                 plan_ = exchange.plan
                 route = None if plan_ is None else plan_.settings.route
                 service, path = ("", "") if route is None else (exchange.service or route.service, route.path)
+                streamed = exchange.streamed
+                if streamed:
+                    observer.stream_finished(service, path, streamed)
+                seconds = self._now() - started - streamed
                 observer.request_finished(
-                    service, path, method_label(head.method), status or received.status, self._now() - started
+                    service, path, method_label(head.method), status or received.status, seconds
                 )
 
     def _plan(self, exchange: GatewayExchange) -> Plan:

@@ -23,6 +23,10 @@ class Observer(Protocol):
         """`status` is 499 if the client closed the connection before the response."""
         ...
 
+    def stream_finished(self, service: str, route: str, seconds: float) -> None:
+        """The response was a stream that lasted so long; `request_finished` counts until it began."""
+        ...
+
     def hosted_attempt_started(self, method: str, target: str) -> None:
         """An attempt at an instance in this process starts."""
         ...

@@ -105,7 +105,7 @@ class Proxy:
                     instance.record(result)
                 if observer is not None:
                     now = self._now()
-                    observer.attempt_finished(service, instance.name, status, now - started)
+                    observer.attempt_finished(service, instance.name, status, now - started - out.streamed)
                     started = now
             tried.append(instance)
             if len(tried) > out.limits.retries or not _repeatable(out, failure) or not budget.retry():

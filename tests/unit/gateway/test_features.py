@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from msctl.model.project import (
     ApiKeySpec,
@@ -417,6 +417,9 @@ class Recorder:
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
         self.told.append(("attempt", service, instance, status))
 
+    def stream_finished(self, service: str, route: str, seconds: float) -> None:
+        self.told.append(("stream", service, route, seconds))
+
     def retried(self, service: str, reason: str) -> None:
         self.told.append(("retried", service, reason))
 
@@ -428,6 +431,38 @@ class Recorder:
 
     def rate_limited(self, route: str) -> None:
         self.told.append(("limited", route))
+
+
+@both
+async def test_a_stream_has_a_measure_of_its_own(kind: str) -> None:
+    """Its length is nobody's latency, and a client that ends it is not one that gave up."""
+    told, finished = Recorder(), asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        if request.path == "/x/ws":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str("hello")
+            await socket.receive()
+            return socket
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        await finished.wait()
+        return response
+
+    async with running(RouteSpec("/x", "x"), observer=told) as gateway:
+        await gateway.serve("x", application(x=stream), kind)
+        async with ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{gateway.port}/x/events") as response:
+                assert await response.content.readany() == b"data: 1\n\n"
+            async with session.ws_connect(f"http://127.0.0.1:{gateway.port}/x/ws") as socket:
+                assert (await socket.receive()).data == "hello"
+        finished.set()
+        while len([event for event in told.told if event[0] == "stream"]) < 2:
+            await asyncio.sleep(0)
+    statuses = [event[-1] for event in told.told if event[0] == "finished"]
+    assert set(statuses) == {101, 200}
 
 
 async def test_the_observer_gets_every_event() -> None:

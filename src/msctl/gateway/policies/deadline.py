@@ -118,6 +118,11 @@ class Deadline:
         ):
             raise DeadlineError(self.stage) from error
 
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock of this deadline."""
+        return self._timer.now
+
     def extend(self, seconds: float, stage: str | None = None) -> None:
         """Allow `seconds` from now, for `stage` if given."""
         if stage is not None:

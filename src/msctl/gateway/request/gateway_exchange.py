@@ -47,7 +47,8 @@ class GatewayExchange:
     `received` is the exchange with the client, or with a composed document that keeps the response. `plan`,
     `request_id` and `traceparent` are set as the request is planned; `service` and `affinity` say which
     service it is for, and what ties it to an instance. `edits` is None while X-Request-Id is
-    all that the gateway adds to the response.
+    all that the gateway adds to the response. `stream_at` is when the response became a stream without an end
+    (an event stream, an upgraded connection), in the deadline's time; 0 for any other.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class GatewayExchange:
         "server",
         "service",
         "settings",
+        "stream_at",
         "traceparent",
         "trusted",
         "upgraded",
@@ -94,6 +96,7 @@ class GatewayExchange:
         self.service = ""
         self.affinity: Affinity | None = None
         self._sent = 0
+        self.stream_at = 0.0
         self.upgraded: HostedUpgrade | None = None
 
     def forward(self, plan: Plan, body: ForwardedBody, deadline: Deadline) -> None:
@@ -106,6 +109,16 @@ class GatewayExchange:
         self.limits = settings.limits
         self.body = body
         self.deadline = deadline
+
+    def begin_stream(self, stage: str) -> None:
+        """The response is a stream: it lasts as long as it likes, and its length is nobody's latency."""
+        self.stream_at = self.deadline.now()
+        self.deadline.extend(self.limits.stream_idle_timeout, stage)
+
+    @property
+    def streamed(self) -> float:
+        """Seconds for which the stream has lasted; 0 without one."""
+        return self.deadline.now() - self.stream_at if self.stream_at else 0.0
 
     def tie(self, instance: str) -> None:
         """Have the response tie the client to the instance that is asked next."""
@@ -156,7 +169,7 @@ class GatewayExchange:
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:
         if is_event_stream(fields):
-            self.deadline.extend(self.limits.stream_idle_timeout, EVENT_STREAM)
+            self.begin_stream(EVENT_STREAM)
         else:
             self.deadline.extend(self.limits.idle_timeout, "body")
         self.received.start(status, reason, self.edited(fields), length=length)
@@ -189,7 +202,7 @@ class GatewayExchange:
         upgraded.begin(self.received.upgrade(self.edited(fields), upgraded))
         self.upgraded = upgraded
         self.deadline.closing = lambda: upgraded.send_close(GOING_AWAY)
-        self.deadline.extend(self.limits.stream_idle_timeout, "upgraded connection")
+        self.begin_stream("upgraded connection")
         return upgraded
 
     def _moved(self, count: int) -> None:

@@ -264,6 +264,7 @@ class RemoteUpstream:
             raise MalformedResponseError("it switched protocols without a request to")
         tunnel = Tunnel(connection, deadline, out.limits.stream_idle_timeout)
         stream = out.received.upgrade(out.edited(answer.fields), tunnel)
+        out.begin_stream("tunnel")
         self._tunnels.add(tunnel)
         try:
             await tunnel.run(stream)

@@ -63,6 +63,12 @@ class Metrics:
             ("service", "messaging_destination_name", "error_type"),
             registry,
         )
+        self._streams = Histogram(
+            "msctl_stream_duration_seconds",
+            "How long event streams and upgraded connections lasted; the requests count until they began.",
+            ("service", "http_route"),
+            registry,
+        )
         self.active = ActiveRequests(registry).counts
         """Requests in flight, by the service that accepted them."""
         self._retries = _Children(
@@ -174,6 +180,10 @@ class Metrics:
     def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
         labels = (service, "", "no_response") if status is None else (service, status, "")
         self._attempts.observe(labels, seconds)
+
+    def stream_finished(self, service: str, route: str, seconds: float) -> None:
+        """An event stream or an upgraded connection has ended."""
+        self._streams.observe((service, route), seconds)
 
     def retried(self, service: str, reason: str) -> None:
         self._retries.get((service, reason)).inc()

@@ -36,6 +36,8 @@ MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
 """Renders a service's metrics, given its name and the request's Accept header."""
 
 METRICS_PATH = "/metrics"
+SWITCHED = 101
+"""The status of an upgraded connection, which lasts as long as it likes."""
 CLIENT_GONE = 499
 _KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
@@ -179,6 +181,7 @@ class RequestObserver:
         self.flush = metrics.flush = tracer.flush = self._batch.flush
         self.set_sample = self._access.set_sample
         self.retried = metrics.retried
+        self.stream_finished = metrics.stream_finished
         self.rate_limited = metrics.rate_limited
         self.breaker_changed = metrics.breaker_changed
         self.target_ready = metrics.target_ready
@@ -306,6 +309,9 @@ class RequestObserver:
             elif type(request) is DirectRequest:
                 context, service, instance, method, target, status, seconds, ended, at, route = request
                 label = method if method in _KNOWN_METHODS else OTHER
+                if status == SWITCHED:
+                    metrics.stream_finished(service, route, seconds)
+                    seconds = 0.0
                 metrics.service_finished(service, route, label, status, seconds, ended)
                 groups.append(_server_span(context, (method, target), service, instance, status, seconds, at))
         for labels, times in requests.items():
