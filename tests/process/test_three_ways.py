@@ -1,4 +1,4 @@
-"""Hosted, in a process of its own, or a command, aiohttp or ASGI: the same bytes get the same answers."""
+"""Hosted, isolated, or a command, of aiohttp, ASGI or WSGI: the same bytes get the same answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ from tests.support.ports import reserved_port
 from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent / "three_ways"
-WAYS = ("aiohttp-hosted", "aiohttp-isolated", "aiohttp-command", "asgi-hosted", "asgi-isolated")
+WAYS = (
+    "aiohttp-hosted",
+    "aiohttp-isolated",
+    "aiohttp-command",
+    "asgi-hosted",
+    "asgi-isolated",
+    "wsgi-hosted",
+    "wsgi-isolated",
+)
 CONFIGURATION = """
 [services.{name}]
 {run}
@@ -31,6 +39,8 @@ RUN = {
     "aiohttp-command": 'command = ["{python}", "with_aiohttp.py"]',
     "asgi-hosted": 'app = "with_asgi:app"',
     "asgi-isolated": 'app = "with_asgi:app"\nisolation = "process"',
+    "wsgi-hosted": 'app = "with_wsgi:app"',
+    "wsgi-isolated": 'app = "with_wsgi:app"\nisolation = "process"',
 }
 
 
@@ -188,7 +198,7 @@ async def test_handler_is_not_cancelled_when_its_client_leaves(system: System, w
     await asyncio.to_thread(eventually, lambda: mark.with_suffix(".published").exists())
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if "wsgi" not in way])
 async def test_websocket_keeps_its_subprotocol_messages_and_close_code(system: System, way: str) -> None:
     url = f"http://127.0.0.1:{system.port}/{way}/chat"
     async with aiohttp.ClientSession() as session, session.ws_connect(url, protocols=["chat"]) as socket:
