@@ -27,6 +27,8 @@ def make_broker(
     spec: BrokerSpec, folder: Path, *, clock: Clock, log: LogFunction, embedded: ServerFactory
 ) -> StackBroker:
     """The broker for `spec`; a local RabbitMQ keeps its files below `folder`."""
+    if spec.mode in (BrokerMode.EXTERNAL, BrokerMode.LOCAL, BrokerMode.DOCKER):
+        _warn_of_unused_definitions(spec, log)
     match spec.mode:
         case BrokerMode.EXTERNAL:
             return ExternalBroker(spec, clock=clock)
@@ -38,6 +40,15 @@ def make_broker(
             return DockerBroker(spec, log=log)
         case BrokerMode.AUTO:
             return AutoBroker(spec, clock=clock, log=log, embedded=embedded)
+
+
+def _warn_of_unused_definitions(spec: BrokerSpec, log: LogFunction) -> None:
+    if spec.definitions is not None:
+        log(
+            "warning",
+            f"{spec.definitions.name} is not loaded: this broker is not embedded. For a RabbitMQ: "
+            "rabbitmqctl import_definitions FILE",
+        )
 
 
 class AutoBroker:
@@ -73,6 +84,7 @@ class AutoBroker:
         if server is not AmqpServer.NONE:
             owner = await self._check_owner(address)
             self._log("info", f"using the broker that answers at {address}{owner}")
+            _warn_of_unused_definitions(self._spec, self._log)
             self._chosen = self._external
             return
         if parse_url(self._spec.url, any_port=True).host not in LOOPBACK_HOSTS:
@@ -90,7 +102,7 @@ class AutoBroker:
                 raise
             await self._embed_elsewhere(address)
             return
-        self._log("info", f"no broker answers at {address}: embedded one there")
+        self._log("info", f"no broker answers at {address}: embedded one at {redact(self._chosen.url)}")
 
     def _is_others(self) -> bool:
         host = parse_url(self._spec.url, any_port=True).host

@@ -49,6 +49,7 @@ service_addresses = "all"
 [broker]
 mode = "embedded"
 url = "amqp://guest:guest@127.0.0.1:{broker}/"
+definitions = "definitions.json"
 [dashboard]
 port = 0
 """
@@ -85,6 +86,7 @@ async def rig(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
         gateway, broker = (ports.enter_context(reserved_port()) for _ in range(2))
         text = CONFIGURATION.format(module=module, gateway=gateway, broker=broker)
         (folder / "msctl.toml").write_text(text)
+        (folder / "definitions.json").write_text("{}")
         project = load(file=folder, cwd=folder, env={}).project
         paths = stack_paths(
             project.name, project.root, {"MSCTL_RUNTIME_DIR": str(tmp_path_factory.mktemp("r"))}
@@ -151,6 +153,18 @@ async def test_a_snapshot_shows_broker_and_page(rig: Rig) -> None:
     assert snapshot.broker.state is State.READY
     assert snapshot.dashboard is not None
     assert snapshot.pid == os.getpid()
+
+
+async def test_edited_definitions_of_the_broker_are_applied_by_a_reload(rig: Rig) -> None:
+    file = rig.folder / "definitions.json"
+    file.write_text('{"queues": [{"vhost": "/", "name": "defined"}]}')
+    assert (await rig.stack.reload()).done() == ["updated the broker's definitions"]
+    snapshot = await rig.stack.snapshot()
+    assert [queue.name for queue in snapshot.broker.queues or ()] == ["defined"]
+    file.write_text('{"queues": [{"vhost": "gone", "name": "defined"}]}')
+    with pytest.raises(ConfigError, match=r"queues\[0\]\.vhost"):
+        await rig.stack.reload()
+    assert (await rig.stack.snapshot()).broker.state is State.READY
 
 
 async def test_routes_are_listed_and_explained(rig: Rig) -> None:

@@ -30,6 +30,7 @@ def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
     yield from _programs(project)
     yield from _ports(project, paths)
     yield from _certificate(project)
+    yield from _definitions(project)
     yield from _dashboard(project)
     yield _broker(project)
 
@@ -98,6 +99,27 @@ def _certificate(project: Project) -> Iterator[CheckResult]:
     verdict = CheckVerdict.OK if warning is None else CheckVerdict.NOTE
     yield CheckResult(
         "certificate", verdict, warning or f"{certificate.path}, valid until {certificate.not_after:%Y-%m-%d}"
+    )
+
+
+def _definitions(project: Project) -> Iterator[CheckResult]:
+    """Check the definitions of the embedded broker."""
+    if project.broker.definitions is None:
+        return
+    from msctl.model.broker_url import parse_url
+    from msctl.runtime.definitions_file import read_definitions
+
+    try:
+        found = read_definitions(project, parse_url(project.broker.url, any_port=True))
+    except MsctlError as error:
+        yield CheckResult("definitions", CheckVerdict.FAIL, error.message, error.hint or "")
+        return
+    warnings = [] if found is None else found[1].warnings
+    more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+    yield CheckResult(
+        "definitions",
+        CheckVerdict.NOTE if warnings else CheckVerdict.OK,
+        f"{warnings[0]}{more}" if warnings else f"{project.broker.definitions.name} can be loaded",
     )
 
 
