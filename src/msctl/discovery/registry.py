@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from msctl.model.endpoint import Endpoint
+
+Drained = Callable[[str, str], Awaitable[None]]
+"""Waits until a user of the registry has finished with a withdrawn instance of a service."""
 
 
 class Registry:
@@ -15,6 +20,7 @@ class Registry:
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
         self._absences: dict[str, str] = {}
         self._lives = itertools.count(1)
+        self._users: list[Drained] = []
 
     def announce(self, endpoint: Endpoint) -> None:
         """Add an instance, or replace the one of the same name; each of its addresses is one of its own.
@@ -35,6 +41,14 @@ class Registry:
         left = tuple(e for e in self.endpoints(service) if not e.is_of(instance))
         self._endpoints[service] = left
         self._absences[service] = reason
+
+    def follow(self, drained: Drained) -> None:
+        """Have `drained` awaited before a withdrawn instance is stopped; see `drained`."""
+        self._users.append(drained)
+
+    async def drained(self, service: str, instance: str) -> None:
+        """Wait until nobody uses a withdrawn instance any more."""
+        await asyncio.gather(*(drained(service, instance) for drained in self._users))
 
     def endpoints(self, service: str) -> tuple[Endpoint, ...]:
         """Return the endpoints of `service`: the same tuple until they change."""

@@ -100,7 +100,7 @@ class Proxy:
                 status = CLIENT_CLOSED
                 raise
             finally:
-                instance.in_flight -= 1
+                instance.finished()
                 if result is not AttemptResult.SUCCEEDED or not breaker.is_idle:
                     instance.record(result)
                 if observer is not None:

@@ -32,6 +32,9 @@ Gate = Callable[["Instance"], Awaitable[str | None]]
 SWEEP_S = 2.0
 """Seconds that processes left by a worker that exited by itself may take to stop."""
 
+DRAIN_S = 10.0
+"""Seconds that a stop waits at most for the requests that an instance is answering."""
+
 _ABANDON_S = 5.0
 
 
@@ -101,6 +104,7 @@ class Instance:
             self._move(Step.STOP)
         if self.worker is not None:
             try:
+                await self._drain(timeout)
                 self._exit = await self.worker.stop(timeout) or self._exit
                 self.worker = None
             except Exception as error:  # noqa: BLE001 - the stop of the others goes on
@@ -109,6 +113,11 @@ class Instance:
                 self._move(Step.FAIL, f"cannot stop it cleanly: {describe_error(error)}")
                 return
         self._move(Step.GONE)
+
+    async def _drain(self, timeout: float) -> None:
+        """Let the requests end that it is answering: a program may answer none after its stop signal."""
+        drained = self._registry.drained(self.spec.name, self.name)
+        await first_of(drained, self._clock.sleep(min(timeout, DRAIN_S)))
 
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Apply the live keys of `spec`, which differs from the present one in nothing else."""

@@ -109,11 +109,25 @@ class Supervisor:
     async def restart(self, names: Sequence[str] = (), *, deps: bool = True) -> None:
         """Stop and start these (none named: all that had been started), as `start` does."""
         chosen = list(names) or [s.spec.name for s in self._table.all if s.should_run]
-        if chosen:
+        rolling = [name for name in chosen if names and can_roll(self._table[name])]
+        at_once = [name for name in chosen if name not in rolling]
+        if at_once:
             services = self._table.project.services
-            self._reserve(dependency_graph.closure(services, chosen) if deps else chosen)  # before a stop
-            await self.stop(chosen)
-            await self.start(chosen, deps=deps)
+            self._reserve(dependency_graph.closure(services, at_once) if deps else at_once)  # before a stop
+            await self.stop(at_once)
+            await self.start(at_once, deps=deps)
+        await asyncio.gather(*(self._roll(self._table[name]) for name in rolling))
+
+    async def _roll(self, service: Service) -> None:
+        """Restart one instance after the other, so that the others answer meanwhile."""
+        async with service.lock:
+            for instance in list(service.instances):
+                if not service.should_run:
+                    return
+                await instance.stop(stop_timeout(service.spec))
+                instance.begin(_no_gate)
+                while instance.state not in (State.READY, *_FAILED, *AT_REST):
+                    await self._table.change([service.spec.name])
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Set the number of instances of these services, and start those that are not running.
@@ -278,6 +292,11 @@ class Supervisor:
             limit = stop_timeout(service.spec) if timeout is None else timeout
             # An interrupted reload may have left replacements.
             await stop_all((*service.instances, *service.replacements), limit)
+
+
+def can_roll(service: Service) -> bool:
+    """Whether its instances can be restarted in turn: there are several, and they serve requests."""
+    return len(service.instances) > 1 and service.state is State.READY and not service.spec.oneshot
 
 
 async def _no_gate(_instance: Instance) -> None:

@@ -32,7 +32,7 @@ NO_INSTANCE_RETRY = 1.0
 class UpstreamInstance:
     """An instance: its endpoint, upstream, breaker and requests in flight."""
 
-    __slots__ = ("_observer", "_reported", "breaker", "endpoint", "in_flight", "name", "upstream")
+    __slots__ = ("_observer", "_reported", "breaker", "endpoint", "idle", "in_flight", "name", "upstream")
 
     def __init__(
         self, endpoint: Endpoint, upstream: Upstream, breaker: Breaker, observer: Observer | None
@@ -42,8 +42,24 @@ class UpstreamInstance:
         self.upstream = upstream
         self.breaker = breaker
         self.in_flight = 0
+        self.idle: asyncio.Event | None = None
+        """Set when the last request of a withdrawn instance ends."""
         self._observer = observer
         self._reported = BreakerState.CLOSED
+
+    def finished(self) -> None:
+        """A request has ended."""
+        self.in_flight -= 1
+        if self.idle is not None and not self.in_flight:
+            self.idle.set()
+
+    async def retire(self) -> None:
+        """Let its requests end, and its WebSockets with code 1001; then close its connections."""
+        await self.upstream.drain()
+        if self.in_flight:
+            self.idle = asyncio.Event()
+            await self.idle.wait()
+        await self.upstream.close()
 
     def record(self, result: AttemptResult) -> None:
         """Report the result of an attempt to the breaker."""
@@ -88,7 +104,9 @@ class UpstreamInstances:
         self._log = log
         self._pool_size = pool_size
         self._known: dict[str, tuple[tuple[Endpoint, ...], tuple[UpstreamInstance, ...]]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], str] = {}
+        """The instances that were withdrawn and still have requests."""
+        registry.follow(self.drained)
 
     def reconfigure(self, spec: GatewaySpec, pool_size: Callable[[str], int]) -> None:
         """Apply a new configuration; instances keep their connections, loads and breaker states."""
@@ -165,8 +183,9 @@ class UpstreamInstances:
         for _, instances in known:
             for instance in instances:
                 await instance.upstream.close()
-        if self._closing:
-            await asyncio.gather(*self._closing)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _follow(
         self, service: str, endpoints: tuple[Endpoint, ...], before: tuple[UpstreamInstance, ...]
@@ -183,11 +202,23 @@ class UpstreamInstances:
         for instance in kept.values():
             if instance.name not in current:
                 self._report_ready(service, instance.name, ready=False)
-            task = asyncio.get_running_loop().create_task(instance.upstream.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            task = asyncio.get_running_loop().create_task(instance.retire())
+            self._retiring[task] = instance.name
+            task.add_done_callback(self._retired)
         self._known[service] = (endpoints, tuple(instances))
         return self._known[service][1]
+
+    async def drained(self, service: str, name: str) -> None:
+        """Wait until a withdrawn instance has no request left."""
+        if service in self._known:
+            self.instances(service)  # take notice of the withdrawal
+        if tasks := [task for task, instance in self._retiring.items() if instance == name]:
+            await asyncio.wait(tasks)
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        del self._retiring[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("cannot close the connections of an instance: %s", error)
 
     def _report_ready(self, service: str, instance: str, *, ready: bool) -> None:
         if self._observer is not None:
