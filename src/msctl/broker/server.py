@@ -398,14 +398,10 @@ class BrokerServer:
             return
         self._broker.pump(MESSAGES_PER_TURN)
         self._broker.apply_policies(POLICIES_PER_TURN)
-        freeing = self._broker.memory.has_discarded and not self._heap.running
-        if freeing:
-            self._broker.free(FREED_PER_TURN)
-            self._heap.check(self._broker.memory.used)
         self.flush()
         self._arm()
         storing = self._storage is not None and self._storage.waits
-        if self._waiting or self._broker.busy or freeing or storing:
+        if self._waiting or self._broker.busy or self._can_free or storing:
             self._next_turn()
 
     def _next_turn(self) -> None:
@@ -419,7 +415,15 @@ class BrokerServer:
             protocol.process()
         if self._storage is not None and self._storage.turn(tidy=not self._broker.memory.has_discarded):
             self._next_turn()
+        if self._can_free:
+            self._broker.free(FREED_PER_TURN)
+            self._heap.check(self._broker.memory.used)
         self.work()
+
+    @property
+    def _can_free(self) -> bool:
+        """Whether discarded messages wait to be freed, and no thread holds the allocator."""
+        return self._broker.memory.has_discarded and not self._heap.running
 
     def flush(self) -> None:
         """Write the output of each session once, so that no single connection occupies the loop."""
