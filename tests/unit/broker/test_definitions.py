@@ -240,6 +240,15 @@ def test_definitions_of_one_virtual_host_move_to_another() -> None:
             "null",
         ),
         (with_("queues", {"vhost": "/", "name": "x" * 300}), "queues[0].name", "255"),
+        (with_("queues", {"vhost": "/", "name": "\ud800"}), "queues[0].name", "surrogate"),
+        (
+            with_(
+                "policies",
+                {"vhost": "/", "name": "p", "pattern": "", "definition": {"dead-letter-exchange": "\ud800"}},
+            ),
+            "policies[0].definition.dead-letter-exchange",
+            "not a valid",
+        ),
         (with_("exchanges", {"vhost": "/", "name": "x", "type": "odd"}), "exchanges[0].type", "'odd'"),
         (
             with_("bindings", {"vhost": "/", "source": "x", "destination": "q", "destination_type": "topic"}),

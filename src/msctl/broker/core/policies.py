@@ -169,9 +169,7 @@ def make_policy(
     for key, value in definition.items():
         check = checks.get(key)
         if check is None:
-            raise PolicyError(
-                f"[{{{erlang_binary(key.encode())},{_term(value)}}}] are not recognised policy settings", key
-            )
+            raise PolicyError(f"[{{{_term(key)},{_term(value)}}}] are not recognised policy settings", key)
         valid, meaning = check
         if not valid(value):
             raise PolicyError(f"{_term(value)} is not a valid {meaning}", key)
@@ -181,7 +179,7 @@ def make_policy(
 def _term(value: Any) -> str:
     """A JSON value as Erlang prints it."""
     if isinstance(value, str):
-        return erlang_binary(value.encode())
+        return erlang_binary(value.encode(errors="replace"))
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list):
@@ -202,7 +200,14 @@ def _number(meaning: str, least: int = 0, most: int | None = None) -> _Check:
 
 
 def _text(meaning: str) -> _Check:
-    return lambda value: isinstance(value, str), meaning
+    return _is_text, meaning
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def _one_of(meaning: str, *values: Any) -> _Check:

@@ -115,6 +115,8 @@ def _check_addresses(project: Project, top: KeyRef) -> None:
         off = f"{hint}, or switch the dashboard off: [dashboard] enabled = false"
         _check_clash_with(Address(page.host, page.port), "the dashboard", project, top, hint=off)
     _check_clash_with(_broker_address(project.broker), "the broker", project, top, hint=hint)
+    if (secure := _amqps_address(project.broker)) is not None:
+        _check_clash_with(secure, "the broker's AMQPS", project, top, hint="set another broker.tls.port")
 
 
 def _check_clash_with(taken: Address, by: str, project: Project, top: KeyRef, *, hint: str) -> None:
@@ -138,6 +140,13 @@ def _broker_address(broker: BrokerSpec) -> Address:
     if broker.mode is BrokerMode.EXTERNAL and not is_loopback(url.host):
         return Address(url.host, 0)
     return Address(url.host, url.port)
+
+
+def _amqps_address(broker: BrokerSpec) -> Address | None:
+    """The address of an embedded broker's second port."""
+    if not broker.tls.enabled or broker.mode not in (BrokerMode.AUTO, BrokerMode.EMBEDDED):
+        return None
+    return Address(parse_url(broker.url, any_port=True).host, broker.tls.port)
 
 
 def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef, problems: Problems) -> None:

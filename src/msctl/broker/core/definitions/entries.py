@@ -66,12 +66,14 @@ class Entry:
             raise self.bad(key, "is missing")
         if not isinstance(value, str):
             raise self.bad(key, f"must be a string, not {kind_of(value)}")
+        if not is_encodable(value):
+            raise self.bad(key, "has half of a surrogate pair, which is no character")
         return value
 
     def name(self, key: str, default: str | None = None, *, empty: bool = False) -> str:
         """A string that fits AMQP's short strings; an empty one only with `empty`."""
         value = self.text(key, default)
-        size = len(value.encode(errors="surrogatepass"))
+        size = len(value.encode())
         if size > MAX_NAME or (not size and not empty):
             raise self.bad(key, f"takes {0 if empty else 1} to {MAX_NAME} bytes")
         return value
@@ -116,6 +118,15 @@ def entries(document: Mapping[str, Any], section: str, problems: Problems) -> It
             yield Entry(fields, path, problems)
         else:
             problems.add(path, f"must be an object, not {kind_of(fields)}")
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a string of JSON is text that AMQP can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def kind_of(value: object) -> str:
