@@ -37,7 +37,7 @@ def failure_lines(found: RunResult, shortest: RunResult, again: str) -> list[str
     if shortest.where:
         lines.append(f"  at {_near(shortest.where)}")
     if found.faults:
-        lines += ["", f"faults ({len(shortest.faults)} of {len(found.faults)} are enough):"]
+        lines += ["", f"faults ({_enough(len(shortest.faults), len(found.faults))} enough):"]
         lines += [f"  {fault.at:8.3f} s  {plain(str(fault))}" for fault in shortest.faults]
     shown = shortest.history[-LAST:]
     lines += ["", "the last events:" if len(shown) < len(shortest.history) else "events:"]
@@ -58,3 +58,7 @@ def history_lines(found: RunResult) -> Iterator[str]:
 def _near(place: str) -> str:
     """A place in a file below the working directory without the directory's name."""
     return plain(place.removeprefix(f"{Path.cwd()}{os.sep}"))
+
+
+def _enough(some: int, all_of_them: int) -> str:
+    return f"{some} of {all_of_them} {'is' if some == 1 else 'are'}"
