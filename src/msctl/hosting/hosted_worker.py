@@ -21,6 +21,7 @@ from msctl.model.project import ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.telemetry.logs.hub import LogHub
+from msctl.telemetry.logs.root_logger import restore_root_handler
 from msctl.telemetry.logs.traceback import user_traceback
 
 CLEANUP_S = 5.0
@@ -82,7 +83,9 @@ class HostedWorker:
             try:
                 made = self._factory(self._context)
                 app = await made if inspect.isawaitable(made) else made
+                restore_root_handler()
                 await app.startup()
+                restore_root_handler()
             except SystemExit as error:
                 exited = error  # it would end the event loop, as it leaves the task
 

@@ -20,6 +20,7 @@ from msctl.processes.file_limit import raise_file_limit
 from msctl.processes.orphans import become_subreaper, reap_orphans
 from msctl.runtime.loop import new_event_loop
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
+from msctl.telemetry.logs.root_logger import root_handler
 
 log = logging.getLogger("msctl.runtime.process_life")
 
@@ -113,16 +114,12 @@ async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool])
 @contextmanager
 def _logging_to(logs: LogHub) -> Iterator[None]:
     """Send the records of this process's `logging` to the hub."""
-    handler = HubHandler(logs)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     try:
-        yield
+        with root_handler(HubHandler(logs)):
+            yield
     finally:
         logging.captureWarnings(False)
-        root.removeHandler(handler)
 
 
 @contextmanager
