@@ -186,7 +186,12 @@ async def test_the_callers_trace_continues(bench: Bench) -> None:
         "GET /users",
         SpanKind.SERVER,
     )
-    assert span.attributes == {"http.response.status_code": 200, "service.instance.id": "users-1"}
+    assert span.attributes == {
+        "http.request.method": "GET",
+        "url.path": "/users",
+        "http.response.status_code": 200,
+        "service.instance.id": "users-1",
+    }
 
 
 async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench: Bench) -> None:

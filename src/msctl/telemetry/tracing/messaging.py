@@ -74,7 +74,12 @@ class MessageObserver:
         error: str,
         seconds: float,
     ) -> None:
-        attributes: dict[str, str | int | float | bool] = {"messaging.destination.name": destination}
+        attributes: dict[str, str | int | float | bool] = {
+            "messaging.system": "rabbitmq",
+            "messaging.operation.name": "publish" if kind is SpanKind.PRODUCER else "process",
+            "messaging.operation.type": "send" if kind is SpanKind.PRODUCER else "process",
+            "messaging.destination.name": destination,
+        }
         if error:
             attributes["error.type"] = error
         self._tracer.record(

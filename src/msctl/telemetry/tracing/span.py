@@ -37,8 +37,14 @@ class EndedSpan(NamedTuple):
     def to_span(self) -> Span:
         """Convert to the model's Span, with OpenTelemetry's attribute names."""
         attributes = dict(self.attributes)
+        if not isinstance(self.name, str):
+            method, target = self.name
+            attributes["http.request.method"] = method
+            attributes["url.path"] = target.partition("?")[0][:LONGEST_PATH]
         if self.status is not None:
             attributes["http.response.status_code"] = self.status
+            if self.error:
+                attributes.setdefault("error.type", str(self.status))
         if self.instance:
             key = "server.address" if self.kind is SpanKind.CLIENT else "service.instance.id"
             attributes[key] = self.instance
