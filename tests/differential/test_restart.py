@@ -165,7 +165,10 @@ async def restart(name: str, folder: Path, end: str) -> Observed:
     return found
 
 
-@pytest.fixture(scope="module", params=[pytest.param("rabbitmq", marks=pytest.mark.rabbitmq), "embedded"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.long]), "embedded"],
+)
 def restarts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Observed]]:

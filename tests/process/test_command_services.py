@@ -22,6 +22,7 @@ from msctl.model.project import (
     Condition,
     Dependency,
     GatewaySpec,
+    HealthSpec,
     Isolation,
     RestartPolicy,
     RouteSpec,
@@ -36,6 +37,9 @@ from tests.support.supervisor import MakeRig, Rig, alive, free_port
 pytestmark = pytest.mark.both_loops
 
 Write = Callable[[str, str], Path]
+
+OFTEN = HealthSpec(http="/healthz", interval=0.02, timeout=2.0, retries=3)
+"""A probe that does not make a test wait."""
 
 SERVER = """
 import http.server, os, sys
@@ -332,12 +336,8 @@ async def test_a_service_without_its_ready_line_in_time_is_restarted(rig: MakeRi
     assert one.service("a").reason == "no ready line within 0.1 s"
 
 
-async def test_an_unhealthy_service_is_withdrawn_until_it_recovers(
-    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
-    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
-    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+async def test_an_unhealthy_service_is_withdrawn_until_it_recovers(rig: MakeRig, tmp_path: Path) -> None:
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health=OFTEN))
     await one.supervisor.start()
     (tmp_path / "sick").touch()
     await one.until_state("web", State.UNHEALTHY)
@@ -349,12 +349,8 @@ async def test_an_unhealthy_service_is_withdrawn_until_it_recovers(
     assert one.service("web").restarts == 0
 
 
-async def test_starting_an_unhealthy_service_reports_it_without_waiting(
-    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
-    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
-    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz"))
+async def test_starting_an_unhealthy_service_reports_it_without_waiting(rig: MakeRig, tmp_path: Path) -> None:
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health=OFTEN))
     await one.supervisor.start()
     (tmp_path / "sick").touch()
     await one.until_state("web", State.UNHEALTHY)
@@ -370,12 +366,8 @@ async def test_a_host_of_another_machine_is_the_reason(rig: MakeRig, monkeypatch
     assert "cannot listen on 192.0.2.1:" in one.service("web").reason
 
 
-async def test_a_failing_liveness_probe_restarts(
-    rig: MakeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("msctl.processes.probes.READY_EVERY", 0.01)
-    monkeypatch.setattr("msctl.processes.probes.FAILING_EVERY", 0.01)
-    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health="/healthz", liveness=True))
+async def test_a_failing_liveness_probe_restarts(rig: MakeRig, tmp_path: Path) -> None:
+    one = rig(ServiceSpec("web", command=py(SERVER), port=0, health=OFTEN, liveness=True))
     await one.supervisor.start()
     first = pid_of(one, "web")
     (tmp_path / "sick").touch()

@@ -70,5 +70,7 @@ def test_without_a_folder_it_is_the_courses_system(msctl_stack: StackFactory) ->
 
 def test_what_keeps_it_from_coming_up_is_in_the_error(folder: Path) -> None:
     (folder / "who.py").write_text("raise ValueError('no database')")
+    with (folder / "msctl.toml").open("a") as file:
+        file.write('restart = "no"\n')
     with pytest.raises(RuntimeError, match="no database"), running_stack(folder):
         pass

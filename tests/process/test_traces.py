@@ -146,7 +146,12 @@ def test_a_service_in_a_process_of_its_own_has_its_span_below_the_gateways(own: 
         gateway["span_id"],
     )
     assert (server["service"], server["kind"], server["parent_id"]) == ("apart", "server", client["span_id"])
-    assert server["attributes"] == {"http.response.status_code": 200, "service.instance.id": "apart-1"}
+    assert server["attributes"] == {
+        "http.request.method": "GET",
+        "url.path": "/hi",
+        "http.response.status_code": 200,
+        "service.instance.id": "apart-1",
+    }
     lines = own.msctl.ok("traces", TRACE).splitlines()
     assert [line.split("━")[0].rstrip() for line in lines[1:]] == [
         "gateway: GET /hi",

@@ -62,7 +62,7 @@ def running_node(plugins: tuple[str, ...] = ()) -> Iterator[RunningNode]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="rabbitmq-node", daemon=True)
     thread.start()
-    settings = RabbitSettings("127.0.0.1", 0, folder, plugins=plugins)
+    settings = RabbitSettings("127.0.0.1", 0, folder, plugins=plugins, statistics_ms=500)
     node = RabbitNode(settings, log=lambda level, text: None)
     try:
         url = asyncio.run_coroutine_threadsafe(node.start(), loop).result(90)

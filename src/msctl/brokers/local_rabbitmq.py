@@ -265,11 +265,18 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended in between
+        return False
+
+
 async def _reap(family: list[psutil.Process]) -> None:
     """Wait for helper processes, which end with their node, and kill those that do not."""
     alive = family
     for attempt in range(40):
-        alive = [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        alive = [one for one in alive if _is_alive(one)]
         if not alive:
             return
         if attempt == 20:

@@ -43,6 +43,8 @@ class RabbitSettings:
     start_timeout: float = 60.0
     plugins: tuple[str, ...] = ()
     """Names of plugins to enable; the management plugin listens on a free port of the same address."""
+    statistics_ms: int = 5000
+    """How often the management plugin's figures are collected; RabbitMQ's default."""
 
 
 def find_binary() -> Path:
@@ -117,6 +119,7 @@ def _config(settings: RabbitSettings) -> str:
         "[{rabbit, [\n"
         f"  {{tcp_listeners, [{{[{host}], {settings.port}}}]}},\n"
         f"  {{default_user, <<{user}>>}},\n"
-        f"  {{default_pass, <<{password}>>}}\n"
+        f"  {{default_pass, <<{password}>>}},\n"
+        f"  {{collect_statistics_interval, {settings.statistics_ms}}}\n"
         f"]}}{management if MANAGEMENT_PLUGIN in settings.plugins else ''}].\n"
     )

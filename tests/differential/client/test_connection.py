@@ -101,6 +101,8 @@ async def test_silence_is_bounded_by_the_timeout() -> None:
     assert "no broker answered at" in error.message
 
 
+# aiormq leaves a coroutine of its own unawaited where the handshake fails.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_tls_to_a_plain_port_is_recognised(url: BrokerUrl) -> None:
     error = await failure(f"amqps://guest:hunter2@{url.address}/")
     assert "does not speak TLS" in error.message

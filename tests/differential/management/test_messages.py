@@ -156,7 +156,11 @@ async def test_figures_that_scalers_and_monitors_read(api: Api, queue: str, conn
     found = await eventually(
         api,
         "queues/{v}/q",
-        lambda each: each.get("messages") == 5 and each.get("message_stats", {}).get("ack") == 1,
+        lambda each: (
+            each.get("messages") == 5
+            and each.get("consumers") == 1
+            and each.get("message_stats", {}).get("ack") == 1
+        ),
     )
     assert (found["messages_ready"], found["messages_unacknowledged"], found["consumers"]) == (3, 2, 1)
     stats = found["message_stats"]
