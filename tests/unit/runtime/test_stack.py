@@ -158,7 +158,7 @@ async def test_a_snapshot_shows_broker_and_page(rig: Rig) -> None:
 async def test_edited_definitions_of_the_broker_are_applied_by_a_reload(rig: Rig) -> None:
     file = rig.folder / "definitions.json"
     file.write_text('{"queues": [{"vhost": "/", "name": "defined"}]}')
-    assert (await rig.stack.reload()).done() == ["updated the broker's definitions"]
+    assert "updated the broker's definitions" in (await rig.stack.reload()).done()
     snapshot = await rig.stack.snapshot()
     assert [queue.name for queue in snapshot.broker.queues or ()] == ["defined"]
     file.write_text('{"queues": [{"vhost": "gone", "name": "defined"}]}')
