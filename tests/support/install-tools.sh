@@ -34,6 +34,7 @@ chromedriver chromium-driver drives chromium
 node nodejs runs the example service in JavaScript
 go golang-go runs the example service in Go
 redis-server redis-server runs under msctl, beside other programs that msctl did not write
+pg_createcluster postgresql runs under msctl as a user other than root
 npm npm fetches axe-core $axe_version into ~/.cache, to check the dashboard's accessibility
 LIST
 if [ "${1:-}" = bench ]; then
