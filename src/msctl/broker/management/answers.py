@@ -90,6 +90,14 @@ def whole(value: object, name: str) -> int:
     return value
 
 
+def mapping(value: object, name: str) -> dict[str, Any]:
+    """An object; empty for null. Raises RefusedError."""
+    found = value or {}
+    if not isinstance(found, dict):
+        raise bad_request(f"{{not_object,{name}}}")
+    return found
+
+
 def boolean(value: object, name: str) -> bool:
     """A boolean, or its name as text, which clients send, too. Raises RefusedError."""
     if value in (True, "true"):

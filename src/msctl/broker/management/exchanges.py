@@ -22,6 +22,7 @@ from msctl.broker.management.answers import (
     empty,
     error,
     json_answer,
+    mapping,
     missing,
     read_object,
     refused_by_broker,
@@ -97,9 +98,7 @@ class Exchanges:
         vhost = self._api.vhost(request)
         body = await read_object(request)
         name = _exchange_name(request)
-        arguments = body.get("arguments") or {}
-        if not isinstance(arguments, dict):
-            raise bad_request("{not_object,arguments}")
+        arguments = mapping(body.get("arguments"), "arguments")
         existed = name in vhost.routing.exchanges
         vhost.routing.declare(
             name,

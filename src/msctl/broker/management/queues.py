@@ -18,6 +18,7 @@ from msctl.broker.management.answers import (
     empty,
     error,
     json_answer,
+    mapping,
     missing,
     read_object,
     require,
@@ -87,9 +88,7 @@ class Queues:
         vhost = self._api.vhost(request)
         body = await read_object(request)
         name = request.match_info["queue"]
-        arguments = body.get("arguments") or {}
-        if not isinstance(arguments, dict):
-            raise bad_request("{not_object,arguments}")
+        arguments = mapping(body.get("arguments"), "arguments")
         existed = name in vhost.queues
         vhost.declare_queue(
             name,
