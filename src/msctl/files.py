@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from msctl.errors import MsctlError
+from msctl.errors import ConfigError, MsctlError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -45,6 +45,21 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     with path.open("rb") as stream:
         return _read(stream.fileno(), path, limit)
+
+
+def read_named_by(key: str, path: Path, limit: int, too_large: str) -> bytes:
+    """The content of a file that a key of the configuration names. Raises ConfigError, which names both.
+
+    `too_large` follows the path where the file has more than `limit` bytes.
+    """
+    try:
+        return read_bounded(path, limit)
+    except FileNotFoundError:
+        raise ConfigError(f"{key}: {path} does not exist") from None
+    except FileTooLargeError:
+        raise ConfigError(f"{key}: {path} is larger than {too_large}") from None
+    except OSError as error:
+        raise ConfigError(f"{key}: {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def read_trusted(path: Path, limit: int, *, folder: int | None = None) -> bytes:

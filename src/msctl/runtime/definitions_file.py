@@ -10,7 +10,7 @@ from typing import Any
 from msctl.broker.core.definitions.document import Definitions, read_document
 from msctl.broker.core.definitions.entries import Problems
 from msctl.errors import ConfigError
-from msctl.files import FileTooLargeError, read_bounded
+from msctl.files import read_named_by
 from msctl.model.broker_url import BrokerUrl
 from msctl.model.project import Project
 
@@ -26,7 +26,7 @@ def read_definitions(project: Project, url: BrokerUrl) -> tuple[Definitions, Pro
     if path is None:
         return None
     key = f"{project.source}: broker.definitions"
-    content = _read(path, key)
+    content = _read(key, path)
     definitions, problems = read_document(_decode(content, path), users={url.user}, vhosts={url.vhost})
     if problems.errors:
         others = len(problems.errors) - 1
@@ -42,18 +42,13 @@ def read_definitions(project: Project, url: BrokerUrl) -> tuple[Definitions, Pro
 def read_json(project: Project) -> Any:
     """The file as it is. Raises ConfigError."""
     path = project.broker.definitions
-    return None if path is None else _decode(_read(path, f"{project.source}: broker.definitions"), path)
+    if path is None:
+        return None
+    return _decode(_read(f"{project.source}: broker.definitions", path), path)
 
 
-def _read(path: Path, key: str) -> bytes:
-    try:
-        return read_bounded(path, LARGEST_FILE)
-    except FileNotFoundError:
-        raise ConfigError(f"{key}: {path} does not exist") from None
-    except FileTooLargeError:
-        raise ConfigError(f"{key}: {path} is larger than {LARGEST_FILE // 1024**2} MiB") from None
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+def _read(key: str, path: Path) -> bytes:
+    return read_named_by(key, path, LARGEST_FILE, f"{LARGEST_FILE // 1024**2} MiB")
 
 
 def _decode(content: bytes, path: Path) -> object:

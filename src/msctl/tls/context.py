@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msctl.errors import ConfigError
-from msctl.files import FileTooLargeError, read_bounded
+from msctl.files import read_named_by
 from msctl.model.broker_url import parse_url
 from msctl.model.project import Project, TlsSpec
 from msctl.tls.authority import Authority, data_folder
@@ -139,8 +139,8 @@ def load(endpoint: TlsEndpoint, source: str) -> ServerCertificate:
 
     if spec.cert is None or spec.key is None:
         raise ValueError("there are no files to load")
-    chain = _read(spec.cert, f"{where}.cert")
-    secret = _read(spec.key, f"{where}.key")
+    chain = _read(f"{where}.cert", spec.cert)
+    secret = _read(f"{where}.key", spec.key)
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except (ValueError, IndexError):
@@ -219,13 +219,5 @@ def _no_passphrase() -> str:
     raise _EncryptedError
 
 
-def _read(path: Path, key: str) -> bytes:
-    try:
-        return read_bounded(path, LARGEST_FILE)
-    except FileNotFoundError:
-        raise ConfigError(f"{key}: {path} does not exist") from None
-    except FileTooLargeError:
-        raise ConfigError(f"{key}: {path} is larger than 1 MiB and thus not a PEM file") from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"{key}: {path} cannot be read: {reason}") from None
+def _read(key: str, path: Path) -> bytes:
+    return read_named_by(key, path, LARGEST_FILE, "1 MiB and thus not a PEM file")
