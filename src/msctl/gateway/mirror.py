@@ -15,11 +15,12 @@ from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.own_request import own_request
 from msctl.gateway.policies.deadline import DeadlineTimer
 from msctl.gateway.proxy import Proxy
-from msctl.gateway.request.body import ForwardedBody, NoBody
+from msctl.gateway.request.body import ForwardedBody
 from msctl.gateway.request.buffered import BufferedExchange
 from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.request.gateway_exchange import GatewayExchange
 from msctl.gateway.upstream.errors import BrokenResponseError
+from msctl.http.body import EMPTY
 from msctl.model.exchange import RequestError
 from msctl.model.route_policies import MirrorSpec
 
@@ -64,7 +65,7 @@ class Mirror:
     ) -> None:
         """Send a copy of `original` with the body `data`."""
         memory = BufferedExchange(original.received, plan.head, limit=None)
-        body = ForwardedBody(NoBody(), length=plan.facts.length, limit=0)
+        body = ForwardedBody(EMPTY, length=plan.facts.length, limit=0)
         body.kept = data
         out = own_request(original, memory, plan, timer, body)
         out.service = spec.service

@@ -12,7 +12,7 @@ wants that asks for it (`on_disconnect`). It is cancelled when the stack stops a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 Field = tuple[bytes, bytes]
 """A header field as it was received: name and value."""
@@ -67,9 +67,9 @@ class RequestHead:
         self.memo: dict[str, Any] = {}
         self.fields_memo: dict[str, Any] = {}
 
-    def with_target(self, target: str) -> RequestHead:
+    def with_target(self, target: str) -> Self:
         """Return the same head with another target."""
-        head: RequestHead = RequestHead.__new__(RequestHead)  # for each request whose target is new
+        head = self.__class__.__new__(self.__class__)  # for each request whose target is new
         head.method = self.method
         head.target = target
         head.version = self.version

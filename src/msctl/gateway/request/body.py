@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msctl.gateway.message.headers import Field
+from msctl.http.body import EMPTY
 from msctl.model.exchange import RequestBody, RequestError
 
 
@@ -94,22 +95,7 @@ class ForwardedBody:
             raise RequestError(413, too_large(self._limit))
 
 
-class NoBody:
-    """The body of requests without one."""
-
-    complete = True
-    failed = False
-    received = 0
-    trailers: Sequence[Field] = ()
-
-    async def read(self) -> bytes:
-        return b""
-
-    def take(self) -> bytes:
-        return b""
-
-
-NO_BODY = ForwardedBody(NoBody(), length=None, limit=0)
+NO_BODY = ForwardedBody(EMPTY, length=None, limit=0)
 NO_BODY.kept = b""
 
 

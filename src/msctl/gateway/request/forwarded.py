@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from msctl.gateway.message.headers import Fields
 from msctl.gateway.message.http1 import serialize_fields
@@ -43,19 +43,8 @@ class ForwardedHead(RequestHead):
         self.host = host
         self.serialized_fields = serialize_fields(all_fields)
 
-    def with_target(self, target: str) -> ForwardedHead:
-        head = ForwardedHead.__new__(ForwardedHead)
-        head.method = self.method
-        head.target = target
-        head.version = self.version
-        head.fields = self.fields
-        head.keep_alive = True
-        head.length = self.length
-        head.chunked = self.chunked
-        head.upgrade = self.upgrade
-        head.expects_continue = self.expects_continue
-        head.memo = {}
-        head.fields_memo = self.fields_memo
+    def with_target(self, target: str) -> Self:
+        head = super().with_target(target)
         head.host = self.host
         head.serialized_fields = self.serialized_fields
         return head
