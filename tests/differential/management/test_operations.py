@@ -68,6 +68,10 @@ async def test_overview_and_health(api: Api) -> None:
     assert {"amqp", "http"} <= {each["protocol"] for each in overview["listeners"]}
     node = overview["node"]
     (described,) = await api.get("nodes")
+    async with asyncio.timeout(15):
+        while "uptime" not in described:  # RabbitMQ's node has no statistics for its first seconds
+            await asyncio.sleep(0.1)
+            (described,) = await api.get("nodes")
     assert (described["name"], described["running"]) == (node, True)
     for key in ("mem_used", "mem_limit", "mem_alarm", "disk_free_alarm", "fd_used", "sockets_used", "uptime"):
         assert key in described
