@@ -101,6 +101,15 @@ class Serving:
         self._clients: list[Client] = []
         self.errors: list[BaseException] = []
         self.refusals: list[RequestError] = []
+        self._calls = asyncio.Semaphore(0)
+
+    def called(self) -> None:
+        self._calls.release()
+
+    async def entered(self) -> None:
+        """Wait until the handler has been called once more and has come to its first wait."""
+        async with asyncio.timeout(PATIENCE):
+            await self._calls.acquire()
 
     async def client(self) -> Client:
         name = None if self._context is None else "localhost"
@@ -129,8 +138,13 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """`tls` is the server's context and that of its clients. Nothing is left behind."""
     loop = asyncio.get_running_loop()
+
+    async def told(exchange: Exchange) -> None:
+        serves.called()
+        await handler(exchange)
+
     server = HttpServer(
-        handler,
+        told,
         limits=limits,
         on_error=lambda _, error: serves.errors.append(error),
         on_refusal=lambda error, _: serves.refusals.append(error),

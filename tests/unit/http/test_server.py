@@ -417,7 +417,7 @@ async def test_half_closed_client_reads_a_response_that_is_written_bit_by_bit() 
     async with serving(stream) as server:
         client = await server.client()
         client.get()
-        await asyncio.sleep(0.03)
+        await server.entered()
         client.end()
         assert (await client.read()).body == b"a" * 30
     assert not gone
@@ -436,7 +436,7 @@ async def test_handler_of_a_quiet_stream_is_told_of_a_client_that_ends() -> None
     async with serving(stream) as server:
         client = await server.client()
         client.get()
-        await asyncio.sleep(0.03)
+        await server.entered()
         client.end()
         assert (await client.read()).body == b"end"
 
@@ -456,7 +456,7 @@ async def test_handler_is_told_of_a_client_that_leaves_and_runs_to_its_end(how: 
     async with serving(long) as server:
         client = await server.client()
         client.get()
-        await asyncio.sleep(0.02)
+        await server.entered()
         getattr(client, how)()
         async with asyncio.timeout(PATIENCE):
             await gone.wait()
@@ -485,7 +485,7 @@ async def test_read_and_drain_raise_when_the_client_leaves() -> None:
         for fields in ([b"Content-Length: 5"], []):
             client = await server.client()
             client.send(b"GET / HTTP/1.1", b"Host: a", *fields)
-            await asyncio.sleep(0.05)
+            await server.entered()
             client.reset()
             await server.until_idle()
     assert raised == [ClientGoneError, ClientGoneError]
@@ -664,7 +664,7 @@ async def test_client_that_reads_nothing_is_aborted() -> None:
         client = await server.client()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.get()
-        await asyncio.sleep(0.05)
+        await server.entered()
         await server.until_idle()
 
 
@@ -789,9 +789,10 @@ async def test_shutdown_lets_responses_finish_and_closes_the_rest() -> None:
         idle, busy, half = [await server.client() for _ in range(3)]
         idle.get()
         assert (await idle.read()).status == 200
-        busy.get(b"/wait")
         half.raw(b"GET / HT")
-        await asyncio.sleep(0.02)
+        busy.get(b"/wait")
+        for _ in (idle, busy):
+            await server.entered()
         shutdown = asyncio.create_task(server.server.shutdown(PATIENCE))
         assert await idle.ended() == b""
         assert await half.ended() == b""
@@ -815,7 +816,7 @@ async def test_shutdown_cancels_handlers_when_its_time_is_over() -> None:
     async with serving(wait) as server:
         client = await server.client()
         client.get()
-        await asyncio.sleep(0.02)
+        await server.entered()
         await server.server.shutdown(0.05)
         assert cancelled.is_set()
         with pytest.raises(ConnectionError):
@@ -835,7 +836,7 @@ async def test_shutdown_leaves_a_handler_that_ignores_its_cancellation() -> None
     async with serving(stubborn) as server:
         client = await server.client()
         client.get()
-        await asyncio.sleep(0.02)
+        await server.entered()
         async with asyncio.timeout(PATIENCE):
             await server.server.shutdown(0.01)
         assert server.server.connections == 1
@@ -855,7 +856,7 @@ async def test_connection_that_started_before_shutdown_is_closed_after_its_respo
     async with serving(stream) as server:
         client = await server.client()
         client.get()
-        await asyncio.sleep(0.02)
+        await server.entered()
         server.server.close_idle()
         release.set()
         assert (await client.read()).body == b"done"
