@@ -22,7 +22,6 @@ Json = dict[str, Any]
 FOLDER = "/etc/rabbitmq"
 """Where the files are for RabbitMQ; the folder of its packages and of its image."""
 _DEFAULTS = BrokerSpec()
-_TOPOLOGY = ("queues", "exchanges", "bindings")
 _DECLARED: Json = {"durable": True, "auto_delete": False, "arguments": {}}
 _BOUND: Json = {"destination_type": "queue", "routing_key": "", "arguments": {}}
 _POLICY: Json = {"apply-to": "all", "priority": 0}
