@@ -235,9 +235,7 @@ def as_shipped() -> list[Measured]:
         ratio("hosted, every path differs / the same", path, go, 1.5),
         ratio("HTTP upstream / Go gateway, same Go service", forwarded, go, 1.3),
         *(
-            ratio(
-                f"HTTP upstream / {name}, same Go service", forwarded, rates, 0.9 if name == "caddy" else None
-            )
+            ratio(f"HTTP upstream / {name}, same Go service", forwarded, rates, GOALS.get(name))
             for name, rates in zip(others, theirs, strict=True)
         ),
     ]
