@@ -49,7 +49,7 @@ def question(name: str, number: int) -> bytes:
 
 
 def answer(data: bytes, name: str, number: int) -> tuple[Record, ...]:
-    """Return the records of lowest priority; raises SrvError for any other answer."""
+    """Return the records, those of lowest priority first; raises SrvError for any other answer."""
     try:
         return _answer(data, name, number)
     except (struct.error, IndexError, UnicodeDecodeError):
@@ -80,8 +80,7 @@ def _answer(data: bytes, name: str, number: int) -> tuple[Record, ...]:
         position += length
     if not records:
         raise SrvError("the name has no SRV records")
-    lowest = min(record.priority for record in records)
-    return tuple(sorted(record for record in records if record.priority == lowest))
+    return tuple(sorted(records))
 
 
 def _name(data: bytes, position: int) -> tuple[str, int]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from msctl.model.exchange import Handler
 
 if TYPE_CHECKING:
     import ssl
+
+
+class Target(NamedTuple):
+    """An address of a name. `weight` is its share of the requests among those of its priority, and a higher
+    `priority` takes some only while no lower one can (RFC 2782)."""
+
+    host: str
+    port: int
+    weight: float = 1.0
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +29,7 @@ class Endpoint:
 
     An https `base_url` is verified with `tls`, as `server_name` if that is set. `host_header` replaces the
     client's Host. `addresses` are those of the URL's host, with their ports, if each counts as an instance.
+    `weight` is its share of the requests beside other instances.
     `life` tells the lives of an instance apart; the registry sets it.
     """
 
@@ -29,7 +40,8 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     host_header: str | None = None
-    addresses: tuple[tuple[str, int], ...] | None = None
+    addresses: tuple[Target, ...] | None = None
+    weight: float = 1.0
     life: int = 0
 
     def split(self) -> tuple[Endpoint, ...]:
@@ -37,16 +49,23 @@ class Endpoint:
         if self.addresses is None:
             return (self,)
         parts = urlsplit(self.base_url or "")
-        hosts = [host for host, _ in self.addresses]
+        hosts = [target.host for target in self.addresses]
         found = []
-        for host, port in self.addresses:
+        for host, port, weight, _ in self.addresses:
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             name = address if hosts.count(host) > 1 else host
             url = f"{parts.scheme}://{address}"
             server_name = self.server_name or parts.hostname
             instance = f"{self.instance}@{name}"
             found.append(
-                replace(self, instance=instance, base_url=url, server_name=server_name, addresses=None)
+                replace(
+                    self,
+                    instance=instance,
+                    base_url=url,
+                    server_name=server_name,
+                    addresses=None,
+                    weight=weight,
+                )
             )
         return tuple(found)
 

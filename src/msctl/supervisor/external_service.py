@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from msctl.clock import AsyncClock
-from msctl.discovery.dns import Resolve, Target, resolve, resolve_srv
+from msctl.discovery.dns import Resolve, resolve, resolve_srv
 from msctl.errors import ConfigError
 from msctl.model.address import Address
-from msctl.model.endpoint import Endpoint
+from msctl.model.endpoint import Endpoint, Target
 from msctl.model.project import ServiceSpec
 from msctl.model.services import SRV_SCHEME, health_path, resolve_every, upstream_host
 from msctl.model.worker import Checks, Outcome, Report, StartError
@@ -83,7 +83,7 @@ class ExternalWorker:
     def checks(self) -> Checks | None:
         every = resolve_every(self._spec)
         if every is None:
-            return ExternalChecks(self._clock, self._probe((self._host, self._port)))
+            return ExternalChecks(self._clock, self._probe(Target(self._host, self._port)))
         return _ResolvingChecks(self, every, self._clock)
 
     async def start(self) -> None:
@@ -118,7 +118,7 @@ class ExternalWorker:
         return self._host
 
     def _probe(self, target: Target) -> Probe:
-        address, health = Address(*target), health_path(self._spec)
+        address, health = Address(target.host, target.port), health_path(self._spec)
         tls, context = None, self._endpoint.tls
         if context is not None:
             tls = ProbeTls(context, self._endpoint.server_name or self._host)
@@ -146,7 +146,8 @@ class _ResolvingChecks:
     """Looks the host up every `every` seconds and probes its addresses.
 
     An address is used from its first passed probe until several failed in a row, or until the name has it no
-    more. While the name cannot be looked up, its former addresses stay.
+    more; one of a higher priority only while none of a lower one answers. While the name cannot be looked up,
+    its former addresses stay.
     """
 
     worker: ExternalWorker
@@ -168,7 +169,7 @@ class _ResolvingChecks:
                     what = error.strerror or str(error) or "no response"
                     why = f"{self.worker.host} does not resolve: {what}"
             reasons = await self._probe(addresses)
-            moved = self.worker.move(tuple(a for a in addresses if a in self._failures))
+            moved = self.worker.move(_preferred(tuple(a for a in addresses if a in self._failures)))
             if self._failures:
                 report.passed()
             else:
@@ -193,3 +194,9 @@ class _ResolvingChecks:
                 counted[address] = failures
         self._failures = counted
         return next((reason for reason in results if reason), None)
+
+
+def _preferred(addresses: tuple[Target, ...]) -> tuple[Target, ...]:
+    """The addresses of the lowest priority."""
+    lowest = min((address.priority for address in addresses), default=0)
+    return tuple(address for address in addresses if address.priority == lowest)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections import Counter
 
 import pytest
 
@@ -285,6 +287,24 @@ def test_two_different_instances_are_compared(count: int) -> None:
             loads = [1 if index == one else 0 for index in range(count)]
             chosen = Balancer(below).choose(Balance.LEAST_LOADED, loads)
             assert chosen == (one + 1 + step) % count
+
+
+@pytest.mark.parametrize("method", Balance)
+def test_instances_are_chosen_by_their_weight(method: Balance) -> None:
+    balancer = Balancer(random.Random(3).randrange)
+    chosen = Counter(balancer.choose_weighted(method, [0, 0, 0], [6.0, 3.0, 1.0]) for _ in range(5000))
+    assert [round(chosen[index] / 500) for index in range(3)] == [6, 3, 1]
+    few = [balancer.choose_weighted(Balance.ROUND_ROBIN, [0, 0], [3.0, 1.0]) for _ in range(8)]
+    assert few.count(1) in (1, 2, 3)
+
+
+def test_a_loaded_instance_gives_way_to_one_that_has_less_for_its_weight() -> None:
+    numbers = [0, (1 << 30) - 1]
+    assert Balancer(lambda _: numbers[0]).choose_weighted(Balance.LEAST_LOADED, [9, 0], [3.0, 1.0]) == 0
+    drawn = iter([*numbers, *numbers])
+    balancer = Balancer(lambda _: next(drawn))
+    assert balancer.choose_weighted(Balance.LEAST_LOADED, [3, 2], [3.0, 1.0]) == 0
+    assert balancer.choose_weighted(Balance.LEAST_LOADED, [4, 1], [3.0, 1.0]) == 1
 
 
 def test_equally_loaded_the_first_drawn_is_chosen() -> None:

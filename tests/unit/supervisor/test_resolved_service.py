@@ -11,7 +11,7 @@ import pytest
 
 from msctl.discovery import dns
 from msctl.discovery.registry import Registry
-from msctl.model.endpoint import Endpoint
+from msctl.model.endpoint import Endpoint, Target
 from msctl.model.project import ServiceSpec
 from msctl.model.route_policies import HostHeader, UpstreamTlsSpec
 from msctl.model.services import upstream_host
@@ -39,14 +39,14 @@ class Names:
     """A resolver that the test answers for."""
 
     def __init__(self, *addresses: str) -> None:
-        self.answer: tuple[str, ...] | OSError = addresses
+        self.answer: tuple[str | Target, ...] | OSError = addresses
         self.asked = 0
 
-    async def resolve(self, host: str, port: int) -> tuple[tuple[str, int], ...]:
+    async def resolve(self, host: str, port: int) -> tuple[Target, ...]:
         self.asked += 1
         if isinstance(self.answer, OSError):
             raise self.answer
-        return tuple((address, port) for address in self.answer)
+        return tuple(one if isinstance(one, Target) else Target(one, port) for one in self.answer)
 
 
 class Heard:
@@ -139,10 +139,26 @@ async def test_fifty_addresses_are_used_and_more_than_the_limit_are_not(
     assert len(await dns.resolve("many.test", 80)) == dns.MAX_ADDRESSES
 
 
+async def test_a_higher_priority_is_used_while_no_lower_one_answers() -> None:
+    port = free_port()
+    names = Names(Target("127.0.0.1", port, 3.0, 10), Target("127.0.0.2", port, 1.0, 20))  # type: ignore[arg-type]
+    async with listening(port, "127.0.0.2"), checked(names, port) as (worker, heard, clock):
+        assert [await heard.next(), await heard.next()] == ["passed", "moved"]
+        assert addresses(worker) == [f"http://127.0.0.2:{port}"]
+        async with listening(port, "127.0.0.1"):
+            await clock.advance(31)
+            while await heard.next() != "moved":
+                pass
+            assert worker.endpoint is not None
+            assert [(e.base_url, e.weight) for e in worker.endpoint.split()] == [
+                (f"http://127.0.0.1:{port}", 3.0)
+            ]
+
+
 def test_the_registry_replaces_the_addresses_of_an_instance() -> None:
     registry = Registry()
     named = Endpoint(
-        "api", "api-1", base_url="https://api.test", addresses=(("10.0.0.1", 443), ("::1", 8443))
+        "api", "api-1", base_url="https://api.test", addresses=(Target("10.0.0.1", 443), Target("::1", 8443))
     )
     registry.announce(Endpoint("api", "api-10", base_url="http://other.test"))
     registry.announce(named)

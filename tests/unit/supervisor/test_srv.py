@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.discovery import srv
+from msctl.discovery import dns, srv
 from msctl.discovery.srv import Record, SrvError
+from msctl.model.endpoint import Target
 from msctl.model.project import ServiceSpec
 from msctl.supervisor.external_service import ExternalWorker
 from tests.support.clock import FakeClock
@@ -40,9 +41,9 @@ ONE, TWO = Record(1, 5, 8080, "a.test"), Record(1, 5, 8081, "b.test")
 BACKUP = Record(2, 5, 9090, "c.test")
 
 
-def test_the_records_of_lowest_priority_are_used() -> None:
+def test_the_records_of_lowest_priority_come_first() -> None:
     asked = srv.question(NAME, 7)
-    assert srv.answer(reply(asked, BACKUP, TWO, ONE), NAME, 7) == (ONE, TWO)
+    assert srv.answer(reply(asked, BACKUP, TWO, ONE), NAME, 7) == (ONE, TWO, BACKUP)
     assert srv.answer(reply(asked, ONE), NAME.upper(), 7) == (ONE,)
 
 
@@ -124,6 +125,23 @@ async def test_the_next_name_server_is_asked_where_one_is_silent(monkeypatch: py
             await srv.ask(NAME, [first])
     with pytest.raises(SrvError, match="no name server"):
         await srv.ask(NAME, [])
+
+
+async def test_a_record_is_a_target_with_its_weight_and_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(*_: object) -> tuple[Record, ...]:
+        return (
+            Record(1, 30, 80, "127.0.0.1"),
+            Record(1, 0, 80, "127.0.0.2"),
+            Record(2, 0, 80, "127.0.0.3"),
+            Record(3, 5, 80, "no name"),
+        )
+
+    monkeypatch.setattr(srv, "ask", ask)
+    assert await dns.resolve_srv("_http._tcp.api.test", 80) == (
+        Target("127.0.0.1", 80, 30, 1),
+        Target("127.0.0.2", 80, dns.LIGHTEST, 1),
+        Target("127.0.0.3", 80, 1.0, 2),
+    )
 
 
 def test_name_servers_are_those_of_resolv_conf() -> None:

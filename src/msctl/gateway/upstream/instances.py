@@ -104,6 +104,8 @@ class UpstreamInstances:
         self._log = log
         self._pool_size = pool_size
         self._known: dict[str, tuple[tuple[Endpoint, ...], tuple[UpstreamInstance, ...]]] = {}
+        self._weighted: set[str] = set()
+        """The services whose instances differ in weight."""
         self._retiring: dict[asyncio.Task[None], str] = {}
         """The instances that were withdrawn and still have requests."""
         registry.follow(self.drained)
@@ -167,8 +169,11 @@ class UpstreamInstances:
             tied = affinity.pick(service, [instance.name for instance in candidates])
             if tied is not None:
                 return candidates[tied]
-        index = self._balancer.choose(balance, [instance.in_flight for instance in candidates])
-        return candidates[index]
+        loads = [instance.in_flight for instance in candidates]
+        if service in self._weighted:
+            weights = [instance.endpoint.weight for instance in candidates]
+            return candidates[self._balancer.choose_weighted(balance, loads, weights)]
+        return candidates[self._balancer.choose(balance, loads)]
 
     def snapshot(self, services: Iterable[str]) -> tuple[TargetSnapshot, ...]:
         return tuple(instance.snapshot() for service in services for instance in self.instances(service))
@@ -205,6 +210,10 @@ class UpstreamInstances:
             task = asyncio.get_running_loop().create_task(instance.retire())
             self._retiring[task] = instance.name
             task.add_done_callback(self._retired)
+        if len({endpoint.weight for endpoint in endpoints}) > 1:
+            self._weighted.add(service)
+        else:
+            self._weighted.discard(service)
         self._known[service] = (endpoints, tuple(instances))
         return self._known[service][1]
 
