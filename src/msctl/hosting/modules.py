@@ -13,6 +13,13 @@ import sys
 from pathlib import Path
 from threading import Lock
 
+from msctl.hosting.virtual_environment import (
+    VirtualEnvironment,
+    add_packages,
+    explain_missing,
+    find_environments,
+)
+
 _FOREIGN = ("site-packages", "dist-packages")
 
 
@@ -21,10 +28,15 @@ class ImportPathError(Exception):
 
 
 class Loader:
-    """Loads `module:attribute` targets of one project; without a root, of installed packages only."""
+    """Loads `module:attribute` targets of one project; without a root, of installed packages only.
+
+    Imports from the project's folder, msctl's own environment, and then the project's virtual environment.
+    """
 
     def __init__(self, root: Path | None) -> None:
         self._root = None if root is None else root.resolve()
+        self._environments: tuple[VirtualEnvironment, ...] | None = None
+        self._added: tuple[str, ...] = ()
         self._seen: dict[Path, tuple[int, int]] = {}
         # Imports run in threads, one at a time: services may import the same package.
         self._lock = Lock()
@@ -39,6 +51,10 @@ class Loader:
                 self._prepare(self._root)
             try:
                 found: object = importlib.import_module(module_name)
+            except ModuleNotFoundError as error:
+                if self._root is not None and _is_package_missing(error):
+                    error.add_note(explain_missing(self._root, self._environments, Path(sys.prefix)))
+                raise
             finally:
                 if self._root is not None:
                     self._remember(self._root)
@@ -61,14 +77,22 @@ class Loader:
             return
         for name in _own_modules(self._root):
             del sys.modules[name]
-        if str(self._root) in sys.path:
-            sys.path.remove(str(self._root))
+        for entry in (str(self._root), *self._added):
+            if entry in sys.path:
+                sys.path.remove(entry)
+        self._added = ()
         self._seen.clear()
 
     def _prepare(self, root: Path) -> None:
         folder = str(root)
         if folder not in sys.path:
             sys.path.insert(0, folder)
+        if not self._added:  # it may have been made since the last start
+            self._environments = find_environments(root, os.environ, Path(sys.prefix))
+            for environment in self._environments or ():
+                if environment.packages is not None:
+                    self._added = add_packages(environment.packages)
+                    break
         importlib.invalidate_caches()
         if any(_stamp(file) != stamp for file, stamp in self._seen.items()):
             self._forget(root)
@@ -83,6 +107,11 @@ class Loader:
     def _remember(self, root: Path) -> None:
         for file in _own_modules(root).values():
             self._seen.setdefault(file, _stamp(file))
+
+
+def _is_package_missing(error: ModuleNotFoundError) -> bool:
+    """Whether a whole package is missing, rather than a module of one that is there."""
+    return error.name is not None and "." not in error.name
 
 
 def _own_modules(root: Path) -> dict[str, Path]:

@@ -38,9 +38,10 @@ def log_as(service: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception in one line: "ModuleNotFoundError: No module named 'shop'"."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """Return an exception and its notes in one line: "ModuleNotFoundError: No module named 'shop'"."""
+    texts = (str(error), *getattr(error, "__notes__", ()))
+    lines = [text.strip().splitlines()[0] for text in texts if text.strip()]
+    return f"{type(error).__name__}: {'; '.join(lines)}" if lines else type(error).__name__
 
 
 def shorten(text: str) -> str:
