@@ -18,7 +18,7 @@ from msctl.model.project import Project
 PYTHON = "3.13"
 USER = 10001
 """A number that no system account has; Kubernetes can tell from a number that it is not root."""
-WHEEL = f"wheels/msctl-{__version__}-py3-none-any.whl"
+WHEEL = f"wheels/microservice_ctl-{__version__}-py3-none-any.whl"
 
 
 def image_name(project: Project, options: ExportOptions) -> str:
