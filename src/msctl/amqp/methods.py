@@ -23,6 +23,13 @@ class ExchangeDeclare(Exchange.Declare):
         """Accept any name; encoding checks its length."""
 
 
+class BasicGet(Basic.Get):
+    """basic.get from a queue of any name."""
+
+    def validate(self) -> None:
+        """Accept any name; encoding checks its length."""
+
+
 class BasicConsume(Basic.Consume):
     """basic.consume for a queue of any name."""
 
@@ -53,6 +60,34 @@ class QueueDelete(Queue.Delete):
 
 class QueueBind(Queue.Bind):
     """queue.bind for any names."""
+
+    def validate(self) -> None:
+        """Accept any names; encoding checks their length."""
+
+
+class QueueUnbind(Queue.Unbind):
+    """queue.unbind for any names."""
+
+    def validate(self) -> None:
+        """Accept any names; encoding checks their length."""
+
+
+class ExchangeDelete(Exchange.Delete):
+    """exchange.delete for any name."""
+
+    def validate(self) -> None:
+        """Accept any name; encoding checks its length."""
+
+
+class ExchangeBind(Exchange.Bind):
+    """exchange.bind for any names."""
+
+    def validate(self) -> None:
+        """Accept any names; encoding checks their length."""
+
+
+class ExchangeUnbind(Exchange.Unbind):
+    """exchange.unbind for any names."""
 
     def validate(self) -> None:
         """Accept any names; encoding checks their length."""

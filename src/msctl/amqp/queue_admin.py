@@ -1,4 +1,4 @@
-"""The dashboard's queue operations: publish one message, browse the waiting ones.
+"""What the page does with a broker: show what it has, change it, publish, browse the waiting messages.
 
 The embedded broker is browsed directly, which changes nothing. On any other broker, messages are taken
 with basic.get and requeued at once, as RabbitMQ's management page does: they are unavailable for that
@@ -13,15 +13,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
 from pamqp.commands import Basic
 
+from msctl.amqp.broker_changes import apply
 from msctl.amqp.connection import Connection, closing
+from msctl.amqp.management_client import ManagementClient
+from msctl.amqp.management_documents import Documents, read_documents
 from msctl.amqp.publisher import Publisher
-from msctl.amqp.queues import count
-from msctl.amqp.url import parse_url
+from msctl.amqp.queues import count, get
+from msctl.amqp.url import BrokerUrl, parse_url
+from msctl.errors import UsageError
+from msctl.model.messaging import BrokerChange, ChangeResult, Messaging, OutgoingMessage
 from msctl.model.queue_messages import (
     PEEK_BODY,
     PEEK_HEADER,
@@ -33,29 +38,73 @@ from msctl.model.queue_messages import (
 
 CONNECT_TIMEOUT = 5.0
 BROWSE_EVERY = 0.5
+_SETTABLE = frozenset(
+    {
+        "app_id",
+        "content_encoding",
+        "correlation_id",
+        "delivery_mode",
+        "expiration",
+        "message_id",
+        "message_type",
+        "priority",
+        "reply_to",
+        "user_id",
+    }
+)
+"""The properties that a message of the page may have beside its content type and headers."""
 MAX_TAKEN_BYTES = 32 * 1024 * 1024
 """Bytes of messages after which browsing takes no further message."""
 
 
 class QueueAdmin:
-    """Implements model.QueueView over AMQP. `url` is called for each operation, as it may change."""
+    """Implements model.MessagingView over AMQP. `url` is called for each operation, as it may change."""
 
     def __init__(
-        self, url: Callable[[], str], browse: Callable[[str], QueueLook | None] = lambda _queue: None
+        self,
+        url: Callable[[], str],
+        browse: Callable[[str], QueueLook | None] = lambda _queue: None,
+        documents: Callable[[str], Awaitable[Documents | None]] | None = None,
+        management: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`browse` reads a queue of the embedded broker; it returns None for an external one."""
+        """`browse` reads a queue of the embedded broker, `documents` all of it; both return None for another.
+
+        Its management API is asked then: the one at `management`, or where RabbitMQ has it.
+        """
         self._url = url
         self._browse = browse
+        self._documents = documents
+        self._management = management
 
-    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
-        """Publish and wait for the confirm. Raises BrokerError, also if the queue does not exist."""
+    async def messaging(self, find: str = "") -> Messaging:
+        """What the broker has. Raises BrokerError where no management API answers."""
+        url = parse_url(self._url())
+        documents = None if self._documents is None else await self._documents(find)
+        if documents is None:
+            documents = await asyncio.to_thread(self._ask_management, url, find)
+        return read_documents(url.vhost, documents, find)
+
+    def _ask_management(self, url: BrokerUrl, find: str) -> Documents:
+        base = self._management()
+        client = ManagementClient.beside(url) if base is None else ManagementClient(base, url)
+        return client.documents(find)
+
+    async def change(self, change: BrokerChange) -> ChangeResult:
+        """Raises BrokerError and UsageError."""
         async with closing(await self._open()) as connection:
-            await count(connection, queue)
+            return await apply(connection, change)
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and wait for the confirm. Raises BrokerError, also if the message reaches no queue."""
+        async with closing(await self._open()) as connection:
+            if not message.exchange:
+                await count(connection, message.routing_key)
             publisher = await Publisher.open(connection)
             try:
-                properties = Basic.Properties(content_type=content_type)
-                template = publisher.template(properties, exchange="", routing_key=queue)
-                await publisher.publish(template, body)
+                template = publisher.template(
+                    _properties(message), exchange=message.exchange, routing_key=message.routing_key
+                )
+                await publisher.publish(template, message.body)
             finally:
                 await publisher.close()
 
@@ -96,6 +145,18 @@ class QueueAdmin:
         return await Connection.open(parse_url(self._url()), name="msctl desk", timeout=CONNECT_TIMEOUT)
 
 
+def _properties(message: OutgoingMessage) -> Basic.Properties:
+    """Raises UsageError for properties that AMQP does not have, or that have other values."""
+    unknown = message.properties.keys() - _SETTABLE
+    if unknown:
+        raise UsageError(f"AMQP has no property {min(unknown)!r} that a message can be given")
+    given: dict[str, Any] = {"content_type": message.content_type, **message.properties}
+    try:
+        return Basic.Properties(headers=dict(message.headers) or None, **given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the message cannot be sent: {error}") from error
+
+
 class _RemoteQueue:
     """A queue that is browsed over a connection."""
 
@@ -121,7 +182,7 @@ async def _take_and_put_back(connection: Connection, queue: str) -> list[Deliver
     found: list[DeliveredMessage] = []
     room = MAX_TAKEN_BYTES
     try:
-        while len(found) < PEEK_MESSAGES and room > 0 and (message := await _get(connection, channel, queue)):
+        while len(found) < PEEK_MESSAGES and room > 0 and (message := await get(connection, channel, queue)):
             found.append(message)
             room -= len(message.body)
         if found:
@@ -130,11 +191,6 @@ async def _take_and_put_back(connection: Connection, queue: str) -> list[Deliver
         # Closing the channel requeues the rest after an error.
         await connection.ask(channel.close())
     return found
-
-
-async def _get(connection: Connection, channel: Channel, queue: str) -> DeliveredMessage | None:
-    answer = await connection.ask(channel.basic_get(queue))
-    return None if isinstance(answer.delivery, Basic.GetEmpty) else answer
 
 
 def _mark(message: DeliveredMessage) -> bytes:

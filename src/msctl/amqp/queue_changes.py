@@ -12,13 +12,14 @@ from typing import Any, cast
 
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from pamqp.base import Frame
 from pamqp.commands import Basic, Queue
 
 from msctl.amqp.connection import Connection
 from msctl.amqp.errors import NO_ROUTE, BrokerRefusedError
 from msctl.amqp.methods import QueueBind, QueueDeclare, QueueDelete, QueuePurge
 from msctl.amqp.publisher import Publisher
-from msctl.amqp.queues import count
+from msctl.amqp.queues import count, get
 from msctl.errors import UsageError
 
 Target = Callable[[DeliveredMessage], str | None]
@@ -54,24 +55,23 @@ async def declare(
     bindings: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Declare a queue and bind it to exchanges (name, routing key). Raises BrokerRefusedError."""
-    channel = await connection.channel()
-    request = QueueDeclare(queue=queue, durable=durable, arguments=dict(arguments))
-    await connection.ask(channel.rpc(request))
-    for exchange, key in bindings:
-        await connection.ask(channel.rpc(QueueBind(queue=queue, exchange=exchange, routing_key=key)))
-    await connection.ask(channel.close())
+    await ask(
+        connection,
+        QueueDeclare(queue=queue, durable=durable, arguments=dict(arguments)),
+        *(QueueBind(queue=queue, exchange=exchange, routing_key=key) for exchange, key in bindings),
+    )
 
 
 async def purge(connection: Connection, queue: str) -> int:
     """Drop the ready messages of a queue; returns how many. Raises BrokerRefusedError."""
-    answer = cast(Queue.PurgeOk, await _ask(connection, QueuePurge(queue=queue)))
+    answer = cast(Queue.PurgeOk, await ask(connection, QueuePurge(queue=queue)))
     return answer.message_count or 0
 
 
 async def delete(connection: Connection, queue: str) -> int:
     """Delete a queue; returns how many ready messages it held. Raises BrokerRefusedError."""
     await count(connection, queue)  # RabbitMQ deletes one that does not exist without a word
-    answer = cast(Queue.DeleteOk, await _ask(connection, QueueDelete(queue=queue)))
+    answer = cast(Queue.DeleteOk, await ask(connection, QueueDelete(queue=queue)))
     return answer.message_count or 0
 
 
@@ -143,11 +143,11 @@ async def _take(connection: Connection, channel: Channel, queue: str, most: int)
     taken: list[DeliveredMessage] = []
     size = 0
     while len(taken) < most and size < _PART_BYTES:
-        answer = await connection.ask(channel.basic_get(queue))
-        if isinstance(answer.delivery, Basic.GetEmpty):
+        message = await get(connection, channel, queue)
+        if message is None:
             break
-        taken.append(answer)
-        size += len(answer.body)
+        taken.append(message)
+        size += len(message.body)
     return taken
 
 
@@ -160,8 +160,11 @@ async def _publish(publisher: Publisher, message: DeliveredMessage, queue: str) 
     await publisher.publish_nowait(template, message.body)
 
 
-async def _ask(connection: Connection, request: Queue.Purge | Queue.Delete) -> object:
+async def ask(connection: Connection, *requests: Frame) -> object:
+    """Send requests on a channel of their own; returns the last answer. Raises BrokerRefusedError."""
     channel = await connection.channel()
-    answer = await connection.ask(channel.rpc(request))
+    answer: object = None
+    for request in requests:
+        answer = await connection.ask(channel.rpc(request))
     await connection.ask(channel.close())
     return answer

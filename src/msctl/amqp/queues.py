@@ -7,16 +7,18 @@ the channel. Both are worked around and reported once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
+from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from pamqp.commands import Queue
+from pamqp.commands import Basic, Queue
 
 from msctl.amqp.connection import CONNECT_TIMEOUT, Connection
 from msctl.amqp.errors import BrokerRefusedError
-from msctl.amqp.methods import ExchangeDeclare, QueueDeclare
+from msctl.amqp.methods import BasicGet, ExchangeDeclare, QueueDeclare
 from msctl.amqp.url import BrokerUrl
 
 Notify = Callable[[str], None]
@@ -169,6 +171,24 @@ async def require_exchange(connection: Connection, exchange: str) -> None:
     channel = await connection.channel()
     await connection.ask(channel.rpc(ExchangeDeclare(exchange=exchange, passive=True)))
     await connection.ask(channel.close())
+
+
+async def get(connection: Connection, channel: Channel, queue: str) -> DeliveredMessage | None:
+    """Take one message without acknowledging it; None from an empty queue. Raises BrokerRefusedError.
+
+    As aiormq's basic_get, for a queue of any name.
+    """
+    async with channel.getter_lock:
+        channel.getter = getter = asyncio.get_running_loop().create_future()
+        try:
+            await connection.ask(channel.rpc(BasicGet(queue=queue)))
+            _, message = await connection.ask(getter)
+        except BaseException:
+            getter.cancel()
+            raise
+        finally:
+            del channel.getter
+    return None if isinstance(message.delivery, Basic.GetEmpty) else message
 
 
 async def passive_declare(connection: Connection, channel: Channel, queue: str) -> Queue.DeclareOk:

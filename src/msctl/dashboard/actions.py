@@ -1,4 +1,4 @@
-"""The actions of the page: start, stop, restart and scale a service, publish a message."""
+"""The actions of the page on services: start, stop, restart and scale."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 from aiohttp import web
 
 from msctl.dashboard.responses import json_response, read_body
-from msctl.errors import UnknownServiceError, UsageError
-from msctl.model.views import QueueView, SystemView
+from msctl.errors import UnknownServiceError
+from msctl.model.views import SystemView
 
 log = logging.getLogger("msctl.dashboard")
 
@@ -20,24 +20,14 @@ class ScaleBody(msgspec.Struct, forbid_unknown_fields=True):
     count: int
 
 
-class PublishBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a request to publish a message."""
-
-    queue: str
-    body: str
-    content_type: str = "text/plain"
-
-
 class Actions:
     """Handlers that act on a stack; each logs what the page asked for."""
 
-    def __init__(self, view: SystemView, queues: QueueView | None) -> None:
+    def __init__(self, view: SystemView) -> None:
         self._view = view
-        self._queues = queues
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.post("/api/publish", self._publish),
             web.post("/api/services/{name}/scale", self._scale),
             web.post("/api/services/{name}/{verb:start|stop|restart}", self._act),
         ]
@@ -60,15 +50,6 @@ class Actions:
         count = (await read_body(request, ScaleBody)).count
         log.info("scale %s=%d, requested by the dashboard", name, count)
         await self._view.scale({name: count})
-        return json_response({})
-
-    async def _publish(self, request: web.Request) -> web.StreamResponse:
-        if self._queues is None:
-            raise UsageError("this stack has no broker to publish to")
-        message = await read_body(request, PublishBody)
-        if not message.queue:
-            raise UsageError("the message has no queue")
-        await self._queues.publish(message.queue, message.body.encode(), message.content_type)
         return json_response({})
 
     async def _require(self, name: str) -> None:

@@ -28,7 +28,8 @@ from msctl.dashboard.access import (
 from msctl.dashboard.actions import Actions
 from msctl.dashboard.assets import Assets
 from msctl.dashboard.event_streams import EventStreams
-from msctl.dashboard.feed import LogFeed, StateFeed, message_batches
+from msctl.dashboard.feed import LogFeed, StateFeed
+from msctl.dashboard.messaging import MessagingPages
 from msctl.dashboard.responses import (
     SECURITY_HEADERS,
     Handler,
@@ -41,21 +42,19 @@ from msctl.dashboard.responses import (
 from msctl.dashboard.routes import route_rows
 from msctl.dashboard.sign_in import TOKEN_PARAMETER, cookie_name, sign_in_page, signed_in
 from msctl.dashboard.throttle import Throttle
+from msctl.dashboard.traces import TracePages
 from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
 from msctl.model.routing import RouteView
-from msctl.model.traces import TraceQuery
-from msctl.model.views import DetailView, QueueView, SystemView, TraceView
+from msctl.model.views import DetailView, MessagingView, RunView, SystemView, TraceView
 from msctl.secret import Secret
 
 MetricsPage = Callable[[str], Awaitable[tuple[bytes, str]]]
 """The stack's metrics and their content type, given the request's Accept header."""
 
 MAX_MESSAGE = 1024 * 1024
-MAX_SEARCH = 200
-"""Characters of a text that traces are searched for."""
 KEEPALIVE_S = 15.0
 log = logging.getLogger("msctl.dashboard")
 
@@ -66,7 +65,10 @@ class DashboardViews:
 
     metrics: MetricsPage
     traces: TraceView | None = None
-    queues: QueueView | None = None
+    queues: MessagingView | None = None
+    runs: RunView | None = None
+    run: str = ""
+    """The name of the run under way."""
     details: DetailView | None = None
     routes: RouteView | None = None
     api_document: Callable[[], str | None] = lambda: None
@@ -108,7 +110,9 @@ class Dashboard:
         self._states = StateFeed(view)
         self._session = secrets.token_hex(8)
         self._streams = EventStreams()
-        self._actions = Actions(view, views.queues)
+        self._actions = Actions(view)
+        self._messaging = MessagingPages(views.queues, self._streams)
+        self._traces = TracePages(views.traces, views.runs, views.run)
         self._assets = Assets()
         self._runner = web.AppRunner(
             self._application(),
@@ -162,13 +166,12 @@ class Dashboard:
                 web.get("/api/metrics", self._metrics),
                 web.get("/api/session", self._describe_session),
                 web.get("/api/stream", self._stream),
-                web.get("/api/traces", self._traces),
-                web.get("/api/traces/{id}", self._trace),
-                web.get("/api/peek", self._peek),
                 web.get("/api/services/{name}", self._service),
                 web.get("/api/routes", self._routes),
                 web.get("/api/route", self._route),
                 *self._actions.routes(),
+                *self._messaging.routes(),
+                *self._traces.routes(),
             ]
         )
         return app
@@ -236,6 +239,8 @@ class Dashboard:
                 "session": self._session,
                 "traces": self._views.traces is not None,
                 "queues": self._views.queues is not None,
+                "runs": self._views.runs is not None,
+                "run": self._views.run,
             }
         )
 
@@ -280,33 +285,6 @@ class Dashboard:
         with self._states.active():
             sources = {"state": self._states.states(), "lines": lines.batches()}
             return await self._streams.serve(request, sources, lines.collect())
-
-    async def _peek(self, request: web.Request) -> web.StreamResponse:
-        """The messages of a queue and new ones while the page watches it."""
-        if self._views.queues is None:
-            raise web.HTTPNotFound(text="this stack has no queues\n")
-        messages = self._views.queues.peek(text_parameter(request, "queue"))
-        return await self._streams.serve(request, {"messages": message_batches(messages)})
-
-    # --- traces -----------------------------------------------------------------------------------
-
-    async def _traces(self, request: web.Request) -> web.StreamResponse:
-        if self._views.traces is None:
-            return json_response([])
-        query = TraceQuery(
-            services=tuple(request.query.getall("service", [])),
-            errors=request.query.get("errors") == "1",
-            min_duration_s=number_parameter(request, "min_ms", 0) / 1000,
-            limit=number_parameter(request, "limit", 100),
-            status=request.query.get("status", ""),
-            text=request.query.get("text", "")[:MAX_SEARCH],
-        )
-        return json_response(await self._views.traces.traces(query))
-
-    async def _trace(self, request: web.Request) -> web.StreamResponse:
-        if self._views.traces is None:
-            raise web.HTTPNotFound(text="this stack keeps no traces\n")
-        return json_response(await self._views.traces.trace(request.match_info["id"]))
 
 
 def _denied(denial: Denial, info: RequestInfo) -> web.Response:

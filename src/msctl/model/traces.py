@@ -82,3 +82,41 @@ class TraceQuery:
     limit: int = 50
     status: str = ""
     text: str = ""
+
+
+class CallKind(StrEnum):
+    """How one part of a system reaches another."""
+
+    HTTP = "http"
+    SEND = "send"
+    """A service publishes to a queue or exchange."""
+    RECEIVE = "receive"
+    """A service takes messages from a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The calls between two parts, as kept traces have them.
+
+    `caller` and `callee` are services, except for a destination of messages, and for `outside`: a callee that
+    reported no span, named by its address. `p95_s` is of the callee's spans where it reported some.
+    `trace_id` is the newest trace with such a call, a failed one if there is one.
+    """
+
+    caller: str
+    callee: str
+    kind: CallKind
+    count: int
+    errors: int
+    p95_s: float
+    trace_id: str
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedCalls:
+    """`since` is the start of the oldest trace that was looked at, in epoch seconds; None without traces."""
+
+    calls: tuple[Call, ...]
+    traces: int
+    since: float | None = None

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from msctl.model.events import Event, LogLine, LogQuery
+from msctl.model.messaging import BrokerChange, ChangeResult, Messaging, OutgoingMessage
 from msctl.model.queue_messages import PeekedMessage
+from msctl.model.runs import RunComparison, RunSummary
 from msctl.model.snapshots import Snapshot
-from msctl.model.traces import Trace, TraceQuery, TraceSummary
+from msctl.model.traces import ObservedCalls, Trace, TraceQuery, TraceSummary
 
 
 class MessagingObserver(Protocol):
@@ -36,17 +38,45 @@ class TraceView(Protocol):
         """The trace with this id or unambiguous prefix. Raises UsageError if there is none."""
         ...
 
+    async def calls(self) -> ObservedCalls:
+        """Who called whom, over HTTP and through queues, in the traces that are kept."""
+        ...
 
-class QueueView(Protocol):
-    """The broker's queues, for a person to read and write."""
 
-    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
-        """Publish and wait for the confirm. Raises BrokerError, also for an unknown queue."""
+class MessagingView(Protocol):
+    """The stack's broker, in every mode: what it has, and what a person does to it."""
+
+    async def messaging(self, find: str = "") -> Messaging:
+        """What the broker has; with `find`, what has this text in a name. Raises BrokerError."""
+        ...
+
+    async def change(self, change: BrokerChange) -> ChangeResult:
+        """Raises BrokerError, also for what the broker refuses, and UsageError."""
+        ...
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and wait for the confirm. Raises BrokerError, also if the message reaches no queue."""
         ...
 
     def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
         """The messages in the queue and those that arrive, each once, without consuming them."""
         ...
+
+
+class RunView(Protocol):
+    """The recorded runs of the project, this one included, newest first."""
+
+    async def runs(self) -> Sequence[RunSummary]:
+        """Raises MsctlError if they cannot be read."""
+        ...
+
+    async def compare(self, before: str, after: str) -> RunComparison:
+        """Raises UsageError for a name that is not a run's."""
+        ...
+
+    async def traces_of(self, run: str, query: TraceQuery) -> Sequence[TraceSummary]: ...
+
+    async def trace_of(self, run: str, trace_id: str) -> Trace: ...
 
 
 @dataclass(frozen=True)

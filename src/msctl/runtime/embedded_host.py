@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from msctl.amqp.management_documents import Documents
 from msctl.broker.core.definitions.document import Definitions
 from msctl.broker.listeners import TlsListener
 from msctl.broker.management.server import ManagementServer
+from msctl.broker.management.vhost_documents import vhost_documents
 from msctl.broker.server import BrokerServer
 from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import AsyncClock
@@ -50,6 +52,7 @@ class EmbeddedHost:
         self._page = page
         self._env = env
         self._server: BrokerServer | None = None
+        self._vhost = ""
         self._tls = ServerTls(env, endpoint=broker_endpoint)
         self._tls.use(self._tls.read(project))
         self._definitions = self._read(project)
@@ -61,6 +64,7 @@ class EmbeddedHost:
         """
         spec = self._project.broker
         url, users = login(url, self._definitions, given=spec.url_given)
+        self._vhost = url.vhost
         self._server = BrokerServer(
             clock=self._clock,
             log=self._log,
@@ -88,6 +92,12 @@ class EmbeddedHost:
         if self._server is None or self._server.address is None:
             return None
         return self._server.export_definitions()
+
+    async def documents(self, find: str) -> Documents | None:
+        """What the broker has; None if it is not the embedded one."""
+        if self._server is None or self._server.address is None:
+            return None
+        return await vhost_documents(self._server, self._vhost, find, self._clock)
 
     def _trust(self, spec: BrokerTlsSpec) -> str:
         """The query of a URL for clients that must trust an authority of the user's, or the local one."""

@@ -24,7 +24,7 @@ from msctl.config.diff import diff, with_edited, without
 from msctl.control.dashboard_token import dashboard_token
 from msctl.control.paths import StackPaths
 from msctl.control.record import StackRecord, clear_record
-from msctl.control.runs import database_path, make_run, run_name
+from msctl.control.runs import DATABASE, database_path, make_run, run_name
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
@@ -46,6 +46,7 @@ from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
+from msctl.runtime.run_archive import RunArchive
 from msctl.runtime.service_addresses import AddressBook
 from msctl.runtime.service_details import service_details
 from msctl.supervisor.context import SupervisorContext
@@ -158,7 +159,7 @@ class Stack:
                 service_address=self._addresses.locate,
             ),
         )
-        self._queues = QueueAdmin(lambda: self._broker.url, self._broker.browse)
+        self._queues = QueueAdmin(lambda: self._broker.url, self._broker.browse, self._embedded.documents)
         self._dashboard = (
             Dashboard(
                 project.dashboard,
@@ -167,6 +168,8 @@ class Stack:
                     self._observation.page,
                     traces=self._observation.tracer,
                     queues=self._queues,
+                    runs=RunArchive(runs.parent / DATABASE),
+                    run=run,
                     details=self,
                     routes=self,
                     api_document=self._api_document,

@@ -9,8 +9,8 @@ import pytest
 
 from msctl.amqp import queue_changes
 from msctl.amqp.connection import Connection
+from msctl.amqp.management_client import ManagementClient
 from msctl.amqp.url import parse_url
-from msctl.cli.messaging.management_client import ManagementClient
 from msctl.errors import BrokerError
 from msctl.model.queue_messages import QueueBinding
 from msctl.secret import Secret

@@ -20,6 +20,7 @@ from msctl.amqp.url import parse_url
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError
+from msctl.model.messaging import OutgoingMessage
 from msctl.model.queue_messages import PEEK_MESSAGES, PeekedMessage
 from tests.support.rabbitmq import unique
 
@@ -82,7 +83,7 @@ async def take(messages: AsyncIterator[PeekedMessage], number: int) -> list[str]
 
 
 async def test_a_published_message_is_in_its_queue(desk: QueueAdmin, queue: str) -> None:
-    await desk.publish(queue, b"hello", "text/x-test")
+    await desk.publish(OutgoingMessage("", queue, b"hello", "text/x-test"))
     messages = desk.peek(queue)
     async with asyncio.timeout(20):
         message = await anext(messages)
@@ -93,10 +94,10 @@ async def test_a_published_message_is_in_its_queue(desk: QueueAdmin, queue: str)
 
 async def test_looking_takes_nothing_and_keeps_the_order(broker: str, desk: QueueAdmin, queue: str) -> None:
     for text in (b"one", b"two", b"three"):
-        await desk.publish(queue, text, "text/plain")
+        await desk.publish(OutgoingMessage("", queue, text, "text/plain"))
     messages = desk.peek(queue)
     assert await take(messages, 3) == ["one", "two", "three"]
-    await desk.publish(queue, b"four", "text/plain")
+    await desk.publish(OutgoingMessage("", queue, b"four", "text/plain"))
     assert await take(messages, 1) == ["four"]
     await messages.aclose()  # type: ignore[attr-defined]  # as above
     assert await ready(broker, queue) == 4
@@ -106,8 +107,8 @@ async def test_looking_takes_nothing_and_keeps_the_order(broker: str, desk: Queu
 
 
 async def test_messages_that_are_alike_are_each_shown(desk: QueueAdmin, queue: str) -> None:
-    await desk.publish(queue, b"same", "text/plain")
-    await desk.publish(queue, b"same", "text/plain")
+    await desk.publish(OutgoingMessage("", queue, b"same", "text/plain"))
+    await desk.publish(OutgoingMessage("", queue, b"same", "text/plain"))
     messages = desk.peek(queue)
     assert await take(messages, 2) == ["same", "same"]
     await messages.aclose()  # type: ignore[attr-defined]  # as above
@@ -115,18 +116,18 @@ async def test_messages_that_are_alike_are_each_shown(desk: QueueAdmin, queue: s
 
 async def test_a_queue_that_is_not_there_is_said(desk: QueueAdmin) -> None:
     with pytest.raises(BrokerError, match="no queue"):
-        await desk.publish(unique(), b"", "text/plain")
+        await desk.publish(OutgoingMessage("", unique(), b"", "text/plain"))
     with pytest.raises(BrokerError, match="no queue"):
         await anext(desk.peek(unique()))
 
 
 async def test_a_broker_that_is_away_is_said() -> None:
     with pytest.raises(BrokerError, match="no broker listens"):
-        await QueueAdmin(lambda: "amqp://127.0.0.1:1/").publish("q", b"", "text/plain")
+        await QueueAdmin(lambda: "amqp://127.0.0.1:1/").publish(OutgoingMessage("", "q", b"", "text/plain"))
 
 
 async def test_a_long_body_is_cut_and_bytes_that_are_no_text_are_shown(desk: QueueAdmin, queue: str) -> None:
-    await desk.publish(queue, b"\xff" + b"x" * 40_000, "application/octet-stream")
+    await desk.publish(OutgoingMessage("", queue, b"\xff" + b"x" * 40_000, "application/octet-stream"))
     messages = desk.peek(queue)
     async with asyncio.timeout(20):
         message = await anext(messages)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -15,6 +16,14 @@ from msctl.dashboard import event_streams, feed
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.errors import BrokerError, ConfigError, MsctlError, PortTakenError, UsageError
 from msctl.model.events import Event, LogLine, LogQuery
+from msctl.model.messaging import (
+    Bind,
+    BrokerChange,
+    ChangeResult,
+    Messaging,
+    MoveMessages,
+    OutgoingMessage,
+)
 from msctl.model.project import DashboardSpec
 from msctl.model.queue_messages import PeekedMessage
 from msctl.model.snapshots import (
@@ -26,7 +35,7 @@ from msctl.model.snapshots import (
     Snapshot,
     State,
 )
-from msctl.model.traces import SpanKind
+from msctl.model.traces import SpanKind, Trace
 from msctl.model.views import ReloadResult
 from msctl.secret import Secret
 from msctl.telemetry.logs.broadcast import Broadcast
@@ -37,13 +46,14 @@ from tests.support.clock import FakeClock
 
 
 class System:
-    """A stack that does as it is told, at once. Implements SystemView and QueueView."""
+    """A stack that does as it is told, at once. Implements SystemView and MessagingView."""
 
     def __init__(self) -> None:
         self.states = {"users": State.READY, "orders": State.STOPPED}
         self.done: list[str] = []
         self.hub = LogHub(FakeClock())
-        self.published: list[tuple[str, bytes, str]] = []
+        self.published: list[OutgoingMessage] = []
+        self.changes: list[BrokerChange] = []
         self.waiting: asyncio.Queue[PeekedMessage | MsctlError] = asyncio.Queue()
         self.watched: Broadcast[Event] = Broadcast()
         self.snapshots = 0
@@ -106,10 +116,17 @@ class System:
             self.watched.publish(Event(1, 0.0, name, f"{name}-1", state))
         return await self.snapshot()
 
-    async def publish(self, queue: str, body: bytes, content_type: str) -> None:
-        if queue == "absent":
+    async def messaging(self, find: str = "") -> Messaging:
+        return Messaging("/", (), (), (), (), (), (), {"queues": len(find)})
+
+    async def change(self, change: BrokerChange) -> ChangeResult:
+        self.changes.append(change)
+        return ChangeResult(7)
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        if message.routing_key == "absent":
             raise BrokerError("there is no queue 'absent'")
-        self.published.append((queue, body, content_type))
+        self.published.append(message)
 
     async def peek(self, queue: str) -> AsyncIterator[PeekedMessage]:
         while True:
@@ -140,7 +157,8 @@ class Page:
         _, found = await self.get("/api/session")
         given = {"X-Msctl-Token": found["token"], "Content-Type": "application/json", **headers}
         async with self.session.post(self.url + path, data=json.dumps(body or {}), headers=given) as response:
-            return response.status, json.loads(await response.text())
+            text = await response.text()
+        return response.status, json.loads(text) if text[:1] in "{[" else text
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[Stream]:
@@ -198,7 +216,8 @@ async def running(system: System, spec: DashboardSpec | None = None, **parts: An
 async def test_the_page_is_small_and_loads_only_its_own_files(system: System) -> None:
     async with running(system) as page:
         size = 0
-        for path in ("/", "/static/style.css", "/static/page.js", "/static/icon.svg"):
+        static = [f"/static/{file.name}" for file in files("msctl.dashboard").joinpath("static").iterdir()]
+        for path in ("/", *(path for path in static if not path.endswith("/index.html"))):
             async with page.session.get(page.url + path) as response:
                 assert response.status == 200
                 text = await response.text()
@@ -214,7 +233,7 @@ async def test_the_page_is_small_and_loads_only_its_own_files(system: System) ->
                 ), line
             async with page.session.get(page.url + path, headers={"If-None-Match": tag}) as response:
                 assert response.status == 304
-        assert size < 150_000
+        assert size < 250_000
         assert (await page.get("/static/nothing.js"))[0] == 404
 
 
@@ -411,17 +430,75 @@ async def test_traces_are_listed_filtered_and_shown(system: System) -> None:
         assert (status, "not found" in problem["message"]) == (409, True)
 
 
+async def test_traces_of_earlier_runs_are_read_from_their_view(system: System) -> None:
+    class Runs:
+        """An archive with one trace. Implements the part of RunView that is asked."""
+
+        def __init__(self) -> None:
+            self.asked: list[tuple[str, str]] = []
+
+        async def trace_of(self, run: str, trace_id: str) -> Trace:
+            self.asked.append((run, trace_id))
+            return Trace(trace_id, ())
+
+    runs = Runs()
+    async with running(system, runs=runs, run="now") as page:
+        assert (await page.get("/api/traces/abc?run=before"))[1]["trace_id"] == "abc"
+        assert (await page.get("/api/traces/ffff"))[0] == 200, "one that is no longer in memory"
+        assert (await page.get(f"/api/traces/{1:032x}?run=now"))[1]["spans"][0]["name"] == "GET /1"
+        assert runs.asked == [("before", "abc"), ("now", "ffff")]
+        assert (await page.get("/api/session"))[1]["run"] == "now"
+        calls = (await page.get("/api/calls"))[1]
+        assert (calls["traces"], calls["calls"]) == (3, [])
+
+
 async def test_a_message_is_published_and_a_refusal_is_returned(system: System) -> None:
     async with running(system) as page:
-        message = {"queue": "hello", "body": "hé", "content_type": "text/plain"}
+        message = {
+            "exchange": "amq.topic",
+            "routing_key": "a.b",
+            "body": "hé",
+            "headers": {"retry": 2, "x": "é"},
+            "properties": {"priority": 4, "correlation_id": "c"},
+        }
         assert await page.post("/api/publish", message) == (200, {})
-        assert system.published == [("hello", "hé".encode(), "text/plain")]
-        assert (await page.post("/api/publish", {"queue": "absent", "body": ""}))[1]["message"] == (
+        assert system.published == [
+            OutgoingMessage(
+                "amq.topic",
+                "a.b",
+                "hé".encode(),
+                headers={"retry": 2, "x": "é"},
+                properties={"priority": 4, "correlation_id": "c"},
+            )
+        ]
+        encoded = {"routing_key": "q", "body": "AP8=", "encoding": "base64"}
+        assert await page.post("/api/publish", encoded) == (200, {})
+        assert system.published[1].body == b"\x00\xff"
+        assert (await page.post("/api/publish", {"routing_key": "absent", "body": ""}))[1]["message"] == (
             "there is no queue 'absent'"
         )
-        assert (await page.post("/api/publish", {"queue": "", "body": ""}))[0] == 409
-        assert (await page.post("/api/publish", {"queue": "q"}))[0] == 409
-        assert len(system.published) == 1
+        refused = (
+            {"routing_key": "", "body": ""},
+            {"routing_key": "q"},
+            {"routing_key": "q", "body": "", "headers": {"nested": {}}},
+            {"routing_key": "q", "body": "%", "encoding": "base64"},
+            {"routing_key": "q", "body": "", "encoding": "rot13"},
+        )
+        for body in refused:
+            assert (await page.post("/api/publish", body))[0] == 409, body
+        assert len(system.published) == 2
+
+
+async def test_a_change_of_the_broker_is_read_and_its_result_returned(system: System) -> None:
+    async with running(system) as page:
+        body = {"exchange": "amq.topic", "to": "q", "routing_key": "a.#"}
+        assert await page.post("/api/messaging/bind", body) == (200, {"messages": 7, "left": 0})
+        assert (await page.post("/api/messaging/move", {"source": "a", "target": "b"}))[0] == 200
+        assert system.changes == [Bind("amq.topic", "q", "a.#"), MoveMessages("a", "b")]
+        assert (await page.post("/api/messaging/explode", {}))[0] == 404
+        assert (await page.post("/api/messaging/move", {"source": 1, "target": "b"}))[0] == 409
+        assert (await page.get("/api/messaging?find=abc"))[1]["totals"] == {"queues": 3}
+        assert len(system.changes) == 2
 
 
 async def test_a_queue_is_watched_until_it_fails(system: System) -> None:
@@ -454,7 +531,8 @@ async def test_missing_features_are_not_offered(system: System) -> None:
         assert await page.get("/api/traces") == (200, [])
         assert (await page.get("/api/traces/1"))[0] == 404
         assert (await page.get("/api/peek?queue=x"))[0] == 404
-        assert (await page.post("/api/publish", {"queue": "x", "body": ""}))[0] == 409
+        assert (await page.post("/api/publish", {"routing_key": "x", "body": ""}))[0] == 404
+        assert (await page.get("/api/runs"))[0] == 404
 
 
 async def test_unknown_paths_are_404_and_wrong_methods_405(system: System) -> None:

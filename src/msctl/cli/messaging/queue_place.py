@@ -13,7 +13,7 @@ from msctl.model.snapshots import BrokerMode, BrokerSnapshot
 
 if TYPE_CHECKING:
     from msctl.amqp.connection import Connection
-    from msctl.cli.messaging.management_client import ManagementClient
+    from msctl.amqp.management_client import ManagementClient
     from msctl.control.client import ControlClient
 
 T = TypeVar("T")
@@ -46,8 +46,8 @@ class QueuePlace:
 
     def management(self, at: str | None) -> ManagementClient:
         """The management API of the broker, at a URL if one is given. Raises BrokerError."""
+        from msctl.amqp.management_client import ManagementClient
         from msctl.amqp.url import parse_url
-        from msctl.cli.messaging.management_client import ManagementClient
 
         url = parse_url(self.url)
         if at is None and self.broker is not None:

@@ -55,7 +55,7 @@ export const queues = {
     const button = $('publish').querySelector('button');
     button.disabled = true;
     const queue = $('publish-queue').value.trim();
-    const problem = await act('/api/publish', { queue, body: $('publish-body').value, content_type: $('publish-type').value.trim() || 'text/plain' });
+    const problem = await act('/api/publish', { routing_key: queue, body: $('publish-body').value, content_type: $('publish-type').value.trim() || 'text/plain' });
     button.disabled = false;
     if (problem) { showError(problem); put($('published'), 'Not published.'); } else put($('published'), `Confirmed by the broker at ${clock(Date.now() / 1000)}.`);
   },

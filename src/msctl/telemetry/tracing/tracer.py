@@ -13,12 +13,15 @@ ones; of those only the traces that are notable, or known already, are kept.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from time import monotonic
 
 from msctl.errors import UsageError
-from msctl.model.traces import Trace, TraceQuery, TraceSummary
+from msctl.model.traces import ObservedCalls, Trace, TraceQuery, TraceSummary
+from msctl.telemetry.tracing.calls import observed_calls
 from msctl.telemetry.tracing.search import status_matcher, text_matcher
 from msctl.telemetry.tracing.span import EndedSpan, SpanGroup
 from msctl.telemetry.tracing.telling import most_telling
@@ -32,6 +35,8 @@ MAX_SPANS = 128
 """Kept groups of spans of one trace, the most telling ones; more are counted. Twice as many wait to be chosen
 from, so that the choice costs little for each."""
 MAX_FOUND = 1000
+CALLS_KEPT_S = 2.0
+"""For so long an answer is given again."""
 
 
 class Tracer:
@@ -57,6 +62,7 @@ class Tracer:
         self._notable_capacity = notable
         self._slow_s = slow_s
         self._export = export
+        self._calls: tuple[float, asyncio.Future[ObservedCalls]] | None = None
 
     def record(self, group: SpanGroup) -> None:
         """Keep a finished group."""
@@ -151,6 +157,15 @@ class Tracer:
         self._thin_out(name, kept)
         spans = sorted(_spans(kept), key=lambda span: span.start)
         return Trace(name, tuple(span.to_span() for span in spans), self._dropped.get(name, 0))
+
+    async def calls(self) -> ObservedCalls:
+        """Who called whom in the kept traces; counted in a thread, as pages ask every few seconds."""
+        now = monotonic()
+        if self._calls is None or now - self._calls[0] >= CALLS_KEPT_S:
+            self._settle()
+            kept = [tuple(groups) for groups in (*self._notable.values(), *self._recent.values())]
+            self._calls = (now, asyncio.ensure_future(asyncio.to_thread(observed_calls, kept)))
+        return await asyncio.shield(self._calls[1])
 
     def grown(self, seen: dict[str, int], limit: int) -> dict[str, tuple[TraceSummary, Trace]]:
         """Return up to `limit` traces with more spans than in `seen`, notable ones first; updates `seen`."""

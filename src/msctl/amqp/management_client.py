@@ -1,4 +1,4 @@
-"""RabbitMQ's management API, as far as `msctl queues` reads it: of an external broker or the embedded one."""
+"""RabbitMQ's management API, as far as msctl reads it: of an external broker or the embedded one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import http.client
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
+from msctl.amqp.management_documents import DocumentList, Documents
 from msctl.amqp.url import BrokerUrl
 from msctl.errors import BrokerError
+from msctl.model.messaging import MOST
 from msctl.model.queue_messages import QueueBinding
 from msctl.model.snapshots import QueueSnapshot
 
@@ -70,6 +72,30 @@ class ManagementClient:
             if one.get("destination_type") == "queue"
         )
 
+    def documents(self, find: str) -> Documents:
+        """What the virtual host has, of long lists the first page of what has `find` in its name.
+
+        Raises BrokerError.
+        """
+        page = urlencode({"page": 1, "page_size": MOST, "name": find, "use_regex": "false"})
+        vhost = self._vhost
+        return Documents(
+            exchanges=self._page(f"/api/exchanges/{vhost}?{page}"),
+            bindings=self._page(f"/api/bindings/{vhost}"),
+            queues=self._page(f"/api/queues/{vhost}?{page}"),
+            connections=self._page(f"/api/vhosts/{vhost}/connections?{page}"),
+            channels=self._page(f"/api/vhosts/{vhost}/channels?{page}"),
+            consumers=self._page(f"/api/consumers/{vhost}"),
+        )
+
+    def _page(self, path: str) -> DocumentList:
+        found = self._ask(path)
+        if isinstance(found, dict) and isinstance(found.get("items"), list):
+            return DocumentList(found["items"], int(found.get("filtered_count", len(found["items"]))))
+        if isinstance(found, list):
+            return DocumentList(found)
+        raise self._no_api()
+
     @property
     def _vhost(self) -> str:
         return quote(self.broker.vhost, safe="")
@@ -77,8 +103,11 @@ class ManagementClient:
     def _get(self, path: str) -> list[dict[str, Any]]:
         found = self._ask(path)
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise BrokerError(f"what answers at {self.base} is no management API of RabbitMQ")
+            raise self._no_api()
         return found
+
+    def _no_api(self) -> BrokerError:
+        return BrokerError(f"what answers at {self.base} is no management API of RabbitMQ")
 
     def _ask(self, path: str) -> Any:
         parts = urlsplit(self.base)
