@@ -92,7 +92,8 @@ class BrokerServer:
     `storage` describes, too, and is there again after a restart.
 
     `log` takes a level and a text. `memory_limit` is in bytes of queued messages; above it publishers
-    are blocked. `browse`, `purge` and `delete` look queues up in the first virtual host.
+    are blocked. `tick` are the seconds between two looks at heartbeats and the log. A simulation replaces
+    `open_storage` and `make_queue`. `browse`, `purge` and `delete` look queues up in the first virtual host.
     """
 
     def __init__(
@@ -107,7 +108,12 @@ class BrokerServer:
         limits: BrokerLimits | None = None,
         storage: StorageSpec | None = None,
         definitions: Definitions | None = None,
+        open_storage: Callable[..., Storage] = Storage,
+        make_queue: Callable[..., Queue] = Queue,
+        tick: float = TICK_SECONDS,
     ) -> None:
+        self._open_log = open_storage
+        self._tick_seconds = tick
         self._definitions = definitions
         self._storage_spec = storage
         self._storage: Storage | None = None
@@ -119,6 +125,7 @@ class BrokerServer:
             memory_limit=memory_limit,
             max_message_size=max_message_size,
             limits=limits,
+            make_queue=make_queue,
         )
         self._settings = Settings(self._broker)
         if definitions is not None:
@@ -168,7 +175,7 @@ class BrokerServer:
         self._servers = servers
         self._loop = loop
         self._ended = asyncio.Event()
-        self._ticker = loop.call_later(TICK_SECONDS, self._tick)
+        self._ticker = loop.call_later(self._tick_seconds, self._tick)
         if self.management is not None:
             await self.management.start()
         return bound(servers[0])
@@ -234,7 +241,7 @@ class BrokerServer:
             loop.call_soon_threadsafe(self._broker.log, level, text)
 
         try:
-            storage = self._storage = Storage(
+            storage = self._storage = self._open_log(
                 spec, self._clock, report, post=loop.call_soon_threadsafe, changed=self._storage_changed
             )
         except OSError as error:
@@ -462,7 +469,7 @@ class BrokerServer:
             self._storage.tick()
         self.work()
         if self._loop is not None and self._servers:
-            self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._ticker = self._loop.call_later(self._tick_seconds, self._tick)
 
     def _run_in_thread(self, work: Callable[[], None]) -> None:
         if self._loop is not None:

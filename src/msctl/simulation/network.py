@@ -24,6 +24,8 @@ class Network:
         self._held_until: dict[frozenset[str], float] = {}
         self._slower: dict[frozenset[str], tuple[float, float]] = {}
         self._cuts: dict[frozenset[str], int] = {}
+        self.confirms: dict[str, float] = {}
+        """Until when the next confirm for a party is lost, with the connection."""
 
     def address(self, party: str) -> str:
         """The IP address of a party; the same in every run."""
@@ -62,6 +64,14 @@ class Network:
     def cut_soon(self, pair: tuple[str, str]) -> None:
         """Cut the connection between them on which one of the next few pieces is sent."""
         self._cuts[frozenset(pair)] = self._random.randint(1, PIECES_UNTIL_CUT)
+
+    def lose_confirm(self, party: str, until: float) -> None:
+        """Cut the connection on which the broker's next confirm for a party leaves, until then."""
+        self.confirms[party] = until
+
+    def loses_confirm(self, party: str, now: float) -> bool:
+        """Whether the confirm that leaves for a party now is lost."""
+        return now < self.confirms.pop(party, 0.0)
 
     def cuts(self, one: str, other: str) -> bool:
         """Whether the connection on which a piece is sent now is cut by it; the piece does not arrive."""

@@ -22,6 +22,7 @@ from msctl.errors import MsctlError
 from msctl.hosting.modules import Loader
 from msctl.model.project import Project
 from msctl.simulation.determinism import deterministic
+from msctl.simulation.disk import CrashedError
 from msctl.simulation.faults import Fault, FaultKind, draw
 from msctl.simulation.history import Happening, History
 from msctl.simulation.loop import BEGIN_S, NotSimulatedError, StuckError, VirtualLoop
@@ -88,11 +89,13 @@ def simulate_once(
     gc.disable()  # a collection in the middle of a run would finalize what another run left
     try:
         with _watched(), deterministic(loop.time, seed):
-            world = World(project, loop, clock, loader, scenario.stubs())
-            names = [spec.name for spec in world.services if spec.autostart]
-            random = Random(f"{seed} faults")  # noqa: S311 - not for secrets
-            drawn = draw(random, kinds, names, world.links(), scenario.seconds) if faults is None else faults
-            chosen = list(drawn)
+            broker = Random(f"{seed} broker")  # noqa: S311 - not for secrets
+            world = World(project, loop, clock, loader, scenario.stubs(), broker)
+            if faults is None:
+                random = Random(f"{seed} faults")  # noqa: S311 - not for secrets
+                chosen = draw(random, kinds, world.targets(), scenario.seconds)
+            else:
+                chosen = list(faults)
             try:
                 asyncio.set_event_loop(loop)
                 loop.run_until_complete(_play(world, scenario, chosen, longest))
@@ -175,7 +178,7 @@ def _place(error: BaseException, scenario: Scenario) -> str:
 
 def _unhandled(history: History, loop: VirtualLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
-    if error is not None and not isinstance(error, ConnectionError):
+    if error is not None and not isinstance(error, ConnectionError | CrashedError):
         history.add(loop.time(), f"unhandled {type(error).__name__}: {error}")
 
 

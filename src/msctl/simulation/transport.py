@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
+from msctl.simulation.confirms import confirm_in
 from msctl.simulation.history import History
 from msctl.simulation.network import Network
 
@@ -141,6 +142,13 @@ class Pipe(asyncio.Transport):
         line = data[:200].partition(b"\r\n")[0]
         if b"HTTP/1." in line:
             history.add(now, f"{self.owner} to {self.other}: {line.decode('latin-1')}")
+        network = self._loop.network
+        if network.confirms and self.other in network.confirms:
+            confirm = confirm_in(data)
+            if confirm is not None and network.loses_confirm(self.other, now):
+                history.add(now, f"a confirm for {self.other} is lost")
+                self.cut()
+                return
         self._in_flight += len(data)
         for start in range(0, len(data), LARGEST_PIECE):
             piece = data[start : start + LARGEST_PIECE]

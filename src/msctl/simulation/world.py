@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msctl.broker.server import BrokerServer
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
@@ -28,7 +28,8 @@ from msctl.model.endpoint import Endpoint
 from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind
 from msctl.model.variables import url_variable
-from msctl.simulation.faults import Fault, FaultKind
+from msctl.simulation.broker import AMQP_PORT, SimulatedBroker, Surroundings
+from msctl.simulation.faults import AWAITED_S, BROKER, Fault, FaultKind, Targets
 from msctl.simulation.loop import VirtualLoop
 from msctl.simulation.parties import Life, current
 from msctl.telemetry.logs.hub import LogHub
@@ -36,9 +37,7 @@ from msctl.telemetry.logs.hub import LogHub
 if TYPE_CHECKING:
     import aiohttp
 
-BROKER = "broker"
 HTTP_PORT = 80
-AMQP_PORT = 5672
 SETTLE_S = 20.0
 """Seconds without a fault after which a system is expected to have recovered."""
 EVENTUALLY_S = 60.0
@@ -75,6 +74,7 @@ class World:
         clock: LoopClock,
         loader: Loader,
         stubs: Mapping[str, object],
+        random: Random,
     ) -> None:
         self._project = project
         self._loop = loop
@@ -86,8 +86,20 @@ class World:
         self._lives: dict[str, Life] = {}
         self._generation: dict[str, int] = {}
         self._recovered = 0.0
+        self._context = copy_context()
         self._session: aiohttp.ClientSession | None = None
-        self._broker: BrokerServer | None = None
+        self._broker = SimulatedBroker(
+            project.broker,
+            Surroundings(
+                clock,
+                random,
+                loop.call_later,
+                self.note,
+                lambda level, text: self._say(BROKER, level, text),
+                self._broker_ended,
+            ),
+        )
+        self._broker_restart: Fault | None = None
         self.services = [
             spec for spec in project.services if spec.name != GATEWAY and spec.kind is not Kind.REMOTE
         ]
@@ -148,10 +160,17 @@ class World:
         """Wait until the last fault is over, and some time to recover."""
         await asyncio.sleep(max(0.0, self._recovered - self.now) + SETTLE_S)
 
+    async def never_lost(self, queue: str) -> None:
+        """Expect each message that the queue took to be acknowledged, rejected or still there.
+
+        A message that the broker had not yet confirmed when it crashed does not count.
+        """
+        lost = self._broker.lost(queue)
+        shown = ", ".join(body[:60].decode(errors="replace") for body in lost[:3])
+        self.expect(not lost, f"the queue {queue} lost {len(lost)} of its messages: {shown}")
+
     async def waiting(self, queue: str) -> int:
         """The messages that are ready or unacknowledged in a queue; 0 for one that does not exist."""
-        if self._broker is None:
-            return 0
         return sum(one.ready + one.unacked for one in await self._broker.queues() if one.name == queue)
 
     async def sleep(self, seconds: float) -> None:
@@ -173,8 +192,8 @@ class World:
         address = self._loop.network.address(GATEWAY)
         self._session = aiohttp.ClientSession(f"http://{address}:{HTTP_PORT}")
 
-    def links(self) -> list[tuple[str, str]]:
-        """The pairs that talk: services with the broker, with their dependencies and with the gateway."""
+    def targets(self) -> Targets:
+        """What faults can hit: the services; and services with the broker, each other and the gateway."""
         found: list[tuple[str, str]] = []
         for spec in self.services:
             if spec.autostart:
@@ -182,7 +201,7 @@ class World:
                 found += [(spec.name, one.service) for one in spec.depends_on if one.service != spec.name]
                 if spec.routes:
                     found.append((GATEWAY, spec.name))
-        return found
+        return Targets([spec.name for spec in self.services if spec.autostart], found)
 
     def refuse_commands(self) -> None:
         """Raises MsctlError for commands without a stub."""
@@ -200,7 +219,7 @@ class World:
     async def inject(self, faults: list[Fault]) -> None:
         """Let these faults happen at their times."""
         for fault in faults:
-            self._recovered = max(self._recovered, fault.at + fault.seconds)
+            self._recovered = max(self._recovered, fault.over)
             self._loop.call_at(fault.at, self._begin, fault)
 
     def close(self) -> None:
@@ -219,8 +238,41 @@ class World:
             network.cut_soon(pair)
         elif fault.kind is FaultKind.PARTITION:
             network.partition(pair, until)
+        elif fault.kind is FaultKind.CONFIRM_LOST:
+            network.lose_confirm(next(party for party in pair if party != BROKER), until)
+        elif fault.kind is FaultKind.DUPLICATE:
+            self._broker.duplicate_until(until)
+        elif fault.kind is FaultKind.BROKER_CRASH:
+            self._crash_broker(fault)
+        elif fault.kind is FaultKind.REORDER or fault.parties == (BROKER,):
+            self._broker.hold(fault.seconds, shuffle=fault.kind is FaultKind.REORDER)
         else:
             network.slow_down(pair, until, fault.seconds)
+
+    def _crash_broker(self, fault: Fault) -> None:
+        life = self._lives[BROKER]
+        if not life.alive or self._broker_restart is not None:
+            return
+        self._broker_restart = fault
+        self._broker.crash_soon()
+
+        def now() -> None:
+            if life.alive:
+                self._broker.crash()
+
+        self._loop.call_later(AWAITED_S, now)
+
+    def _broker_ended(self) -> None:
+        self._lives[BROKER].alive = False
+        self._loop.end_party(BROKER)
+        seconds = 0.0 if self._broker_restart is None else self._broker_restart.seconds
+        # In a context of the world: what the broker's life has scheduled does not run any more.
+        self._loop.call_later(seconds, self._restart_broker, context=self._context)
+
+    def _restart_broker(self) -> None:
+        self._broker_restart = None
+        self.note("the broker starts again")
+        self._loop.create_task(self._as(BROKER, self._start_broker))
 
     def _crash(self, name: str, seconds: float) -> None:
         life = self._lives.get(name)
@@ -244,8 +296,7 @@ class World:
         await self._loop.create_task(work(), context=context)
 
     async def _start_broker(self) -> None:
-        self._broker = BrokerServer(clock=self._clock, log=lambda level, text: self._say(BROKER, level, text))
-        await self._broker.start(self._loop.network.address(BROKER), AMQP_PORT)
+        await self._broker.start(self._loop.network.address(BROKER))
 
     async def _start_gateway(self, spec: GatewaySpec) -> None:
         gateway = Gateway(

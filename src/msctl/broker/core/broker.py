@@ -104,7 +104,9 @@ class Broker:
         memory_limit: int,
         max_message_size: int,
         limits: BrokerLimits | None = None,
+        make_queue: Callable[..., Queue] = Queue,
     ) -> None:
+        self._make_queue = make_queue
         self.clock = clock
         self.log = log
         self.memory = MemoryAccount()
@@ -156,6 +158,7 @@ class Broker:
                 self.clock,
                 self.memory,
                 limits=self.limits,
+                make_queue=self._make_queue,
                 pump_later=self._pump_later,
                 apply_later=self._apply_later,
                 log=self.log,

@@ -74,6 +74,7 @@ class VirtualHost:
         memory: MemoryAccount,
         *,
         limits: BrokerLimits | None = None,
+        make_queue: Callable[..., Queue] = Queue,
         pump_later: Callable[[Queue], None] = lambda _queue: None,
         apply_later: Callable[[VirtualHost], None] = lambda _vhost: None,
         log: Callable[[str, str], None] = lambda _level, _text: None,
@@ -87,6 +88,7 @@ class VirtualHost:
         self.queues: dict[str, Queue] = {}
         self.policies = Policies()
         self.routing = Routing(name, self.queues, self.policies, self.limits, self)
+        self._make_queue = make_queue
         self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
         self._apply_later = apply_later
@@ -147,7 +149,7 @@ class VirtualHost:
             options = read_queue_arguments(arguments, shown)
             if options.kind == QUORUM:
                 check_declaration(shown, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
-            queue = self.queues[name] = Queue(
+            queue = self.queues[name] = self._make_queue(
                 name,
                 self,
                 options,
@@ -208,7 +210,7 @@ class VirtualHost:
     def recover_queue(self, entry: int, name: str, *, auto_delete: bool, arguments: Table) -> Queue:
         """Add a durable queue that the log has. Raises AmqpError for arguments that are not accepted."""
         options = read_queue_arguments(arguments, resource("queue", name, self.name))
-        queue = self.queues[name] = Queue(
+        queue = self.queues[name] = self._make_queue(
             name,
             self,
             options,

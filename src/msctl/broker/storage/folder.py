@@ -18,6 +18,7 @@ from msctl.broker.storage.blocks import (
     BLOCK_HEADER,
     CRC,
     SEGMENT_HEADER,
+    Buffer,
     DamagedError,
     check_block,
     read_block_header,
@@ -36,7 +37,7 @@ def _file(number: int) -> str:
 
 
 class LogFolder:
-    """An open, locked folder of segments. Implements `log.SegmentFiles`."""
+    """An open, locked folder of segments. Implements `recovery.LogFiles`."""
 
     def __init__(self, path: Path, holder: str) -> None:
         """Create the folder, or open it, and lock it; `holder` says to others who has it.
@@ -138,6 +139,22 @@ class LogFolder:
                 at += BLOCK_HEADER.size + len(rest)
         finally:
             os.close(descriptor)
+
+    def write(self, descriptor: int, data: Buffer) -> int:
+        """Append to a segment; return how many bytes were written. Raises OSError."""
+        return os.write(descriptor, data)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Raises OSError."""
+        os.ftruncate(descriptor, size)
+
+    def synchronize(self, descriptor: int) -> None:
+        """Write a segment's data to the disk. Raises OSError."""
+        getattr(os, "fdatasync", os.fsync)(descriptor)
+
+    def release(self, descriptor: int) -> None:
+        """Close a segment."""
+        os.close(descriptor)
 
     def remove(self, number: int) -> None:
         """Raises OSError."""

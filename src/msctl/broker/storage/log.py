@@ -10,7 +10,6 @@ moves the live entries of the oldest segment to the newest one, a slice at a tim
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -52,6 +51,18 @@ class SegmentFiles(Protocol):
 
     def blocks(self, number: int) -> Iterator[bytes]:
         """The payloads of a segment's blocks, in order. Raises OSError and DamagedError."""
+        ...
+
+    def write(self, descriptor: int, data: Buffer) -> int:
+        """Append to a segment; return how many bytes were written. Raises OSError."""
+        ...
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Raises OSError."""
+        ...
+
+    def release(self, descriptor: int) -> None:
+        """Close a segment."""
         ...
 
 
@@ -256,7 +267,7 @@ class Log:
             if not self._unwritten:
                 self._end(self._block)
                 return 0
-        count = os.write(self.descriptor, self._unwritten)
+        count = self._files.write(self.descriptor, self._unwritten)
         self._unwritten = memoryview(self._unwritten)[count:]
         return count
 
@@ -313,10 +324,10 @@ class Log:
         """
         current = self._liveness.segments[-1]
         if self._next is not None:
-            os.close(self._next[1])
+            self._files.release(self._next[1])
             self._next = None
         with suppress(OSError):
-            os.ftruncate(self.descriptor, current.size)  # the part of a block that is being written
+            self._files.truncate(self.descriptor, current.size)  # the part of a block that is being written
         segment, descriptor = self._create(current.number + 1)
         segment.base = current.base + len(current.flags)
         self._block = None

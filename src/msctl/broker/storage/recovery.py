@@ -5,8 +5,9 @@ The rules are in the package's docstring. Nothing is lost without a report: `pro
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from msctl.broker.storage.blocks import (
     SEGMENT_HEADER,
@@ -21,11 +22,37 @@ from msctl.broker.storage.blocks import (
     scan,
     segment_header,
 )
-from msctl.broker.storage.folder import LogFolder
 from msctl.broker.storage.liveness import Liveness, Segment
-from msctl.broker.storage.log import SEGMENT_SIZE
+from msctl.broker.storage.log import SEGMENT_SIZE, SegmentFiles
 from msctl.broker.storage.replay import Replay
 from msctl.errors import BrokerError
+
+
+class LogFiles(SegmentFiles, Protocol):
+    """The files of a log that only this process uses: `folder.LogFolder`, or those of a simulation."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def numbers(self) -> list[int]: ...
+
+    def append(self, number: int, size: int) -> int: ...
+
+    def read(self, number: int) -> bytes: ...
+
+    def remove(self, number: int) -> None: ...
+
+    def aside(self, number: int) -> Path: ...
+
+    def keep_aside(self, number: int) -> None: ...
+
+    def synchronize(self, descriptor: int) -> None:
+        """Write a segment's data to the disk. Raises OSError."""
+        ...
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -54,7 +81,7 @@ class _Found:
     scan: Scan
 
 
-def recover(folder: LogFolder, segment_size: int = SEGMENT_SIZE) -> Recovered:
+def recover(folder: LogFiles, segment_size: int = SEGMENT_SIZE) -> Recovered:
     """Read the log, or begin an empty one. Raises BrokerError for another version, and OSError."""
     found = _find(folder)
     cut = 0
@@ -94,7 +121,7 @@ def recover(folder: LogFolder, segment_size: int = SEGMENT_SIZE) -> Recovered:
     return Recovered(replay, liveness, newest, cut, problems, damaged)
 
 
-def _find(folder: LogFolder) -> list[_Found]:
+def _find(folder: LogFiles) -> list[_Found]:
     """The segments that belong to the log; older files are removed. Raises BrokerError and OSError."""
     found: list[_Found] = []
     first = 0
@@ -142,7 +169,7 @@ def _lost(start: int, end: int) -> str:
     )
 
 
-def _replay(folder: LogFolder, one: _Found, base: int, replay: Replay) -> list[str]:
+def _replay(folder: LogFiles, one: _Found, base: int, replay: Replay) -> list[str]:
     """Apply a segment's blocks; return what is wrong with it."""
     wrong = ["its header is invalid"] if isinstance(one.header, Header) else []
     wrong += [f"bytes {start} to {end - 1} are invalid" for start, end in one.scan.damaged]
@@ -157,7 +184,7 @@ def _replay(folder: LogFolder, one: _Found, base: int, replay: Replay) -> list[s
 
 
 def _open_newest(
-    folder: LogFolder, liveness: Liveness, found: list[_Found], replay: Replay, limit: int
+    folder: LogFiles, liveness: Liveness, found: list[_Found], replay: Replay, limit: int
 ) -> int:
     """Open the newest segment for appending if it is smaller than `limit`, else a new one.
 
@@ -172,7 +199,7 @@ def _open_newest(
             liveness.segments[-1].size = newest.scan.end
             if newest.scan.end < limit:
                 return descriptor
-            os.close(descriptor)
+            folder.release(descriptor)
     first = liveness.segments[0].number if liveness.segments else number
     base = replay.last + 1
     descriptor = folder.create(number, segment_header(SegmentInfo(number, first, base)))

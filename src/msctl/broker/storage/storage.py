@@ -12,19 +12,17 @@ they are synchronized, and then written again, to a new segment.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from msctl.broker.storage.folder import LogFolder
 from msctl.broker.storage.log import SEGMENT_SIZE, Log
 from msctl.broker.storage.records import StoredMeta
-from msctl.broker.storage.recovery import recover
+from msctl.broker.storage.recovery import LogFiles, recover
 from msctl.broker.storage.replay import Replay, live_records
+from msctl.broker.storage.worker import ThreadWorker, Worker
 from msctl.clock import Clock
 from msctl.model.snapshots import Durability, StorageSnapshot
 
@@ -33,11 +31,6 @@ MIB = 1024 * 1024
 BACKLOG_SEGMENTS = 16
 """How many segments' bytes may wait to be written or synchronized; above that, publishers are blocked until
 a quarter is left. One segment's bytes are synchronized before the second is over."""
-
-
-def sync_data(descriptor: int) -> None:
-    """Write a file's data to the disk. Raises OSError."""
-    getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +48,7 @@ class StorageSpec:
 
 
 class Storage:
-    """A log that is open, and the thread that synchronizes it.
+    """A log that is open, and the worker that synchronizes it.
 
     `post` runs a function on the thread of the event loop; `changed` is called there when `journal.durable`
     or `problem` has changed.
@@ -69,13 +62,13 @@ class Storage:
         *,
         post: Callable[[Callable[[], None]], object],
         changed: Callable[[], None],
-        synchronize: Callable[[int], None] = sync_data,
+        open_files: Callable[[Path, str], LogFiles] = LogFolder,
+        start_worker: Callable[[], Worker] = ThreadWorker,
     ) -> None:
-        """Open the log and read it. `synchronize` writes a file's data to the disk, by its descriptor.
+        """Open the log and read it. `open_files` locks the folder, given with the holder's name.
 
         Raises BrokerError, UntrustedPathError, OSError.
         """
-        self._synchronize = synchronize
         self.problem = ""
         self._sync_failed = False
         self._spec = spec
@@ -83,7 +76,7 @@ class Storage:
         self._report = report
         self._post = post
         self._changed = changed
-        self._folder = LogFolder(spec.folder, spec.holder)
+        self._folder = open_files(spec.folder, spec.holder)
         try:
             self.recovered = recover(self._folder, spec.segment_size)
         except BaseException:
@@ -109,9 +102,7 @@ class Storage:
         self._synced = 0
         self._synced_at = clock.monotonic()
         self._behind = False
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="broker-log", daemon=True)
-        self._thread.start()
+        self._worker = start_worker()
         self._count_recovered(replay)
         if self.recovered.problems:
             self.journal.adopt(live_records(replay))
@@ -228,7 +219,7 @@ class Storage:
     def _remove_old(self) -> None:
         for number in self.journal.take_doomed():
             aside = number in self._damaged
-            self._jobs.put(lambda number=number, aside=aside: self._remove(number, aside=aside))  # type: ignore[misc]
+            self._worker.put(lambda number=number, aside=aside: self._remove(number, aside=aside))  # type: ignore[misc]
 
     def _remove(self, number: int, *, aside: bool) -> None:
         with suppress(OSError):  # it is no part of the log: the next start tries again
@@ -237,11 +228,7 @@ class Storage:
             else:
                 self._folder.remove(number)
 
-    # --- synchronizing, in the thread ---
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
+    # --- synchronizing, in the worker's thread ---
 
     def _sync(self) -> None:
         if self._syncing:
@@ -252,19 +239,19 @@ class Storage:
         sealed, journal.closing = journal.closing, []
         created, journal.created = journal.created, False
         written, newest = journal.written, journal.descriptor
-        self._jobs.put(lambda: self._sync_files(sealed, newest, written, created=created))
+        self._worker.put(lambda: self._sync_files(sealed, newest, written, created=created))
 
     def _sync_files(self, sealed: list[int], newest: int, written: int, *, created: bool) -> None:
         failure: OSError | None = None
         try:
             for descriptor in (*sealed, newest):
-                self._synchronize(descriptor)
+                self._folder.synchronize(descriptor)
             if created:
                 self._folder.sync()
         except OSError as error:
             failure = error
         for descriptor in sealed:
-            os.close(descriptor)
+            self._folder.release(descriptor)
         with suppress(RuntimeError):  # the loop has ended
             self._post(lambda: self._after_sync(written, failure))
 
@@ -296,7 +283,7 @@ class Storage:
             journal.write(whole=True)
             if self._spec.durability is Durability.DISK:
                 for descriptor in (*journal.closing, journal.descriptor):
-                    self._synchronize(descriptor)
+                    self._folder.synchronize(descriptor)
         except OSError as error:
             self._fail(error)
             return
@@ -316,13 +303,12 @@ class Storage:
         self._remove_old()
         for descriptor in (*journal.closing, journal.descriptor):
             with suppress(OSError):
-                self._synchronize(descriptor)
+                self._folder.synchronize(descriptor)
         self.abandon()
 
     def abandon(self) -> None:
         """Release the lock and end, without a word in the log: for the next one as if this was killed."""
-        self._jobs.put(None)
-        self._thread.join()
+        self._worker.finish()
         for descriptor in (*self.journal.closing, self.journal.descriptor):
-            os.close(descriptor)
+            self._folder.release(descriptor)
         self._folder.close()

@@ -12,6 +12,7 @@ import typer
 from msctl.cli.options.json_output import json_option
 from msctl.cli.output.result import Result
 from msctl.errors import ExitCode, UsageError
+from msctl.hints import nearest
 
 if TYPE_CHECKING:
     from msctl.cli.options.global_options import GlobalOptions
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from msctl.simulation.run import RunResult
 
 SCENARIO = "scenario.py"
+NETWORK = "cut,partition,delay"
 
 
 def sim(
@@ -41,9 +43,10 @@ def sim(
         typer.Option(
             envvar="MSCTL_SIM_FAULTS",
             metavar="KINDS",
-            help="What may go wrong: cut, partition, delay, crash; or none.",
+            help="What may go wrong: cut, partition, delay, confirm-lost, duplicate, reorder, crash, "
+            "broker-crash; or all, or none.",
         ),
-    ] = "cut,partition,delay",
+    ] = NETWORK,
     as_json: Annotated[bool, json_option("sim")] = False,
 ) -> Result:
     """Run the hosted services, the gateway and the broker on virtual time and a seeded network.
@@ -110,11 +113,23 @@ def _kinds(text: str) -> list[FaultKind]:
 
     if text == "none":
         return []
+    if text == "all":
+        return list(FaultKind)
+    return [_kind(word.strip()) for word in text.split(",")]
+
+
+def _kind(word: str) -> FaultKind:
+    from msctl.simulation.faults import FaultKind
+
     try:
-        return [FaultKind(word.strip()) for word in text.split(",")]
+        return FaultKind(word)
     except ValueError:
+        near = nearest(word, map(str, FaultKind))
         known = ", ".join(FaultKind)
-        raise UsageError(f"--faults: {text!r} is not a list of {known}", hint="for no fault: none") from None
+        raise UsageError(
+            f"--faults: there is no fault {word!r}",
+            hint=(f"did you mean {near!r}? " if near else "") + f"there are {known}; or all, or none",
+        ) from None
 
 
 def _again(file: Path | None, seed: int, faults: str) -> str:
@@ -123,6 +138,6 @@ def _again(file: Path | None, seed: int, faults: str) -> str:
     if file is not None:
         words.append(str(file))
     words.append(f"--seed {seed}")
-    if faults != "cut,partition,delay":
+    if faults != NETWORK:
         words.append(f"--faults {faults}")
     return " ".join(words)

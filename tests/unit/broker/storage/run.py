@@ -12,8 +12,9 @@ from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol.properties import is_persistent, priority_of
 from msctl.broker.protocol.tables import FieldValue
+from msctl.broker.storage.folder import LogFolder
 from msctl.broker.storage.restore import restore
-from msctl.broker.storage.storage import Storage, StorageSpec, sync_data
+from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.model.snapshots import Durability
 from tests.support.clock import FakeClock
 from tests.unit.broker.client import make_broker
@@ -35,7 +36,7 @@ class Run:
         segment_size: int = SMALL,
         durability: Durability = Durability.PROCESS,
         post: Callable[[Callable[[], None]], object] = lambda call: call(),
-        synchronize: Callable[[int], None] = sync_data,
+        open_files: Callable[[Path, str], LogFolder] = LogFolder,
     ) -> None:
         self.clock = clock or FakeClock()
         self.reports: list[str] = []
@@ -46,7 +47,7 @@ class Run:
             lambda _level, text: self.reports.append(text),
             post=post,
             changed=self._changed,
-            synchronize=synchronize,
+            open_files=open_files,
         )
         recovered = self.storage.recovered
         self.cut = recovered.cut

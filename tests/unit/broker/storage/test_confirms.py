@@ -14,7 +14,8 @@ import pytest
 from pamqp import commands
 
 from msctl.broker.core.broker import Alarm
-from msctl.broker.storage.storage import BACKLOG_SEGMENTS, sync_data
+from msctl.broker.storage.folder import LogFolder
+from msctl.broker.storage.storage import BACKLOG_SEGMENTS
 from msctl.model.snapshots import Durability
 from tests.unit.broker.client import Client
 from tests.unit.broker.storage.run import Run
@@ -185,12 +186,13 @@ def test_what_a_failed_synchronization_may_have_lost_is_written_again(tmp_path: 
     ended: SimpleQueue[Callable[[], None]] = SimpleQueue()
     failing: list[OSError] = []
 
-    def synchronize(descriptor: int) -> None:
-        if failing:
-            raise failing.pop()
-        sync_data(descriptor)
+    class FailingFolder(LogFolder):
+        def synchronize(self, descriptor: int) -> None:
+            if failing:
+                raise failing.pop()
+            super().synchronize(descriptor)
 
-    run = Run(folder, durability=Durability.DISK, post=ended.put, synchronize=synchronize)
+    run = Run(folder, durability=Durability.DISK, post=ended.put, open_files=FailingFolder)
     ended.get()()
     client = publishing(run)
     client.publish(b"safe", delivery_mode=2)
