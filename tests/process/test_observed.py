@@ -54,7 +54,7 @@ def test_a_trace_spans_gateway_service_queue_and_consumer(shop: Shop) -> None:
     assert [line.split("━")[0].strip() for line in lines[1:]] == [
         "gateway: POST /messages",
         "producer: POST /messages",
-        "producer: send hello",
+        "producer: publish hello",
         "consumer: process hello",
     ]
     log = [json.loads(line)["data"] for line in shop.msctl.ok("logs", "consumer", "--json").splitlines()]

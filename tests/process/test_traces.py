@@ -146,16 +146,20 @@ def test_a_service_in_a_process_of_its_own_has_its_span_below_the_gateways(own: 
         gateway["span_id"],
     )
     assert (server["service"], server["kind"], server["parent_id"]) == ("apart", "server", client["span_id"])
-    assert server["attributes"] == {
-        "http.request.method": "GET",
-        "url.path": "/hi",
-        "http.response.status_code": 200,
-        "service.instance.id": "apart-1",
-    }
+    assert (
+        server["attributes"].items()
+        >= {
+            "http.request.method": "GET",
+            "http.route": "/hi",
+            "url.path": "/hi",
+            "http.response.status_code": 200,
+            "service.instance.id": "apart-1",
+        }.items()
+    )
     lines = own.msctl.ok("traces", TRACE).splitlines()
     assert [line.split("━")[0].rstrip() for line in lines[1:]] == [
         "gateway: GET /hi",
-        "  gateway: to apart-1",
+        "  gateway: GET to apart-1",
         "    apart: GET /hi",
     ]
 
@@ -186,9 +190,8 @@ def test_a_collector_gets_each_span_once_also_those_of_the_last_moment(own: Cour
         own.msctl.ok("down")
         assert Counter(span["name"] for span in got if span["traceId"] == TRACE) == {
             "GET /hi": 2,
-            "to apart-1": 1,
+            "GET": 2,
             "GET /any": 2,
-            "to any-1": 1,
         }
         assert max(Counter(span["spanId"] for span in got).values()) == 1
 

@@ -23,7 +23,7 @@ from msctl.amqp.url import BrokerUrl
 from msctl.backoff import Backoff
 from msctl.clock import AsyncClock, SystemClock
 from msctl.errors import BrokerError, TimedOutError
-from msctl.model.views import MessagingObserver
+from msctl.model.views import MessageFacts, MessagingObserver
 
 STEADY = 10.0
 """Seconds after which a connection counts as stable, so that its loss restarts the backoff."""
@@ -124,10 +124,12 @@ class ReconnectingPublisher:
         Raises BrokerAwayError while the broker is not connected, BrokerRefusedError, TimedOutError, and
         UsageError for a message that AMQP cannot encode.
         """
-        if self._endpoint.observer is None:
+        endpoint = self._endpoint
+        if endpoint.observer is None:
             await self._publish(body, properties)
             return
-        with self._endpoint.observer.publishing(self._endpoint.queue) as headers:
+        facts = _facts(endpoint.url, body, properties, endpoint.queue)
+        with endpoint.observer.publishing(endpoint.queue, facts) as headers:
             properties.headers = {**(properties.headers or {}), **headers}
             await self._publish(body, properties)
 
@@ -194,13 +196,27 @@ class ReconnectingConsumer:
 
     async def _process(self, delivery: Delivery) -> None:
         try:
-            if self._endpoint.observer is None:
+            endpoint = self._endpoint
+            if endpoint.observer is None:
                 await self._handle(delivery)
             else:
-                with self._endpoint.observer.processing(self._endpoint.queue, delivery.properties.headers):
+                properties = delivery.properties
+                facts = _facts(endpoint.url, delivery.body, properties, delivery.routing_key)
+                with endpoint.observer.processing(endpoint.queue, properties.headers, facts):
                     await self._handle(delivery)
         except Exception as exc:  # no error of the handler ends the consumer
             raise BrokerAwayError(f"handling a message failed: {exc!r}") from exc
+
+
+def _facts(url: BrokerUrl, body: bytes, properties: Basic.Properties, routing_key: str) -> MessageFacts:
+    return MessageFacts(
+        url.host,
+        url.port,
+        len(body),
+        routing_key,
+        properties.message_id or "",
+        properties.correlation_id or "",
+    )
 
 
 @asynccontextmanager

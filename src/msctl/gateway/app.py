@@ -194,7 +194,7 @@ class Gateway:
         self._active += 1
         observer, head = self._observer, received.head
         if observer is not None:
-            observer.request_started(head.method, head.target, _traceparents(head))
+            observer.request_started(received, _traceparents(head))
         status = 0
         try:
             try:

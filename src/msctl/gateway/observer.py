@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from msctl.model.exchange import Exchange
 from msctl.model.snapshots import BreakerState
+from msctl.telemetry.tracing.span import KNOWN_METHODS, OTHER
 
 
 class Observer(Protocol):
@@ -15,7 +17,7 @@ class Observer(Protocol):
     or `_OTHER`, so clients cannot create label values. `seconds` are durations.
     """
 
-    def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
+    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> None:
         """The calling task handles this request from now on; its later calls concern this request."""
         ...
 
@@ -31,12 +33,14 @@ class Observer(Protocol):
         """An attempt at an instance in this process starts."""
         ...
 
-    def remote_attempt_started(self) -> str:
-        """An attempt at a remote instance starts; return its traceparent, empty for the request's own."""
+    def remote_attempt_started(self, method: str, target: str, url: str) -> str:
+        """An attempt at the instance at `url` starts; return its traceparent, empty for the request's own."""
         ...
 
-    def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
-        """An attempt ended; `status` is None if there was no response."""
+    def attempt_finished(
+        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
+    ) -> None:
+        """An attempt ended; `status` is None if there was no response, `route` the service's own pattern."""
         ...
 
     def retried(self, service: str, reason: str) -> None: ...
@@ -48,10 +52,5 @@ class Observer(Protocol):
     def rate_limited(self, route: str) -> None: ...
 
 
-KNOWN_METHODS = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
-)
-
-
 def method_label(method: str) -> str:
-    return method if method in KNOWN_METHODS else "_OTHER"
+    return method if method in KNOWN_METHODS else OTHER

@@ -79,10 +79,13 @@ class Proxy:
             if not breaker.is_idle:
                 breaker.on_start()
             if observer is not None:
+                head = out.head
                 if instance.endpoint.handler is not None:
-                    observer.hosted_attempt_started(out.head.method, out.head.target)
+                    observer.hosted_attempt_started(head.method, head.target)
                 else:
-                    out.traceparent = observer.remote_attempt_started() or out.traceparent
+                    url = instance.upstream.address
+                    parent = observer.remote_attempt_started(head.method, head.target, url)
+                    out.traceparent = parent or out.traceparent
             try:
                 await instance.upstream.send(out, fresh=fresh)
                 status = out.status
@@ -105,7 +108,8 @@ class Proxy:
                     instance.record(result)
                 if observer is not None:
                     now = self._now()
-                    observer.attempt_finished(service, instance.name, status, now - started - out.streamed)
+                    seconds = now - started - out.streamed
+                    observer.attempt_finished(service, instance.name, status, seconds, out.route)
                     started = now
             tried.append(instance)
             if len(tried) > out.limits.retries or not _repeatable(out, failure) or not budget.retry():

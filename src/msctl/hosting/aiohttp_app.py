@@ -100,8 +100,7 @@ class AiohttpApp:
             if request is not None:
                 connection.end()
                 self._sockets.discard(connection)
-                if not exchange.trusted:  # behind the gateway, the gateway's own route is reported
-                    exchange.route = _route_of(request)
+                exchange.route = _route_of(request)
                 if request.posted:
                     await request.close_files()
             self._requests.discard(task)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.logs.traceback import user_traceback
+from msctl.telemetry.trace_context import record_exception
 
 _TRACEBACK_LINES = 40
 
@@ -22,7 +23,11 @@ class ServiceLog:
         self._logs.append(self.service, text, level)
 
     def failed(self, what: str, error: BaseException) -> None:
-        """Log that `what` failed, with the traceback from the first frame of the user's code."""
+        """Log that `what` failed, with the traceback from the first frame of the user's code.
+
+        The span of the request, or the message, that failed has the exception too.
+        """
+        record_exception(error)
         self._logs.append(self.service, f"{what} failed", "error")
         self._logs.append(self.service, shorten(user_traceback(error)), "error")
 

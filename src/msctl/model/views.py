@@ -15,15 +15,43 @@ from msctl.model.snapshots import Snapshot
 from msctl.model.traces import ObservedCalls, Trace, TraceQuery, TraceSummary
 
 
+class MessageFacts(NamedTuple):
+    """What is known of a message besides its destination: where it goes or came from, its size and ids."""
+
+    server: str = ""
+    port: int = 0
+    size: int = 0
+    routing_key: str = ""
+    message_id: str = ""
+    correlation_id: str = ""
+
+    def attributes(self) -> dict[str, str | int]:
+        """The attributes of its span, by OpenTelemetry's conventions for RabbitMQ."""
+        found: dict[str, str | int] = {"messaging.message.body.size": self.size}
+        if self.server:
+            found["server.address"], found["server.port"] = self.server, self.port
+        texts = {
+            "messaging.rabbitmq.destination.routing_key": self.routing_key,
+            "messaging.message.id": self.message_id,
+            "messaging.message.conversation_id": self.correlation_id,
+        }
+        return found | {name: value for name, value in texts.items() if value}
+
+
+NO_FACTS = MessageFacts()
+
+
 class MessagingObserver(Protocol):
     """Observes the messages of a service, to measure them and to carry traces through queues."""
 
-    def publishing(self, destination: str) -> AbstractContextManager[Mapping[str, str]]:
+    def publishing(
+        self, destination: str, message: MessageFacts = NO_FACTS
+    ) -> AbstractContextManager[Mapping[str, str]]:
         """Surround one publish until its confirm; yields the headers to add to the message."""
         ...
 
     def processing(
-        self, destination: str, headers: Mapping[str, object] | None
+        self, destination: str, headers: Mapping[str, object] | None, message: MessageFacts = NO_FACTS
     ) -> AbstractContextManager[None]:
         """Surround the handling of one message that came with `headers`."""
         ...

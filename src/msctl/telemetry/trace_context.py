@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Sequence
 from contextvars import ContextVar
+from time import time
+
+from msctl.model.traces import SpanEvent
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-\S*)?", re.ASCII)
 _MAX = 512
 """Characters of the longest accepted traceparent; version 00 has 55, later versions may have more."""
+_LONGEST_MESSAGE = 1000
+_LONGEST_STACK = 16 * 1024
 
 
 SAMPLED = "01"
@@ -20,9 +26,11 @@ SAMPLED = "01"
 
 
 class TraceContext:
-    """The span that is active now."""
+    """The span that is active now. `exception` is set only where one was raised (`record_exception`)."""
 
-    __slots__ = ("flags", "parent_id", "span_id", "trace_id")
+    __slots__ = ("exception", "flags", "parent_id", "span_id", "trace_id")
+
+    exception: SpanEvent
 
     def __init__(self, trace_id: str, parent_id: str | None, flags: str) -> None:
         self.trace_id = trace_id
@@ -44,6 +52,33 @@ Given = tuple[str, str | None, str]
 """A trace id, the id of the parent span, and the flags."""
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("msctl_current_trace", default=None)
+
+
+def record_exception(error: BaseException) -> None:
+    """Add an exception to the span that is active now, which it made fail."""
+    context = current_trace.get()
+    if context is not None:
+        context.exception = exception_event(error)
+
+
+def exception_event(error: BaseException) -> SpanEvent:
+    """The event that says which line raised, by OpenTelemetry's conventions."""
+    stack = "".join(traceback.format_exception(error))
+    return SpanEvent(
+        "exception",
+        time(),
+        {
+            "exception.type": exception_type(error),
+            "exception.message": str(error)[:_LONGEST_MESSAGE],
+            "exception.stacktrace": stack[-_LONGEST_STACK:],
+        },
+    )
+
+
+def exception_type(error: BaseException) -> str:
+    """The class of an exception with its module, as `error.type` has it."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def begin(traceparents: Sequence[str]) -> TraceContext:

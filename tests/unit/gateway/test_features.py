@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from aiohttp import ClientSession, web
 
+from msctl.model.exchange import Exchange
 from msctl.model.project import (
     ApiKeySpec,
     ComposeSpec,
@@ -401,8 +402,8 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
-        self.told.append(("started", method, target, *traceparents))
+    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> None:
+        self.told.append(("started", exchange.head.method, exchange.head.target, *traceparents))
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         self.told.append(("finished", service, route, method, status))
@@ -410,11 +411,13 @@ class Recorder:
     def hosted_attempt_started(self, method: str, target: str) -> None:
         self.told.append(("attempt started", method, target))
 
-    def remote_attempt_started(self) -> str:
-        self.told.append(("attempt leaves",))
+    def remote_attempt_started(self, method: str, target: str, url: str) -> str:
+        self.told.append(("attempt leaves", method, target))
         return ""
 
-    def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
+    def attempt_finished(
+        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
+    ) -> None:
         self.told.append(("attempt", service, instance, status))
 
     def stream_finished(self, service: str, route: str, seconds: float) -> None:
@@ -477,10 +480,10 @@ async def test_the_observer_gets_every_event() -> None:
     assert observer.told == [
         ("started", "GET", "/x/1"),
         ("ready", "x", "x-1", True),
-        ("attempt leaves",),
+        ("attempt leaves", "GET", "/x/1"),
         ("attempt", "x", "x-1", None),
         ("retried", "x", "connection_refused"),
-        ("attempt leaves",),
+        ("attempt leaves", "GET", "/x/1"),
         ("breaker", "x", "x-1", BreakerState.OPEN),
         ("attempt", "x", "x-1", None),
         ("finished", "x", "/x", "GET", 502),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 
+from msctl.model.exchange import Exchange
 from msctl.model.project import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Snapshot, State
 from msctl.telemetry.export import otlp
@@ -14,6 +14,7 @@ from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.observation import Observation
 from tests.support.clock import FakeClock
 from tests.unit.telemetry.test_otlp_export import Collector, serve
+from tests.unit.telemetry.test_requests import answer, get
 
 PROJECT = Project(
     "shop",
@@ -53,12 +54,16 @@ async def test_spans_reach_the_collector_without_a_reader(
     observation.start()
 
     async def ask(path: str) -> None:
-        observation.requests.request_started("GET", path, ())
-        observation.requests.request_finished("a", path, "GET", 200, 0.001)
+        async def gateway(exchange: Exchange) -> None:
+            observation.requests.request_started(exchange, ())
+            observation.requests.request_finished("a", path, "GET", 200, 0.001)
+            answer(exchange)
 
-    await asyncio.create_task(ask("/one"))
+        await get(gateway, path)
+
+    await ask("/one")
     assert [span["name"] for span in await collector.spans()] == ["GET /one"]
-    await asyncio.create_task(ask("/two"))
+    await ask("/two")
     await observation.stop()
     assert [span["name"] for span in await collector.spans()] == ["GET /two"]
     await server.close()

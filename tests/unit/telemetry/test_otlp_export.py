@@ -10,16 +10,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from msctl.model.traces import SpanKind
+from msctl.model.traces import SpanEvent, SpanKind
 from msctl.telemetry.export import otlp
 from msctl.telemetry.export.otlp import Exporter, document
-from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan, HttpRequest
 
 SPAN = EndedSpan(
     "ab" * 16,
     "000000000000001f",
     "cd" * 8,
-    ("GET", "/users?secret=1"),
+    HttpRequest("GET", "/users/7?secret=1", "/users/{id}"),
     "users",
     SpanKind.SERVER,
     1_700_000_000.5,
@@ -28,6 +28,7 @@ SPAN = EndedSpan(
     500,
     "users-1",
     {"ok": True, "ratio": 0.5, "word": "x"},
+    (SpanEvent("exception", 1_700_000_000.6, {"exception.type": "ValueError"}),),
 )
 
 
@@ -78,27 +79,35 @@ def test_a_span_is_encoded_as_the_protocol_specifies() -> None:
     assert resource["resource"]["attributes"] == [
         {"key": "service.name", "value": {"stringValue": "users"}},
         {"key": "service.namespace", "value": {"stringValue": "shop"}},
+        {"key": "service.instance.id", "value": {"stringValue": "users-1"}},
     ]
     (span,) = resource["scopeSpans"][0]["spans"]
     assert span == {
         "traceId": "ab" * 16,
         "spanId": "000000000000001f",
         "parentSpanId": "cd" * 8,
-        "name": "GET /users",
+        "name": "GET /users/{id}",
         "kind": 2,
         "startTimeUnixNano": "1700000000500000000",
         "endTimeUnixNano": "1700000000750000000",
         "attributes": [
+            {"key": "http.request.method", "value": {"stringValue": "GET"}},
+            {"key": "http.route", "value": {"stringValue": "/users/{id}"}},
+            {"key": "url.path", "value": {"stringValue": "/users/7"}},
             {"key": "ok", "value": {"boolValue": True}},
             {"key": "ratio", "value": {"doubleValue": 0.5}},
             {"key": "word", "value": {"stringValue": "x"}},
-            {"key": "http.request.method", "value": {"stringValue": "GET"}},
-            {"key": "url.path", "value": {"stringValue": "/users"}},
+            {"key": "error.type", "value": {"stringValue": "ValueError"}},
             {"key": "http.response.status_code", "value": {"intValue": "500"}},
-            {"key": "error.type", "value": {"stringValue": "500"}},
-            {"key": "service.instance.id", "value": {"stringValue": "users-1"}},
         ],
-        "status": {"code": 2},
+        "status": {"code": 2, "message": ""},
+        "events": [
+            {
+                "timeUnixNano": "1700000000600000000",
+                "name": "exception",
+                "attributes": [{"key": "exception.type", "value": {"stringValue": "ValueError"}}],
+            }
+        ],
     }
 
 

@@ -21,7 +21,7 @@ from msctl.telemetry.ingest.otlp import (
     ended_span,
     from_json,
 )
-from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.span import EndedSpan, HttpRequest
 
 ORIGIN = Sender("users", "users-1")
 SPAN: dict[str, Any] = {
@@ -237,7 +237,18 @@ _spans = st.builds(
     trace_id=st.integers(1, 2**128 - 1).map("{:032x}".format),
     span_id=_hex,
     parent_id=st.none() | _hex,
-    name=_texts | st.tuples(st.sampled_from(["GET", "POST"]), st.just("/users?secret=1")),
+    name=_texts
+    | st.builds(
+        HttpRequest,
+        st.sampled_from(["GET", "LOCK"]),
+        st.just("/users/7?secret=1"),
+        st.sampled_from(["", "/users/{id}"]),
+        st.just("https"),
+        st.just(("::1", 8080)),
+        client=st.sampled_from(["", "127.0.0.1"]),
+        version=st.sampled_from([None, (1, 0)]),
+        url=st.sampled_from(["", "http://127.0.0.1"]),
+    ),
     service=st.just("users"),
     kind=st.sampled_from(SpanKind),
     start=st.floats(0, 4e9),
@@ -253,6 +264,8 @@ _spans = st.builds(
         | st.floats(allow_nan=False, allow_infinity=False),
         max_size=8,
     ),
+    events=st.just(()),
+    message=st.just(""),
 )
 
 

@@ -7,9 +7,12 @@ import asyncio
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
+from msctl.hosting.service_log import ServiceLog
 from msctl.http.server import HttpServer
 from msctl.model.exchange import Exchange, Handler
+from msctl.model.stack_trace import raised_at
 from msctl.model.traces import SpanKind, TraceQuery
+from msctl.model.views import MessageFacts
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.metrics.exposition import render
 from msctl.telemetry.metrics.metrics import Metrics
@@ -18,6 +21,7 @@ from msctl.telemetry.tracing.access_log import MAX_ERROR_LINES
 from msctl.telemetry.tracing.batch import BATCH
 from msctl.telemetry.tracing.messaging import MessageObserver
 from msctl.telemetry.tracing.requests import RequestObserver
+from msctl.telemetry.tracing.span import HttpRequest
 from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.clock import FakeClock
 
@@ -175,10 +179,10 @@ async def test_a_services_own_metrics_page_wins(bench: Bench) -> None:
 
 
 async def test_the_callers_trace_continues(bench: Bench) -> None:
-    await get(
-        bench.requests.direct("users", "users-1", users),
-        headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
-    )
+    session, base, server = await serve(bench.requests.direct("users", "users-1", users))
+    async with session:
+        await session.get(f"{base}/users?token=secret", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    await server.close()
     (span,) = (await bench.tracer.trace(TRACE)).spans
     assert (span.parent_id, span.service, span.name, span.kind) == (
         PARENT,
@@ -188,10 +192,55 @@ async def test_the_callers_trace_continues(bench: Bench) -> None:
     )
     assert span.attributes == {
         "http.request.method": "GET",
+        "http.route": "/users",
         "url.path": "/users",
+        "url.scheme": "http",
+        "server.address": "127.0.0.1",
+        "server.port": int(base.rpartition(":")[2]),
+        "client.address": "127.0.0.1",
+        "network.protocol.version": "1.1",
         "http.response.status_code": 200,
         "service.instance.id": "users-1",
     }
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "name", "path"),
+    [
+        ("GET", "/etc/passwd", "GET", "/etc/passwd"),
+        ("PROPFIND", "/users", "HTTP /users", "/users"),
+        ("GET", "/\xff\N{BROKEN BAR}", "GET", "/%C3%BF%C2%A6"),
+        ("GET", "/\udcff", "GET", "/%FF"),
+        ("GET", "http://elsewhere/users", "GET", "/users"),
+        ("GET", "/" + "x" * 9000, "GET", "/" + "x" * 199),
+    ],
+)
+def test_a_path_is_an_attribute_and_never_a_name(method: str, target: str, name: str, path: str) -> None:
+    request = HttpRequest(method, target, "/users" if "/users" in name else "")
+    assert request.name == name
+    assert request.attributes()["url.path"] == path
+
+
+async def test_the_exception_of_a_handler_is_an_event_of_its_span(bench: Bench) -> None:
+    async def gateway(exchange: Exchange) -> None:
+        bench.requests.request_started(exchange, ())
+        bench.requests.hosted_attempt_started("GET", "/inner")
+        try:
+            raise KeyError("amount")
+        except KeyError as error:
+            ServiceLog(bench.logs, "users").failed("GET /inner", error)
+        bench.requests.attempt_finished("users", "users-1", 500, 0.001)
+        bench.requests.request_finished("users", "/users", "GET", 500, 0.003)
+        answer(exchange, 500)
+
+    await get(gateway)
+    (summary,) = await bench.tracer.traces(TraceQuery(text="amount"))
+    outer, inner = (await bench.tracer.trace(summary.trace_id)).spans
+    (event,) = inner.events
+    assert (event.name, event.attributes["exception.type"]) == ("exception", "KeyError")
+    assert raised_at(str(event.attributes["exception.stacktrace"])).startswith(__file__)
+    assert inner.attributes["error.type"] == "KeyError"
+    assert (outer.events, outer.attributes["error.type"]) == ((), "500")
 
 
 async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench: Bench) -> None:
@@ -205,10 +254,10 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
 
     async def gateway(exchange: Exchange) -> None:
         # What the gateway tells around a request, and around the attempt in this process.
-        bench.requests.request_started("GET", exchange.head.target, ())
+        bench.requests.request_started(exchange, ())
         bench.requests.hosted_attempt_started("GET", "/inner")
         await producer(exchange)
-        bench.requests.attempt_finished("producer", "producer-1", exchange.status, 0.001)
+        bench.requests.attempt_finished("producer", "producer-1", exchange.status, 0.001, "/{inner}")
         bench.logs.append("gateway", "done")
         bench.requests.request_finished("producer", "/messages", "GET", exchange.status, 0.002)
 
@@ -224,7 +273,7 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
     while below := [s for s in spans if s.parent_id == chain[-1].span_id]:
         assert len(below) == 1
         chain.append(below[0])
-    assert chain[1].name == "GET /inner"
+    assert chain[1].name == "GET /{inner}"
     assert [(s.service, s.kind.value) for s in chain[1:]] == [
         ("producer", "server"),
         ("producer", "producer"),
@@ -237,25 +286,52 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
 
 
 async def test_attempts_have_child_spans_and_propagate_them(bench: Bench) -> None:
-    assert bench.requests.remote_attempt_started() == ""
+    assert bench.requests.remote_attempt_started("GET", "/users", "http://127.0.0.1:1") == ""
     sent: list[str] = []
 
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started("GET", "/users?q=1", [f"00-{TRACE}-{PARENT}-01"])
-        for instance, status in (("users-1", None), ("users-2", 200)):
-            sent.append(bench.requests.remote_attempt_started())
-            bench.requests.attempt_finished("users", instance, status, 0.001)
+        bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
+        for port, status in ((9001, None), (9002, 200)):
+            url = f"http://127.0.0.1:{port}"
+            sent.append(bench.requests.remote_attempt_started("GET", "/7?q=1", url))
+            bench.requests.attempt_finished("users", f"users-{port}", status, 0.001)
         bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
         answer(exchange)
 
-    await get(gateway)
+    await get(gateway, "/users/7?q=secret")
     spans = (await bench.tracer.trace(TRACE)).spans
     (request,) = [s for s in spans if s.kind is SpanKind.SERVER]
     assert (request.name, request.service, request.parent_id) == ("GET /users", "gateway", PARENT)
-    attempts = [s for s in spans if s.kind is SpanKind.CLIENT]
-    assert {(s.name, s.error) for s in attempts} == {("to users-1", True), ("to users-2", False)}
-    assert {s.parent_id for s in attempts} == {request.span_id}
-    assert sent == [f"00-{TRACE}-{s.span_id}-01" for s in sorted(attempts, key=lambda s: s.name)]
+    assert request.attributes["url.path"] == "/users/7"
+    assert request.attributes["http.route"] == "/users"
+    assert "secret" not in repr(spans)
+    attempts = sorted((s for s in spans if s.kind is SpanKind.CLIENT), key=lambda s: s.error, reverse=True)
+    assert [(s.name, s.error, s.parent_id) for s in attempts] == [
+        ("GET", True, request.span_id),
+        ("GET", False, request.span_id),
+    ]
+    assert sent == [f"00-{TRACE}-{s.span_id}-01" for s in attempts]
+    assert [s.attributes for s in attempts] == [
+        {
+            "http.request.method": "GET",
+            "url.full": "http://127.0.0.1:9001/7",
+            "server.address": "127.0.0.1",
+            "server.port": 9001,
+            "error.type": "no_response",
+            "service.peer.name": "users",
+            "service.peer.instance.id": "users-9001",
+        },
+        {
+            "http.request.method": "GET",
+            "url.full": "http://127.0.0.1:9002/7",
+            "server.address": "127.0.0.1",
+            "server.port": 9002,
+            "http.request.resend_count": 1,
+            "http.response.status_code": 200,
+            "service.peer.name": "users",
+            "service.peer.instance.id": "users-9002",
+        },
+    ]
     assert len({s.span_id for s in spans}) == 3
     assert bench.count(200) == 1
     assert bench.value("http_server_active_requests", service="gateway") == 0
@@ -271,7 +347,8 @@ async def test_span_start_times_do_not_move_when_the_machine_suspends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started("GET", "/users", [f"00-{TRACE}-{PARENT}-01"])
+        bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
+        bench.requests.remote_attempt_started("GET", "/users", "http://127.0.0.1:9001")
         bench.requests.attempt_finished("users", "users-1", 200, 0.001)
         bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
         await bench.requests.direct("users", "users-1", users)(exchange)
@@ -294,7 +371,7 @@ async def test_an_attempt_without_a_request_is_measured(bench: Bench) -> None:
 
 async def test_finished_requests_are_processed_in_batches(bench: Bench) -> None:
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started("GET", "/users", ())
+        bench.requests.request_started(exchange, ())
         bench.requests.request_finished("users", "/users", "GET", 200, 0.001)
         answer(exchange)
 
@@ -311,11 +388,28 @@ async def test_finished_requests_are_processed_in_batches(bench: Bench) -> None:
 
 
 async def test_a_failed_publish_is_counted_as_failed(bench: Bench) -> None:
-    with pytest.raises(ZeroDivisionError), bench.messages.publishing("hello"):
+    facts = MessageFacts("127.0.0.1", 5672, 3, "hello", "m-1")
+    with pytest.raises(ZeroDivisionError), bench.messages.publishing("hello", facts):
         raise ZeroDivisionError
     name = "messaging_client_sent_messages_total"
     labels = {"service": "producer", "messaging_destination_name": "hello"}
     assert bench.value(name, **labels, error_type="ZeroDivisionError") == 1
+    (summary,) = await bench.tracer.traces(TraceQuery())
+    (span,) = (await bench.tracer.trace(summary.trace_id)).spans
+    assert (span.name, span.kind) == ("publish hello", SpanKind.PRODUCER)
+    assert span.attributes == {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": "publish",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "hello",
+        "messaging.rabbitmq.destination.routing_key": "hello",
+        "messaging.message.id": "m-1",
+        "messaging.message.body.size": 3,
+        "server.address": "127.0.0.1",
+        "server.port": 5672,
+        "error.type": "ZeroDivisionError",
+    }
+    assert span.events[0].attributes["exception.type"] == "ZeroDivisionError"
 
 
 @pytest.mark.parametrize("headers", [None, {}, {"traceparent": 7}, {"traceparent": "nonsense"}])

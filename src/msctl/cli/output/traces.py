@@ -9,7 +9,7 @@ from msctl.cli.output.table import Column, table
 from msctl.cli.output.terminal import CYAN, RED, cells, paint, plain
 from msctl.cli.output.units import show_latency
 from msctl.model.stack_trace import raised_at
-from msctl.model.traces import Span, Trace, TraceSummary
+from msctl.model.traces import Span, SpanKind, Trace, TraceSummary
 
 UNLIMITED = 120
 """Columns of a waterfall where standard output is not a terminal."""
@@ -49,7 +49,8 @@ def waterfall(trace: Trace, width: int | None, *, coloured: bool) -> Iterator[st
     whole = max(max(span.start + span.duration_s for span in trace.spans) - begin, 1e-9)
     yield f"trace {trace.trace_id}: {show_latency(whole)}, {len(trace.spans)} spans"
     rows = [
-        ("  " * depth + plain(f"{span.service}: {span.name}"), span) for span, depth in span_tree(trace.spans)
+        ("  " * depth + plain(f"{span.service}: {_title(span)}"), span)
+        for span, depth in span_tree(trace.spans)
     ]
     label = min(max(cells(text) for text, _ in rows), max(_MIN_LABEL, width // 2))
     track = max(_MIN_TRACK, width - label - _TIME_COLUMNS)
@@ -64,6 +65,16 @@ def waterfall(trace: Trace, width: int | None, *, coloured: bool) -> Iterator[st
             yield _paint(" " * (len(text) - len(text.lstrip()) + 2) + problem, RED, coloured)
     if trace.dropped:
         yield f"({trace.dropped} more spans were not kept)"
+
+
+def _title(span: Span) -> str:
+    """The name, with the path that its route stands for, or the instance that was asked."""
+    path, peer = span.attributes.get("url.path"), span.attributes.get("service.peer.instance.id")
+    if span.kind is SpanKind.CLIENT and peer:
+        return f"{span.name} to {peer}"
+    if span.kind is SpanKind.SERVER and path and path != span.attributes.get("http.route"):
+        return f"{span.name} ({path})"
+    return span.name
 
 
 def span_tree(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:

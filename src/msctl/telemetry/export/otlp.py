@@ -192,23 +192,29 @@ class Exporter:
 
 def document(spans: Iterable[EndedSpan], namespace: str) -> dict[str, object]:
     """An OTLP ExportTraceServiceRequest in JSON: ids in hex, 64-bit numbers as strings."""
-    by_service: dict[str, list[dict[str, object]]] = {}
-    for span in spans:
-        by_service.setdefault(span.service, []).append(_span(span.to_span()))
+    by_instance: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for ended in spans:
+        span = ended.to_span()
+        attributes = dict(span.attributes)
+        instance = str(attributes.pop("service.instance.id", ""))
+        by_instance.setdefault((span.service, instance), []).append(_span(span, attributes))
     return {
         "resourceSpans": [
             {
-                "resource": {
-                    "attributes": _attributes({"service.name": service, "service.namespace": namespace})
-                },
+                "resource": {"attributes": _attributes(_resource(service, namespace, instance))},
                 "scopeSpans": [{"scope": {"name": "msctl", "version": __version__}, "spans": found}],
             }
-            for service, found in by_service.items()
+            for (service, instance), found in by_instance.items()
         ]
     }
 
 
-def _span(span: Span) -> dict[str, object]:
+def _resource(service: str, namespace: str, instance: str) -> dict[str, str]:
+    found = {"service.name": service, "service.namespace": namespace}
+    return found | {"service.instance.id": instance} if instance else found
+
+
+def _span(span: Span, attributes: Mapping[str, str | int | float | bool]) -> dict[str, object]:
     document: dict[str, object] = {
         "traceId": span.trace_id,
         "spanId": span.span_id,
@@ -216,9 +222,18 @@ def _span(span: Span) -> dict[str, object]:
         "kind": _KINDS[span.kind],
         "startTimeUnixNano": _nanoseconds(span.start),
         "endTimeUnixNano": _nanoseconds(span.start + span.duration_s),
-        "attributes": _attributes(span.attributes),
-        "status": {"code": _ERROR} if span.error else {},
+        "attributes": _attributes(attributes),
+        "status": {"code": _ERROR, "message": span.message} if span.error else {},
     }
+    if span.events:
+        document["events"] = [
+            {
+                "timeUnixNano": _nanoseconds(event.time),
+                "name": event.name,
+                "attributes": _attributes(event.attributes),
+            }
+            for event in span.events
+        ]
     if span.parent_id:
         document["parentSpanId"] = span.parent_id
     return document

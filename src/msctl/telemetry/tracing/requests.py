@@ -20,16 +20,15 @@ from typing import NamedTuple
 
 from msctl.model.exchange import Exchange, Field, Handler, RequestError, RequestHead
 from msctl.model.snapshots import GATEWAY
-from msctl.model.traces import SpanKind
+from msctl.model.traces import SpanEvent, SpanKind
 from msctl.telemetry.logs.hub import LogHub, current_service
-from msctl.telemetry.metrics.histogram import OTHER
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
 from msctl.telemetry.tracing.access_log import FAILURE, AccessLog
 from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
 from msctl.telemetry.tracing.not_found import NotFoundFilter
-from msctl.telemetry.tracing.span import EndedSpan, SpanGroup
+from msctl.telemetry.tracing.span import KNOWN_METHODS, OTHER, EndedSpan, HttpRequest, SpanGroup
 from msctl.telemetry.tracing.tracer import Tracer
 
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
@@ -39,9 +38,6 @@ METRICS_PATH = "/metrics"
 SWITCHED = 101
 """The status of an upgraded connection, which lasts as long as it likes."""
 CLIENT_GONE = 499
-_KNOWN_METHODS = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
-)
 
 
 class ServerSpan(TraceContext):
@@ -54,17 +50,21 @@ class ServerSpan(TraceContext):
     __slots__ = (
         "at",
         "attempts",
+        "client",
         "ended",
         "label",
         "method",
         "route",
+        "scheme",
         "seconds",
+        "server",
         "service",
         "status",
         "target",
+        "version",
     )
 
-    def __init__(self, given: Given | None, method: str, target: str) -> None:
+    def __init__(self, given: Given | None, exchange: Exchange) -> None:
         # Not through super() or new_trace(): this constructor is the larger part of the cost of tracing.
         if given is None:
             self.trace_id = new_id() + new_id()
@@ -73,8 +73,13 @@ class ServerSpan(TraceContext):
         else:
             self.trace_id, self.parent_id, self.flags = given
         self.span_id = new_id()
-        self.method = method
-        self.target = target
+        head = exchange.head  # not kept, nor the exchange: they hold fields, and the connection
+        self.method = head.method
+        self.target = head.target
+        self.version = head.version
+        self.scheme = exchange.scheme
+        self.server = exchange.server
+        self.client = exchange.client
         self.attempts: tuple[Attempt, ...] = ()
 
     def finish(self, service: str, route: str, label: str, status: int, seconds: float) -> None:
@@ -97,21 +102,26 @@ class ServerSpan(TraceContext):
 
     def spans(self) -> Iterator[EndedSpan]:
         """Its own span and one per attempt: the service's span if it runs in this process."""
-        name = (self.method, self.target)
-        yield _server_span(self, name, GATEWAY, "", self.status, self.seconds, self.at)
+        request = HttpRequest(
+            self.method, self.target, self.route, self.scheme, self.server, self.client[0], self.version
+        )
+        yield _server_span(self, request, GATEWAY, "", self.status, self.seconds, self.at)
+        sent: dict[tuple[str, str], int] = {}
         for service, instance, status, seconds, at, span in self.attempts:
             if isinstance(span, InternalSpan):
                 failed = FAILURE if status is None else status
-                name = (span.method, span.target)
-                yield _server_span(span, name, service, instance, failed, seconds, at)
+                request = HttpRequest(span.method, span.target, span.route, self.scheme)
+                yield _server_span(span, request, service, instance, failed, seconds, at)
             else:
-                yield _client_span(self, span, instance, status, seconds, at)
+                resent = sent[service, span.target] = sent.get((service, span.target), -1) + 1
+                request = HttpRequest(span.method, span.target, url=span.url, resent=resent)
+                yield _client_span(span, request, service, instance, status, seconds, at)
 
 
 class InternalSpan(TraceContext):
-    """The span of a service in this process that the gateway calls."""
+    """The span of a service in this process that the gateway calls; `route` is the service's own pattern."""
 
-    __slots__ = ("caller", "method", "target")
+    __slots__ = ("caller", "method", "route", "target")
 
     def __init__(self, caller: TraceContext, method: str, target: str) -> None:
         self.trace_id = caller.trace_id
@@ -121,26 +131,29 @@ class InternalSpan(TraceContext):
         self.caller: TraceContext | None = caller
         self.method = method
         self.target = target
+        self.route = ""
 
 
 class ClientSpan(TraceContext):
-    """The span of the gateway's attempt at an instance in another process."""
+    """The span of the gateway's attempt at an instance in another process, which listens at `url`."""
 
-    __slots__ = ("caller",)
+    __slots__ = ("caller", "method", "target", "url")
 
-    def __init__(self, caller: TraceContext) -> None:
+    def __init__(self, caller: TraceContext, method: str, target: str, url: str) -> None:
         super().__init__(caller.trace_id, caller.span_id, caller.flags)
-        self.caller = caller
+        self.caller: TraceContext | None = caller
+        self.method = method
+        self.target = target
+        self.url = url
 
 
-Attempt = tuple[str, str, int | None, float, float, InternalSpan | str]
+Attempt = tuple[str, str, int | None, float, float, InternalSpan | ClientSpan]
 """An attempt of the gateway: service, instance, status (None without a response), seconds, when it ended
-(seconds since the epoch), and the service's span if it runs in this process, else the id of the attempt's
-span."""
+(seconds since the epoch), and the service's span if it runs in this process, else the attempt's own."""
 
 
 class DirectRequest(NamedTuple):
-    """A finished request of a service's own listener; `route` is the pattern that matched.
+    """A finished request of a service's own listener.
 
     `ended` and `at` are as in ServerSpan.
     """
@@ -148,13 +161,11 @@ class DirectRequest(NamedTuple):
     context: TraceContext
     service: str
     instance: str
-    method: str
-    target: str
+    request: HttpRequest
     status: int
     seconds: float
     ended: float
     at: float
-    route: str
 
 
 class RequestObserver:
@@ -214,14 +225,20 @@ class RequestObserver:
                 raise
             finally:
                 ended = monotonic()
-                method, target, route = head.method, head.target, exchange.route
                 seconds = ended - began
-                self._batch.add(
-                    DirectRequest(
-                        context, service, instance, method, target, status, seconds, ended, time(), route
-                    )
+                request = HttpRequest(
+                    head.method,
+                    head.target,
+                    exchange.route,
+                    exchange.scheme,
+                    exchange.server,
+                    exchange.client[0],
+                    head.version,
                 )
-                self._access.request(service, method, target, status, seconds)
+                self._batch.add(
+                    DirectRequest(context, service, instance, request, status, seconds, ended, time())
+                )
+                self._access.request(service, head.method, head.target, status, seconds)
                 current_trace.reset(token)
 
         return observed
@@ -232,11 +249,11 @@ class RequestObserver:
 
     # --- the gateway's Observer, beyond metrics ---------------------------------------------------
 
-    def request_started(self, method: str, target: str, traceparents: Sequence[str]) -> None:
+    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> None:
         self._active[GATEWAY] += 1
         given = parse(traceparents[0]) if len(traceparents) == 1 else None
         # Not reset at the end: the server runs each request in a context of its own.
-        current_trace.set(ServerSpan(given, method, target))
+        current_trace.set(ServerSpan(given, exchange))
         current_service.set(GATEWAY)
 
     def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
@@ -258,30 +275,29 @@ class RequestObserver:
         if context is not None:
             current_trace.set(InternalSpan(context, method, target))
 
-    def remote_attempt_started(self) -> str:
+    def remote_attempt_started(self, method: str, target: str, url: str) -> str:
         context = current_trace.get()
         if context is None:
             return ""
-        span = ClientSpan(context)
+        span = ClientSpan(context, method, target, url)
         current_trace.set(span)
         return span.traceparent
 
-    def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:
-        context = current_trace.get()
-        span: InternalSpan | str
-        if type(context) is InternalSpan:
-            span, context = context, context.caller
+    def attempt_finished(
+        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
+    ) -> None:
+        span = current_trace.get()
+        context = None
+        if type(span) is InternalSpan or type(span) is ClientSpan:
+            context = span.caller
             span.caller = None  # the caller keeps the span: a cycle would be left to the garbage collector
             current_trace.set(context)
-        elif type(context) is ClientSpan:
-            span, context = context.span_id, context.caller
-            current_trace.set(context)
-        else:
-            span = new_id()
-        if type(context) is not ServerSpan:
-            self._metrics.attempt_finished(service, instance, status, seconds)
-            return
-        context.attempts += ((service, instance, status, seconds, time(), span),)
+            if route and type(span) is InternalSpan:
+                span.route = route
+            if type(context) is ServerSpan:
+                context.attempts += ((service, instance, status, seconds, time(), span),)
+                return
+        self._metrics.attempt_finished(service, instance, status, seconds)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -307,13 +323,13 @@ class RequestObserver:
                     durations.append(attempt[3])
                 groups.append(request)
             elif type(request) is DirectRequest:
-                context, service, instance, method, target, status, seconds, ended, at, route = request
-                label = method if method in _KNOWN_METHODS else OTHER
+                context, service, instance, http, status, seconds, ended, at = request
+                label = http.method if http.method in KNOWN_METHODS else OTHER
                 if status == SWITCHED:
-                    metrics.stream_finished(service, route, seconds)
+                    metrics.stream_finished(service, http.route, seconds)
                     seconds = 0.0
-                metrics.service_finished(service, route, label, status, seconds, ended)
-                groups.append(_server_span(context, (method, target), service, instance, status, seconds, at))
+                metrics.service_finished(service, http.route, label, status, seconds, ended)
+                groups.append(_server_span(context, http, service, instance, status, seconds, at))
         for labels, times in requests.items():
             metrics.requests_finished(*labels, *times)
         for outcome, durations in attempts.items():
@@ -346,7 +362,7 @@ def _values(exchange: Exchange, name: bytes) -> list[bytes]:
 
 def _server_span(
     context: TraceContext,
-    name: tuple[str, str],
+    request: HttpRequest,
     service: str,
     instance: str,
     status: int,
@@ -357,7 +373,7 @@ def _server_span(
         context.trace_id,
         context.span_id,
         context.parent_id,
-        name,
+        request,
         service,
         SpanKind.SERVER,
         at - seconds,
@@ -365,22 +381,38 @@ def _server_span(
         status >= FAILURE,
         status,
         instance,
+        events=_raised(context),
     )
 
 
+def _raised(context: TraceContext) -> tuple[SpanEvent, ...]:
+    """The exception that was recorded in a span, if any."""
+    try:
+        return (context.exception,)
+    except AttributeError:
+        return ()
+
+
 def _client_span(
-    context: TraceContext, span_id: str, instance: str, status: int | None, seconds: float, at: float
+    context: ClientSpan,
+    request: HttpRequest,
+    service: str,
+    instance: str,
+    status: int | None,
+    seconds: float,
+    at: float,
 ) -> EndedSpan:
     return EndedSpan(
         context.trace_id,
-        span_id,
         context.span_id,
-        f"to {instance}",
+        context.parent_id,
+        request,
         GATEWAY,
         SpanKind.CLIENT,
         at - seconds,
         seconds,
-        status is None or status >= FAILURE,
+        status is None or status >= FAILURE,  # not 4xx: the gateway passes it on to who is at fault
         status,
         instance,
+        {"service.peer.name": service},
     )

@@ -197,7 +197,9 @@ class Tracer:
                 continue
             if query.services and not any(span.service in query.services for span in spans):
                 continue
-            if not has_text((span.service, span.title, span.attributes, span.events) for span in spans):
+            if query.text and not has_text(
+                (span.service, span.title, span.described(), span.events) for span in spans
+            ):
                 continue
             summary = _summary(trace_id, spans, self._dropped.get(trace_id, 0))
             if summary.duration_s >= query.min_duration_s and has_status(summary.status):
