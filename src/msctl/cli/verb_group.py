@@ -23,6 +23,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
     "Run a project": ("up", "down", "reload", "open", "ls"),
     "Services": ("status", "logs", "start", "stop", "restart", "scale", "wait", "events", "run", "serve"),
     "Requests": ("routes", "route", "traces", "runs"),
+    "Faults": ("fault",),
     "Messages": ("send", "consume", "queues", "broker"),
     "Projects": ("init", "config", "graph", "doctor", "export", "sim"),
 }

@@ -16,9 +16,11 @@ from msctl.control.http import Response, exchange
 from msctl.control.paths import StackPaths, cannot_open, is_locked
 from msctl.control.peer import open_descriptors
 from msctl.errors import ExitCode, MsctlError, NotRunningError, TimedOutError
-from msctl.model.snapshots import Snapshot
+from msctl.model.snapshots import FaultSnapshot, Snapshot
 
 if TYPE_CHECKING:
+    from msctl.faults.spec import FaultSpec
+    from msctl.faults.view import AddedFault
     from msctl.model.events import Event, LogLine, LogQuery
     from msctl.model.project import RouteSpec
     from msctl.model.queue_messages import PeekedMessage
@@ -154,6 +156,20 @@ class ControlClient:
 
     def delete_queue(self, name: str) -> int:
         return self._call("POST", "/v1/queues/delete", int, {"name": name})
+
+    def faults(self) -> tuple[FaultSnapshot, ...]:
+        """The active faults."""
+        return self._call("GET", "/v1/faults", tuple[FaultSnapshot, ...], timeout=ANSWER_TIMEOUT)
+
+    def add_faults(self, faults: Sequence[FaultSpec], *, force: bool = False) -> tuple[AddedFault, ...]:
+        """Begin faults, all or none."""
+        from msctl.faults.view import AddedFault
+
+        return self._call("POST", "/v1/faults", tuple[AddedFault, ...], {"faults": faults, "force": force})
+
+    def clear_faults(self, ids: Sequence[str]) -> tuple[FaultSnapshot, ...]:
+        """End these faults, all without ids."""
+        return self._call("POST", "/v1/faults/clear", tuple[FaultSnapshot, ...], {"ids": ids})
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Request a shutdown, with `timeout` seconds for the services; does not wait for it."""

@@ -20,6 +20,8 @@ from aiohttp import web
 from msctl.control.listening import BACKLOG, listen
 from msctl.control.peer import peer_uid
 from msctl.errors import ExitCode, MsctlError, UsageError
+from msctl.faults.spec import FaultSpec
+from msctl.faults.view import FaultView
 from msctl.files import describe_user, is_trusted_user
 from msctl.model.events import LogQuery
 from msctl.model.routing import RouteView
@@ -57,6 +59,19 @@ class ExplainedRequest(msgspec.Struct, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
 
 
+class NewFaults(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of fault add."""
+
+    faults: tuple[FaultSpec, ...]
+    force: bool = False
+
+
+class FaultIds(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of fault clear; none means all."""
+
+    ids: tuple[str, ...] = ()
+
+
 class Shutdown(msgspec.Struct, forbid_unknown_fields=True):
     """The body of shutdown; `timeout` in seconds."""
 
@@ -76,6 +91,7 @@ class ControlServer:
         routes: RouteView | None = None,
         variables: VariableView | None = None,
         definitions: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        faults: FaultView | None = None,
     ) -> None:
         """`definitions` gives those of the embedded broker, None without one."""
         self._view = view
@@ -85,6 +101,7 @@ class ControlServer:
         self._route_view = routes
         self._variable_view = variables
         self._broker_definitions = definitions
+        self._fault_view = faults
         self._path = path
         self._runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
@@ -127,6 +144,9 @@ class ControlServer:
                 web.post("/v1/queues/peek", self._peek_queue),
                 web.post("/v1/queues/purge", self._purge_queue),
                 web.post("/v1/queues/delete", self._delete_queue),
+                web.get("/v1/faults", self._faults),
+                web.post("/v1/faults", self._add_faults),
+                web.post("/v1/faults/clear", self._clear_faults),
                 web.post("/v1/shutdown", self._shutdown),
             ]
         )
@@ -223,6 +243,22 @@ class ControlServer:
     async def _delete_queue(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, QueueName)
         return _json(await self._view.delete_queue(body.name))
+
+    async def _faults(self, _request: web.Request) -> web.StreamResponse:
+        return _json(self._faults_view().active())
+
+    async def _add_faults(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, NewFaults)
+        return _json(await self._faults_view().add(body.faults, force=body.force))
+
+    async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, FaultIds)
+        return _json(await self._faults_view().clear(body.ids))
+
+    def _faults_view(self) -> FaultView:
+        if self._fault_view is None:
+            raise UsageError("this stack has no faults")
+        return self._fault_view
 
     async def _shutdown(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, Shutdown)

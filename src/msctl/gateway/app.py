@@ -12,6 +12,7 @@ from secrets import token_hex
 
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
+from msctl.faults.http import HttpFaultPoint
 from msctl.gateway.access import Access
 from msctl.gateway.api_documents import ApiDocuments
 from msctl.gateway.composition import Composer
@@ -67,7 +68,9 @@ class Gateway:
         observer: Observer | None = None,
         log: logging.Logger | None = None,
         identity: str | None = None,
+        faults: HttpFaultPoint | None = None,
     ) -> None:
+        self._faults = faults
         self.pseudonym = f"msctl-{identity or token_hex(4)}"
         self._clock = clock
         self._now = clock.monotonic
@@ -127,7 +130,7 @@ class Gateway:
         self._services = tuple(dict.fromkeys(name for name in named if name))
         self._forward_auth.reconfigure(spec)
         self._targets.reconfigure(spec, _pool_sizes(spec, policies))
-        self._proxy = Proxy(spec, self._targets, self._clock, self._observer, self._log)
+        self._proxy = Proxy(spec, self._targets, self._clock, self._observer, self._log, faults=self._faults)
         self._documents = ApiDocuments(planner, self._proxy, table.rules, self._clock)
         self._mirror_proxy = Proxy(spec, self._targets, self._clock, None, self._log)
 

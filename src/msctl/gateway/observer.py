@@ -51,6 +51,10 @@ class Observer(Protocol):
 
     def rate_limited(self, route: str) -> None: ...
 
+    def faulted(self, faults: Sequence[str]) -> None:
+        """These faults, by their ids, touch the attempt that has started."""
+        ...
+
 
 def method_label(method: str) -> str:
     return method if method in KNOWN_METHODS else OTHER

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from msctl.backoff import exponential
 from msctl.clock import AsyncClock
+from msctl.faults.http import HttpFaultPoint
+from msctl.gateway.faults import FaultyUpstreams
 from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.observer import Observer
@@ -38,6 +40,7 @@ class Proxy:
         log: logging.Logger,
         jitter: Callable[[float, float], float] = random.uniform,
         chance: Chance = random.random,
+        faults: HttpFaultPoint | None = None,
     ) -> None:
         self._spec = spec
         self._targets = targets
@@ -47,6 +50,8 @@ class Proxy:
         self._log = log
         self._jitter = jitter
         self._chance = chance
+        self._faults = faults or HttpFaultPoint()
+        self._faulty = FaultyUpstreams(self._faults, clock, observer)
         self._budgets: dict[str, RetryBudget] = {}
 
     def steer(self, out: GatewayExchange, fields: Sequence[Field]) -> None:
@@ -87,7 +92,10 @@ class Proxy:
                     parent = observer.remote_attempt_started(head.method, head.target, url)
                     out.traceparent = parent or out.traceparent
             try:
-                await instance.upstream.send(out, fresh=fresh)
+                if (faults := self._faults.active) is None:
+                    await instance.upstream.send(out, fresh=fresh)
+                else:
+                    await self._faulty.send(faults, instance, out, fresh=fresh)
                 status = out.status
                 result = _judge(out, FailureKind.STATUS_5XX if status >= FAILURE else None)
                 return

@@ -205,6 +205,19 @@ class BrokerSnapshot:
 
 
 @dataclass(frozen=True)
+class FaultSnapshot:
+    """Something broken on purpose: `effect` says how, `hits` counts what it touched, `seed` repeats it."""
+
+    id: str
+    kind: str
+    target: str
+    effect: str
+    remaining_s: float
+    hits: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything that `status` shows."""
 
@@ -217,3 +230,4 @@ class Snapshot:
     broker: BrokerSnapshot
     schema: int = 1
     dashboard: str | None = None
+    faults: tuple[FaultSnapshot, ...] = ()

@@ -99,6 +99,14 @@ class EmbeddedHost:
             return None
         return await vhost_documents(self._server, self._vhost, find, self._clock)
 
+    def exchanges(self) -> list[str]:
+        """The names of the embedded broker's exchanges, without the default one."""
+        if self._server is None:
+            return []
+        return [
+            name for vhost in self._server.broker.vhosts.values() for name in vhost.routing.exchanges if name
+        ]
+
     def _trust(self, spec: BrokerTlsSpec) -> str:
         """The query of a URL for clients that must trust an authority of the user's, or the local one."""
         file = Authority(data_folder(self._env)).file if spec.dev else spec.ca

@@ -29,6 +29,7 @@ from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
+from msctl.faults.kinds import Place
 from msctl.gateway.app import Gateway
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
@@ -43,7 +44,10 @@ from msctl.model.views import ReloadResult, ServiceDetails, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
 from msctl.runtime.embedded_host import EmbeddedHost
+from msctl.runtime.fault_control import FaultControl
+from msctl.runtime.fault_world import FaultWorld
 from msctl.runtime.first_start import FAILED, FirstStart
+from msctl.runtime.http_faults import HttpFaultCarrier
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.run_archive import RunArchive
@@ -141,6 +145,16 @@ class Stack:
             log=self._log_broker,
             embedded=self._embedded.make,
         )
+        world = FaultWorld(
+            project=lambda: self._project,
+            services=self._services,
+            routes=lambda: None if self._gateway is None else self._gateway.routes,
+            addresses=self._addresses,
+            broker=self._broker.snapshot,
+            exchanges=self._embedded.exchanges,
+        )
+        self._http_faults = HttpFaultCarrier(clock, self._observation.requests, world.notes)
+        self._faults = FaultControl(clock, logs, world.see, {Place.HTTP: self._http_faults})
         self._supervisor = Supervisor(
             project,
             SupervisorContext(
@@ -187,6 +201,7 @@ class Stack:
             routes=self,
             variables=self,
             definitions=self._embedded.export,
+            faults=self._faults,
         )
 
     # --- its life ---------------------------------------------------------------------------------
@@ -247,6 +262,7 @@ class Stack:
     async def close(self) -> None:
         """Stop everything in order, the control socket last: `down` waits on it."""
         self._first_start.abandon()
+        await self._faults.clear_all("the stack stops")
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -280,6 +296,7 @@ class Stack:
             services=seen_by_gateway(self._observation.metrics.annotate(self._services()), self._targets()),
             broker=self._first_start.broker(await self._broker.snapshot()),
             dashboard=self._page,
+            faults=self._faults.active(),
         )
 
     async def events(self) -> AsyncIterator[Event]:
@@ -372,6 +389,7 @@ class Stack:
 
     async def _reload(self) -> ReloadResult:
         async with self._reloading:
+            await self._faults.clear_all("reload")
             old, new = self._project, await asyncio.to_thread(self._source.load)
             refuse(old, new)
             certificate = await asyncio.to_thread(self._tls.read, new)
@@ -554,6 +572,7 @@ class Stack:
             services=rules.services,
             secrets=rules.secrets,
             observer=self._observation.requests,
+            faults=self._http_faults.gateway,
         )
 
     def _make_service_gateway(self, spec: GatewaySpec, routes: list[RouteSpec], project: Project) -> Gateway:
@@ -564,6 +583,7 @@ class Stack:
             clock=self._clock,
             services={service.name: service.policy for service in project.services},
             observer=self._observation.requests,
+            faults=self._http_faults.addresses,
         )
 
     async def _receive_spans(self, project: Project) -> None:

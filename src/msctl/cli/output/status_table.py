@@ -70,6 +70,11 @@ def status_lines(
     if instances:
         yield ""
         yield from instance_lines(snapshot.services)
+    if broker and snapshot.faults:
+        from msctl.cli.output.faults import fault_lines  # mostly there is none
+
+        yield ""
+        yield from fault_lines(snapshot.faults)
     if broker and snapshot.broker.queues:
         yield ""
         yield from queue_lines(snapshot.broker.queues)

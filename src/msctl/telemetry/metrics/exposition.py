@@ -12,7 +12,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from msctl.model.snapshots import GATEWAY, BrokerSnapshot, ServiceSnapshot, Snapshot, State, TargetSnapshot
+from msctl.model.snapshots import (
+    GATEWAY,
+    BrokerSnapshot,
+    FaultSnapshot,
+    ServiceSnapshot,
+    Snapshot,
+    State,
+    TargetSnapshot,
+)
 from msctl.telemetry.metrics.received import ReceivedMetrics
 
 MAX_QUEUES = 1000
@@ -81,6 +89,7 @@ class _Families(Collector):
             yield from _stack(self._snapshot)
             yield from _services(self._snapshot.services)
             yield from _broker(self._snapshot.broker)
+            yield from _faults(self._snapshot.faults)
         if self._targets:
             yield from _pools(self._targets)
 
@@ -215,3 +224,14 @@ def _pools(targets: Sequence[TargetSnapshot]) -> Iterator[Metric]:
         connections.add_metric(names, target.pool_open)
         waiting.add_metric(names, target.pool_waiting)
     yield from (in_flight, connections, waiting)
+
+
+def _faults(faults: Sequence[FaultSnapshot]) -> Iterator[Metric]:
+    if not faults:
+        return
+    active = GaugeMetricFamily(
+        "msctl_fault_active", "1 while a fault is active.", labels=("fault", "kind", "target")
+    )
+    for fault in faults:
+        active.add_metric((fault.id, fault.kind, fault.target), 1)
+    yield active

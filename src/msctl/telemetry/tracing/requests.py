@@ -34,6 +34,9 @@ from msctl.telemetry.tracing.tracer import Tracer
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
 """Renders a service's metrics, given its name and the request's Accept header."""
 
+FaultyHandling = Callable[[str, str, Handler, Exchange], Awaitable[None]]
+"""Handles an exchange of a service and instance with their handler."""
+
 METRICS_PATH = "/metrics"
 SWITCHED = 101
 """The status of an upgraded connection, which lasts as long as it likes."""
@@ -196,6 +199,8 @@ class RequestObserver:
         self.rate_limited = metrics.rate_limited
         self.breaker_changed = metrics.breaker_changed
         self.target_ready = metrics.target_ready
+        self.faulty: FaultyHandling | None = None
+        """Handles the requests of the services' own listeners while a fault concerns them."""
 
     def direct(self, service: str, instance: str, handle: Handler) -> Handler:
         """Wrap the handler of a service's own listener."""
@@ -211,8 +216,10 @@ class RequestObserver:
             try:
                 if self._page is not None and _asks_for_metrics(head):
                     await self._serve_metrics(self._page, service, handle, exchange)
-                else:
+                elif self.faulty is None:
                     await handle(exchange)
+                else:
+                    await self.faulty(service, instance, handle, exchange)
                 status = exchange.status
             except RequestError as error:
                 status = error.status
@@ -298,6 +305,13 @@ class RequestObserver:
                 context.attempts += ((service, instance, status, seconds, time(), span),)
                 return
         self._metrics.attempt_finished(service, instance, status, seconds)
+
+    def faulted(self, faults: Sequence[str]) -> None:
+        """Mark the span that is active now, and the request's at the gateway, as touched by these faults."""
+        context = current_trace.get()
+        while context is not None:
+            self._tracer.marks.add(context.trace_id, context.span_id, faults)
+            context = context.caller if isinstance(context, (InternalSpan, ClientSpan)) else None
 
     # --- helpers ----------------------------------------------------------------------------------
 

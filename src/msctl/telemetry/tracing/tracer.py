@@ -22,6 +22,7 @@ from time import monotonic
 from msctl.errors import UsageError
 from msctl.model.traces import ObservedCalls, Trace, TraceQuery, TraceSummary
 from msctl.telemetry.tracing.calls import observed_calls
+from msctl.telemetry.tracing.fault_marks import FaultMarks
 from msctl.telemetry.tracing.search import status_matcher, text_matcher
 from msctl.telemetry.tracing.span import EndedSpan, SpanGroup
 from msctl.telemetry.tracing.telling import most_telling
@@ -63,6 +64,8 @@ class Tracer:
         self._slow_s = slow_s
         self._export = export
         self._calls: tuple[float, asyncio.Future[ObservedCalls]] | None = None
+        self.marks = FaultMarks()
+        """The spans that faults have touched; their traces are notable."""
 
     def record(self, group: SpanGroup) -> None:
         """Keep a finished group."""
@@ -72,7 +75,7 @@ class Tracer:
         """Keep finished groups, oldest first. Runs for every request, so it only stores them."""
         if self._export is not None:
             for group in groups:
-                for span in group.spans():
+                for span in self.marks.applied(group.spans()):
                     self._export(span)
         pending = self._pending
         pending += groups
@@ -82,7 +85,9 @@ class Tracer:
     def _overflow(self, pending: list[SpanGroup]) -> None:
         """Drop what the newer ones of `pending` would evict."""
         slow_s = self._slow_s
-        telling = {group.trace_id for group in pending if group.notable(slow_s)}
+        telling = {
+            group.trace_id for group in pending if group.notable(slow_s) or group.trace_id in self.marks
+        }
         older = pending[: -self._recent_capacity]
         del pending[: -self._recent_capacity]
         for group in older:
@@ -155,7 +160,7 @@ class Tracer:
             )
         name, kept = found[0]
         self._thin_out(name, kept)
-        spans = sorted(_spans(kept), key=lambda span: span.start)
+        spans = sorted(self.marks.applied(_all(kept)), key=lambda span: span.start)
         return Trace(name, tuple(span.to_span() for span in spans), self._dropped.get(name, 0))
 
     async def calls(self) -> ObservedCalls:
@@ -180,7 +185,7 @@ class Tracer:
                     break
                 seen[trace_id] = size
                 dropped = self._dropped.get(trace_id, 0)
-                spans = sorted(_all(kept), key=lambda span: span.start)
+                spans = sorted(self.marks.applied(_all(kept)), key=lambda span: span.start)
                 whole = Trace(trace_id, tuple(span.to_span() for span in spans), dropped)
                 found[trace_id] = _summary(trace_id, spans, dropped), whole
         for trace_id in seen.keys() - self._recent.keys() - self._notable.keys():
@@ -190,7 +195,7 @@ class Tracer:
     def _matching(self, query: TraceQuery) -> Iterator[TraceSummary]:
         has_text, has_status = text_matcher(query.text), status_matcher(query.status)
         kept = (*self._notable.items(), *self._recent.items())
-        everything = [(trace_id, _spans(groups)) for trace_id, groups in kept]
+        everything = [(trace_id, list(self.marks.applied(_all(groups)))) for trace_id, groups in kept]
         everything.sort(key=lambda item: min(span.start for span in item[1]), reverse=True)
         for trace_id, spans in everything:
             if query.errors and not any(span.error for span in spans):
@@ -222,7 +227,7 @@ class Tracer:
     def _retire(self) -> None:
         """Evict the oldest recent trace; a notable one moves to `_notable`."""
         trace_id, kept = self._recent.popitem(last=False)
-        if not any(group.notable(self._slow_s) for group in kept):
+        if trace_id not in self.marks and not any(group.notable(self._slow_s) for group in kept):
             self._dropped.pop(trace_id, None)
             return
         if len(self._notable) >= self._notable_capacity:
