@@ -62,8 +62,11 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running_prometheus(*, stack: str, service: str) -> Iterator[Prometheus]:
-    """Scrapes `stack` and `service` (host:port) every second while the block runs."""
+def running_prometheus(*, stack: str, service: str, protobuf: bool = False) -> Iterator[Prometheus]:
+    """Scrapes `stack` and `service` (host:port) every second while the block runs.
+
+    With `protobuf` it asks for Protocol Buffers, as this version does where native histograms are on.
+    """
     binary = tools.require("prometheus")
     with reserved_port() as port, tempfile.TemporaryDirectory(prefix="msctl-prometheus-") as name:
         folder = Path(name)
@@ -75,6 +78,7 @@ def running_prometheus(*, stack: str, service: str) -> Iterator[Prometheus]:
                     f"--config.file={folder}/prometheus.yml",
                     f"--storage.tsdb.path={folder}/data",
                     f"--web.listen-address=127.0.0.1:{port}",
+                    *(["--enable-feature=native-histograms"] if protobuf else []),
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,

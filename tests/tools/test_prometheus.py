@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msctl.telemetry.metrics.histogram import BUCKETS
 from tests.support.http import request
 from tests.support.prometheus import running_prometheus
 from tests.support.shop import Shop
@@ -69,6 +70,21 @@ def test_every_documented_metric_answers_a_query(shop: Shop) -> None:
             if label in one["metric"]
         }
         assert owners == {"users"}
+
+
+def test_prometheus_reads_the_same_from_protocol_buffers(shop: Shop) -> None:
+    page, users = (urlsplit(url).netloc for url in (shop.page, shop.users))
+    shop.msctl.ok("start", "consumer")
+    with load(shop), running_prometheus(stack=page, service=users, protobuf=True) as prometheus:
+        for name, kind in DOCUMENTED.items():
+            if name != STREAMS:
+                prometheus.until(f'{name}{"_count" if kind == "histogram" else ""}{{job="stack"}}')
+        labels = 'service="users",job="stack"'
+        name = "http_server_request_duration_seconds"
+        (whole,) = prometheus.until(f'{name}_bucket{{{labels},le="+Inf",http_route="/users"}} > 0')
+        assert whole["metric"]["http_response_status_code"] == "200"
+        edges = prometheus.until(f"count(count by (le) ({name}_bucket{{{labels}}}))")
+        assert float(edges[0]["value"][1]) == len(BUCKETS) + 1
 
 
 def test_every_metric_is_documented(shop: Shop) -> None:

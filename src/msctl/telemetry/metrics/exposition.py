@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from msctl.model.snapshots import (
     GATEWAY,
@@ -21,6 +19,8 @@ from msctl.model.snapshots import (
     State,
     TargetSnapshot,
 )
+from msctl.telemetry.metrics import protobuf_format, text_format
+from msctl.telemetry.metrics.histogram import HistogramFamily
 from msctl.telemetry.metrics.received import ReceivedMetrics
 
 MAX_QUEUES = 1000
@@ -43,13 +43,14 @@ def render(
     With `service`, only that service's series. Takes tens of milliseconds for a large stack; safe to
     call outside the event loop.
     """
-    encode, content_type = choose_encoder(accept)
-    families = _Families(registry, snapshot, targets, received, service)
-    return encode(families), content_type
+    families = list(_Families(registry, snapshot, targets, received, service).collect())
+    if protobuf_format.preferred(accept):
+        return protobuf_format.encode(families), protobuf_format.CONTENT_TYPE
+    return text_format.encode(families, accept)
 
 
-class _Families(Collector):
-    """All metric families of one scrape, as prometheus-client's encoders take them."""
+class _Families:
+    """All metric families of one scrape."""
 
     def __init__(
         self,
@@ -68,8 +69,9 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         families: Iterable[Metric] = self._all()
         for family in families:
-            # The `_created` samples would double the lines of all counters and histograms.
-            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            if not isinstance(family, HistogramFamily):
+                # The `_created` samples would double the lines of all counters and histograms.
+                family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             if self._service is None:
                 yield family
             elif mine := _of(family, self._service):
@@ -96,6 +98,9 @@ class _Families(Collector):
 
 def _of(family: Metric, service: str) -> Metric | None:
     """The family with only one service's samples; None if there are none."""
+    if isinstance(family, HistogramFamily):
+        mine = family.of(_OWNER_LABELS, service)
+        return mine if mine.rows else None
     samples = [
         sample
         for sample in family.samples
@@ -103,9 +108,9 @@ def _of(family: Metric, service: str) -> Metric | None:
     ]
     if not samples:
         return None
-    mine = Metric(family.name, family.documentation, family.type, family.unit)
-    mine.samples = samples
-    return mine
+    found = Metric(family.name, family.documentation, family.type, family.unit)
+    found.samples = samples
+    return found
 
 
 def _stack(snapshot: Snapshot) -> Iterator[Metric]:

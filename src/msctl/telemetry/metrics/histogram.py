@@ -14,6 +14,7 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,7 +24,9 @@ MAX_SERIES = 4096
 OTHER = "_OTHER"
 
 Labels = tuple[str | int, ...]
-_EDGES = (*map(floatToGoString, BUCKETS), "+Inf")
+EDGES = (*map(floatToGoString, BUCKETS), "+Inf")
+Row = tuple[tuple[str, ...], list[float]]
+"""The labels' values; the counts of the buckets, the last of which has no upper bound, and the sum."""
 
 
 def bounded(labels: Labels, known: Sized) -> Labels:
@@ -67,13 +70,37 @@ class Histogram(Collector):
         return [(labels, [int(count) for count in row[:-1]]) for labels, row in list(self._rows.items())]
 
     def collect(self) -> Iterator[Metric]:
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, row in list(self._rows.items()):
-            counts = row[:]
-            total = counts.pop()
-            buckets = list(zip(_EDGES, accumulate(counts), strict=True))
-            family.add_metric([str(label) for label in labels], buckets, total)
-        yield family
+        rows = [(tuple(map(str, labels)), row[:]) for labels, row in list(self._rows.items())]
+        yield HistogramFamily(self._name, self._help, self._labels, rows)
+
+
+class HistogramFamily(Metric):
+    """What a scrape finds of a histogram: rows, of which the encoders write the samples.
+
+    Samples are made only for those who read `samples`: seventeen a row are what a scrape takes long for.
+    """
+
+    def __init__(self, name: str, help: str, labels: Sequence[str], rows: Sequence[Row]) -> None:  # noqa: A002 - prometheus-client's word
+        self.labels = labels
+        self.rows = rows
+        super().__init__(name, help, "histogram")
+
+    @property
+    def samples(self) -> list[Sample]:
+        family = HistogramMetricFamily(self.name, self.documentation, labels=self.labels)
+        for labels, row in self.rows:
+            family.add_metric(labels, list(zip(EDGES, accumulate(row[:-1]), strict=True)), row[-1])
+        return family.samples
+
+    @samples.setter
+    def samples(self, found: list[Sample]) -> None:
+        """prometheus-client's constructor sets an empty list."""
+
+    def of(self, owners: Sequence[str], service: str) -> HistogramFamily:
+        """The same with only the rows of which a label named in `owners` is `service`."""
+        at = [position for position, label in enumerate(self.labels) if label in owners]
+        rows = [row for row in self.rows if any(row[0][position] == service for position in at)]
+        return HistogramFamily(self.name, self.documentation, self.labels, rows)
 
 
 def estimate(counts: Sequence[int], share: float) -> float:
