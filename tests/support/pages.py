@@ -188,7 +188,8 @@ defaults = {{
     ("broker", "url", "amqp://guest:guest@localhost:5672/"): f"amqp://guest:guest@localhost:{{own[5672]}}/",
 }}
 for (table, key, default), value in defaults.items():
-    if declared.get(table, {{}}).get(key, default) == default:
+    # An export runs nothing, and says which variables it was made with.
+    if "export" not in sys.argv and declared.get(table, {{}}).get(key, default) == default:
         os.environ.setdefault(f"MSCTL_{{table}}_{{key}}".upper(), str(value))
 if file is None:
     os.environ.update(MSCTL_HELLO_PORT=str(own[8080]), MSCTL_USERS_PORT=str(own[8081]))

@@ -12,7 +12,7 @@ from msctl.config.schema.keys import GATEWAY as GATEWAY_KEYS
 from msctl.config.schema.keys import HEALTH_TABLE, SERVICE
 from msctl.config.schema.table import OnReload
 from msctl.model.project import GatewaySpec, HealthSpec, Project, ServiceSpec
-from msctl.model.services import listens, probed, runs_here
+from msctl.model.services import listens, probed, runs_here, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
 
 _LIVE = SERVICE.fields_of(OnReload.LIVE)
@@ -56,7 +56,7 @@ def diff(old: Project, new: Project) -> Changes:
     before, after = _declared(old), _declared(new)
     kept = [name for name in after if name in before]
     broker = old.broker != new.broker
-    variables_changed = _shared_variables(old) != _shared_variables(new)
+    variables_changed = shared_variables(old) != shared_variables(new)
     restarted = [
         name
         for name in kept
@@ -138,15 +138,6 @@ def _declared(project: Project) -> Mapping[str, ServiceSpec]:
 
 def _moved(before: GatewaySpec, after: GatewaySpec) -> bool:
     return any(getattr(before, name) != getattr(after, name) for name in _GATEWAY_MOVED)
-
-
-def _shared_variables(project: Project) -> Mapping[str, str]:
-    """The variables of `.env` that are for services: neither msctl's own nor keys of guarded routes."""
-    return {
-        name: value
-        for name, value in project.dotenv.items()
-        if name not in project.secrets and not name.startswith("MSCTL_") and name != "AMQP_URL"
-    }
 
 
 def _started_with(spec: ServiceSpec) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msctl.config.reading.load import Resolved
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
 from msctl.config.schema.values import without_password
-from msctl.config.secret_variables import secret_variables
+from msctl.config.secret_variables import Write, in_place, literal_secrets, secret_references
 from msctl.config.value_source import ValueSource
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
@@ -37,22 +37,32 @@ def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, ob
         "source": project.source,
         "root": None if project.root is None else str(project.root),
         "project": PROJECT.show(project),
-        "services": {spec.name: SERVICE.show(spec) for spec in project.services if spec.name != GATEWAY_NAME},
+        "services": {
+            spec.name: SERVICE.show(spec) if show_secrets else without_secrets(spec, SERVICE.show(spec))
+            for spec in project.services
+            if spec.name != GATEWAY_NAME
+        },
         "gateway": None if project.gateway is None else GATEWAY.show(project.gateway),
         "broker": BROKER.show(project.broker),
         "dashboard": DASHBOARD.show(project.dashboard),
     }
 
 
-def to_toml(project: Project, *, show_secrets: bool = False) -> str:
-    """A `msctl.toml` that means this project; of services and the gateway what is not at its default."""
+def to_toml(project: Project, *, show_secrets: bool = False, write: Write | None = None) -> str:
+    """A `msctl.toml` that means this project; of services and the gateway what is not at its default.
+
+    Without `show_secrets`, strings keep their `${...}`, as `write` spells them for the reader.
+    """
     project = project if show_secrets else redacted(project)
-    tables = {"project": PROJECT.show(project)}
-    tables |= {
-        f"services.{spec.name}": SERVICE.show_set(spec)
-        for spec in project.services
-        if spec.name != GATEWAY_NAME
-    }
+    tables: dict[str, Mapping[str, object]] = {"project": PROJECT.show(project)}
+    for spec in project.services:
+        if spec.name != GATEWAY_NAME:
+            table = SERVICE.show_set(spec)
+            if not show_secrets:
+                table = without_secrets(
+                    spec, table, _Unread if write is None else lambda text: _Unread(write(text))
+                )
+            tables[f"services.{spec.name}"] = table
     tables["gateway"] = {"enabled": False}
     if project.gateway is not None:
         tables["gateway"] = {"port": project.gateway.port, **GATEWAY.show_set(project.gateway)}
@@ -78,7 +88,10 @@ def explain(resolved: Resolved, *, show_secrets: bool = False) -> list[Explained
 
 
 def redacted(project: Project) -> Project:
-    """The project with `***` for each password and secret variable, and without the keys of its routes."""
+    """The project with `***` for each password and secret variable, and without the keys of its routes.
+
+    Strings with `${...}` are put in place by `without_secrets`, once it is written as a table.
+    """
     password = Secret(MASK) if project.dashboard.password else None
     return replace(
         project,
@@ -89,8 +102,13 @@ def redacted(project: Project) -> Project:
     )
 
 
+def without_secrets(spec: ServiceSpec, table: Mapping[str, object], write: Write = str) -> dict[str, object]:
+    """A table of a redacted service with `${...}` in the place of what it became."""
+    return in_place(table, secret_references(spec), write)
+
+
 def _redacted_service(spec: ServiceSpec) -> ServiceSpec:
-    secrets = secret_variables(spec)
+    secrets = literal_secrets(spec)
     env = {name: MASK if name in secrets else value for name, value in spec.env.items()}
     return replace(spec, env=env, url=",".join(map(without_password, spec.urls)) or None)
 
@@ -116,10 +134,24 @@ def _table(name: str, table: Mapping[str, object]) -> str:
     return f"[{name}]\n{''.join(lines)}"
 
 
+class _Unread(str):
+    """A string as it is written in a file, with its `${...}`."""
+
+
 def _literal(value: object) -> str:
-    """A value that reads back as itself: `${` is escaped against interpolation."""
-    text = toml_value(value)
-    return text.replace("$", "$$") if "${" in text or "$$" in text else text
+    """A value that reads back as itself."""
+    return toml_value(_escaped(value))
+
+
+def _escaped(value: object) -> object:
+    """Escape `${` against interpolation in every string."""
+    if isinstance(value, Mapping):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(item) for item in value]
+    if isinstance(value, str) and not isinstance(value, _Unread) and ("${" in value or "$$" in value):
+        return value.replace("$", "$$")
+    return value
 
 
 def _key(name: str) -> str:

@@ -54,6 +54,7 @@ class ValueSources:
         self._text = text
         self._found: Mapping[KeyPath, int] | None = None
         self._overlaid: dict[KeyPath, ValueSource] = {}
+        self._interpolated: dict[KeyPath, str] = {}
 
     @property
     def _lines(self) -> Mapping[KeyPath, int]:
@@ -67,6 +68,24 @@ class ValueSources:
 
     def overlay(self, path: KeyPath, source: ValueSource) -> None:
         self._overlaid[path] = source
+
+    def interpolated(self, path: KeyPath, written: str) -> None:
+        """Note that the string at `path` had `${...}`."""
+        self._interpolated[path] = written
+
+    def hidden(self, path: KeyPath) -> str | None:
+        """What an error shows in place of a value that came from `${...}` or a file of variables."""
+        for length in range(len(path), 0, -1):
+            head = path[:length]
+            if (source := self._overlaid.get(head)) is not None:
+                return "another value" if source.layer is Layer.ENV_FILE else None
+            if head in self._interpolated:
+                return f'another value from "{self._interpolated[head]}"'
+        return None
+
+    def is_overlaid(self, path: KeyPath) -> bool:
+        """Whether a variable or a flag has replaced the value at `path`, or the one around it."""
+        return any(path[:length] in self._overlaid for length in range(1, len(path) + 1))
 
     def is_known(self, path: KeyPath) -> bool:
         """Whether some layer sets exactly this path."""

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from msctl.model.address import is_loopback
 from msctl.model.broker_url import parse_url
 from msctl.model.project import BrokerSpec, Project, ServiceSpec
-from msctl.model.snapshots import BrokerMode, Kind
+from msctl.model.snapshots import GATEWAY, BrokerMode
 
 BROKER = "rabbitmq"
 """Name of the broker's container and host."""
@@ -55,9 +55,19 @@ def broker_plan(broker: BrokerSpec) -> BrokerPlan:
     )
 
 
+USERNAME = "MSCTL_BROKER_USERNAME"
+PASSWORD = "MSCTL_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
+"""The credentials as they are, which msctl quotes into the URL."""
+
+
 def program_broker(spec: ServiceSpec, project: Project) -> dict[str, str]:
-    """Return AMQP_URL for a command, unless the URL is a secret."""
-    broker = project.broker
-    if spec.kind is not Kind.COMMAND or broker_plan(broker).has_secret:
+    """Return AMQP_URL, unless the URL is a secret. The gateway needs none."""
+    if spec.name == GATEWAY or broker_plan(project.broker).has_secret:
         return {}
-    return {AMQP_URL: broker.url}
+    return {AMQP_URL: project.broker.url}
+
+
+def program_secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
+    """Return AMQP_URL if it is a secret of the service."""
+    is_secret = spec.name != GATEWAY and broker_plan(project.broker).has_secret
+    return (AMQP_URL,) if is_secret else ()

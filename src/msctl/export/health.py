@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msctl.export.shell import reference_words, shell_command
 from msctl.model.project import HealthSpec, ServiceSpec
 
 INTERVAL_S = 10.0
@@ -15,11 +16,15 @@ RETRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One of: a GET of `path` on `port`, a connection to `port`, or the command `argv`. Times in seconds."""
+    """One of: a GET of `path` on `port`, a connection to `port`, or the command `argv`. Times in seconds.
+
+    `secret_headers` have `${NAME}` in their values, which only a program in the container can fill in.
+    """
 
     port: int = 0
     path: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    secret_headers: Mapping[str, str] = field(default_factory=dict)
     https: bool = False
     argv: tuple[str, ...] = ()
     interval: float = INTERVAL_S
@@ -52,12 +57,16 @@ def health_check(spec: ServiceSpec, port: int | None, path: str | None) -> Healt
         return None if port is None else HealthCheck(port, path, start_period=spec.start_timeout)
     asked = health.port or (health.tcp if health.tcp is not True else None) or port or 0
     argv = () if health.exec is None else tuple(_filled(word, port) for word in health.exec)
+    if (words := _referenced_words(spec)) is not None:
+        argv = shell_command([_filled(word, port) for word in words])
+    secret = _referenced_headers(spec)
     if not (argv or asked):
         return None
     return HealthCheck(
         asked,
         health.http,
-        health.headers,
+        {name: value for name, value in health.headers.items() if name not in secret},
+        secret,
         health.https,
         argv,
         interval=INTERVAL_S if health.interval is None else health.interval,
@@ -70,3 +79,21 @@ def health_check(spec: ServiceSpec, port: int | None, path: str | None) -> Healt
 def _filled(word: str, port: int | None) -> str:
     """Fill in the service's own port, which the engine does not know as a variable."""
     return word if port is None else word.replace("${PORT}", str(port)).replace("$PORT", str(port))
+
+
+def _referenced_words(spec: ServiceSpec) -> list[str] | None:
+    """The words of `health.exec` with their `${...}`, if it has any."""
+    found = {each.key[2:]: each.text for each in spec.references if each.key[:2] == ("health", "exec")}
+    if not found or not isinstance(spec.health, HealthSpec):
+        return None
+    if () in found:
+        return reference_words(found[()], f"services.{spec.name}.health.exec")
+    return [found.get((index,), word) for index, word in enumerate(spec.health.exec or ())]
+
+
+def _referenced_headers(spec: ServiceSpec) -> Mapping[str, str]:
+    return {
+        str(each.key[2]): each.text
+        for each in spec.references
+        if each.key[:2] == ("health", "headers") and len(each.key) > 2
+    }

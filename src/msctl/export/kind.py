@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
+from msctl.config.value_source import ValueSource
 from msctl.errors import ConfigError, UsageError
 from msctl.model.project import Project
 
@@ -41,8 +42,9 @@ class ExportOptions:
     `executable` is the path of msctl on systemd's machine, `directory` the project's folder there.
     `targets` are host:port pairs for Prometheus, `listen` is nginx's port, `host` the Ingress' host, and
     `gateway_api` the Gateway of an HTTPRoute. The caller sets `context`, the path from the export's folder
-    to the project's, `folder`, the path back, `definitions`, the content of broker.definitions, and
-    `running_definitions`, those of the project's running embedded broker.
+    to the project's, `folder`, the path back, `definitions`, the content of broker.definitions,
+    `running_definitions`, those of the project's running embedded broker, and `sources`, where each key comes
+    from.
     """
 
     image: str | None = None
@@ -58,14 +60,15 @@ class ExportOptions:
     folder: str = "."
     definitions: Mapping[str, Any] | None = None
     running_definitions: Mapping[str, Any] | None = None
+    sources: Mapping[str, ValueSource] = field(default_factory=dict)
 
     def given(self) -> list[str]:
         """List the options that the user gave."""
-        set_by_caller = {"context", "folder", "definitions", "running_definitions"}
+        set_by_caller = {"context", "folder", "definitions", "running_definitions", "sources"}
         return [
-            field.name
-            for field in fields(self)
-            if field.name not in set_by_caller and getattr(self, field.name) != field.default
+            option.name
+            for option in fields(self)
+            if option.name not in set_by_caller and getattr(self, option.name) != option.default
         ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
-from msctl.config.secret_variables import secret_variables
+from msctl.config.secret_variables import literal_secrets
 from msctl.export.kind import Notice
 from msctl.export.workloads import local_services
 from msctl.model.project import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
@@ -19,6 +19,7 @@ from msctl.model.snapshots import BrokerMode
 
 Holder = TypeVar("Holder", StaticSpec, BasicAuthSpec, UpstreamTlsSpec)
 
+_REQUIRED = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?\?[^{}]*)?\}")
 _IN_THE_IMAGE = frozenset({"python", "python3", "msctl", "sh"})
 
 
@@ -46,7 +47,7 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
             if within is None:
                 notices.append(Notice(f"services.{spec.name}.cwd", f"{cwd} is outside the project's folder"))
             cwd = within or cwd
-        secrets = secret_variables(spec)
+        secrets = literal_secrets(spec)
         env = {name: value for name, value in spec.env.items() if name not in secrets}
         spec, outside = _relative_files(spec, project.root)
         notices += outside
@@ -70,7 +71,12 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
         )
         gateway = replace(gateway, tls=TlsSpec())
     portable = replace(project, services=tuple(services), gateway=gateway, broker=broker, dashboard=dashboard)
-    return to_toml(portable), tuple(notices)
+    return to_toml(portable, write=_tolerant), tuple(notices)
+
+
+def _tolerant(text: str) -> str:
+    """A string whose `${...}` may be unset: each process reads the whole file, and has its own variables."""
+    return _REQUIRED.sub(r"${\1-unset}", text)
 
 
 def _relative_files(spec: ServiceSpec, root: Path | None) -> tuple[ServiceSpec, list[Notice]]:

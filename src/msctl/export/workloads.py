@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from msctl.config.reading.layers import env_name
-from msctl.config.secret_variables import has_password, secret_variables
+from msctl.config.schema.values import without_password
+from msctl.config.secret_variables import has_password, literal_secrets, secret_references
+from msctl.config.value_source import KeyPath, Layer, dotted
 from msctl.export.broker import BROKER_PORT
 from msctl.export.health import HealthCheck, health_check
-from msctl.export.kind import Notice
+from msctl.export.kind import ExportOptions, Notice
 from msctl.model.address import LOOPBACK, local_host
-from msctl.model.project import HealthSpec, Project, ServiceSpec
-from msctl.model.services import health_path, listens
+from msctl.model.project import HealthSpec, Project, Reference, ServiceSpec
+from msctl.model.services import health_path, listens, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
+from msctl.model.variables import about
 
 CONTAINER_PORT = 8080
 """The port in a container of a service without one."""
@@ -56,8 +59,10 @@ def gateway_scheme(project: Project) -> str:
 class Workload:
     """A service in a process of its own.
 
-    `label` is its name in the target; `variables` are the URLs of its dependencies; `secrets` names
-    further variables, which are never written to files. `health` is how it is probed, if it can be.
+    `label` is its name in the target; `variables` are the addresses of its dependencies. The values of more
+    variables are never written to files: `secrets` are those it needs, `optional` those that have a default
+    where they are used, `shared` those of the project's `.env`, which every service gets. `health` is how it
+    is probed, if it can be.
     """
 
     spec: ServiceSpec
@@ -66,6 +71,8 @@ class Workload:
     variables: Mapping[str, str]
     secrets: tuple[str, ...]
     health: HealthCheck | None
+    optional: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -126,16 +133,21 @@ def workloads(
     project: Project, labels: Mapping[str, str], addresses: Mapping[str, HostPort]
 ) -> tuple[Workload, ...]:
     """Return the project's own services, in the order of declaration."""
-    return tuple(
-        Workload(
-            spec,
-            labels[spec.name],
-            addresses.get(spec.name),
-            dict(_variables(spec, project, addresses)),
-            _secrets(spec, project),
-            _health(spec, project, addresses.get(spec.name)),
-        )
-        for spec in local_services(project)
+    return tuple(_workload(spec, labels[spec.name], project, addresses) for spec in local_services(project))
+
+
+def _workload(spec: ServiceSpec, label: str, project: Project, addresses: Mapping[str, HostPort]) -> Workload:
+    secrets, optional = _secrets(spec, project)
+    address = addresses.get(spec.name)
+    return Workload(
+        spec,
+        label,
+        address,
+        dict(_variables(spec, project, addresses)),
+        secrets,
+        _health(spec, project, address),
+        optional,
+        tuple(name for name in shared_variables(project) if name not in (*secrets, *optional)),
     )
 
 
@@ -149,9 +161,14 @@ def _variables(
         if other.url is not None:
             # A hosted service reads it from its configuration.
             if spec.kind is Kind.COMMAND and not has_password(other.url):
-                yield _url_variable(spec, name), other.url
+                yield from about(name, other.urls[0]).items()
         elif name in addresses:
-            yield _url_variable(spec, name), addresses[name].url
+            address = addresses[name]
+            url = address.url if other.scheme is None else f"{other.scheme}://{address}"
+            if spec.kind is Kind.COMMAND:
+                yield from about(name, url).items()
+            else:
+                yield _url_variable(spec, name), url
 
 
 def _url_variable(spec: ServiceSpec, other: str) -> str:
@@ -170,18 +187,27 @@ def _reaches(spec: ServiceSpec, project: Project) -> Sequence[str]:
     return [dependency.service for dependency in spec.depends_on]
 
 
-def _secrets(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
-    secrets = secret_variables(spec)
-    names = [name for name in spec.env if name in secrets]
+def _secrets(spec: ServiceSpec, project: Project) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The variables that the service's process must be given, and those that it may be."""
+    literal = literal_secrets(spec)
+    needed = [name for name in spec.env if name in literal]
+    references = [
+        each
+        for each in secret_references(spec)
+        if each.key[0] != "routes" and not (each.key[0] == "env" and each.key[1] in literal)
+    ]
     for name in _reaches(spec, project):
         other = project.service(name)
         if other is not None and other.url is not None and has_password(other.url):
-            names.append(_url_variable(spec, name))
+            needed.append(_url_variable(spec, name))
     if spec.name == GATEWAY:
-        names += [
-            name for other in project.services for route in other.routes for name in route.key_variables
-        ]
-    return tuple(dict.fromkeys(names))
+        for other in project.services:
+            references += [each for each in secret_references(other) if each.key[0] == "routes"]
+            needed += [name for route in other.routes for name in route.key_variables]
+    needed += [name for each in references for name in sorted(each.required)]
+    secrets = tuple(dict.fromkeys(needed))
+    named = (name for each in references for name in sorted(each.names))
+    return secrets, tuple(dict.fromkeys(name for name in named if name not in secrets))
 
 
 def _health(spec: ServiceSpec, project: Project, address: HostPort | None) -> HealthCheck | None:
@@ -197,6 +223,13 @@ def env_file_paths(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
         path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else str(path)
         for path in spec.env_file
     )
+
+
+def machine_variables(project: Project) -> tuple[str, ...]:
+    """The variables that every process needs which reads the project's own msctl.toml: all that it names."""
+    references = [*project.references, *(each for spec in project.services for each in spec.references)]
+    named = [name for each in references for name in sorted(each.names)]
+    return tuple(dict.fromkeys((*named, *project.dotenv)))
 
 
 def restart_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]:
@@ -219,7 +252,51 @@ def health_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]
 def secret_notices(found: Sequence[Workload], where: str) -> Iterator[Notice]:
     """Name the secrets that the user must give to the target."""
     for workload in found:
+        key = GATEWAY if workload.is_gateway else f"services.{workload.name}.env"
         if workload.secrets:
             names = ", ".join(workload.secrets)
-            key = GATEWAY if workload.is_gateway else f"services.{workload.name}.env"
             yield Notice(key, f"{names}: secrets are not written to files; {where}")
+        if workload.optional:
+            names = ", ".join(workload.optional)
+            yield Notice(key, f"{names}: not written to files; each has a default")
+    if shared := dict.fromkeys(name for workload in found for name in workload.shared):
+        yield Notice(".env", f"{', '.join(shared)}: not written to files; {where}")
+
+
+def clear_notices(project: Project) -> Iterator[Notice]:
+    """Name what is written in clear: variables of `env`, and what else came from the machine's variables."""
+    for spec in local_services(project):
+        hidden = literal_secrets(spec) | {
+            str(each.key[1]) for each in secret_references(spec) if each.key[0] == "env"
+        }
+        if names := [name for name in spec.env if name not in hidden]:
+            yield Notice(f"services.{spec.name}.env", f"{', '.join(names)}: written in clear")
+    for spec in project.services:
+        secret = secret_references(spec)
+        for each in spec.references:
+            if each not in secret:
+                yield _in_clear(("services", spec.name, *each.key), each)
+    for each in project.references:
+        if each.key[0] != "dashboard" and each.key != ("broker", "password"):
+            yield _in_clear(each.key, each)
+
+
+def source_notices(project: Project, options: ExportOptions) -> Iterator[Notice]:
+    """Name the services that are left out because they run elsewhere, and what variables have set."""
+    left = {f"services.{spec.name}.url": spec for spec in project.services if spec.url is not None}
+    for key, spec in left.items():
+        source = options.sources.get(key)
+        why = f", as {source} says" if source is not None else ""
+        yield Notice(
+            f"services.{spec.name}", f"left out: it runs elsewhere, at {without_password(spec.urls[0])}{why}"
+        )
+    for key, source in options.sources.items():
+        is_used = key.startswith(("services.", "gateway.")) or key == "broker.url"
+        if is_used and key not in left and source.layer in (Layer.ENV_FILE, Layer.VARIABLE):
+            yield Notice(key, f"its value is from {source}")
+
+
+def _in_clear(key: KeyPath, reference: Reference) -> Notice:
+    names = ", ".join(sorted(reference.names))
+    what = "without its password" if key == ("broker", "url") else "in clear"
+    return Notice(dotted(key), f"what {names} gave is written {what}")

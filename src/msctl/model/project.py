@@ -292,13 +292,28 @@ class HealthSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A string of the configuration that names variables of the machine, from `.env` or the environment.
+
+    `key` is its path in the file, in a service's table from there. `text` is the string as it is written,
+    `value` what it became. `required` are the names that must be set, `names` all of them.
+    """
+
+    key: tuple[str | int, ...]
+    text: str
+    value: str = field(repr=False)
+    names: frozenset[str]
+    required: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSpec:
     """A service as the configuration declares it; times are in seconds.
 
-    `file_variables` are those of the files in `env_file`; `interpolated_env` names the variables of `env`
-    whose value came from `${...}`. `scheme` is that of its URL for others, None for HTTP's. `stop_timeout`
-    None means the default of its kind (see services.stop_timeout), `max_restarts` None the default of its
-    restart policy (see supervisor/policy.py).
+    `file_variables` are those of the files in `env_file`; `secret_env` names the variables of `env` that are
+    marked `secret`, `references` are its strings with `${...}`. `scheme` is that of its URL for others, None
+    for HTTP's. `stop_timeout` None means the default of its kind (see services.stop_timeout), `max_restarts`
+    None the default of its restart policy (see supervisor/policy.py).
 
     With `shell`, `command` is that of /bin/sh; `shell_operator` is an operator in a command without it.
 
@@ -341,7 +356,8 @@ class ServiceSpec:
     env_file: tuple[Path, ...] = ()
     file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     scheme: str | None = None
-    interpolated_env: frozenset[str] = field(default=frozenset(), compare=False)
+    secret_env: frozenset[str] = field(default=frozenset(), compare=False)
+    references: tuple[Reference, ...] = field(default=(), compare=False, repr=False)
     cwd: Path | None = None
     url: str | None = None
     resolve: float | None = None
@@ -464,7 +480,8 @@ class BrokerTlsSpec(TlsSpec):
 class BrokerSpec:
     """The broker's mode and the URL at which the stack and the CLI reach it.
 
-    The other keys are those of an embedded broker; sizes in bytes.
+    `username` and `password` are None in a loaded project: they are parts of `url` then. The other keys are
+    those of an embedded broker; sizes in bytes.
     `durable` is when a persistent message is safe. `…_given` says that the user has set a key: mode auto
     checks the owner of a server at the default URL, and a broker that cannot keep a log runs without one
     unless `durable` is set.
@@ -472,6 +489,8 @@ class BrokerSpec:
 
     mode: BrokerMode = BrokerMode.AUTO
     url: str = "amqp://guest:guest@localhost:5672/"
+    username: str | None = None
+    password: Secret | None = None
     max_message_size: int = 128 * 1024 * 1024
     memory_limit: int = 512 * 1024 * 1024
     durable: Durability = Durability.PROCESS
@@ -509,7 +528,8 @@ class Project:
     the file that was read. Services are in the order of declaration; the gateway is one of them
     (named "gateway", at the end) unless the project has switched it off. `secrets` are the keys of
     guarded routes, by the variable or the file that each was found in; they are never shown.
-    `dotenv` are the variables of the project's `.env`, which every service gets.
+    `dotenv` are the variables of the project's `.env`, which every service gets. `references` are the strings
+    with `${...}` outside of the services.
     """
 
     name: str
@@ -521,6 +541,7 @@ class Project:
     dashboard: DashboardSpec = DashboardSpec()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
+    references: tuple[Reference, ...] = field(default=(), compare=False, repr=False)
 
     def service(self, name: str) -> ServiceSpec | None:
         return next((spec for spec in self.services if spec.name == name), None)

@@ -7,7 +7,7 @@ exports ask here. Order and cycles of dependencies are in dependency_graph.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -223,3 +223,12 @@ def check(project: Project) -> None:
                 f"{spec.replicas} replicas",
                 hint=f'set isolation = "process" under [services.{spec.name}]',
             )
+
+
+def shared_variables(project: Project) -> Mapping[str, str]:
+    """The variables of `.env` that are for services: neither msctl's own nor keys of guarded routes."""
+    return {
+        name: value
+        for name, value in project.dotenv.items()
+        if name not in project.secrets and not name.startswith("MSCTL_") and name != "AMQP_URL"
+    }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 
 from msctl import __version__
@@ -17,11 +16,11 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
 from msctl.model.events import Event
-from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext, ServiceSpec
+from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.model.service_names import unknown
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind, Snapshot, State
-from msctl.model.variables import url_variable
+from msctl.runtime.dependencies import dependency_variables
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
@@ -170,7 +169,7 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
         replicas=1,
         isolation=Isolation.NONE,
         url=None,
-        env={**_dependency_urls(project, spec), **spec.env},
+        env={**dependency_variables(project, spec, os.environ), **spec.env},
     )
     gateway = None
     if name == GATEWAY:
@@ -178,16 +177,3 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
     external = [other for other in project.services if other.kind is Kind.REMOTE and other.name != name]
     kept = external if name == GATEWAY else []
     return replace(project, services=(only, *kept), gateway=gateway)
-
-
-def _dependency_urls(project: Project, spec: ServiceSpec) -> Mapping[str, str]:
-    """The $<NAME>_URL of its dependencies, from the environment or their `url`."""
-    found: dict[str, str] = {}
-    for dependency in spec.depends_on:
-        other = project.service(dependency.service)
-        name = url_variable(dependency.service)
-        if name in os.environ:
-            found[name] = os.environ[name]
-        elif other is not None and other.url is not None:
-            found[name] = other.urls[0]
-    return found

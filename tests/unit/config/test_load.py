@@ -678,7 +678,7 @@ def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> No
         ("[service.one]", 'did you mean "services"?'),
         (
             "[broker]\nhost = 1",
-            "known here: definitions, durable, management, management_port, max_message_size, memory_limit, mode, tls, url",
+            "known here: definitions, durable, management, management_port, max_message_size, memory_limit, mode, password, tls, url, username",
         ),
         (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'did you mean "two"?'),
         (f'[services.one]\n{APP}restart = "onfailure"', 'did you mean "on-failure"?'),
@@ -699,7 +699,8 @@ def test_a_hint_says_what_to_do(complaint: Callable[..., ConfigError], text: str
         ),
         (
             {"dotenv": "\nMSCTL_USER_API_PORT=x"},
-            '.env:2: MSCTL_USER_API_PORT: services.user-api.port: expected a port from 0 to 65535, found "x"',
+            ".env:2: MSCTL_USER_API_PORT: services.user-api.port: expected a port from 0 to 65535, found another "
+            "value",
         ),
         ({"dotenv": "A=1\n=what"}, ".env:2: expected NAME=value"),
         (

@@ -14,7 +14,15 @@ from msctl.config.schema.table import Table
 ALL_TABLES = [SERVICE, ROUTE, GATEWAY, TLS, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
 # Not written as a key: the name of a table, what keys of the same table make up, and what a key's files hold.
 DERIVED = {
-    SERVICE.spec: {"name", "policy", "file_variables", "interpolated_env", "routed", "shell_operator"},
+    SERVICE.spec: {
+        "name",
+        "policy",
+        "file_variables",
+        "secret_env",
+        "references",
+        "routed",
+        "shell_operator",
+    },
     ROUTE.spec: {"service", "policy"},
     BROKER.spec: {"durable_given", "url_given"},
 }

@@ -86,7 +86,15 @@ def test_secrets_come_from_the_environment() -> None:
         "${SESSION_SECRET:?a secret of user_service}"
     )
     password = "${BROKER_PASSWORD:?the password of the broker}"
-    assert services["orders"]["environment"]["AMQP_URL"] == f"amqp://shop:{password}@rabbitmq:5672/shop"
+    assert (
+        services["orders"]["environment"]
+        | {
+            "AMQP_URL": "amqp://rabbitmq:5672/shop",
+            "MSCTL_BROKER_USERNAME": "shop",
+            "MSCTL_BROKER_PASSWORD": password,
+        }
+        == services["orders"]["environment"]
+    )
     assert services["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_PASS"] == password
 
 
@@ -98,7 +106,8 @@ def test_remote_broker_is_kept() -> None:
     assert services["users"]["environment"]["AMQP_URL"] == "amqp://guest:guest@mq.example:5672/"
     secret = replace(there, url="amqp://me:hush@mq.example/")
     services = document(replace(project, broker=secret))["services"]
-    assert services["users"]["environment"]["AMQP_URL"] == "${AMQP_URL:?the URL of the broker}"
+    assert services["users"]["environment"]["AMQP_URL"] == "amqp://mq.example:5672/"
+    assert services["users"]["environment"]["MSCTL_BROKER_USERNAME"] == "me"
 
 
 def test_the_dockerfile_is_found_from_the_projects_folder() -> None:

@@ -49,7 +49,8 @@ def test_secrets_are_references() -> None:
     assert users["SESSION_SECRET"] == {
         "secretKeyRef": {"name": "user-service-secrets", "key": "SESSION_SECRET"}
     }
-    assert users["AMQP_URL"] == "amqp://$(BROKER_USERNAME):$(BROKER_PASSWORD)@rabbitmq:5672/shop"
+    assert users["AMQP_URL"] == "amqp://rabbitmq:5672/shop"
+    assert users["MSCTL_BROKER_PASSWORD"]["secretKeyRef"] == {"name": "broker-credentials", "key": "password"}
     assert environment(found, "gateway")["ADMIN_KEYS"]["secretKeyRef"]["name"] == "gateway-secrets"
     assert not [kind for kind, _ in found if kind == "Secret"]
 
@@ -60,8 +61,11 @@ def test_remote_broker_is_not_deployed() -> None:
     elsewhere = replace(elsewhere, broker=replace(elsewhere.broker, mode=projects.course().broker.mode))
     found = objects(elsewhere)
     assert ("StatefulSet", "rabbitmq") not in found
-    assert environment(found, "orders")["AMQP_URL"] == {
-        "secretKeyRef": {"name": "broker-credentials", "key": "url"}
+    orders = environment(found, "orders")
+    assert orders["AMQP_URL"] == "amqps://mq.example:5671/x"
+    assert orders["MSCTL_BROKER_USERNAME"]["secretKeyRef"] == {
+        "name": "broker-credentials",
+        "key": "username",
     }
 
 

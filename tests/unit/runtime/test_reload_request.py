@@ -25,6 +25,8 @@ PROJECT = Project("shop", None, "msctl.toml", (), GatewaySpec(), BrokerSpec())
 EDITS: dict[str, Project] = {
     "broker.mode": replace(PROJECT, broker=BrokerSpec(mode=BrokerMode.LOCAL)),
     "broker.url": replace(PROJECT, broker=BrokerSpec(url="amqp://far/")),
+    "broker.username": replace(PROJECT, broker=BrokerSpec(username="me")),
+    "broker.password": replace(PROJECT, broker=BrokerSpec(password=Secret("hush"))),
     "broker.max_message_size": replace(PROJECT, broker=BrokerSpec(max_message_size=1)),
     "broker.memory_limit": replace(PROJECT, broker=BrokerSpec(memory_limit=1)),
     "broker.management": replace(PROJECT, broker=BrokerSpec(management=False)),

@@ -102,7 +102,8 @@ def export(
         raise UsageError("missing argument KIND", hint="list the kinds with: msctl export --list")
     found = find(kind)
     options: GlobalOptions = ctx.obj
-    project = options.load().project
+    resolved = options.load()
+    project = resolved.project
     folder = Path(found.folder) if out is None else out
     chosen = ExportOptions(
         image=image,
@@ -114,6 +115,7 @@ def export(
         targets=tuple(target or ()),
         executable=executable,
         directory=directory,
+        sources=resolved.sources,
     )
     if found.name == "rabbitmq":
         chosen = _with_definitions(chosen, project, options)

@@ -101,11 +101,14 @@ class _PlainOutput:
 def _exec(spec: ServiceSpec, project: Project, instance: str, host: str | None, port: int | None) -> None:
     """Replace this process with the service's command. Raises UsageError if that cannot run.
 
-    The addresses of dependencies come from the environment that the command is given.
+    It is given what `up` would assign. The addresses of dependencies come from the environment, or from their
+    `url`.
     """
     from msctl.processes.environment import environment, fill_in
+    from msctl.runtime.dependencies import dependency_variables
 
-    assigned = {"MSCTL_SERVICE": spec.name, "MSCTL_INSTANCE": instance}
+    assigned = {"MSCTL_SERVICE": spec.name, "MSCTL_INSTANCE": instance, "AMQP_URL": project.broker.url}
+    assigned |= dependency_variables(project, spec, os.environ)
     if host is not None:
         assigned["HOST"] = host
     if port is not None or spec.port is not None:

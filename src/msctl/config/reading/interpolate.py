@@ -8,7 +8,7 @@ only when a service starts (its `PORT`, the URL of a dependency): where these ar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 
 Lookup = Callable[[str], str | None]
@@ -16,6 +16,7 @@ Lookup = Callable[[str], str | None]
 _START = re.compile(r"\$(?:\$|\{)")
 _ANY_START = re.compile(r"\$(?:\$|\{|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>:?[-+?])?")
 _OPERATOR = re.compile(r":?[-+?]")
 
 
@@ -40,9 +41,17 @@ def expand(text: str, lookup: Lookup, deferred: AbstractSet[str] = frozenset()) 
     return value
 
 
-def has_reference(text: str) -> bool:
-    """Whether the text has a `${...}`."""
-    return any(match.group() == "${" for match in _ANY_START.finditer(text))
+def names_in(text: str) -> Iterator[str]:
+    """The names that `fill` would look up: in `$NAME` and in `${...}`."""
+    yield from (match["bare"] for match in _ANY_START.finditer(text) if match["bare"])
+    yield from (name for name, _ in references(text))
+
+
+def references(text: str) -> Iterator[tuple[str, bool]]:
+    """The names in `${...}`, each with whether it must be set: it has no default and no alternative."""
+    for match in _REFERENCE.finditer(text):
+        if match["name"] is not None:
+            yield match["name"], (match["operator"] or "?").endswith("?")
 
 
 def fill(text: str, lookup: Lookup) -> str:

@@ -18,7 +18,7 @@ from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, Value
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError
 from msctl.hints import did_you_mean, nearest
-from msctl.model.project import ServiceSpec
+from msctl.model.project import Reference
 from msctl.model.variables import assigned
 
 BUILT_IN = "course.toml"
@@ -127,13 +127,17 @@ def file_variables(paths: Iterable[Path], ref: KeyRef, given: Variables, cwd: Pa
     return found
 
 
-def interpolate(raw: Tree, top: KeyRef, given: Variables, problems: Problems) -> Tree:
+def interpolate(
+    raw: Tree, top: KeyRef, given: Variables, problems: Problems
+) -> tuple[Tree, tuple[Reference, ...]]:
     """Replace every `${VARIABLE}` in the tree's strings; keys for which that fails are left out.
 
-    In a service's `env` and `command`, the names that msctl assigns when the service starts stay.
+    In a service's `env` and `command`, the names that msctl assigns when the service starts stay. Returns the
+    strings that were replaced too.
     """
     services = raw.get("services")
     late = assigned(services) if isinstance(services, dict) else frozenset()
+    references: list[Reference] = []
 
     def walk(value: Any, ref: KeyRef) -> Any:
         if isinstance(value, dict):
@@ -145,29 +149,29 @@ def interpolate(raw: Tree, top: KeyRef, given: Variables, problems: Problems) ->
         if isinstance(value, list):
             return [walk(item, ref / index) for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
-            return _expanded(value, ref, given, late if _is_late(ref.path) else frozenset())
+            is_late = _is_late(ref.path)
+            expanded = _expanded(value, ref, given, late if is_late else frozenset())
+            if (
+                reference := _reference(value, expanded, ref.path, late if is_late else frozenset())
+            ) is not None:
+                top.sources.interpolated(ref.path, value)
+                references.append(reference)
+            return expanded
         return value
 
-    found: Tree = walk(raw, top)
-    return found
+    replaced: Tree = walk(raw, top)
+    return replaced, tuple(references)
 
 
-def interpolated_env(written: Tree, spec: ServiceSpec) -> frozenset[str]:
-    """Return the variables of a service's `env` whose value came from a `${...}` in the file.
+def _reference(written: str, value: str, path: KeyPath, late: frozenset[str]) -> Reference | None:
+    """The reference in a string, if it names more than what msctl assigns (`${USERS_URL}`)."""
+    from msctl.config.reading.interpolate import references
 
-    One whose references are replaced only when the service starts (`${USERS_URL}`) is none of them.
-    """
-    table = written["services"].get(spec.name) if isinstance(written.get("services"), dict) else None
-    env = table.get("env") if isinstance(table, dict) else None
-    if not isinstance(env, dict) or all(env.get(name) == value for name, value in spec.env.items()):
-        return frozenset()
-    from msctl.config.reading.interpolate import has_reference
-
-    return frozenset(
-        name
-        for name, value in env.items()
-        if isinstance(value, str) and has_reference(value) and spec.env.get(name) != value
-    )
+    names = {name: must for name, must in references(written) if name not in late}
+    if not names:
+        return None
+    required = frozenset(name for name, must in names.items() if must)
+    return Reference(path, written, value, frozenset(names), required)
 
 
 def _is_late(path: KeyPath) -> bool:

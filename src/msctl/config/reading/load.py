@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,19 @@ from msctl.config.reading.project_ref import COURSE, LARGEST_FILE, ProjectFile, 
 from msctl.config.reading.shell_command import with_shell
 from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.schema.table import Table
+from msctl.config.schema.values import marked_secrets
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
 from msctl.files import FileTooLargeError, read_bounded
-from msctl.model.project import BrokerSpec, DashboardSpec, GatewaySpec, Project, RouteSpec, ServiceSpec
+from msctl.model.broker_url import parse_url
+from msctl.model.project import (
+    BrokerSpec,
+    DashboardSpec,
+    GatewaySpec,
+    Project,
+    Reference,
+    RouteSpec,
+    ServiceSpec,
+)
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 from msctl.secret import Secret
 
@@ -55,7 +65,7 @@ def resolve_identity(
         else ValueSources(layers.BUILT_IN, "", None)
     )
     problems = Problems()
-    raw, _ = _layered(raw, sources, file, problems, cwd=cwd, env=env, env_file=env_file)
+    raw, *_ = _layered(raw, sources, file, problems, cwd=cwd, env=env, env_file=env_file)
     problems.check()
     wanted = {key: value for key, value in (overrides or {}).items() if key.startswith(f"{PROJECT.title}.")}
     layers.overlay_flags(raw, sources, wanted)
@@ -81,11 +91,12 @@ def load(
     sources = ValueSources(document.display, document.text, document.root)
     written = layers.tree(document)
     problems = Problems()
-    raw, given = _layered(written, sources, chosen, problems, cwd=cwd, env=env, env_file=env_file)
+    raw, given, found = _layered(written, sources, chosen, problems, cwd=cwd, env=env, env_file=env_file)
     layers.overlay_flags(raw, sources, overrides or {})
     top = KeyRef((), sources)
     raw = layers.check_tables(raw, top, problems)
-    project = _project(raw, written, document, top, given, cwd, problems)
+    references = [each for each in found if not sources.is_overlaid(each.key)]
+    project = _project(raw, references, document, top, given, cwd, problems)
     check_project(project, top)
     return Resolved(
         project, dict(_sources(raw, project, sources)), tuple(layers.unknown_variables(raw, given))
@@ -101,16 +112,16 @@ def _layered(
     cwd: Path,
     env: Mapping[str, str],
     env_file: Path | None,
-) -> tuple[layers.Tree, layers.Variables]:
+) -> tuple[layers.Tree, layers.Variables, tuple[Reference, ...]]:
     given = layers.variables(file, env, env_file, cwd)
-    raw = layers.interpolate(raw, KeyRef((), sources), given, problems)
+    raw, references = layers.interpolate(raw, KeyRef((), sources), given, problems)
     layers.overlay_variables(raw, sources, given)
-    return raw, given
+    return raw, given, references
 
 
 def _project(
     raw: layers.Tree,
-    written: layers.Tree,
+    references: Sequence[Reference],
     document: layers.Document,
     top: KeyRef,
     given: layers.Variables,
@@ -124,7 +135,8 @@ def _project(
         name = _name(raw, top)
     for service, table in raw.get("services", {}).items():
         with problems.noted():
-            services.append(_service(service, table, written, top / "services" / service, given, cwd))
+            spec = _service(service, table, top / "services" / service, given, cwd)
+            services.append(replace(spec, references=_references_of(service, references)))
     with problems.noted():
         gateway = _gateway(raw, top)
     with problems.noted():
@@ -149,12 +161,18 @@ def _project(
         dashboard=dashboard,
         secrets=_secrets(services, given) | _users(services, top),
         dotenv={name: value for name, (value, _) in given.from_file.items()},
+        references=tuple(each for each in references if each.key[0] != "services"),
     )
 
 
-def _service(
-    name: str, table: Any, written: layers.Tree, ref: KeyRef, given: layers.Variables, cwd: Path
-) -> ServiceSpec:
+def _references_of(service: str, references: Iterable[Reference]) -> tuple[Reference, ...]:
+    """The references in a service's table, with paths from there."""
+    return tuple(
+        replace(each, key=each.key[2:]) for each in references if each.key[:2] == ("services", service)
+    )
+
+
+def _service(name: str, table: Any, ref: KeyRef, given: layers.Variables, cwd: Path) -> ServiceSpec:
     check_name(name, ref)
     fields = SERVICE.read(table, ref)
     spec = with_shell(ServiceSpec(name=name, **fields), table.get("command"), ref)
@@ -162,7 +180,7 @@ def _service(
         found = layers.file_variables(spec.env_file, ref / "env_file", given, cwd)
         spec = replace(spec, file_variables=found)
     if spec.env:
-        spec = replace(spec, interpolated_env=layers.interpolated_env(written, spec))
+        spec = replace(spec, secret_env=marked_secrets(table.get("env")))
     return spec
 
 
@@ -183,11 +201,15 @@ def _reachable(services: list[ServiceSpec]) -> list[ServiceSpec]:
 
 def _broker(raw: layers.Tree, top: KeyRef) -> BrokerSpec:
     table = raw.get(BROKER.title, {})
-    return BrokerSpec(
+    spec = BrokerSpec(
         **BROKER.read(table, top / BROKER.title),
         url_given="url" in table,
         durable_given="durable" in table,
     )
+    if spec.username is None and spec.password is None:
+        return spec
+    url = parse_url(spec.url, any_port=True).changed(user=spec.username, password=spec.password)
+    return replace(spec, url=url.text, username=None, password=None)
 
 
 def _secrets(services: Iterable[ServiceSpec], given: layers.Variables) -> dict[str, Secret]:

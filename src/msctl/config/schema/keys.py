@@ -49,6 +49,7 @@ from msctl.config.schema.values import (
     SHARE,
     SIGNAL,
     SIZE,
+    TEXT,
     URL_PATH,
 )
 from msctl.config.value_source import KeyRef
@@ -291,7 +292,8 @@ SERVICE = Table(
             "env",
             ENVIRONMENT,
             "Variables for the service; they override all others. A value may name variables of the service, "
-            "such as `$PORT` or `$USERS_URL`.",
+            'such as `$PORT` or `$USERS_URL`. With `{ value = "...", secret = true }` a value is never shown '
+            "and never exported; one with `${...}` neither.",
         ),
         Key(
             "env_file",
@@ -464,6 +466,8 @@ BROKER = Table(
         OnReload.REFUSE,
         Key("mode", choice(BrokerMode), "Which AMQP server is used."),
         Key("url", AMQP_URL, "The URL of the broker, for the stack, its services, `send` and `consume`."),
+        Key("username", TEXT, "The user, instead of the one in `url`."),
+        Key("password", SECRET, "Its password as it is, not percent-encoded, instead of the one in `url`."),
         Key("max_message_size", MESSAGE_SIZE, "The largest message that an embedded broker takes."),
         Key(
             "memory_limit",

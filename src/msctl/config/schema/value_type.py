@@ -40,6 +40,11 @@ class Type(NamedTuple):
         try:
             return self.parse(raw, ref)
         except MismatchError as error:
+            hidden = ref.sources.hidden(ref.path)
+            if hidden is not None:  # it may be a password in the wrong place
+                before, shown, _ = (error.note or "").partition(describe(raw))
+                message = before + hidden if shown else f"expected {self.expected}, found {hidden}"
+                raise ref.error(message) from None
             message = error.note or f"expected {self.expected}, found {describe(raw)}"
             raise ref.error(message, hint=error.hint) from None
 

@@ -14,6 +14,7 @@ from msctl.config.project_name import is_project_name
 from msctl.config.schema.value_type import MismatchError, Type, describe, items_of, list_of
 from msctl.config.value_source import KeyRef
 from msctl.errors import ConfigError
+from msctl.hints import did_you_mean
 from msctl.model.services import MAX_REPLICAS
 from msctl.model.snapshots import Durability
 from msctl.secret import Secret
@@ -199,10 +200,40 @@ def environment(raw: object, ref: KeyRef) -> dict[str, str]:
     for name, value in raw.items():
         if not re.fullmatch(_VARIABLE, name):
             raise (ref / name).error("expected the name of a variable: letters, digits and underscores")
-        found[name] = describe(value) if isinstance(value, bool) else _word(value, ref / name)
+        found[name] = _variable(value, ref / name)
         if "\0" in found[name]:
             raise (ref / name).error("a variable cannot hold a NUL character")
     return found
+
+
+def _variable(raw: object, ref: KeyRef) -> str:
+    """Parse a variable's value, or a table of its `value` and whether that is `secret`."""
+    if not isinstance(raw, dict):
+        return _value(raw, ref)
+    for key in raw:
+        if key not in ("value", "secret"):
+            raise (ref / key).error("unknown key", hint=did_you_mean(key, ["value", "secret"]))
+    if "value" not in raw:
+        raise ref.error(
+            'expected the key "value"', hint='write { value = "${NAME}", secret = true } for a variable\'s'
+        )
+    BOOLEAN.read(raw.get("secret", False), ref / "secret")
+    return _value(raw["value"], ref / "value")
+
+
+def _value(raw: object, ref: KeyRef) -> str:
+    return describe(raw) if isinstance(raw, bool) else _word(raw, ref)
+
+
+def marked_secrets(raw: object) -> frozenset[str]:
+    """The variables of a table that `environment` has accepted which are marked `secret`."""
+    if not isinstance(raw, dict):
+        return frozenset()
+    return frozenset(
+        name
+        for name, value in raw.items()
+        if isinstance(value, dict) and str(value.get("secret", False)).lower() in {"true", *_TRUE}
+    )
 
 
 def headers(raw: object, ref: KeyRef) -> dict[str, str]:

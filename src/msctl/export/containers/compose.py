@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, BrokerPlan, broker_plan
+from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, PASSWORD, USERNAME, BrokerPlan, broker_plan
 from msctl.export.containers import docker
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.monitoring import grafana, prometheus
@@ -17,12 +17,14 @@ from msctl.export.portable import image_notices, portable_toml
 from msctl.export.workloads import (
     EVERYWHERE,
     Workload,
+    clear_notices,
     container_addresses,
     env_file_paths,
     health_notices,
     local_services,
     restart_notices,
     secret_notices,
+    source_notices,
     workloads,
 )
 from msctl.export.yaml import dump
@@ -86,7 +88,11 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from config_notices
     yield from image_notices(project)
     yield from docker.secret_file_notices(project)
-    yield from secret_notices(found, "set them in the environment or in .env")
+    yield from secret_notices(found, "set them in the environment or in .env, beside compose.yaml")
+    if broker.has_secret:
+        yield Notice("broker.url", "BROKER_PASSWORD: its password, not quoted; set it there too")
+    yield from clear_notices(project)
+    yield from source_notices(project, options)
     yield from _differences(project, found)
 
 
@@ -166,11 +172,19 @@ def _dockerfile_path(options: ExportOptions) -> str:
 
 
 def _environment(workload: Workload, broker: BrokerPlan) -> dict[str, object]:
+    """Return the variables; the value of a secret comes from the environment of compose, or its `.env`.
+
+    A variable without a value is passed on if it is set there.
+    """
     found: dict[str, object] = {name: _literal(value) for name, value in workload.variables.items()}
     if not workload.is_gateway:
-        found[AMQP_URL] = _amqp_url(broker)
+        found |= _broker_variables(broker)
     for name in workload.secrets:
         found[name] = f"${{{name}:?a secret of {workload.name}}}"
+    for name in workload.shared:
+        found[name] = f"${{{name}?it was in .env}}"
+    for name in workload.optional:
+        found[name] = None
     return found
 
 
@@ -179,10 +193,11 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _amqp_url(broker: BrokerPlan) -> str:
-    if broker.is_ours:
-        return broker.url(f"{broker.user}:{_PASSWORD}" if broker.has_secret else "guest:guest")
-    return "${AMQP_URL:?the URL of the broker}" if broker.has_secret else broker.url("guest:guest")
+def _broker_variables(broker: BrokerPlan) -> dict[str, object]:
+    """The broker's URL; a password beside it, since compose cannot quote one into a URL."""
+    if not broker.has_secret:
+        return {AMQP_URL: broker.url("guest:guest")}
+    return {AMQP_URL: broker.url(""), USERNAME: _literal(broker.user), PASSWORD: _PASSWORD}
 
 
 def _published(workload: Workload, project: Project) -> list[str]:
@@ -221,7 +236,7 @@ def _checked(spec: ServiceSpec) -> bool:
 def _rabbitmq(broker: BrokerPlan) -> dict[str, object]:
     environment: dict[str, object] = {}
     if broker.has_secret:
-        environment |= {"RABBITMQ_DEFAULT_USER": broker.user, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
+        environment |= {"RABBITMQ_DEFAULT_USER": _literal(broker.user), "RABBITMQ_DEFAULT_PASS": _PASSWORD}
     if broker.vhost:
         environment["RABBITMQ_DEFAULT_VHOST"] = broker.vhost
     return {

@@ -38,7 +38,14 @@ def health_command(check: HealthCheck) -> list[str]:
         kind, context, module = "HTTPConnection", "", ""
         if check.https:  # as everywhere, no certificate is checked
             kind, context, module = "HTTPSConnection", ", context=ssl._create_unverified_context()", ", ssl"
-        headers = f", headers={json.dumps(dict(check.headers))}" if check.headers else ""
+        values = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in check.headers.items()]
+        if check.secret_headers:
+            module += ", os"
+            values += [
+                f"{json.dumps(name)}: os.path.expandvars({json.dumps(value)})"
+                for name, value in check.secret_headers.items()
+            ]
+        headers = f", headers={{{', '.join(values)}}}" if values else ""
         script = (
             f"import http.client, sys{module}; "
             f'c = http.client.{kind}("127.0.0.1", {check.port}, timeout={check.timeout:g}{context}); '

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
-from msctl.export.broker import program_broker
+from msctl.export.broker import program_broker, program_secrets
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels
-from msctl.export.workloads import local_services, machine_addresses, secret_notices, workloads
+from msctl.export.workloads import (
+    clear_notices,
+    local_services,
+    machine_addresses,
+    machine_variables,
+    secret_notices,
+    source_notices,
+    workloads,
+)
 from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
 
 
-def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa: ARG001 - the signature of a kind
+def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     names = {spec.name: spec.name for spec in local_services(project)}  # every name is valid in a Procfile
     labels(names)
     addresses, notices = machine_addresses(project)
-    found = workloads(project, names, addresses)
+    found = tuple(
+        replace(
+            workload,
+            secrets=(*workload.secrets, *program_secrets(workload.spec, project)),
+            optional=(),
+            shared=machine_variables(project),
+        )
+        for workload in workloads(project, names, addresses)
+    )
     lines = []
     for workload in found:
         key = f"services.{workload.name}"
@@ -50,6 +67,8 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
     yield File("Procfile", "".join(lines))
     yield from notices
     yield from secret_notices(found, "foreman and honcho read them from .env")
+    yield from clear_notices(project)
+    yield from source_notices(project, options)
     if project.broker.mode is not BrokerMode.EXTERNAL:
         yield Notice("broker.mode", "it runs no broker: start one at the broker's URL")
 

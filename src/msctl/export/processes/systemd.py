@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from msctl.export.broker import broker_plan, program_broker
+from msctl.export.broker import broker_plan, program_broker, program_secrets
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
 from msctl.export.workloads import (
     Workload,
+    clear_notices,
     env_file_paths,
     local_services,
     machine_addresses,
+    machine_variables,
     secret_notices,
+    source_notices,
     workloads,
 )
 from msctl.model.project import Condition, Project, RestartPolicy, ServiceSpec
@@ -49,7 +53,15 @@ _HARDENING = (
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     names = labels(spec.name for spec in local_services(project))
     addresses, address_notices = machine_addresses(project)
-    found = workloads(project, names, addresses)
+    found = tuple(
+        replace(
+            workload,
+            secrets=(*workload.secrets, *program_secrets(workload.spec, project)),
+            optional=(),
+            shared=machine_variables(project),
+        )
+        for workload in workloads(project, names, addresses)
+    )
     name = project_label(project)
     units = {workload.name: f"{name}-{workload.label}.service" for workload in found}
     directory = options.directory or (str(project.root) if project.root else "/")
@@ -58,7 +70,13 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         yield File(units[workload.name], _unit(workload, project, units, name, directory, options))
     yield from renamed(names)
     yield from address_notices
-    yield from secret_notices(found, f"write them as NAME=value to /etc/{name}/SERVICE.env with mode 0600")
+    yield from secret_notices(
+        found,
+        f'write them as NAME="value" with mode 0600: a service\'s to /etc/{name}/SERVICE.env, '
+        f"those of .env to {_shared_file(name)}",
+    )
+    yield from clear_notices(project)
+    yield from source_notices(project, options)
     yield from _differences(project, found)
 
 
@@ -123,8 +141,10 @@ def _unit(
         f"EnvironmentFile={_path(path if path.startswith('/') else f'{directory}/{path}')}"
         for path in env_file_paths(spec, project)
     ]
+    if workload.shared:
+        lines.append(f"EnvironmentFile={_shared_file(name)}")
     if workload.secrets:
-        lines.append(f"EnvironmentFile=-/etc/{name}/{workload.label}.env")
+        lines.append(f"EnvironmentFile=/etc/{name}/{workload.label}.env")
     if not spec.oneshot:
         lines += [f"Restart={_RESTART[spec.restart]}", "RestartSec=1"]
     lines += [
@@ -140,6 +160,11 @@ def _unit(
     if spec.autostart:
         lines += ["", "[Install]", f"WantedBy={name}.target"]
     return "\n".join(lines) + "\n"
+
+
+def _shared_file(name: str) -> str:
+    """The file with the variables that each process needs to read msctl.toml, and those of .env."""
+    return f"/etc/{name}.env"
 
 
 def _start_limit(spec: ServiceSpec) -> list[str]:

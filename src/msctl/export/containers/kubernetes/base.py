@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from msctl.export.broker import BROKER, BrokerPlan, broker_plan
@@ -11,6 +12,7 @@ from msctl.export.containers.kubernetes.objects import (
     BROKER_SECRET,
     COMMON,
     CONFIG,
+    SHARED_SECRET,
     autoscaler,
     broker_objects,
     disruption_budget,
@@ -22,12 +24,14 @@ from msctl.export.names import labels, project_label, project_name_label, rename
 from msctl.export.portable import image_notices, portable_toml
 from msctl.export.workloads import (
     Workload,
+    clear_notices,
     container_addresses,
     env_file_paths,
     health_notices,
     local_services,
     restart_notices,
     secret_notices,
+    source_notices,
     workloads,
 )
 from msctl.export.yaml import dump, dump_all
@@ -68,6 +72,8 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from image_notices(project)
     yield from secret_file_notices(project)
     yield from secret_notices(found, "create the Secret as kustomization.yaml says")
+    yield from clear_notices(project)
+    yield from source_notices(project, options)
     yield Notice(
         "broker.url", f"its credentials are read from Secret {BROKER_SECRET}; see kustomization.yaml"
     )
@@ -133,11 +139,8 @@ def _kustomization(
     if tag:
         document["images"] = [{"name": name, "newTag": tag}]
     create = f"kubectl -n {namespace} create secret generic"
-    credentials = (
-        f"{create} {BROKER_SECRET} --from-literal=username={broker.user} --from-literal=password=..."
-        if broker.is_ours
-        else f"{create} {BROKER_SECRET} --from-literal=url={broker.url('USER:PASSWORD')}"
-    )
+    user = shlex.quote(f"--from-literal=username={broker.user}")
+    credentials = f"{create} {BROKER_SECRET} {user} --from-literal=password=..."
     lines = [
         f"{project.name} on Kubernetes, as a kustomize base. Create the secrets once:",
         "",
@@ -145,14 +148,19 @@ def _kustomization(
         f"  {credentials}",
     ]
     for workload in found:
-        if workload.secrets:
-            values = " ".join(f"--from-literal={name}=..." for name in workload.secrets)
-            lines.append(f"  {create} {workload.label}-secrets {values}")
+        if names := (*workload.secrets, *workload.optional):
+            lines.append(f"  {create} {workload.label}-secrets {_literals(names)}")
         if workload.spec.env_file:
             files = " ".join(f"--from-env-file={path}" for path in env_file_paths(workload.spec, project))
             lines.append(f"  {create} {env_secret(workload)} {files}")
+    if shared := tuple(dict.fromkeys(name for workload in found for name in workload.shared)):
+        lines.append(f"  {create} {SHARED_SECRET} {_literals(shared)}")
     lines += ["  kubectl apply -k ."]
     return dump(document, comment="\n".join(lines))
+
+
+def _literals(names: Sequence[str]) -> str:
+    return " ".join(f"--from-literal={name}=..." for name in names)
 
 
 def _split(image: str) -> tuple[str, str]:

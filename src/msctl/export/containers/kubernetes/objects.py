@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from msctl.export.broker import AMQP_URL, BROKER, BrokerPlan
-from msctl.export.containers.docker import USER
+from msctl.export.broker import AMQP_URL, BROKER, PASSWORD, USERNAME, BrokerPlan
+from msctl.export.containers.docker import USER, health_command
 from msctl.export.containers.kubernetes.network import service
 from msctl.export.health import HealthCheck
 from msctl.export.workloads import EVERYWHERE, Workload
@@ -16,6 +16,7 @@ from msctl.model.services import process_stop_timeout
 RABBITMQ_IMAGE = "rabbitmq:3-management"
 RABBITMQ_USER = 999
 CONFIG = "msctl-config"
+SHARED_SECRET = "project.env"  # noqa: S105 - the name of a Secret
 BROKER_SECRET = "broker-credentials"  # noqa: S105 - the name of a Secret
 COMMON = {"app.kubernetes.io/managed-by": "msctl"}
 NAME = "app.kubernetes.io/name"
@@ -152,8 +153,8 @@ def env_secret(workload: Workload) -> str:
 def _probe(check: HealthCheck, own_port: int | None) -> dict[str, object]:
     how: dict[str, object]
     port: object = "http" if check.port == own_port else check.port
-    if check.argv:
-        how = {"exec": {"command": [_literal(word) for word in check.argv]}}
+    if check.argv or check.secret_headers:
+        how = {"exec": {"command": [_literal(word) for word in health_command(check)]}}
     elif check.path is None:
         how = {"tcpSocket": {"port": port}}
     else:
@@ -173,22 +174,26 @@ def _environment(workload: Workload, broker: BrokerPlan) -> list[dict[str, objec
     if not workload.is_gateway:
         found += broker_environment(broker)
     found += [_from_secret(name, f"{workload.label}-secrets", name) for name in workload.secrets]
+    found += [_from_secret(name, SHARED_SECRET, name) for name in workload.shared]
+    found += [_if_set(name, f"{workload.label}-secrets") for name in workload.optional]
     return found
 
 
 def broker_environment(broker: BrokerPlan) -> list[dict[str, object]]:
-    """Return AMQP_URL, with credentials from a Secret."""
-    if not broker.is_ours:
-        return [_from_secret(AMQP_URL, BROKER_SECRET, "url")]
+    """Return AMQP_URL, and beside it the credentials from a Secret, which msctl quotes into the URL."""
     return [
-        _from_secret("BROKER_USERNAME", BROKER_SECRET, "username"),
-        _from_secret("BROKER_PASSWORD", BROKER_SECRET, "password"),
-        {"name": AMQP_URL, "value": broker.url("$(BROKER_USERNAME):$(BROKER_PASSWORD)")},
+        {"name": AMQP_URL, "value": _literal(broker.url(""))},
+        _from_secret(USERNAME, BROKER_SECRET, "username"),
+        _from_secret(PASSWORD, BROKER_SECRET, "password"),
     ]
 
 
 def _from_secret(variable: str, secret: str, key: str) -> dict[str, object]:
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _if_set(name: str, secret: str) -> dict[str, object]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name, "optional": True}}}
 
 
 def _literal(value: str) -> str:
