@@ -24,6 +24,7 @@ from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.heap import HeapTrimmer, malloc_trim
 from msctl.broker.listeners import TlsListener, bound, listen
+from msctl.broker.session.faults import BrokerFaults
 from msctl.broker.session.session import Session
 from msctl.broker.storage.folder import has_log
 from msctl.broker.storage.restore import restore
@@ -142,6 +143,10 @@ class BrokerServer:
         self._ended: asyncio.Event | None = None
         self.management: Management | None = None
         """Set before `start`."""
+        self.touched: Callable[[Sequence[str], str], None] = lambda _faults, _traceparent: None
+        """Called for each message that faults hit; set before `start`."""
+        self._faults: BrokerFaults | None = None
+        self._suspended: tuple[str, int] | None = None
         self.tls: TlsListener | None = None
         """Set before `start`."""
         self.tls_port: int | None = None
@@ -308,6 +313,38 @@ class BrokerServer:
         self._settings.save()
         self._broker.check_memory()
         self.work()
+
+    # --- faults ---
+
+    @property
+    def faults(self) -> BrokerFaults:
+        """The faults of messages and connections; who changes them calls `changed`."""
+        if self._faults is None:
+            self._faults = BrokerFaults(self._broker, self.touched)
+        return self._faults
+
+    def suspend(self, reason: str) -> None:
+        """Close every connection with 320, and refuse new ones until `resume`; what is stored stays."""
+        self._suspended = self.address
+        for server in self._servers:
+            server.close()
+        for session in list(self._protocols):
+            session.force_close(reason)
+        self.work()
+
+    async def resume(self) -> bool:
+        """Listen again at the same address; return whether that is possible."""
+        address = self._suspended
+        if address is None or not self._servers:
+            return True
+        try:
+            servers = await listen(lambda: ClientConnection(self), *address, self.tls)
+        except OSError:
+            return False
+        for server in servers:
+            await server.start_serving()
+        self._servers, self._suspended = servers, None
+        return True
 
     # --- statistics and queue operations ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
 from msctl.errors import BrokerError, NotRunningError, UnknownServiceError, UsageError
 from msctl.faults.kinds import FaultKind, Place, TargetType
@@ -29,8 +30,8 @@ class RunningService:
 class World:
     """What exists in a running stack. `routes` are paths with whether they lead to a service.
 
-    `queues` and `exchanges` are those of the embedded broker. `exposed` are addresses that other machines
-    reach.
+    `queues`, `exchanges` and `connections` are those of the embedded broker. `exposed` are addresses that
+    other machines reach.
     """
 
     services: Mapping[str, RunningService]
@@ -38,6 +39,7 @@ class World:
     broker: BrokerMode
     queues: Sequence[str] = ()
     exchanges: Sequence[str] = ()
+    connections: Sequence[str] = ()
     exposed: Sequence[str] = field(default_factory=tuple)
     faketime: str | None = None
 
@@ -154,4 +156,10 @@ def _broker(spec: FaultSpec, world: World) -> FaultSpec:
             raise BrokerError(
                 f"the broker has no {target.type} {target.name!r}", hint=did_you_mean(target.name, known)
             )
+    if target.type is TargetType.CONNECTION and not any(
+        fnmatchcase(name, target.name) for name in world.connections
+    ):
+        raise BrokerError(
+            f"no open connection is named {target.name!r}", hint=did_you_mean(target.name, world.connections)
+        )
     return spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from msctl.config.schema.values import show_duration
+from msctl.config.schema import values
 from msctl.faults.kinds import KINDS, FaultKind, KindInfo, TargetType
 
 DEFAULT_S = 60.0
@@ -75,8 +75,8 @@ class FaultSpec:
         parts: list[str] = []
         kind = self.kind
         if self.delay:
-            spread = f" ± {show_duration(self.jitter)} ({self.distribution})" if self.jitter else ""
-            parts.append(f"{show_duration(self.delay)}{spread}")
+            spread = f" ± {_shown(self.jitter)} ({self.distribution})" if self.jitter else ""
+            parts.append(f"{_shown(self.delay)}{spread}")
         if kind is FaultKind.ABORT:
             parts.append(f"{self.status or 'reset'} {self.when} the service")
         if kind in (FaultKind.SLOW_BODY, FaultKind.TRUNCATE_BODY):
@@ -86,12 +86,16 @@ class FaultSpec:
         if kind is FaultKind.CUT:
             parts.append(f"after {self.frames} frames")
         if self.every:
-            parts.append(f"every {show_duration(self.every)}")
+            parts.append(f"every {_shown(self.every)}")
         if self.offset:
-            parts.append(f"{'+' if self.offset > 0 else '-'}{show_duration(abs(self.offset))}")
+            parts.append(f"{'+' if self.offset > 0 else '-'}{_shown(abs(self.offset))}")
         if self.share < 1:
             parts.append(f"{self.share * 100:g} %")
         parts += [
             f"header {name}" if value is None else f"header {name}={value}" for name, value in self.headers
         ]
         return ", ".join(parts)
+
+
+def _shown(seconds: float) -> str:
+    return values.show_duration(round(seconds, 6))

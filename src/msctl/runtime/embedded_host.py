@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +14,10 @@ from msctl.broker.listeners import TlsListener
 from msctl.broker.management.server import ManagementServer
 from msctl.broker.management.vhost_documents import vhost_documents
 from msctl.broker.server import BrokerServer
+from msctl.broker.session.faults import names_of
 from msctl.broker.storage.storage import StorageSpec
 from msctl.clock import AsyncClock
-from msctl.errors import ConfigError
+from msctl.errors import BrokerError, ConfigError
 from msctl.model.broker_url import BrokerUrl, parse_url
 from msctl.model.project import BrokerSpec, BrokerTlsSpec, Project
 from msctl.model.snapshots import Durability
@@ -27,6 +28,10 @@ from msctl.tls.context import ServerCertificate, ServerTls, broker_endpoint
 
 STACK_USER = "msctl"
 """The user of the stack's own services, `send` and `consume`, where the definitions leave none for them."""
+
+
+def _ignore(_faults: Sequence[str], _traceparent: str) -> None:
+    pass
 
 
 class EmbeddedHost:
@@ -41,8 +46,10 @@ class EmbeddedHost:
         storage: Callable[[BrokerSpec], StorageSpec],
         page: Callable[[], str | None],
         env: Mapping[str, str],
+        touched: Callable[[Sequence[str], str], None] = _ignore,
     ) -> None:
-        """`page` is the dashboard's URL, for browsers that open the management API.
+        """`page` is the dashboard's URL, for browsers that open the management API; `touched` is called with
+        the faults that hit a message, and its traceparent.
 
         Raises ConfigError for definitions that cannot be used."""
         self._project = project
@@ -52,6 +59,7 @@ class EmbeddedHost:
         self._page = page
         self._env = env
         self._server: BrokerServer | None = None
+        self._touched = touched
         self._vhost = ""
         self._tls = ServerTls(env, endpoint=broker_endpoint)
         self._tls.use(self._tls.read(project))
@@ -75,6 +83,7 @@ class EmbeddedHost:
             storage=None if spec.durable is Durability.NONE else self._storage(spec),
             definitions=self._definitions,
         )
+        self._server.touched = self._touched
         if spec.tls.enabled:
             only = spec.tls.only or url.tls
             port = 0 if url.port == 0 else url.port if url.tls else spec.tls.port
@@ -99,13 +108,24 @@ class EmbeddedHost:
             return None
         return await vhost_documents(self._server, self._vhost, find, self._clock)
 
+    @property
+    def server(self) -> BrokerServer:
+        """The embedded broker's server."""
+        if self._server is None:
+            raise BrokerError("this stack embeds no broker")
+        return self._server
+
     def exchanges(self) -> list[str]:
         """The names of the embedded broker's exchanges, without the default one."""
         if self._server is None:
             return []
-        return [
-            name for vhost in self._server.broker.vhosts.values() for name in vhost.routing.exchanges if name
-        ]
+        vhosts = self._server.broker.vhosts.values()
+        return [name for vhost in vhosts for name in vhost.routing.exchanges if name]
+
+    def connections(self) -> list[str]:
+        """The names of the open connections, and their users'."""
+        sessions = () if self._server is None else self._server.sessions
+        return [name for session in sessions if session.open for name in names_of(session)]
 
     def _trust(self, spec: BrokerTlsSpec) -> str:
         """The query of a URL for clients that must trust an authority of the user's, or the local one."""

@@ -12,6 +12,7 @@ from msctl.model.broker_url import parse_url
 from msctl.model.project import Project, RouteSpec
 from msctl.model.services import address_of, probed, runs_here
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Kind, ServiceSnapshot
+from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.runtime.service_addresses import AddressBook
 
 FAKETIME = (
@@ -42,14 +43,14 @@ class FaultWorld:
         routes: Callable[[], Sequence[RouteSpec] | None],
         addresses: AddressBook,
         broker: Callable[[], Awaitable[BrokerSnapshot]],
-        exchanges: Callable[[], Sequence[str]],
+        embedded: EmbeddedHost,
     ) -> None:
         self._project = project
         self._services = services
         self._routes = routes
         self._addresses = addresses
         self._broker = broker
-        self._exchanges = exchanges
+        self._embedded = embedded
 
     async def see(self) -> World:
         """What there is now."""
@@ -59,7 +60,8 @@ class FaultWorld:
             routes=self._leading(),
             broker=broker.mode,
             queues=[queue.name for queue in broker.queues or ()],
-            exchanges=self._exchanges(),
+            exchanges=self._embedded.exchanges(),
+            connections=self._embedded.connections(),
             exposed=self._exposed(broker),
             faketime=faketime_library(),
         )

@@ -43,6 +43,7 @@ from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, Targ
 from msctl.model.views import ReloadResult, ServiceDetails, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers, start_time
 from msctl.runtime.auto_reload import reload_on_edits
+from msctl.runtime.broker_faults import BrokerFaultCarrier
 from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.runtime.fault_control import FaultControl
 from msctl.runtime.fault_world import FaultWorld
@@ -137,6 +138,7 @@ class Stack:
             storage=self._storage_spec,
             page=lambda: self._page,
             env=os.environ,
+            touched=self._observation.requests.message_faulted,
         )
         self._broker = make_broker(
             project.broker,
@@ -151,10 +153,18 @@ class Stack:
             routes=lambda: None if self._gateway is None else self._gateway.routes,
             addresses=self._addresses,
             broker=self._broker.snapshot,
-            exchanges=self._embedded.exchanges,
+            embedded=self._embedded,
         )
         self._http_faults = HttpFaultCarrier(clock, self._observation.requests, world.notes)
-        self._faults = FaultControl(clock, logs, world.see, {Place.HTTP: self._http_faults})
+        self._faults = FaultControl(
+            clock,
+            logs,
+            world.see,
+            {
+                Place.HTTP: self._http_faults,
+                Place.BROKER: BrokerFaultCarrier(lambda: self._embedded.server, clock),
+            },
+        )
         self._supervisor = Supervisor(
             project,
             SupervisorContext(

@@ -35,6 +35,7 @@ class Channel:
 class Source:
     """A queue that only counts who is woken."""
 
+    name = "q"
     hands_over_in_order = False
 
     def __init__(self) -> None:

@@ -18,6 +18,7 @@ from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
 from msctl.broker.core.users import ADMINISTRATOR, PasswordHash, Permissions, User, Users
 from msctl.broker.core.vhost import VhostInfo, VirtualHost
 from msctl.clock import Clock
+from msctl.faults.messages import PublishEffect
 from msctl.secret import Secret
 
 LogFunction = Callable[[str, str], None]
@@ -88,6 +89,36 @@ class ReplyTarget(Protocol):
     def deliver(self, message: Message) -> None: ...
 
 
+class FaultPoint(Protocol):
+    """The faults of messages and connections, where the broker asks for them: see session.faults."""
+
+    def publish(
+        self, outbox: Any, exchange: str, queues: Sequence[str], headers: Any, *, confirming: bool
+    ) -> PublishEffect | None:
+        """Draw what happens to a publish; None leaves it alone."""
+        ...
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call `action` after so many seconds, or when the fault ends."""
+        ...
+
+    def sink(self, deliveries: Any, outbox: Any) -> Any:
+        """What the messages of a new consumer go to."""
+        ...
+
+    def opened(self, session: Any) -> None:
+        """A connection has been opened."""
+        ...
+
+    def next_due(self) -> float | None:
+        """When `tick` is due (monotonic); None for never."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        ...
+
+
 class Broker:
     """The state that connections share.
 
@@ -119,6 +150,10 @@ class Broker:
         """Whether an alarm is on: publishers wait."""
         self.deferring: dict[Deferring, None] = {}
         """Channels with answers that wait for the log."""
+        self.faults: FaultPoint | None = None
+        """None while no fault concerns a message or connection."""
+        self.alarm_held = False
+        """Whether a fault keeps the memory alarm on."""
         self.channels = 0
         """Open channels of all connections."""
         self.parked = 0
@@ -244,7 +279,7 @@ class Broker:
         if used > limit:
             if Alarm.MEMORY not in self.alarms:
                 self.raise_alarm(Alarm.MEMORY, f"messages take {used} bytes, the limit is {limit}")
-        elif self.blocked and used <= limit * MEMORY_LOW:
+        elif self.blocked and used <= limit * MEMORY_LOW and not self.alarm_held:
             self.clear_alarm(Alarm.MEMORY)
 
     def raise_alarm(self, alarm: Alarm, reason: str) -> None:
@@ -280,9 +315,13 @@ class Broker:
     def next_reminder(self) -> float | None:
         """The time (monotonic) at which `tick` is due; None for never."""
         due = [when for vhost in self.vhosts.values() if (when := vhost.next_reminder()) is not None]
+        if self.faults is not None and (held_until := self.faults.next_due()) is not None:
+            due.append(held_until)
         return min(due, default=None)
 
     def tick(self, limit: int = EXPIRED_PER_STEP) -> None:
         """Expire messages and queues that are due, about `limit` at a time."""
+        if self.faults is not None:
+            self.faults.tick(self.clock.monotonic())
         for vhost in self.vhosts.values():
             limit -= vhost.tick(limit)

@@ -18,6 +18,8 @@ UNLIMITED = -1
 class MessageSource(Protocol):
     """A queue, as its consumers and channels see it."""
 
+    name: str
+
     def add_consumer(self, consumer: QueueConsumer) -> None: ...
 
     def remove_consumer(self, consumer: QueueConsumer) -> None: ...

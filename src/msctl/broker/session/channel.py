@@ -269,11 +269,12 @@ class Channel:
         if found.refuses_consumer(exclusive=exclusive):
             raise access_refused(f"{shown} in exclusive use")
         self._reply(nowait, commands.Basic.ConsumeOk, tag)
+        faults = self.connection.broker.faults
         self.deliveries.add(
             QueueConsumer(
                 tag,
                 found,
-                self.deliveries,
+                self.deliveries if faults is None else faults.sink(self.deliveries, self._outbox),
                 no_ack=no_ack,
                 exclusive=exclusive,
                 priority=priority,

@@ -243,6 +243,10 @@ class Channels:
             )
         )
 
+    def close_channel(self, channel: Channel, error: AmqpError) -> None:
+        """Close a channel from the broker's side."""
+        self._fail(channel, error)
+
     # --- all channels ---
 
     def confirm(self) -> None:

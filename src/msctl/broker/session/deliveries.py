@@ -12,6 +12,7 @@ have one body frame: empty bodies, and bodies larger than a frame, take `_send_w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pamqp import commands
 
@@ -44,6 +45,17 @@ _DELIVER = METHOD_ID.pack(commands.Basic.Deliver.index)
 _DELIVER_FIXED = len(_DELIVER) + DELIVERY.size
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldDelivery:
+    """A delivery that a fault holds back: counted as unacknowledged, but without a delivery tag."""
+
+    consumer: QueueConsumer
+    number: int
+    message: Message
+    redelivered: bool
+    original: Message | None
+
+
 class Deliveries:
     """The consumers and unacknowledged messages of a channel. Implements Sink for its consumers.
 
@@ -62,6 +74,12 @@ class Deliveries:
         self._last_tag = 0
         self._oldest = 1
         self._parked: set[QueueConsumer] = set()
+        self._held: dict[HeldDelivery, None] = {}
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where the frames go."""
+        return self._outbox
 
     # --- sink ---
 
@@ -137,6 +155,10 @@ class Deliveries:
     def cancelled(self, consumer: QueueConsumer) -> None:
         self.consumers.pop(consumer.tag, None)
         self._unpark(consumer)
+        self._return_held(consumer)
+        self._notify(consumer)
+
+    def _notify(self, consumer: QueueConsumer) -> None:
         if self._notify_cancel:
             self._outbox.send_late(encode_method(self._number, commands.Basic.Cancel, consumer.tag, True))
 
@@ -153,6 +175,37 @@ class Deliveries:
             if consumer.queue.hands_over_in_order:
                 consumer.held = sum(record[1] is consumer for record in self.unacked.values())
             consumer.queue.remove_consumer(consumer)
+            self._return_held(consumer)
+
+    def cancel(self, consumer: QueueConsumer) -> None:
+        """Cancel a consumer from the broker's side."""
+        self.remove(consumer.tag)
+        self._notify(consumer)
+
+    # --- held deliveries ---
+
+    def hold(self, held: HeldDelivery) -> None:
+        """Keep a delivery for `release`; until then its consumer may end."""
+        self._held[held] = None
+        self._outstanding += not held.consumer.no_ack
+
+    def release(self, held: HeldDelivery) -> None:
+        """Deliver what is still held."""
+        if held in self._held:
+            del self._held[held]
+            self._outstanding -= not held.consumer.no_ack
+            self.deliver_held(held)
+
+    def deliver_held(self, held: HeldDelivery) -> None:
+        self.deliver(held.consumer, held.number, held.message, held.redelivered, original=held.original)
+
+    def _return_held(self, consumer: QueueConsumer) -> None:
+        """Requeue what is held for a consumer that has ended."""
+        for held in [each for each in self._held if each.consumer is consumer]:
+            del self._held[held]
+            if not consumer.no_ack:
+                self._outstanding -= 1
+                consumer.queue.requeue([(held.number, held.original or held.message)])
 
     def _unpark(self, consumer: QueueConsumer) -> None:
         self._parked.discard(consumer)

@@ -12,7 +12,7 @@ from collections import deque
 from pamqp import commands
 
 from msctl.broker.core.access import Access, Operation
-from msctl.broker.core.broker import Broker
+from msctl.broker.core.broker import Broker, FaultPoint
 from msctl.broker.core.dead_letter import cc_keys
 from msctl.broker.core.exchanges import ExchangeType
 from msctl.broker.core.journal import Entries
@@ -91,6 +91,9 @@ class PublishHandler:
         self._confirmed = 0
         self._stored_at = 0
         self._deferred: deque[tuple[int, bytes]] = deque()
+        self._withheld: set[int] | None = None
+        """Publishes that a fault leaves unconfirmed; from the first one on each is confirmed by itself."""
+        self._closed = False
 
     @property
     def published(self) -> int:
@@ -302,12 +305,44 @@ class PublishHandler:
             cost = MESSAGE_COST + len(plan.raw) + len(body)
             self._buffered += cost
             self._broker.memory.used += cost
+        elif self._broker.faults is not None:
+            self._dispatch_faulty(self._broker.faults, plan, body)
         elif self.confirming:
             self._published += 1
             if not self.deliver(plan, body):
                 self.nack()
         else:
             self.deliver(plan, body)
+
+    def _dispatch_faulty(self, faults: FaultPoint, plan: PublishPlan, body: bytes) -> None:
+        method, properties, confirming = plan.method, plan.properties, self.confirming
+        queues = [target.name for target in plan.targets]
+        effect = faults.publish(
+            self._outbox, method.exchange, queues, properties.headers, confirming=confirming
+        )
+        tag = self._published = self._published + confirming
+        if effect is None:
+            accepted = self.deliver(plan, body)
+        elif effect.nack:
+            accepted = False
+        else:
+            accepted = True
+            for _ in range(0 if effect.lost else effect.copies):
+                accepted = self.deliver(plan, body) and accepted
+        if not confirming:
+            return
+        if not accepted:
+            self.nack()
+        elif effect is not None and (effect.lost or effect.confirm_lost or effect.confirm_delay):
+            self._withheld = self._withheld or set()
+            self._withheld.add(tag)
+            if not effect.lost and not effect.confirm_lost:
+                faults.later(effect.confirm_delay, lambda: self._confirm_late(tag))
+
+    def _confirm_late(self, tag: int) -> None:
+        if not self._closed:
+            self.confirm()  # so that it is not withheld below
+            self._send_confirm(BASIC_ACK, tag, multiple=False)
 
     def deliver(self, plan: PublishPlan, body: bytes) -> bool:
         """Publish a message to its queues, or return it; False if a queue rejected it."""
@@ -350,6 +385,7 @@ class PublishHandler:
 
     def close(self) -> None:
         """Drop the message in progress and the uncommitted transaction."""
+        self._closed = True
         self._forget_content()
         self.take_transaction()
         self._deferred.clear()
@@ -380,9 +416,21 @@ class PublishHandler:
     def confirm(self) -> None:
         """Confirm everything published since the last confirm, in one frame."""
         if self._confirmed != self._published:
+            if self._withheld is not None:
+                self._confirm_each(self._withheld)
+                return
             multiple = self._published - self._confirmed > 1
             self._confirmed = self._published
-            self._send_confirm(BASIC_ACK, multiple=multiple)
+            self._send_confirm(BASIC_ACK, self._published, multiple=multiple)
+
+    def _confirm_each(self, withheld: set[int]) -> None:
+        """Confirm one by one: a confirm of several would include those that are withheld."""
+        for tag in range(self._confirmed + 1, self._published + 1):
+            if tag in withheld:
+                withheld.discard(tag)
+            else:
+                self._send_confirm(BASIC_ACK, tag, multiple=False)
+        self._confirmed = self._published
 
     def nack(self) -> None:
         """Send a nack for the last publish, after confirming those before it."""
@@ -390,11 +438,11 @@ class PublishHandler:
         self._published = last - 1
         self.confirm()
         self._published = self._confirmed = last
-        self._send_confirm(BASIC_NACK, multiple=False)
+        self._send_confirm(BASIC_NACK, last, multiple=False)
 
-    def _send_confirm(self, method: int, *, multiple: bool) -> None:
+    def _send_confirm(self, method: int, tag: int, *, multiple: bool) -> None:
         self.send_when_stored(
-            ACK_FRAME.pack(METHOD, self._number, _ACK_SIZE, method, self._published, multiple, FRAME_END)
+            ACK_FRAME.pack(METHOD, self._number, _ACK_SIZE, method, tag, multiple, FRAME_END)
         )
 
     def acknowledged(self) -> None:

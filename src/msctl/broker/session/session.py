@@ -108,6 +108,8 @@ class Session:
         """Bytes to the peer."""
         self.outbox = Outbox(self._mark)
         self.resumed = False
+        self.frame_budget: int | None = None
+        """Frames after which a fault cuts the connection."""
         self._inbox = Inbox()
         self._parked = 0
         self._draining = False
@@ -241,11 +243,17 @@ class Session:
                 inbox.discard()
                 return True
             channels = self._channels
-            if channels is not None:
+            if (budget := self.frame_budget) is not None:
+                if budget <= 0:
+                    self._abort("cut by a fault")
+                    return True
+            elif channels is not None:
                 limit = channels.repeat(limit)
             frame = wire.read_frame(inbox.data, inbox.position, self.outbox.frame_max)
             if frame is None:
                 return True
+            if budget is not None:
+                self.frame_budget = budget - 1
             start, inbox.position = inbox.position, frame.end
             limit -= 1
             if frame.channel == 0:
@@ -373,6 +381,8 @@ class Session:
         self.state = SessionState.RUNNING
         self._deadline = None
         self._send(commands.Connection.OpenOk, "")
+        if self.broker.faults is not None:
+            self.broker.faults.opened(self)
 
     # --- the end ---
 
@@ -407,6 +417,11 @@ class Session:
         """Let the peer close the socket: closing it while the peer still sends would reset it."""
         self.state = SessionState.CLOSING
         self._deadline = self.broker.clock.monotonic() + seconds
+
+    def close_channel(self, channel: Channel, error: AmqpError) -> None:
+        """Close a channel from the broker's side."""
+        if self._channels is not None:
+            self._channels.close_channel(channel, error)
 
     def force_close(self, detail: str) -> None:
         """Close with 320 CONNECTION_FORCED for the reason `detail`."""

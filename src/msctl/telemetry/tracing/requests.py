@@ -313,6 +313,12 @@ class RequestObserver:
             self._tracer.marks.add(context.trace_id, context.span_id, faults)
             context = context.caller if isinstance(context, (InternalSpan, ClientSpan)) else None
 
+    def message_faulted(self, faults: Sequence[str], traceparent: str) -> None:
+        """Mark the span that sent a message as touched by these faults."""
+        given = parse(traceparent)
+        if given is not None and given[1] is not None:
+            self._tracer.marks.add(given[0], given[1], faults)
+
     # --- helpers ----------------------------------------------------------------------------------
 
     def _process(self, finished: list[DirectRequest | ServerSpan]) -> None:
