@@ -259,15 +259,8 @@ class Gateway:
     def _plan(self, exchange: GatewayExchange) -> Plan:
         """Plan a request; raises ProblemError for one that is refused."""
         received = exchange.received
-        head = received.head
-        fields = _fields(received)
-        plan = exchange.plan = self._planner.plan(
-            head.method,
-            head.target,
-            head.version,
-            fields if type(fields) is tuple else tuple(fields),
-            (received.client[0], received.scheme),
-        )
+        peer = (received.client[0], received.scheme)
+        plan = exchange.plan = self._planner.plan(received.head, peer, received.extra)
         if plan.close:
             received.keep_alive = False
         facts = plan.facts

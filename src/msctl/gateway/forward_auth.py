@@ -50,7 +50,7 @@ class ForwardAuth:
 
         Raises ProblemError (502, 503, 504) if it does not answer.
         """
-        fields = question_fields(spec, plan.forwarded, plan.head.method, _target(plan))
+        fields = question_fields(spec, plan.forwarded, plan.head.method, plan.received_target)
         question = self._question(spec, plan, fields, planner)
         memory = BufferedExchange(exchange.received, question.head, MAX_ANSWER)
         with while_client_waits(exchange, timer):
@@ -64,7 +64,7 @@ class ForwardAuth:
             return plan
         forwarded = admitted_fields(spec, plan.forwarded, memory.fields)
         head = ForwardedHead(plan.head.method, plan.head.target, plan.head.host, forwarded, plan.facts)
-        return plan._replace(forwarded=forwarded, head=head)
+        return plan.replace(forwarded=forwarded, head=head)
 
     async def close(self) -> None:
         upstreams, self._upstreams = self._upstreams, {}
@@ -91,7 +91,7 @@ class ForwardAuth:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         facts = FieldFacts(parts.netloc, None, False, False, None, None, plan.facts.trace)
         head = ForwardedHead("GET", target, parts.netloc, fields, facts)
-        return plan._replace(head=head, facts=facts, forwarded=fields)
+        return plan.replace(head=head, facts=facts, forwarded=fields)
 
     async def _answer(self, spec: ForwardAuthSpec, out: GatewayExchange, proxy: Proxy) -> None:
         """Send the question; raises ProblemError without an answer in time."""
@@ -147,12 +147,6 @@ class ForwardAuth:
             reason = b""
         fields = exchange.edited(relayed_fields(memory.fields))
         exchange.received.respond(memory.status, reason, fields, memory.data)
-
-
-def _target(plan: Plan) -> str:
-    """Return the target as the client sent it, before a prefix was stripped."""
-    target = plan.target
-    return target.path if target.query is None else f"{target.path}?{target.query}"
 
 
 def _problem(status: int, what: str, error: str) -> ProblemError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msctl.gateway.message.target import path_elements
 from msctl.gateway.routing import nearest
@@ -153,6 +155,27 @@ def test_a_literal_element_precedes_a_variable_and_a_deeper_route_a_shallower_on
         "deep",
         None,
     ]
+
+
+ELEMENTS = st.lists(st.sampled_from(["a", "b", "{v}", ""]), min_size=1, max_size=3)
+ROUTES = st.builds(
+    lambda elements, exact, methods, hosts: RouteSpec(
+        "/" + "/".join(elements), "x", exact=exact, methods=methods, hosts=hosts
+    ),
+    ELEMENTS,
+    st.booleans(),
+    st.sampled_from([(), ("GET",), ("POST",)]),
+    st.sampled_from([(), ("h.test",), ("*.test",)]),
+)
+
+
+@given(st.lists(ROUTES, max_size=6), ELEMENTS, st.sampled_from(["h.test", "g.test", "other"]))
+def test_the_route_is_the_first_candidate_that_takes_the_request(
+    routes: list[RouteSpec], elements: list[str], host: str
+) -> None:
+    table, path = RouteTable(routes), tuple(elements)
+    candidates = [rule for rule in table.candidates(host, path) if rule.matches("GET", [])]
+    assert table.find("GET", host, path, []) is (candidates[0] if candidates else None)
 
 
 def test_no_route_belongs_to_no_service() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 from msctl.gateway.message.headers import Fields
 from msctl.gateway.message.http1 import serialize_fields
-from msctl.gateway.message.target import Target
+from msctl.gateway.message.target import Target, parse_target
 from msctl.gateway.request.validation import FieldFacts
 from msctl.gateway.routing.route_settings import RouteSettings
 from msctl.gateway.routing.routes import Match
@@ -44,7 +45,18 @@ class ForwardedHead(RequestHead):
         self.serialized_fields = serialize_fields(all_fields)
 
     def with_target(self, target: str) -> Self:
-        head = super().with_target(target)
+        head = self.__class__.__new__(self.__class__)  # not through super(): for each request that is new
+        head.method = self.method
+        head.target = target
+        head.version = self.version
+        head.fields = self.fields
+        head.keep_alive = self.keep_alive
+        head.length = self.length
+        head.chunked = self.chunked
+        head.upgrade = self.upgrade
+        head.expects_continue = self.expects_continue
+        head.memo = {}
+        head.fields_memo = self.fields_memo
         head.host = self.host
         head.serialized_fields = self.serialized_fields
         return head
@@ -54,12 +66,14 @@ Peer = tuple[str, str]
 """A connection's client address (empty for a Unix socket) and its scheme."""
 
 
-class Plan(NamedTuple):
-    """What the gateway does with a request.
+@dataclass(slots=True)
+class Plan:
+    """What the gateway does with a request. Shared, so it is never changed.
 
     `client_address` is that of the original client, as far as trusted peers name it. `forwarded` are
     the fields to forward, before framing. `gateway_response` holds the fields of the 200 with which the
-    gateway answers the request itself; None if the request is to be forwarded.
+    gateway answers the request itself; None if the request is to be forwarded. `match` has the variables of
+    composed routes; those of other routes may be another request's.
     """
 
     settings: RouteSettings
@@ -70,13 +84,27 @@ class Plan(NamedTuple):
     forwarded: Fields
     close: bool
     gateway_response: Fields | None
-    target: Target
+    received_target: str
     head: ForwardedHead
 
-    def with_query(self, query: str | None) -> Plan:
-        """Return the plan of a request that differs in its query alone."""
-        old = self.target
-        path = self.head.target.partition("?")[0]
-        target = Target(old.path, query, old.authority, old.asterisk)
-        head = self.head.with_target(path if query is None else f"{path}?{query}")
-        return Plan._make((*self[:-2], target, head))
+    replace = replace
+
+    @property
+    def target(self) -> Target:
+        """The target as the client sent it, before a prefix was stripped, in origin form."""
+        return parse_target(self.received_target)
+
+    def to(self, target: str) -> Plan:
+        """Return the plan of a request with another target, of a route that forwards it as it came."""
+        return Plan(
+            self.settings,
+            self.match,
+            self.scheme,
+            self.facts,
+            self.client_address,
+            self.forwarded,
+            self.close,
+            self.gateway_response,
+            target,
+            self.head.with_target(target),
+        )

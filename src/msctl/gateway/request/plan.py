@@ -1,32 +1,34 @@
 """From a request's head to a plan: validated, routed, with the head to forward.
 
 The plan cache. Clients send the same fields many times, and planning costs more than the rest of the
-proxy path, so `Planner` keeps what it has planned, in two steps:
+proxy path, so what was planned is kept, in three steps:
 
 - A `_Block` is all that a request says apart from its target: method, version, fields, peer. `fields`
   are the bytes as received. `peer` (address and scheme) belongs to it because X-Forwarded-For,
   X-Forwarded-Proto and the trust in forwarding fields depend on it: without it, one client would be
   forwarded with the address of another. Validation and the fields to forward depend on nothing else,
-  unless the target is absolute and names a host of its own; such a request is not cached.
-- A block keeps plans by target and by path. A plan is a pure function of its block and its target; of
-  the query, only the target itself and the forwarded head depend. So a request that differs from an
-  earlier one in its query alone pays for its query alone.
+  unless the target is absolute and names a host of its own; such a request is not cached. Blocks are
+  kept in the `fields_memo` of the head that was received.
+- A block keeps a plan for each route that forwards the target as it came. Another target of the route has
+  the same plan but for the target itself, unless it needs a closer look (`_PLAIN`).
+- A plan is kept in the `memo` of its head. The reader of heads remembers those that come again, in a bounded
+  memory, and what is planned for one lives as long as it: nothing is kept of a target that comes once.
 
 The configuration is fixed for a `Planner`; a reload builds a new one, with an empty cache. Anything that
 differs between equal requests stays out of a plan: ids, trace parents, the instance, rate limits, whether
 a credential is valid at this time.
 
 To read anything else about a request while planning (the time, a counter, a cookie jar) would break the
-cache: add it to a key, or read it after planning. A plan is shared by requests, so it is immutable, and so
-are its lists by convention. Refusals are not cached. The caches are bounded by the constants below and
-cleared as a whole when full, which costs less per request than an eviction order. Pure.
+cache: add it to a key, or read it after planning. A plan is shared by requests, so nothing of it is changed
+later. Refusals are not cached. The caches are bounded by the constants below and cleared as a whole when
+full, which costs less per request than an eviction order. Pure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msctl.gateway.message.headers import Field, Fields, Hop, Trust, edit, request_fields, values, with_prefix
 from msctl.gateway.message.problems import Problem, ProblemError
@@ -44,51 +46,51 @@ from msctl.gateway.routing.route_settings import RouteSettings, unrouted
 from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, Rule, matched_prefix, upstream_path
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
+from msctl.model.exchange import RequestHead
 from msctl.model.project import GatewaySpec, HeaderEdit
 
-BLOCK_CACHE_SIZE = 128
-"""The number of blocks at which the cache is cleared."""
-TARGET_CACHE_SIZE = 64
-"""The number of targets, and of paths, at which those of a block are cleared."""
-MAX_CACHED_FIELDS = 4096
-"""The size in bytes up to which a block is cached."""
-MAX_CACHED_TARGET = 1024
-"""The length up to which a plan is cached by its target."""
+PEER_CACHE_SIZE = 64
+"""The number of peers at which the blocks of a head are cleared."""
+HEADS_CACHE_SIZE = 64
+"""The number of prefixes that are stripped at which the heads with them are cleared."""
 
+_PLAIN = re.compile(
+    r"/(?:[^\x00-\x20\x7f#%.?\\]++|(?<=[A-Za-z0-9_\-])\.)*+(?:\?[^\x00-\x20\x7f#]*+)?",
+)
+"""A target of which `validate_target` finds nothing to say: its path has no escapes, and no element in it
+begins with a dot."""
+_MEMO = "gateway.plans"
 K = TypeVar("K")
 V = TypeVar("V")
-
-_NOT_IN_QUERY = re.compile(r"[\x00-\x20\x7f#]")
 
 
 class _Block:
     """What depends on all of a head but its target."""
 
-    __slots__ = (
-        "admitted",
-        "by_path",
-        "by_target",
-        "client_address",
-        "facts",
-        "fields",
-        "forwarded",
-        "heads",
-    )
+    __slots__ = ("admitted", "client_address", "facts", "fields", "forwarded", "heads", "host", "plans")
 
     def __init__(
-        self, facts: FieldFacts, fields: Sequence[Field], forwarded: Fields, client_address: str
+        self, facts: FieldFacts, fields: Sequence[Field], forwarded: Fields, client_address: str, host: str
     ) -> None:
         self.facts = facts
         self.fields = fields
         self.forwarded = forwarded
         self.client_address = client_address
-        self.by_target: dict[str, Plan] = {}
-        self.by_path: dict[str, Plan] = {}
+        self.host = host_name(host)
+        self.plans: dict[int, Plan] = {}
+        """A plan for each route that forwards a target as it came, by the order of the route."""
         self.admitted: set[int] = set()
         """The routes, by their order, for which its host and page were checked: they do not depend on the
         target."""
         self.heads: dict[tuple[int, str], tuple[Fields, ForwardedHead]] = {}
         """The fields to forward and a head with them, by the order of the route and the prefix it strips."""
+
+
+class _Blocks(NamedTuple):
+    """The blocks of a head, by peer. Another planner, after a reload, makes its own."""
+
+    planner: Planner
+    by_peer: dict[Peer, _Block]
 
 
 class Planner:
@@ -110,52 +112,47 @@ class Planner:
         self._forwarded = spec.forwarded
         named = [host for rule in table.rules for host in rule.hosts]
         self._hosts = policy_of(spec.host, spec.hosts, named)
-        self._blocks: dict[tuple[object, ...], _Block] = {}
 
-    def plan(
-        self,
-        method: str,
-        raw_target: str,
-        version: tuple[int, int],
-        fields: Sequence[Field],
-        peer: Peer,
-    ) -> Plan:
-        """Return the plan; raises ProblemError for a request that is refused or matches no route."""
-        key = (method, version, fields, peer)
-        block = self._blocks.get(key)
-        if block is None:
-            if raw_target[:1] != "/":
-                facts = validate_fields(method, version, fields, self._pseudonym)
-                target = validate_target(method, raw_target)
-                block = self._block(facts, target.authority or facts.host, version, fields, peer)
-                return self._make(method, target, block, peer)
-            facts = validate_fields(method, version, fields, self._pseudonym)
-            block = self._block(facts, facts.host, version, fields, peer)
-            if sum(len(name) + len(value) for name, value in fields) <= MAX_CACHED_FIELDS:
-                if len(self._blocks) >= BLOCK_CACHE_SIZE:
-                    self._blocks.clear()
-                self._blocks[key] = block
-        plan = block.by_target.get(raw_target)
-        return self._plan_target(method, raw_target, block, version, peer) if plan is None else plan
+    def plan(self, head: RequestHead, peer: Peer, extra: Sequence[Field] = ()) -> Plan:
+        """Return the plan of a request with `extra` fields beyond its head's.
 
-    def _plan_target(
-        self, method: str, raw_target: str, block: _Block, version: tuple[int, int], peer: Peer
-    ) -> Plan:
-        """Plan a target that its block does not have."""
-        path, mark, query = raw_target.partition("?")
-        known = block.by_path.get(path)
-        if known is not None and not _NOT_IN_QUERY.search(query):
-            plan = known.with_query(query if mark else None)
-        else:
-            target = validate_target(method, raw_target)
-            if target.authority is not None:
-                block = self._block(block.facts, target.authority, version, block.fields, peer)
-                return self._make(method, target, block, peer)
-            plan = self._make(method, target, block, peer)
-            if path[:1] == "/":
-                _keep(block.by_path, path, plan)
-        _keep(block.by_target, raw_target, plan)
+        Raises ProblemError for a request that is refused or matches no route.
+        """
+        if extra:
+            head = RequestHead(head.method, head.target, head.version, (*head.fields, *extra))
+        kept: tuple[Planner, Peer, Plan] | None = head.memo.get(_MEMO)
+        if kept is not None and kept[0] is self and kept[1] == peer:
+            return kept[2]
+        plan = self._plan_head(head, peer)
+        head.memo[_MEMO] = (self, peer, plan)
         return plan
+
+    def _plan_head(self, head: RequestHead, peer: Peer) -> Plan:
+        blocks: _Blocks | None = head.fields_memo.get(_MEMO)
+        block = None if blocks is None or blocks.planner is not self else blocks.by_peer.get(peer)
+        target = head.target
+        if block is None:
+            block = self._add_block(head, peer)
+        elif _PLAIN.fullmatch(target) is not None:
+            elements = target.partition("?")[0][1:].split("/")
+            rule = self.table.find(head.method, block.host, elements, block.fields)
+            if rule is not None:
+                plan = block.plans.get(rule.order)
+                if plan is not None:
+                    return plan.to(target)
+        parsed = validate_target(head.method, target)
+        if parsed.authority is not None:
+            block = self._block(block.facts, parsed.authority, head.version, block.fields, peer)
+        return self._make(head.method, parsed, block, peer)
+
+    def _add_block(self, head: RequestHead, peer: Peer) -> _Block:
+        facts = validate_fields(head.method, head.version, head.fields, self._pseudonym)
+        block = self._block(facts, facts.host, head.version, head.fields, peer)
+        blocks: _Blocks | None = head.fields_memo.get(_MEMO)
+        if blocks is None or blocks.planner is not self:
+            blocks = head.fields_memo[_MEMO] = _Blocks(self, {})
+        _keep(blocks.by_peer, peer, block, PEER_CACHE_SIZE)
+        return block
 
     def _block(
         self,
@@ -178,28 +175,33 @@ class Planner:
         out = request_fields(fields, hop, keep_trace=facts.trace is not None)
         if facts.max_forwards:
             out = edit(out, HeaderEdit(set={"Max-Forwards": str(facts.max_forwards - 1)}))
-        return _Block(facts, fields, out, _client_address(fields, address) if hop.trusted else address)
+        client = _client_address(fields, address) if hop.trusted else address
+        return _Block(facts, fields, out, client, host)
 
     def _make(self, method: str, target: Target, block: _Block, peer: Peer) -> Plan:
         facts, fields = block.facts, block.fields
         validated = Validated(target, target.authority or facts.host, facts)
         if not block.admitted:
             self.check_host(validated)
-        match = self.route(method, validated, fields)
-        if match.rule.order not in block.admitted:
+        match = self._match(method, target, block.host, fields)
+        rule = match.rule
+        if rule.order not in block.admitted:
             self.check_page(method, validated, match, fields)
-            block.admitted.add(match.rule.order)
+            block.admitted.add(rule.order)
         own = self.gateway_response(method, validated, fields) if method in LIMITED else None
-        settings = self._unrouted if match is NO_ROUTE else self._settings[match.rule.order]
+        settings = self._unrouted if match is NO_ROUTE else self._settings[rule.order]
         plan = self._plan(method, validated, match, settings, block, peer[1])
-        if own is None:
-            return plan
-        # A client that waits for a 100 may or may not send its body after the response.
-        return plan._replace(
-            settings=settings._replace(filtered=True),
-            gateway_response=own,
-            close=plan.close or facts.expects_continue,
-        )
+        if own is not None:
+            # A client that waits for a 100 may or may not send its body after the response.
+            return plan.replace(
+                settings=settings._replace(filtered=True),
+                gateway_response=own,
+                close=plan.close or facts.expects_continue,
+            )
+        spec = rule.spec
+        if match is not NO_ROUTE and spec.compose is None and spec.rewrite is None and not spec.strip_prefix:
+            block.plans[rule.order] = plan
+        return plan
 
     def branch(self, target: str, plan: Plan, fields: Fields) -> Plan:
         """Plan a request of the gateway's own for a branch of the composed route of `plan`."""
@@ -210,7 +212,7 @@ class Planner:
         settings = self._settings[match.rule.order]
         if settings.route.redirect or settings.route.compose or settings.route.static:
             raise ProblemError(Problem(502, f"{target} leads to no service."))
-        block = _Block(validated.facts, fields, fields, plan.client_address)
+        block = _Block(validated.facts, fields, fields, plan.client_address, validated.host)
         return self._plan("GET", validated, match, settings, block, plan.scheme)
 
     def own(self, rule: Rule, target: str) -> Plan:
@@ -229,7 +231,7 @@ class Planner:
             fields,
             False,
             None,
-            validated.target,
+            target,
             head,
         )
 
@@ -261,10 +263,11 @@ class Planner:
 
         Raises ProblemError: 404 with the nearest routes, or 405 with the allowed methods.
         """
-        target = validated.target
+        return self._match(method, validated.target, host_name(validated.host), fields)
+
+    def _match(self, method: str, target: Target, host: str, fields: Sequence[Field]) -> Match:
         if target.asterisk:
             return NO_ROUTE
-        host = host_name(validated.host)
         elements = target.elements
         match = self.table.match(method, host, elements, fields)
         if match is not None:
@@ -332,18 +335,18 @@ class Planner:
             if prefix:
                 fields = with_prefix(fields, prefix)
             found = fields, ForwardedHead(method, "/", host, fields, facts)
-            _keep(block.heads, key, found)
+            _keep(block.heads, key, found, HEADS_CACHE_SIZE)
         fields, head = found
-        head = head.with_target(path if target.query is None else f"{path}?{target.query}")
-        return Plan(settings, match, scheme, facts, block.client_address, fields, False, None, target, head)
+        sent = target.origin_form()
+        head = head.with_target(sent if path is target.path else Target(path, target.query).origin_form())
+        return Plan(settings, match, scheme, facts, block.client_address, fields, False, None, sent, head)
 
 
-def _keep(cache: dict[K, V], key: K, value: V) -> None:
+def _keep(cache: dict[K, V], key: K, value: V, size: int) -> None:
     """Put a value into a bounded cache."""
-    if len(cache) >= TARGET_CACHE_SIZE:
+    if len(cache) >= size:
         cache.clear()
-    if not isinstance(key, str) or len(key) <= MAX_CACHED_TARGET:
-        cache[key] = value
+    cache[key] = value
 
 
 def _deny(denial: HostDenial | None) -> None:

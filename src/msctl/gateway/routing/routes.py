@@ -77,11 +77,23 @@ class RouteTable:
         self, method: str, host: str, elements: tuple[str, ...], fields: Sequence[Field]
     ) -> Match | None:
         """Return the route for a request to `elements` at `host` (lower case, without port)."""
-        for rules in self._candidates(host, elements):
-            for rule in rules:
-                if rule.matches(method, fields):
-                    return Match(rule, _variables(rule, elements))
-        return None
+        rule = self.find(method, host, elements, fields)
+        return None if rule is None else Match(rule, _variables(rule, elements))
+
+    def find(self, method: str, host: str, elements: Sequence[str], fields: Sequence[Field]) -> Rule | None:
+        """Return the rule of such a request."""
+        rule = None
+        if self._hosts and (node := self._hosts.get(host)) is not None:
+            rule = _find(node, elements, 0, method, fields)
+        if rule is None and self._suffixes:
+            for suffix, node in self._suffixes:
+                if host.endswith(suffix) and len(host) > len(suffix):
+                    rule = _find(node, elements, 0, method, fields)
+                    if rule is not None:
+                        break
+        if rule is None:
+            rule = _find(self._any, elements, 0, method, fields)
+        return rule
 
     def methods(self, host: str, elements: tuple[str, ...], fields: Sequence[Field]) -> tuple[str, ...]:
         """Return the methods that routes allow for this host, path and fields."""
@@ -141,6 +153,30 @@ def _walk(node: _Node, elements: tuple[str, ...], depth: int) -> Iterator[list[R
             yield from _walk(node.variable, elements, depth + 1)
     if node.prefix:
         yield node.prefix
+
+
+def _find(
+    node: _Node, elements: Sequence[str], depth: int, method: str, fields: Sequence[Field]
+) -> Rule | None:
+    """Return the first rule of `_walk` that matches; without its generators, for each request."""
+    if depth == len(elements):
+        for rule in node.exact:
+            if rule.matches(method, fields):
+                return rule
+    else:
+        element = elements[depth]
+        child = node.children.get(element)
+        if child is not None and (found := _find(child, elements, depth + 1, method, fields)) is not None:
+            return found
+        child = node.variable
+        if child is not None and element:
+            found = _find(child, elements, depth + 1, method, fields)
+            if found is not None:
+                return found
+    for rule in node.prefix:
+        if rule.matches(method, fields):
+            return rule
+    return None
 
 
 def _insert(root: _Node, rule: Rule) -> None:
