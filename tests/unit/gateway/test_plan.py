@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msctl.clock import SystemClock
@@ -102,6 +102,11 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=8).map("".join))
+@example("/..")
+@example("/a/%2e")
+@example("/a/./")
+@example("/;\\..")
+@example("/a.?#")
 def test_a_plan_is_the_same_whatever_was_planned_before(rest: str) -> None:
     target = f"/x{rest}"
 
