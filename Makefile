@@ -19,7 +19,7 @@ MSCTL_TEST_TOOLS ?= yes
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install dev tools lint unit test long check bench binary pictures clean ci
+.PHONY: help up install dev tools lint unit test long check bench binary release pictures clean ci
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ bench: dev ## Measure speed, as ratios of two things measured in turn
 binary: dev ## Build dist/msctl: one file that runs without Python
 	@MSCTL_TEST_TOOLS=$(MSCTL_TEST_TOOLS) sh tests/support/install-tools.sh
 	$(BIN)/python .packaging/binary.py
+
+release: dev ## Build what a release consists of into dist: wheel, sdist, binary, bill of materials, checksums
+	@MSCTL_TEST_TOOLS=$(MSCTL_TEST_TOOLS) sh tests/support/install-tools.sh
+	$(BIN)/python .packaging/release.py $(ARGS)
 
 pictures: dev ## Make the pictures in docs/images (needs Chromium)
 	$(BIN)/python -m tests.support.pictures

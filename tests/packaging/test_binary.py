@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -22,7 +24,8 @@ from tests.support.cli import Msctl
 from tests.support.http import request
 from tests.support.ports import reserved_port
 
-SCRIPT = Path(__file__).parents[2] / ".packaging" / "binary.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / ".packaging" / "binary.py"
 LARGEST = 40_000_000
 
 SERVICE = """\
@@ -213,6 +216,27 @@ def test_versions_that_nobody_starts_any_more_are_removed(binary: Binary) -> Non
 def test_the_environment_of_another_python_does_not_reach_it(binary: Binary) -> None:
     done = binary.run("--version", PYTHONHOME="/nonexistent")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_its_bill_of_materials_names_every_package_and_library(built: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cyclonedx", reason="make dev installs it")
+    out = tmp_path / "sbom.json"
+    command = [sys.executable, str(ROOT / ".packaging" / "sbom.py"), str(built), "-o", str(out)]
+    done = subprocess.run(
+        command, env={**os.environ, "SOURCE_DATE_EPOCH": "0"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr  # it has checked the schema
+    document = json.loads(out.read_text())
+    components = {component["name"]: component for component in document["components"]}
+    for name in ("aiohttp", "aio-pika", "cryptography", "yarl"):
+        version = importlib.metadata.version(name)
+        assert components[name]["purl"] == f"pkg:pypi/{name}@{version}"
+        assert components[name]["licenses"]
+    assert components["cpython"]["version"] == platform.python_version()
+    assert any(name.startswith("libsqlite3.so") for name in components)
+    graph = {entry["ref"]: entry.get("dependsOn", []) for entry in document["dependencies"]}
+    assert f"pamqp@{importlib.metadata.version('pamqp')}" in graph["msctl"]
+    assert graph[f"yarl@{importlib.metadata.version('yarl')}"]
 
 
 @pytest.mark.long

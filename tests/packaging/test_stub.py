@@ -1,9 +1,11 @@
-"""The script at the head of the binary runs only what no other user could have put into the cache."""
+"""The script at the head of the binary: it runs only what no other user could have put into the cache, and
+only where the Python in the tar can run."""
 
 from __future__ import annotations
 
 import io
 import os
+import platform
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -27,6 +29,10 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, cache: Path) -> Run:
     """A binary whose Python is a script that says that it runs."""
+    return make(tmp_path, cache)
+
+
+def make(tmp_path: Path, cache: Path, **built_for: str) -> Run:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         script = b"#!/bin/sh\necho genuine\n"
@@ -34,7 +40,8 @@ def run(tmp_path: Path, cache: Path) -> Run:
         entry.size, entry.mode = len(script), 0o755
         tar.addfile(entry, io.BytesIO(script))
     head = STUB.read_text()
-    values = {"VERSION": "1", "DIGEST": DIGEST, "LINES": str(head.count("\n") + 1)}
+    values = {"VERSION": "1", "PYTHON": "3.11.0", "DIGEST": DIGEST, "LINES": str(head.count("\n") + 1)}
+    values |= {"MACHINE": platform.machine(), "LOADER": "/bin/sh", "GLIBC": "17", **built_for}
     for name, value in values.items():
         head = head.replace(f"@{name}@", value)
     binary = tmp_path / "msctl"
@@ -89,3 +96,20 @@ def test_a_link_instead_of_a_copy_is_replaced(run: Run, cache: Path, tmp_path: P
     (cache / DIGEST).symlink_to(tmp_path / "elsewhere" / DIGEST)
     assert run().stdout == "genuine\n"
     assert (tmp_path / "elsewhere" / DIGEST / "complete").exists()
+
+
+@pytest.mark.parametrize(
+    ("built_for", "fragments"),
+    [
+        ({"GLIBC": "999"}, ["needs glibc 2.999", "has glibc 2."]),
+        ({"MACHINE": "vax"}, ["Linux vax", platform.machine()]),
+        ({"LOADER": "/lib/no-such-loader.so"}, ["has no glibc"]),
+    ],
+)
+def test_a_machine_that_cannot_run_it_is_refused_before_anything_is_unpacked(
+    tmp_path: Path, cache: Path, built_for: dict[str, str], fragments: list[str]
+) -> None:
+    done = make(tmp_path, cache, **built_for)()
+    assert done.returncode == 1
+    assert all(fragment in done.stderr for fragment in (*fragments, "pipx install"))
+    assert not cache.exists()
