@@ -42,8 +42,8 @@ MAX_MESSAGE = 128 * 1024 * 1024
 
 MESSAGES_PER_TURN = 500
 FREED_PER_TURN = 5_000
-POLICIES_PER_TURN = 500
-"""Queues to which changed policies are applied."""
+WORK_PER_TURN = 500
+"""Queues to which changed policies are applied, or bindings of deleted ones that are removed."""
 QUEUES_PER_TURN = 1_000
 HANDSHAKES = 1_000
 """Sockets that may be open beyond the limit of connections: those before connection.open."""
@@ -441,7 +441,7 @@ class BrokerServer:
             self.flush()
             return
         self._broker.pump(MESSAGES_PER_TURN)
-        self._broker.apply_policies(POLICIES_PER_TURN)
+        self._broker.do_work(WORK_PER_TURN)
         self.flush()
         self._arm()
         storing = self._storage is not None and self._storage.waits

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from msctl.broker.core.arguments import QueueOptions
-from msctl.broker.core.exchanges import Binding, Exchange, ExchangeType, TopicIndex, headers_match, resolve
+from msctl.broker.core.exchanges import Binding, Exchange, ExchangeType, headers_match, resolve
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.routing import Routing
+from msctl.broker.core.topic_index import TopicIndex
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol.replies import AmqpError, ReplyCode
 from msctl.broker.protocol.tables import FieldValue, Table
@@ -244,17 +245,17 @@ def test_bindings_are_counted_however_they_end(vhost: VirtualHost) -> None:
     declare(routing, "x")
     declare(routing, "y", "fanout")
     target = queue(vhost, "q")
-    counts = [routing.bindings]
+    counts = [routing.bindings.count]
     for exchange, key in (("x", "a"), ("x", "a"), ("x", "b"), ("amq.direct", "c"), ("y", "")):
         routing.bind(exchange, "q", "queue", key, {}, ME)
-        counts.append(routing.bindings)
+        counts.append(routing.bindings.count)
     routing.unbind("x", "q", "queue", "nothing", {}, ME)
     routing.unbind("x", "q", "queue", "a", {}, ME)
-    counts.append(routing.bindings)
+    counts.append(routing.bindings.count)
     routing.delete("x", if_unused=False)
-    counts.append(routing.bindings)
+    counts.append(routing.bindings.count)
     vhost.delete_queue(target)
-    counts.append(routing.bindings)
+    counts.append(routing.bindings.count)
     assert counts == [0, 1, 1, 2, 3, 4, 3, 2, 0]
 
 
@@ -285,21 +286,22 @@ def test_cached_routes_follow_every_change(vhost: VirtualHost) -> None:
 
 
 def test_a_topic_index_forgets_what_was_removed_and_only_that(vhost: VirtualHost) -> None:
-    index, exchange = TopicIndex(), Exchange("x", ExchangeType.TOPIC)
+    index: TopicIndex[Binding] = TopicIndex()
+    exchange = Exchange("x", ExchangeType.TOPIC)
     target = Queue("q", vhost, QueueOptions())
     patterns = ("a.b.c", "a.b", "a.*", "#", "a.#.c")
     bindings = {pattern: Binding(exchange, target, pattern, {}) for pattern in patterns}
-    for pattern, binding in bindings.items():
-        index.add(pattern, binding.identity, binding)
+    for binding in bindings.values():
+        index.add(binding)
 
     def found(key: str) -> set[str]:
         return {binding.key for binding in index.find(key)}
 
     assert found("a.b.c") == {"a.b.c", "#", "a.#.c"}
-    index.remove("a.b.c", bindings["a.b.c"].identity)
+    index.remove(bindings["a.b.c"])
     assert (found("a.b.c"), found("a.b")) == ({"#", "a.#.c"}, {"a.b", "a.*", "#"})
     for pattern in ("a.b", "a.#.c", "#", "a.*"):
-        index.remove(pattern, bindings[pattern].identity)
+        index.remove(bindings[pattern])
         assert pattern not in found("a.b") | found("a.c")
     # Nothing of the trie is left.
     assert not index._root.children

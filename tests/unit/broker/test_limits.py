@@ -115,7 +115,7 @@ def test_binding_beyond_the_limit_is_a_failed_precondition() -> None:
     client.send(commands.Channel.CloseOk())
     client.open()
     client.call(commands.Queue.Delete(queue="q"), commands.Queue.DeleteOk)
-    assert broker.vhosts["/"].routing.bindings == 0
+    assert broker.vhosts["/"].routing.bindings.count == 0
 
 
 async def test_sockets_far_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

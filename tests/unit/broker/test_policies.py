@@ -83,7 +83,7 @@ def test_policy_reaches_many_queues_in_steps() -> None:
     assert limited() == APPLIED_AT_ONCE
     vhost.delete_queue(vhost.queues["q0"])
     for _ in range(6):
-        client.broker.apply_policies(100)
+        client.broker.do_work(100)
     assert limited() == len(vhost.queues)
 
 

@@ -16,7 +16,7 @@ from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import EXPIRED_PER_STEP, Queue
 from msctl.broker.core.users import ADMINISTRATOR, PasswordHash, Permissions, User, Users
-from msctl.broker.core.vhost import VhostInfo, VirtualHost
+from msctl.broker.core.vhost import VhostInfo, VirtualHost, Work
 from msctl.clock import Clock
 from msctl.faults.messages import PublishEffect
 from msctl.secret import Secret
@@ -175,7 +175,7 @@ class Broker:
         self.reply_consumers: dict[str, ReplyTarget] = {}
         """Consumers of direct replies, by the secret part of their address."""
         self._pending: dict[Queue, None] = {}
-        self._applying: dict[VirtualHost, None] = {}
+        self._work: dict[Work, None] = {}
 
     # --- virtual hosts ---
 
@@ -195,7 +195,7 @@ class Broker:
                 limits=self.limits,
                 make_queue=self._make_queue,
                 pump_later=self._pump_later,
-                apply_later=self._apply_later,
+                later=self._do_later,
                 log=self.log,
             )
         if info is not None:
@@ -242,23 +242,23 @@ class Broker:
         for vhost in self.vhosts.values():
             vhost.routing.changed()
 
-    def _apply_later(self, vhost: VirtualHost) -> None:
-        self._applying[vhost] = None
+    def _do_later(self, work: Work) -> None:
+        self._work[work] = None
 
-    def apply_policies(self, limit: int) -> None:
-        """Let changed policies reach up to `limit` more queues."""
-        if self._applying:
-            vhost = next(iter(self._applying))
-            if not vhost.apply_more(limit):
-                del self._applying[vhost]
+    def do_work(self, limit: int) -> None:
+        """Apply changed policies to, or remove bindings of, up to `limit` more things."""
+        if self._work:
+            work = next(iter(self._work))
+            if not work(limit):
+                del self._work[work]
 
     def _pump_later(self, queue: Queue) -> None:
         self._pending[queue] = None
 
     @property
     def busy(self) -> bool:
-        """Whether messages wait for delivery, policies to be applied, or output to be written."""
-        return bool(self._pending or self.dirty or self._applying)
+        """Whether messages wait for delivery, output to be written, or other work to be done."""
+        return bool(self._pending or self.dirty or self._work)
 
     def pump(self, limit: int) -> bool:
         """Deliver about `limit` waiting messages; return whether more wait."""

@@ -6,13 +6,14 @@ Sources: AMQP 0-9-1 section 3.1.3; RabbitMQ's exchange-to-exchange bindings and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from msctl.broker.core.consistent_hash import HashKey, HashRing, weight_of
 from msctl.broker.core.delayed import DELAYED_TYPE, delay_of
+from msctl.broker.core.held import Held, each_of, with_one, without_one
 from msctl.broker.core.policies import NONE, Applied
 from msctl.broker.core.queues import Queue
+from msctl.broker.core.topic_index import TopicIndex
 from msctl.broker.protocol.replies import erlang_binary, precondition_failed
 from msctl.broker.protocol.tables import TYPE_NAMES, FieldValue, Table
 
@@ -30,33 +31,40 @@ CORE_TYPES = (ExchangeType.DIRECT, ExchangeType.FANOUT, ExchangeType.TOPIC, Exch
 """The types of the specification, of which each virtual host has an exchange `amq.…`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+Identity = tuple[object, str, str]
+"""Bindings of an exchange with the same identity are the same binding."""
+
+_NO_ARGUMENTS: Table = {}
+
+
 class Binding:
-    """One binding. Bindings with the same `identity` are the same binding.
+    """One binding. `entry` is its number in the log, 0 if it is in memory only."""
 
-    `entry` is its number in the log, 0 if it is in memory only.
-    """
+    __slots__ = ("arguments", "destination", "entry", "identity", "key", "source")
 
-    source: Exchange
-    destination: Exchange | Queue
-    key: str
-    arguments: Table
-    entry: int = 0
+    def __init__(
+        self, source: Exchange, destination: Exchange | Queue, key: str, arguments: Table, entry: int = 0
+    ) -> None:
+        self.source = source
+        self.destination = destination
+        self.key = key
+        self.arguments = arguments or _NO_ARGUMENTS
+        self.entry = entry
+        self.identity = binding_identity(destination, key, arguments)
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        return binding_identity(self.destination, self.key, self.arguments)
 
-
-def binding_identity(destination: Exchange | Queue, key: str, arguments: Table) -> tuple[object, ...]:
-    """The key of a binding: the destination object, the routing key, and the arguments in any order."""
-    return id(destination), key, repr(sorted(arguments.items(), key=lambda item: item[0]))
+def binding_identity(destination: Exchange | Queue, key: str, arguments: Table) -> Identity:
+    """The destination object, the routing key, and the arguments in any order."""
+    shown = repr(sorted(arguments.items(), key=lambda item: item[0])) if arguments else ""
+    return destination, key, shown
 
 
 class Exchange:
     """An exchange and its outgoing bindings.
 
     `routes_as` is its type, for one that delays messages the x-delayed-type; `delayed` counts those.
+    After the deletion of a queue or exchange with very many bindings, `bindings` still has some that lead to
+    it; `stale` counts them. Such bindings are never followed or shown, see `binding_table`.
     """
 
     __slots__ = (
@@ -70,12 +78,14 @@ class Exchange:
         "bindings",
         "declared_alternate",
         "delayed",
+        "deleted",
         "durable",
         "entry",
         "hash_key",
         "internal",
         "name",
         "routes_as",
+        "stale",
         "type",
     )
 
@@ -100,13 +110,15 @@ class Exchange:
         self.applied = NONE
         self.entry = 0
         """The exchange's number in the log; 0: it is not in it."""
-        self.bindings: dict[tuple[object, ...], Binding] = {}
+        self.deleted = False
+        self.bindings: dict[Identity, Binding] = {}
+        self.stale = 0
         inner = _text(self.arguments.get(DELAYED_TYPE)) if kind is ExchangeType.DELAYED else None
         self.routes_as = kind if inner is None else ExchangeType(inner)
         self.delayed = 0
         self.hash_key = HashKey(self.arguments) if self.routes_as is ExchangeType.CONSISTENT_HASH else None
-        self._direct: dict[str, dict[tuple[object, ...], Binding]] = {}
-        self._topic = TopicIndex()
+        self._direct: dict[str, Held[Binding]] = {}
+        self._topic: TopicIndex[Binding] = TopicIndex()
         self._ring: HashRing[Binding] | None = None
 
     def apply(self, applied: Applied) -> None:
@@ -117,31 +129,52 @@ class Exchange:
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; return False if it exists."""
-        identity = binding.identity
-        if identity in self.bindings:
+        if binding.identity in self.bindings:
             return False
-        self.bindings[identity] = binding
+        self.bindings[binding.identity] = binding
         self._ring = None
         if self.routes_as is ExchangeType.DIRECT:
-            self._direct.setdefault(binding.key, {})[identity] = binding
+            self._direct[binding.key] = with_one(self._direct.get(binding.key), binding)
         elif self.routes_as is ExchangeType.TOPIC:
-            self._topic.add(binding.key, identity, binding)
+            self._topic.add(binding)
         return True
 
-    def unbind(self, identity: tuple[object, ...]) -> Binding | None:
+    def unbind(self, identity: Identity) -> Binding | None:
         """Remove and return a binding, or None if it does not exist."""
         binding = self.bindings.pop(identity, None)
-        if binding is None:
-            return None
+        if binding is not None:
+            self._unindex(binding)
+        return binding
+
+    def unbind_last(self) -> Binding:
+        """Remove and return the newest binding. Raises KeyError without one."""
+        _, binding = self.bindings.popitem()
+        self._unindex(binding)
+        return binding
+
+    def _unindex(self, binding: Binding) -> None:
         self._ring = None
         if self.routes_as is ExchangeType.DIRECT:
-            same_key = self._direct[binding.key]
-            del same_key[identity]
-            if not same_key:
+            left = self._direct[binding.key] = without_one(self._direct[binding.key], binding)
+            if left is None:
                 del self._direct[binding.key]
         elif self.routes_as is ExchangeType.TOPIC:
-            self._topic.remove(binding.key, identity)
-        return binding
+            self._topic.remove(binding)
+
+    def made_stale(self, count: int) -> None:
+        """The destination of `count` bindings was deleted."""
+        self.stale += count
+        self._ring = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it has a binding."""
+        return len(self.bindings) > self.stale
+
+    def live_bindings(self) -> Iterable[Binding]:
+        """The bindings, in the order in which they were made. Invalid once a binding changes."""
+        found = self.bindings.values()
+        return (each for each in found if not each.destination.deleted) if self.stale else found
 
     def match(
         self, keys: Iterable[str], headers: Table, properties: bytes = b""
@@ -149,104 +182,30 @@ class Exchange:
         """The destinations of a message with these routing keys and headers; may repeat."""
         kind = self.routes_as
         if kind is ExchangeType.FANOUT:
-            found: Iterable[Binding] = self.bindings.values()
+            found = self.live_bindings()
         elif kind is ExchangeType.HEADERS:
-            found = [b for b in self.bindings.values() if headers_match(b.arguments, headers)]
+            found = [b for b in self.live_bindings() if headers_match(b.arguments, headers)]
         elif kind is ExchangeType.TOPIC:
             found = [binding for key in keys for binding in self._topic.find(key)]
         elif self.hash_key is not None:
             chosen = self._hash_ring().choose(self.hash_key.of(keys, headers, properties))
             found = [] if chosen is None else [chosen]
         else:
-            found = [b for key in keys for b in self._direct.get(key, _NO_BINDINGS).values()]
+            found = [binding for key in keys for binding in each_of(self._direct.get(key))]
         for binding in found:
-            yield binding.destination
+            if not binding.destination.deleted:
+                yield binding.destination
 
     def _hash_ring(self) -> HashRing[Binding]:
         if self._ring is None:
             first: dict[int, Binding] = {}
-            for binding in self.bindings.values():
+            for binding in self.live_bindings():
                 first.setdefault(id(binding.destination), binding)
             self._ring = HashRing(
                 (each, f"{type(each.destination).__name__} {each.destination.name}", weight_of(each.key))
                 for each in first.values()
             )
         return self._ring
-
-
-_NO_BINDINGS: dict[tuple[object, ...], Binding] = {}
-
-
-class _Node:
-    __slots__ = ("any_number", "bindings", "children")
-
-    def __init__(self, word: str = "") -> None:
-        self.any_number = word == "#"
-        self.children: dict[str, _Node] = {}
-        self.bindings: dict[tuple[object, ...], Binding] = {}
-
-
-class TopicIndex:
-    """A trie of topic patterns by word: `*` matches one word, `#` any number of words."""
-
-    __slots__ = ("_root",)
-
-    def __init__(self) -> None:
-        self._root = _Node()
-
-    def add(self, pattern: str, identity: tuple[object, ...], binding: Binding) -> None:
-        node = self._root
-        for word in split_words(pattern):
-            child = node.children.get(word)
-            if child is None:
-                child = node.children[word] = _Node(word)
-            node = child
-        node.bindings[identity] = binding
-
-    def remove(self, pattern: str, identity: tuple[object, ...]) -> None:
-        path = [("", self._root)]
-        for word in split_words(pattern):
-            path.append((word, path[-1][1].children[word]))
-        del path[-1][1].bindings[identity]
-        for (word, node), (_, parent) in zip(reversed(path[1:]), reversed(path[:-1]), strict=True):
-            if node.bindings or node.children:
-                break
-            del parent.children[word]
-
-    def find(self, key: str) -> list[Binding]:
-        """The bindings with a matching pattern, each once.
-
-        Keeps the set of trie nodes that the words so far can reach, so the work is bounded by the
-        number of words times the number of nodes.
-        """
-        here: dict[int, _Node] = {}
-        _enter(self._root, here)
-        for word in split_words(key):
-            following: dict[int, _Node] = {}
-            for node in here.values():
-                if node.any_number:
-                    _enter(node, following)
-                for step in (word, "*"):
-                    child = node.children.get(step)
-                    if child is not None:
-                        _enter(child, following)
-            here = following
-        return [binding for node in here.values() for binding in node.bindings.values()]
-
-
-def _enter(node: _Node, places: dict[int, _Node]) -> None:
-    """Add a node, and those behind each `#` that matches no word."""
-    while id(node) not in places:
-        places[id(node)] = node
-        beyond = node.children.get("#")
-        if beyond is None:
-            return
-        node = beyond
-
-
-def split_words(key: str) -> list[str]:
-    """The words of a topic key. An empty key has none; empty words count."""
-    return key.split(".") if key else []
 
 
 def headers_match(pattern: Table, headers: Table) -> bool:

@@ -6,11 +6,12 @@ queue calls `changed`, which also increments `generation`, on which publish plan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msctl.broker.core import consistent_hash
 from msctl.broker.core.access import UNRESTRICTED, Access, Operation
 from msctl.broker.core.arguments import check_equivalent, check_same
+from msctl.broker.core.binding_table import BindingTable
 from msctl.broker.core.delayed import DELAYED_TYPE, DelayedMessages, DelayHost, DelayingExchange, Target
 from msctl.broker.core.exchanges import (
     CORE_TYPES,
@@ -43,7 +44,8 @@ class Routing:
     """Exchanges, bindings and routes. `generation` increases whenever a route may have changed.
 
     `queues` belongs to the virtual host, which calls `changed` when it adds or removes a queue. Messages
-    that an exchange delays go to `delay_host`'s timers and then through `route_delayed`.
+    that an exchange delays go to `delay_host`'s timers and then through `route_delayed`. `unbind_later` is
+    called when bindings of something deleted wait to be removed: call `bindings.remove_more`.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class Routing:
         policies: Policies,
         limits: BrokerLimits,
         delay_host: DelayHost,
+        unbind_later: Callable[[], None] = lambda: None,
     ) -> None:
         self._memory = delay_host.memory
         self.generation = 0
-        self.bindings = 0
+        self.bindings = BindingTable(self._memory, unbind_later)
         self._limits = limits
         self.exchanges: dict[str, Exchange] = {}
         self._vhost = vhost
@@ -66,7 +69,6 @@ class Routing:
         self._hashed_properties = 0
         """How many exchanges route by a message's properties: their routes are not cached by key."""
         self._routes: dict[tuple[str, str], tuple[Target, ...]] = {}
-        self._inbound: dict[Exchange | Queue, dict[tuple[object, ...], Exchange]] = {}
         for exchange in CORE_TYPES:
             self._create(Exchange(f"amq.{exchange}", exchange))
         self._create(Exchange("amq.match", ExchangeType.HEADERS))
@@ -199,7 +201,7 @@ class Routing:
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
-        if if_unused and exchange.bindings:
+        if if_unused and exchange.in_use:
             raise precondition_failed(f"{shown} in use")
         self._remove(exchange)
 
@@ -210,9 +212,8 @@ class Routing:
             self._hashed_properties -= exchange.hash_key.reads_properties
         self._drop(exchange.entry)
         self.changed()
-        for identity, binding in list(exchange.bindings.items()):
-            self._unbind(exchange, identity)
-            self._forget_inbound(binding.destination, exchange, identity)
+        exchange.deleted = True
+        self.bindings.source_deleted(exchange)
         self.unbind_destination(exchange)
 
     # --- bindings ---
@@ -241,7 +242,7 @@ class Routing:
             target.check_access(owner)
         if binding_identity(target, key, arguments) in exchange.bindings:
             return
-        if self.bindings >= self._limits.bindings:
+        if self.bindings.count >= self._limits.bindings:
             raise too_many_bindings(source, self._vhost, self._limits.bindings)
         journal = self._memory.journal
         entry = 0
@@ -250,10 +251,7 @@ class Routing:
         self._add(Binding(exchange, target, key, arguments, entry))
 
     def _add(self, binding: Binding) -> None:
-        if binding.source.bind(binding):
-            self.bindings += 1
-            inbound = self._inbound.setdefault(binding.destination, {})
-            inbound[binding.source.name, *binding.identity] = binding.source
+        if self.bindings.add(binding):
             self.changed()
 
     def recover_exchange(self, entry: int, exchange: Exchange) -> None:
@@ -264,9 +262,9 @@ class Routing:
     def recover_binding(
         self, entry: int, source: str, destination: str, kind: str, key: str, arguments: Table
     ) -> bool:
-        """Add a binding that the log has; return False if one of its ends does not exist."""
+        """Add a binding that the log has; return False if one of its ends does not exist or is younger."""
         exchange, target = self.exchanges.get(source), self._destination(kind, destination)
-        if exchange is None or target is None:
+        if exchange is None or target is None or entry < max(exchange.entry, target.entry):
             return False
         self._add(Binding(exchange, target, key, arguments, entry))
         return True
@@ -310,8 +308,7 @@ class Routing:
             return
         if not isinstance(target, Exchange):
             target.check_access(owner)
-        self._unbind(exchange, identity)
-        self._forget_inbound(target, exchange, identity)
+        self.bindings.remove(exchange, identity)
         self.changed()
         self._auto_delete(exchange)
 
@@ -331,33 +328,16 @@ class Routing:
             access.check_topic(Operation.READ, source, key)
         return source, destination
 
-    def _unbind(self, exchange: Exchange, identity: tuple[object, ...]) -> None:
-        binding = exchange.unbind(identity)
-        if binding is not None:
-            self.bindings -= 1
-            self._drop(binding.entry)
-
     def _destination(self, kind: str, name: str) -> Exchange | Queue | None:
         return self._queues.get(name) if kind == "queue" else self.exchanges.get(name)
 
-    def _forget_inbound(
-        self, target: Exchange | Queue, exchange: Exchange, identity: tuple[object, ...]
-    ) -> None:
-        known = self._inbound.get(target)
-        if known is not None:
-            known.pop((exchange.name, *identity), None)
-            if not known:
-                del self._inbound[target]
-
     def unbind_destination(self, target: Exchange | Queue) -> None:
-        sources = self._inbound.pop(target, {})
-        for (_, *identity), exchange in sources.items():
-            self._unbind(exchange, tuple(identity))
-        for exchange in {exchange.name: exchange for exchange in sources.values()}.values():
+        """Remove the bindings that lead to something deleted."""
+        for exchange in self.bindings.destination_deleted(target):
             self._auto_delete(exchange)
 
     def _auto_delete(self, exchange: Exchange) -> None:
-        if exchange.auto_delete and not exchange.bindings:
+        if exchange.auto_delete and not exchange.in_use:
             self._remove(exchange)
 
 

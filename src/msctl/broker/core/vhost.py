@@ -52,6 +52,10 @@ class VhostInfo:
     tags: tuple[str, ...] = ()
 
 
+Work = Callable[[int], bool]
+"""Does up to a limit of what waits, and returns whether there is more."""
+
+
 class Timed(Protocol):
     """What asks to be called at a time: a queue, or the delayed messages."""
 
@@ -64,8 +68,8 @@ class Timed(Protocol):
 
 
 class VirtualHost:
-    """One virtual host. `pump_later` is called with each queue that has messages to deliver, `apply_later`
-    with a host whose policies have to reach more queues: call its `apply_more`."""
+    """One virtual host. `pump_later` is called with each queue that has messages to deliver, `later` with
+    work to be done in steps: call that with a limit until it returns False."""
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class VirtualHost:
         limits: BrokerLimits | None = None,
         make_queue: Callable[..., Queue] = Queue,
         pump_later: Callable[[Queue], None] = lambda _queue: None,
-        apply_later: Callable[[VirtualHost], None] = lambda _vhost: None,
+        later: Callable[[Work], None] = lambda _work: None,
         log: Callable[[str, str], None] = lambda _level, _text: None,
     ) -> None:
         self.name = name
@@ -87,11 +91,18 @@ class VirtualHost:
         self.connections = 0
         self.queues: dict[str, Queue] = {}
         self.policies = Policies()
-        self.routing = Routing(name, self.queues, self.policies, self.limits, self)
+        self.routing = Routing(
+            name,
+            self.queues,
+            self.policies,
+            self.limits,
+            self,
+            unbind_later=lambda: later(self.routing.bindings.remove_more),
+        )
         self._make_queue = make_queue
         self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
-        self._apply_later = apply_later
+        self._later = later
         self._unapplied: list[Queue] = []
         self._log = log
         self._reminders: list[tuple[float, int, Timed]] = []
@@ -250,7 +261,7 @@ class VirtualHost:
         self._unapplied = list(self.queues.values())
         self.apply_more(APPLIED_AT_ONCE)
         if self._unapplied:
-            self._apply_later(self)
+            self._later(self.apply_more)
 
     def apply_more(self, limit: int) -> bool:
         """Apply the present policies to up to `limit` queues; return whether there are more."""

@@ -190,7 +190,7 @@ def properties_key(binding: Binding) -> str:
 def bindings_of(vhost: VirtualHost) -> Iterator[Binding]:
     """All bindings that were made; those to the default exchange are implicit."""
     for exchange in list(vhost.routing.exchanges.values()):
-        yield from list(exchange.bindings.values())
+        yield from list(exchange.live_bindings())
 
 
 # --- connections and channels ---------------------------------------------------------------------

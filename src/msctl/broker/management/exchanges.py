@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from aiohttp import web
 
-from msctl.broker.core.exchanges import Binding, Exchange
+from msctl.broker.core.exchanges import Binding, Exchange, binding_identity
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.management.answers import (
@@ -210,8 +210,10 @@ class Bindings:
         vhost = self._api.vhost(request)
         selects, key = _Selection.of(request), request.match_info["key"]
         exchange = vhost.routing.exchanges.get(selects.source or "")
-        for binding in () if exchange is None else exchange.bindings.values():
-            if selects.takes(binding):
+        target = _destination(vhost, selects.kind, selects.destination or "")
+        if exchange is not None and target is not None:
+            plain = exchange.bindings.get(binding_identity(target, "" if key == "~" else unquote(key), {}))
+            for binding in [plain] if plain else vhost.routing.bindings.between(exchange, target):
                 known = properties_key(binding)
                 if key in (known, unquote(known)):
                     return vhost, binding
@@ -230,16 +232,16 @@ class Bindings:
         table = table_from_json(arguments)
         kind = "exchange" if selects.kind == "e" else "queue"
         source, destination = selects.source or "", selects.destination or ""
-        target = vhost.queues.get(destination) if kind == "queue" else None
-        owner = None if target is None else target.owner
+        target = _destination(vhost, selects.kind, destination)
+        owner = target.owner if isinstance(target, Queue) else None
         vhost.routing.bind(source, destination, kind, key, table, owner, self._api.access(request, vhost))
-        exchange = vhost.routing.exchange(source)
-        for binding in exchange.bindings.values():
-            if selects.takes(binding) and (binding.key, binding.arguments) == (key, table):
-                known = quote(properties_key(binding), safe="~")
-                location = f"{quote(request.match_info['destination'], safe='')}/{known}"
-                return empty(CREATED, Location=location)
-        return empty(CREATED)
+        target = _destination(vhost, selects.kind, destination)
+        if target is None:  # its name has line breaks, which are taken out of it
+            return empty(CREATED)
+        binding = vhost.routing.exchange(source).bindings[binding_identity(target, key, table)]
+        known = quote(properties_key(binding), safe="~")
+        location = f"{quote(request.match_info['destination'], safe='')}/{known}"
+        return empty(CREATED, Location=location)
 
     async def _unbind(self, request: web.Request) -> web.StreamResponse:
         vhost, binding = self._named(request)
@@ -255,6 +257,10 @@ class Bindings:
         )
         self._api.server.changed()
         return empty()
+
+
+def _destination(vhost: VirtualHost, kind: str | None, name: str) -> Exchange | Queue | None:
+    return vhost.routing.exchanges.get(name) if kind == "e" else vhost.queues.get(name)
 
 
 def _same(each: Binding | Queue) -> Binding | Queue:

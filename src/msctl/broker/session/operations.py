@@ -51,12 +51,7 @@ Choose = Callable[[Message], Destination | None]
 
 def bindings_to(vhost: VirtualHost, queue: Queue) -> list[Binding]:
     """The bindings of a queue that were made; that to the default exchange is implicit."""
-    return [
-        binding
-        for exchange in vhost.routing.exchanges.values()
-        for binding in exchange.bindings.values()
-        if binding.destination is queue
-    ]
+    return list(vhost.routing.bindings.leading_to(queue))
 
 
 def move(

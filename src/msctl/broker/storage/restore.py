@@ -14,11 +14,13 @@ from msctl.broker.storage.replay import Replay
 def restore(broker: Broker, replay: Replay) -> list[str]:
     """Create the stored virtual hosts, exchanges, queues and bindings, and fill the queues.
 
-    Returns a text for each thing that this version cannot serve; it stays in the log.
+    Returns a text for each thing that this version cannot serve; it stays in the log. Bindings of ends that
+    are gone are removed from it: the broker was killed before it had removed them all.
     """
     problems: list[str] = []
     bindings: list[tuple[int, StoredBinding]] = []
     delayed: list[tuple[int, StoredDelay]] = []
+    unserved: set[tuple[str, str, str]] = set()
     epoch = broker.clock.time() - broker.clock.monotonic()
     delivered = replay.delivered if replay.closed else None
     for number, item in replay.items.items():
@@ -37,15 +39,27 @@ def restore(broker: Broker, replay: Replay) -> list[str]:
                 delayed.append((number, item))
         except (AmqpError, ValueError) as error:
             problems.append(f"{item} cannot be served: {error}")
+            if isinstance(item, StoredQueue | StoredExchange):
+                unserved.add((_kind(item), item.vhost, item.name))
+    journal = broker.memory.journal
     for number, binding in bindings:
         found = broker.add_vhost(binding.vhost).routing.recover_binding(
             number, binding.source, binding.destination, binding.kind, binding.key, binding.arguments
         )
-        if not found:
-            problems.append(f"{binding} cannot be served: one of its ends does not exist")
+        if found:
+            continue
+        ends = (("exchange", binding.source), (binding.kind, binding.destination))
+        if any((kind, binding.vhost, name) in unserved for kind, name in ends):
+            problems.append(f"{binding} cannot be served: one of its ends cannot")
+        elif journal is not None:
+            journal.drop(number)
     for number, message in delayed:
         broker.add_vhost(message.vhost).routing.recover_delayed(number, message)
     return problems
+
+
+def _kind(item: StoredQueue | StoredExchange) -> str:
+    return "queue" if isinstance(item, StoredQueue) else "exchange"
 
 
 def _exchange(item: StoredExchange) -> Exchange:

@@ -172,7 +172,7 @@ def _exchanges(vhost: VirtualHost) -> Iterator[Json]:
 
 def _bindings(vhost: VirtualHost) -> Iterator[Json]:
     for exchange in list(vhost.routing.exchanges.values()):
-        for binding in list(exchange.bindings.values()):
+        for binding in list(exchange.live_bindings()):
             if not isinstance(binding.destination, Queue) or binding.destination.owner is None:
                 yield _binding(vhost, exchange, binding)
 
