@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from msctl.processes.pid_file import Entry, PidFile
+from msctl.telemetry.runs.recorder import RunRecorder
 from tests.support.cli import Msctl
+from tests.support.clock import FakeClock
 from tests.support.ports import reserved_port
 from tests.support.supervisor import alive
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
+from tests.unit.telemetry.test_runs import kept, recorded, stats
 
 CONFIG = """
 [services.a]
@@ -98,3 +101,18 @@ def test_a_pid_file_that_cannot_be_written_is_said_once_and_written_again(tmp_pa
     folder.mkdir()
     pid_file.remove("x:a-1:0")
     assert "x:a-1:2" in (folder / "children.json").read_text()
+
+
+def test_a_run_is_recorded_once_the_disk_has_room_again(small_disk: Path) -> None:
+    said: list[str] = []
+    path = small_disk / "runs.sqlite"
+    undo = fill(small_disk)
+    recorder = RunRecorder(lambda: path, "run-1", "1.0", FakeClock(), said.append)
+    recorder.offer({kept(1)[0].trace_id: kept(1)}, [stats()])
+    eventually(lambda: said)
+    undo()
+    recorder.offer({kept(2)[0].trace_id: kept(2)}, [stats()])
+    recorder.close(30)
+    assert recorded(path, "run-1") == 2
+    assert len(said) == 1
+    assert "full" in said[0]

@@ -25,7 +25,10 @@ class RouteStats:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run, from `up` to `down`. `ended` is None while it runs, and if it was killed."""
+    """One run, from `up` to `down`. `ended` is None while it runs, and if it was killed.
+
+    `lasted_s` is then the time up to its last trace.
+    """
 
     run: str
     began: float
@@ -34,6 +37,7 @@ class RunSummary:
     requests: int
     errors: int
     traces: int
+    lasted_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,18 @@ def test_a_full_file_is_rotated_and_both_are_read(tmp_path: Path) -> None:
     assert sorted(line.text for line in read_run(tmp_path))[-1] == "019"
 
 
+def test_lines_stay_in_order_where_the_clock_is_set_back(tmp_path: Path) -> None:
+    clock = FakeClock()
+    files = RunFiles(lambda: tmp_path, clock, print, max_bytes=200)
+    for number in range(10):
+        files.write("a", "a-1", "stdout", f"line {number} {'x' * 20}\n".encode())
+        clock.set(-100.0 * (number + 1))
+    files.close()
+    kept = [int(line.text.split()[1]) for line in read_run(tmp_path)]
+    assert kept == list(range(kept[0], 10))
+    assert len(kept) > 3
+
+
 def test_a_line_without_end_is_written_in_pieces(tmp_path: Path) -> None:
     written(tmp_path, [("a", "a-1", "stdout", b"x" * 70_000)])
     assert [len(line.text) for line in read_run(tmp_path)] == [70_000]

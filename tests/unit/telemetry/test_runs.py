@@ -14,6 +14,7 @@ from msctl.model.traces import Span, SpanEvent, SpanKind, Trace, TraceQuery, Tra
 from msctl.telemetry.runs import database
 from msctl.telemetry.runs.recorder import RunRecorder
 from tests.support.clock import FakeClock
+from tests.support.waiting import eventually
 
 
 def kept(number: int, *, name: str = "GET /pay", error: bool = False) -> tuple[TraceSummary, Trace]:
@@ -152,6 +153,65 @@ def test_what_a_locked_database_kept_out_is_written_later(
         assert database.find(connection, "run-1").traces == 1
     assert len(problems) == 1
     assert "locked" in problems[0]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "deleted"])
+def test_a_file_that_is_harmed_while_it_is_used_is_replaced(path: Path, harm: str) -> None:
+    problems: list[str] = []
+    said, connected = threading.Event(), threading.Event()
+
+    def report(text: str) -> None:
+        problems.append(text)
+        said.set()
+
+    def make_path() -> Path:
+        connected.set()
+        return path
+
+    recorder = RunRecorder(make_path, "run-1", "1.0", FakeClock(), report)
+    recorder.offer({kept(1)[0].trace_id: kept(1)}, [stats()])
+    eventually(lambda: connected.is_set() and recorded(path, "run-1") == 1)
+    if harm == "deleted":
+        for file in path.parent.iterdir():
+            file.unlink()
+    else:
+        with sqlite3.connect(path) as other:
+            other.execute("pragma wal_checkpoint(truncate)")
+        other.close()
+        with path.open("r+b") as stream:
+            stream.write(b"\xff" * path.stat().st_size)
+    for number in range(2, 5):
+        recorder.offer({kept(number)[0].trace_id: kept(number)}, [stats(9)])
+        if harm == "damaged" and number == 2:
+            assert said.wait(30)
+    recorder.close(30)
+    assert recorded(path, "run-1") == 3
+    with database.reading(path) as connection:
+        assert database.find(connection, "run-1").requests == 9
+    aside = [file.name for file in path.parent.iterdir() if "damaged-" in file.name]
+    assert len(aside) == (harm == "damaged")
+    assert any("damaged" in text for text in problems) == (harm == "damaged")
+
+
+def recorded(path: Path, run: str) -> int:
+    try:
+        with database.reading(path) as connection:
+            return database.find(connection, run).traces
+    except MsctlError:
+        return 0
+
+
+def test_a_run_that_begins_before_the_others_is_the_newest_all_the_same(path: Path) -> None:
+    connection, _ = database.open_for_writing(path)
+    for number in range(database.KEEP_RUNS):
+        database.begin_run(connection, f"future-{number}", 4e9 + number, "1.0")
+    database.begin_run(connection, "now", 1e9, "1.0")
+    database.save(connection, "now", [kept(1)], [stats()])
+    database.end_run(connection, "now", 0.9e9)  # the clock was set back meanwhile
+    assert database.find(connection, "1").run == "now"
+    assert database.find(connection, "1").lasted_s == 0
+    assert [run.run for run in database.summaries(connection)].count("future-0") == 0
+    connection.close()
 
 
 def test_two_runs_are_compared_by_route_and_by_the_names_of_traces(path: Path) -> None:

@@ -34,7 +34,7 @@ def run_lines(found: Sequence[RunSummary], running: str | None) -> Iterator[str]
 
 def _lasted(one: RunSummary, running: str | None) -> str:
     if one.ended is not None:
-        return show_duration(one.ended - one.began)
+        return show_duration(one.lasted_s)
     return "running" if one.run == running else "killed"
 
 
@@ -43,8 +43,16 @@ def comparison_lines(found: RunComparison) -> Iterator[str]:
     yield f"{found.before.run} -> {found.after.run}"
     yield ""
     if found.routes:
-        columns = ("ROUTE", "REQUESTS", "ERRORS", "P50", "P95", Column("P99", 1))
-        yield from table(columns, [_row(change) for change in found.routes])
+        columns = (
+            "ROUTE",
+            "REQUESTS",
+            Column("RATE", 2),
+            "ERRORS",
+            Column("P50", 3),
+            "P95",
+            Column("P99", 1),
+        )
+        yield from table(columns, [_row(found, change) for change in found.routes])
     else:
         yield "neither run answered a request"
     for title, names in (("new traces", found.new_traces), ("fail now", found.new_failures)):
@@ -56,21 +64,35 @@ def comparison_lines(found: RunComparison) -> Iterator[str]:
                 yield f"  and {len(names) - MAX_NAMES} more"
 
 
-def _row(change: RouteChange) -> list[Cell]:
+def _row(found: RunComparison, change: RouteChange) -> list[Cell]:
     one = change.after or change.before
     if one is None:
         raise ValueError("a route of neither run")
     before, after = change.before, change.after
     worse = _share(after) > _share(before)
-    errors = _pair(before, after, lambda stats: str(stats.errors))
+    errors = _pair(before, after, _errors)
+    rates = (_rate(before, found.before), _rate(after, found.after))
     return [
         f"{one.service}: {one.method} {one.route or '(no route)'}",
         _pair(before, after, lambda stats: str(stats.requests)),
+        " -> ".join(rates),
         (errors, RED) if worse else errors,
         _pair(before, after, lambda stats: show_latency(stats.p50_s)),
         _pair(before, after, lambda stats: show_latency(stats.p95_s)),
         _pair(before, after, lambda stats: show_latency(stats.p99_s)),
     ]
+
+
+def _errors(stats: RouteStats) -> str:
+    return f"{stats.errors} ({_share(stats):.0%})" if stats.errors else "0"
+
+
+def _rate(stats: RouteStats | None, run: RunSummary) -> str:
+    """Requests a second over the whole run; "-" for none, and for a run of no length."""
+    if stats is None or not run.lasted_s:
+        return "-"
+    rate = stats.requests / run.lasted_s
+    return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
 def _share(stats: RouteStats | None) -> float:

@@ -1,9 +1,8 @@
 """What the services of one run print, a file each, for as long as the run is kept.
 
-A thread of its own writes them: a slow, full or read-only disk delays nobody. The loop hands over
-bytes and returns; what the thread has not written yet is bounded by `queue_bytes`, and what does not
-fit is dropped and counted. An error is reported once a minute, and the next piece is tried again, so
-that a disk that has room again is used again.
+A background writer writes them: the loop hands over bytes and returns. What is not written yet is
+bounded by `queue_bytes`, and what does not fit is dropped and counted. An error is reported once a
+minute, and the next piece is tried again, so that a disk that has room again is used again.
 
 A record is one line: `TIME INSTANCE STREAM TEXT`. TIME is RFC 3339 in UTC; STREAM is `stdout` or
 `stderr` for what a child printed, and a level (`info`, `error`, …) for what was logged in this
@@ -12,10 +11,10 @@ process. A file that reaches `max_bytes` becomes `NAME.log.1`, replacing an olde
 
 from __future__ import annotations
 
+import heapq
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -23,15 +22,19 @@ from pathlib import Path
 
 from msctl.clock import Clock
 from msctl.model.events import LogLine
+from msctl.telemetry.background_writer import BackgroundWriter, Reports
 from msctl.telemetry.logs.parsing import parse_record
 from msctl.telemetry.logs.records import RecordJoiner
 
 MAX_BYTES = 10 * 1024 * 1024
 QUEUE_BYTES = 8 * 1024 * 1024
 MAX_PARTIAL = 64 * 1024
-REPORT_EVERY_S = 60.0
 STREAMS = ("stdout", "stderr")
 _SUFFIX = ".log"
+
+
+_Piece = tuple[str, str, str, float, bytes]
+"""Service, instance, stream, the time at which it was read, and what was read."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,6 @@ class _File:
     descriptor: int = -1
     size: int = 0
     lost: int = 0
-    reported_at: float | None = None
     partial: dict[tuple[str, str], bytearray] = field(default_factory=dict)
 
 
@@ -65,31 +67,25 @@ class RunFiles:
         self._make_folder = make_folder
         self._folder: Path | None = None
         self._clock = clock
-        self._report = report
+        self._reports = Reports(clock, report)
         self._max_bytes = max_bytes
         self._queue_bytes = queue_bytes
         self._files: dict[str, _File] = {}
-        self._queue: deque[tuple[str, str, str, float, bytes]] = deque()
+        self._queue: deque[_Piece] = deque()
         self._queued = 0
         self._dropped: dict[str, int] = {}
-        self._closing = False
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._writer = BackgroundWriter("log files", self._take, self._write, self._finish)
 
     def write(self, service: str, instance: str, stream: str, data: bytes) -> None:
         """Append bytes that `instance` printed; never blocks for longer than a lock is held."""
-        with self._changed:
-            if self._closing:
+        with self._writer.changing() as accepting:
+            if not accepting:
                 return
             if self._queued + len(data) > self._queue_bytes:
                 self._dropped[service] = self._dropped.get(service, 0) + data.count(b"\n")
                 return
             self._queue.append((service, instance, stream, self._clock.time(), data))
             self._queued += len(data)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log files", daemon=True)
-                self._thread.start()
-            self._changed.notify()
 
     def line(self, line: LogLine) -> None:
         """Append a line that was logged in this process."""
@@ -98,26 +94,25 @@ class RunFiles:
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued, for at most `timeout` seconds, and close the files."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._writer.close(timeout)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._queue and not self._closing:
-                    self._changed.wait()
-                pieces, self._queue = self._queue, deque()
-                self._queued = 0
-                dropped, self._dropped = self._dropped, {}
-            for service, count in dropped.items():
-                self._file(service).lost += count
-            for piece in pieces:
-                self._append(*piece)
-            if self._closing and not self._queue:
-                break
+    def _take(self) -> tuple[Iterable[_Piece], Mapping[str, int]] | None:
+        if not self._queue and not self._dropped:
+            return None
+        pieces, self._queue = self._queue, deque()
+        self._queued = 0
+        dropped, self._dropped = self._dropped, {}
+        return pieces, dropped
+
+    def _write(self, waiting: tuple[Iterable[_Piece], Mapping[str, int]]) -> None:
+        pieces, dropped = waiting
+        for service, count in dropped.items():
+            self._file(service).lost += count
+        for piece in pieces:
+            self._append(*piece)
+
+    def _finish(self) -> None:
+        """Write the lines that have no end yet, and close the files."""
         for service, file in self._files.items():
             for (instance, stream), rest in file.partial.items():
                 if rest:
@@ -148,7 +143,8 @@ class RunFiles:
             file.size += len(text)
         except OSError as error:
             file.lost += whole.count(b"\n") + 1
-            self._tell(file, service, error)
+            why = f"cannot write the log file of {service}: {error.strerror}; {file.lost} lines lost"
+            self._reports.say(service, why)
 
     def _open(self, file: _File) -> None:
         if self._folder is None:
@@ -165,13 +161,6 @@ class RunFiles:
             path.replace(path.with_name(f"{path.name}.1"))
         self._open(file)
 
-    def _tell(self, file: _File, service: str, error: OSError) -> None:
-        now = self._clock.monotonic()
-        if file.reported_at is not None and now - file.reported_at < REPORT_EVERY_S:
-            return
-        file.reported_at = now
-        self._report(f"cannot write the log file of {service}: {error.strerror}; {file.lost} lines lost")
-
     def _file(self, service: str) -> _File:
         file = self._files.get(service)
         if file is None:
@@ -185,13 +174,22 @@ def read_run(folder: Path, services: Iterable[str] = ()) -> list[LogLine]:
     A service without a file has no lines. Raises OSError for a file that cannot be read.
     """
     wanted = set(services)
-    found: list[LogLine] = []
-    for path in sorted(folder.glob(f"*{_SUFFIX}*")):
+    by_service: dict[str, list[LogLine]] = {}
+    for path in sorted(folder.glob(f"*{_SUFFIX}*"), reverse=True):  # NAME.log.1 before NAME.log
         service = path.name.partition(_SUFFIX)[0]
         if not wanted or service in wanted:
-            found += _read(path, service)
-    found.sort(key=lambda line: line.time)
-    return found
+            by_service.setdefault(service, []).extend(_read(path, service))
+    # The lines of a service stay in their order, also where the clock was set back.
+    merged = heapq.merge(*map(_with_latest_times, by_service.values()), key=itemgetter(0))
+    return [line for _, line in merged]
+
+
+def _with_latest_times(lines: Iterable[LogLine]) -> Iterator[tuple[float, LogLine]]:
+    """Yield each line after the latest time up to it."""
+    latest = 0.0
+    for line in lines:
+        latest = max(latest, line.time)
+        yield latest, line
 
 
 def services_of(folder: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 Written by one thread of the running stack, read by verbs at any time (WAL, so that neither waits for the
 other). A file that is not a database, or of another version, is moved aside and a new one begun. Bounded:
-`KEEP_RUNS` runs, and `KEEP_TRACES` traces of each, failed ones longest.
+`KEEP_RUNS` runs, and `KEEP_TRACES` traces of each, failed ones longest. The newest run is the one that was
+begun last, whatever the clock said then.
 """
 
 from __future__ import annotations
@@ -47,9 +48,12 @@ _SUMMARIES = """
 select id, began, ended, version,
   (select coalesce(sum(requests), 0) from route where run = run.id),
   (select coalesce(sum(errors), 0) from route where run = run.id),
-  (select count(*) from trace where run = run.id)
-from run order by began desc, id desc
+  (select count(*) from trace where run = run.id),
+  max(0, coalesce(ended, (select max(start + duration) from trace where run = run.id), began) - began)
+from run order by rowid desc
 """
+_DAMAGE = ("malformed", "not a database", "no such table", "already exists")
+"""What SQLite says of a file that is damaged, rather than locked, full or out of reach."""
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Trace)
 
@@ -67,12 +71,27 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, Path | None]:
     try:
         connection = _open(path)
     except DamagedError:
-        moved = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-        path.rename(moved)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        moved = move_aside(path)
         connection = _open(path)
     return connection, moved
+
+
+def move_aside(path: Path) -> Path:
+    """Move a damaged file out of the way of a new one; returns its new path. Raises OSError."""
+    moved = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    path.rename(moved)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return moved
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a failed write says that the file is no database any more."""
+    return isinstance(error, DamagedError) or (
+        isinstance(error, sqlite3.DatabaseError)
+        and not isinstance(error, sqlite3.IntegrityError)
+        and any(sign in str(error) for sign in _DAMAGE)
+    )
 
 
 @contextmanager
@@ -96,7 +115,7 @@ def begin_run(connection: sqlite3.Connection, run: str, began: float, version: s
             "insert or ignore into run (id, began, version) values (?, ?, ?)", (run, began, version)
         )
         connection.execute(
-            "delete from run where id not in (select id from run order by began desc, id desc limit ?)",
+            "delete from run where id not in (select id from run order by rowid desc limit ?)",
             (KEEP_RUNS,),
         )
 
@@ -247,7 +266,7 @@ def _open(path: Path, *, create: bool = True) -> sqlite3.Connection:
             connection.execute("select count(*) from run").fetchone()
     except sqlite3.OperationalError as error:
         connection.close()
-        if "malformed" in str(error) or "no such table" in str(error) or "already exists" in str(error):
+        if any(sign in str(error) for sign in _DAMAGE):
             raise DamagedError(str(error)) from error
         raise
     except sqlite3.DatabaseError as error:

@@ -1,13 +1,12 @@
 """Records a run while it runs: every few seconds what is new, and the rest when it ends.
 
-A thread of its own writes, so that a slow, locked or full disk delays nobody. It takes the latest state only:
-while one write takes long, newer states are merged into one. An error is reported once a minute, and what
-could not be written is written with the next state.
+A background writer takes the latest state only: while one write takes long, newer states are merged into one.
+An error is reported once a minute, and what could not be written is written with the next state.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING
 from msctl.clock import Clock
 from msctl.model.runs import RouteStats
 from msctl.model.traces import Trace, TraceSummary
+from msctl.telemetry.background_writer import BackgroundWriter, Reports
 
 if TYPE_CHECKING:
     import sqlite3
 
-REPORT_EVERY_S = 60.0
+_Traces = Mapping[str, tuple[TraceSummary, Trace]]
+
 MAX_WAITING = 2000
 """Traces that wait to be written; beyond that the oldest are dropped."""
 
@@ -41,86 +42,87 @@ class RunRecorder:
         self._version = version
         self._clock = clock
         self._report = report
+        self._reports = Reports(clock, report)
         self._began = clock.time()
         self._traces: dict[str, tuple[TraceSummary, Trace]] = {}
         self._routes: Sequence[RouteStats] = ()
-        self._changed = threading.Condition()
         self._wanted = False
-        self._closing = False
-        self._reported_at: float | None = None
-        self._thread: threading.Thread | None = None
+        # Used in the thread alone:
+        self._path: Path | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._writer = BackgroundWriter("run recorder", self._take, self._record, self._finish)
 
-    def offer(self, traces: Mapping[str, tuple[TraceSummary, Trace]], routes: Sequence[RouteStats]) -> None:
+    def offer(self, traces: _Traces, routes: Sequence[RouteStats]) -> None:
         """Take the traces that are new or grew, by id, and the figures as they are now; never blocks."""
-        with self._changed:
-            if self._closing:
+        with self._writer.changing() as accepting:
+            if not accepting:
                 return
             self._traces.update(traces)
             while len(self._traces) > MAX_WAITING:
                 del self._traces[next(iter(self._traces))]
             self._routes = routes
             self._wanted = True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="run recorder", daemon=True)
-                self._thread.start()
-            self._changed.notify()
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is left and the end of the run, for at most `timeout` seconds."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._writer.close(timeout)
 
-    def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
-        while True:
-            with self._changed:
-                while not self._wanted and not self._closing:
-                    self._changed.wait()
-                traces, self._traces = self._traces, {}
-                routes, closing = self._routes, self._closing
-                self._wanted = False
-            try:
-                if connection is None:
-                    connection = self._open()
-                self._write(connection, traces, routes, ended=closing)
-            except Exception as error:  # noqa: BLE001 - a disk that fails must not end the recording
-                with self._changed:
-                    self._traces = traces | self._traces
-                self._tell(error)
-            if closing:
-                break
-        if connection is not None:
-            connection.close()
+    def _take(self) -> tuple[_Traces, Sequence[RouteStats]] | None:
+        if not self._wanted:
+            return None
+        self._wanted = False
+        traces, self._traces = self._traces, {}
+        return traces, self._routes
 
-    def _open(self) -> sqlite3.Connection:
+    def _record(self, waiting: tuple[_Traces, Sequence[RouteStats]]) -> None:
+        self._write(*waiting, ended=False)
+
+    def _finish(self) -> None:
+        """Write what failed before, and the end."""
+        self._write(self._traces, self._routes, ended=True)
+        self._disconnect()
+
+    def _write(self, traces: _Traces, routes: Sequence[RouteStats], *, ended: bool) -> None:
         from msctl.telemetry.runs import database  # sqlite3 is not imported before a stack runs
 
-        connection, moved = database.open_for_writing(self._make_path())
+        try:
+            if self._path is None or not self._path.exists():
+                self._disconnect()  # somebody deleted the file: what is written to it now would be lost
+            if self._connection is None:
+                self._connection = self._open()
+            database.save(self._connection, self._run_id, traces.values(), routes)
+            if ended:
+                database.end_run(self._connection, self._run_id, self._clock.time())
+        except Exception as error:  # noqa: BLE001 - a disk that fails must not end the recording
+            if not ended:
+                with self._writer.changing():
+                    self._traces = {**traces, **self._traces}
+            self._reports.say("", f"cannot record the run: {error}")
+            if database.is_damage(error):
+                self._begin_again()
+
+    def _open(self) -> sqlite3.Connection:
+        from msctl.telemetry.runs import database
+
+        self._path = self._make_path()
+        connection, moved = database.open_for_writing(self._path)
         if moved is not None:
             self._report(f"the database of runs was damaged: it is now {moved.name}, and a new one was begun")
         database.begin_run(connection, self._run_id, self._began, self._version)
         return connection
 
-    def _write(
-        self,
-        connection: sqlite3.Connection,
-        traces: Mapping[str, tuple[TraceSummary, Trace]],
-        routes: Sequence[RouteStats],
-        *,
-        ended: bool,
-    ) -> None:
+    def _begin_again(self) -> None:
+        """Move a file aside that was damaged while it was in use: the next write begins a new one."""
         from msctl.telemetry.runs import database
 
-        database.save(connection, self._run_id, traces.values(), routes)
-        if ended:
-            database.end_run(connection, self._run_id, self._clock.time())
+        self._disconnect()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                moved = database.move_aside(self._path)
+                self._report(f"the database of runs was damaged: it is now {moved.name}")
 
-    def _tell(self, error: Exception) -> None:
-        now = self._clock.monotonic()
-        if self._reported_at is not None and now - self._reported_at < REPORT_EVERY_S:
-            return
-        self._reported_at = now
-        self._report(f"cannot record the run: {error}")
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # a file that is damaged, or gone
+                connection.close()
