@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN    := $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
+SEEDS  ?= 5000
 
 # Workers of pytest-xdist: one a core, whatever psutil takes for a physical one. pytest-randomly shuffles the
 # tests, so that one that needs another is found at once, and prints its seed: ARGS="--randomly-seed=N" repeats
@@ -19,7 +20,7 @@ MSCTL_TEST_TOOLS ?= yes
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up install dev tools lint unit test long check bench binary release pictures clean ci
+.PHONY: help up install dev tools lint unit test long sim check bench binary release pictures clean ci
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ test: dev tools ## Run all tests, with branch coverage of what runs in the tests
 
 long: dev tools ## Run what is too large for every change: GiB bodies, many examples, a second build
 	$(PYTEST) --long --timeout 3600 $(ARGS)
+
+sim: dev ## Run our own broker, gateway and clients through SEEDS=5000 simulated bad networks
+	MSCTL_TEST_SEEDS=$(SEEDS) $(PYTEST) --timeout 3600 tests/unit/simulation/test_own_system.py $(ARGS)
 
 check: lint test ## All that must be green before a change lands
 

@@ -59,3 +59,14 @@ def test_without_a_scenario_every_route_is_asked(shop: Msctl) -> None:
         assert shop.run("sim", *wrong).returncode in (1, 2)
     course = Msctl(shop.folder.parent, shop.runtime, {})
     assert "everything held" in course.ok("sim", "--seeds", "3")
+
+
+def test_faults_are_named_and_a_mistyped_one_has_a_hint(shop: Msctl) -> None:
+    assert "everything held" in shop.ok("sim", "--seeds", "2", "--faults", "none")
+    crashed = shop.run("sim", "--seed", "2", "--faults", "reorder,broker-crash").stdout
+    assert "the broker crashes" in crashed
+    assert "the broker starts again" in crashed
+    wrong = shop.run("sim", "--faults", "cut,broker-crsh")
+    assert wrong.returncode == 2
+    assert "'broker-crsh'" in wrong.stderr
+    assert "did you mean 'broker-crash'?" in wrong.stderr

@@ -20,20 +20,13 @@ from typing import Any
 from msctl.simulation.history import History
 from msctl.simulation.network import CLIENT, Network
 from msctl.simulation.parties import Life, current, current_party
+from msctl.simulation.refusals import Refusals, StuckError
 from msctl.simulation.transport import FakeSocket, Pipe
 
 BEGIN_S = 1_800_000_000.0
 """Virtual seconds since the epoch at the beginning."""
 MOST_CALLBACKS_A_MOMENT = 200_000
 """Turns of the loop without the clock moving, after which the run is taken to be stuck."""
-
-
-class NotSimulatedError(RuntimeError):
-    """The code under test uses what a simulation cannot hold; the text names it."""
-
-
-class StuckError(RuntimeError):
-    """Nothing can happen any more, or the clock does not move."""
 
 
 class _Selector(selectors.BaseSelector):
@@ -68,9 +61,12 @@ class _Selector(selectors.BaseSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """The loop of one run."""
 
-    def __init__(self, network: Network, history: History) -> None:
+    def __init__(self, network: Network, history: History, refusals: Refusals | None = None) -> None:
+        self.refusals = refusals or Refusals()
         self._virtual = 0.0
-        self._turns = 0
+        self._standing = 0
+        self.turns = 0
+        """Turns so far: a loop whose turns stand still is blocked."""
         selector = _Selector()
         super().__init__(selector)
         selector.loop = self
@@ -89,14 +85,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def advance(self, timeout: float | None) -> None:
         """Move the clock by what the loop would have waited. Raises StuckError."""
+        self.turns += 1
+        if self.refusals.first is not None:
+            raise self.refusals.first
         if timeout is None:
             raise StuckError("nothing can happen any more: every task waits for what nobody does")
         if timeout > 0:
             self._virtual += timeout
-            self._turns = 0
+            self._standing = 0
             return
-        self._turns += 1
-        if self._turns > MOST_CALLBACKS_A_MOMENT:
+        self._standing += 1
+        if self._standing > MOST_CALLBACKS_A_MOMENT:
             raise StuckError(
                 f"the clock stands at {self._virtual:.3f} s: some code runs again and again without waiting"
             )
@@ -152,9 +151,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
     ) -> Any:
         if options.get("sock") is not None:
-            raise NotSimulatedError("a real socket cannot listen in a simulation: give a host and a port")
+            raise self.refusals.refuse("a real socket cannot listen in a simulation: give a host and a port")
         if options.get("ssl") is not None:
-            raise NotSimulatedError("TLS is not simulated")
+            raise self.refusals.refuse("TLS is not simulated")
         party = current_party(CLIENT)
         hosts = [host] if isinstance(host, str) or host is None else list(host)
         address = self.network.address(party)
@@ -178,12 +177,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
     ) -> Any:
         if options.get("ssl"):
-            raise NotSimulatedError(f"TLS is not simulated: {host}:{port}")
+            raise self.refusals.refuse(f"TLS is not simulated: {host}:{port}")
         sock = options.get("sock")
         if sock is not None:
             target = self._connected.pop(id(sock), None)
             if target is None:
-                raise NotSimulatedError("a socket that was connected outside of the simulation")
+                raise self.refusals.refuse("a socket that was connected outside of the simulation")
             sock.close()
         else:
             target = (str(host), int(port))
@@ -218,12 +217,31 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
     def add_reader(self, *_: Any) -> None:  # type: ignore[override]
-        raise NotSimulatedError("a file descriptor cannot be watched in a simulation")
+        raise self.refusals.refuse("a file descriptor cannot be watched in a simulation")
 
     add_writer = add_reader  # type: ignore[assignment]
 
+    def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]
+        """Do nothing: no signal comes."""
+
+    def remove_signal_handler(self, *_: Any) -> bool:
+        return False
+
+    async def create_datagram_endpoint(self, *_: Any, **__: Any) -> Any:
+        raise self.refusals.refuse("a datagram socket cannot be opened in a simulation")
+
+    async def create_unix_connection(self, *_: Any, **__: Any) -> Any:
+        raise self.refusals.refuse("a Unix socket cannot be opened in a simulation")
+
+    create_unix_server = create_unix_connection
+
+    async def connect_read_pipe(self, *_: Any) -> Any:
+        raise self.refusals.refuse("a pipe cannot be opened in a simulation")
+
+    connect_write_pipe = connect_read_pipe  # type: ignore[assignment]
+
     async def subprocess_exec(self, *_: Any, **__: Any) -> Any:
-        raise NotSimulatedError("a subprocess cannot run in a simulation")
+        raise self.refusals.refuse("a subprocess cannot run in a simulation")
 
     subprocess_shell = subprocess_exec
 
@@ -233,7 +251,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if target[0] in ("127.0.0.1", "localhost", "::1"):
             party = current_party(CLIENT)
         if party is None:
-            raise NotSimulatedError(f"{target[0]}:{target[1]} is outside of the simulation")
+            raise self.refusals.refuse(f"{target[0]}:{target[1]} is outside of the simulation")
         own = current_party(CLIENT)
         for _ in range(2):
             arrival = self.network.arrival(own, party, self.time())

@@ -8,7 +8,6 @@ import gc
 import logging
 import signal
 import threading
-import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,15 +24,16 @@ from msctl.simulation.determinism import deterministic
 from msctl.simulation.disk import CrashedError
 from msctl.simulation.faults import Fault, FaultKind, draw
 from msctl.simulation.history import Happening, History
-from msctl.simulation.loop import BEGIN_S, NotSimulatedError, StuckError, VirtualLoop
+from msctl.simulation.loop import BEGIN_S, VirtualLoop
 from msctl.simulation.network import Network
+from msctl.simulation.refusals import BlockedError, NotSimulatedError, Refusals, StuckError
 from msctl.simulation.world import LoopClock, ViolatedError, World
 
 ScenarioFunction = Callable[[World], Awaitable[object]]
 LONGEST_S = 3600.0
 """Virtual seconds after which a scenario that has not ended is stopped."""
-BLOCKED_S = 60.0
-"""Real seconds that one run may take."""
+BLOCKED_S = 15.0
+"""Real seconds that code may run without giving the loop its turn; up to twice as many until it is seen."""
 SHRINK_RUNS = 40
 """Runs that the shrinker makes at most."""
 
@@ -77,7 +77,8 @@ def simulate_once(
     """
     history = History()
     network = Network(Random(f"{seed} network"))  # noqa: S311 - not for secrets
-    loop = VirtualLoop(network, history)
+    refusals = Refusals(project.root, scenario.file)
+    loop = VirtualLoop(network, history, refusals)
     loop.set_exception_handler(lambda _loop, context: _unhandled(history, loop, context))
     clock = LoopClock(loop, BEGIN_S)
     loader = Loader(project.root)
@@ -88,7 +89,7 @@ def simulate_once(
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle of a run would finalize what another run left
     try:
-        with _watched(), deterministic(loop.time, seed):
+        with _watched(loop), deterministic(loop.time, seed, refusals):
             broker = Random(f"{seed} broker")  # noqa: S311 - not for secrets
             world = World(project, loop, clock, loader, scenario.stubs(), broker)
             if faults is None:
@@ -104,9 +105,12 @@ def simulate_once(
             except TimeoutError:
                 failure = f"the scenario did not end within {longest:g} virtual seconds"
             except (NotSimulatedError, StuckError, ViolatedError, AssertionError) as error:
-                failure, where = str(error) or "an assertion of the scenario failed", _place(error, scenario)
-            except Exception as error:  # noqa: BLE001 - the scenario may raise anything
-                failure, where = f"{type(error).__name__}: {error}", _place(error, scenario)
+                failure = str(error) or "an assertion of the scenario failed"
+                where = refusals.place_of(error)
+            except (Exception, BlockedError) as error:  # noqa: BLE001 - the scenario may raise anything
+                failure, where = f"{type(error).__name__}: {error}", refusals.place_of(error)
+                if refusals.first is not None:
+                    failure, where = str(refusals.first), refusals.first.place
             finally:
                 world.close()
     finally:
@@ -141,18 +145,23 @@ def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Seque
 
 
 @contextmanager
-def _watched() -> Iterator[None]:
-    """Raise StuckError in code that does not give the loop its turn: only a signal can interrupt it."""
+def _watched(loop: VirtualLoop) -> Iterator[None]:
+    """End a run whose code does not give the loop its turn: only a signal can interrupt it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    seen = -1
 
-    def late(_signal: int, frame: FrameType | None) -> None:
-        place = "" if frame is None else f" at {frame.f_code.co_filename}:{frame.f_lineno}"
-        raise StuckError(f"the run took more than {BLOCKED_S:g} s: some code runs without waiting{place}")
+    def look(_signal: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        before, seen = seen, loop.turns
+        if before == loop.turns:
+            raise loop.refusals.blocked(
+                f"some code has run for {BLOCKED_S:g} s without waiting: it blocks every service", frame
+            )
 
-    former = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, BLOCKED_S)
+    former = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, BLOCKED_S, BLOCKED_S)
     try:
         yield
     finally:
@@ -166,14 +175,6 @@ async def _play(world: World, scenario: Scenario, faults: list[Fault], longest: 
     async with asyncio.timeout(longest):
         await scenario.run(world)
     await world.http.close()
-
-
-def _place(error: BaseException, scenario: Scenario) -> str:
-    """The line of the scenario, or else the innermost one, where it went wrong."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if scenario.file is not None and Path(frame.filename) == scenario.file]
-    frame = own[-1] if own else frames[-1] if frames else None
-    return "" if frame is None else f"{frame.filename}:{frame.lineno}"
 
 
 def _unhandled(history: History, loop: VirtualLoop, context: dict[str, Any]) -> None:

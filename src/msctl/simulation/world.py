@@ -26,12 +26,14 @@ from msctl.http.host_policy import ANY
 from msctl.http.server import HttpServer
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
-from msctl.model.snapshots import GATEWAY, Kind
+from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
 from msctl.model.variables import url_variable
+from msctl.model.worker import Outcome
 from msctl.simulation.broker import AMQP_PORT, SimulatedBroker, Surroundings
 from msctl.simulation.faults import AWAITED_S, BROKER, Fault, FaultKind, Targets
 from msctl.simulation.loop import VirtualLoop
 from msctl.simulation.parties import Life, current
+from msctl.supervisor.policy import Restarts, Retry, restart_limit, restart_policy
 from msctl.telemetry.logs.hub import LogHub
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ class World:
         self._logs = LogHub(clock, capacity=200)
         self._lives: dict[str, Life] = {}
         self._generation: dict[str, int] = {}
+        self._restarts: dict[str, Restarts] = {}
+        self._started: dict[str, float] = {}
+        self._random = random
+        self._gateway: Gateway | None = None
         self._recovered = 0.0
         self._context = copy_context()
         self._session: aiohttp.ClientSession | None = None
@@ -172,6 +178,10 @@ class World:
     async def waiting(self, queue: str) -> int:
         """The messages that are ready or unacknowledged in a queue; 0 for one that does not exist."""
         return sum(one.ready + one.unacked for one in await self._broker.queues() if one.name == queue)
+
+    def upstreams(self) -> tuple[TargetSnapshot, ...]:
+        """The instances behind the gateway's routes, each with its breaker."""
+        return () if self._gateway is None else self._gateway.targets()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -282,7 +292,18 @@ class World:
         life.alive = False
         self._loop.end_party(name)
         self._registry.withdraw(name, f"{name}-1", "it crashed")
-        self._loop.call_later(seconds, self._restart, spec)
+        outcome = Outcome(success=False, reason="it crashed")
+        decision = self._restarts.setdefault(name, Restarts(self._random.random)).decide(
+            restart_policy(spec),
+            outcome,
+            self.now - self._started[name],
+            limit=restart_limit(spec),
+            now=self.now,
+        )
+        if isinstance(decision, Retry):
+            self._loop.call_later(max(seconds, decision.delay), self._restart, spec)
+        else:
+            self.note(f"{name} is not started again: {decision.reason}")
 
     def _restart(self, spec: ServiceSpec) -> None:
         self.note(f"{spec.name} starts again")
@@ -299,7 +320,7 @@ class World:
         await self._broker.start(self._loop.network.address(BROKER))
 
     async def _start_gateway(self, spec: GatewaySpec) -> None:
-        gateway = Gateway(
+        gateway = self._gateway = Gateway(
             replace(spec, hosts=(ANY,)),
             [route for service in self._project.services for route in service.routes],
             self._registry,
@@ -321,6 +342,7 @@ class World:
         app = await self._application(spec, context)
         await app.startup()
         await self._loop.create_server(HttpServer(app.handle), host, HTTP_PORT)
+        self._started[spec.name] = self.now
         self._registry.announce(Endpoint(spec.name, f"{spec.name}-1", base_url=self.url(spec.name)))
 
     async def _application(self, spec: ServiceSpec, context: ServiceContext) -> HostedApp:

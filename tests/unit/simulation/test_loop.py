@@ -11,9 +11,10 @@ from random import Random
 import pytest
 
 from msctl.simulation.history import History
-from msctl.simulation.loop import NotSimulatedError, StuckError, VirtualLoop
+from msctl.simulation.loop import VirtualLoop
 from msctl.simulation.network import Network
 from msctl.simulation.parties import Life, current
+from msctl.simulation.refusals import NotSimulatedError, StuckError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

@@ -50,6 +50,8 @@ class LogFolder:
         with trusted_folder(base, shared=True) as descriptor:
             create_private_folder(project, folder=descriptor)
         create_private_folder(path)
+        self._above: tuple[Path, ...] = (project, base)
+        """Folders that may have been created, and whose names are not known to be safe."""
         with trusted_folder(path) as opened:
             self._folder = os.dup(opened)
         try:
@@ -190,8 +192,12 @@ class LogFolder:
         return size
 
     def sync(self) -> None:
-        """Make the names of new files safe. Raises OSError."""
+        """Make the names of new files safe, and once those of the folders above. Raises OSError."""
         os.fsync(self._folder)
+        for folder in self._above:
+            with trusted_folder(folder, shared=folder == self.path.parent.parent) as descriptor:
+                os.fsync(descriptor)
+        self._above = ()
 
 
 def has_log(path: Path) -> bool:

@@ -93,6 +93,9 @@ class Storage:
             report=lambda text: report("error", f"the broker's log: {text}"),
             segment_size=spec.segment_size,
         )
+        # The newest segment may have been created just now, or before a crash that came before the next
+        # synchronization: without its name, its synchronized data is lost with the machine's power.
+        self.journal.created = True
         self._meta = {
             (item.kind, item.key): (number, item.document)
             for number, item in replay.items.items()

@@ -228,3 +228,27 @@ def test_a_disk_that_does_not_keep_up_blocks_publishers_until_it_does(tmp_path: 
     while blocked(run):
         ended.get()()
     run.kill()
+
+
+def test_the_names_of_the_first_segment_and_its_folders_are_synchronized_before_a_confirm(
+    tmp_path: Path,
+) -> None:
+    synced: list[int] = []
+
+    class WatchedFolder(LogFolder):
+        def sync(self) -> None:
+            synced.append(1)
+            super().sync()
+            assert self._above == ()
+
+    for _ in range(2):  # a new log, and one that a crash left before its name was safe
+        ended: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        run = Run(
+            tmp_path / "project" / "broker",
+            durability=Durability.DISK,
+            post=ended.put,
+            open_files=WatchedFolder,
+        )
+        ended.get()()
+        assert synced.pop()
+        run.kill()
