@@ -164,7 +164,7 @@ def _addresses(spec: ServiceSpec, project: Project) -> dict[str, object]:
         if other is None:
             continue
         if other.url is not None or other.port is not None or not other.routes or project.gateway is None:
-            found[other.name] = (other.url, other.host, other.port)
+            found[other.name] = (other.url, other.host, other.port, other.discover)
         else:
             found[other.name] = (project.gateway.host, project.gateway.port, other.routes[0])
     return found

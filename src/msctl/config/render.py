@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from msctl.config.reading.load import Resolved
-from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE
+from msctl.config.schema.keys import BROKER, DASHBOARD, DISCOVERY, GATEWAY, PROJECT, SERVICE
 from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import Write, in_place, literal_secrets, secret_references
 from msctl.config.value_source import ValueSource
@@ -45,6 +45,7 @@ def to_document(project: Project, *, show_secrets: bool = False) -> dict[str, ob
         "gateway": None if project.gateway is None else GATEWAY.show(project.gateway),
         "broker": BROKER.show(project.broker),
         "dashboard": DASHBOARD.show(project.dashboard),
+        "discovery": DISCOVERY.show(project.discovery),
     }
 
 
@@ -69,6 +70,8 @@ def to_toml(project: Project, *, show_secrets: bool = False, write: Write | None
     broker = BROKER.show(project.broker)
     tables["broker"] = {key: broker[key] for key in ("mode", "url")} | BROKER.show_set(project.broker)
     tables["dashboard"] = {"port": project.dashboard.port, **DASHBOARD.show_set(project.dashboard)}
+    if found := DISCOVERY.show_set(project.discovery):
+        tables["discovery"] = found
     return "\n".join(_table(name, table) for name, table in tables.items())
 
 
@@ -92,12 +95,18 @@ def redacted(project: Project) -> Project:
 
     Strings with `${...}` are put in place by `without_secrets`, once it is written as a table.
     """
-    password = Secret(MASK) if project.dashboard.password else None
+    page, mask = project.dashboard, Secret(MASK)
+    found = project.discovery
     return replace(
         project,
         services=tuple(map(_redacted_service, project.services)),
         broker=replace(project.broker, url=without_password(project.broker.url)),
-        dashboard=replace(project.dashboard, password=password),
+        dashboard=replace(page, password=page.password and mask, metrics_key=page.metrics_key and mask),
+        discovery=replace(
+            found,
+            url=None if found.url is None else without_password(found.url),
+            token=found.token and mask,
+        ),
         secrets={},
     )
 

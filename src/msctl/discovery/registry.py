@@ -21,6 +21,7 @@ class Registry:
         self._absences: dict[str, str] = {}
         self._lives = itertools.count(1)
         self._users: list[Drained] = []
+        self._watchers: list[Callable[[], None]] = []
 
     def announce(self, endpoint: Endpoint) -> None:
         """Add an instance, or replace the one of the same name; each of its addresses is one of its own.
@@ -35,12 +36,18 @@ class Registry:
         others = (e for e in known if not e.is_of(endpoint.instance))
         life = next(self._lives)
         self._endpoints[endpoint.service] = (*others, *(replace(one, life=life) for one in found))
+        self._tell()
 
     def withdraw(self, service: str, instance: str, reason: str) -> None:
         """Remove an instance; `reason` ("is stopped") completes a sentence about the service."""
         left = tuple(e for e in self.endpoints(service) if not e.is_of(instance))
         self._endpoints[service] = left
         self._absences[service] = reason
+        self._tell()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after every change."""
+        self._watchers.append(changed)
 
     def follow(self, drained: Drained) -> None:
         """Have `drained` awaited before a withdrawn instance is stopped; see `drained`."""
@@ -57,3 +64,7 @@ class Registry:
     def absence(self, service: str) -> str:
         """Return why `service` has no endpoint, as the end of a sentence: "is stopped"."""
         return self._absences.get(service, "is not started")
+
+    def _tell(self) -> None:
+        for changed in self._watchers:
+            changed()

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import literal_secrets
-from msctl.export.kind import Notice
+from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import local_services
-from msctl.model.project import BrokerSpec, DashboardSpec, Project, ServiceSpec, TlsSpec
+from msctl.model.project import BrokerSpec, DashboardSpec, DiscoverySpec, Project, ServiceSpec, TlsSpec
+from msctl.model.registry_url import parse_registry_url
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
-from msctl.model.snapshots import BrokerMode
+from msctl.model.snapshots import GATEWAY, BrokerMode
 
 Holder = TypeVar("Holder", StaticSpec, BasicAuthSpec, UpstreamTlsSpec)
 
@@ -70,13 +71,51 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
             Notice("gateway.tls", "left out: the gateway serves HTTP behind a proxy that terminates HTTPS")
         )
         gateway = replace(gateway, tls=TlsSpec())
-    portable = replace(project, services=tuple(services), gateway=gateway, broker=broker, dashboard=dashboard)
+    discovery, found = _portable_discovery(project)
+    notices += found
+    if discovery.url is not None:  # which addresses the target gives them, only the target knows
+        services = [replace(spec, announce=None if spec.name == GATEWAY else False) for spec in services]
+    portable = replace(
+        project,
+        services=tuple(services),
+        gateway=gateway,
+        broker=broker,
+        dashboard=dashboard,
+        discovery=discovery,
+    )
     return to_toml(portable, write=_tolerant), tuple(notices)
 
 
 def _tolerant(text: str) -> str:
     """A string whose `${...}` may be unset: each process reads the whole file, and has its own variables."""
     return _REQUIRED.sub(r"${\1-unset}", text)
+
+
+def _portable_discovery(project: Project) -> tuple[DiscoverySpec, list[Notice]]:
+    """Return the registry in which the exported gateway finds services of other machines."""
+    spec = project.discovery
+    if spec.url is None:
+        return spec, []
+    url = parse_registry_url(spec.url)
+    elsewhere = next((one.name for one in project.services if one.only_discovered), None)
+    if url.is_local and elsewhere is not None:
+        raise ExportError(
+            f"discovery.url: services.{elsewhere} is found in a registry that only this machine reaches",
+            hint=f"name an address that the target reaches, or set url in [services.{elsewhere}]",
+        )
+    if url.is_local:
+        return DiscoverySpec(), [Notice("discovery.url", "left out: only this machine reaches the registry")]
+    notices = [Notice("discovery", "the gateway finds services there; no exported service is announced")]
+    if url.user is not None:
+        text = "user and password are left out: give the gateway MSCTL_DISCOVERY_URL"
+        notices.append(Notice("discovery.url", text))
+    notices += [
+        Notice(f"discovery.{name}", f"left out: give the gateway MSCTL_DISCOVERY_{name.upper()}")
+        for name in ("token", "ca", "cert", "key")
+        if getattr(spec, name) is not None
+    ]
+    namespace = spec.namespace or project.name
+    return DiscoverySpec(url=url.shown, namespace=namespace, ttl=spec.ttl), notices
 
 
 def _relative_files(spec: ServiceSpec, root: Path | None) -> tuple[ServiceSpec, list[Notice]]:

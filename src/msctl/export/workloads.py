@@ -90,8 +90,8 @@ class Workload:
 
 
 def local_services(project: Project) -> tuple[ServiceSpec, ...]:
-    """Return the services to export; one with a `url` runs elsewhere already."""
-    return tuple(spec for spec in project.services if spec.url is None)
+    """Return the services to export; one with a `url`, or found in a registry, runs elsewhere already."""
+    return tuple(spec for spec in project.services if spec.kind is not Kind.REMOTE)
 
 
 def container_addresses(project: Project, labels: Mapping[str, str]) -> dict[str, HostPort]:

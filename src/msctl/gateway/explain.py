@@ -84,7 +84,8 @@ def explain(
     except ProblemError as error:
         steps.append(error.problem.detail)
         return outcome(error.problem.status, route, path=path, service=service)
-    steps.append(_choice(targets, service, instance.name, instance.upstream.address))
+    where, origin = instance.upstream.address, instance.endpoint.origin
+    steps.append(_choice(targets, service, instance.name, f"{where}, found in {origin}" if origin else where))
     forwarded = path if target.query is None else f"{path}?{target.query}"
     return outcome(None, route, instance.name, forwarded, service)
 

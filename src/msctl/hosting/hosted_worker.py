@@ -66,7 +66,8 @@ class HostedWorker:
     def endpoint(self) -> Endpoint | None:
         if self._app is None:
             return None
-        return Endpoint(self._context.name, self._context.instance, handler=self._app.handle)
+        url = None if self._listener is None else self._listener.address.url
+        return Endpoint(self._context.name, self._context.instance, base_url=url, handler=self._app.handle)
 
     @property
     def checks(self) -> Checks | None:

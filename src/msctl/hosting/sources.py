@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msctl.files import FileTooLargeError, read_bounded
 from msctl.model.project import ServiceSpec
+from msctl.model.snapshots import Kind
 
 MAX_PARSED = 1024 * 1024
 """The size in bytes up to which the imports of a file are read."""
@@ -26,7 +27,7 @@ _CLOCK_TICK_S = 0.02
 
 def files_of(spec: ServiceSpec, root: Path) -> frozenset[Path]:
     """Return the source files of a service below `root`; links out of it are not followed."""
-    if spec.url is not None or spec.static is not None:
+    if spec.kind is Kind.REMOTE or spec.static is not None:
         return frozenset()
     if spec.command is not None:
         folder = spec.cwd or root

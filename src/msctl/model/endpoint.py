@@ -29,7 +29,8 @@ class Endpoint:
 
     An https `base_url` is verified with `tls`, as `server_name` if that is set. `host_header` replaces the
     client's Host. `addresses` are those of the URL's host, with their ports, if each counts as an instance.
-    `weight` is its share of the requests beside other instances.
+    `weight` is its share of the requests beside other instances; `origin` names the registry in which it was
+    found, None for an instance of this stack.
     `life` tells the lives of an instance apart; the registry sets it.
     """
 
@@ -42,6 +43,7 @@ class Endpoint:
     host_header: str | None = None
     addresses: tuple[Target, ...] | None = None
     weight: float = 1.0
+    origin: str | None = None
     life: int = 0
 
     def split(self) -> tuple[Endpoint, ...]:
@@ -71,4 +73,6 @@ class Endpoint:
 
     def is_of(self, instance: str) -> bool:
         """Whether it is that instance, or at one of its addresses."""
+        if self.origin is not None:
+            return self.instance == instance
         return self.instance == instance or self.instance.startswith(f"{instance}@")

@@ -324,6 +324,10 @@ class ServiceSpec:
     many seconds. `tls` and `host_header` are for the requests to it. `routed` says that a route of another
     service names it (`weights`, `canary`, `mirror`).
 
+    With `discover`, instances that other machines announce in the registry take requests too; a service with
+    nothing else is found there alone. `announce` None means that its own instances are announced if they
+    listen. `weight` is the share of each of them beside instances of others.
+
     `framework` None means that the application's object tells; `threads` are a WSGI application's.
     """
 
@@ -364,6 +368,9 @@ class ServiceSpec:
     host_header: HostHeader | None = None
     tls: UpstreamTlsSpec | None = None
     static: StaticSpec | None = None
+    discover: bool = False
+    announce: bool | None = None
+    weight: int = 1
     routed: bool = False
     policy: UpstreamPolicy = UpstreamPolicy()
 
@@ -373,8 +380,13 @@ class ServiceSpec:
         return () if self.url is None else tuple(self.url.split(","))
 
     @property
+    def only_discovered(self) -> bool:
+        """Whether the registry alone knows where it runs."""
+        return self.discover and not (self.app or self.command or self.url or self.static)
+
+    @property
     def kind(self) -> Kind:
-        if self.url is not None:
+        if self.url is not None or self.only_discovered:
             return Kind.REMOTE
         return Kind.COMMAND if self.command is not None else Kind.HOSTED
 
@@ -521,6 +533,26 @@ class DashboardSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoverySpec:
+    """The registry in which stacks on several machines find each other's services; `url` None means none.
+
+    `token` is Consul's. `ca`, `cert` and `key` are PEM files for a registry with TLS. Only stacks of one
+    `namespace` (None: the project's name) see each other. `advertise` is the address that other machines are
+    told, None that of the interface which reaches the registry. What a stack announces is gone `ttl` seconds
+    after the stack was last heard of.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    token: Secret | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    namespace: str | None = None
+    advertise: str | None = None
+    ttl: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
     """A resolved configuration: everything that a stack needs to know before it starts.
 
@@ -539,6 +571,7 @@ class Project:
     gateway: GatewaySpec | None
     broker: BrokerSpec
     dashboard: DashboardSpec = DashboardSpec()
+    discovery: DiscoverySpec = DiscoverySpec()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
     references: tuple[Reference, ...] = field(default=(), compare=False, repr=False)

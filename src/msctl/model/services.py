@@ -29,6 +29,15 @@ def as_run(project: Project) -> Project:
 
 
 def _as_run(spec: ServiceSpec) -> ServiceSpec:
+    if spec.only_discovered:
+        return ServiceSpec(
+            spec.name,
+            discover=True,
+            host_header=spec.host_header,
+            routes=spec.routes,
+            autostart=spec.autostart,
+            policy=spec.policy,
+        )
     if spec.url is None:
         return spec
     return ServiceSpec(
@@ -41,6 +50,9 @@ def _as_run(spec: ServiceSpec) -> ServiceSpec:
         routes=spec.routes,
         health=spec.health,
         autostart=spec.autostart,
+        discover=spec.discover,
+        announce=spec.announce,
+        weight=spec.weight,
         policy=spec.policy,
     )
 
@@ -58,8 +70,8 @@ def resolve_every(spec: ServiceSpec) -> float | None:
 
 
 def is_balanced(spec: ServiceSpec) -> bool:
-    """Whether only the gateway can reach an external service: at several URLs, or by SRV records."""
-    return len(spec.urls) > 1 or (spec.url or "").startswith(SRV_SCHEME)
+    """Whether only the gateway knows all instances: at several URLs, by SRV records, or on other machines."""
+    return len(spec.urls) > 1 or (spec.url or "").startswith(SRV_SCHEME) or spec.discover
 
 
 def upstream_host(spec: ServiceSpec, url: str) -> str | None:
@@ -92,7 +104,21 @@ def address_of(spec: ServiceSpec, project: Project) -> Address | None:
     gateway = project.gateway
     if gateway is not None and (spec.name == GATEWAY or shares_gateway_port(spec, project)):
         return Address(gateway.host, gateway.port, tls=gateway.tls.enabled)
-    return None if spec.port is None or spec.url is not None else Address(spec.host, spec.port)
+    return None if spec.port is None or spec.kind is Kind.REMOTE else Address(spec.host, spec.port)
+
+
+def announces(spec: ServiceSpec, project: Project) -> bool:
+    """Whether the instances of a service are announced in the registry, if there is one.
+
+    By default those are that listen on an address of their own.
+    """
+    if spec.name == GATEWAY or spec.oneshot or spec.only_discovered:
+        return False
+    if spec.announce is not None:
+        return spec.announce
+    if spec.url is not None:
+        return False
+    return listens(spec) if not runs_here(spec) else address_of(spec, project) is not None
 
 
 def listens(spec: ServiceSpec) -> bool:

@@ -89,7 +89,8 @@ class InstanceSnapshot:
     """One running copy. `uptime_s` counts from its last start; `reason` says why it is not ready.
 
     `target` is how the gateway sees it; None where it sends it nothing: no route leads to its
-    service, it is not ready, or no gateway runs.
+    service, it is not ready, or no gateway runs. `origin` is the registry in which it was found, None for one
+    of this stack.
     """
 
     name: str
@@ -103,6 +104,7 @@ class InstanceSnapshot:
     cpu_percent: float | None = None
     memory_bytes: int | None = None
     target: TargetSnapshot | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,24 @@ class FaultSnapshot:
 
 
 @dataclass(frozen=True)
+class RegistrySnapshot:
+    """The registry of services on other machines. `url` has no password.
+
+    `advertise` is the address under which this stack's instances, `announced`, are registered; `found` are
+    those of others in use. While it is away, `state` is backoff and those found last stay.
+    """
+
+    kind: str
+    state: State
+    url: str
+    namespace: str
+    reason: str = ""
+    advertise: str | None = None
+    announced: tuple[str, ...] = ()
+    found: int = 0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything that `status` shows."""
 
@@ -231,3 +251,4 @@ class Snapshot:
     schema: int = 1
     dashboard: str | None = None
     faults: tuple[FaultSnapshot, ...] = ()
+    registry: RegistrySnapshot | None = None

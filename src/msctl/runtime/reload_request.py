@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY
+from msctl.config.schema.keys import BROKER, DASHBOARD, DISCOVERY, GATEWAY
 from msctl.config.schema.table import OnReload
 from msctl.errors import ConfigError
 from msctl.model.project import GatewaySpec, Project, RouteSpec, UpstreamPolicy
@@ -54,6 +54,7 @@ def refuse(old: Project, new: Project) -> None:
     for table, before, after in (
         (BROKER, old.broker, new.broker),
         (DASHBOARD, old.dashboard, new.dashboard),
+        (DISCOVERY, old.discovery, new.discovery),
         (GATEWAY, old.gateway or GatewaySpec(), new.gateway or GatewaySpec()),
     ):
         for key in sorted(table.fields_of(OnReload.REFUSE)):

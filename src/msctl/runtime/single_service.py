@@ -21,6 +21,7 @@ from msctl.model.service_names import unknown
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind, Snapshot, State
 from msctl.runtime.dependencies import dependency_variables
+from msctl.runtime.machines import make_discovery, with_discovered
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
@@ -53,6 +54,9 @@ class SingleService:
         self._lost: str | None = None
         self._stop_timeout = process_stop_timeout(self._project.services[0])
         self._registry = Registry()
+        self._discovery = None
+        if name == GATEWAY:
+            self._discovery = make_discovery(project, self._registry, clock, announces=False)
         self._broker = ExternalBroker(replace(project.broker, mode=BrokerMode.EXTERNAL), clock=clock)
         self._gateway: Gateway | None = None
         self._observation = Observation(
@@ -76,6 +80,7 @@ class SingleService:
                 instance_name=lambda service, number: instance if service == name else f"{service}-{number}",
                 instrument=self._observation.requests,
                 tls=lambda: self._tls.context,
+                discovered=self._discovery,
             ),
         )
 
@@ -88,6 +93,8 @@ class SingleService:
 
     async def up(self) -> None:
         """Start the service. Raises MsctlError where it does not become ready."""
+        if self._discovery is not None:
+            self._discovery.start()
         if external := [spec.name for spec in self._project.services if spec.name != self._name]:
             await self._supervisor.start(external)
         await self._supervisor.start([self._name])
@@ -108,6 +115,8 @@ class SingleService:
 
     async def close(self) -> None:
         await self._supervisor.shutdown(self._stop_timeout)
+        if self._discovery is not None:
+            await self._discovery.stop()
         await self._observation.stop()
 
     def kill(self) -> None:
@@ -120,8 +129,9 @@ class SingleService:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=self._supervisor.snapshot(),
+            services=with_discovered(self._supervisor.snapshot(), self._discovery),
             broker=await self._broker.snapshot(),
+            registry=None if self._discovery is None else self._discovery.snapshot(),
         )
 
     def _on_event(self, event: Event) -> None:
@@ -159,6 +169,8 @@ def _alone(project: Project, name: str, host: str, port: int) -> Project:
         raise unknown(name, [service.name for service in project.services])
     if spec.command is not None:
         raise MsctlError(f"service {name!r} is a command: run it without msctl")
+    if spec.only_discovered:
+        raise MsctlError(f"service {name!r} runs on other machines")
     if spec.app is None and spec.url is not None:
         raise MsctlError(f"service {name!r} runs elsewhere, at {spec.url}")
     only = replace(

@@ -49,6 +49,7 @@ from msctl.runtime.fault_control import FaultControl
 from msctl.runtime.fault_world import FaultWorld
 from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.http_faults import HttpFaultCarrier
+from msctl.runtime.machines import make_discovery, with_discovered
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.run_archive import RunArchive
@@ -119,6 +120,7 @@ class Stack:
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
+        self._discovery = make_discovery(project, self._registry, clock)
         self._observation = Observation(
             project,
             logs,
@@ -181,6 +183,7 @@ class Stack:
                 child_env=self._observation.receiver.environment,
                 files=self._files,
                 service_address=self._addresses.locate,
+                discovered=self._discovery,
             ),
         )
         self._queues = QueueAdmin(lambda: self._broker.url, self._broker.browse, self._embedded.documents)
@@ -252,6 +255,8 @@ class Stack:
             self._write_record()
             await self._addresses.open(self._project)
         self._first_start.broker_up()
+        if self._discovery is not None:
+            self._discovery.start()
         with naming_stacks(os.environ):
             await self._supervisor.start(self._chosen)
         self._first_start.services_settled(self._supervisor.snapshot())
@@ -276,7 +281,11 @@ class Stack:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        if self._discovery is not None:
+            await self._discovery.leave()
         await self._supervisor.shutdown(self._stop_timeout)
+        if self._discovery is not None:
+            await self._discovery.stop()
         await self._addresses.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._broker.stop()
@@ -303,10 +312,14 @@ class Stack:
             version=__version__,
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
-            services=seen_by_gateway(self._observation.metrics.annotate(self._services()), self._targets()),
+            services=seen_by_gateway(
+                self._observation.metrics.annotate(with_discovered(self._services(), self._discovery)),
+                self._targets(),
+            ),
             broker=self._first_start.broker(await self._broker.snapshot()),
             dashboard=self._page,
             faults=self._faults.active(),
+            registry=None if self._discovery is None else self._discovery.snapshot(),
         )
 
     async def events(self) -> AsyncIterator[Event]:
@@ -419,10 +432,12 @@ class Stack:
             defined = await self._embedded.use(definitions)
             await self._receive_spans(new)
             gateway, self._project = self._gateway, new
+            self._find_for(new)
             await self._addresses.open(new)
             failed = await plan.apply()
             self._project = without(old, new, failed)
             if failed:
+                self._find_for(self._project)
                 await self._addresses.open(self._project)
             if GATEWAY in failed:
                 self._gateway = gateway
@@ -567,6 +582,10 @@ class Stack:
         spec = self._running_gateway().spec
         gateway = next((s for s in self._supervisor.snapshot() if s.name == GATEWAY and s.urls), None)
         return None if spec.openapi is None or gateway is None else gateway.urls[0] + spec.openapi
+
+    def _find_for(self, project: Project) -> None:
+        if self._discovery is not None:
+            self._discovery.reconfigure(project)
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         self._gateway = self._build_gateway(self._project)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from msctl.clock import AsyncClock
+from msctl.discovery.discovery import Discovered
 from msctl.discovery.registry import Registry
 from msctl.hosting.hosted_app import HostedFactory, Instrument, NoInstrument
 from msctl.http.listener import TlsContext
@@ -39,7 +40,8 @@ class SupervisorContext:
     children, for the next start to find after a crash. `instrument` observes the requests and messages
     of hosted services, `tls` gives the certificate of the gateway's address, `chance` numbers from 0 up
     to 1 for jitter. `files` keep what services print.
-    `service_address` gives the balanced address of a service, if it has one.
+    `service_address` gives the balanced address of a service, if it has one. `discovered` knows the instances
+    on other machines.
     """
 
     clock: AsyncClock
@@ -56,4 +58,5 @@ class SupervisorContext:
     child_env: ChildEnv = _no_child_env
     files: RunFiles | None = None
     service_address: Callable[[str], Address | None] = _no_address
+    discovered: Discovered | None = None
     chance: Callable[[], float] = random.random

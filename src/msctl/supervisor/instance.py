@@ -321,7 +321,8 @@ class Instance:
     def _publish(self) -> None:
         endpoint = self.worker.endpoint if self.worker else None
         if self.state is State.READY and endpoint is not None:
-            self._registry.announce(endpoint)
+            weight = float(self.spec.weight)
+            self._registry.announce(endpoint if weight == 1.0 else replace(endpoint, weight=weight))
         else:
             self._registry.withdraw(self.spec.name, self.name, absence(self.state, self.reason))
 

@@ -28,6 +28,7 @@ from msctl.processes.pid_file import PidFile
 from msctl.processes.process_table import ProcessTableReader
 from msctl.processes.watchdog_client import WatchdogClient
 from msctl.supervisor.context import SupervisorContext
+from msctl.supervisor.discovered_service import DiscoveredWorker
 from msctl.supervisor.external_service import ExternalWorker
 from msctl.telemetry.logs.hub import STACK
 
@@ -56,6 +57,8 @@ class Workers:
 
     def make(self, spec: ServiceSpec, instance: str) -> Worker:
         """A worker for one start of `instance`."""
+        if spec.only_discovered:
+            return DiscoveredWorker(spec.name, self._context.discovered)
         if spec.kind is Kind.REMOTE:
             if spec.tls is not None and not spec.tls.verify and spec.name not in self._warned:
                 self._warned.add(spec.name)

@@ -9,13 +9,13 @@ from msctl.errors import ConfigError
 from msctl.model.route_policies import UpstreamTlsSpec
 
 
-def client_context(spec: UpstreamTlsSpec | None) -> ssl.SSLContext:
-    """Read the authorities and the certificate; raises ConfigError, naming the key under `tls`.
+def client_context(spec: UpstreamTlsSpec | None, table: str = "tls") -> ssl.SSLContext:
+    """Read the authorities and the certificate; raises ConfigError, naming the key under `table`.
 
     Slow (it may read every authority of the system): call it outside of the loop.
     """
     spec = spec or UpstreamTlsSpec()
-    context = _trusting(spec.ca)
+    context = _trusting(spec.ca, table)
     context.set_alpn_protocols(["http/1.1"])
     if not spec.verify:
         context.check_hostname = False
@@ -24,17 +24,19 @@ def client_context(spec: UpstreamTlsSpec | None) -> ssl.SSLContext:
         try:
             context.load_cert_chain(spec.cert, spec.key, password=_no_password)
         except (OSError, ssl.SSLError, ValueError) as error:
-            raise ConfigError(f"tls.cert: cannot use {spec.cert} with {spec.key}: {_reason(error)}") from None
+            raise ConfigError(
+                f"{table}.cert: cannot use {spec.cert} with {spec.key}: {_reason(error)}"
+            ) from None
     return context
 
 
-def _trusting(ca: Path | None) -> ssl.SSLContext:
+def _trusting(ca: Path | None, table: str) -> ssl.SSLContext:
     if ca is None:
         return ssl.create_default_context()
     try:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"tls.ca: cannot use {ca}: {_reason(error)}") from None
+        raise ConfigError(f"{table}.ca: cannot use {ca}: {_reason(error)}") from None
 
 
 def _no_password() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msctl.cli.output.table import Cell, Column, table
 from msctl.cli.output.terminal import GREEN, RED, YELLOW, plain
-from msctl.model.snapshots import url_of
+from msctl.model.snapshots import State, url_of
 
 if TYPE_CHECKING:
     from msctl.cli.output.check_result import CheckResult
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from msctl.config.render import Explained
     from msctl.control.record import StackRecord
     from msctl.model.project import RouteSpec
+    from msctl.model.snapshots import ServiceSnapshot
 
 _STATUS_COLOURS = {"ok": GREEN, "note": YELLOW, "fail": RED}
 
@@ -73,10 +74,34 @@ def _destination(spec: RouteSpec) -> str:
     return names if spec.canary is None else f"{names}, {spec.canary.service} (canary)"
 
 
-def route_lines(routes: Sequence[RouteSpec]) -> Iterator[str]:
-    """Show each route with what it matches and its destination."""
+def _instances(spec: RouteSpec, services: Sequence[ServiceSnapshot]) -> str:
+    """The ready instances of the route's services, those of other machines with where they were found."""
+    names = {spec.service, *spec.other_services}
+    found = [
+        f"{one.name} ({one.origin})" if one.origin else one.name
+        for service in services
+        for one in service.instances
+        if service.name in names and one.state is State.READY
+    ]
+    return ", ".join(found) or "-"
+
+
+def route_lines(routes: Sequence[RouteSpec], services: Sequence[ServiceSnapshot] = ()) -> Iterator[str]:
+    """Show each route with what it matches and its destination.
+
+    Where an instance was found on another machine, all are shown, and where each is from.
+    """
+    found = any(one.origin for service in services for one in service.instances)
     return table(
-        ("PATH", Column("MATCH", 1), Column("METHODS", 2), Column("HOSTS", 3), Column("HEADERS", 4), "TO"),
+        (
+            "PATH",
+            Column("MATCH", 1),
+            Column("METHODS", 2),
+            Column("HOSTS", 3),
+            Column("HEADERS", 4),
+            "TO",
+            *([Column("INSTANCES", below=True)] if found else []),
+        ),
         (
             (
                 spec.path,
@@ -85,6 +110,7 @@ def route_lines(routes: Sequence[RouteSpec]) -> Iterator[str]:
                 ",".join(spec.hosts) or "*",
                 ",".join(f"{name}={value}" for name, value in spec.headers.items()) or "-",
                 _destination(spec),
+                *([_instances(spec, services)] if found else []),
             )
             for spec in routes
         ),

@@ -12,6 +12,7 @@ from msctl.model.snapshots import (
     BrokerSnapshot,
     InstanceSnapshot,
     QueueSnapshot,
+    RegistrySnapshot,
     ServiceSnapshot,
     Snapshot,
     StorageSnapshot,
@@ -42,6 +43,7 @@ _INSTANCES = (
     Column("CONNECTIONS", 7),
     _REASON,
 )
+_ORIGIN = Column("FROM", 1)
 _QUEUES = ("QUEUE", "READY", "UNACKED", "CONSUMERS")
 _BREAKER_COLOURS = {
     BreakerState.CLOSED: GREEN,
@@ -62,9 +64,12 @@ def status_lines(
     up = show_duration(snapshot.uptime_s)
     yield f"project {plain(snapshot.project)} ({where}), pid {snapshot.pid}, up {up}"
     yield ""
-    rows = [*map(_service_row, snapshot.services), *([_broker_row(snapshot.broker)] if broker else [])]
+    others = [_broker_row(snapshot.broker)] if broker else []
+    if broker and snapshot.registry is not None:
+        others.append(_registry_row(snapshot.registry))
+    rows = [*map(_service_row, snapshot.services), *others]
     if recent:
-        charts = [*(sparkline(service.recent) for service in snapshot.services), *(["-"] if broker else [])]
+        charts = [*(sparkline(service.recent) for service in snapshot.services), *("-" for _ in others)]
         rows = [(*row[:-1], chart, row[-1]) for row, chart in zip(rows, charts, strict=True)]
     yield from table((*_SERVICES, *([_RECENT] if recent else []), _REASON), rows)
     if instances:
@@ -90,7 +95,11 @@ def _storage_line(storage: StorageSnapshot) -> str:
 
 def instance_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
     """Show each instance; a dash in the gateway's columns where the gateway does not send to it."""
-    return table(_INSTANCES, (_instance_row(one) for service in services for one in service.instances))
+    rows = [(one, _instance_row(one)) for service in services for one in service.instances]
+    if not any(one.origin for one, _ in rows):
+        return table(_INSTANCES, (row for _, row in rows))
+    columns = (*_INSTANCES[:-1], _ORIGIN, _INSTANCES[-1])
+    return table(columns, ((*row[:-1], one.origin or "here", row[-1]) for one, row in rows))
 
 
 def queue_lines(queues: Sequence[QueueSnapshot]) -> Iterator[str]:
@@ -122,6 +131,16 @@ def _broker_row(broker: BrokerSnapshot) -> Sequence[Cell]:
     pid = "-" if broker.pid is None else str(broker.pid)
     state = (broker.state.value, STATE_COLOURS[broker.state])
     return ("broker", broker.mode.value, state, broker.url, pid, *("-",) * 6, broker.reason)
+
+
+def _registry_row(registry: RegistrySnapshot) -> Sequence[Cell]:
+    state = (registry.state.value, STATE_COLOURS[registry.state])
+    said = [f"namespace {plain(registry.namespace)}", registry.reason]
+    if registry.announced:
+        said.insert(1, f"announces {', '.join(registry.announced)} at {registry.advertise}")
+    if registry.found:
+        said.insert(1, f"{registry.found} found")
+    return ("registry", registry.kind, state, registry.url, *("-",) * 7, "; ".join(filter(None, said)))
 
 
 def _instance_row(instance: InstanceSnapshot) -> Sequence[Cell]:

@@ -44,7 +44,7 @@ def topology(project: Project) -> Topology:
         Node(
             spec.name,
             GATEWAY if spec.name == GATEWAY else spec.kind.value,
-            spec.url or (f"{spec.host}:{spec.port}" if spec.port else ""),
+            spec.url or (f"{spec.host}:{spec.port}" if spec.port else "discovered" * spec.only_discovered),
         )
         for spec in project.services
     ]

@@ -19,5 +19,7 @@ def routes(
     from msctl.cli.output.listings import route_lines
 
     options: GlobalOptions = ctx.obj
-    found = options.client().routes()
-    return Result("routes", found, lambda: route_lines(found), as_json=as_json)
+    client = options.client()
+    found = client.routes()
+    services = () if as_json else client.snapshot().services
+    return Result("routes", found, lambda: route_lines(found, services), as_json=as_json)

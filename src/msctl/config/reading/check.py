@@ -9,11 +9,11 @@ from msctl.config.problems import Problems
 from msctl.config.reading.layers import env_name
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
-from msctl.model.address import Address, is_loopback
+from msctl.model.address import WILDCARDS, Address, is_loopback
 from msctl.model.broker_url import parse_url
 from msctl.model.dependency_graph import find_cycle
-from msctl.model.project import BrokerSpec, Condition, Dependency, Project, ServiceSpec
-from msctl.model.services import address_of, clashes, runs_here
+from msctl.model.project import BrokerSpec, Condition, Dependency, DiscoverySpec, Project, ServiceSpec
+from msctl.model.services import address_of, announces, clashes, runs_here, shares_gateway_port
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 
 RESERVED = {
@@ -25,6 +25,7 @@ RESERVED = {
 _NAME = r"[a-z][a-z0-9_-]*"
 _LONGEST_NAME = 63
 MAX_RESOLVE_S = 3600
+MAX_TTL_S = 3600
 
 
 def check_name(name: str, ref: KeyRef) -> None:
@@ -45,22 +46,28 @@ def check_project(project: Project, top: KeyRef) -> None:
     problems = Problems()
     for spec in declared:
         with problems.noted():
-            _check_service(spec, services / spec.name)
+            _check_service(spec, services / spec.name, project.discovery)
     with problems.noted():
         _check_variable_names(declared, services)
     with problems.noted():
         _check_addresses(project, top)
+    with problems.noted():
+        _check_registry(project.discovery, top / "discovery")
+    for spec in declared:
+        with problems.noted():
+            _check_announced(spec, project, services / spec.name)
     _check_routes(declared, services, problems)
     _check_dependencies({spec.name: spec for spec in project.services}, services, problems)
     problems.check()
 
 
-def _check_service(spec: ServiceSpec, ref: KeyRef) -> None:
-    if spec.app is None and spec.command is None and spec.url is None and spec.static is None:
+def _check_service(spec: ServiceSpec, ref: KeyRef, discovery: DiscoverySpec) -> None:
+    declared = (spec.app, spec.command, spec.url, spec.static)
+    if declared == (None,) * len(declared) and discovery.url is None:
         raise ref.error(
             "a service needs app, command, url or static",
             hint='set app = "module:attribute" (an aiohttp application) or command = "program arguments"; '
-            'or url = "http://host:port" for an external service',
+            'or url = "http://host:port" for an external service; [discovery] url finds it in a registry',
         )
     kinds = [name for name in ("app", "command", "static") if getattr(spec, name) is not None]
     if len(kinds) > 1:
@@ -83,6 +90,65 @@ def _check_url(spec: ServiceSpec, ref: KeyRef) -> None:
         raise (ref / "tls").error("tls is for a url with https", hint='write url = "https://..."')
     if spec.resolve is not None and not 1 <= spec.resolve <= MAX_RESOLVE_S:
         raise (ref / "resolve").error("resolve must be from 1s to 1h")
+
+
+def _check_registry(discovery: DiscoverySpec, ref: KeyRef) -> None:
+    if not 2 <= discovery.ttl <= MAX_TTL_S:
+        raise (ref / "ttl").error("ttl must be from 2s to 1h")
+    if (discovery.cert is None) != (discovery.key is None):
+        raise (ref / "cert").error("set both cert and key, or neither")
+    if discovery.advertise in WILDCARDS:
+        raise (ref / "advertise").error(
+            f'"{discovery.advertise}" is no address that other machines can reach',
+            hint="name one address of this machine, or remove it",
+        )
+    for name in ("token", "ca", "cert", "namespace", "advertise"):
+        if getattr(discovery, name) is not None and discovery.url is None:
+            raise (ref / name).error(f"{name} is for a registry", hint="set [discovery] url, or remove it")
+    if discovery.url is None:
+        return
+    from msctl.model.registry_url import RegistryKind, parse_registry_url  # few projects need it
+
+    url = parse_registry_url(discovery.url)
+    if discovery.ca is not None and not url.tls:
+        raise (ref / "ca").error("ca is for a registry with TLS", hint=f"write {url.kind}s:// in url")
+    if discovery.token is not None and url.kind is not RegistryKind.CONSUL:
+        raise (ref / "token").error(
+            "token is for Consul", hint='etcd wants a user: url = "etcd://user:password@host:2379"'
+        )
+
+
+def _check_announced(spec: ServiceSpec, project: Project, ref: KeyRef) -> None:
+    """Refuse to announce to other machines what listens where only this one reaches it."""
+    discovery = project.discovery
+    if discovery.url is None or not announces(spec, project):
+        return
+    host = spec.host
+    if spec.url is not None:
+        if len(spec.urls) > 1 or not spec.urls[0].startswith("http://") or spec.resolve is not None:
+            raise (ref / "announce").error("a service with a url is announced if it is one of http://")
+        host = spec.urls[0].removeprefix("http://").rpartition(":")[0]
+    elif runs_here(spec):
+        address = address_of(spec, project)
+        if address is None:
+            raise (ref / "announce").error(
+                "it has no port of its own, at which other machines would reach it",
+                hint=f"set port in [services.{spec.name}], or remove announce",
+            )
+        host = address.host
+    if discovery.advertise is None:
+        from msctl.model.registry_url import parse_registry_url  # few projects need it
+
+        if parse_registry_url(discovery.url).is_local:
+            return  # the address of this machine is known when it runs
+    elif is_loopback(discovery.advertise):
+        return
+    if is_loopback(host):
+        table = "gateway" if shares_gateway_port(spec, project) else f"services.{spec.name}"
+        raise ref.error(
+            f"it is announced to other machines, but listens on {host}, where only this one reaches it",
+            hint=f'set host = "0.0.0.0" in [{table}], or announce = false in [services.{spec.name}]',
+        )
 
 
 def _check_variable_names(services: Sequence[ServiceSpec], ref: KeyRef) -> None:
@@ -202,7 +268,7 @@ def _check_dependency(dependency: Dependency, services: Mapping[str, ServiceSpec
             f'unknown service "{dependency.service}"',
             hint=did_you_mean(dependency.service, services),
         )
-    if dependency.condition is Condition.COMPLETED and target.url is not None:
+    if dependency.condition is Condition.COMPLETED and target.kind is Kind.REMOTE:
         raise at.error(
             f"{target.name} is an external service, whose completion is unknown",
             hint='use the condition "ready", or remove its url',

@@ -13,7 +13,7 @@ from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
 from msctl.config.reading.project_ref import COURSE, LARGEST_FILE, ProjectFile, ProjectRef, choose
 from msctl.config.reading.shell_command import with_shell
-from msctl.config.schema.keys import BROKER, DASHBOARD, GATEWAY, PROJECT, SERVICE, SINGLE
+from msctl.config.schema.keys import BROKER, DASHBOARD, DISCOVERY, GATEWAY, PROJECT, SERVICE, SINGLE
 from msctl.config.schema.table import Table
 from msctl.config.schema.values import marked_secrets
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
@@ -22,6 +22,7 @@ from msctl.model.broker_url import parse_url
 from msctl.model.project import (
     BrokerSpec,
     DashboardSpec,
+    DiscoverySpec,
     GatewaySpec,
     Project,
     Reference,
@@ -130,7 +131,7 @@ def _project(
 ) -> Project:
     """Read every table; raises `problems` with what is wrong with any of them."""
     services: list[ServiceSpec] = []
-    gateway, name, broker, dashboard = None, "", BrokerSpec(), DashboardSpec()
+    gateway, name, broker, dashboard, discovery = None, "", BrokerSpec(), DashboardSpec(), DiscoverySpec()
     with problems.noted():
         name = _name(raw, top)
     for service, table in raw.get("services", {}).items():
@@ -143,7 +144,11 @@ def _project(
         broker = _broker(raw, top)
     with problems.noted():
         dashboard = DashboardSpec(**DASHBOARD.read(raw.get(DASHBOARD.title, {}), top / DASHBOARD.title))
+    with problems.noted():
+        discovery = DiscoverySpec(**DISCOVERY.read(raw.get(DISCOVERY.title, {}), top / DISCOVERY.title))
     problems.check()
+    if discovery.url is not None:
+        services = [_found(spec) for spec in services]
     if gateway is not None:
         services = _routed(_reachable(services))
         services.append(
@@ -159,6 +164,7 @@ def _project(
         gateway=gateway,
         broker=broker,
         dashboard=dashboard,
+        discovery=discovery,
         secrets=_secrets(services, given) | _users(services, top),
         dotenv={name: value for name, (value, _) in given.from_file.items()},
         references=tuple(each for each in references if each.key[0] != "services"),
@@ -182,6 +188,12 @@ def _service(name: str, table: Any, ref: KeyRef, given: layers.Variables, cwd: P
     if spec.env:
         spec = replace(spec, secret_env=marked_secrets(table.get("env")))
     return spec
+
+
+def _found(spec: ServiceSpec) -> ServiceSpec:
+    """The service, which a registry knows if nothing here says where it runs."""
+    declared = (spec.app, spec.command, spec.url, spec.static)
+    return replace(spec, discover=True) if declared == (None,) * len(declared) else spec
 
 
 def _routed(services: list[ServiceSpec]) -> list[ServiceSpec]:

@@ -42,6 +42,7 @@ from msctl.config.schema.values import (
     PORT,
     POSITIVE,
     RATE,
+    REGISTRY_URL,
     REPLICAS,
     SCHEME,
     SECRET,
@@ -51,6 +52,7 @@ from msctl.config.schema.values import (
     SIZE,
     TEXT,
     URL_PATH,
+    WEIGHT,
 )
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
@@ -61,6 +63,7 @@ from msctl.model.project import (
     Condition,
     DashboardSpec,
     Dependency,
+    DiscoverySpec,
     Framework,
     GatewaySpec,
     HealthSpec,
@@ -330,6 +333,24 @@ SERVICE = Table(
             STATIC_FILES,
             "A hosted service that answers with the files of a folder, instead of an `app`.",
         ),
+        Key(
+            "discover",
+            BOOLEAN,
+            "Whether instances that other machines announce in the registry of `[discovery]` take its "
+            "requests too. A service without `app`, `command`, `url` and `static` is found there alone.",
+        ),
+        Key(
+            "announce",
+            BOOLEAN,
+            "Whether its instances are announced in the registry; by default, if they listen on a port of "
+            "their own.",
+            reload=OnReload.LIVE,
+        ),
+        Key(
+            "weight",
+            WEIGHT,
+            "The share of the requests that each of its instances takes beside those of other machines.",
+        ),
     ),
     inner=("policy", POLICY),
 )
@@ -523,7 +544,39 @@ DASHBOARD = Table(
     ),
 )
 
-_SINGLE = (PROJECT, GATEWAY, TLS, BROKER, BROKER_TLS, DASHBOARD)
+DISCOVERY = Table(
+    "discovery",
+    DiscoverySpec,
+    on_reload(
+        OnReload.REFUSE,
+        Key(
+            "url",
+            REGISTRY_URL,
+            "The registry in which stacks on several machines find each other's services: etcd or Consul. "
+            "`etcds://` and `consuls://` speak TLS; `etcd://user:password@host` logs in; a cluster's "
+            "addresses are separated by commas.",
+        ),
+        Key("token", SECRET, "Consul's ACL token; put it into `.env`."),
+        Key("ca", FILE, "The authority of the registry's certificate, if it is private (PEM)."),
+        Key("cert", FILE, "The certificate that is shown to the registry (PEM)."),
+        Key("key", FILE, "That certificate's private key (PEM, not encrypted)."),
+        Key(
+            "namespace",
+            NAME,
+            "Only stacks of one namespace find each other's services.",
+            "the project's name",
+        ),
+        Key(
+            "advertise",
+            HOST,
+            "The address at which other machines reach this one.",
+            "that of the interface which reaches the registry",
+        ),
+        Key("ttl", DURATION, "How long after a stack was last heard of its instances are gone."),
+    ),
+)
+
+_SINGLE = (PROJECT, GATEWAY, TLS, BROKER, BROKER_TLS, DASHBOARD, DISCOVERY)
 SINGLE = {tuple(table.title.split(".")): table for table in _SINGLE}
 """The tables that occur once, by their path."""
 TABLES = (*(path[0] for path in SINGLE if len(path) == 1), "services")

@@ -314,6 +314,15 @@ def amqp_url(raw: object, ref: KeyRef) -> str:
         raise MismatchError(error.message) from None
 
 
+def registry_url(raw: object, ref: KeyRef) -> str:
+    from msctl.model.registry_url import parse_registry_url
+
+    try:
+        return parse_registry_url(text(raw, ref)).text
+    except ConfigError as error:
+        raise MismatchError(error.message) from None
+
+
 def service_url(raw: object, ref: KeyRef) -> str:
     import urllib.parse
 
@@ -388,6 +397,8 @@ PATTERN = Type("a regular expression", pattern)
 URL_PATH = Type('a path that starts with "/"', url_path)
 SERVICE_URL = Type('a URL such as "http://127.0.0.1:8081", without a path', service_url)
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
+REGISTRY_URL = Type('a URL such as "etcd://host:2379" or "consul://host:8500"', registry_url)
+WEIGHT = Type("a whole number from 1 to 65535", integer(1, 65535))
 FOLDER = Type("a folder", folder, str)
 ENV_FILES = Type(
     "the path of a file, or a list of paths",

@@ -83,6 +83,9 @@ def upstream(
     if spec.url is not None and spec.url.startswith(SRV_SCHEME):
         text = f"{route.path}: these requests are passed to msctl's gateway, which looks up SRV records"
         return _gateway(project, f"{key}.url"), (Notice(f"{key}.url", text),)
+    if spec.discover:
+        text = f"{route.path}: these requests are passed to msctl's gateway, which knows all machines"
+        return _gateway(project, f"{key}.discover"), (Notice(f"{key}.discover", text),)
     if spec.url is not None:
         return _remote(spec), tuple(_remote_notices(spec))
     gateway = project.gateway
@@ -104,6 +107,8 @@ def _weighted(project: Project, route: RouteSpec) -> ProxyTarget | None:
     for name in weights:
         spec = project.service(name)
         if spec is None or not (spec.port or spec.url):
+            return None
+        if spec.discover:
             return None
         found.append(upstream(project, RouteSpec(route.path, name))[0])
     first = found[0]
