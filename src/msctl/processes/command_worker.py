@@ -8,6 +8,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msctl import ports
 from msctl.clock import AsyncClock
@@ -28,6 +29,7 @@ from msctl.processes.probes import (
     FAILING_EVERY,
     READY_EVERY,
     Probe,
+    ProbeFaults,
     ProcessChecks,
     Timing,
     UptimeChecks,
@@ -54,6 +56,8 @@ class ChildContext:
     pace: Pace = field(default_factory=Pace)
     files: RunFiles | None = None
     """Where the output is kept on disk; None keeps it in memory only."""
+    faults: ProbeFaults | None = None
+    """What is broken on purpose."""
 
 
 LAST_LINES_S = 1.0
@@ -224,7 +228,18 @@ class CommandWorker:
             _timing(spec),
             connect,
             self._log_probe,
+            **self._broken(),
         )
+
+    def _broken(self) -> dict[str, Any]:
+        """How faults break the checks."""
+        faults, service, instance = self._context.faults, self._spec.name, self._instance
+        if faults is None:
+            return {}
+        return {
+            "failing": lambda: faults.failing(service, instance),
+            "slowness": lambda: faults.slowness(service, instance),
+        }
 
     def _make_probe(self) -> tuple[Probe | None, Probe | None]:
         """The probe, and the connection that has to be possible before it runs; None without one."""

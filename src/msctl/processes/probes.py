@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from secrets import token_hex
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msctl.aio import first_of
 from msctl.backoff import exponential
@@ -42,6 +42,18 @@ Probe = Callable[[], Awaitable[None]]
 
 class ProbeError(Exception):
     """A probe failed; the text says why."""
+
+
+class ProbeFaults(Protocol):
+    """What is broken on purpose about the checks of instances."""
+
+    def failing(self, service: str, instance: str) -> str | None:
+        """Why the check fails; None lets it run."""
+        ...
+
+    def slowness(self, service: str, instance: str) -> float:
+        """The seconds by which an instance that starts is ready later."""
+        ...
 
 
 class ProbeOutcome(Enum):
@@ -142,6 +154,10 @@ class ProcessChecks:
     timing: Timing = DEFAULT_TIMING
     connect: Probe | None = None
     log: Callable[[str], None] = lambda _text: None
+    failing: Callable[[], str | None] = lambda: None
+    """Why the probe fails on purpose; None lets it run."""
+    slowness: Callable[[], float] = lambda: 0.0
+    """The seconds by which the process is ready later, on purpose."""
     _schedule: Schedule = field(init=False)
     _edited: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _failure: str | None = field(init=False, default=None)
@@ -165,6 +181,10 @@ class ProcessChecks:
     async def run(self, report: Report) -> str:
         """Report results until the process must be replaced; returns the reason."""
         schedule = self._schedule
+        while (left := self.started_at + self.slowness() - self.clock.monotonic()) > 0:
+            if self.clock.monotonic() - self.started_at >= self.deadline:
+                return f"not ready within {self.deadline:g} s: a fault slows its start"
+            await self.clock.sleep(min(left, STARTING_EVERY))
         if self.printed is not None:
             if not await self._ready_line(self.printed):
                 return self._failure or f"no ready line within {self.deadline:g} s"
@@ -195,6 +215,9 @@ class ProcessChecks:
 
     async def _check(self, probe: Probe) -> tuple[str | None, bool]:
         """Run the probe; returns why it failed, or None, and whether the service was there to answer."""
+        broken = self.failing()
+        if broken is not None:
+            return broken, True
         if self.connect is not None:
             failure = await run_probe(self.connect, self.timing.timeout)
             if failure is not None or self.connect is probe:

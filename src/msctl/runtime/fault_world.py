@@ -108,7 +108,7 @@ class FaultWorld:
                     or self._addresses.locate(snapshot.name) is not None
                     or (here and address_of(spec, project) is not None)
                 ),
-                probed=snapshot.kind is Kind.COMMAND and probed(spec),
+                probed=not here and snapshot.kind is not Kind.REMOTE and probed(spec),
             )
         return found
 

@@ -33,7 +33,7 @@ from msctl.faults.kinds import Place
 from msctl.gateway.app import Gateway
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
-from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext
+from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext, ServiceSpec
 from msctl.model.queue_messages import PeekedMessage
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
@@ -51,6 +51,7 @@ from msctl.runtime.first_start import FAILED, FirstStart
 from msctl.runtime.http_faults import HttpFaultCarrier
 from msctl.runtime.machines import make_discovery, with_discovered
 from msctl.runtime.port_holder import naming_stacks
+from msctl.runtime.process_faults import ProcessFaultCarrier
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.run_archive import RunArchive
 from msctl.runtime.service_addresses import AddressBook
@@ -158,6 +159,7 @@ class Stack:
             embedded=self._embedded,
         )
         self._http_faults = HttpFaultCarrier(clock, self._observation.requests, world.notes)
+        self._process_faults = ProcessFaultCarrier(self._services, self._restart_one)
         self._faults = FaultControl(
             clock,
             logs,
@@ -165,6 +167,7 @@ class Stack:
             {
                 Place.HTTP: self._http_faults,
                 Place.BROKER: BrokerFaultCarrier(lambda: self._embedded.server, clock),
+                Place.PROCESS: self._process_faults,
             },
         )
         self._supervisor = Supervisor(
@@ -180,7 +183,8 @@ class Stack:
                 pid_file=paths.children,
                 instrument=self._observation.requests,
                 tls=lambda: self._tls.context,
-                child_env=self._observation.receiver.environment,
+                child_env=self._child_env,
+                faults=self._process_faults,
                 files=self._files,
                 service_address=self._addresses.locate,
                 discovered=self._discovery,
@@ -277,6 +281,7 @@ class Stack:
     async def close(self) -> None:
         """Stop everything in order, the control socket last: `down` waits on it."""
         self._first_start.abandon()
+        self._process_faults.stopping = True
         await self._faults.clear_all("the stack stops")
         tasks = list(self._tasks)
         for task in tasks:
@@ -366,6 +371,10 @@ class Stack:
         with naming_stacks(os.environ):
             await self._supervisor.restart(self._select(services), deps=deps)
         return await self.snapshot()
+
+    async def _restart_one(self, service: str) -> None:
+        with naming_stacks(os.environ):
+            await self._supervisor.restart([service], deps=False)
 
     async def scale(self, counts: Mapping[str, int]) -> Snapshot:
         await self._ready_for_verbs()
@@ -586,6 +595,11 @@ class Stack:
     def _find_for(self, project: Project) -> None:
         if self._discovery is not None:
             self._discovery.reconfigure(project)
+
+    def _child_env(self, spec: ServiceSpec, instance: str, inherited: Mapping[str, str]) -> Mapping[str, str]:
+        """Variables that reach a child besides its configured ones: for its traces, and from faults."""
+        traces = self._observation.receiver.environment(spec, instance, inherited)
+        return {**traces, **self._process_faults.environment(spec.name, instance, inherited)}
 
     def _make_gateway(self, _context: ServiceContext) -> Gateway:
         self._gateway = self._build_gateway(self._project)

@@ -15,6 +15,7 @@ from msctl.http.listener import TlsContext
 from msctl.model.address import Address
 from msctl.model.events import Event
 from msctl.model.project import ServiceSpec
+from msctl.processes.probes import ProbeFaults
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.run_files import RunFiles
 
@@ -41,7 +42,7 @@ class SupervisorContext:
     of hosted services, `tls` gives the certificate of the gateway's address, `chance` numbers from 0 up
     to 1 for jitter. `files` keep what services print.
     `service_address` gives the balanced address of a service, if it has one. `discovered` knows the instances
-    on other machines.
+    on other machines. `faults` break checks on purpose.
     """
 
     clock: AsyncClock
@@ -60,3 +61,4 @@ class SupervisorContext:
     service_address: Callable[[str], Address | None] = _no_address
     discovered: Discovered | None = None
     chance: Callable[[], float] = random.random
+    faults: ProbeFaults | None = None

@@ -50,6 +50,7 @@ class Workers:
             self.watchdog,
             PidFile(context.pid_file, lambda text: context.logs.append(STACK, text, "warning")),
             files=context.files,
+            faults=context.faults,
         )
         self._ports: dict[str, int] = {}
         self._starts = 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from msctl.model.address import Address
 from msctl.processes.probes import (
+    READY_EVERY,
     Probe,
     ProbeError,
     ProbeOutcome,
@@ -300,3 +301,34 @@ async def test_a_probe_without_a_response_times_out() -> None:
         task.add_done_callback(lambda _: done.set())
         await done.wait()
         assert await task == "not ready within 0 s: no response within 0.05 s"
+
+
+async def test_a_probe_fails_while_a_fault_says_so_and_a_start_is_as_slow_as_one_says() -> None:
+    clock, reported, probe = FakeClock(), Reported(), ScriptedProbe()
+    probe.failure = None
+    broken: list[str] = []
+    slow = [5.0]
+    watched = ProcessChecks(
+        clock, 0.0, 60.0, probe, None, False,
+        failing=lambda: broken[0] if broken else None, slowness=lambda: slow[0],
+    )  # fmt: skip
+    task = asyncio.create_task(watched.run(reported))
+    await clock.advance(4.5)
+    assert (probe.runs, reported.results) == (0, [])
+    await clock.advance(1.0)
+    assert reported.results == ["passed"]
+    broken.append("the fault f1")
+    await clock.advance(READY_EVERY + 3.0)
+    assert set(reported.results[1:]) == {"failed: the fault f1", "unhealthy: the fault f1"}
+    broken.clear()
+    await clock.advance(2.0)
+    assert reported.results[-1] == "passed"
+    await end(task)
+
+
+async def test_a_start_that_a_fault_slows_beyond_the_time_limit_has_failed() -> None:
+    clock = FakeClock()
+    watched = ProcessChecks(clock, 0.0, 3.0, ScriptedProbe(), None, False, slowness=lambda: 60.0)
+    task = asyncio.create_task(watched.run(Reported()))
+    await clock.advance(4.0)
+    assert (await task).startswith("not ready within 3 s")
