@@ -18,6 +18,7 @@ from tests.support.http import request
 from tests.support.shop import Shop
 from tests.support.waiting import eventually
 
+ESCAPE = "\ue00c"
 LIVE = "return document.querySelector('.pill.live') && !document.body.classList.contains('stale')"
 STATE = "return document.querySelector(`[data-service=${args[0]}] .word`)?.textContent === args[1]"
 
@@ -95,8 +96,8 @@ def test_requests_show_in_the_table_and_in_the_topology(page: Browser, shop: Sho
     for _ in range(30):
         request(shop.gateway + "/users")
     page.until("return msctl.overview.rows.get('users').service.requests_per_s > 0")
-    page.until("return document.querySelector('#topology .e.on')")
-    label = page.run("return document.querySelector('#topology svg').getAttribute('aria-label')")
+    page.until("return document.querySelector('#overview-topology .e.on')")
+    label = page.run("return document.querySelector('#overview-topology svg').getAttribute('aria-label')")
     assert "users" in label
     page.until("return document.querySelector('[data-service=users] .spark')")
 
@@ -113,10 +114,10 @@ def test_the_problems_filter_shows_only_problems(page: Browser) -> None:
 def test_a_published_message_arrives_at_a_consumer(page: Browser, shop: Shop) -> None:
     with shop.msctl.process("consume", "-n", "1", "--idle-timeout", "60s") as consumer:
         consumer.line("stderr", "Waiting for messages")
-        show(page, shop, "queues")
-        page.type("#publish-queue", "hello")
+        show(page, shop, "messaging")
+        page.type("#publish-key", "hello")
         page.type("#publish-body", "from the page")
-        page.click("#publish button")
+        page.click("#publish button[type=submit]")
         page.until("return document.getElementById('published').textContent.startsWith('Confirmed')")
         consumer.line("stdout", "Received a message: from the page")
         assert consumer.wait() == 0
@@ -124,8 +125,8 @@ def test_a_published_message_arrives_at_a_consumer(page: Browser, shop: Shop) ->
 
 def test_watching_a_queue_takes_no_message(page: Browser, shop: Shop) -> None:
     shop.msctl.ok("send", "first")
-    show(page, shop, "queues")
-    page.click("button[aria-label='Watch hello']")
+    show(page, shop, "messaging?queue=hello")
+    page.click("#peek-button")
     page.until("return document.querySelector('#messages')?.textContent.includes('first')")
     shop.msctl.ok("send", "second")
     page.until("return document.querySelector('#messages').firstChild.textContent.includes('second')")
@@ -137,12 +138,166 @@ def test_watching_a_queue_takes_no_message(page: Browser, shop: Shop) -> None:
 
 
 def test_a_refused_publish_says_why(page: Browser, shop: Shop) -> None:
-    show(page, shop, "queues")
-    page.type("#publish-queue", "nobody-has-this")
-    page.click("#publish button")
+    show(page, shop, "messaging")
+    page.type("#publish-key", "nobody-has-this")
+    page.click("#publish button[type=submit]")
     page.until("return document.getElementById('toast').textContent.includes('nobody-has-this')")
     assert page.text("#published") == "Not published."
+    page.press("body", ESCAPE)
+    page.until("return document.getElementById('toast').hidden")
     page.problems()  # the browser logs every answer of 409
+
+
+PANEL_BUTTON = (
+    "[...document.querySelectorAll('#messaging-panel button')].find(b => b.textContent === args[0]).click()"
+)
+
+
+def fill(page: Browser, **fields: str) -> None:
+    """Fill in the open dialog and send it."""
+    page.until("return document.getElementById('dialog').open")
+    for name, value in fields.items():
+        page.type(f"#dialog [name={name}]", value)
+    page.click("#dialog button[type=submit]")
+    page.until("return !document.getElementById('dialog').open")
+
+
+def test_a_queue_is_declared_bound_used_and_deleted_by_the_page(page: Browser, shop: Shop) -> None:
+    show(page, shop, "messaging")
+    page.click("#declare")
+    fill(page, name="<b>jobs</b>", arguments="x-max-length=7")
+    row = "#messaging-table tr[data-key='<b>jobs</b>'] a"
+    page.until("return document.querySelector(args[0])", row)
+    page.click(row)
+    page.until("return document.getElementById('panel-arguments').textContent.includes('x-max-length7')")
+    page.until("return location.hash.includes('queue=%3Cb%3Ejobs')")
+    page.run(PANEL_BUTTON, "Bind")
+    fill(page, routing_key="order.*")
+    page.until("return document.querySelector('#panel-picture')?.textContent.includes('order.*')")
+    page.run("document.querySelector('#publish details').open = true")
+    page.run("const s = document.getElementById('publish-exchange'); s.value = 'amq.topic'")
+    for field, text in (("key", "order.new"), ("body", "tea"), ("headers", "n=1\nname=é")):
+        page.type(f"#publish-{field}", text)
+    page.click("#publish button[type=submit]")
+    page.until("return document.getElementById('panel-figures').textContent.includes('Ready1')")
+    (message,) = json.loads(shop.msctl.ok("queues", "peek", "<b>jobs</b>", "--json"))["data"]
+    assert (message["exchange"], message["routing_key"]) == ("amq.topic", "order.new")
+    assert message["headers"] == {"n": "1", "name": "é"}
+    page.run(PANEL_BUTTON, "Purge")
+    fill(page)
+    page.until("return document.getElementById('panel-figures').textContent.includes('Ready0')")
+    page.run(PANEL_BUTTON, "Delete")
+    fill(page)
+    page.until("return !document.querySelector(args[0]) && !location.hash.includes('queue=')", row)
+
+
+def test_a_mistake_in_a_form_is_said_in_it(page: Browser, shop: Shop) -> None:
+    show(page, shop, "messaging?tab=exchanges")
+    page.click("#declare")
+    page.until("return document.getElementById('dialog').open")
+    page.type("#dialog [name=name]", "amq.mine")
+    page.click("#dialog button[type=submit]")
+    page.until("return document.querySelector('#dialog .problem')?.textContent.includes('amq.')")
+    page.type("#dialog [name=arguments]", "nonsense")
+    page.click("#dialog button[type=submit]")
+    page.until("return document.querySelector('#dialog .problem').textContent.includes('name=value')")
+    page.press("#dialog [name=name]", ESCAPE)
+    page.until("return !document.getElementById('dialog').open")
+    assert page.run("return document.activeElement.id") == "declare"
+    page.problems()  # the browser logs every answer of 409
+
+
+def test_connections_channels_and_consumers_are_listed(page: Browser, shop: Shop) -> None:
+    with shop.msctl.process("consume", "-n", "1", "--idle-timeout", "60s") as consumer:
+        consumer.line("stderr", "Waiting for messages")
+        for tab, text in (
+            ("connections", "msctl consume"),
+            ("channels", "msctl consume"),
+            ("consumers", "hello"),
+        ):
+            show(page, shop, f"messaging?tab={tab}")
+            page.until(
+                "return document.querySelector('#messaging-table tbody')?.textContent.includes(args[0])", text
+            )
+        shop.msctl.ok("send", "enough")
+        assert consumer.wait() == 0
+
+
+def test_the_topology_shows_what_was_observed_and_focuses_on_a_service(page: Browser, shop: Shop) -> None:
+    request(shop.gateway + "/messages", method="POST", body=b"x")
+    show(page, shop, "topology")
+    page.until("return document.querySelector('#topology-picture [data-node=\"queue hello\"]')")
+    page.until(
+        "return document.querySelector('#topology-picture svg').ariaLabel.includes('producer → hello')"
+    )
+    dashed = "return [...document.querySelectorAll('#topology-picture .e.dep')].map(e => e.textContent)"
+    assert "users → hello: configured, not observed" in page.run(dashed)
+    page.press("#topology-picture [data-node=producer]", "\n")
+    page.until("return !document.getElementById('topology-panel').hidden")
+    assert page.address().endswith("#/topology?focus=producer")
+    nodes = (
+        "return [...document.querySelectorAll('#topology-picture [data-node]')]"
+        ".map(n => n.dataset.node).sort()"
+    )
+    assert page.run(nodes) == ["gateway", "producer", "queue hello"]
+    page.press("body", ESCAPE)
+    page.until("return document.getElementById('topology-panel').hidden && location.hash === '#/topology'")
+    page.type("#topology-find", "USERS")
+    page.until(f'return JSON.stringify((() => {{ {nodes} }})()) === \'["gateway","hello","users"]\'')
+    assert "find=USERS" in page.address()
+    shop.msctl.ok("queues", "purge", "hello")
+
+
+def test_tables_sort_and_the_order_has_an_address(page: Browser, shop: Shop) -> None:
+    show(page, shop, "")
+    names = "return [...document.querySelectorAll('#services tr')].map(r => r.dataset.service)"
+    page.click("#overview [data-sort=name] button")
+    page.until(f"const n = (() => {{ {names} }})(); return n.length && n.join() === [...n].sort().join()")
+    page.click("#overview [data-sort=name] button")
+    page.until(f"const n = (() => {{ {names} }})(); return n.join() === [...n].sort().reverse().join()")
+    assert page.address().endswith("#/?sort=-name")
+    assert page.run("return document.querySelector('#overview [data-sort=name]').ariaSort") == "descending"
+    page.open("about:blank")
+    show(page, shop, "?sort=-name")
+    page.until(
+        f"const n = (() => {{ {names} }})(); return n.length && n.join() === [...n].sort().reverse().join()"
+    )
+
+
+def test_two_traces_stand_side_by_side(page: Browser, shop: Shop) -> None:
+    for _ in range(2):
+        request(shop.gateway + "/users")
+    show(page, shop, "traces?text=GET%20/users")
+    page.until("return document.querySelectorAll('#trace-rows button').length >= 2")
+    page.click("#trace-rows button")
+    page.until("return document.querySelector('#trace a[href*=compare]')")
+    page.run("document.querySelector('#trace a[href*=compare]').click()")
+    page.until("return document.querySelectorAll('#compare-rows > li').length >= 2")
+    assert page.text("#compare-name") == "GET /users"
+    assert "right took" in page.text("#compare-sum")
+    assert page.run("return new URLSearchParams(location.hash.split('?')[1]).get('b').length") > 30
+
+
+def test_tabs_share_one_stream_and_another_takes_over(page: Browser, shop: Shop) -> None:
+    windows = [page.window(), page.new_window()]
+    page.open(f"{shop.page}#/logs")
+    reads = []
+    for window in reversed(windows):
+        page.switch(window)
+        page.until(LIVE)
+        page.until("return msctl.logs.all.length > 0")
+        reads.append(page.run("return msctl.page.reads"))
+    assert sorted(reads) == [False, True]
+    reader, other = reversed(windows) if reads[0] else windows
+    page.switch(reader)
+    page.open("about:blank")
+    page.switch(other)
+    page.until("return msctl.page.reads && msctl.page.alive")
+    before = page.run("return msctl.page.snapshot.uptime_s")
+    page.until("return msctl.page.snapshot.uptime_s > args[0]", before)
+    page.switch(windows[1])
+    page.close_window()
+    page.switch(windows[0])
 
 
 def test_filters_filter_the_log(page: Browser, shop: Shop) -> None:
@@ -274,7 +429,7 @@ def test_a_service_has_a_page_of_its_own(page: Browser, shop: Shop) -> None:
 
 def test_a_route_is_explained_and_the_answer_has_an_address(page: Browser, shop: Shop) -> None:
     show(page, shop, "routes")
-    page.until("return document.querySelectorAll('#route-rows tr').length >= 3")
+    page.until("return document.querySelectorAll('#route-table tbody tr').length >= 3")
     page.type("#route-target", "/users/7?full=1")
     page.press("#route-target", "\n")
     page.until("return document.querySelectorAll('#route-steps li').length > 1")
@@ -285,6 +440,20 @@ def test_a_route_is_explained_and_the_answer_has_an_address(page: Browser, shop:
     page.until("return document.getElementById('route-verdict').textContent.includes('404')")
 
 
+VIEWS = (
+    "",
+    "topology?focus=users",
+    "logs",
+    "traces",
+    "messaging?queue=hello",
+    "messaging?tab=bindings",
+    "metrics",
+    "routes?target=/users",
+    "runs",
+    "service?name=users",
+)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 820, 1440, 2560])
 def test_it_fits_and_is_accessible(page: Browser, shop: Shop, width: int, scheme: str) -> None:
@@ -292,14 +461,16 @@ def test_it_fits_and_is_accessible(page: Browser, shop: Shop, width: int, scheme
     page.emulate(width=width, scheme=scheme)
     for _ in range(5):
         request(shop.gateway + "/users")
-    for view in ("", "logs", "traces", "queues", "metrics", "routes?target=/users", "service?name=users"):
+    shop.msctl.ok("queues", "declare", "hello", "--bind", f"amq.topic:{'long' * 15}")
+    for view in VIEWS:
         show(page, shop, view)
         if view.startswith("service"):
             page.until("return document.querySelector('#service-variables tr, #service-keys tr')")
             page.until("return document.querySelector('#service-traces tr')")
         if view.startswith("routes"):
             page.until(
-                "return document.querySelector('#route-steps li') && document.querySelector('#route-rows tr')"
+                "return document.querySelector('#route-steps li')"
+                " && document.querySelector('#route-table tbody tr')"
             )
         if view == "traces":
             page.click("#trace-rows button")
@@ -308,6 +479,12 @@ def test_it_fits_and_is_accessible(page: Browser, shop: Shop, width: int, scheme
             page.until("return msctl.logs.shown.length && document.querySelector('.row')")
             page.press("#lines", "\ue015")
             page.until("return !document.getElementById('line').hidden")
+        if view.startswith("messaging"):
+            page.until("return document.querySelector('#messaging-table tbody tr')")
+        if view.startswith("topology"):
+            page.until("return document.querySelector('#topology-picture [data-node]')")
+        if view == "runs":
+            page.until("return document.querySelector('#runs-table tbody tr')")
         page.run(f"if (!window.axe) {{ {axe} }}; window.axe = axe || window.axe")
         found = page.run("const r = await window.axe.run(); return r.violations")
         violations = [(one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found]

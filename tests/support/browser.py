@@ -79,6 +79,22 @@ class Browser:
         assert fine, value
         return value
 
+    def window(self) -> str:
+        """The handle of the window that commands go to."""
+        return str(call("GET", f"{self._base}/window"))
+
+    def new_window(self) -> str:
+        """Open a window of its own, and let commands go to it."""
+        handle = str(call("POST", f"{self._base}/window/new", {"type": "window"})["handle"])
+        self.switch(handle)
+        return handle
+
+    def switch(self, handle: str) -> None:
+        call("POST", f"{self._base}/window", {"handle": handle})
+
+    def close_window(self) -> None:
+        call("DELETE", f"{self._base}/window")
+
     def address(self) -> str:
         """Where it is; unlike a script, the question survives a page that is being left."""
         return str(call("GET", f"{self._base}/url"))

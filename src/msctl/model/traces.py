@@ -115,8 +115,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ObservedCalls:
-    """`since` is the start of the oldest trace that was looked at, in epoch seconds; None without traces."""
+    """`failed` of `traces` have a span with an error; `since` is the start of the oldest in epoch seconds."""
 
     calls: tuple[Call, ...]
     traces: int
+    failed: int = 0
     since: float | None = None

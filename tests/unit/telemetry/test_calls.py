@@ -92,4 +92,4 @@ def test_calls_are_counted_and_name_a_failed_trace_before_a_newer_one() -> None:
     found = observed_calls([pair("failed", 1, error=True), pair("newer", 5, error=False), []])
     (call,) = found.calls
     assert (call.count, call.errors, call.trace_id) == (2, 1, "failed")
-    assert (found.traces, found.since) == (2, 1.0)
+    assert (found.traces, found.failed, found.since) == (2, 1, 1.0)

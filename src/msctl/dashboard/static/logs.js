@@ -1,4 +1,5 @@
 // The log: a window over up to a hundred thousand lines.
+import { address, remember } from './address.js';
 import { page } from './state.js';
 import { $, clip, clock, el, onFrame, plural, put } from './tools.js';
 
@@ -20,6 +21,7 @@ export const logs = {
     if (missed) this.add([[this.last, Date.now() / 1000, 'msctl', 'warning', `(${missed} lines skipped: this page is too slow)`, null, '', null]]);
     this.add(lines);
     if (lines.length) this.last = lines[lines.length - 1][SEQ];
+    if (this.wanted && page.view === 'logs') this.reach();
     this.draw();
   },
 
@@ -42,6 +44,50 @@ export const logs = {
     return found;
   },
 
+  // The lines of a trace, oldest first, up to so many.
+  of_trace(id, most) {
+    const found = [];
+    for (let i = this.all.length - 1; i >= 0 && found.length < most; i--) if (this.all[i][TRACE] === id) found.unshift(this.all[i]);
+    return found;
+  },
+
+  // The lines after one, for another tab.
+  since(seq) {
+    let at = this.all.length;
+    while (at > 0 && this.all[at - 1][SEQ] > seq) at--;
+    return this.all.slice(at);
+  },
+
+  // Takes what the address says; the line that it names opens once it is here.
+  enter(query) {
+    $('log-service').dataset.wanted = $('log-service').value = query.get('service') || '';
+    $('log-level').value = query.get('level') || '0';
+    $('log-text').value = query.get('text') || '';
+    $('log-trace').value = query.get('trace') || '';
+    this.wanted = Number(query.get('line')) || 0;
+    if (this.chosen && this.chosen[SEQ] !== this.wanted) this.choose(null, false);
+    this.refilter(false);
+    if (this.follow && !this.wanted) this.setFollow(true);
+    this.reach();
+  },
+
+  // Opens the line of the address.
+  reach() {
+    if (!this.wanted) return;
+    const at = this.shown.findIndex((line) => line[SEQ] === this.wanted);
+    if (at < 0) return;
+    this.wanted = 0;
+    if (this.chosen === this.shown[at]) return;
+    this.setFollow(false);
+    $('lines').scrollTop = Math.max(0, at * this.height - $('lines').clientHeight / 2);
+    this.choose(this.shown[at], false);
+  },
+
+  remember(opened = false) {
+    const level = $('log-level').value;
+    remember('logs', { service: $('log-service').value || $('log-service').dataset.wanted || '', level: level === '0' ? '' : level, text: $('log-text').value, trace: $('log-trace').value.trim(), line: this.chosen ? this.chosen[SEQ] : '' }, opened);
+  },
+
   newStack() {
     this.last = 0;
     if (this.all.length) this.add([[0, Date.now() / 1000, 'msctl', 'warning', '— the stack was restarted —', null, '', null]]);
@@ -55,10 +101,11 @@ export const logs = {
       && (!trace || (line[TRACE] || '').startsWith(trace)) && (!text || line[TEXT].toLowerCase().includes(text));
   },
 
-  refilter() {
+  refilter(told = true) {
     const fits = this.filter();
     this.shown = this.all.filter(fits);
-    if (this.chosen && !fits(this.chosen)) this.choose(null);
+    if (this.chosen && !fits(this.chosen)) this.choose(null, false);
+    if (told) this.remember();
     this.count = -1;
     this.draw();
   },
@@ -93,19 +140,21 @@ export const logs = {
     return node;
   },
 
-  choose(line) {
+  choose(line, told = true) {
+    const changed = this.chosen !== line;
     this.chosen = line;
+    if (told && changed && page.view === 'logs') this.remember(Boolean(line));
     const side = $('line');
     side.hidden = !line;
     if (line) {
       const facts = [['Time', `${new Date(line[TIME] * 1000).toLocaleDateString('en-CA')} ${clock(line[TIME])}`], ['Service', line[SERVICE]], ['Level', line[LEVEL]]];
       if (line[INSTANCE]) facts.push(['Instance', line[INSTANCE]]);
-      if (line[TRACE]) facts.push(['Trace', el('a', { href: `#/traces?id=${line[TRACE]}`, className: 'id' }, line[TRACE])]);
+      if (line[TRACE]) facts.push(['Trace', el('a', { href: address('traces', { id: line[TRACE] }), className: 'id' }, line[TRACE])]);
       for (const [name, value] of Object.entries(line[FIELDS] || {})) facts.push([name, String(value)]);
       side.replaceChildren(
         el('button', { type: 'button', className: 'quiet close', 'aria-label': 'Close', onclick: () => { this.choose(null); $('lines').focus(); } }, '✕'),
         el('dl', {}, ...facts.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)])), el('pre', { tabIndex: 0 }, line[TEXT]));
-      if (line[TRACE]) side.append(el('p', { className: 'note' }, el('a', { href: `#/logs?trace=${line[TRACE]}` }, 'All lines of this trace')));
+      if (line[TRACE]) side.append(el('p', { className: 'note' }, el('a', { href: address('logs', { trace: line[TRACE] }) }, 'All lines of this trace')));
     }
     this.render();
   },
@@ -120,8 +169,11 @@ export const logs = {
     const box = $('lines'), top = to * this.height;
     if (top < box.scrollTop) box.scrollTop = top;
     if (top + this.height > box.scrollTop + box.clientHeight) box.scrollTop = top + this.height - box.clientHeight;
-    this.choose(this.shown[to]);
+    this.choose(this.shown[to], !this.chosen);
+    this.remember();
   },
+
+  escape() { if (this.chosen) { this.choose(null); $('lines').focus(); return true; } return false; },
 
   setFollow(on) {
     this.follow = on;
@@ -137,13 +189,12 @@ $('lines').addEventListener('scroll', () => {
 $('lines').addEventListener('keydown', (event) => {
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, Home: -Infinity, End: Infinity };
   if (event.key in steps) { event.preventDefault(); logs.move(steps[event.key]); }
-  if (event.key === 'Escape') logs.choose(null);
 });
 for (const id of ['log-text', 'log-trace']) $(id).addEventListener('input', () => logs.refilter());
 $('log-service').addEventListener('change', () => { $('log-service').dataset.wanted = ''; logs.refilter(); });
 $('log-level').addEventListener('change', () => logs.refilter());
 $('log-filter').addEventListener('submit', (event) => event.preventDefault());
 $('log-follow').addEventListener('click', () => logs.setFollow(!logs.follow));
-$('log-clear').addEventListener('click', () => { logs.all = []; logs.choose(null); logs.refilter(); });
+$('log-clear').addEventListener('click', () => { logs.all = []; logs.choose(null, false); logs.refilter(); });
 logs.narrow.addEventListener('change', () => { logs.count = -1; logs.draw(); });
 new ResizeObserver(() => { if (logs.follow) logs.count = -1; logs.draw(); }).observe($('lines'));

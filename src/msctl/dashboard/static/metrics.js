@@ -1,4 +1,5 @@
 // Every metric of the stack, drawn from the moment the view is opened.
+import { address, remember } from './address.js';
 import { page } from './state.js';
 import { $, chart, duration, el, plural, put, rate } from './tools.js';
 
@@ -79,7 +80,7 @@ export const metrics = {
     const key = names.join() + this.name;
     if (key === this.listed) return;
     this.listed = key;
-    $('metric-names').replaceChildren(...names.map((name) => el('li', {}, el('a', { href: `#/metrics?${new URLSearchParams({ name, ...(needle ? { find: needle } : {}) })}`, 'aria-current': name === this.name ? 'true' : null }, name))));
+    $('metric-names').replaceChildren(...names.map((name) => el('li', {}, el('a', { href: address('metrics', { name, find: needle }), 'aria-current': name === this.name ? 'true' : null }, name))));
   },
 
   draw() {
@@ -108,5 +109,5 @@ export const metrics = {
     return found;
   },
 };
-$('metric-find').addEventListener('input', () => metrics.list());
+$('metric-find').addEventListener('input', () => { metrics.list(); remember('metrics', { name: metrics.name, find: $('metric-find').value.trim() }); });
 $('metric-form').addEventListener('submit', (event) => event.preventDefault());

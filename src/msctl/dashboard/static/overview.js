@@ -1,13 +1,32 @@
 // The overview: figures and the table of services.
 import { act, announce, showError } from './actions.js';
+import { address, remember } from './address.js';
+import { sortable, sorted } from './sorting.js';
 import { ACTIVE, BAD, GOOD, breakerOpen, condition, health, page } from './state.js';
 import { $, bytes, duration, el, mark, plural, put, rate, sparkline, uptime } from './tools.js';
 import { topology } from './topology.js';
 
+const STATES = { bad: 0, warn: 1, good: 2, off: 3 };
+const VALUES = {
+  name: (s) => s.name, state: (s) => STATES[condition(s)], uptime: (s) => s.uptime_s, restarts: (s) => s.restarts, requests: (s) => s.requests_per_s,
+  p95: (s) => s.p95_s, recent: (s) => s.recent.reduce((a, b) => a + b, 0), cpu: (s) => s.cpu_percent, memory: (s) => s.memory_bytes,
+};
+
 export const overview = {
-  rows: new Map(),
+  rows: new Map(), order: '',
+
+  enter(query) {
+    $('find').value = query.get('find') || '';
+    $('problems').checked = query.has('problems');
+    this.order = query.get('sort') || '';
+    this.mark();
+    topology.load();
+  },
+
+  remember() { remember('', { find: $('find').value.trim(), problems: $('problems').checked, sort: this.order }); if (page.snapshot) this.table(page.snapshot); },
 
   show(snapshot) {
+    if (page.view !== 'overview') return;
     this.figures(snapshot);
     this.table(snapshot);
     topology.show(snapshot);
@@ -27,16 +46,19 @@ export const overview = {
       ['Up', String(up), `of ${all.length - off}${off ? `, ${off} stopped` : ''}`, ''],
       ['Failing', String(bad + busy + cut), bad ? plural(bad, 'service') + ' down' : busy ? 'starting or stopping' : cut ? 'breaker open' : 'none', bad ? 'bad' : busy + cut ? 'warn' : ''],
       ['Requests', rate(sum((s) => s.requests_per_s)), 'per second', ''],
-      ['Errors', rate(errors), '5xx per second', errors > 0 ? 'bad' : ''],
-      ['Slowest p95', slowest ? duration(slowest.p95_s) : '–', slowest ? slowest.name : 'no requests yet', ''],
-      ['Broker', broker.state, waiting === null ? broker.mode : `${broker.mode}, ${waiting.toLocaleString('en')} waiting`, GOOD.has(broker.state) ? '' : broker.state === 'stopped' ? '' : 'bad'],
+      ['Errors', rate(errors), '5xx per second', errors > 0 ? 'bad' : '', address('traces', { errors: true, status: '5xx' })],
+      ['Failed traces', topology.failed.toLocaleString('en'), topology.traces ? `of the last ${topology.traces.toLocaleString('en')}` : 'no traces yet', topology.failed ? 'bad' : '', address('traces', { errors: true })],
+      ['Slowest p95', slowest ? duration(slowest.p95_s) : '–', slowest ? slowest.name : 'no requests yet', '', slowest ? address('service', { name: slowest.name }) : ''],
+      ['Broker', broker.state, waiting === null ? broker.mode : `${broker.mode}, ${waiting.toLocaleString('en')} waiting`, GOOD.has(broker.state) ? '' : broker.state === 'stopped' ? '' : 'bad', address('messaging')],
     ];
     const list = $('figures');
     if (list.children.length !== rows.length) list.replaceChildren(...rows.map(() => el('div', {}, el('dt'), el('dd', {}, el('span'), ' ', el('small')))));
-    rows.forEach(([name, value, unit, tone], i) => {
-      const cell = list.children[i];
+    rows.forEach(([name, value, unit, tone, href], i) => {
+      const cell = list.children[i], title = cell.firstChild;
       mark(cell, tone);
-      put(cell.firstChild, name);
+      if (href && title.firstChild?.tagName !== 'A') title.replaceChildren(el('a', {}, name));
+      if (href && title.firstChild.getAttribute('href') !== href) title.firstChild.href = href;
+      if (!href) put(title, name);
       put(cell.querySelector('span'), value);
       put(cell.querySelector('small'), unit);
     });
@@ -46,7 +68,7 @@ export const overview = {
     const body = $('services'), needle = $('find').value.trim().toLowerCase(), problems = $('problems').checked;
     $('services').parentNode.classList.toggle('unmeasured', snapshot.services.every((s) => s.memory_bytes === null));
     let shown = 0, previous = null;
-    for (const service of snapshot.services) {
+    for (const service of sorted(snapshot.services, this.order, VALUES)) {
       let row = this.rows.get(service.name);
       if (!row) this.rows.set(service.name, row = this.make(service));
       this.update(row, service);
@@ -65,7 +87,7 @@ export const overview = {
   make(service) {
     const name = service.name, cell = (props = {}, ...children) => el('td', { role: 'cell', ...props }, ...children);
     const row = { name, seen: service.state };
-    row.title = el('a', { className: 'name', href: `#/service?name=${encodeURIComponent(name)}` });
+    row.title = el('a', { className: 'name', href: address('service', { name }) });
     row.under = el('span', { className: 'under' });
     row.dot = el('span', { className: 'dot', 'aria-hidden': 'true' });
     row.word = el('span', { className: 'word' });
@@ -102,7 +124,8 @@ export const overview = {
     put(row.reason, service.reason);
     row.reason.hidden = !service.reason;
     const values = [uptime(service.uptime_s), String(service.restarts), rate(service.requests_per_s), duration(service.p95_s)];
-    row.cells.forEach((cell, i) => put(cell, values[i]));
+    row.cells.forEach((cell, i) => { if (i !== 2) put(cell, values[i]); });
+    this.requests(row, service, values[2]);
     const recent = service.recent.join();
     if (row.recent !== recent) {
       row.recent = recent;
@@ -111,6 +134,14 @@ export const overview = {
     put(row.cpu, service.cpu_percent === null ? '–' : `${service.cpu_percent.toFixed(0)} %`);
     put(row.memory, bytes(service.memory_bytes));
     this.buttons(row);
+  },
+
+  // Requests, and of those that failed a link to their traces.
+  requests(row, service, text) {
+    const fails = service.errors_per_s > 0 ? `${rate(service.errors_per_s)} failed` : '';
+    if (row.rates === text + fails) return;
+    row.rates = text + fails;
+    row.cells[2].replaceChildren(text, ...(fails ? [el('a', { className: 'under bad', href: address('traces', { service: row.name, errors: true }) }, fails)] : []));
   },
 
   buttons(row) {
@@ -150,5 +181,6 @@ export const overview = {
     return this.act(row, 'scale', `/api/services/${encodeURIComponent(row.name)}/scale`, { count });
   },
 };
-$('find').addEventListener('input', () => page.snapshot && overview.table(page.snapshot));
-$('problems').addEventListener('change', () => page.snapshot && overview.table(page.snapshot));
+overview.mark = sortable(document.querySelector('#overview thead'), () => overview.order, (to) => { overview.order = to; overview.remember(); });
+$('find').addEventListener('input', () => overview.remember());
+$('problems').addEventListener('change', () => overview.remember());

@@ -1,17 +1,27 @@
 // The stack's page. One stream of server-sent events brings the state and the log; everything else is
 // requested when it is shown. No framework and no build step: a module a view, joined here.
-import { announce } from './actions.js';
+import { announce, closeError } from './actions.js';
+import './broker_forms.js';
+import { parse } from './address.js';
+import { compare } from './compare.js';
 import { logs } from './logs.js';
-import { overview } from './overview.js';
+import { messaging } from './messaging.js';
 import { metrics } from './metrics.js';
-import { queues } from './queues.js';
+import { overview } from './overview.js';
 import { routes } from './routes.js';
+import { runs } from './runs.js';
 import { service } from './service.js';
 import { BAD, page } from './state.js';
 import { start } from './stream.js';
 import { $, el, put, svg, uptime } from './tools.js';
 import { topology } from './topology.js';
 import { traces } from './traces.js';
+
+// A view has some of: enter(query), with what its address says, also when that changes; leave(); show(snapshot) with
+// each state; load() when the stack is there again; escape(), which closes what is open and says whether anything was.
+const views = { overview, topology, logs, traces, compare, messaging, metrics, routes, runs, service };
+const PARENTS = { service: 'overview', compare: 'traces' };
+const SEARCHES = { overview: 'find', topology: 'topology-find', logs: 'log-text', traces: 'trace-text', messaging: 'messaging-find', routes: 'route-target', metrics: 'metric-find', service: 'service-toggle' };
 
 export function show(snapshot) {
   page.snapshot = snapshot;
@@ -26,9 +36,8 @@ export function show(snapshot) {
     page.states.set(service.name, service.state);
   }
   choices();
-  overview.show(snapshot);
-  queues.show(snapshot);
   service.record(snapshot);
+  if (page.view !== 'service') views[page.view].show?.(snapshot);
 }
 
 let chosenNames = '';
@@ -46,26 +55,15 @@ function choices() {
 
 
 function route() {
-  const [path, search = ''] = location.hash.replace(/^#\/?/, '').split('?'), query = new URLSearchParams(search);
-  const view = ['logs', 'traces', 'metrics', 'queues', 'routes', 'service'].includes(path) ? path : 'overview';
+  const { view: path, query } = parse(location.hash);
+  const view = Object.hasOwn(views, path) ? path : path === 'queues' ? 'messaging' : 'overview';
   const changed = view !== page.view;
+  if (changed) views[page.view]?.leave?.();
   page.view = view;
   for (const section of document.querySelectorAll('main > section')) section.hidden = section.id !== view;
-  for (const link of document.querySelectorAll('nav a')) { if (link.dataset.view === view || (view === 'service' && link.dataset.view === 'overview')) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current'); }
-  if (view === 'logs') {
-    if (query.has('service')) { $('log-service').dataset.wanted = query.get('service'); $('log-service').value = query.get('service'); }
-    if (query.has('trace')) { $('log-trace').value = query.get('trace'); $('log-service').value = ''; $('log-text').value = ''; $('log-level').value = '0'; }
-    logs.refilter();
-    if (logs.follow) logs.setFollow(true);
-  }
-  if (view === 'traces') traces.enter(query);
-  if (view === 'metrics') metrics.enter(query);
-  if (view === 'service') { service.forget(); service.open(query.get('name') || ''); }
-  if (view === 'routes') {
-    routes.load();
-    if (query.has('target')) { $('route-method').value = query.get('method') || 'GET'; $('route-target').value = query.get('target'); routes.explain(); }
-  }
-  if (view !== 'queues') queues.stop();
+  for (const link of document.querySelectorAll('nav a')) { if (link.dataset.view === (PARENTS[view] || view)) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current'); }
+  document.querySelector('nav a[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  views[view].enter?.(query);
   if (page.snapshot) show(page.snapshot);
   if (changed) scrollTo(0, 0);
 }
@@ -89,10 +87,14 @@ $('theme').addEventListener('click', () => {
 });
 
 addEventListener('keydown', (event) => {
-  if (event.key !== '/' || event.ctrlKey || event.metaKey || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
-  const field = { overview: 'find', logs: 'log-text', traces: 'trace-text', queues: 'publish-queue', routes: 'route-target', metrics: 'metric-find', service: 'service-toggle' }[page.view];
+  const field = document.activeElement, writes = /^(INPUT|TEXTAREA|SELECT)$/.test(field.tagName);
+  if (event.key === 'Escape' && !$('dialog').open && !event.defaultPrevented) {
+    if (writes && field.value && field.type === 'search') return;  // the browser empties it
+    if (closeError() || views[page.view].escape?.()) event.preventDefault();
+  }
+  if (event.key !== '/' || event.ctrlKey || event.metaKey || writes || $('dialog').open) return;
   event.preventDefault();
-  $(field).focus();
+  $(SEARCHES[page.view])?.focus();
 });
 
 route();
@@ -100,13 +102,14 @@ start({
   state: show,
   lines: (batch) => logs.take(batch),
   last: () => logs.last,
+  since: (seq) => logs.since(seq),
   newStack: () => logs.newStack(),
   connected(session) {
-    document.querySelector('nav [data-view=traces]').hidden = !session.traces;
-    $('queue-work').hidden = !session.queues;
+    for (const [view, there] of [['traces', session.traces], ['messaging', session.queues], ['runs', session.runs]]) document.querySelector(`nav [data-view=${view}]`).hidden = !there;
   },
+  live() { if (['compare', 'runs'].includes(page.view)) route(); else views[page.view].load?.(); if (page.view === 'traces') traces.runs(); },
   disconnected: () => overview.acts(),
 });
 
 // For the console.
-window.msctl = { page, overview, topology, logs, traces, metrics, queues, routes, service };
+window.msctl = { page, ...views };

@@ -1,12 +1,17 @@
 // The page of one service: what it is, how it does, what it calls, what it says.
 import { act, showError } from './actions.js';
+import { address } from './address.js';
+import { around, build, busy } from './graph.js';
 import { logs } from './logs.js';
 import { ACTIVE, condition, page } from './state.js';
 import { $, bytes, chart, clip, clock, duration, el, mark, plural, put, rate, uptime } from './tools.js';
+import { topology } from './topology.js';
 
 const KEEP = 600;
 
 export const service = {
+  enter(query) { this.forget(); this.open(query.get('name') || ''); topology.load(); },
+
   name: null, history: new Map(), timer: 0,
 
   // Called with every state, whatever is shown, so that the charts have a past when the page is opened.
@@ -56,7 +61,7 @@ export const service = {
     $('no-service-traces').hidden = found.length > 0;
     $('service-traces').replaceChildren(...found.map((t) => el('tr', {},
       el('td', { className: 'mono' }, clock(t.start)),
-      el('td', {}, el('a', { href: `#/traces?id=${t.trace_id}` }, t.name)),
+      el('td', {}, el('a', { href: address('traces', { service: this.name, id: t.trace_id }) }, t.name)),
       el('td', { className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
       el('td', { className: 'num' }, duration(t.duration_s)))));
   },
@@ -74,7 +79,7 @@ export const service = {
     if (key !== this.where) {
       this.where = key;
       const links = s.addresses.map((a) => el('a', { href: /^https?:/.test(a) ? a : `http://${a}/`, rel: 'noreferrer' }, a));
-      const routes = s.routes.map((r) => el('a', { href: `#/routes?target=${encodeURIComponent(r)}` }, r));
+      const routes = s.routes.map((r) => el('a', { href: address('routes', { target: r }) }, r));
       $('service-where').replaceChildren(...[s.kind, ...links, ...routes].flatMap((part, i) => i ? [' · ', part] : [part]));
     }
     this.figures(s);
@@ -133,18 +138,19 @@ export const service = {
       chart('p95', series((one) => one.p95), duration));
   },
 
+  // What traces have shown of it, and beside it what is only configured.
   neighbours(s, snapshot) {
-    const link = (name) => el('a', { href: `#/service?name=${encodeURIComponent(name)}` }, name);
-    const names = (list) => list.length ? list.flatMap((name, i) => i ? [', ', link(name)] : [link(name)]) : ['none'];
-    const callers = snapshot.services.filter((one) => one.depends_on.includes(s.name)).map((one) => one.name);
-    const flows = s.messages.map((m) => `${m.sends ? 'publishes to' : 'consumes from'} ${m.queue} (${rate(m.per_s)}/s)`);
-    const key = JSON.stringify([s.depends_on, callers, flows]);
+    const near = around(build(snapshot, topology.calls), [s.name], 1), names = new Map(near.nodes.map((n) => [n.id, n]));
+    const key = JSON.stringify(near.edges);
     if (key === this.near) return;
     this.near = key;
+    const link = (id) => { const n = names.get(id); return n.kind === 'service' ? el('a', { href: address('service', { name: n.name }) }, n.name) : n.kind === 'queue' ? el('a', { href: address('messaging', { queue: n.name }) }, `queue ${n.name}`) : n.name; };
+    const shown = (e, id) => [link(id), busy(e) ? '' : el('span', { className: 'note' }, ' (configured)'), e.errors ? el('a', { className: 'bad', href: address('traces', { id: e.trace, errors: true }) }, ` ${e.errors.toLocaleString('en')} failed`) : ''];
+    const all = (edges, other) => edges.length ? edges.flatMap((e, i) => i ? [', ', ...shown(e, e[other])] : shown(e, e[other])) : ['none'];
     $('service-near').replaceChildren(
-      el('dt', {}, 'Depends on'), el('dd', {}, ...names(s.depends_on)),
-      el('dt', {}, 'Needed by'), el('dd', {}, ...names(callers)),
-      el('dt', {}, 'Messages'), el('dd', {}, flows.join(', ') || 'none'));
+      el('dt', {}, 'Calls'), el('dd', {}, ...all(near.edges.filter((e) => e.from === s.name), 'to')),
+      el('dt', {}, 'Called by'), el('dd', {}, ...all(near.edges.filter((e) => e.to === s.name), 'from')),
+      el('dt', {}, 'Picture'), el('dd', {}, el('a', { href: address('topology', { focus: s.name }) }, 'in the topology')));
   },
 
   output() {
@@ -154,7 +160,7 @@ export const service = {
     this.said = key;
     $('no-service-output').hidden = lines.length > 0;
     $('service-output').replaceChildren(...lines.map((line) => el('li', { className: line[3] }, el('span', { className: 'when' }, clock(line[1])), ' ', clip(line[4], 2000))));
-    $('service-log').href = `#/logs?service=${encodeURIComponent(this.name)}`;
+    $('service-log').href = address('logs', { service: this.name });
     put($('service-log'), `all ${plural(lines.length, 'line')}`.includes('20') ? 'all lines' : 'in the log');
   },
 

@@ -1,7 +1,7 @@
 // What the whole page knows, and which states are good.
 export const page = {
   snapshot: null, session: null, token: '', can: {}, view: 'overview',
-  alive: false, heard: 0, disconnectedSince: 0, states: new Map(), busy: new Map(),
+  alive: false, reads: false, heard: 0, disconnectedSince: 0, states: new Map(), busy: new Map(),
 };
 export const GOOD = new Set(['ready', 'exited']);
 export const BAD = new Set(['unhealthy', 'fatal', 'skipped']);

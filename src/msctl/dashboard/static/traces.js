@@ -1,54 +1,81 @@
-// The list of traces, and one of them as a waterfall.
+// The list of traces, of this run or an earlier one, and one of them as a waterfall.
+import { address, remember } from './address.js';
+import { logs } from './logs.js';
+import { sortable, sorted } from './sorting.js';
+import { extent, raised, raisedAt, tree } from './span_tree.js';
 import { page } from './state.js';
 import { $, clip, clock, duration, el, mark, plural, put } from './tools.js';
 
+const LINES = 200;
+const VALUES = { time: (t) => t.start, name: (t) => t.name, services: (t) => t.services.join(), spans: (t) => t.spans, status: (t) => (t.error ? 1000 : 0) + (t.status || 0), duration: (t) => t.duration_s };
+
+export async function getTrace(run, id) {
+  const answer = await fetch(`/api/traces/${encodeURIComponent(id)}${run ? `?${new URLSearchParams({ run })}` : ''}`, { cache: 'no-store' }).catch(() => null);
+  if (answer && answer.ok) return { trace: await answer.json() };
+  return { problem: (answer && await answer.json().catch(() => ({}))).message || 'The stack does not respond.' };
+}
+
 export const traces = {
-  chosen: null, live: true, timer: 0, rows: [],
+  chosen: null, live: true, timer: 0, found: [], order: '',
 
   async load() {
     clearTimeout(this.timer);
     if (page.view !== 'traces' || document.hidden) return;
     if (page.alive && page.can.traces) {
-      const query = this.query();
+      const query = new URLSearchParams(Object.entries(this.filters()).filter(([, v]) => v));
       query.set('limit', 200);
       const answer = await fetch(`/api/traces?${query}`, { cache: 'no-store' }).catch(() => null);
-      if (answer && answer.ok) this.show(await answer.json());
+      if (answer && answer.ok) { this.found = await answer.json(); this.show(); }
+      else if (answer) { const problem = await answer.json().catch(() => ({})); put($('trace-count'), problem.message || 'The traces cannot be read.'); }
     }
-    if (this.live) this.timer = setTimeout(() => this.load(), 2000);
+    clearTimeout(this.timer);
+    if (this.live && !$('trace-run').value) this.timer = setTimeout(() => this.load(), 2000);
   },
 
   // The filters, as the address has them.
-  query() {
-    const query = new URLSearchParams();
-    const service = $('trace-service').value || $('trace-service').dataset.wanted;
-    if (service) query.set('service', service);
-    if ($('trace-text').value.trim()) query.set('text', $('trace-text').value.trim());
-    if ($('trace-status').value) query.set('status', $('trace-status').value);
-    if ($('trace-errors').checked) query.set('errors', 1);
-    if ($('trace-min').value) query.set('min_ms', Math.round(Number($('trace-min').value) || 0));
-    return query;
+  filters() {
+    return {
+      run: $('trace-run').value || $('trace-run').dataset.wanted || '', service: $('trace-service').value || $('trace-service').dataset.wanted || '',
+      text: $('trace-text').value.trim(), status: $('trace-status').value, errors: $('trace-errors').checked ? '1' : '',
+      min_ms: $('trace-min').value ? Math.round(Number($('trace-min').value) || 0) : '',
+    };
   },
 
   // Takes what the address says, and opens the trace that it names.
   enter(query) {
-    $('trace-service').dataset.wanted = $('trace-service').value = query.get('service') || '';
+    for (const id of ['run', 'service']) $(`trace-${id}`).dataset.wanted = $(`trace-${id}`).value = query.get(id) || '';
     $('trace-text').value = query.get('text') || '';
     $('trace-status').value = query.get('status') || '';
     $('trace-errors').checked = query.has('errors');
     $('trace-min').value = query.get('min_ms') || '';
+    this.order = query.get('sort') || '';
+    this.mark();
+    this.runs();
     this.load();
-    if (query.has('id')) this.open(query.get('id'));
+    const id = query.get('id');
+    if (id && id !== this.opened) this.open(id, false); else if (!id) this.shut();
   },
 
-  remember() {
-    const query = this.query();
-    if (this.chosen) query.set('id', this.chosen);
-    history.replaceState(null, '', `#/traces${query.size ? `?${query}` : ''}`);
+  // The runs that one can look at, beside the one under way.
+  async runs() {
+    $('trace-run').parentNode.hidden = !page.can.runs;
+    if (!page.can.runs) return;
+    const answer = await fetch('/api/runs', { cache: 'no-store' }).catch(() => null);
+    if (!answer || !answer.ok) return;
+    const select = $('trace-run'), wanted = select.value || select.dataset.wanted || '';
+    const found = (await answer.json()).filter((r) => r.run !== page.can.run);
+    select.replaceChildren(el('option', { value: '' }, 'this one'), ...found.map((r) => el('option', { value: r.run }, `${new Date(r.began * 1000).toLocaleDateString('en-CA')} ${clock(r.began, false)}`)));
+    select.value = wanted;
   },
 
-  show(found) {
-    const key = found.map((t) => t.trace_id + t.spans).join();
+  remember(opened = false) { remember('traces', { ...this.filters(), sort: this.order, id: this.chosen }, opened); },
+
+  show() {
+    const found = sorted(this.found, this.order, VALUES);
+    const key = found.map((t) => t.trace_id + t.spans).join() + this.chosen;
     $('no-traces').hidden = found.length > 0;
+    const filtered = Object.values(this.filters()).some(Boolean);
+    put($('no-traces'), filtered ? 'No trace matches these filters.' : 'No traces yet. Send a request through the gateway to see one.');
     put($('trace-count'), plural(found.length, 'trace'));
     if (key === this.key) return;
     this.key = key;
@@ -59,7 +86,7 @@ export const traces = {
       bar.style.width = `${Math.max(2, t.duration_s / longest * 100)}%`;
       return el('tr', { role: 'row', className: t.trace_id === this.chosen ? 'chosen' : '', 'data-id': t.trace_id, onclick: () => this.open(t.trace_id) },
         el('td', { role: 'cell', className: 'mono' }, clock(t.start)),
-        el('td', { role: 'cell' }, el('button', { type: 'button', className: 'link', title: t.name, 'data-trace': t.trace_id }, t.name)),
+        el('td', { role: 'cell' }, el('button', { type: 'button', className: 'link', title: t.name, 'data-trace': t.trace_id }, el('bdi', {}, t.name))),
         el('td', { role: 'cell' }, clip(t.services.join(' → '), 48)),
         el('td', { role: 'cell', className: 'num' }, String(t.spans)),
         el('td', { role: 'cell', className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
@@ -68,74 +95,85 @@ export const traces = {
     if (focused) { const back = document.querySelector(`[data-trace="${CSS.escape(focused)}"]`); if (back) back.focus(); }
   },
 
-  async open(id) {
-    this.chosen = id;
-    this.remember();
+  async open(id, remembered = true) {
+    this.chosen = this.opened = id;
+    if (remembered) this.remember(true);
     for (const row of $('trace-rows').children) mark(row, row.dataset.id === id ? 'chosen' : '');
-    const side = $('trace');
-    const answer = await fetch(`/api/traces/${encodeURIComponent(id)}`, { cache: 'no-store' }).catch(() => null);
+    const run = this.filters().run, { trace, problem } = await getTrace(run, id);
     if (this.chosen !== id) return;
+    const side = $('trace');
     side.hidden = false;
     side.parentNode.classList.add('open');
     const close = el('button', { type: 'button', className: 'quiet close', 'aria-label': 'Close', onclick: () => this.close() }, '✕');
-    if (!answer || !answer.ok) {
-      const problem = answer ? await answer.json().catch(() => ({})) : {};
-      side.replaceChildren(close, el('p', { className: 'note' }, problem.message || 'The stack does not respond.'));
-      return;
-    }
-    const trace = await answer.json(), spans = trace.spans;
-    const begin = Math.min(...spans.map((s) => s.start)), end = Math.max(...spans.map((s) => s.start + s.duration_s)), whole = Math.max(end - begin, 1e-9);
-    side.replaceChildren(close, el('h3', {}, spans[0].name),
-      el('p', { className: 'note' }, `${duration(whole)} · ${plural(spans.length, 'span')}${trace.dropped ? `, ${trace.dropped} more dropped` : ''} · ${clock(begin)} · `, el('a', { href: `#/logs?trace=${trace.trace_id}` }, 'log lines')),
+    if (problem) { side.replaceChildren(close, el('p', { className: 'note' }, problem)); return; }
+    const spans = trace.spans, { begin, seconds } = extent(spans), first = spans.find(raised);
+    side.replaceChildren(close, el('h3', {}, el('bdi', {}, spans[0].name)),
+      el('p', { className: 'note' }, `${duration(seconds)} · ${plural(spans.length, 'span')}${trace.dropped ? `, ${trace.dropped} more dropped` : ''} · ${clock(begin)} · `,
+        ...(run ? [] : [el('a', { href: address('logs', { trace: trace.trace_id }) }, 'log lines'), ' · ']), el('a', { href: address('compare', { a: `${run}:${trace.trace_id}` }) }, 'compare')),
       el('p', { className: 'note id mono' }, trace.trace_id),
-      el('ol', { className: 'waterfall', 'aria-label': 'Spans by start time' }, ...this.tree(spans).map(([span, depth]) => {
-        const bar = el('i'), error = span.error ? ' err' : '';
-        bar.style.left = `${(span.start - begin) / whole * 100}%`;
-        bar.style.width = `${span.duration_s / whole * 100}%`;
-        const facts = Object.entries(span.attributes).map(([k, v]) => `${k}=${v}`).join('\n');
-        const label = el('span', { className: 'label', title: `${span.service}: ${span.name} (${span.kind})\n${facts}` }, el('b', {}, span.service), ` ${span.name}`);
-        label.style.paddingLeft = `${Math.min(depth, 10) * 12}px`;
-        return el('li', { className: span.kind + error }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
-          el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)),
-          this.details(span, begin));
-      })));
+      ...(first ? [this.cause(first)] : []),
+      waterfall(spans, begin, seconds), ...this.lines(trace.trace_id, run));
+    if (remembered && side.contains(document.activeElement) === false && innerWidth <= 900) side.scrollIntoView({ block: 'nearest' });
   },
 
-  // Attributes and events of a span; an exception says what was raised without being opened.
-  details(span, begin) {
-    const raised = span.events.find((e) => e.name === 'exception'), of = (e, key) => e.attributes[`exception.${key}`];
-    const text = raised ? [of(raised, 'type'), of(raised, 'message')].filter(Boolean).join(': ') : span.error && span.message || 'details';
-    const facts = (attributes) => el('dl', {}, ...Object.entries(attributes).filter(([k]) => k !== 'exception.stacktrace').flatMap(([k, v]) => [el('dt', {}, k), el('dd', {}, String(v))]));
-    return el('details', { className: raised || span.error && span.message ? 'raised' : '' }, el('summary', {}, text), facts(span.attributes),
-      ...span.events.map((e) => el('section', {}, el('h4', {}, `${e.name}, after ${duration(Math.max(0, e.time - begin))}`), facts(e.attributes),
-        of(e, 'stacktrace') ? el('pre', { tabIndex: 0 }, of(e, 'stacktrace')) : '')));
+  // What went wrong first, before one opens any span.
+  cause(span) {
+    const event = span.events.find((e) => e.name === 'exception'), stack = event && event.attributes['exception.stacktrace'], at = stack ? raisedAt(stack) : '';
+    return el('div', { className: 'cause' }, el('p', {}, el('b', {}, span.service), ` ${raised(span)}`), ...(at ? [el('p', { className: 'mono' }, at)] : []));
   },
 
-  // Depth first: each span below its parent.
-  tree(spans) {
-    const below = new Map(), ids = new Set(spans.map((s) => s.span_id)), out = [];
-    for (const s of spans) { const parent = ids.has(s.parent_id) ? s.parent_id : null; below.set(parent, [...(below.get(parent) || []), s]); }
-    const walk = (id, depth) => { for (const s of below.get(id) || []) { out.push([s, depth]); if (depth < 64) walk(s.span_id, depth + 1); } };
-    walk(null, 0);
-    return out;
+  // The lines that its services logged while they handled it, as far as this page has them.
+  lines(id, run) {
+    if (run) return [];
+    const found = logs.of_trace(id, LINES);
+    if (!found.length) return [];
+    return [el('h4', {}, 'Log lines'), el('ol', { className: 'output', tabIndex: 0, 'aria-label': 'Log lines of this trace' }, ...found.map((line) => el('li', { className: line[3] }, el('span', { className: 'when' }, clock(line[1])), ' ', el('b', {}, line[2]), ' ', clip(line[4], 4000))))];
+  },
+
+  shut() {
+    this.chosen = this.opened = null;
+    $('trace').hidden = true;
+    $('trace').parentNode.classList.remove('open');
+    for (const row of $('trace-rows').children) mark(row, '');
   },
 
   close() {
     const id = this.chosen;
-    this.chosen = null;
-    this.remember();
-    $('trace').hidden = true;
-    $('trace').parentNode.classList.remove('open');
-    for (const row of $('trace-rows').children) mark(row, '');
+    this.shut();
+    this.remember(true);
     const back = id && document.querySelector(`[data-trace="${CSS.escape(id)}"]`);
     if (back) back.focus();
   },
+
+  escape() { if (this.chosen) { this.close(); return true; } return false; },
 };
+
+export function waterfall(spans, begin, seconds) {
+  return el('ol', { className: 'waterfall', 'aria-label': 'Spans by start time' }, ...tree(spans).map(([span, depth]) => {
+    const bar = el('i'), error = span.error ? ' err' : '';
+    bar.style.left = `${(span.start - begin) / seconds * 100}%`;
+    bar.style.width = `${span.duration_s / seconds * 100}%`;
+    const label = el('span', { className: 'label', title: `${span.service}: ${span.name} (${span.kind})` }, el('b', {}, span.service), ' ', el('bdi', {}, span.name));
+    label.style.paddingLeft = `${Math.min(depth, 10) * 12}px`;
+    return el('li', { className: span.kind + error }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
+      el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)),
+      details(span, begin));
+  }));
+}
+
+// Attributes and events of a span; an exception says what was raised without being opened.
+export function details(span, begin) {
+  const why = raised(span), facts = (attributes) => el('dl', {}, ...Object.entries(attributes).filter(([k]) => k !== 'exception.stacktrace').flatMap(([k, v]) => [el('dt', {}, k), el('dd', {}, String(v))]));
+  return el('details', { className: why ? 'raised' : '', open: Boolean(span.events.some((e) => e.attributes['exception.stacktrace'])) }, el('summary', {}, why || 'details'), facts(span.attributes),
+    ...span.events.map((e) => el('section', {}, el('h4', {}, `${e.name}, after ${duration(Math.max(0, e.time - begin))}`), facts(e.attributes),
+      e.attributes['exception.stacktrace'] ? el('pre', { tabIndex: 0 }, e.attributes['exception.stacktrace']) : '')));
+}
+
+traces.mark = sortable(document.querySelector('#traces thead'), () => traces.order, (to) => { traces.order = to; traces.key = ''; traces.remember(); traces.show(); });
 $('trace-filter').addEventListener('submit', (event) => event.preventDefault());
-$('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = ''; traces.remember(); traces.load(); });
+$('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = $('trace-run').dataset.wanted = ''; traces.remember(); traces.load(); });
 $('trace-live').addEventListener('click', () => {
   traces.live = !traces.live;
   $('trace-live').setAttribute('aria-pressed', String(traces.live));
   traces.load();
 });
-$('trace').addEventListener('keydown', (event) => { if (event.key === 'Escape') traces.close(); });

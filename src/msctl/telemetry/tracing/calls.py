@@ -33,12 +33,13 @@ def observed_calls(traces: Iterable[Sequence[SpanGroup]]) -> ObservedCalls:
     """Count the calls in these traces."""
     tallies: dict[_Key, _Tally] = {}
     since: float | None = None
-    number = 0
+    number = failed = 0
     for groups in traces:
         spans = [span for group in groups for span in group.spans()]
         if not spans:
             continue
         number += 1
+        failed += any(span.error for span in spans)
         begin = min(span.start for span in spans)
         since = begin if since is None else min(since, begin)
         for key, span in _calls_of(spans):
@@ -48,7 +49,7 @@ def observed_calls(traces: Iterable[Sequence[SpanGroup]]) -> ObservedCalls:
             tally.durations.append(span.duration_s)
             tally.errors += span.error
             tally.newest = max(tally.newest, (span.error, span.start, span.trace_id))
-    return ObservedCalls(tuple(_call(key, tally) for key, tally in tallies.items()), number, since)
+    return ObservedCalls(tuple(_call(key, tally) for key, tally in tallies.items()), number, failed, since)
 
 
 def _calls_of(spans: Sequence[EndedSpan]) -> Iterable[tuple[_Key, EndedSpan]]:
