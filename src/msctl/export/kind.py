@@ -41,16 +41,20 @@ class ExportOptions:
 
     `executable` is the path of msctl on systemd's machine, `directory` the project's folder there.
     `targets` are host:port pairs for Prometheus, `listen` is nginx's port, `host` the Ingress' host, and
-    `gateway_api` the Gateway of an HTTPRoute. The caller sets `context`, the path from the export's folder
-    to the project's, `folder`, the path back, `definitions`, the content of broker.definitions,
-    `running_definitions`, those of the project's running embedded broker, and `sources`, where each key comes
-    from.
+    `gateway_api` the Gateway of an HTTPRoute, as NAME or NAMESPACE/NAME. The caller sets `context`, the path
+    from the export's folder to the project's, `folder`, the path back, `definitions`, the content of
+    broker.definitions, `running_definitions`, those of the project's running embedded broker, `sources`,
+    where each key comes from, and `lock_files`, the file with the dependencies of each service in Node or Go.
     """
 
     image: str | None = None
+    registry: str | None = None
+    tag: str | None = None
     namespace: str | None = None
     host: str | None = None
     gateway_api: str | None = None
+    ingress_class: str | None = None
+    tls_secret: str | None = None
     monitoring: bool = False
     listen: int | None = None
     targets: tuple[str, ...] = ()
@@ -61,10 +65,11 @@ class ExportOptions:
     definitions: Mapping[str, Any] | None = None
     running_definitions: Mapping[str, Any] | None = None
     sources: Mapping[str, ValueSource] = field(default_factory=dict)
+    lock_files: Mapping[str, str] = field(default_factory=dict)
 
     def given(self) -> list[str]:
         """List the options that the user gave."""
-        set_by_caller = {"context", "folder", "definitions", "running_definitions", "sources"}
+        set_by_caller = {"context", "folder", "definitions", "running_definitions", "sources", "lock_files"}
         return [
             option.name
             for option in fields(self)

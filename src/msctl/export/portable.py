@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import literal_secrets
 from msctl.export.kind import ExportError, Notice
-from msctl.export.workloads import local_services
+from msctl.export.workloads import Workload
 from msctl.model.project import BrokerSpec, DashboardSpec, DiscoverySpec, Project, ServiceSpec, TlsSpec
 from msctl.model.registry_url import parse_registry_url
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
@@ -159,13 +159,15 @@ def inside(root: Path, path: Path) -> Path | None:
     return path.relative_to(root) if path.is_relative_to(root) else None
 
 
-def image_notices(project: Project) -> Iterator[Notice]:
-    """Name the programs that the image does not have."""
-    for spec in local_services(project):
+def image_notices(found: Iterable[Workload]) -> Iterator[Notice]:
+    """Name the programs that the image of what runs in Python does not have."""
+    for workload in found:
+        spec = workload.spec
         if spec.command is None or "/" in spec.command[0]:  # a path is a file of the project
             continue
         if spec.command[0] not in _IN_THE_IMAGE:
             yield Notice(
                 f"services.{spec.name}.command",
-                f'the image has Python and msctl; add "{spec.command[0]}" to the Dockerfile',
+                f'the image has Python and msctl; add "{spec.command[0]}" to the Dockerfile, '
+                "or set image or dockerfile",
             )

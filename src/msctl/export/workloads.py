@@ -25,6 +25,8 @@ from msctl.model.variables import about
 
 CONTAINER_PORT = 8080
 """The port in a container of a service without one."""
+METRICS_PORT = 9464
+"""The port in a container of the metrics of its process; OpenTelemetry's default for Prometheus."""
 SPARE_PORTS = range(8100, 8400)
 """Ports on one machine of services without one."""
 EVERYWHERE = "0.0.0.0"
@@ -82,11 +84,21 @@ class Workload:
     def is_gateway(self) -> bool:
         return self.name == GATEWAY
 
+    @property
+    def has_metrics(self) -> bool:
+        """Whether msctl runs its program, and so can serve the metrics of its process."""
+        return self.spec.kind is Kind.HOSTED and self.address is not None and not self.spec.oneshot
+
     def serve(self, host: str) -> tuple[str, ...]:
         """Return the arguments of msctl that run it in the foreground."""
         if self.address is None:
             return ("serve", self.name)
         return ("serve", self.name, "--host", host, "--port", str(self.address.port))
+
+    def serve_in_container(self) -> tuple[str, ...]:
+        """Return the arguments that run it with its metrics at a port that is not published."""
+        metrics = ("--metrics-port", str(METRICS_PORT)) if self.has_metrics else ()
+        return (*self.serve(EVERYWHERE), *metrics)
 
 
 def local_services(project: Project) -> tuple[ServiceSpec, ...]:

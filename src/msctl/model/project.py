@@ -329,6 +329,8 @@ class ServiceSpec:
     listen. `weight` is the share of each of them beside instances of others.
 
     `framework` None means that the application's object tells; `threads` are a WSGI application's.
+
+    `image`, `build` (the context's folder) and `dockerfile` are for exports to containers alone.
     """
 
     name: str
@@ -371,6 +373,10 @@ class ServiceSpec:
     discover: bool = False
     announce: bool | None = None
     weight: int = 1
+    image: str | None = None
+    build: Path | None = None
+    dockerfile: Path | None = None
+    autoscale: int | None = None
     routed: bool = False
     policy: UpstreamPolicy = UpstreamPolicy()
 

@@ -15,13 +15,15 @@ from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
+from msctl.model.address import Address
 from msctl.model.events import Event
 from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext
 from msctl.model.service_names import unknown
 from msctl.model.services import process_stop_timeout
-from msctl.model.snapshots import GATEWAY, BrokerMode, Kind, Snapshot, State
+from msctl.model.snapshots import GATEWAY, BrokerMode, BrokerSnapshot, Kind, Snapshot, State
 from msctl.runtime.dependencies import dependency_variables
 from msctl.runtime.machines import make_discovery, with_discovered
+from msctl.runtime.metrics_listener import MetricsListener
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor
 from msctl.telemetry.logs.hub import LogHub
@@ -42,8 +44,11 @@ class SingleService:
         port: int,
         clock: AsyncClock,
         logs: LogHub,
+        metrics_port: int | None = None,
     ) -> None:
-        """Raises UnknownServiceError, and MsctlError for a command or an external service."""
+        """With `metrics_port`, the metrics of the process are at that port too, at the same host.
+
+        Raises UnknownServiceError, and MsctlError for a command or an external service."""
         self._name = name
         self._project = _alone(project, name, host, port)
         self._routes = [route for spec in project.services for route in spec.routes]
@@ -66,6 +71,9 @@ class SingleService:
             snapshot=self.snapshot,
             targets=lambda: () if self._gateway is None else self._gateway.targets(),
         )
+        self._metrics: MetricsListener | None = None
+        if metrics_port is not None:
+            self._metrics = MetricsListener(Address(host, metrics_port), self._observation.page)
         self._tls = ServerTls(os.environ)
         self._tls.use(self._tls.read(self._project))
         self._supervisor = Supervisor(
@@ -88,6 +96,8 @@ class SingleService:
         """Bind. Raises PortTakenError, and ConfigError for unusable keys of the gateway's routes."""
         if self._name == GATEWAY:
             self._build_gateway()
+        if self._metrics is not None:
+            self._metrics.reserve()
         self._supervisor.reserve([self._name])
         self._observation.start()
 
@@ -101,6 +111,8 @@ class SingleService:
         service = self._supervisor.snapshot()[0]
         if service.state is not State.READY:
             raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
+        if self._metrics is not None:
+            await self._metrics.open()
 
     async def wait_stop_requested(self) -> None:
         """Wait for `request_stop`. Raises MsctlError if the service fails for good."""
@@ -117,6 +129,8 @@ class SingleService:
         await self._supervisor.shutdown(self._stop_timeout)
         if self._discovery is not None:
             await self._discovery.stop()
+        if self._metrics is not None:
+            await self._metrics.close()
         await self._observation.stop()
 
     def kill(self) -> None:
@@ -130,9 +144,15 @@ class SingleService:
             pid=os.getpid(),
             uptime_s=self._clock.monotonic() - self._began,
             services=with_discovered(self._supervisor.snapshot(), self._discovery),
-            broker=await self._broker.snapshot(),
+            broker=await self._broker_snapshot(),
             registry=None if self._discovery is None else self._discovery.snapshot(),
         )
+
+    async def _broker_snapshot(self) -> BrokerSnapshot:
+        """The gateway uses no broker, and knows none."""
+        if self._name != GATEWAY:
+            return await self._broker.snapshot()
+        return BrokerSnapshot(BrokerMode.EXTERNAL, State.STOPPED, "", reason="the gateway uses no broker")
 
     def _on_event(self, event: Event) -> None:
         """Stop when the service has failed for good; the container engine decides about a restart."""

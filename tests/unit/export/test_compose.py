@@ -41,7 +41,7 @@ def test_it_is_valid_by_the_specifications_schema(project: str, variant: str) ->
 def test_every_service_is_a_container_that_serves_it() -> None:
     services = document(projects.course())["services"]
     assert list(services) == ["hello", "users", "producer", "consumer", "gateway", "rabbitmq"]
-    assert services["users"]["command"] == ["serve", "users", "--host", "0.0.0.0", "--port", "8081"]
+    assert services["users"]["command"][:6] == ["serve", "users", "--host", "0.0.0.0", "--port", "8081"]
     assert services["gateway"]["environment"] == {
         "MSCTL_HELLO_URL": "http://hello:8080",
         "MSCTL_USERS_URL": "http://users:8081",
@@ -76,8 +76,45 @@ def test_dependency_conditions_are_kept() -> None:
 
 
 def test_dollar_signs_are_escaped_for_compose() -> None:
-    content = document(projects.shop())["configs"]["msctl"]["content"]
-    assert 'GREETING = "hello $$(world)"' in content
+    spec = ServiceSpec("app", command=("node", "app.js", "$1", "a $$ b"), env={"A": "$x ${y} $$"})
+    app = document(replace(projects.course(), services=(spec,), gateway=None))["services"]["app"]
+    assert app["environment"]["A"] == "$$x ${y?it is needed} $$"
+    assert app["entrypoint"] == ["node", "app.js", "$$1", "a $$ b"]
+
+
+def test_a_read_only_service_takes_its_configuration_from_a_file() -> None:
+    """docker/compose 12531: inline content is refused for it."""
+    exported = export("compose", projects.shop())
+    found = yaml.safe_load(exported.files[0].text)
+    files = {file.path for file in exported.files}
+    assert all(set(config) == {"file"} for config in found["configs"].values())
+    assert found["configs"]["msctl"]["file"].removeprefix("./") in files
+
+
+def test_one_service_builds_the_image_that_several_use() -> None:
+    services = document(projects.shop())["services"]
+    builds: dict[str, int] = {}
+    for service in services.values():
+        if "build" in service:
+            builds[service["image"]] = builds.get(service["image"], 0) + 1
+        elif service["image"] != "rabbitmq:3-management":
+            assert service["pull_policy"] == "never"
+    assert builds == {"my-shop:latest": 1, "my-shop-payments:latest": 1}
+
+
+def test_what_a_manual_service_shares_is_built_by_one_that_is_started() -> None:
+    services = document(
+        replace(
+            projects.course(),
+            gateway=None,
+            services=(
+                ServiceSpec("first", app="a:b", autostart=False, port=1),
+                ServiceSpec("second", app="a:b", port=2),
+            ),
+        )
+    )["services"]
+    assert "build" not in services["first"]
+    assert "build" in services["second"]
 
 
 def test_secrets_come_from_the_environment() -> None:
@@ -111,9 +148,8 @@ def test_remote_broker_is_kept() -> None:
 
 
 def test_the_dockerfile_is_found_from_the_projects_folder() -> None:
-    build = document(projects.shop(), ExportOptions(context="..", folder="deploy"))["services"]["orders"][
-        "build"
-    ]
+    services = document(projects.shop(), ExportOptions(context="..", folder="deploy"))["services"]
+    build = services["user-service"]["build"]
     assert build == {"context": "..", "dockerfile": "deploy/Dockerfile"}
 
 
@@ -124,10 +160,11 @@ def test_monitoring_adds_prometheus_and_grafana_with_their_files() -> None:
     assert "monitoring/grafana/dashboards/my-shop.json" in paths
     (text,) = [file.text for file in exported.files if file.path.endswith("prometheus.yml")]
     jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
-    assert jobs["user_service"]["static_configs"] == [{"targets": ["user-service:8081"]}]
-    assert jobs["orders"]["dns_sd_configs"] == [{"names": ["orders"], "type": "A", "port": 8082}]
+    assert jobs["user_service"]["static_configs"] == [{"targets": ["user-service:9464"]}]
+    assert jobs["orders"]["dns_sd_configs"] == [{"names": ["orders"], "type": "A", "port": 9464}]
     assert jobs["rabbitmq"]["metrics_path"] == "/metrics/per-object"
-    assert "migrate" not in jobs
+    assert not {"migrate", "payments", "mailer"} & jobs.keys()  # they have no metrics
+    assert "--metrics-port" in yaml.safe_load(exported.files[0].text)["services"]["gateway"]["command"]
 
 
 def test_a_command_with_a_health_path_and_no_port_keeps_its_health_check() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from msctl.export import ExportOptions, export
-from msctl.export.containers.docker import health_command, image_name
+from msctl.export.containers.docker import health_command
+from msctl.export.containers.images import image_name
 from msctl.export.workloads import container_addresses, workloads
 from msctl.model.project import Project, RouteSpec, ServiceSpec, TlsSpec
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
@@ -20,7 +21,7 @@ def test_a_health_check_is_a_program_that_python_can_read() -> None:
     names = {spec.name: spec.name for spec in project.services}
     for workload in workloads(project, names, container_addresses(project, names)):
         if workload.health is not None:
-            python, flag, script = health_command(workload.health)
+            python, flag, script = health_command(workload.health) or []
             assert (python, flag) == ("python", "-c")
             compile(script, workload.name, "exec")
 

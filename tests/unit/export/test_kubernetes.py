@@ -99,20 +99,114 @@ def test_every_pod_is_locked_down() -> None:
             assert one["resources"]["limits"]["memory"]
 
 
-def test_replicas_are_scaled_and_protected_and_single_services_are_not() -> None:
+def test_replicas_are_protected_and_single_services_are_not() -> None:
     found = objects(projects.shop())
-    scaler = found["HorizontalPodAutoscaler", "orders"]["spec"]
-    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 6)
-    assert "replicas" not in found["Deployment", "orders"]["spec"]
+    assert found["Deployment", "orders"]["spec"]["replicas"] == 3
+    assert not [name for kind, name in found if kind == "HorizontalPodAutoscaler"]  # nobody has asked for one
     assert found["PodDisruptionBudget", "orders"]["spec"]["maxUnavailable"] == 1
-    assert ("HorizontalPodAutoscaler", "payments") not in found
     assert ("PodDisruptionBudget", "payments") not in found
     assert found["Deployment", "mailer"]["spec"]["replicas"] == 0
 
 
+def test_an_autoscaler_is_written_where_it_is_asked_for() -> None:
+    shop = projects.shop()
+    asked = tuple(replace(each, autoscale=8) if each.name == "orders" else each for each in shop.services)
+    found = objects(replace(shop, services=asked))
+    scaler = found["HorizontalPodAutoscaler", "orders"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 8)
+    assert "replicas" not in found["Deployment", "orders"]["spec"]
+
+
+def job_name(project: Project, options: ExportOptions | None = None) -> str:
+    (name,) = [name for kind, name in objects(project, options) if kind == "Job"]
+    return name
+
+
+def test_a_changed_job_has_another_name_since_its_template_is_immutable() -> None:
+    shop = projects.shop()
+    changed = tuple(
+        replace(each, command=("python", "other.py")) if each.name == "migrate" else each
+        for each in shop.services
+    )
+    assert job_name(shop) == job_name(shop)
+    assert job_name(shop) != job_name(replace(shop, services=changed))  # its configuration
+    assert job_name(shop) != job_name(shop, ExportOptions(tag="2"))
+    longest = tuple(
+        replace(each, name="m" * 63) if each.name == "migrate" else each for each in shop.services
+    )
+    without = tuple(replace(each, depends_on=()) for each in longest)
+    assert len(job_name(replace(shop, services=without))) <= 63
+
+
+def test_the_brokers_volume_keeps_the_mode_of_its_cookie() -> None:
+    pod = objects(projects.shop())["StatefulSet", "rabbitmq"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+def test_only_what_has_metrics_is_scraped_and_nobody_else_reaches_them() -> None:
+    found = objects(projects.shop())
+    scraped = {
+        name
+        for (kind, name), each in found.items()
+        if kind in ("Deployment", "StatefulSet")
+        and "prometheus.io/scrape" in each["spec"]["template"]["metadata"].get("annotations", {})
+    }
+    assert scraped == {"user-service", "orders", "gateway", "rabbitmq"}
+    rules = found["NetworkPolicy", "gateway"]["spec"]["ingress"]
+    assert [(rule["ports"][0]["port"], "from" in rule) for rule in rules] == [
+        ("http", False),
+        ("metrics", True),
+    ]
+
+
+def test_a_program_in_another_language_has_an_image_and_all_variables_of_its_own() -> None:
+    payments = container(objects(projects.shop(), ExportOptions(registry="r.example/x", tag="7")), "payments")
+    assert payments["image"] == "r.example/x/my-shop-payments"
+    assert payments["command"] == ["node", "payments.js"]
+    assert "args" not in payments
+    names = {each["name"]: each for each in payments["env"]}
+    assert names["PORT"]["value"] == "8083"
+    assert names["LEDGER_URL"]["value"] == "http://ledger.internal:9000"
+    assert names["AMQP_URL"]["valueFrom"]["secretKeyRef"]["key"] == "url"
+
+
+def test_an_image_of_the_users_own_is_kept() -> None:
+    spec = ServiceSpec("cache", command=("redis-server", "--port", "$PORT"), port=6379, image="redis:8")
+    found = container(objects(replace(projects.course(), services=(spec,), gateway=None)), "cache")
+    assert found["image"] == "redis:8"
+    assert found["command"] == ["redis-server", "--port", "6379"]
+    assert "lifecycle" not in found  # it may have no program that waits
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ExportOptions(gateway_api="a/b/c"),
+        ExportOptions(gateway_api="/public"),
+        ExportOptions(gateway_api="Public_1"),
+        ExportOptions(ingress_class="x y"),
+        ExportOptions(host="shop.example/x"),
+        ExportOptions(tls_secret=""),
+        ExportOptions(gateway_api="a/b", ingress_class="nginx"),
+    ],
+)
+def test_a_name_that_kubernetes_refuses_is_an_error(options: ExportOptions) -> None:
+    with pytest.raises(ExportError, match=r"^--"):
+        export("kubernetes", projects.course(), options)
+
+
+def test_class_certificate_and_gateway_of_another_namespace_are_named() -> None:
+    options = ExportOptions(host="shop.example", ingress_class="nginx", tls_secret="shop-tls")
+    spec = objects(projects.course(), options)["Ingress", "gateway"]["spec"]
+    assert spec["ingressClassName"] == "nginx"
+    assert spec["tls"] == [{"hosts": ["shop.example"], "secretName": "shop-tls"}]
+    route = objects(projects.course(), ExportOptions(gateway_api="infra/public"))["HTTPRoute", "gateway"]
+    assert route["spec"]["parentRefs"] == [{"name": "public", "namespace": "infra"}]
+
+
 def test_oneshot_is_a_job() -> None:
     found = objects(projects.shop())
-    job = found["Job", "migrate"]["spec"]
+    (job,) = [each["spec"] for (kind, _), each in found.items() if kind == "Job"]
     assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
     assert ("Service", "migrate") not in found
 

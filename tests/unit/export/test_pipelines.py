@@ -54,7 +54,21 @@ def test_the_jenkinsfile_is_well_formed() -> None:
         assert depth >= 0
     assert depth == 0
     assert text.count("'''") % 2 == 0
-    assert 'docker build --pull -t "registry.example/shop:$GIT_COMMIT" .' in text
+    assert 'docker build --pull -t "registry.example/shop:$GIT_COMMIT" -f Dockerfile .' in text
+    assert 'docker push "registry.example/shop-payments:$GIT_COMMIT"' in text
+
+
+def test_the_image_of_a_job_with_a_script_has_a_shell() -> None:
+    """registry.k8s.io/kubectl, distroless images and scratch have none."""
+    for job in ("check", "build", "deploy"):
+        image = pipeline(projects.shop())[job]["image"]
+        name = image["name"] if isinstance(image, dict) else image
+        assert name.partition(":")[0] in ("python", "docker", "alpine/k8s")
+
+
+def test_a_deployment_replaces_the_jobs_of_the_last_one() -> None:
+    assert "delete job -l" in pipeline(projects.shop())["deploy"]["script"][0]
+    assert not any("delete job" in line for line in pipeline(projects.course())["deploy"]["script"])
 
 
 def test_the_deployed_image_is_the_one_that_was_built() -> None:

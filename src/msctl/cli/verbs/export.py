@@ -42,6 +42,20 @@ def export(
             envvar="MSCTL_EXPORT_IMAGE", metavar="NAME", help="docker, compose, kubernetes, CI: image name."
         ),
     ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MSCTL_EXPORT_REGISTRY",
+            metavar="NAME",
+            help="The same: where the images are pushed, before each name.",
+        ),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MSCTL_EXPORT_TAG", metavar="TAG", help="docker, compose, kubernetes: the images' tag."
+        ),
+    ] = None,
     namespace: Annotated[
         str | None,
         typer.Option(envvar="MSCTL_EXPORT_NAMESPACE", metavar="NAME", help="kubernetes, CI: namespace."),
@@ -55,7 +69,21 @@ def export(
         typer.Option(
             envvar="MSCTL_EXPORT_GATEWAY_API",
             metavar="GATEWAY",
-            help="kubernetes: an HTTPRoute of this Gateway instead of an Ingress.",
+            help="kubernetes: an HTTPRoute of this Gateway ([NAMESPACE/]NAME) instead of an Ingress.",
+        ),
+    ] = None,
+    ingress_class: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MSCTL_EXPORT_INGRESS_CLASS", metavar="NAME", help="kubernetes: class of the Ingress."
+        ),
+    ] = None,
+    tls_secret: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MSCTL_EXPORT_TLS_SECRET",
+            metavar="NAME",
+            help="kubernetes: Secret with the Ingress' certificate.",
         ),
     ] = None,
     monitoring: Annotated[
@@ -91,8 +119,9 @@ def export(
     Examples:
       msctl export --list
       msctl export compose --monitoring
-      msctl export kubernetes -o deploy --image registry.example.com/shop:1.0
+      msctl export kubernetes -o deploy --registry registry.example.com --tag 1.0
     """
+    from msctl.cli.lock_files import lock_files
     from msctl.export import KINDS, ExportOptions, find
     from msctl.export import export as render
 
@@ -107,15 +136,20 @@ def export(
     folder = Path(found.folder) if out is None else out
     chosen = ExportOptions(
         image=image,
+        registry=registry,
+        tag=tag,
         namespace=namespace,
         host=host,
         gateway_api=gateway_api,
+        ingress_class=ingress_class,
+        tls_secret=tls_secret,
         monitoring=monitoring,
         listen=listen,
         targets=tuple(target or ()),
         executable=executable,
         directory=directory,
         sources=resolved.sources,
+        lock_files=lock_files(project),
     )
     if found.name == "rabbitmq":
         chosen = _with_definitions(chosen, project, options)

@@ -32,6 +32,16 @@ def serve(
             envvar=["MSCTL_SERVE_PORT", "PORT"], metavar="PORT", min=0, max=65535, help="The port to bind."
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="MSCTL_SERVE_METRICS_PORT",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="A port for /metrics alone; the gateway has none without it.",
+        ),
+    ] = None,
     instance: Annotated[
         str | None,
         typer.Option(envvar="MSCTL_SERVE_INSTANCE", metavar="NAME", help="The instance's name in logs."),
@@ -50,6 +60,11 @@ def serve(
     project = options.load().project
     spec = project.service(service)
     if spec is not None and spec.command is not None:
+        if metrics_port is not None:
+            raise UsageError(
+                f"--metrics-port has no effect on service {service!r}",
+                hint="it is a command, with metrics of its own",
+            )
         _exec(spec, project, instance or f"{service}-1", host, port)
     from msctl.runtime.process_life import run
     from msctl.runtime.single_service import SingleService
@@ -68,6 +83,7 @@ def serve(
                 port=chosen,
                 clock=clock,
                 logs=logs,
+                metrics_port=metrics_port,
             ),
             output,
         )

@@ -41,6 +41,7 @@ _HOST = r"[A-Za-z0-9._:%-]+"
 _HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
 _ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
 _SERVICE_URL = r"(?:srv\+)?https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
+_IMAGE = r"[a-z0-9][A-Za-z0-9._/:@-]*"
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 HIGHEST_PORT = 65535
@@ -399,6 +400,7 @@ SERVICE_URL = Type('a URL such as "http://127.0.0.1:8081", without a path', serv
 AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
 REGISTRY_URL = Type('a URL such as "etcd://host:2379" or "consul://host:8500"', registry_url)
 WEIGHT = Type("a whole number from 1 to 65535", integer(1, 65535))
+IMAGE = Type('the name of an image such as "registry.example/shop:1.2"', matching(_IMAGE))
 FOLDER = Type("a folder", folder, str)
 ENV_FILES = Type(
     "the path of a file, or a list of paths",

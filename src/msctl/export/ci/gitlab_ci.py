@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msctl.export.ci import pipeline
+from msctl.export.containers.images import Image
 from msctl.export.kind import ExportKind, ExportOptions, File, Item
 from msctl.export.names import project_name_label
 from msctl.export.yaml import dump
@@ -16,7 +17,14 @@ DOCKER = "28"
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     namespace = project_name_label(options.namespace or project.name)
     on_main = [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
-    image = "$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA"
+    found = pipeline.built(project, options)
+    shared = pipeline.repository(project, options)
+
+    def name(image: Image) -> str:
+        """In the project's registry; an image of its own below it."""
+        suffix = image.repository.removeprefix(shared).lstrip("-")
+        return f"$CI_REGISTRY_IMAGE{f'/{suffix}' if suffix else ''}:$CI_COMMIT_SHORT_SHA"
+
     document: dict[str, object] = {
         "stages": ["check", "build", "deploy"],
         "check": {
@@ -37,8 +45,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             "script": [
                 'echo "$CI_REGISTRY_PASSWORD" |'
                 ' docker login -u "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"',
-                f'docker build --pull -t "{image}" .',
-                f'docker push "{image}"',
+                *pipeline.build(found, name),
             ],
         },
         "deploy": {
@@ -46,7 +53,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             "image": {"name": pipeline.KUBECTL_IMAGE, "entrypoint": [""]},
             "rules": [{**on_main[0], "when": "manual"}],
             "environment": {"name": "production"},
-            "script": pipeline.deploy(pipeline.repository(project, options), image, namespace),
+            "script": pipeline.deploy(project, found, name, namespace),
         },
     }
     yield File(".gitlab-ci.yml", dump(document, comment=pipeline.comment(project)))
@@ -57,5 +64,5 @@ KIND = ExportKind(
     "gitlab-ci",
     ".gitlab-ci.yml: check, build, deploy",
     render,
-    frozenset({"image", "namespace"}),
+    frozenset({"image", "registry", "namespace"}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from msctl.export.ci import pipeline
-from msctl.export.containers.docker import image_name
+from msctl.export.containers.images import Image
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import project_name_label
 from msctl.model.project import Project
@@ -14,7 +14,11 @@ from msctl.model.project import Project
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     namespace = project_name_label(options.namespace or project.name)
     repository = pipeline.repository(project, options)
-    image = f"{repository}:$GIT_COMMIT"
+    found = pipeline.built(project, options)
+
+    def name(image: Image) -> str:
+        return f"{image.repository}:$GIT_COMMIT"
+
     variables = "".join(
         f"                {name} = {_string(value)}\n" for name, value in pipeline.CHECK_VARIABLES.items()
     )
@@ -44,7 +48,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             when {{ branch 'main' }}
             agent any
             steps {{
-{_shell([f'docker build --pull -t "{image}" .', f'docker push "{image}"'])}
+{_shell(pipeline.build(found, name))}
             }}
         }}
         stage('Deploy') {{
@@ -52,7 +56,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             agent any
             input {{ message 'Bring it to Kubernetes?' }}
             steps {{
-{_shell(pipeline.deploy(image_name(project, options).rpartition(":")[0], image, namespace))}
+{_shell(pipeline.deploy(project, found, name, namespace))}
             }}
         }}
     }}
@@ -60,8 +64,10 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
 """
     yield File("Jenkinsfile", text)
     yield from pipeline.notices()
-    if options.image is None:
-        yield Notice("--image", f"the image is pushed as {repository!r}; add your registry to the name")
+    if options.image is None and options.registry is None:
+        yield Notice(
+            "--registry", f"the image is pushed as {repository!r}; name your registry with --registry"
+        )
 
 
 def _shell(commands: Sequence[str]) -> str:
@@ -80,5 +86,5 @@ KIND = ExportKind(
     "jenkins",
     "A Jenkinsfile: check, build, deploy",
     render,
-    frozenset({"image", "namespace"}),
+    frozenset({"image", "registry", "namespace"}),
 )

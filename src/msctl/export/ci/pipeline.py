@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from msctl.export.containers.docker import PYTHON, WHEEL, image_name
+from msctl.export.containers.docker import PYTHON, WHEEL, container_workloads
+from msctl.export.containers.images import Image, image_name, images
 from msctl.export.kind import ExportOptions, Notice
+from msctl.export.names import project_label
 from msctl.export.workloads import HostPort, gateway_scheme
 from msctl.model.project import Project
 
 PYTHON_IMAGE = f"python:{PYTHON}"
-KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
+KUBECTL_IMAGE = "alpine/k8s:1.34.1"
+"""Kubernetes' own image of kubectl has no shell, which every step of a job needs."""
 CHECK_VARIABLES = {"MSCTL_BROKER_MODE": "embedded", "PIP_CACHE_DIR": ".cache/pip"}
 
 
@@ -48,17 +52,41 @@ def check(project: Project) -> list[str]:
     return commands
 
 
+def built(project: Project, options: ExportOptions) -> list[Image]:
+    """Return the images that the pipeline builds."""
+    found = images(project, container_workloads(project), replace(options, context=".", folder="."))
+    return list({image.name: image for image in found.values() if image.dockerfile is not None}.values())
+
+
 def repository(project: Project, options: ExportOptions) -> str:
-    """Return the image's name without its tag."""
+    """Return the shared image's name without its tag."""
     return image_name(project, options).rpartition(":")[0]
 
 
-def deploy(name: str, image: str, namespace: str) -> list[str]:
-    """Return the commands that deploy `image` in place of `name` in the manifests."""
-    return [
-        f'kubectl kustomize kubernetes | sed "s|image: {name}:.*|image: {image}|" | kubectl apply -f -',
-        f"kubectl -n {namespace} rollout status deployment --timeout=5m",
+def build(found: Sequence[Image], name: Callable[[Image], str]) -> list[str]:
+    """Return the commands that build each image by its `name` in the registry, and push it."""
+    commands = []
+    for image in found:
+        where = f"-f {shlex.quote(image.dockerfile or '')} {shlex.quote(image.context)}"
+        commands += [f'docker build --pull -t "{name(image)}" {where}', f'docker push "{name(image)}"']
+    return commands
+
+
+def deploy(
+    project: Project, found: Sequence[Image], name: Callable[[Image], str], namespace: str
+) -> list[str]:
+    """Return the commands that deploy each image by its `name` in place of the manifests'."""
+    edits = " ".join(f'-e "s|image: {image.repository}:.*|image: {name(image)}|"' for image in found)
+    commands = [
+        f"kubectl kustomize kubernetes | sed {edits} | kubectl apply -f -"
+        if edits
+        else "kubectl apply -k kubernetes"
     ]
+    if any(spec.oneshot for spec in project.services):
+        # The template of a Job is immutable, and the new image changes it.
+        part = f"app.kubernetes.io/part-of={project_label(project)}"
+        commands.insert(0, f"kubectl -n {namespace} delete job -l {part} --ignore-not-found")
+    return [*commands, f"kubectl -n {namespace} rollout status deployment --timeout=5m"]
 
 
 def notices() -> Iterator[Notice]:

@@ -1,21 +1,27 @@
 """`compose`: each service in a container, with RabbitMQ as the course runs it.
 
-For Docker Compose 2.23.1 or newer, which supports configs with inline content.
+Rules of Docker Compose that the file keeps:
+- A service with a read-only root takes configs and secrets from files, not inline (docker/compose 12531).
+- One service builds an image that several use: builds run in parallel, and BuildKit refuses to export a tag
+  twice. The others neither build nor pull it.
+- Whatever holds a `$` is escaped; values that compose fills in are not read again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
 
 from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, PASSWORD, USERNAME, BrokerPlan, broker_plan
-from msctl.export.containers import docker
+from msctl.export.containers import docker, program
+from msctl.export.containers.images import Image, Language, images
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.monitoring import grafana, prometheus
 from msctl.export.names import labels, project_label, renamed
-from msctl.export.portable import image_notices, portable_toml
+from msctl.export.portable import portable_toml
 from msctl.export.workloads import (
-    EVERYWHERE,
+    METRICS_PORT,
     Workload,
     clear_notices,
     container_addresses,
@@ -38,6 +44,8 @@ GRAFANA_IMAGE = "grafana/grafana:12.1.0"
 PROMETHEUS_PORT = 9090
 GRAFANA_PORT = 3000
 MONITORING = "monitoring"
+CONFIG = "compose/msctl.toml"
+"""Not beside compose.yaml, where the project has its own."""
 
 _CONDITIONS = {
     Condition.STARTED: "service_started",
@@ -49,6 +57,7 @@ _RESTART = {
     RestartPolicy.ON_FAILURE: "on-failure",
     RestartPolicy.NO: "no",
 }
+_QUOTED_PASSWORD = "${BROKER_PASSWORD_QUOTED:?the password of the broker, percent-encoded}"  # noqa: S105
 _PASSWORD = "${BROKER_PASSWORD:?the password of the broker}"  # noqa: S105 - a reference, not a password
 
 
@@ -59,10 +68,16 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         taken |= {"prometheus": "Prometheus's container", "grafana": "Grafana's container"}
     names = labels((spec.name for spec in local_services(project)), taken)
     found = workloads(project, names, container_addresses(project, names))
+    known = images(project, found, options)
     config, config_notices = portable_toml(project)
+    has_config = any(image.has_msctl for image in known.values())
 
+    builders = _builders(found, known)
     services: dict[str, object] = {
-        workload.label: _service(workload, project, names, broker, options) for workload in found
+        workload.label: _service(
+            workload, project, names, broker, options, known, is_builder=workload.name in builders
+        )
+        for workload in found
     }
     if broker.is_ours:
         services[BROKER] = _rabbitmq(broker)
@@ -71,29 +86,34 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     document = {
         "name": project_label(project),
         "services": services,
-        "configs": {"msctl": {"content": _literal(config)}},
+        **({"configs": {"msctl": {"file": f"./{CONFIG}"}}} if has_config else {}),
         **({"volumes": {"prometheus": {}, "grafana": {}}} if options.monitoring else {}),
     }
     yield File("compose.yaml", dump(document, comment=_comment(project, options)))
-    yield File("Dockerfile", docker.dockerfile(project, options))
-    yield File("Dockerfile.dockerignore", docker.dockerignore(project))
+    if has_config:
+        yield File(CONFIG, config)
+    yield from docker.image_files(project, options)
     if options.monitoring:
         yield from _monitoring_files(project, found, broker)
 
-    yield Notice(
-        "MSCTL_WHEEL",
-        f"the build installs {docker.WHEEL}; the Dockerfile shows how to make it",
-    )
     yield from renamed(names)
     yield from config_notices
-    yield from image_notices(project)
     yield from docker.secret_file_notices(project)
     yield from secret_notices(found, "set them in the environment or in .env, beside compose.yaml")
     if broker.has_secret:
         yield Notice("broker.url", "BROKER_PASSWORD: its password, not quoted; set it there too")
     yield from clear_notices(project)
     yield from source_notices(project, options)
-    yield from _differences(project, found)
+    yield from _differences(project, found, known)
+
+
+def _builders(found: Sequence[Workload], known: Mapping[str, Image]) -> frozenset[str]:
+    """The services that build their image: of those that share one, the first that is started."""
+    first: dict[str, str] = {}
+    for workload in sorted(found, key=lambda each: not each.spec.autostart):
+        if known[workload.name].dockerfile is not None:
+            first.setdefault(known[workload.name].name, workload.name)
+    return frozenset(first.values())
 
 
 def _comment(project: Project, options: ExportOptions) -> str:
@@ -113,23 +133,38 @@ def _comment(project: Project, options: ExportOptions) -> str:
 
 
 def _service(
-    workload: Workload, project: Project, names: Mapping[str, str], broker: BrokerPlan, options: ExportOptions
+    workload: Workload,
+    project: Project,
+    names: Mapping[str, str],
+    broker: BrokerPlan,
+    options: ExportOptions,
+    known: Mapping[str, Image],
+    *,
+    is_builder: bool,
 ) -> dict[str, object]:
     spec = workload.spec
-    service: dict[str, object] = {
-        "image": docker.image_name(project, options),
-        "build": {"context": options.context, "dockerfile": _dockerfile_path(options)},
-        "command": list(workload.serve(EVERYWHERE)),
-        "environment": _environment(workload, broker),
-        "configs": [{"source": "msctl", "target": "/app/msctl.toml"}],
-    }
+    image = known[workload.name]
+    service: dict[str, object] = {"image": image.name}
+    if is_builder:
+        service["build"] = {"context": image.context, "dockerfile": image.dockerfile}
+    elif image.dockerfile is not None and options.registry is None:
+        service["pull_policy"] = "never"
+    if image.argv is None:
+        service |= {
+            "command": list(workload.serve_in_container()),
+            "environment": _environment(workload, broker),
+            "configs": [{"source": "msctl", "target": "/app/msctl.toml"}],
+        }
+    else:
+        service["entrypoint"] = [_literal(word) for word in image.argv]  # also in place of the image's own
+        service["environment"] = _program_environment(workload, broker)
     if ports := _published(workload, project):
         service["ports"] = ports
     if (check := workload.health) is None:
         service["healthcheck"] = {"disable": True}
-    else:
+    elif (command := docker.health_command(check, image.language)) is not None:
         service["healthcheck"] = {
-            "test": ["CMD", *map(_literal, docker.health_command(check))],
+            "test": ["CMD", *map(_literal, command)],
             "interval": f"{check.interval_s}s",
             "timeout": f"{check.timeout_s + 1}s",
             "retries": check.retries,
@@ -140,7 +175,7 @@ def _service(
             path if path.startswith("/") else f"{options.context}/{path}"
             for path in env_file_paths(spec, project)
         ]
-    if needs := _depends_on(workload, project, names):
+    if needs := _depends_on(workload, project, names, known):
         service["depends_on"] = needs
     if not spec.autostart:
         service["profiles"] = [workload.label]
@@ -166,11 +201,6 @@ def _restart(spec: ServiceSpec) -> str:
     return _RESTART[spec.restart]
 
 
-def _dockerfile_path(options: ExportOptions) -> str:
-    """Return the path of the Dockerfile from the build context."""
-    return "Dockerfile" if options.folder == "." else f"{options.folder}/Dockerfile"
-
-
 def _environment(workload: Workload, broker: BrokerPlan) -> dict[str, object]:
     """Return the variables; the value of a secret comes from the environment of compose, or its `.env`.
 
@@ -193,6 +223,37 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def _program_environment(workload: Workload, broker: BrokerPlan) -> dict[str, object]:
+    """Return all variables that msctl would give the command, which runs without it."""
+    known = program.known_variables(workload)
+    written, left = program.values(workload, known, _rendered)
+    found: dict[str, object] = {name: _literal(value) for name, value in known.items()}
+    found[AMQP_URL] = broker.url("guest:guest")
+    if broker.has_secret:
+        # Compose cannot quote a password into a URL.
+        found[AMQP_URL] = _literal(broker.url(f"{quote(broker.user, safe='')}:")).replace(
+            ":@", f":{_QUOTED_PASSWORD}@"
+        )
+    for name in workload.shared:
+        found[name] = f"${{{name}?it was in .env}}"
+    for name in left:
+        found[name] = f"${{{name}:?a secret of {workload.name}}}"
+    return found | written
+
+
+def _rendered(pieces: Sequence[str | program.Named]) -> str:
+    """A text in the syntax of compose, whose references are those of msctl.toml."""
+    text = ""
+    for piece in pieces:
+        if isinstance(piece, str):
+            text += _literal(piece)
+        elif piece.source.startswith("${"):
+            text += f"${{{piece.name}{piece.operator or '?it is needed'}}}"
+        else:
+            text += _literal(piece.source)
+    return text
+
+
 def _broker_variables(broker: BrokerPlan) -> dict[str, object]:
     """The broker's URL; a password beside it, since compose cannot quote one into a URL."""
     if not broker.has_secret:
@@ -213,7 +274,7 @@ def _published(workload: Workload, project: Project) -> list[str]:
 
 
 def _depends_on(
-    workload: Workload, project: Project, names: Mapping[str, str]
+    workload: Workload, project: Project, names: Mapping[str, str], known: Mapping[str, Image]
 ) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for dependency in workload.spec.depends_on:
@@ -221,7 +282,7 @@ def _depends_on(
         if other is None or other.name not in names:  # it runs elsewhere
             continue
         condition = dependency.condition
-        if condition is Condition.READY and not _checked(other):
+        if condition is Condition.READY and not _checked(other, known[other.name]):
             condition = Condition.STARTED  # it has no health check
         found[names[other.name]] = {"condition": _CONDITIONS[condition]}
         if dependency.restart:
@@ -229,7 +290,9 @@ def _depends_on(
     return found
 
 
-def _checked(spec: ServiceSpec) -> bool:
+def _checked(spec: ServiceSpec, image: Image) -> bool:
+    if image.argv is not None and image.language is Language.GIVEN:
+        return isinstance(spec.health, HealthSpec) and spec.health.exec is not None
     return listens(spec) or (isinstance(spec.health, HealthSpec) and spec.health.log is None)
 
 
@@ -286,21 +349,26 @@ def _monitoring_files(project: Project, found: Sequence[Workload], broker: Broke
     jobs = [
         prometheus.Job(
             workload.name,
-            (f"{workload.label}:{workload.address.port}",),
+            (f"{workload.label}:{METRICS_PORT}",),
             resolve=workload.spec.replicas > 1,
         )
         for workload in found
-        if workload.address is not None and not workload.spec.oneshot
+        if workload.has_metrics
     ]
     if broker.is_ours:  # the image enables RabbitMQ's Prometheus plugin, on a port of its own
         jobs.append(prometheus.Job(BROKER, (f"{BROKER}:15692",), path="/metrics/per-object"))
-    yield from prometheus.files(project, jobs, f"{MONITORING}/prometheus")
+    yield from prometheus.files(project, jobs, f"{MONITORING}/prometheus", is_exported=True)
     yield from grafana.files(project, "http://prometheus:9090", f"{MONITORING}/grafana")
 
 
-def _differences(project: Project, found: Sequence[Workload]) -> Iterator[Notice]:
+def _differences(project: Project, found: Sequence[Workload], known: Mapping[str, Image]) -> Iterator[Notice]:
     for workload in found:
         spec, key = workload.spec, f"services.{workload.name}"
+        image = known[workload.name]
+        if workload.health is not None and docker.health_command(workload.health, image.language) is None:
+            yield Notice(f"{key}.health", "compose runs probes in the image: that of its Dockerfile is used")
+        if image.argv is not None and workload.health is not None and workload.health.secret_headers:
+            yield Notice(f"{key}.health.headers", "its probe sends no field with a secret")
         if spec.port and spec.replicas > 1:
             yield Notice(
                 f"{key}.port",
@@ -326,5 +394,5 @@ KIND = ExportKind(
     "compose",
     "A compose file with RabbitMQ; --monitoring adds Prometheus and Grafana",
     render,
-    frozenset({"image", "monitoring"}),
+    frozenset({"image", "registry", "tag", "monitoring"}),
 )

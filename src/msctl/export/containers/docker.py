@@ -1,36 +1,81 @@
-"""`docker`: one image for all services; the container's command chooses the service."""
+"""`docker`: one image for what runs in Python, whose command chooses the service; one for any other."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from msctl import __version__
+from msctl.export.containers.images import (
+    USER,
+    Language,
+    dockerfile_of,
+    image_list_notices,
+    image_name,
+    images,
+)
+from msctl.export.containers.images import dockerfile as dockerfile_by_language
 from msctl.export.health import INTERVAL_S, RETRIES, TIMEOUT_S, HealthCheck
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
-from msctl.export.names import labels, project_label
+from msctl.export.names import labels
 from msctl.export.portable import image_notices, inside
 from msctl.export.workloads import EVERYWHERE, Workload, container_addresses, local_services, workloads
 from msctl.model.project import Project
 
 PYTHON = "3.13"
-USER = 10001
-"""A number that no system account has; Kubernetes can tell from a number that it is not root."""
 WHEEL = f"wheels/microservice_ctl-{__version__}-py3-none-any.whl"
 
 
-def image_name(project: Project, options: ExportOptions) -> str:
-    """Return `repository:tag`, with the tag `latest` if none is given."""
-    image = options.image or project_label(project)
-    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+def health_command(check: HealthCheck, language: Language = Language.PYTHON) -> list[str] | None:
+    """Return the command of a container's health check, for what its image has; None if that is not known.
 
-
-def health_command(check: HealthCheck) -> list[str]:
-    """Return the command of a container's health check; the image has Python, and no curl."""
+    The image of what runs in Python has no curl.
+    """
     if check.argv:
         return list(check.argv)
+    if language is Language.NODE:
+        return _node_health(check)
+    if language is Language.GO:
+        return _busybox_health(check)
+    return None if language is Language.GIVEN else _python_health(check)
+
+
+def _node_health(check: HealthCheck) -> list[str]:
+    port, milliseconds = check.port, round(check.timeout * 1000)
+    if check.path is None:
+        script = (
+            f'const s = require("net").connect({port}, "127.0.0.1", () => process.exit(0)); '
+            f's.setTimeout({milliseconds}, () => process.exit(1)); s.on("error", () => process.exit(1))'
+        )
+    else:
+        asked = {
+            "host": "127.0.0.1",
+            "port": port,
+            "path": check.path,
+            "headers": dict(check.headers),
+            "timeout": milliseconds,
+            "rejectUnauthorized": False,
+        }
+        script = (
+            f'const r = require("{"https" if check.https else "http"}").get({json.dumps(asked)}, a => '
+            "process.exit(a.statusCode >= 200 && a.statusCode < 400 ? 0 : 1)); "
+            'r.on("timeout", () => process.exit(1)); r.on("error", () => process.exit(1))'
+        )
+    return ["node", "-e", script]
+
+
+def _busybox_health(check: HealthCheck) -> list[str]:
+    if check.path is None:
+        return ["nc", "-z", "-w", str(check.timeout_s), "127.0.0.1", str(check.port)]
+    fields = [word for name, value in check.headers.items() for word in ("--header", f"{name}: {value}")]
+    insecure = ["--no-check-certificate"] if check.https else []
+    url = f"{'https' if check.https else 'http'}://127.0.0.1:{check.port}{check.path}"
+    return ["wget", "-q", "-O", "/dev/null", "-T", str(check.timeout_s), *insecure, *fields, url]
+
+
+def _python_health(check: HealthCheck) -> list[str]:
     if check.path is None:
         address = f'("127.0.0.1", {check.port})'
         script = f"import socket; socket.create_connection({address}, {check.timeout:g}).close()"
@@ -55,14 +100,35 @@ def health_command(check: HealthCheck) -> list[str]:
     return ["python", "-c", script]
 
 
-def dockerfile(project: Project, options: ExportOptions) -> str:
+def container_workloads(project: Project) -> tuple[Workload, ...]:
     names = labels(spec.name for spec in local_services(project))
-    found = workloads(project, names, container_addresses(project, names))
+    return workloads(project, names, container_addresses(project, names))
+
+
+def image_files(project: Project, options: ExportOptions) -> Iterator[Item]:
+    """Yield the Dockerfiles of all images that are built from this project, and what they leave out."""
+    found = container_workloads(project)
+    known = images(project, found, options)
+    if any(known[workload.name].language is Language.PYTHON for workload in found) or not found:
+        shared = tuple(each for each in found if known[each.name].language is Language.PYTHON)
+        yield File("Dockerfile", dockerfile(project, options, shared))
+        # This name has precedence over the user's .dockerignore, which stays as it is.
+        yield File("Dockerfile.dockerignore", dockerignore(project))
+        yield Notice("MSCTL_WHEEL", f"the build installs {WHEEL}; the Dockerfile shows how to make it")
+    for workload in found:
+        if known[workload.name].language in (Language.NODE, Language.GO):
+            yield File(dockerfile_of(workload), dockerfile_by_language(workload, project, options))
+            yield File(f"{dockerfile_of(workload)}.dockerignore", dockerignore(project))
+    yield from image_notices(each for each in found if known[each.name].language is Language.PYTHON)
+    yield from image_list_notices(found, known, options)
+
+
+def dockerfile(project: Project, options: ExportOptions, found: Sequence[Workload]) -> str:
     first = next((workload for workload in found if workload.address is not None), None)
     image = image_name(project, options)
     lines = [
         "# syntax=docker/dockerfile:1",
-        f"# {project.name}: one image for all services; the command chooses the service.",
+        f"# {project.name}: one image for all services in Python; the command chooses the service.",
         "#",
         f"#   docker build -t {image} -f Dockerfile {options.context}",
     ]
@@ -111,7 +177,7 @@ def dockerfile(project: Project, options: ExportOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ports(found: tuple[Workload, ...]) -> list[int]:
+def _ports(found: Sequence[Workload]) -> list[int]:
     return sorted({workload.address.port for workload in found if workload.address is not None})
 
 
@@ -126,7 +192,7 @@ _DOCKERIGNORE = """\
 **/*.pyc
 .venv
 venv
-node_modules
+**/node_modules
 dist
 build
 .pytest_cache
@@ -187,25 +253,18 @@ def secret_file_notices(project: Project) -> Iterator[Notice]:
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
-    yield File("Dockerfile", dockerfile(project, options))
-    # This name has precedence over the user's .dockerignore, which stays as it is.
-    yield File("Dockerfile.dockerignore", dockerignore(project))
-    yield Notice(
-        "MSCTL_WHEEL",
-        f"the build installs {WHEEL}; the Dockerfile shows how to make it",
-    )
+    yield from image_files(project, options)
     if project.gateway is not None and project.gateway.tls.key is not None:
         yield Notice(
             "gateway.tls.key",
             "not in the image: mount it at its path, or remove [gateway.tls] from the image's msctl.toml",
         )
     yield from secret_file_notices(project)
-    yield from image_notices(project)
 
 
 KIND = ExportKind(
     "docker",
     "A Dockerfile: small, multi-stage, not root, with a health check",
     render,
-    frozenset({"image"}),
+    frozenset({"image", "registry", "tag"}),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.workloads import HostPort, reachable
@@ -27,8 +28,13 @@ class Job:
     password_file: str | None = None
 
 
-def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[File]:
-    """Return `prometheus.yml` and its rules, in `folder`."""
+def files(
+    project: Project, jobs: Sequence[Job], folder: str = "", *, is_exported: bool = False
+) -> Iterator[File]:
+    """Return `prometheus.yml` and its rules, in `folder`.
+
+    An exported system has a process for each service, which an engine restarts, and RabbitMQ.
+    """
     prefix = f"{folder}/" if folder else ""
     document = {
         "global": {
@@ -41,7 +47,7 @@ def files(project: Project, jobs: Sequence[Job], folder: str = "") -> Iterator[F
     }
     comment = f"{project.name}: scrape configuration.\n\n  prometheus --config.file=prometheus.yml"
     yield File(f"{prefix}prometheus.yml", dump(document, comment=comment))
-    yield File(f"{prefix}{RULES}", dump(_rules(), comment=f"{project.name}: alerts."))
+    yield File(f"{prefix}{RULES}", dump(_rules(is_exported=is_exported), comment=f"{project.name}: alerts."))
 
 
 def _scrape(job: Job) -> dict[str, object]:
@@ -62,7 +68,19 @@ def _scrape(job: Job) -> dict[str, object]:
 _REQUESTS = "http_server_request_duration_seconds"
 
 
-def _rules() -> dict[str, object]:
+def rules(*, is_exported: bool) -> list[tuple[str, str]]:
+    """Return the name and the expression of each alert."""
+    document: Any = _rules(is_exported=is_exported)
+    return [(rule["alert"], rule["expr"]) for group in document["groups"] for rule in group["rules"]]
+
+
+def _rules(*, is_exported: bool) -> dict[str, object]:
+    restarts = "increase(msctl_service_restarts_total[10m])"
+    restarted = "{{ $labels.service }}"
+    ready = "msctl_broker_queue_messages_ready"
+    if is_exported:
+        restarts, restarted = "changes(process_start_time_seconds[10m])", "{{ $labels.job }}"
+        ready = "rabbitmq_queue_messages_ready"
     errors = f'sum by (service) (rate({_REQUESTS}_count{{http_response_status_code=~"5.."}}[5m]))'
     total = f"sum by (service) (rate({_REQUESTS}_count[5m]))"
     alerts = [
@@ -110,10 +128,10 @@ def _rules() -> dict[str, object]:
         ),
         _alert(
             "RestartLoop",
-            "increase(msctl_service_restarts_total[10m]) > 3",
+            f"{restarts} > 3",
             "0m",
             "warning",
-            "{{ $labels.service }} was restarted {{ $value | humanize }} times in ten minutes",
+            f"{restarted} was restarted {{{{ $value | humanize }}}} times in ten minutes",
         ),
         _alert(
             "EventLoopLag",
@@ -124,7 +142,7 @@ def _rules() -> dict[str, object]:
         ),
         _alert(
             "QueueGrows",
-            "msctl_broker_queue_messages_ready > 1000 and deriv(msctl_broker_queue_messages_ready[10m]) > 0",
+            f"{ready} > 1000 and deriv({ready}[10m]) > 0",
             "10m",
             "warning",
             "queue {{ $labels.queue }} has {{ $value | humanize }} ready messages, and grows",

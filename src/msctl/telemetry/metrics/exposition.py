@@ -151,6 +151,8 @@ def _services(services: Sequence[ServiceSnapshot]) -> Iterator[Metric]:
 
 
 def _broker(broker: BrokerSnapshot) -> Iterator[Metric]:
+    if broker.state is State.STOPPED:
+        return  # this process uses none
     up = GaugeMetricFamily("msctl_broker_up", "Whether the broker answers.", labels=("mode",))
     up.add_metric((broker.mode.value,), broker.state is State.READY)
     yield up

@@ -1,20 +1,32 @@
-"""Deployments and Jobs, autoscalers and disruption budgets, and the broker."""
+"""Deployments and Jobs, autoscalers and disruption budgets, and the broker.
+
+Rules of Kubernetes that they keep:
+- A Job's template is immutable: its name has a checksum of it, so that a changed one is another Job.
+- `fsGroup` makes each file of a volume readable for its group, at each start; RabbitMQ refuses such a cookie.
+  `OnRootMismatch` does so at the first start only (Kubernetes, "Configure a Security Context").
+- Only what has metrics is annotated for Prometheus.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 from msctl.export.broker import AMQP_URL, BROKER, PASSWORD, USERNAME, BrokerPlan
-from msctl.export.containers.docker import USER, health_command
+from msctl.export.containers import program
+from msctl.export.containers.docker import health_command
+from msctl.export.containers.images import USER, Image, Language
 from msctl.export.containers.kubernetes.network import service
 from msctl.export.health import HealthCheck
-from msctl.export.workloads import EVERYWHERE, Workload
+from msctl.export.workloads import METRICS_PORT, Workload
 from msctl.model.project import RestartPolicy, ServiceSpec
 from msctl.model.services import process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"
 RABBITMQ_USER = 999
+RABBITMQ_METRICS_PORT = 15692
 CONFIG = "msctl-config"
 SHARED_SECRET = "project.env"  # noqa: S105 - the name of a Secret
 BROKER_SECRET = "broker-credentials"  # noqa: S105 - the name of a Secret
@@ -30,12 +42,14 @@ CPU_TARGET = 70
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
 
 
-def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
-    """Return a service's Deployment, or the Job of a oneshot."""
+def runner(workload: Workload, broker: BrokerPlan, image: Image, config: str) -> dict[str, object]:
+    """Return a service's Deployment, or the Job of a oneshot. `config` is the content of its ConfigMap."""
     spec = workload.spec
     metadata = {"name": workload.label, "labels": {NAME: workload.label}, "annotations": _origin(workload)}
     pod = _pod(workload, broker, image)
     if spec.oneshot:
+        content = json.dumps([pod, image.name, config if image.has_msctl else ""], sort_keys=True)
+        metadata["name"] = f"{workload.label[:54]}-{sha256(content.encode()).hexdigest()[:8]}"
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -49,8 +63,8 @@ def runner(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, obje
     deployment: dict[str, object] = {}
     if not spec.autostart:
         deployment["replicas"] = 0
-    elif spec.replicas == 1:  # otherwise the autoscaler sets it
-        deployment["replicas"] = 1
+    elif spec.autoscale is None:  # otherwise the autoscaler sets it
+        deployment["replicas"] = spec.replicas
     deployment |= {
         "selector": {"matchLabels": {NAME: workload.label}},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
@@ -67,15 +81,11 @@ def _origin(workload: Workload) -> dict[str, str]:
     return {"msctl/service": workload.name}
 
 
-def _pod(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
+def _pod(workload: Workload, broker: BrokerPlan, image: Image) -> dict[str, object]:
     spec = workload.spec
     annotations: dict[str, str] = _origin(workload)
-    if workload.address is not None and not spec.oneshot:
-        annotations |= {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(workload.address.port),
-            "prometheus.io/path": "/metrics",
-        }
+    if workload.has_metrics:
+        annotations |= _scraped(METRICS_PORT)
     template: dict[str, object] = {
         "automountServiceAccountToken": False,
         # Its variables (USERS_PORT=tcp://…) clash with msctl's.
@@ -89,13 +99,13 @@ def _pod(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object
         },
         "containers": [_container(workload, broker, image)],
         "volumes": [
-            {"name": "config", "configMap": {"name": CONFIG}},
+            *([{"name": "config", "configMap": {"name": CONFIG}}] if image.has_msctl else []),
             {"name": "tmp", "emptyDir": {}},
         ],
     }
     if spec.oneshot:
         template["restartPolicy"] = "Never" if spec.restart is RestartPolicy.NO else "OnFailure"
-    if spec.replicas > 1:
+    if spec.replicas > 1 or spec.autoscale is not None:
         template["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,
@@ -107,39 +117,55 @@ def _pod(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object
     return {"metadata": {"labels": {NAME: workload.label}, "annotations": annotations}, "spec": template}
 
 
-def _container(workload: Workload, broker: BrokerPlan, image: str) -> dict[str, object]:
+def _scraped(port: int, path: str = "/metrics") -> dict[str, str]:
+    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(port), "prometheus.io/path": path}
+
+
+def _container(workload: Workload, broker: BrokerPlan, image: Image) -> dict[str, object]:
     spec = workload.spec
+    mounts: list[dict[str, object]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the container's own
+    if image.argv is None:
+        run: dict[str, object] = {
+            "args": list(workload.serve_in_container()),
+            "env": _environment(workload, broker),
+        }
+        mounts.insert(
+            0, {"name": "config", "mountPath": "/app/msctl.toml", "subPath": "msctl.toml", "readOnly": True}
+        )
+    else:
+        run = {
+            "command": [_literal(word) for word in image.argv],
+            "env": _program_environment(workload),
+        }
     container: dict[str, object] = {
         "name": "service",
-        "image": image.rpartition(":")[0] if "@" not in image else image,
+        # Kustomize sets the tag of what is built for this system.
+        "image": image.name if image.dockerfile is None else image.repository,
         "imagePullPolicy": "IfNotPresent",
-        "args": list(workload.serve(EVERYWHERE)),
-        "env": _environment(workload, broker),
+        **run,
         "resources": _RESOURCES,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [
-            {"name": "config", "mountPath": "/app/msctl.toml", "subPath": "msctl.toml", "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
-        ],
+        "volumeMounts": mounts,
     }
     if spec.env_file:
         container["envFrom"] = [{"secretRef": {"name": env_secret(workload)}}]
     if workload.address is not None and not spec.oneshot:
-        container["ports"] = [{"name": "http", "containerPort": workload.address.port}]
+        ports = {"http": workload.address.port, **({"metrics": METRICS_PORT} if workload.has_metrics else {})}
+        container["ports"] = [{"name": name, "containerPort": port} for name, port in ports.items()]
     check = workload.health
     if check is None:
         return container
-    probe = _probe(check, None if workload.address is None else workload.address.port)
+    probe = _probe(check, None if workload.address is None else workload.address.port, image)
     container["startupProbe"] = probe | {"periodSeconds": 1, "failureThreshold": check.start_period_s}
     often = {"periodSeconds": check.interval_s, "failureThreshold": check.retries}
     container["readinessProbe"] = probe | often
     if spec.liveness:
         container["livenessProbe"] = probe | often
-    if workload.address is None:
+    if workload.address is None or image.language is Language.GIVEN:  # which may have no such program
         return container
     container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(PRE_STOP_S)]}}}
     return container
@@ -150,11 +176,11 @@ def env_secret(workload: Workload) -> str:
     return f"{workload.label}-env"
 
 
-def _probe(check: HealthCheck, own_port: int | None) -> dict[str, object]:
+def _probe(check: HealthCheck, own_port: int | None, image: Image) -> dict[str, object]:
     how: dict[str, object]
     port: object = "http" if check.port == own_port else check.port
-    if check.argv or check.secret_headers:
-        how = {"exec": {"command": [_literal(word) for word in health_command(check)]}}
+    if check.argv or (check.secret_headers and image.has_msctl):
+        how = {"exec": {"command": [_literal(word) for word in health_command(check) or ()]}}
     elif check.path is None:
         how = {"tcpSocket": {"port": port}}
     else:
@@ -179,6 +205,36 @@ def _environment(workload: Workload, broker: BrokerPlan) -> list[dict[str, objec
     return found
 
 
+def _program_environment(workload: Workload) -> list[dict[str, object]]:
+    """Return all variables that msctl would give the command, which runs without it; secrets first."""
+    known = program.known_variables(workload)
+    written, left = program.values(workload, known, _rendered)
+    secret = f"{workload.label}-secrets"
+    found = [_from_secret(AMQP_URL, BROKER_SECRET, "url")]
+    needed = [name for name in (*workload.secrets, *left) if name not in written]
+    found += [_from_secret(name, secret, name) for name in dict.fromkeys(needed)]
+    found += [_from_secret(name, SHARED_SECRET, name) for name in workload.shared]
+    literals = {name: _literal(value) for name, value in known.items()}
+    for name, value in (literals | written).items():
+        found.append({"name": name, "value": value})
+    return found
+
+
+def _rendered(pieces: Sequence[str | program.Named]) -> str | None:
+    """A text in Kubernetes' syntax, which knows `$(NAME)` alone."""
+    text = ""
+    for piece in pieces:
+        if isinstance(piece, str):
+            text += _literal(piece)
+        elif piece.source.startswith("${"):
+            if piece.operator and not piece.operator.lstrip(":").startswith("?"):
+                return None
+            text += f"$({piece.name})"
+        else:
+            text += piece.source
+    return text
+
+
 def broker_environment(broker: BrokerPlan) -> list[dict[str, object]]:
     """Return AMQP_URL, and beside it the credentials from a Secret, which msctl quotes into the URL."""
     return [
@@ -201,7 +257,7 @@ def _literal(value: str) -> str:
     return value.replace("$(", "$$(")
 
 
-def autoscaler(workload: Workload) -> dict[str, object]:
+def autoscaler(workload: Workload, most: int) -> dict[str, object]:
     replicas = workload.spec.replicas
     metric = {
         "type": "Resource",
@@ -214,7 +270,7 @@ def autoscaler(workload: Workload) -> dict[str, object]:
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload.label},
             "minReplicas": replicas,
-            "maxReplicas": replicas * 2,
+            "maxReplicas": max(replicas, most),
             "metrics": [metric],
         },
     }
@@ -246,6 +302,7 @@ def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
         "ports": [
             {"name": "amqp", "containerPort": broker.port},
             {"name": "management", "containerPort": 15672},
+            {"name": "metrics", "containerPort": RABBITMQ_METRICS_PORT},
         ],
         "startupProbe": {**check, **health, "failureThreshold": 15},
         "readinessProbe": {**check, **health},
@@ -263,6 +320,7 @@ def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
             "runAsUser": RABBITMQ_USER,
             "runAsGroup": RABBITMQ_USER,
             "fsGroup": RABBITMQ_USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
@@ -280,7 +338,13 @@ def broker_objects(broker: BrokerPlan) -> list[dict[str, object]]:
                 "serviceName": BROKER,
                 "replicas": 1,
                 "selector": {"matchLabels": {NAME: BROKER}},
-                "template": {"metadata": {"labels": {NAME: BROKER}}, "spec": pod},
+                "template": {
+                    "metadata": {
+                        "labels": {NAME: BROKER},
+                        "annotations": _scraped(RABBITMQ_METRICS_PORT, "/metrics/per-object"),
+                    },
+                    "spec": pod,
+                },
                 "volumeClaimTemplates": [claim],
             },
         },
