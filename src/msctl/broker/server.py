@@ -22,7 +22,7 @@ from msctl.broker.core.definitions.importer import import_definitions, remove_wh
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
-from msctl.broker.heap import HeapTrimmer, malloc_trim
+from msctl.broker.heap import HeapTrimmer, LongLived, malloc_trim
 from msctl.broker.listeners import TlsListener, bound, listen
 from msctl.broker.session.faults import BrokerFaults
 from msctl.broker.session.session import Session
@@ -32,6 +32,7 @@ from msctl.broker.storage.settings import Settings
 from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.clock import Clock
 from msctl.errors import BrokerError
+from msctl.garbage import collections_paused
 from msctl.model.address import LOOPBACK
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import QueueSnapshot, StorageSnapshot
@@ -152,6 +153,7 @@ class BrokerServer:
         self.tls_port: int | None = None
         """The bound port for TLS."""
         self._heap = HeapTrimmer(malloc_trim(), self._run_in_thread)
+        self._long_lived = LongLived()
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
         """Recover what is stored, listen, and return the bound address; port 0 asks for a free port.
@@ -229,9 +231,15 @@ class BrokerServer:
 
     async def _import(self, definitions: Definitions) -> None:
         problems = Problems()
-        for _ in import_definitions(self._broker, definitions, problems):
-            await asyncio.sleep(0)
+        await self.apply(definitions, problems)
         report(self._broker, definitions, problems)
+
+    async def apply(self, definitions: Definitions, problems: Problems) -> None:
+        """Import definitions in steps, each in a turn of the loop; `problems` gets what could not be."""
+        for _ in import_definitions(self._broker, definitions, problems):
+            self._long_lived.check(self._broker.things)
+            self.work()
+            await asyncio.sleep(0)
 
     def export_definitions(self) -> dict[str, Any]:
         """The users, permissions, policies and topology that the broker has now, in RabbitMQ's format."""
@@ -241,6 +249,10 @@ class BrokerServer:
 
     def _open_storage(self, spec: StorageSpec, loop: asyncio.AbstractEventLoop) -> None:
         """Open the log and restore what it holds. Runs in a thread, before anything uses the broker."""
+        with collections_paused():
+            self._restore(spec, loop)
+
+    def _restore(self, spec: StorageSpec, loop: asyncio.AbstractEventLoop) -> None:
 
         def report(level: str, text: str) -> None:
             loop.call_soon_threadsafe(self._broker.log, level, text)
@@ -502,6 +514,7 @@ class BrokerServer:
             session.tick(now)
         self._watch_paused()
         self._heap.check(self._broker.memory.used)
+        self._long_lived.check(self._broker.things)
         if self._storage is not None:
             self._storage.tick()
         self.work()

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from msctl.broker.core.queues import Queue
-from msctl.broker.heap import TRIM_AFTER, HeapTrimmer, malloc_trim
+from msctl.broker.heap import FREEZE_AFTER, TRIM_AFTER, HeapTrimmer, LongLived, malloc_trim
 from msctl.broker.protocol.wire import route_of
 from msctl.broker.server import BrokerServer
 from msctl.clock import SystemClock
@@ -57,3 +57,15 @@ async def test_process_shrinks_after_a_purge() -> None:
         while full - psutil.Process().memory_info().rss < KEPT // 2:
             await asyncio.sleep(0.02)
     await server.stop()
+
+
+def test_what_stays_is_frozen_once_for_each_thousands_of_things() -> None:
+    frozen: list[int] = []
+    long_lived = LongLived(lambda: frozen.append(1))
+    counts = []
+    for things in (FREEZE_AFTER - 1, FREEZE_AFTER, 2 * FREEZE_AFTER - 1, 2 * FREEZE_AFTER, 10, FREEZE_AFTER):
+        long_lived.check(things)
+        counts.append(len(frozen))
+    assert counts == [0, 1, 1, 2, 2, 2]
+    long_lived.check(FREEZE_AFTER + 10)
+    assert len(frozen) == 3

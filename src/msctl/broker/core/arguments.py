@@ -41,11 +41,16 @@ class QueueOptions:
     """How often a message may be returned to a quorum queue."""
 
 
+_PLAIN = QueueOptions()
+
+
 def read_queue_arguments(table: Table, queue: str) -> QueueOptions:
     """Validate the arguments of a new queue; `queue` names it in error texts.
 
     Raises AmqpError 406 for an invalid argument, 540 for a stream.
     """
+    if not table:
+        return _PLAIN
     read_dead_letter_exchange(table, queue)
     _check(table, queue, {b"x-queue-type": _check_queue_type})
     kind = _text(table, b"x-queue-type") or CLASSIC

@@ -217,6 +217,14 @@ class Broker:
         self.users.forget_vhost(name)
         return True
 
+    @property
+    def things(self) -> int:
+        """How many queues, exchanges and bindings there are."""
+        return sum(
+            len(vhost.queues) + len(vhost.routing.exchanges) + vhost.routing.bindings.count
+            for vhost in self.vhosts.values()
+        )
+
     # --- users ---
 
     def delete_user(self, name: str) -> bool:

@@ -32,19 +32,20 @@ class Level:
 
     A fresh message is younger than every message taken before it, so numbers are only given to
     messages when they are taken. `recovered` are messages that an earlier run of the broker may have
-    delivered. They are between the two, have the numbers up to `recovered_last`, and count as taken.
+    delivered. They are between the two, have the numbers up to `recovered_last`, and count as taken; a level
+    without them has no deque for them.
     """
 
     __slots__ = ("fresh", "recovered", "recovered_last", "returned")
 
     def __init__(self) -> None:
         self.fresh: deque[Message] = deque()
-        self.recovered: deque[Message] = deque()
+        self.recovered: deque[Message] | None = None
         self.recovered_last = 0
         self.returned: list[tuple[int, Message]] = []
 
     def __len__(self) -> int:
-        return len(self.fresh) + len(self.recovered) + len(self.returned)
+        return len(self.fresh) + len(self.recovered or ()) + len(self.returned)
 
 
 class ReadyMessages:
@@ -84,13 +85,15 @@ class ReadyMessages:
         for message in messages:
             level = levels[min(priority(message), len(levels) - 1)]
             if delivered is None or message[4] in delivered:
+                if level.recovered is None:
+                    level.recovered = deque()
                 level.recovered.append(message)
             else:
                 level.fresh.append(message)
             self.count += 1
             self.bytes += len(message[2])
         for level in levels:
-            level.recovered_last = len(level.recovered)
+            level.recovered_last = len(level.recovered or ())
         return max(level.recovered_last for level in levels)
 
     def redelivered(self) -> list[Message]:
@@ -133,7 +136,7 @@ class ReadyMessages:
         for level in reversed(self._levels):
             for _, message in _in_order(level.returned):
                 yield message, True
-            for message in level.recovered:
+            for message in level.recovered or ():
                 yield message, True
             for message in level.fresh:
                 yield message, False
@@ -142,7 +145,7 @@ class ReadyMessages:
         """Remove and return all messages, in constant time per priority."""
         levels, self._levels = self._levels, [Level() for _ in self._levels]
         self.count = self.bytes = 0
-        return [part for level in levels for part in (level.fresh, level.recovered, level.returned)]
+        return [part for level in levels for part in (level.fresh, level.recovered, level.returned) if part]
 
 
 def _in_order(heap: list[tuple[int, Message]]) -> Iterator[tuple[int, Message]]:

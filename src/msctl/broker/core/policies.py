@@ -67,6 +67,8 @@ class Applied:
 
 
 NONE = Applied()
+COMPARED_PER_STEP = 2_000
+"""Names that one step compares with a pattern."""
 
 
 class Policies:
@@ -84,6 +86,10 @@ class Policies:
 
     def for_exchange(self, name: str) -> Applied:
         return self._applied(lambda policy: policy.matches_exchange(name))
+
+    def bounded(self, limit: int) -> int:
+        """How many things to compare with the policies in one step, of at most `limit`."""
+        return max(1, min(limit, COMPARED_PER_STEP // max(1, len(self.user) + len(self.operator))))
 
     def _applied(self, matches: Callable[[Policy], bool]) -> Applied:
         if not self.user and not self.operator:

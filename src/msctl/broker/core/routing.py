@@ -177,10 +177,9 @@ class Routing:
         check_same("internal", shown, found.internal, internal)
         check_equivalent(found.arguments, arguments, (b"alternate-exchange",), shown)
 
-    def apply_policies(self) -> None:
-        """Apply the present policies to the exchanges."""
-        for exchange in self.exchanges.values():
-            exchange.apply(self._policies.for_exchange(exchange.name))
+    def apply_policies(self, exchange: Exchange) -> None:
+        """Apply the present policies to an exchange."""
+        exchange.apply(self._policies.for_exchange(exchange.name))
         self.changed()
 
     def _create(self, exchange: Exchange) -> None:

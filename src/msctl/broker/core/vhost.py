@@ -24,6 +24,7 @@ from msctl.broker.core.arguments import (
     read_queue_arguments,
 )
 from msctl.broker.core.dead_letter import dead_lettered, is_cycle
+from msctl.broker.core.exchanges import Exchange
 from msctl.broker.core.journal import Entries
 from msctl.broker.core.limits import BrokerLimits, too_many_queues
 from msctl.broker.core.memory import MemoryAccount
@@ -41,7 +42,7 @@ from msctl.clock import Clock
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
 _CYCLES_KEPT = 1000
 APPLIED_AT_ONCE = 500
-"""Queues to which a changed policy applies in the same step."""
+"""Queues and exchanges to which a changed policy applies in the same step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class VirtualHost:
         self._exclusive: dict[object, dict[Queue, None]] = {}
         self._pump_later = pump_later
         self._later = later
-        self._unapplied: list[Queue] = []
+        self._unapplied: list[Queue | Exchange] = []
         self._log = log
         self._reminders: list[tuple[float, int, Timed]] = []
         self._numbers = count()
@@ -256,19 +257,24 @@ class VirtualHost:
         return True
 
     def apply_policies(self) -> None:
-        """Apply the present policies: to exchanges and some queues at once, to others by `apply_more`."""
-        self.routing.apply_policies()
-        self._unapplied = list(self.queues.values())
-        self.apply_more(APPLIED_AT_ONCE)
-        if self._unapplied:
+        """Apply the present policies to exchanges and queues: to some at once, to others by `apply_more`."""
+        self._unapplied = [*self.queues.values(), *self.routing.exchanges.values()]
+        if self.apply_more(APPLIED_AT_ONCE):
             self._later(self.apply_more)
 
     def apply_more(self, limit: int) -> bool:
-        """Apply the present policies to up to `limit` queues; return whether there are more."""
-        for _ in range(min(limit, len(self._unapplied))):
-            queue = self._unapplied.pop()
-            if not queue.deleted:
-                queue.apply(self.policies.for_queue(queue.name, queue.declared.kind))
+        """Apply the present policies to up to `limit` queues and exchanges, of many policies to fewer.
+
+        Returns whether there are more.
+        """
+        for _ in range(min(self.policies.bounded(limit), len(self._unapplied))):
+            each = self._unapplied.pop()
+            if each.deleted:
+                continue
+            if isinstance(each, Queue):
+                each.apply(self.policies.for_queue(each.name, each.declared.kind))
+            else:
+                self.routing.apply_policies(each)
         return bool(self._unapplied)
 
     def delete_exclusive(self, owner: object) -> None:

@@ -11,7 +11,6 @@ from aiohttp import web
 
 from msctl.broker.core.definitions.document import read_document
 from msctl.broker.core.definitions.exporter import definition_sections, export_vhost
-from msctl.broker.core.definitions.importer import import_definitions
 from msctl.broker.management.answers import JSON_TYPE, bad_request, empty, json_answer, read_object
 from msctl.broker.management.api import POLICYMAKER, Api
 from msctl.broker.management.listing import SLICES
@@ -50,11 +49,12 @@ class DefinitionsDocument:
         document = await read_object(request)
         broker = self._api.broker
         known = [user.name for user in broker.users.all()]
-        definitions, problems = read_document(document, users=known, vhosts=tuple(broker.vhosts), vhost=vhost)
+        definitions, problems = await asyncio.to_thread(
+            read_document, document, users=known, vhosts=tuple(broker.vhosts), vhost=vhost
+        )
         if not problems.errors:
-            for _ in import_definitions(broker, definitions, problems):
-                self._api.server.changed()
-                await asyncio.sleep(0)
+            await self._api.server.apply(definitions, problems)
+            self._api.server.changed()
         if problems.errors:
             raise bad_request("; ".join(map(str, problems.errors)))
         return empty()

@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.cli.launch.claim import Claim
-from msctl.cli.launch.collections import collections_paused
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services, failure_lines
@@ -29,6 +28,7 @@ from msctl.cli.output.terminal import colours
 from msctl.control.client import ControlClient, RemoteError
 from msctl.control.paths import StackPaths, is_locked
 from msctl.errors import ExitCode, MsctlError, TimedOutError
+from msctl.garbage import collections_paused
 from msctl.model.events import LogLine
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot

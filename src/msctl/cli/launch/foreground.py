@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.cli.interrupts import exit_on_interrupt
 from msctl.cli.launch.claim import Claim
-from msctl.cli.launch.collections import collections_paused
 from msctl.cli.launch.started import started
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.outcome import failed_services
@@ -32,6 +31,7 @@ from msctl.cli.output.waiting import (
 )
 from msctl.control.paths import StackPaths
 from msctl.errors import MsctlError
+from msctl.garbage import collections_paused
 from msctl.model.events import LogLine, skipped_text
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot

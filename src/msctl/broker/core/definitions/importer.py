@@ -5,8 +5,10 @@ As in RabbitMQ an import adds and updates: queues, exchanges and virtual hosts t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from msctl.broker.core.broker import Broker
 from msctl.broker.core.definitions.document import (
@@ -23,28 +25,40 @@ from msctl.broker.protocol.replies import AmqpError
 
 TopologyDefinition = ExchangeDefinition | QueueDefinition | BindingDefinition
 PER_STEP = 200
-"""Queues, exchanges or bindings of one step."""
+"""Users, queues, exchanges, bindings and the like of one step."""
 
 
 def import_definitions(broker: Broker, definitions: Definitions, problems: Problems) -> Iterator[None]:
     """Apply definitions in steps, so that the caller can do other things between them."""
-    _import_users(broker, definitions)
-    _import_policies(broker, definitions)
+    for done, step in enumerate(_steps(broker, definitions, problems), 1):
+        step()
+        if done % PER_STEP == 0:
+            yield
+    yield
+
+
+def _steps(broker: Broker, definitions: Definitions, problems: Problems) -> Iterator[Callable[[], object]]:
+    """What an import does, one thing after the other."""
+    users = broker.users
+    for user in definitions.users.values():
+        yield partial(users.put, user)
+    for vhost, info in definitions.vhosts.items():
+        yield partial(broker.add_vhost, vhost, info)
+    for (name, vhost), permissions in definitions.permissions.items():
+        yield partial(users.permit, name, vhost, permissions)
+    for (name, vhost, exchange), topic in definitions.topic_permissions.items():
+        yield partial(users.permit_topic, name, vhost, exchange, topic)
+    broker.global_parameters.update(definitions.global_parameters)
+    for (component, vhost, name), value in definitions.parameters.items():
+        yield partial(_set_parameter, broker, component, vhost, name, value)
+    yield partial(_import_policies, broker, definitions)
     topology: list[TopologyDefinition] = [
         *definitions.exchanges,
         *definitions.queues,
         *definitions.bindings,
     ]
-    for done, each in enumerate(topology, 1):
-        try:
-            _declare(broker.vhosts[each.vhost], each, problems)
-        except AmqpError as error:
-            problems.add(each.path, error.detail)
-        except KeyError:
-            problems.add(each.path, f"virtual host {each.vhost!r} has been deleted")
-        if done % PER_STEP == 0:
-            yield
-    yield
+    for each in topology:
+        yield partial(_declare, broker, each, problems)
 
 
 def report(broker: Broker, definitions: Definitions, problems: Problems) -> None:
@@ -60,21 +74,10 @@ def report(broker: Broker, definitions: Definitions, problems: Problems) -> None
         )
 
 
-def _import_users(broker: Broker, definitions: Definitions) -> None:
-    users = broker.users
-    for user in definitions.users.values():
-        users.put(user)
-    for name, info in definitions.vhosts.items():
-        broker.add_vhost(name, info)
-    for (user_name, vhost), permissions in definitions.permissions.items():
-        users.permit(user_name, vhost, permissions)
-    for (user_name, vhost, exchange), topic in definitions.topic_permissions.items():
-        users.permit_topic(user_name, vhost, exchange, topic)
-    broker.global_parameters.update(definitions.global_parameters)
-    for (component, vhost, name), value in definitions.parameters.items():
-        broker.parameters[component, vhost, name] = value
-        if component == VHOST_LIMITS:
-            _limit(broker, broker.vhosts[vhost], value)
+def _set_parameter(broker: Broker, component: str, vhost: str, name: str, value: Any) -> None:
+    broker.parameters[component, vhost, name] = value
+    if component == VHOST_LIMITS and vhost in broker.vhosts:
+        _limit(broker, broker.vhosts[vhost], value)
 
 
 def _limit(broker: Broker, vhost: VirtualHost, limits: dict[str, int]) -> None:
@@ -90,20 +93,25 @@ def _limit(broker: Broker, vhost: VirtualHost, limits: dict[str, int]) -> None:
 def _import_policies(broker: Broker, definitions: Definitions) -> None:
     changed: dict[str, None] = {}
     for each in definitions.policies:
-        broker.vhosts[each.vhost].policies.table(operator=each.operator)[each.policy.name] = each.policy
-        changed[each.vhost] = None
-    for vhost in changed:
-        broker.vhosts[vhost].apply_policies()
+        vhost = broker.vhosts.get(each.vhost)
+        if vhost is not None:
+            vhost.policies.table(operator=each.operator)[each.policy.name] = each.policy
+            changed[each.vhost] = None
+    for name in changed:
+        broker.vhosts[name].apply_policies()
 
 
-def _declare(vhost: VirtualHost, wanted: TopologyDefinition, problems: Problems) -> None:
-    if isinstance(wanted, BindingDefinition):
-        _bind(vhost, wanted, problems)
+def _declare(broker: Broker, wanted: TopologyDefinition, problems: Problems) -> None:
+    vhost = broker.vhosts.get(wanted.vhost)
+    if vhost is None:
+        problems.add(wanted.path, f"virtual host {wanted.vhost!r} has been deleted")
         return
-    is_queue = isinstance(wanted, QueueDefinition)
-    exists = wanted.name in (vhost.queues if is_queue else vhost.routing.exchanges)
+    known = vhost.queues if isinstance(wanted, QueueDefinition) else vhost.routing.exchanges
+    existed = not isinstance(wanted, BindingDefinition) and wanted.name in known
     try:
-        if isinstance(wanted, QueueDefinition):
+        if isinstance(wanted, BindingDefinition):
+            _bind(vhost, wanted, problems)
+        elif isinstance(wanted, QueueDefinition):
             vhost.declare_queue(
                 wanted.name,
                 None,
@@ -123,9 +131,10 @@ def _declare(vhost: VirtualHost, wanted: TopologyDefinition, problems: Problems)
                 arguments=wanted.arguments,
             )
     except AmqpError as error:
-        if not exists:
-            raise
-        problems.add(wanted.path, f"{error.detail}; it stays as it is", fatal=False)
+        if existed:
+            problems.add(wanted.path, f"{error.detail}; it stays as it is", fatal=False)
+        else:
+            problems.add(wanted.path, error.detail)
 
 
 def _bind(vhost: VirtualHost, wanted: BindingDefinition, problems: Problems) -> None:
