@@ -197,7 +197,7 @@ class Gateway:
         self._active += 1
         observer, head = self._observer, received.head
         if observer is not None:
-            observer.request_started(received, _traceparents(head))
+            exchange.span = observer.request_started(received, _traceparents(head))
         status = 0
         try:
             try:
@@ -244,7 +244,8 @@ class Gateway:
             self._active -= 1
             if not self._active and self._idle is not None:
                 self._idle.set()
-            if observer is not None:
+            span = exchange.span
+            if observer is not None and span is not None:
                 plan_ = exchange.plan
                 route = None if plan_ is None else plan_.settings.route
                 service, path = ("", "") if route is None else (exchange.service or route.service, route.path)
@@ -252,9 +253,7 @@ class Gateway:
                 if streamed:
                     observer.stream_finished(service, path, streamed)
                 seconds = self._now() - started - streamed
-                observer.request_finished(
-                    service, path, method_label(head.method), status or received.status, seconds
-                )
+                span.finished(service, path, method_label(head.method), status or received.status, seconds)
 
     def _plan(self, exchange: GatewayExchange) -> Plan:
         """Plan a request; raises ProblemError for one that is refused."""
@@ -264,8 +263,13 @@ class Gateway:
         if plan.close:
             received.keep_alive = False
         facts = plan.facts
-        exchange.traceparent = parent = traceparent(facts.trace)
-        exchange.request_id = facts.request_id or trace_id(parent)
+        span = exchange.span
+        if span is None:
+            exchange.traceparent = traceparent(facts.trace)
+            exchange.request_id = facts.request_id or trace_id(exchange.traceparent)
+        else:
+            exchange.traceparent = span.traceparent
+            exchange.request_id = facts.request_id or span.trace_id
         change = plan.settings.route.response_headers
         if change is not None:
             exchange.edits = Edits(exchange.request_id, change)

@@ -10,6 +10,43 @@ from msctl.model.snapshots import BreakerState
 from msctl.telemetry.tracing.span import KNOWN_METHODS, OTHER
 
 
+class AttemptSpan(Protocol):
+    """What an observer knows of an attempt at an instance."""
+
+    @property
+    def traceparent(self) -> str:
+        """What the instance is told, if it runs in another process."""
+        ...
+
+    def finished(
+        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
+    ) -> None:
+        """The attempt ended; `status` is None if there was no response, `route` the service's own pattern."""
+        ...
+
+
+class RequestSpan(Protocol):
+    """What an observer knows of a request. The calling task handles the request; it makes all calls."""
+
+    @property
+    def trace_id(self) -> str: ...
+
+    @property
+    def traceparent(self) -> str: ...
+
+    def hosted_attempt(self, method: str, target: str) -> AttemptSpan:
+        """An attempt at an instance in this process starts."""
+        ...
+
+    def remote_attempt(self, method: str, target: str, url: str) -> AttemptSpan:
+        """An attempt at the instance at `url` starts."""
+        ...
+
+    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+        """The response ended; `status` is 499 if the client closed the connection before it."""
+        ...
+
+
 class Observer(Protocol):
     """Called on the event loop; must not block or raise.
 
@@ -17,30 +54,12 @@ class Observer(Protocol):
     or `_OTHER`, so clients cannot create label values. `seconds` are durations.
     """
 
-    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> None:
-        """The calling task handles this request from now on; its later calls concern this request."""
-        ...
-
-    def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        """`status` is 499 if the client closed the connection before the response."""
+    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> RequestSpan:
+        """The calling task handles this request from now on."""
         ...
 
     def stream_finished(self, service: str, route: str, seconds: float) -> None:
-        """The response was a stream that lasted so long; `request_finished` counts until it began."""
-        ...
-
-    def hosted_attempt_started(self, method: str, target: str) -> None:
-        """An attempt at an instance in this process starts."""
-        ...
-
-    def remote_attempt_started(self, method: str, target: str, url: str) -> str:
-        """An attempt at the instance at `url` starts; return its traceparent, empty for the request's own."""
-        ...
-
-    def attempt_finished(
-        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
-    ) -> None:
-        """An attempt ended; `status` is None if there was no response, `route` the service's own pattern."""
+        """The response was a stream that lasted so long; the request's own duration ends when it began."""
         ...
 
     def retried(self, service: str, reason: str) -> None: ...

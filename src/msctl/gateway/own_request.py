@@ -26,7 +26,8 @@ def own_request(
     """Return the exchange of `plan`, in the trace of `original`; `memory` gets its response."""
     out = GatewayExchange(memory)
     out.request_id = original.request_id
-    out.traceparent = traceparent(plan.facts.trace)
+    out.span = span = original.span
+    out.traceparent = traceparent(plan.facts.trace) if span is None else span.traceparent
     out.forward(plan, body, Deadline(timer))
     return out
 

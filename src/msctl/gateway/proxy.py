@@ -67,6 +67,7 @@ class Proxy:
     async def forward(self, out: GatewayExchange) -> None:
         """Have `out` served; raises ProblemError, RequestError, BrokenResponseError or ClientGoneError."""
         settings, observer = out.settings, self._observer
+        span = None if observer is None else out.span
         service = out.service
         started = self._now()
         budget = self._budgets.get(service) or self._budget(service)
@@ -83,14 +84,14 @@ class Proxy:
             instance.in_flight += 1
             if not breaker.is_idle:
                 breaker.on_start()
-            if observer is not None:
+            attempt = None
+            if span is not None:
                 head = out.head
                 if instance.endpoint.handler is not None:
-                    observer.hosted_attempt_started(head.method, head.target)
+                    attempt = span.hosted_attempt(head.method, head.target)
                 else:
-                    url = instance.upstream.address
-                    parent = observer.remote_attempt_started(head.method, head.target, url)
-                    out.traceparent = parent or out.traceparent
+                    attempt = span.remote_attempt(head.method, head.target, instance.upstream.address)
+                    out.traceparent = attempt.traceparent
             try:
                 if (faults := self._faults.active) is None:
                     await instance.upstream.send(out, fresh=fresh)
@@ -114,10 +115,10 @@ class Proxy:
                 instance.finished()
                 if result is not AttemptResult.SUCCEEDED or not breaker.is_idle:
                     instance.record(result)
-                if observer is not None:
+                if attempt is not None:
                     now = self._now()
                     seconds = now - started - out.streamed
-                    observer.attempt_finished(service, instance.name, status, seconds, out.route)
+                    attempt.finished(service, instance.name, status, seconds, out.route)
                     started = now
             tried.append(instance)
             if len(tried) > out.limits.retries or not _repeatable(out, failure) or not budget.retry():

@@ -66,7 +66,8 @@ class AiohttpApp:
         any more, and CancelledError.
         """
         msctl_service = self._service
-        application, task = self._application, asyncio.current_task()
+        # Without the loop, Python 3.11 calls getpid() to find it.
+        application, task = self._application, asyncio.current_task(self._loop)
         if application is None or task is None or self._draining:
             self._refuse(exchange)
             return

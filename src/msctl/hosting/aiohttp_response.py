@@ -12,6 +12,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Container
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from aiohttp import ClientConnectionResetError, web
@@ -34,6 +35,10 @@ _OF_THE_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding",
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _INTERIM = re.compile(rb"HTTP/1\.[01] (1\d\d) ?([^\r\n]*)\r\n(?:[^\r\n]*\r\n)*?\r\n")
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+_cookies = attrgetter("_cookies" if hasattr(web.StreamResponse, "_cookies") else "cookies")
+"""What a response has set: `cookies` would make a SimpleCookie for each response that has none."""
 
 
 class _CompleteHead(NamedTuple):
@@ -181,7 +186,7 @@ def respond_complete(response: web.Response, request: web.Request, exchange: Exc
         or response.chunked
         or status in _BODILESS
         or exchange.head.method == "HEAD"
-        or response.cookies
+        or _cookies(response)
     ):
         return False
     for app in request.match_info.apps:

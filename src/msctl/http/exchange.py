@@ -53,10 +53,13 @@ class ServerExchange:
         "_on_disconnect",
         "_pending",
         "body",
+        "client",
         "finished",
         "head",
         "keep_alive",
         "route",
+        "scheme",
+        "server",
         "status",
     )
 
@@ -65,6 +68,9 @@ class ServerExchange:
 
     def __init__(self, connection: ClientConnection, head: RequestHead, body: RequestBody) -> None:
         self._connection = connection
+        self.client = connection.client
+        self.server = connection.server
+        self.scheme = connection.scheme
         self.head = head
         self.body = body
         self.keep_alive = head.keep_alive
@@ -76,18 +82,6 @@ class ServerExchange:
         self._left = _NO_LENGTH
         self._chunked = False
         self._bodiless = False
-
-    @property
-    def client(self) -> tuple[str, int]:
-        return self._connection.client
-
-    @property
-    def server(self) -> tuple[str, int]:
-        return self._connection.server
-
-    @property
-    def scheme(self) -> str:
-        return self._connection.scheme
 
     @property
     def disconnected(self) -> bool:

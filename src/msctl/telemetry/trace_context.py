@@ -89,7 +89,7 @@ def begin(traceparents: Sequence[str]) -> TraceContext:
 
 def new_trace() -> Given:
     """Start a trace, marked as sampled (W3C Trace Context §3.2.2, §4.3)."""
-    return new_id() + new_id(), None, SAMPLED
+    return new_trace_id(), None, SAMPLED
 
 
 def parse(value: str) -> Given | None:
@@ -106,20 +106,30 @@ def parse(value: str) -> Given | None:
 
 
 def new_id() -> str:
-    """A span id; two of them make a trace id. All zeros, which W3C forbids, do not occur in practice.
+    """A span id. All zeros, which W3C forbids, do not occur in practice."""
+    if not _span_ids:
+        _draw(_span_ids, 16)
+    return _span_ids.pop()
 
-    Drawn in blocks of `_DRAWN`: a system call per id would cost more than the rest of tracing.
-    """
-    if not _ids:
-        digits = os.urandom(8 * _DRAWN).hex()
-        _ids.extend(digits[start : start + 16] for start in range(0, 16 * _DRAWN, 16))
-    return _ids.pop()
+
+def new_trace_id() -> str:
+    if not _trace_ids:
+        _draw(_trace_ids, 32)
+    return _trace_ids.pop()
+
+
+def _draw(ids: list[str], size: int) -> None:
+    """Draw a block of ids: a system call for each would cost more than the rest of tracing."""
+    digits = os.urandom(size // 2 * _DRAWN).hex()
+    ids.extend(digits[start : start + size] for start in range(0, size * _DRAWN, size))
 
 
 def forget_drawn() -> None:
     """Draw new ids from now on: after a fork, and where chance starts again."""
-    _ids.clear()
+    _span_ids.clear()
+    _trace_ids.clear()
 
 
 _DRAWN = 512
-_ids: list[str] = []
+_span_ids: list[str] = []
+_trace_ids: list[str] = []

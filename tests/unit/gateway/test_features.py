@@ -396,29 +396,46 @@ async def test_explain_names_route_and_instance() -> None:
         assert explain("GET", "/users/../x").status == 400
 
 
+class RecordedAttempt:
+    traceparent = ""
+
+    def __init__(self, told: list[tuple[object, ...]]) -> None:
+        self._told = told
+
+    def finished(
+        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
+    ) -> None:
+        self._told.append(("attempt", service, instance, status))
+
+
+class RecordedRequest:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    traceparent = f"00-{trace_id}-b7ad6b7169203331-01"
+
+    def __init__(self, told: list[tuple[object, ...]]) -> None:
+        self._told = told
+
+    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+        self._told.append(("finished", service, route, method, status))
+
+    def hosted_attempt(self, method: str, target: str) -> RecordedAttempt:
+        self._told.append(("attempt started", method, target))
+        return RecordedAttempt(self._told)
+
+    def remote_attempt(self, method: str, target: str, url: str) -> RecordedAttempt:
+        self._told.append(("attempt leaves", method, target))
+        return RecordedAttempt(self._told)
+
+
 class Recorder:
     """An observer that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> None:
+    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> RecordedRequest:
         self.told.append(("started", exchange.head.method, exchange.head.target, *traceparents))
-
-    def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self.told.append(("finished", service, route, method, status))
-
-    def hosted_attempt_started(self, method: str, target: str) -> None:
-        self.told.append(("attempt started", method, target))
-
-    def remote_attempt_started(self, method: str, target: str, url: str) -> str:
-        self.told.append(("attempt leaves", method, target))
-        return ""
-
-    def attempt_finished(
-        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
-    ) -> None:
-        self.told.append(("attempt", service, instance, status))
+        return RecordedRequest(self.told)
 
     def stream_finished(self, service: str, route: str, seconds: float) -> None:
         self.told.append(("stream", service, route, seconds))

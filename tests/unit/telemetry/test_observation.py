@@ -55,8 +55,8 @@ async def test_spans_reach_the_collector_without_a_reader(
 
     async def ask(path: str) -> None:
         async def gateway(exchange: Exchange) -> None:
-            observation.requests.request_started(exchange, ())
-            observation.requests.request_finished("a", path, "GET", 200, 0.001)
+            span = observation.requests.request_started(exchange, ())
+            span.finished("a", path, "GET", 200, 0.001)
             answer(exchange)
 
         await get(gateway, path)

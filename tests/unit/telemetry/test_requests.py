@@ -223,14 +223,14 @@ def test_a_path_is_an_attribute_and_never_a_name(method: str, target: str, name:
 
 async def test_the_exception_of_a_handler_is_an_event_of_its_span(bench: Bench) -> None:
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started(exchange, ())
-        bench.requests.hosted_attempt_started("GET", "/inner")
+        span = bench.requests.request_started(exchange, ())
+        attempt = span.hosted_attempt("GET", "/inner")
         try:
             raise KeyError("amount")
         except KeyError as error:
             ServiceLog(bench.logs, "users").failed("GET /inner", error)
-        bench.requests.attempt_finished("users", "users-1", 500, 0.001)
-        bench.requests.request_finished("users", "/users", "GET", 500, 0.003)
+        attempt.finished("users", "users-1", 500, 0.001)
+        span.finished("users", "/users", "GET", 500, 0.003)
         answer(exchange, 500)
 
     await get(gateway)
@@ -254,12 +254,12 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
 
     async def gateway(exchange: Exchange) -> None:
         # What the gateway tells around a request, and around the attempt in this process.
-        bench.requests.request_started(exchange, ())
-        bench.requests.hosted_attempt_started("GET", "/inner")
+        span = bench.requests.request_started(exchange, ())
+        attempt = span.hosted_attempt("GET", "/inner")
         await producer(exchange)
-        bench.requests.attempt_finished("producer", "producer-1", exchange.status, 0.001, "/{inner}")
+        attempt.finished("producer", "producer-1", exchange.status, 0.001, "/{inner}")
         bench.logs.append("gateway", "done")
-        bench.requests.request_finished("producer", "/messages", "GET", exchange.status, 0.002)
+        span.finished("producer", "/messages", "GET", exchange.status, 0.002)
 
     await get(gateway, "/messages")
     with MessageObserver("consumer", bench.metrics, bench.tracer).processing("hello", headers):
@@ -286,16 +286,16 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
 
 
 async def test_attempts_have_child_spans_and_propagate_them(bench: Bench) -> None:
-    assert bench.requests.remote_attempt_started("GET", "/users", "http://127.0.0.1:1") == ""
     sent: list[str] = []
 
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
+        span = bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
         for port, status in ((9001, None), (9002, 200)):
             url = f"http://127.0.0.1:{port}"
-            sent.append(bench.requests.remote_attempt_started("GET", "/7?q=1", url))
-            bench.requests.attempt_finished("users", f"users-{port}", status, 0.001)
-        bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+            attempt = span.remote_attempt("GET", "/7?q=1", url)
+            sent.append(attempt.traceparent)
+            attempt.finished("users", f"users-{port}", status, 0.001)
+        span.finished("users", "/users", "GET", 200, 0.003)
         answer(exchange)
 
     await get(gateway, "/users/7?q=secret")
@@ -347,10 +347,10 @@ async def test_span_start_times_do_not_move_when_the_machine_suspends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
-        bench.requests.remote_attempt_started("GET", "/users", "http://127.0.0.1:9001")
-        bench.requests.attempt_finished("users", "users-1", 200, 0.001)
-        bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
+        span = bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
+        attempt = span.remote_attempt("GET", "/users", "http://127.0.0.1:9001")
+        attempt.finished("users", "users-1", 200, 0.001)
+        span.finished("users", "/users", "GET", 200, 0.003)
         await bench.requests.direct("users", "users-1", users)(exchange)
 
     await get(gateway, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
@@ -361,18 +361,10 @@ async def test_span_start_times_do_not_move_when_the_machine_suspends(
     assert [span.start for span in (await bench.tracer.trace(TRACE)).spans] == before
 
 
-async def test_an_attempt_without_a_request_is_measured(bench: Bench) -> None:
-    bench.requests.hosted_attempt_started("GET", "/users")
-    bench.requests.attempt_finished("users", "users-1", 200, 0.001)
-    bench.requests.request_finished("users", "/users", "GET", 200, 0.003)
-    assert bench.count(200) == 1
-    assert not await bench.tracer.traces(TraceQuery())
-
-
 async def test_finished_requests_are_processed_in_batches(bench: Bench) -> None:
     async def gateway(exchange: Exchange) -> None:
-        bench.requests.request_started(exchange, ())
-        bench.requests.request_finished("users", "/users", "GET", 200, 0.001)
+        span = bench.requests.request_started(exchange, ())
+        span.finished("users", "/users", "GET", 200, 0.001)
         answer(exchange)
 
     session, base, server = await serve(gateway)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from msctl.gateway.message.headers import Field, Fields, end_to_end
 from msctl.gateway.message.response_fields import Edits
+from msctl.gateway.observer import RequestSpan
 from msctl.gateway.policies.deadline import Deadline
 from msctl.gateway.policies.traffic import Affinity
 from msctl.gateway.request.body import ForwardedBody
@@ -48,7 +49,8 @@ class GatewayExchange:
     `request_id` and `traceparent` are set as the request is planned; `service` and `affinity` say which
     service it is for, and what ties it to an instance. `edits` is None while X-Request-Id is
     all that the gateway adds to the response. `stream_at` is when the response became a stream without an end
-    (an event stream, an upgraded connection), in the deadline's time; 0 for any other.
+    (an event stream, an upgraded connection), in the deadline's time; 0 for any other. `span` is what
+    the observer knows of the request that was received.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class GatewayExchange:
         "server",
         "service",
         "settings",
+        "span",
         "stream_at",
         "traceparent",
         "trusted",
@@ -95,6 +98,7 @@ class GatewayExchange:
         self.scheme = received.scheme
         self.service = ""
         self.affinity: Affinity | None = None
+        self.span: RequestSpan | None = None
         self._sent = 0
         self.stream_at = 0.0
         self.upgraded: HostedUpgrade | None = None

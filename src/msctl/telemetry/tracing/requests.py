@@ -23,7 +23,16 @@ from msctl.model.snapshots import GATEWAY
 from msctl.model.traces import SpanEvent, SpanKind
 from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.metrics.metrics import Metrics
-from msctl.telemetry.trace_context import SAMPLED, Given, TraceContext, begin, current_trace, new_id, parse
+from msctl.telemetry.trace_context import (
+    SAMPLED,
+    Given,
+    TraceContext,
+    begin,
+    current_trace,
+    new_id,
+    new_trace_id,
+    parse,
+)
 from msctl.telemetry.tracing.access_log import FAILURE, AccessLog
 from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
@@ -51,6 +60,7 @@ class ServerSpan(TraceContext):
     """
 
     __slots__ = (
+        "_observer",
         "at",
         "attempts",
         "client",
@@ -67,15 +77,16 @@ class ServerSpan(TraceContext):
         "version",
     )
 
-    def __init__(self, given: Given | None, exchange: Exchange) -> None:
+    def __init__(self, observer: RequestObserver, given: Given | None, exchange: Exchange) -> None:
         # Not through super() or new_trace(): this constructor is the larger part of the cost of tracing.
         if given is None:
-            self.trace_id = new_id() + new_id()
+            self.trace_id = new_trace_id()
             self.parent_id = None
             self.flags = SAMPLED
         else:
             self.trace_id, self.parent_id, self.flags = given
         self.span_id = new_id()
+        self._observer = observer
         head = exchange.head  # not kept, nor the exchange: they hold fields, and the connection
         self.method = head.method
         self.target = head.target
@@ -85,14 +96,25 @@ class ServerSpan(TraceContext):
         self.client = exchange.client
         self.attempts: tuple[Attempt, ...] = ()
 
-    def finish(self, service: str, route: str, label: str, status: int, seconds: float) -> None:
+    def hosted_attempt(self, method: str, target: str) -> InternalSpan:
+        span = InternalSpan(self, method, target)
+        current_trace.set(span)
+        return span
+
+    def remote_attempt(self, method: str, target: str, url: str) -> ClientSpan:
+        span = ClientSpan(self, method, target, url)
+        current_trace.set(span)
+        return span
+
+    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
         self.service = service
         self.route = route
-        self.label = label
+        self.label = method
         self.status = status
         self.seconds = seconds
         self.ended = monotonic()
         self.at = time()
+        self._observer.keep(self)
 
     def notable(self, slow_s: float) -> bool:
         if self.status >= FAILURE or self.seconds >= slow_s:
@@ -126,15 +148,23 @@ class InternalSpan(TraceContext):
 
     __slots__ = ("caller", "method", "route", "target")
 
-    def __init__(self, caller: TraceContext, method: str, target: str) -> None:
+    def __init__(self, caller: ServerSpan, method: str, target: str) -> None:
         self.trace_id = caller.trace_id
         self.parent_id = caller.span_id
         self.flags = caller.flags
         self.span_id = new_id()
-        self.caller: TraceContext | None = caller
+        self.caller: ServerSpan | None = caller
         self.method = method
         self.target = target
         self.route = ""
+
+    def finished(
+        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
+    ) -> None:
+        self.route = route
+        caller, self.caller = self.caller, None  # the caller keeps it: a cycle would be left to the collector
+        if caller is not None:
+            caller.attempts += ((service, instance, status, seconds, time(), self),)
 
 
 class ClientSpan(TraceContext):
@@ -142,12 +172,24 @@ class ClientSpan(TraceContext):
 
     __slots__ = ("caller", "method", "target", "url")
 
-    def __init__(self, caller: TraceContext, method: str, target: str, url: str) -> None:
+    def __init__(self, caller: ServerSpan, method: str, target: str, url: str) -> None:
         super().__init__(caller.trace_id, caller.span_id, caller.flags)
-        self.caller: TraceContext | None = caller
+        self.caller: ServerSpan | None = caller
         self.method = method
         self.target = target
         self.url = url
+
+    def finished(
+        self,
+        service: str,
+        instance: str,
+        status: int | None,
+        seconds: float,
+        route: str = "",  # noqa: ARG002 - the instance's own span has it
+    ) -> None:
+        caller, self.caller = self.caller, None
+        if caller is not None:
+            caller.attempts += ((service, instance, status, seconds, time(), self),)
 
 
 Attempt = tuple[str, str, int | None, float, float, InternalSpan | ClientSpan]
@@ -256,55 +298,25 @@ class RequestObserver:
 
     # --- the gateway's Observer, beyond metrics ---------------------------------------------------
 
-    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> None:
+    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> ServerSpan:
         self._active[GATEWAY] += 1
         given = parse(traceparents[0]) if len(traceparents) == 1 else None
+        span = ServerSpan(self, given, exchange)
         # Not reset at the end: the server runs each request in a context of its own.
-        current_trace.set(ServerSpan(given, exchange))
+        current_trace.set(span)
         current_service.set(GATEWAY)
+        return span
 
-    def request_finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        context = current_trace.get()
-        if type(context) is not ServerSpan:
-            self._metrics.request_finished(service, route, method, status, seconds)
-            return
-        context.finish(service, route, method, status, seconds)
-        self._batch.add(context)
+    def keep(self, span: ServerSpan) -> None:
+        """Keep a finished request of the gateway."""
+        self._batch.add(span)
+        status = span.status
         if status < FAILURE:
             if self._access.sample:
-                self._access.request(GATEWAY, context.method, context.target, status, seconds)
-        elif context.attempts and context.attempts[-1][2] is not None:
+                self._access.request(GATEWAY, span.method, span.target, status, span.seconds)
+        elif span.attempts and span.attempts[-1][2] is not None:
             # Otherwise the gateway itself failed the request and has logged the reason.
-            self._access.request(GATEWAY, context.method, context.target, status, seconds)
-
-    def hosted_attempt_started(self, method: str, target: str) -> None:
-        context = current_trace.get()
-        if context is not None:
-            current_trace.set(InternalSpan(context, method, target))
-
-    def remote_attempt_started(self, method: str, target: str, url: str) -> str:
-        context = current_trace.get()
-        if context is None:
-            return ""
-        span = ClientSpan(context, method, target, url)
-        current_trace.set(span)
-        return span.traceparent
-
-    def attempt_finished(
-        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
-    ) -> None:
-        span = current_trace.get()
-        context = None
-        if type(span) is InternalSpan or type(span) is ClientSpan:
-            context = span.caller
-            span.caller = None  # the caller keeps the span: a cycle would be left to the garbage collector
-            current_trace.set(context)
-            if route and type(span) is InternalSpan:
-                span.route = route
-            if type(context) is ServerSpan:
-                context.attempts += ((service, instance, status, seconds, time(), span),)
-                return
-        self._metrics.attempt_finished(service, instance, status, seconds)
+            self._access.request(GATEWAY, span.method, span.target, status, span.seconds)
 
     def faulted(self, faults: Sequence[str]) -> None:
         """Mark the span that is active now, and the request's at the gateway, as touched by these faults."""
