@@ -248,6 +248,7 @@ _spans = st.builds(
         client=st.sampled_from(["", "127.0.0.1"]),
         version=st.sampled_from([None, (1, 0)]),
         url=st.sampled_from(["", "http://127.0.0.1"]),
+        resent=st.integers(0, 9),
     ),
     service=st.just("users"),
     kind=st.sampled_from(SpanKind),
