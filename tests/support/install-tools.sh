@@ -33,6 +33,9 @@ chromium chromium opens the dashboard
 chromedriver chromium-driver drives chromium
 node nodejs runs the example service in JavaScript
 go golang-go runs the example service in Go
+etcd etcd-server a registry, in which stacks on several machines find each other
+etcdctl etcd-client sets up that registry's users, and looks at what is in it
+ip iproute2 makes network namespaces, as several machines
 redis-server redis-server runs under msctl, beside other programs that msctl did not write
 pg_createcluster postgresql runs under msctl as a user other than root
 npm npm fetches axe-core $axe_version into ~/.cache, to check the dashboard's accessibility

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,16 +17,21 @@ class Proxy:
     host: str
     port: int
     listen_port: int = 0
+    listen_host: str = "127.0.0.1"
     accepted: int = 0
     forwarding: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def listen(self) -> None:
+    def bind(self) -> socket.socket:
+        """A socket that `listen` may take, in the network namespace of this thread."""
+        return socket.create_server((self.listen_host, self.listen_port))
+
+    async def listen(self, bound: socket.socket | None = None) -> None:
         """Accept (again), on the same port each time."""
         self.forwarding.set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.listen_port)
+        self._server = await asyncio.start_server(self._serve, sock=bound or self.bind())
         self.listen_port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:

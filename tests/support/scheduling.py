@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = (
     "tests/browser/test_page.py",
     "tests/packaging/test_binary.py",
+    "tests/process/test_machines.py",
     "tests/process/test_observed.py",
     "tests/tools/test_docker.py",
     "tests/tools/test_prometheus.py",
