@@ -14,13 +14,16 @@ import pytest
 from aiohttp import web
 
 from msctl.model.project import ServiceSpec
+from msctl.model.traces import TraceQuery
 from msctl.telemetry.ingest import receiver
 from msctl.telemetry.ingest.logs import LogRecord
 from msctl.telemetry.ingest.otlp import MAX_SPANS, Sender
 from msctl.telemetry.ingest.receiver import HEADER, JSON, MAX_BODY, PROTOBUF, Receiver, Sinks
 from msctl.telemetry.metrics.point import Point
 from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.ports import reserved_port
+from tests.unit.telemetry.test_protobuf import fixed64, part
 
 USERS = ServiceSpec("users", command=("users",))
 
@@ -336,7 +339,32 @@ async def test_other_programs_send_without_a_token_and_name_themselves(rig: Rig)
     assert [span.service for span in rig.kept] == ["elsewhere", "elsewhere"]
 
 
-async def test_decoding_many_spans_yields_to_other_tasks(rig: Rig) -> None:
+POINT = {"asInt": "1", "attributes": [{"key": "n", "value": {"intValue": "1"}}]}
+METRICS = json.dumps(
+    {
+        "resourceMetrics": [
+            {"scopeMetrics": [{"metrics": [{"name": "m", "gauge": {"dataPoints": [POINT] * 900}}]}]}
+        ]
+    }
+).encode()
+WIRE_POINT = fixed64(6, 1) + part(7, part(1, b"n") + part(2, part(1, b"v")))
+WIRE_METRIC = part(1, b"m") + part(5, b"".join(part(1, WIRE_POINT) for _ in range(900)))
+WIRE_METRICS = part(1, part(2, part(2, WIRE_METRIC)))
+
+
+@pytest.mark.parametrize(
+    ("signal", "sent", "content_type"),
+    [
+        (receiver.TRACES, body(900), JSON),
+        (receiver.METRICS, METRICS, JSON),
+        (receiver.METRICS, WIRE_METRICS, PROTOBUF),
+    ],
+    ids=["spans", "metrics", "metrics in Protocol Buffers"],
+)
+async def test_decoding_yields_to_other_tasks(
+    monkeypatch: pytest.MonkeyPatch, signal: receiver._Signal, sent: bytes, content_type: str
+) -> None:
+    monkeypatch.setattr(receiver, "STEP_S", 0.0)
     turns = 0
 
     async def count() -> None:
@@ -347,7 +375,66 @@ async def test_decoding_many_spans_yields_to_other_tasks(rig: Rig) -> None:
 
     counting = asyncio.create_task(count())
     sender = Sender("users", "users-1")
-    found = await receiver._decode(receiver.TRACES, body(1024), JSON, sender)
+    found = await receiver._decode(signal, sent, content_type, sender)
     counting.cancel()
-    assert len(found[sender]) == 1024
-    assert turns >= 1024 / receiver.ITEMS_PER_STEP - 1
+    assert len(found[sender]) == 900
+    assert turns >= 900
+
+
+MANY = b"{}," * (MAX_BODY // 3 - 100) + b"{}"
+
+
+@pytest.mark.parametrize(
+    ("signal", "sent"),
+    [
+        ("TRACES", b'{"resourceSpans":[{"scopeSpans":[{"spans":[%s]}]}]}' % MANY),
+        ("TRACES", b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[%s]}]}]}]}' % MANY),
+        ("TRACES", b'{"resourceSpans":[{"scopeSpans":[{"spans":[null]}]}]}'),
+        ("TRACES", b'{"resourceSpans":[{"resource":{"attributes":[{"key":"a"' + b"[" * 100_000),
+        ("TRACES", body(parentSpanId="1" * 100_000)),
+        ("TRACES", body(startTimeUnixNano="9" * 19)),
+        ("TRACES", body(endTimeUnixNano=2**63)),
+        ("LOGS", b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[%s]}]}]}]}' % MANY),
+        ("LOGS", b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%s]}]}]}' % MANY),
+        ("METRICS", b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[%s]}]}]}' % MANY),
+        (
+            "METRICS",
+            b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[%s]}]}]}'
+            % b",".join([b'{"name":"m"}'] * 300_000),
+        ),
+        (
+            "METRICS",
+            b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[%s]}}]}]}]}'
+            % MANY,
+        ),
+        ("METRICS", METRICS.replace(b'"1"', b'"1e4x"', 1)),
+    ],
+    ids=range(13),
+)
+async def test_floods_and_nonsense_are_refused(rig: Rig, signal: str, sent: bytes) -> None:
+    status, answer = await rig.post(BytesIO(sent), signal)
+    assert status == 400
+    assert json.loads(answer)["message"]
+    assert (rig.kept, rig.logged, rig.measured) == ([], [], [])
+    assert (await rig.post(body()))[0] == 200
+
+
+async def test_spans_from_the_future_and_the_past_are_kept_and_listed(rig: Rig) -> None:
+    tracer = Tracer()
+    times: dict[str, int] = {"ab": 4_102_444_800, "cd": 0, "ef": 1_700_000_000}
+    for prefix, second in times.items():
+        start = f"{second}000000000"
+        sent = body(traceId=prefix * 16, startTimeUnixNano=start, endTimeUnixNano="1")
+        assert (await rig.post(sent))[0] == 200
+    tracer.adopt(rig.kept)
+    found = await tracer.traces(TraceQuery())
+    assert [one.trace_id[:2] for one in found] == ["ab", "ef", "cd"]
+    assert {one.duration_s for one in found} == {0.0, 1e-9}
+
+
+async def test_names_with_markup_controls_and_emoji_stay_harmless(rig: Rig) -> None:
+    name = "<b>GET</b> \u202etxt.exe\u2066 \x1b[2J \N{PILE OF POO} \u0000"
+    assert (await rig.post(body(name=name)))[0] == 200
+    (span,) = rig.kept
+    assert span.title.isprintable()
+    assert span.title.startswith("<b>GET</b> \ufffdtxt.exe\ufffd \ufffd[2J \N{PILE OF POO}")

@@ -20,12 +20,15 @@ from msctl.telemetry.ingest.otlp import (
     MalformedError,
     Sender,
     attributes_of,
+    decoded,
+    decoded_item,
     sender_of,
     text_of,
 )
 
 MAX_RECORDS = 4096
 """Records in one request; SDKs send 512 by default."""
+_REQUEST = "ExportLogsServiceRequest"
 LONGEST_BODY = 16 * 1024
 _SEVERITIES = ((4, "debug"), (8, "debug"), (12, "info"), (16, "warning"), (20, "error"))
 """The highest SeverityNumber of each level (OpenTelemetry's log data model)."""
@@ -52,7 +55,7 @@ class LogRecord(NamedTuple):
 
 
 class _Scope(msgspec.Struct, rename="camel"):
-    log_records: list[IncomingRecord] | None = None
+    log_records: list[msgspec.Raw] | None = None
 
 
 class _Resource(msgspec.Struct, rename="camel"):
@@ -65,19 +68,16 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(_Request)
+_record_decoder = msgspec.json.Decoder(IncomingRecord)
 
 
 def from_json(body: bytes) -> Iterator[tuple[Sender, IncomingRecord]]:
     """Yield the records of a JSON request, with their senders. Raises MalformedError."""
-    try:
-        request = _decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise MalformedError(f"not an ExportLogsServiceRequest in JSON: {error}") from error
-    for resource in request.resource_logs or ():
+    for resource in decoded(_decoder, body, _REQUEST).resource_logs or ():
         sender = sender_of(resource.resource)
         for scope in resource.scope_logs or ():
             for record in scope.log_records or ():
-                yield sender, record
+                yield sender, decoded_item(_record_decoder, record, _REQUEST)
 
 
 def from_protobuf(body: bytes) -> Iterator[tuple[Sender, IncomingRecord]]:

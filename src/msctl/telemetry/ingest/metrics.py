@@ -1,6 +1,6 @@
 """Parses an OTLP ExportMetricsServiceRequest and validates its data points.
 
-Pure and bounded like otlp.py. Gauges, sums and histograms with explicit buckets are read; exponential
+Pure, bounded and lazy like otlp.py. Gauges, sums and histograms with explicit buckets are read; exponential
 histograms and summaries are ignored, as are exemplars. Sums and histograms are cumulative, the default of
 every SDK; a delta is ignored, since its earlier points may have been missed.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +22,8 @@ from msctl.telemetry.ingest.otlp import (
     MalformedError,
     Sender,
     attributes_of,
+    decoded,
+    decoded_item,
     integer_of,
     sender_of,
     text_of,
@@ -30,6 +33,7 @@ from msctl.telemetry.metrics.point import Point
 MAX_POINTS = 4096
 """Data points in one request."""
 MAX_BUCKETS = 100
+_REQUEST = "ExportMetricsServiceRequest"
 _CUMULATIVE = 2
 _DOUBLE = struct.Struct("<d")
 
@@ -47,7 +51,7 @@ class IncomingPoint(msgspec.Struct, rename="camel"):
 
 
 class IncomingData(msgspec.Struct, rename="camel"):
-    data_points: Sequence[IncomingPoint] | None = None
+    data_points: list[msgspec.Raw] | None = None
     aggregation_temporality: int = _CUMULATIVE
     is_monotonic: bool = False
 
@@ -60,8 +64,17 @@ class IncomingMetric(msgspec.Struct, rename="camel"):
     histogram: IncomingData | None = None
 
 
+class Series(NamedTuple):
+    """The data points of one metric, decoded when they are asked for; `kind` as in Point."""
+
+    name: str
+    unit: str
+    kind: str
+    points: Iterator[IncomingPoint]
+
+
 class _Scope(msgspec.Struct):
-    metrics: list[IncomingMetric] | None = None
+    metrics: list[msgspec.Raw] | None = None
 
 
 class _Resource(msgspec.Struct, rename="camel"):
@@ -74,51 +87,70 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(_Request)
+_metric_decoder = msgspec.json.Decoder(IncomingMetric)
+_point_decoder = msgspec.json.Decoder(IncomingPoint)
 
 
-def from_json(body: bytes) -> Iterator[tuple[Sender, IncomingMetric]]:
+def from_json(body: bytes) -> Iterator[tuple[Sender, Series]]:
     """Yield the metrics of a JSON request, with their senders. Raises MalformedError."""
-    try:
-        request = _decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise MalformedError(f"not an ExportMetricsServiceRequest in JSON: {error}") from error
-    for resource in request.resource_metrics or ():
+    for resource in decoded(_decoder, body, _REQUEST).resource_metrics or ():
         sender = sender_of(resource.resource)
         for scope in resource.scope_metrics or ():
-            for metric in scope.metrics or ():
-                yield sender, metric
+            for raw in scope.metrics or ():
+                metric = decoded(_metric_decoder, raw, _REQUEST)
+                yield sender, _series(metric, "gauge", metric.gauge, _points(metric.gauge))
+                yield sender, _series(metric, "counter", metric.sum, _points(metric.sum))
+                yield sender, _series(metric, "histogram", metric.histogram, _points(metric.histogram))
 
 
-def from_protobuf(body: bytes) -> Iterator[tuple[Sender, IncomingMetric]]:
-    """Yield the metrics of a binary request, decoded lazily. Raises MalformedError."""
+def _points(data: IncomingData | None) -> Iterator[IncomingPoint]:
+    if data is not None:
+        for raw in data.data_points or ():
+            yield decoded_item(_point_decoder, raw, _REQUEST)
+
+
+def from_protobuf(body: bytes) -> Iterator[tuple[Sender, Series]]:
+    """Yield the metrics of a binary request, with their senders. Raises MalformedError."""
     for sender, scope in protobuf.scopes(body):
-        for metric in protobuf.messages(scope, 2):  # ScopeMetrics.metrics
-            yield sender, _metric(metric)
+        for message in protobuf.messages(scope, 2):  # ScopeMetrics.metrics
+            metric, inner = IncomingMetric(), []
+            for number, value in protobuf.fields(message):
+                if number == 1:
+                    metric.name = protobuf.text_in(value)
+                elif number == 3:
+                    metric.unit = protobuf.text_in(value)
+                elif number in _KINDS:
+                    inner.append((*_KINDS[number], protobuf.data_of(value)))
+            for kind, read, data in inner:
+                described, points = _data(data)
+                yield sender, _series(metric, kind, described, map(read, points))
 
 
-def points_of(metric: IncomingMetric) -> Iterator[Point]:
-    """Validate and convert the data points of a received metric. Raises MalformedError."""
+def _series(
+    metric: IncomingMetric, kind: str, data: IncomingData | None, points: Iterator[IncomingPoint]
+) -> Series:
     name, unit = text_of(metric.name, LONGEST_KEY), text_of(metric.unit, LONGEST_KEY)
     if not name:
         raise MalformedError("a metric has no name")
-    for data, kind in (
-        (metric.gauge, "gauge"),
-        (metric.sum, "counter"),
-        (metric.histogram, "histogram"),
-    ):
-        if data is None or (kind != "gauge" and data.aggregation_temporality != _CUMULATIVE):
-            continue
-        if kind == "counter" and not data.is_monotonic:
-            kind = "gauge"
-        for point in data.data_points or ():
-            labels = tuple(
-                sorted((key, str(value)) for key, value in attributes_of(point.attributes or ()).items())
-            )
-            if kind == "histogram":
-                yield Point(name, unit, kind, labels, _float(point.sum), _buckets(point))
-            else:
-                value = point.as_double if point.as_double is not None else point.as_int
-                yield Point(name, unit, kind, labels, _float(value))
+    if data is None or (kind != "gauge" and data.aggregation_temporality != _CUMULATIVE):
+        points = iter(())
+    if data is not None and kind == "counter" and not data.is_monotonic:
+        kind = "gauge"
+    return Series(name, unit, kind, points)
+
+
+def points_of(series: Series) -> Iterator[Point]:
+    """Validate and convert received data points. Raises MalformedError."""
+    name, unit, kind, points = series
+    for point in points:
+        labels = tuple(
+            sorted((key, str(value)) for key, value in attributes_of(point.attributes or ()).items())
+        )
+        if kind == "histogram":
+            yield Point(name, unit, kind, labels, _float(point.sum), _buckets(point))
+        else:
+            value = point.as_double if point.as_double is not None else point.as_int
+            yield Point(name, unit, kind, labels, _float(value))
 
 
 def _buckets(point: IncomingPoint) -> tuple[tuple[float, int], ...]:
@@ -140,36 +172,18 @@ def _float(value: float | str | None) -> float:
         raise MalformedError("a data point's value is not a number") from error
 
 
-def _metric(message: bytes) -> IncomingMetric:
-    metric = IncomingMetric()
-    for number, value in protobuf.fields(message):
-        if number == 1:
-            metric.name = protobuf.text_in(value)
-        elif number == 3:
-            metric.unit = protobuf.text_in(value)
-        elif number == 5:
-            metric.gauge = _data(protobuf.data_of(value), _number_point)
-        elif number == 7:
-            metric.sum = _data(protobuf.data_of(value), _number_point)
-        elif number == 9:
-            metric.histogram = _data(protobuf.data_of(value), _histogram_point)
-    return metric
-
-
-def _data(message: bytes, read: Callable[[bytes], IncomingPoint]) -> IncomingData:
+def _data(message: bytes) -> tuple[IncomingData, list[bytes]]:
+    """What a metric's data are, and its data points as they were sent."""
     data = IncomingData(aggregation_temporality=0)
-    points: list[IncomingPoint] = []
+    points: list[bytes] = []
     for number, value in protobuf.fields(message):
         if number == 1:
-            points.append(read(protobuf.data_of(value)))
-            if len(points) > MAX_POINTS:
-                raise MalformedError(f"a metric has more than {MAX_POINTS} data points")
+            points.append(protobuf.data_of(value))
         elif number == 2:
             data.aggregation_temporality = protobuf.number_of(value)
         elif number == 3:
             data.is_monotonic = protobuf.number_of(value) != 0
-    data.data_points = points
-    return data
+    return data, points
 
 
 def _number_point(message: bytes) -> IncomingPoint:
@@ -220,3 +234,11 @@ def _fixed64s(value: protobuf.WireValue) -> list[int]:
 def _double(bits: int) -> float:
     found: float = _DOUBLE.unpack(bits.to_bytes(8, "little"))[0]
     return found
+
+
+_KINDS: dict[int, tuple[str, Callable[[bytes], IncomingPoint]]] = {
+    5: ("gauge", _number_point),
+    7: ("counter", _number_point),
+    9: ("histogram", _histogram_point),
+}
+"""The fields of Metric that have data points."""

@@ -1,7 +1,8 @@
 """Parses an OTLP ExportTraceServiceRequest in JSON and validates its spans.
 
 Pure and bounded: every span is either valid and limited in size, or the request is malformed. Links are
-ignored.
+ignored. A request is decoded in two steps: first to its spans alone, which takes a tenth of the time, then
+each span when it is asked for, so that the caller can let others run in between.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from msctl.telemetry.tracing.span import LONGEST_PATH, EndedSpan
 
 MAX_SPANS = 4096
 """Spans in one request; SDKs send 512 by default."""
+MAX_ITEM = 1024 * 1024
+"""Bytes of one span, log record or data point."""
 MAX_ATTRIBUTES = 32
 LONGEST_KEY = 100
 LONGEST_VALUE = 256
@@ -29,6 +32,7 @@ LONGEST_STACK = 16 * 1024
 """Characters kept of a stack trace: its end, which names what was raised."""
 STACK_TRACE = "exception.stacktrace"
 
+_REQUEST = "ExportTraceServiceRequest"
 _LATEST = 2**63
 """Nanoseconds since the epoch: the year 2262."""
 _KINDS = {2: SpanKind.SERVER, 3: SpanKind.CLIENT, 4: SpanKind.PRODUCER, 5: SpanKind.CONSUMER}
@@ -38,6 +42,9 @@ _STATUSES = ("http.response.status_code", "http.status_code")
 TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 SPAN_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+
+
+T = TypeVar("T")
 
 
 class MalformedError(Exception):
@@ -92,7 +99,7 @@ class IncomingSpan(msgspec.Struct, rename="camel"):
 
 
 class _Scope(msgspec.Struct, rename="camel"):
-    spans: list[IncomingSpan] | None = None
+    spans: list[msgspec.Raw] | None = None
 
 
 class IncomingResource(msgspec.Struct):
@@ -111,19 +118,31 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(_Request)
+_span_decoder = msgspec.json.Decoder(IncomingSpan)
 
 
 def from_json(body: bytes) -> Iterator[tuple[Sender, IncomingSpan]]:
     """Yield the spans of a JSON request, with the senders they name. Raises MalformedError."""
-    try:
-        request = _decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise MalformedError(f"not an ExportTraceServiceRequest in JSON: {error}") from error
-    for resource in request.resource_spans or ():
+    for resource in decoded(_decoder, body, _REQUEST).resource_spans or ():
         sender = sender_of(resource.resource)
         for scope in resource.scope_spans or ():
             for span in scope.spans or ():
-                yield sender, span
+                yield sender, decoded_item(_span_decoder, span, _REQUEST)
+
+
+def decoded_item(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, what: str) -> T:
+    """Decode one item of a request. Raises MalformedError."""
+    if memoryview(raw).nbytes > MAX_ITEM:
+        raise MalformedError(f"one item has more than {MAX_ITEM} bytes")
+    return decoded(decoder, raw, what)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, what: str) -> T:
+    """Decode JSON. Raises MalformedError."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MalformedError(f"not an {what} in JSON: {error}") from error
 
 
 def sender_of(resource: IncomingResource | None) -> Sender:

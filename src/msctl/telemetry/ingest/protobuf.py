@@ -141,15 +141,27 @@ def fields(message: bytes) -> Iterator[tuple[int, WireValue]]:
         count += 1
         if count > MAX_FIELDS:
             raise MalformedError(f"a message has more than {MAX_FIELDS} fields")
-        key, at = _varint(message, at)
+        # Most keys, sizes and numbers are one byte long: no call for those.
+        key = message[at]
+        at += 1
+        if key > 0x7F:
+            key, at = _varint(message, at - 1)
         kind = key & 7
         value: WireValue
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-        elif kind == _BYTES:
-            size, at = _varint(message, at)
-            value = _taken(message, at, size)
+        if kind == _BYTES:
+            size = message[at] if at < end else 0x80
+            at += 1
+            if size > 0x7F:
+                size, at = _varint(message, at - 1)
+            value = message[at : at + size]
             at += size
+            if at > end:
+                raise MalformedError("a field is longer than its message")
+        elif kind == _VARINT:
+            value = message[at] if at < end else 0x80
+            at += 1
+            if value > 0x7F:
+                value, at = _varint(message, at - 1)
         elif kind in (_FIXED64, _FIXED32):
             size = 8 if kind == _FIXED64 else 4
             value = int.from_bytes(_taken(message, at, size), "little")

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
@@ -46,8 +47,8 @@ MAX_AT_ONCE = 8
 BODY_TIMEOUT_S = 10.0
 LATEST = 512
 """Spans that a busy child sends every two seconds when no collector is configured."""
-ITEMS_PER_STEP = 32
-"""Spans, records or points decoded before other tasks run: about a millisecond of work."""
+STEP_S = 0.001
+"""How long spans, records or points are decoded before other tasks run."""
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
@@ -292,17 +293,24 @@ async def _decode(
     """
     found: dict[Sender, list[Any]] = {}
     count = 0
-    for named, item in signal.decoders[content_type](body):
+    began = perf_counter()
+    for items, (named, item) in enumerate(signal.decoders[content_type](body)):
         who = sender or named
         kept = found.setdefault(who, [])
         for result in signal.convert(item, who):
             kept.append(result)
             count += 1
             if count > signal.limit:
-                what = "spans" if signal is TRACES else signal.name
-                raise MalformedError(f"the request has more than {signal.limit} {what}; send smaller batches")
-            if count % ITEMS_PER_STEP == 0:
+                break
+            if perf_counter() - began > STEP_S:
                 await asyncio.sleep(0)
+                began = perf_counter()
+        if count > signal.limit or items > 3 * signal.limit:
+            what = "spans" if signal is TRACES else signal.name
+            raise MalformedError(f"the request has more than {signal.limit} {what}; send smaller batches")
+        if perf_counter() - began > STEP_S:  # where an item has no results
+            await asyncio.sleep(0)
+            began = perf_counter()
     return found
 
 
