@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 
 from msctl.hosting.virtual_environment import (
     VirtualEnvironment,
@@ -116,15 +117,19 @@ def _is_package_missing(error: ModuleNotFoundError) -> bool:
 
 def _own_modules(root: Path) -> dict[str, Path]:
     """Return the loaded modules with source files below `root`, without packages installed there."""
-    own: dict[str, Path] = {}
-    inside = f"{root}{os.sep}"
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not file or name == "__main__" or name.partition(".")[0] == "msctl" or not file.endswith(".py"):
-            continue
-        if file.startswith(inside) and not any(part in _FOREIGN for part in Path(file).parts):
-            own[name] = Path(file)
-    return own
+    return {
+        name: Path(str(module.__file__))
+        for name, module in list(sys.modules.items())
+        if is_own_module(name, module, root)
+    }
+
+
+def is_own_module(name: str, module: ModuleType, root: Path) -> bool:
+    """Whether a loaded module has its source file below `root`, and is no package installed there."""
+    file = getattr(module, "__file__", None)
+    if not file or name == "__main__" or name.partition(".")[0] == "msctl" or not file.endswith(".py"):
+        return False
+    return file.startswith(f"{root}{os.sep}") and not any(part in _FOREIGN for part in Path(file).parts)
 
 
 def _stamp(file: Path) -> tuple[int, int]:

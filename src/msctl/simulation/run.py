@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from types import FrameType
 from typing import Any
 
 from msctl.errors import MsctlError
-from msctl.hosting.modules import Loader
 from msctl.model.project import Project
 from msctl.simulation.determinism import deterministic
 from msctl.simulation.disk import CrashedError
 from msctl.simulation.faults import Fault, FaultKind, draw
 from msctl.simulation.history import Happening, History
 from msctl.simulation.loop import BEGIN_S, VirtualLoop
+from msctl.simulation.modules import SimulatedLoader, compiled_once
 from msctl.simulation.network import Network
 from msctl.simulation.refusals import BlockedError, NotSimulatedError, Refusals, StuckError
 from msctl.simulation.world import LoopClock, ViolatedError, World
@@ -81,7 +81,7 @@ def simulate_once(
     loop = VirtualLoop(network, history, refusals)
     loop.set_exception_handler(lambda _loop, context: _unhandled(history, loop, context))
     clock = LoopClock(loop, BEGIN_S)
-    loader = Loader(project.root)
+    loader = SimulatedLoader(project.root)
     failure, where = "", ""
     chosen: list[Fault] = []
     quiet = logging.root.manager.disable
@@ -89,7 +89,7 @@ def simulate_once(
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle of a run would finalize what another run left
     try:
-        with _watched(loop), deterministic(loop.time, seed, refusals):
+        with compiled_once(), _watched(loop), deterministic(loop.time, seed, refusals):
             broker = Random(f"{seed} broker")  # noqa: S311 - not for secrets
             world = World(project, loop, clock, loader, scenario.stubs(), broker)
             if faults is None:
@@ -121,6 +121,25 @@ def simulate_once(
             gc.enable()
         logging.disable(quiet)
     return RunResult(seed, failure, where, loop.time(), history.digest, tuple(chosen), tuple(history.kept))
+
+
+def simulate(
+    project: Project, scenario: Scenario, seeds: Iterable[int], kinds: Sequence[FaultKind]
+) -> Iterator[RunResult]:
+    """Run the scenario with each of these seeds.
+
+    What is loaded after the first run stays for all of them: the garbage collector need not look at it again.
+    """
+    frozen = False
+    try:
+        for seed in seeds:
+            yield simulate_once(project, scenario, seed, kinds)
+            if not frozen:
+                frozen = True
+                gc.collect()
+                gc.freeze()
+    finally:
+        gc.unfreeze()
 
 
 def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Sequence[FaultKind]) -> RunResult:

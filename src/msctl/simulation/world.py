@@ -273,7 +273,7 @@ class World:
         self._loop.call_later(AWAITED_S, now)
 
     def _broker_ended(self) -> None:
-        self._lives[BROKER].alive = False
+        self._loop.end_life(self._lives[BROKER])
         self._loop.end_party(BROKER)
         seconds = 0.0 if self._broker_restart is None else self._broker_restart.seconds
         # In a context of the world: what the broker's life has scheduled does not run any more.
@@ -289,7 +289,7 @@ class World:
         spec = next((spec for spec in self.services if spec.name == name), None)
         if life is None or not life.alive or spec is None:
             return
-        life.alive = False
+        self._loop.end_life(life)
         self._loop.end_party(name)
         self._registry.withdraw(name, f"{name}-1", "it crashed")
         outcome = Outcome(success=False, reason="it crashed")

@@ -142,7 +142,7 @@ def test_a_crashed_party_runs_no_more_and_its_peers_are_reset() -> None:
         await serving(loop, "server")
         reader, _ = await asyncio.open_connection(loop.network.address("server"), 80)
         await asyncio.sleep(2.5)
-        life.alive = False
+        loop.end_life(life)
         loop.end_party("server")
         with pytest.raises(ConnectionResetError):
             await reader.read(1)
