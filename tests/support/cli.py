@@ -1,7 +1,13 @@
-"""The real command line, with a runtime folder that belongs to one test: in its own processes, or in ours."""
+"""The real command line, with a runtime folder that belongs to one test: in its own processes, or in ours.
+
+A process for every `status` and `down` would be a sixth of the whole run, all of it imports of one set of
+modules. So verbs that start no child and wait for no signal run in the tests' process, on real descriptors
+and the real sockets of a stack. tests/process/test_programs.py compares them with processes of their own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,7 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +27,13 @@ from msctl.cli.app import main
 SOURCE = Path(__file__).parents[2] / "src"
 PATIENCE = 60.0
 """Seconds after which a command that has not ended fails its test; no test waits for it to pass."""
+QUICK = {
+    "config", "doctor", "down", "export", "graph", "init", "logs", "ls", "queues", "reload", "restart",
+    "route", "routes", "runs", "scale", "send", "start", "status", "stop", "traces", "wait",
+}  # fmt: skip
+"""Verbs that start no child and wait for no signal."""
+OF_THE_INTERPRETER = ("LANG", "LC_ALL", "PYTHONUTF8", "PYTHONIOENCODING", "HOME", "PATH", "TZ")
+"""Variables that a process reads when it starts, or that tell it who runs it."""
 
 
 class Msctl:
@@ -49,6 +63,24 @@ class Msctl:
         self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run to its end; output is decoded with replacement, so binary never fails a test itself."""
+        if env is None and self._can_run_here(args):
+            return run_here(args, self.folder, self.env, stdin)
+        return self.run_apart(*args, stdin=stdin, env=env)
+
+    def _can_run_here(self, args: Sequence[str]) -> bool:
+        """Whether it is the same in this process; not on another thread, nor while an event loop runs."""
+        return (
+            args[0] in QUICK
+            and type(self).command is Msctl.command
+            and not any(os.environ.get(name) != self.env.get(name) for name in OF_THE_INTERPRETER)
+            and threading.current_thread() is threading.main_thread()
+            and asyncio._get_running_loop() is None
+        )
+
+    def run_apart(
+        self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run in a process of its own."""
         done = subprocess.run(
             self.command(*args),
             cwd=self.folder,
@@ -101,38 +133,45 @@ class Msctl:
 
 
 class InProcess(Msctl):
-    """Runs `msctl` in this process: for verbs that start no child and wait for no signal, and far quicker.
-
-    Descriptors 0 to 2, the environment and the current folder are the command's while it runs.
-    """
+    """Runs every verb in this process."""
 
     def run(
         self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        with ExitStack() as stack:
-            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-            files[0].write(stdin or b"")
-            files[0].seek(0)
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            for number, file in enumerate(files):
-                stack.callback(os.close, saved := os.dup(number))
-                stack.callback(os.dup2, saved, number)
-                os.dup2(file.fileno(), number)
-            streams = [os.fdopen(n, "w" if n else "r", closefd=False) for n in range(3)]
-            for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
-                stack.enter_context(stream)
-                stack.enter_context(mock.patch.object(sys, name, stream))
-            stack.enter_context(mock.patch.dict(os.environ, {**self.env, **(env or {})}, clear=True))
-            stack.enter_context(contextlib.chdir(self.folder))
-            try:
-                code = main(args)
-            except KeyboardInterrupt:
-                code = 130
-            streams[1].flush()
-            streams[2].flush()
-            out, err = (_read(file) for file in files[1:])
-        return subprocess.CompletedProcess(args, code, out, err)
+        return run_here(args, self.folder, {**self.env, **(env or {})}, stdin)
+
+
+def run_here(
+    args: Sequence[str], folder: Path, env: Mapping[str, str], stdin: bytes | None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line in this process.
+
+    Descriptors 0 to 2, the environment and the current folder are the command's while it runs.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin or b"")
+        files[0].seek(0)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, file in enumerate(files):
+            stack.callback(os.close, saved := os.dup(number))
+            stack.callback(os.dup2, saved, number)
+            os.dup2(file.fileno(), number)
+        streams = [os.fdopen(n, "w" if n else "r", closefd=False) for n in range(3)]
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            stack.enter_context(stream)
+            stack.enter_context(mock.patch.object(sys, name, stream))
+        stack.enter_context(mock.patch.dict(os.environ, env, clear=True))
+        stack.enter_context(contextlib.chdir(folder))
+        try:
+            code = main(args)
+        except KeyboardInterrupt:
+            code = 130
+        streams[1].flush()
+        streams[2].flush()
+        out, err = (_read(file) for file in files[1:])
+    return subprocess.CompletedProcess(args, code, out, err)
 
 
 def _read(file: IO[bytes]) -> str:

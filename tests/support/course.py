@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.cli import Msctl
+from tests.support.cli import PATIENCE, Msctl
 from tests.support.ports import reserved_port
 
 
@@ -46,7 +46,8 @@ def course(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         msctl = Msctl(folder, runtime, env)
         yield Course(msctl, gateway, users, broker)
         msctl.run("down", "--timeout", "10s")
-        left = processes_of(runtime)
+        # One that has been told to end may take a moment.
+        _, left = psutil.wait_procs(processes_of(runtime), timeout=PATIENCE)
         for process in left:
             process.kill()
         assert not left, f"left running: {left}"

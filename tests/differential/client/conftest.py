@@ -13,6 +13,7 @@ from msctl.amqp.connection import Connection
 from msctl.amqp.queues import declare
 from msctl.amqp.url import BrokerUrl, parse_url
 from tests.support.broker import Broker
+from tests.support.garbage import collect_from_here
 from tests.support.rabbitmq import unique
 
 
@@ -23,6 +24,7 @@ async def nothing_left_behind() -> AsyncIterator[None]:
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     before = asyncio.all_tasks()
+    collect_from_here()
     yield
     for _ in range(100):
         left = asyncio.all_tasks() - before - {asyncio.current_task()}

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.garbage import collect_from_here
+
 
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
+    collect_from_here()
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
