@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ PAUSE_S = 0.1
 MAX_META = 512
 _FORGET = "1m"
 """How long a critical instance stays listed; no shorter time is accepted."""
+_UNKNOWN = re.compile("unknown check|does not have associated TTL", re.IGNORECASE)
+"""What older releases say with a 500 of a check that they do not know."""
 _ODD = "answered with something else than Consul does"
 
 
@@ -69,7 +72,7 @@ class Consul:
         await self._check_leader()
         for found in list(self._ids.values()):
             reply = await self._http.call("PUT", f"/v1/agent/check/pass/{quote(f'service:{found}', safe='')}")
-            if reply.status == 404 or (reply.status >= 500 and "nknown check" in str(reply.document)):
+            if reply.status == 404 or (reply.status >= 500 and _UNKNOWN.search(str(reply.document))):
                 raise SessionLostError(f"it does not know {found} any more")
             reply.checked()
 

@@ -130,7 +130,9 @@ class RegistryHttp:
         from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
         if self._session is None:
-            self._session = ClientSession(cookie_jar=DummyCookieJar(), connector=TCPConnector(limit=0))
+            # One kept for the next request, some seconds later, may have been closed meanwhile.
+            connector = TCPConnector(limit=0, force_close=True)
+            self._session = ClientSession(cookie_jar=DummyCookieJar(), connector=connector)
         return self._session
 
 
