@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ class Etcd:
     """Before the command, such as what puts it into a network namespace."""
     options: Sequence[str] = ()
     scheme: str = "http"
+    env: dict[str, str] = field(default_factory=dict)
+    """Variables of etcdctl."""
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -51,10 +53,10 @@ class Etcd:
         if forget:
             shutil.rmtree(self.folder / "data", ignore_errors=True)
 
-    def ctl(self, *words: str, env: Mapping[str, str] | None = None) -> str:
+    def ctl(self, *words: str) -> str:
         """What etcdctl says."""
         own = [f"--endpoints={self.scheme}://{self.address}", "--command-timeout=20s", "--dial-timeout=20s"]
-        settings = [f"{name}={value}" for name, value in {"ETCDCTL_API": "3", **(env or {})}.items()]
+        settings = [f"{name}={value}" for name, value in {"ETCDCTL_API": "3", **self.env}.items()]
         return accepts([*self.prefix, "env", *settings, require("etcdctl"), *own, *words])
 
 

@@ -23,6 +23,8 @@ from msctl.model.registry_url import RegistryUrl
 
 PREFIX = "/msctl/v1"
 MAX_LISTED = 10_000
+LOGIN_S = 5.0
+"""A password is made slow to check on purpose."""
 _ODD = "answered with something else than etcd does"
 
 
@@ -40,7 +42,7 @@ class Etcd:
         self._http.headers.pop("Authorization", None)
         if self._url.user is not None:
             login = {"name": self._url.user, "password": self._url.password.reveal()}
-            answer = await self._post("/v3/auth/authenticate", login)
+            answer = await self._post("/v3/auth/authenticate", login, LOGIN_S)
             self._http.headers["Authorization"] = _string(answer, "token")
         self._lease = _string(await self._post("/v3/lease/grant", {"TTL": self._ttl}), "ID")
         return None
@@ -102,8 +104,8 @@ class Etcd:
         key = _decoded(item, "key").decode("utf-8", "replace").removeprefix(self._prefix)
         return key, partial(parse_record, _decoded(item, "value"), key)
 
-    async def _post(self, path: str, body: object) -> dict[str, Any]:
-        answer = (await self._http.call("POST", path, body)).checked()
+    async def _post(self, path: str, body: object, timeout: float | None = None) -> dict[str, Any]:
+        answer = (await self._http.call("POST", path, body, timeout=timeout)).checked()
         if not isinstance(answer, dict):
             raise RegistryError(_ODD)
         return answer

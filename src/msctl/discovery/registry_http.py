@@ -119,7 +119,7 @@ class RegistryHttp:
             raise
         except TimeoutError:
             self._turn += 1
-            raise RegistryError(f"did not answer within {self._timeout:g} s") from None
+            raise RegistryError(f"did not answer within {timeout or self._timeout:g} s") from None
         except ClientPayloadError:
             raise RegistryError("broke off its answer") from None
         except (ClientError, OSError, ValueError) as error:
