@@ -21,10 +21,14 @@ class HttpFaultCarrier:
     """Sets the points at which gateways ask, and handles the requests of the services' own listeners."""
 
     def __init__(
-        self, clock: AsyncClock, observer: RequestObserver, notes: Callable[[FaultSpec], Sequence[str]]
+        self,
+        points: Sequence[HttpFaultPoint],
+        clock: AsyncClock,
+        observer: RequestObserver,
+        notes: Callable[[FaultSpec], Sequence[str]],
     ) -> None:
-        self.gateway = HttpFaultPoint()
-        self.addresses = HttpFaultPoint(routed=False)
+        """`points` are those of the gateways."""
+        self._points = points
         self._direct = HttpFaultPoint(routed=False)
         self._clock = clock
         self._observer = observer
@@ -37,7 +41,7 @@ class HttpFaultCarrier:
         """Do nothing: `refresh` has removed it."""
 
     def refresh(self, faults: Sequence[ActiveFault]) -> None:
-        for point in (self.gateway, self.addresses, self._direct):
+        for point in (*self._points, self._direct):
             point.set(faults)
         self._observer.faulty = None if self._direct.active is None else self._handle
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -23,17 +22,16 @@ from msctl.clock import AsyncClock
 from msctl.config.diff import diff, with_edited, without
 from msctl.control.dashboard_token import dashboard_token
 from msctl.control.paths import StackPaths
-from msctl.control.record import StackRecord, clear_record
+from msctl.control.record import StackRecord
 from msctl.control.runs import DATABASE, database_path, make_run, run_name
 from msctl.control.server import ControlServer
 from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.faults.kinds import Place
-from msctl.gateway.app import Gateway
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
-from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceContext, ServiceSpec
+from msctl.model.project import BrokerSpec, Project, RouteSpec, ServiceSpec
 from msctl.model.queue_messages import PeekedMessage
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
@@ -41,17 +39,19 @@ from msctl.model.service_names import select, unknown
 from msctl.model.services import runs_here
 from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult, ServiceDetails, ServiceVariables
-from msctl.processes.pid_file import kill_leftovers, start_time
+from msctl.processes.pid_file import kill_leftovers
 from msctl.runtime.auto_reload import reload_on_edits
 from msctl.runtime.broker_faults import BrokerFaultCarrier
 from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.runtime.fault_control import FaultControl
 from msctl.runtime.fault_world import FaultWorld
 from msctl.runtime.first_start import FAILED, FirstStart
+from msctl.runtime.gateways import Gateways
 from msctl.runtime.http_faults import HttpFaultCarrier
 from msctl.runtime.machines import make_discovery, with_discovered
 from msctl.runtime.port_holder import naming_stacks
 from msctl.runtime.process_faults import ProcessFaultCarrier
+from msctl.runtime.record_file import RecordFile
 from msctl.runtime.reload_request import ProjectSource, refuse, rules_of
 from msctl.runtime.run_archive import RunArchive
 from msctl.runtime.service_addresses import AddressBook
@@ -98,7 +98,6 @@ class Stack:
         """
         self._project = project
         self._source = source
-        self._gateway: Gateway | None = None
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
         self._chosen = self._select(services)
@@ -108,7 +107,7 @@ class Stack:
         self._clock = clock
         self._logs = logs
         self._began = clock.monotonic()
-        self._started = start_time(os.getpid())
+        self._record_file = RecordFile(paths, self._make_record)
         self._events: Broadcast[Event] = Broadcast()
         run = run_name(clock.time())
         self._files = RunFiles(lambda: make_run(runs, run), clock, self._log_file_trouble)
@@ -117,7 +116,6 @@ class Stack:
         )
         logs.listen(self._keep_line)
         self._seq = 0
-        self._record_failing = False
         self._ending = asyncio.Event()
         self._stop_timeout = STOP_TIMEOUT
         self._registry = Registry()
@@ -129,7 +127,8 @@ class Stack:
             snapshot=self.snapshot,
             targets=self._targets,
         )
-        self._addresses = AddressBook(self._make_service_gateway)
+        self._gateways = Gateways(self._registry, clock, self._observation.requests)
+        self._addresses = AddressBook(self._gateways.build_for_address)
         self._page: str | None = None
         self._tls = ServerTls(os.environ)
         self._tls.use(self._tls.read(project))
@@ -153,19 +152,19 @@ class Stack:
         world = FaultWorld(
             project=lambda: self._project,
             services=self._services,
-            routes=lambda: None if self._gateway is None else self._gateway.routes,
+            routes=lambda: self._gateways.routes,
             addresses=self._addresses,
             broker=self._broker.snapshot,
             embedded=self._embedded,
         )
-        self._http_faults = HttpFaultCarrier(clock, self._observation.requests, world.notes)
+        points = self._gateways.faults, self._gateways.address_faults
         self._process_faults = ProcessFaultCarrier(self._services, self._restart_one)
         self._faults = FaultControl(
             clock,
             logs,
             world.see,
             {
-                Place.HTTP: self._http_faults,
+                Place.HTTP: HttpFaultCarrier(points, clock, self._observation.requests, world.notes),
                 Place.BROKER: BrokerFaultCarrier(lambda: self._embedded.server, clock),
                 Place.PROCESS: self._process_faults,
             },
@@ -176,7 +175,7 @@ class Stack:
                 clock=clock,
                 logs=logs,
                 registry=self._registry,
-                builtin={GATEWAY: self._make_gateway},
+                builtin={GATEWAY: lambda _context: self._gateways.make(self._project)},
                 amqp_url=lambda: self._broker.url,
                 on_event=self._record,
                 serve_argv=serve_argv,
@@ -237,10 +236,10 @@ class Stack:
         for left in kill_leftovers(self._paths.children):
             self._logs.append(STACK, left.ended, "warning")
         if GATEWAY in self._chosen:
-            self._build_gateway(self._project)  # checks the keys of its routes before anything starts
+            self._gateways.build(self._project)  # checks the keys of its routes before anything starts
         self._supervisor.reserve(self._chosen)
         self._addresses.reserve(self._project)
-        self._write_record()
+        self._record_file.write()
         self._observation.start()
         self._observation.record(self._recorder)
         self._spawn(self._observation.keep_recording(self._recorder, self._clock))
@@ -256,7 +255,7 @@ class Stack:
         with self._first_start.step(), naming_stacks(os.environ):
             await self._broker.start()
             self._broker_started = True
-            self._write_record()
+            self._record_file.write()
             await self._addresses.open(self._project)
         self._first_start.broker_up()
         if self._discovery is not None:
@@ -264,7 +263,7 @@ class Stack:
         with naming_stacks(os.environ):
             await self._supervisor.start(self._chosen)
         self._first_start.services_settled(self._supervisor.snapshot())
-        self._write_record()
+        self._record_file.write()
         if self._source.watched:
             self._spawn(reload_on_edits(self._watched_files, self.reload, clock=self._clock, logs=self._logs))
 
@@ -301,8 +300,7 @@ class Stack:
         await asyncio.to_thread(self._recorder.close)
         await asyncio.to_thread(self._files.close)
         await self._control.stop()
-        with contextlib.suppress(OSError):  # a folder that became read-only; the lock tells that it ended
-            clear_record(self._paths)
+        self._record_file.clear()
 
     def kill(self) -> None:
         """Kill every child at once."""
@@ -390,10 +388,10 @@ class Stack:
             return await asyncio.shield(self._spawn(self._reload()))
 
     def routes(self) -> tuple[RouteSpec, ...]:
-        return self._running_gateway().routes
+        return self._gateways.running.routes
 
     def explain(self, method: str, target: str, headers: Mapping[str, str]) -> RouteExplanation:
-        return self._running_gateway().explain(method, target, headers)
+        return self._gateways.running.explain(method, target, headers)
 
     async def variables(self, service: str | None) -> ServiceVariables:
         await self._first_start.wait()
@@ -435,12 +433,12 @@ class Stack:
                     gateway=self._tls.use(certificate), definitions=await self._embedded.use(definitions)
                 )
             if new.gateway is not None:
-                self._build_gateway(new)  # raises for invalid rules before anything is changed
+                self._gateways.build(new)  # raises for invalid rules before anything is changed
             plan = self._supervisor.prepare(new, changes)
             renewed = self._tls.use(certificate)
             defined = await self._embedded.use(definitions)
             await self._receive_spans(new)
-            gateway, self._project = self._gateway, new
+            gateway, self._project = self._gateways.current, new
             self._find_for(new)
             await self._addresses.open(new)
             failed = await plan.apply()
@@ -449,12 +447,12 @@ class Stack:
                 self._find_for(self._project)
                 await self._addresses.open(self._project)
             if GATEWAY in failed:
-                self._gateway = gateway
-            if self._gateway is not None and (ruled or failed):
-                self._gateway.reconfigure(*rules_of(self._project))
+                self._gateways.current = gateway
+            if self._gateways.current is not None and (ruled or failed):
+                self._gateways.current.reconfigure(*rules_of(self._project))
             self._observation.reconfigure(self._project)
             await plan.retire()
-            self._write_record()
+            self._record_file.write()
             return ReloadResult(
                 added=tuple(name for name in changes.added if name not in failed),
                 removed=changes.removed,
@@ -510,36 +508,22 @@ class Stack:
                 hint="wait for it to stop, then start it again with: msctl up",
             )
 
-    def _write_record(self) -> None:
-        """Write what other processes need to know; on a full or read-only disk the stack runs on without.
-
-        The control socket answers for it; only `down` of a stack that hangs needs the record.
-        """
-        try:
-            self._write_record_file()
-        except OSError as error:
-            if not self._record_failing:
-                self._record_failing = True
-                log.warning("cannot write %s: %s", self._paths.record, error.strerror or error)
-        else:
-            self._record_failing = False
-
-    def _write_record_file(self) -> None:
+    def _make_record(self, pid: int, started: float) -> StackRecord:
         addresses = [
             address
             for service in self._supervisor.snapshot()
             if service.kind is not Kind.REMOTE
             for address in service.addresses
         ]
-        StackRecord(
+        return StackRecord(
             self._project.name,
             self._root,
-            os.getpid(),
-            self._started,
+            pid,
+            started,
             tuple(dict.fromkeys(addresses)),
             broker_url=self._broker.url if self._broker_started else None,
             dashboard_url=None if self._dashboard is None or self._page is None else self._dashboard.link,
-        ).write(self._paths)
+        )
 
     def _record(self, event: Event) -> None:
         self._seq = event.seq
@@ -576,19 +560,14 @@ class Stack:
 
     def _targets(self) -> tuple[TargetSnapshot, ...]:
         """The gateway's view of the instances, while it takes requests."""
-        routed = self._gateway.targets() if self._gateway is not None and self._gateway.ready else ()
+        routed = self._gateways.targets()
         known = {(target.service, target.instance) for target in routed}
         others = (t for t in self._addresses.targets() if (t.service, t.instance) not in known)
         return (*routed, *others)
 
-    def _running_gateway(self) -> Gateway:
-        if self._gateway is None:
-            raise NotRunningError("no gateway is running", hint="start it with: msctl start gateway")
-        return self._gateway
-
     def _api_document(self) -> str | None:
         """The URL of the OpenAPI document that the running gateway joins."""
-        spec = self._running_gateway().spec
+        spec = self._gateways.running.spec
         gateway = next((s for s in self._supervisor.snapshot() if s.name == GATEWAY and s.urls), None)
         return None if spec.openapi is None or gateway is None else gateway.urls[0] + spec.openapi
 
@@ -600,34 +579,6 @@ class Stack:
         """Variables that reach a child besides its configured ones: for its traces, and from faults."""
         traces = self._observation.receiver.environment(spec, instance, inherited)
         return {**traces, **self._process_faults.environment(spec.name, instance, inherited)}
-
-    def _make_gateway(self, _context: ServiceContext) -> Gateway:
-        self._gateway = self._build_gateway(self._project)
-        return self._gateway
-
-    def _build_gateway(self, project: Project) -> Gateway:
-        rules = rules_of(project)
-        return Gateway(
-            rules.spec,
-            rules.routes,
-            self._registry,
-            clock=self._clock,
-            services=rules.services,
-            secrets=rules.secrets,
-            observer=self._observation.requests,
-            faults=self._http_faults.gateway,
-        )
-
-    def _make_service_gateway(self, spec: GatewaySpec, routes: list[RouteSpec], project: Project) -> Gateway:
-        return Gateway(
-            spec,
-            routes,
-            self._registry,
-            clock=self._clock,
-            services={service.name: service.policy for service in project.services},
-            observer=self._observation.requests,
-            faults=self._http_faults.addresses,
-        )
 
     async def _receive_spans(self, project: Project) -> None:
         """Start the OTLP receiver if a service runs in a process of its own."""
