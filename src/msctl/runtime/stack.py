@@ -36,7 +36,6 @@ from msctl.model.queue_messages import PeekedMessage
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway
 from msctl.model.service_names import select, unknown
-from msctl.model.services import runs_here
 from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, Snapshot, TargetSnapshot
 from msctl.model.views import ReloadResult, ServiceDetails, ServiceVariables
 from msctl.processes.pid_file import kill_leftovers
@@ -243,8 +242,8 @@ class Stack:
         self._observation.start()
         self._observation.record(self._recorder)
         self._spawn(self._observation.keep_recording(self._recorder, self._clock))
-        await self._receive_spans(self._project)
-        await self._receive_openly()
+        await self._observation.receive(self._project)
+        await self._observation.receive_openly(self._project)
         await self._open_dashboard()
 
     async def up(self) -> None:
@@ -437,7 +436,7 @@ class Stack:
             plan = self._supervisor.prepare(new, changes)
             renewed = self._tls.use(certificate)
             defined = await self._embedded.use(definitions)
-            await self._receive_spans(new)
+            await self._observation.receive(new)
             gateway, self._project = self._gateways.current, new
             self._find_for(new)
             await self._addresses.open(new)
@@ -579,24 +578,6 @@ class Stack:
         """Variables that reach a child besides its configured ones: for its traces, and from faults."""
         traces = self._observation.receiver.environment(spec, instance, inherited)
         return {**traces, **self._process_faults.environment(spec.name, instance, inherited)}
-
-    async def _receive_spans(self, project: Project) -> None:
-        """Start the OTLP receiver if a service runs in a process of its own."""
-        if all(spec.kind is Kind.REMOTE or runs_here(spec) for spec in project.services):
-            return
-        try:
-            await self._observation.receiver.start()
-        except OSError as error:
-            log.warning("traces lack the spans of services in other processes: %s", error)
-
-    async def _receive_openly(self) -> None:
-        """Take OTLP of other programs; a taken port is another collector's, and no failure."""
-        port = self._project.dashboard.otlp_port if self._project.dashboard.enabled else 0
-        if port:
-            try:
-                await self._observation.receiver.open(port)
-            except OSError as error:
-                log.info("port %d takes no OTLP of other programs: %s", port, error.strerror)
 
     async def _open_dashboard(self) -> None:
         """Serve the dashboard; a taken port disables the dashboard, not the stack."""

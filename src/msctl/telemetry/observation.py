@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msctl.clock import AsyncClock
 from msctl.model.project import Project
-from msctl.model.snapshots import Snapshot, TargetSnapshot
+from msctl.model.services import runs_here
+from msctl.model.snapshots import Kind, Snapshot, TargetSnapshot
 from msctl.telemetry.export.otlp import Exporter
 from msctl.telemetry.ingest.logs import LogRecord
 from msctl.telemetry.ingest.otlp import Sender
@@ -90,6 +91,24 @@ class Observation:
         self._loop_monitor.start()
         if self._exporter is not None:
             self._exporter.start()
+
+    async def receive(self, project: Project) -> None:
+        """Take the telemetry of children, if a service runs in a process of its own."""
+        if all(spec.kind is Kind.REMOTE or runs_here(spec) for spec in project.services):
+            return
+        try:
+            await self.receiver.start()
+        except OSError as error:
+            log.warning("traces lack the spans of services in other processes: %s", error)
+
+    async def receive_openly(self, project: Project) -> None:
+        """Take OTLP of other programs; a taken port is another collector's, and no failure."""
+        port = project.dashboard.otlp_port if project.dashboard.enabled else 0
+        if port:
+            try:
+                await self.receiver.open(port)
+            except OSError as error:
+                log.info("port %d takes no OTLP of other programs: %s", port, error.strerror)
 
     async def stop(self) -> None:
         """Stop everything; waiting spans are sent if the collector answers at once."""
