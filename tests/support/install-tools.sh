@@ -28,6 +28,7 @@ promtool prometheus checks the exported rules and scrapes a running stack
 kubectl kubernetes-client builds the exported kustomize base
 systemd-analyze systemd checks the exported units
 buildah buildah builds the exported Dockerfile
+ip iproute2 connects the services of the exported compose file, each on a host of its own
 strip binutils builds the one-file msctl
 chromium chromium opens the dashboard
 chromedriver chromium-driver drives chromium

@@ -17,6 +17,7 @@ TOGETHER = (
     "tests/process/test_machines.py",
     "tests/process/test_observed.py",
     "tests/tools/test_docker.py",
+    "tests/tools/test_exported.py",
     "tests/tools/test_prometheus.py",
 )
 """Modules that share a stack, a browser, an image or the binary."""

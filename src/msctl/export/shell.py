@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from msctl.export.kind import ExportError
 
-SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh"})
 _SPECIAL = re.compile(r'[\\"`]|\$(?![A-Za-z_{$])')
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from msctl.config.reading.interpolate import fill
+from msctl.config.reading.layers import SHELLS
 from msctl.model.address import Address
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.services import is_balanced
 from msctl.model.variables import about
 
-_SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
 _SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c")
 
 
@@ -77,7 +77,7 @@ def fill_in(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
 
 def _script(words: Sequence[str]) -> int | None:
     """The index of the word that is a shell's script."""
-    if not words or PurePath(words[0]).name not in _SHELLS:
+    if not words or PurePath(words[0]).name not in SHELLS:
         return None
     options = (index for index, word in enumerate(words) if index and _SCRIPT_FOLLOWS.fullmatch(word))
     return next((index + 1 for index in options), None)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msctl.config.reading.interpolate import fill
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
@@ -361,7 +362,10 @@ class World:
     def _environment(self, spec: ServiceSpec, host: str) -> Mapping[str, str]:
         urls = {url_variable(other.name): self.url(other.name) for other in self.services}
         own = {"HOST": host, "PORT": str(HTTP_PORT), "AMQP_URL": self.amqp_url}
-        return {**self._project.dotenv, **spec.file_variables, **own, **urls, **spec.env}
+        found = {**self._project.dotenv, **spec.file_variables, **own, **urls}
+        for name, value in spec.env.items():
+            found[name] = fill(value, found.get)
+        return found
 
     def _say(self, service: str, level: str, text: str) -> None:
         self._logs.append(service, text, level)

@@ -208,3 +208,16 @@ def test_a_probe_with_a_secret_runs_in_a_shell_that_knows_it(tmp_path: Path) -> 
     test = compose(found)["a"]["healthcheck"]["test"]
     assert test[:3] == ["CMD", "sh", "-c"]
     assert shlex.split(test[3].replace("$$", "$")) == ["exec", "check", "a b", "${PW}"]
+
+
+@pytest.mark.parametrize("value", ["$HOME", "${HOME}", "a$$b", "$$PORT", "\\$x"])
+def test_a_value_from_a_variable_reaches_the_service_as_it_is(value: str, tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text(
+        '[services.a]\ncommand = ["a", "${PW}"]\nenv = { PW_TOO = "<${PW}>" }\n'
+        '[services.b]\ncommand = ["sh", "-c", "echo ${PW}"]\n'
+    )
+    found = load(cwd=tmp_path, env={"PW": value}).project
+    full = environment(spec_of(found, "a"), found, shell={"HOME": "/root", "PORT": "1"}, assigned={})
+    assert full["PW_TOO"] == f"<{value}>"
+    assert fill_in(spec_of(found, "a").command or (), full) == ["a", value]
+    assert fill_in(spec_of(found, "b").command or (), full)[-1] == f"echo {value}"

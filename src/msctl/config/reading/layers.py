@@ -24,6 +24,8 @@ from msctl.model.variables import assigned
 BUILT_IN = "course.toml"
 
 _LATE = frozenset({"env", "command"})
+SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
+"""Programs whose scripts are left to them: nothing is filled in at the start."""
 # Common names of other tools; msctl's own variable wins within the same layer.
 _ALIASES = {"AMQP_URL": ("broker", "url")}
 _AT = r" ?\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$"
@@ -150,7 +152,8 @@ def interpolate(
             return [walk(item, ref / index) for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
             is_late = _is_late(ref.path)
-            expanded = _expanded(value, ref, given, late if is_late else frozenset())
+            is_filled = is_late and not _is_for_shell(services, ref.path)
+            expanded = _expanded(value, ref, given, late if is_late else frozenset(), is_filled=is_filled)
             if (
                 reference := _reference(value, expanded, ref.path, late if is_late else frozenset())
             ) is not None:
@@ -179,11 +182,26 @@ def _is_late(path: KeyPath) -> bool:
     return len(path) > 2 and path[0] == "services" and path[2] in _LATE
 
 
-def _expanded(value: str, ref: KeyRef, given: Variables, deferred: frozenset[str]) -> str:
+def _is_for_shell(services: Any, path: KeyPath) -> bool:
+    """Whether the value at `path` is a command that a shell reads, which is not filled in at the start."""
+    table = services.get(path[1]) if isinstance(services, dict) else None
+    if path[2] != "command" or not isinstance(table, dict):
+        return False
+    command: Any = table.get("command")
+    program = command.partition(" ")[0] if isinstance(command, str) else str([*(command or ()), ""][0])
+    return bool(table.get("shell")) or program.rpartition("/")[2] in SHELLS
+
+
+def _expanded(value: str, ref: KeyRef, given: Variables, deferred: frozenset[str], *, is_filled: bool) -> str:
+    """Expand `${...}`. What a variable gave is escaped in a value that is filled in at the start."""
     from msctl.config.reading.interpolate import InterpolationError, expand
 
+    def escaped(name: str) -> str | None:
+        found = given.get(name)
+        return None if found is None else found.replace("$", "$$")
+
     try:
-        return expand(value, given.get, deferred)
+        return expand(value, escaped if is_filled else given.get, deferred)
     except InterpolationError as error:
         raise ref.error(error.message, hint=_unset_hint(error.variable)) from None
 

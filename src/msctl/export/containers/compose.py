@@ -102,6 +102,9 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from secret_notices(found, "set them in the environment or in .env, beside compose.yaml")
     if broker.has_secret:
         yield Notice("broker.url", "BROKER_PASSWORD: its password, not quoted; set it there too")
+        if any(not image.has_msctl for image in known.values()):
+            why = "for commands that run without msctl"
+            yield Notice("broker.url", f"BROKER_PASSWORD_QUOTED: the same, percent-encoded, {why}")
     yield from clear_notices(project)
     yield from source_notices(project, options)
     yield from _differences(project, found, known)

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from msctl.config.reading.layers import SHELLS
 from msctl.config.secret_variables import literal_secrets, referenced_env
 from msctl.export.kind import ExportError
-from msctl.export.shell import SHELLS, reference_words, shell_command
+from msctl.export.shell import reference_words, shell_command
 from msctl.export.workloads import EVERYWHERE, Workload
 from msctl.model.project import ServiceSpec
 
