@@ -312,8 +312,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         own = current_party(CLIENT)
         self._next_port += 1
         here = (self.network.address(own), self._next_port)
-        context = copy_context()
-        context.run(current.set, listening.life)
+        context = listening.context.copy()
         near = Pipe(self, own, listening.party, here, target, _socket(here, target), copy_context())
         far = Pipe(self, listening.party, own, listening.address, here, _socket(target, here), context)
         near.peer, far.peer = far, near
@@ -359,6 +358,8 @@ class _Listening(asyncio.AbstractServer):
         self.address = address
         self.protocol_factory = protocol_factory
         self.life = life
+        self.context = copy_context()
+        """That of the code that listens: its connections run in copies of it."""
         self.sockets = [_Bound(address)]
 
     async def start_serving(self) -> None:

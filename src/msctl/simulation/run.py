@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,18 @@ def simulate_once(
 
     Raises MsctlError for a project that cannot be simulated.
     """
+    with _collected():
+        return _simulate_once(project, scenario, seed, kinds, faults, longest)
+
+
+def _simulate_once(
+    project: Project,
+    scenario: Scenario,
+    seed: int,
+    kinds: Sequence[FaultKind],
+    faults: Sequence[Fault] | None,
+    longest: float,
+) -> RunResult:
     history = History()
     network = Network(Random(f"{seed} network"))  # noqa: S311 - not for secrets
     refusals = Refusals(project.root, scenario.file)
@@ -86,8 +98,6 @@ def simulate_once(
     chosen: list[Fault] = []
     quiet = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    collecting = gc.isenabled()
-    gc.disable()  # a collection in the middle of a run would finalize what another run left
     try:
         with compiled_once(), _watched(loop), deterministic(loop.time, seed, refusals):
             broker = Random(f"{seed} broker")  # noqa: S311 - not for secrets
@@ -114,32 +124,10 @@ def simulate_once(
             finally:
                 world.close()
     finally:
-        with warnings.catch_warnings():
-            _end(loop)
+        _end(loop)
         loader.close()
-        if collecting:
-            gc.enable()
         logging.disable(quiet)
     return RunResult(seed, failure, where, loop.time(), history.digest, tuple(chosen), tuple(history.kept))
-
-
-def simulate(
-    project: Project, scenario: Scenario, seeds: Iterable[int], kinds: Sequence[FaultKind]
-) -> Iterator[RunResult]:
-    """Run the scenario with each of these seeds.
-
-    What is loaded after the first run stays for all of them: the garbage collector need not look at it again.
-    """
-    frozen = False
-    try:
-        for seed in seeds:
-            yield simulate_once(project, scenario, seed, kinds)
-            if not frozen:
-                frozen = True
-                gc.collect()
-                gc.freeze()
-    finally:
-        gc.unfreeze()
 
 
 def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Sequence[FaultKind]) -> RunResult:
@@ -161,6 +149,25 @@ def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Seque
             break
         size = max(1, size // 2)
     return best
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """Collect the garbage of a run at its end, and only that: in the middle it would run finalizers."""
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        with warnings.catch_warnings():
+            # Nothing of a run is closed or awaited at its end, as after a crash.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+            gc.collect()
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 @contextmanager
@@ -205,7 +212,6 @@ def _unhandled(history: History, loop: VirtualLoop, context: dict[str, Any]) -> 
 def _end(loop: VirtualLoop) -> None:
     """Drop what still runs: nothing of a run may go on."""
     loop.set_exception_handler(lambda _loop, _context: None)
-    warnings.simplefilter("ignore", RuntimeWarning)  # coroutines that were never awaited
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio has no public name for it
         coroutine = task.get_coro()

@@ -25,6 +25,7 @@ from msctl.hosting.imported_app import hosted_app, import_app
 from msctl.hosting.modules import Loader
 from msctl.http.host_policy import ANY
 from msctl.http.server import HttpServer
+from msctl.model.current_context import current_context
 from msctl.model.endpoint import Endpoint
 from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
@@ -340,6 +341,7 @@ class World:
         context = ServiceContext(
             spec.name, f"{spec.name}-1", host, HTTP_PORT, self.amqp_url, self._environment(spec, host)
         )
+        current_context.set(context)
         app = await self._application(spec, context)
         await app.startup()
         await self._loop.create_server(HttpServer(app.handle), host, HTTP_PORT)

@@ -60,7 +60,7 @@ def sim(
       msctl sim checkout.py --faults crash,cut
     """
     from msctl.cli.output.sim import Summary, failure_lines, history_lines, summary_line
-    from msctl.simulation.run import shrink, simulate, simulate_once
+    from msctl.simulation.run import shrink, simulate_once
     from msctl.simulation.scenario import load_scenario
 
     if seeds < 1:
@@ -75,8 +75,8 @@ def sim(
         lines = [*history_lines(found)]
         return Result("sim", found, lambda: lines, exit_code=_code(found), as_json=as_json)
     began, virtual = time.monotonic(), 0.0
-    for found in simulate(project, loaded, range(1, seeds + 1), kinds):
-        number = found.seed
+    for number in range(1, seeds + 1):
+        found = simulate_once(project, loaded, number, kinds)
         virtual += found.seconds
         if found.failure:
             _progress("")
