@@ -16,7 +16,9 @@ from tests.support.ports import reserved_port
 from tests.support.tools import require
 
 HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msctl-tests" / "strangers"
+_CACHES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msctl-tests"
+CACHE = _CACHES / "strangers"
+INSTRUMENTED = _CACHES / "instrumented"
 NAMES = ("api", "web", "worker", "stream", "chat", "site", "redis", "nginx")
 
 CONFIGURATION = """
@@ -88,15 +90,20 @@ class Strangers:
         }
 
 
+def require_installed(cache: Path) -> None:
+    """Skip a test whose programs are not installed; on CI it fails."""
+    if not (cache / "installed").exists():
+        message = f"nothing is installed in {cache.name}; tests/support/install-tools.sh does it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have it: {message}", pytrace=False)
+        pytest.skip(message)
+
+
 @pytest.fixture
 def strangers(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strangers]:
     for program in ("node", "npm", "nginx", "redis-server"):
         require(program)
-    if not (CACHE / "installed").exists():
-        message = f"nothing is installed in {CACHE.name}; tests/support/install-tools.sh does it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must have it: {message}", pytrace=False)
-        pytest.skip(message)
+    require_installed(CACHE)
     folder = tmp_path / "project"
     shutil.copytree(HERE / "project", folder)
     (folder / "node_modules").symlink_to(CACHE / "node_modules")

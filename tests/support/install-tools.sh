@@ -81,9 +81,29 @@ install_strangers() {
     fi
 }
 
+# Programs with OpenTelemetry's SDKs, from PyPI and npm, that tests/strangers/test_instrumented.py runs.
+instrumented="${XDG_CACHE_HOME:-$HOME/.cache}/msctl-tests/instrumented"
+install_instrumented() {
+    here=$(dirname "$0")/../strangers/instrumented
+    wanted=$(cat "$here/requirements.txt" "$here/package-lock.json" | cksum)
+    [ "$(cat "$instrumented/installed" 2>/dev/null)" = "$wanted" ] && return
+    echo "Installing OpenTelemetry's SDKs, FastAPI, Flask, express, pika and amqplib into $instrumented: tests run them under msctl."
+    rm -rf "$instrumented"
+    mkdir -p "$instrumented"
+    cp "$here/package.json" "$here/package-lock.json" "$instrumented/"
+    if "${PYTHON:-python3}" -m venv "$instrumented/venv" &&
+        "$instrumented/venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$here/requirements.txt" 2>/dev/null &&
+        (cd "$instrumented" && npm ci --silent --ignore-scripts --no-audit --no-fund >/dev/null 2>&1); then
+        echo "$wanted" >"$instrumented/installed"
+    else
+        echo "They could not be installed: tests/strangers/test_instrumented.py is skipped."
+    fi
+}
+
 install_packages() {
     install_axe
     install_strangers
+    install_instrumented
 }
 
 if [ "${MSCTL_TEST_TOOLS:-yes}" = no ]; then

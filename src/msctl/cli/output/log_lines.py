@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from msctl.model.events import LogLine
 
 _PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _OTHER_COLOUR = 90
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What programs colour their lines with, though they print to a pipe."""
 
 
 class LogFormatter:
@@ -40,7 +43,8 @@ class LogFormatter:
             bar = paint(bar, RED if line.stream == "stderr" else colour)
         when = f"{_moment(line.time)} " if self._timestamps else ""
         before = f"{when}{prefix}{bar} "
-        return "\n".join(f"{before}{printable(text)}" for text in line.text.split("\n"))
+        shown = line.text if self._coloured else _COLOURS.sub("", line.text)
+        return "\n".join(f"{before}{printable(text)}" for text in shown.split("\n"))
 
     def _name(self, line: LogLine) -> str:
         if not line.instance:
