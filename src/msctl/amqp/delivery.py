@@ -11,18 +11,19 @@ from pamqp.header import ContentHeader
 
 from msctl.amqp.frame_stream import HEADER, METHOD, short_string
 
-_BASIC = 60
-_DELIVER = (_BASIC << 16) | 60
+BASIC = 60
+_DELIVER = (BASIC << 16) | 60
 _METHOD = struct.Struct(">I")
 _SIZE_AT = 4
 """The position of the body size in a content header: after class and weight."""
 _SIZE = struct.Struct(">Q")
+_PROPERTIES_AT = 12
 
 
 class Delivery:
     """One message and its routing. Its properties are decoded when they are asked for."""
 
-    __slots__ = ("_properties", "body", "exchange", "redelivered", "routing_key")
+    __slots__ = ("_header", "_properties", "body", "exchange", "redelivered", "routing_key")
 
     def __init__(
         self,
@@ -34,10 +35,15 @@ class Delivery:
     ) -> None:
         """`properties` may be an encoded content header."""
         self.body = body
-        self._properties = properties
+        self._header = self._properties = properties
         self.exchange = exchange
         self.routing_key = routing_key
         self.redelivered = redelivered
+
+    @property
+    def encoded_properties(self) -> bytes:
+        """The properties as they arrived; empty for a delivery that was made of decoded ones."""
+        return self._header[_PROPERTIES_AT:] if isinstance(self._header, bytes) else b""
 
     @property
     def properties(self) -> Basic.Properties:
@@ -71,14 +77,7 @@ class Deliveries:
                 return False
             at = start + 4
             at += 1 + data[at] + 8  # consumer tag, delivery tag
-            redelivered = data[at] == 1
-            route = data[at + 1 : end]
-            if route != self._route:
-                exchange, after = short_string(route, 0)
-                key, _ = short_string(route, after)
-                self._names = _text(exchange), _text(key)
-                self._route = route
-            self._deliver = (*self._names, redelivered)
+            self.begin(data, at, end)
             return True
         if self._deliver is None:
             return False
@@ -96,6 +95,16 @@ class Deliveries:
         if self._missing <= 0:
             self._finish(b"".join(self._parts))
         return True
+
+    def begin(self, data: bytes, at: int, end: int) -> None:
+        """A message follows; `data[at:end]` has redelivered, exchange and routing key."""
+        route = data[at + 1 : end]
+        if route != self._route:
+            exchange, after = short_string(route, 0)
+            key, _ = short_string(route, after)
+            self._names = _text(exchange), _text(key)
+            self._route = route
+        self._deliver = (*self._names, data[at] == 1)
 
     def _finish(self, body: bytes) -> None:
         if self._deliver is None:

@@ -10,27 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
 from pamqp.base import Frame
 from pamqp.commands import Basic, Queue
 
 from msctl.amqp.connection import Connection
+from msctl.amqp.delivery import Delivery
 from msctl.amqp.errors import NO_ROUTE, BrokerRefusedError
+from msctl.amqp.frames import PublishTemplate
+from msctl.amqp.gets import Gets
 from msctl.amqp.methods import QueueBind, QueueDeclare, QueueDelete, QueuePurge
 from msctl.amqp.publisher import Publisher
-from msctl.amqp.queues import count, get
+from msctl.amqp.queues import count
 from msctl.errors import UsageError
 
-Target = Callable[[DeliveredMessage], str | None]
+Target = Callable[[Delivery], str | None]
 """The queue that a message goes to; None leaves it where it is."""
 
 DEATH = "x-death"
 """The header with a dead letter's history, the last death first (RabbitMQ, Dead Letter Exchanges)."""
 _PARTS = ("exchange", "queue", "reason")
 _HISTORY = frozenset({DEATH, *(f"x-{when}-death-{part}" for when in ("first", "last") for part in _PARTS)})
-_PART = 500
-"""Messages that are taken before they are acknowledged."""
+_PART = 4_000
+"""Messages that are taken before they are acknowledged: one at first, and more unless they are large."""
 _PART_BYTES = 8 * 1024 * 1024
 
 
@@ -100,8 +101,8 @@ def died_in(properties: Basic.Properties) -> str | None:
     return queue if isinstance(queue, str) and queue else None
 
 
-def _origin(message: DeliveredMessage) -> str | None:
-    return died_in(message.header.properties)
+def _origin(message: Delivery) -> str | None:
+    return died_in(message.properties)
 
 
 async def _move(connection: Connection, source: str, target: Target, limit: int | None) -> Moved:
@@ -109,55 +110,58 @@ async def _move(connection: Connection, source: str, target: Target, limit: int 
     to_do = present if limit is None else min(present, limit)
     moved: dict[str, int] = {}
     left = 0
-    channel = await connection.channel()
+    gets = await Gets.open(connection, source)
     publisher = await Publisher.open(connection)
+    copies = _Copies(publisher)
+    part = 1
     try:
         while to_do > 0:
-            taken = await _take(connection, channel, source, min(to_do, _PART))
+            taken = await gets.take(min(to_do, part))
             done = []
-            for message in taken:
+            for tag, message in taken:
                 queue = target(message)
                 if queue is None or queue == source:
                     left += 1  # held, so that it does not come again; it returns with the channel's end
                     continue
-                await _publish(publisher, message, queue)
-                done.append(message.delivery_tag or 0)
+                await copies.publish(message, queue)
+                done.append(tag)
                 moved[queue] = moved.get(queue, 0) + 1
             await publisher.drain()
             if publisher.refused:
                 why = publisher.stats().refusals[0].reason
                 raise BrokerRefusedError(f"a message was not moved: {why}", code=NO_ROUTE, text=why)
-            for tag in done:
-                await connection.ask(channel.basic_ack(tag))
-            if not taken:
+            await gets.ack(done, multiple=not left)
+            if len(taken) < min(to_do, part):
                 break
             to_do -= len(taken)
+            size = sum(len(message.body) for _, message in taken) // len(taken)
+            part = max(1, min(_PART, 8 * part, _PART_BYTES // max(1, size)))
     finally:
         await publisher.close()
-        if connection.is_open and not channel.is_closed:
-            await connection.ask(channel.close())
+        await gets.close()
     return Moved(moved, left)
 
 
-async def _take(connection: Connection, channel: Channel, queue: str, most: int) -> list[DeliveredMessage]:
-    taken: list[DeliveredMessage] = []
-    size = 0
-    while len(taken) < most and size < _PART_BYTES:
-        message = await get(connection, channel, queue)
-        if message is None:
-            break
-        taken.append(message)
-        size += len(message.body)
-    return taken
+class _Copies:
+    """Publishes messages again. Neighbours often have equal properties, and then share a template."""
 
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._made_for: tuple[bytes, str] | None = None
+        self._template: PublishTemplate | None = None
 
-async def _publish(publisher: Publisher, message: DeliveredMessage, queue: str) -> None:
-    properties = message.header.properties
-    if died_in(properties) == queue:
-        headers = {name: value for name, value in (properties.headers or {}).items() if name not in _HISTORY}
-        properties.headers = headers or None
-    template = publisher.template(properties, exchange="", routing_key=queue)
-    await publisher.publish_nowait(template, message.body)
+    async def publish(self, message: Delivery, queue: str) -> None:
+        made_for = message.encoded_properties, queue
+        if self._template is None or made_for != self._made_for:
+            properties = message.properties
+            if died_in(properties) == queue:
+                headers = {
+                    name: value for name, value in (properties.headers or {}).items() if name not in _HISTORY
+                }
+                properties.headers = headers or None
+            self._template = self._publisher.template(properties, exchange="", routing_key=queue)
+            self._made_for = made_for
+        await self._publisher.publish_nowait(self._template, message.body)
 
 
 async def ask(connection: Connection, *requests: Frame) -> object:

@@ -115,3 +115,31 @@ async def test_a_binding_takes_messages_to_the_queue(connection: Connection, nam
     await publisher.publish(template, b"x")
     await publisher.close()
     assert await queue_changes.delete(connection, name) == 1
+
+
+async def test_what_stays_between_moved_messages_is_not_lost(
+    connection: Connection, names: tuple[str, str]
+) -> None:
+    first, second = names
+    expected = []
+    for number in range(12):
+        if number % 3:
+            await publish(connection, first, b"dead %d" % number, message_id=str(number))
+            await taken(connection, first, 1, AckMode.REJECT)
+        else:
+            await publish(connection, second, b"alive %d" % number)
+            expected.append(b"alive %d" % number)
+    moved = await queue_changes.requeue_dead(connection, second)
+    assert (moved.to, moved.left) == ({first: 8}, 4)
+    assert [one.body for one in await taken(connection, second, 4)] == expected
+    again = await taken(connection, first, 8)
+    assert [one.properties.message_id for one in again] == ["1", "2", "4", "5", "7", "8", "10", "11"]
+
+
+async def test_large_and_small_messages_move_in_order(connection: Connection, names: tuple[str, str]) -> None:
+    first, second = names
+    bodies = [b"%d" % n * (300_000 if n % 2 else 1) for n in range(40)]
+    await publish(connection, first, *bodies)
+    assert (await queue_changes.move(connection, first, second)).to == {second: 40}
+    assert [one.body for one in await taken(connection, second, 40)] == bodies
+    assert (await count(connection, first)).ready == 0
