@@ -1,11 +1,12 @@
 """Three machines that find each other's services in a real etcd, with a shared RabbitMQ.
 
-`one` and `two` run services, `three` the gateway; all have the same msctl.toml. Each test leaves them as it
-found them.
+`one` and `two` run services, `three` the gateway; all have the msctl.toml of docs/several-machines.md. Each
+test leaves them as it found them.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -59,41 +60,13 @@ class Where(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Where).serve_forever()
 """.replace("HUB", HUB)
 
-PROJECT = f"""
-[project]
-name = "course"
-
-[discovery]
-url = "etcd://{HUB}:2379"
-ttl = "{TTL}s"
-
-[broker]
-mode = "external"
-url = "amqp://guest:guest@{HUB}:5672/"
-
-[gateway]
-host = "0.0.0.0"
-connect_timeout = "500ms"
-
-[services.users]
-command = "./users"
-host = "0.0.0.0"
-port = 8081
-routes = ["/users"]
-discover = true
-
-[services.producer]
-app = "msctl.services.producer:create_app"
-host = "0.0.0.0"
-port = 8082
-routes = ["/messages"]
-discover = true
-
+PAGE = (Path(__file__).parents[2] / "docs" / "several-machines.md").read_text()
+MORE = """
 [services.where]
 command = "python3 where.py"
 host = "0.0.0.0"
 port = 9000
-routes = ["/where", {{ path = "/once", retries = 0 }}]
+routes = ["/where", { path = "/once", retries = 0 }]
 discover = true
 
 [services.report]
@@ -101,6 +74,18 @@ command = "sleep 600"
 depends_on = ["where"]
 autostart = false
 """
+
+
+def project() -> str:
+    """The file that the page shows for three machines, with what these tests ask besides."""
+    shown = re.search(r"```toml\n(# The same on all three machines.*?)```", PAGE, flags=re.DOTALL)
+    assert shown is not None
+    text = shown[1].replace("10.0.0.1:", f"{HUB}:")
+    text = text.replace("[discovery]\n", f'[discovery]\nttl = "{TTL}s"\n')
+    text = text.replace("[gateway]\n", '[gateway]\nconnect_timeout = "500ms"\n')
+    return text + MORE
+
+
 STARTED = {"one": ("users", "where"), "two": ("producer", "where"), "three": ("gateway",)}
 
 
@@ -137,7 +122,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, rabbitmq_node: RunningNode) -> Iterator[Site]:
     base = tmp_path_factory.mktemp("machines")
-    program = base / "users"
+    program = base / "user_service"
     subprocess.run([require("go"), "build", "-o", str(program), str(GO)], check=True, cwd=base)
     rabbit = urlsplit(rabbitmq_node.url)
     options = ("--heartbeat-interval=50", "--election-timeout=250")
@@ -149,7 +134,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, rabbitmq_node: RunningNode) -
         ):
             made = Site(hosts, registry)
             for machine in hosts.machines.values():
-                machine.write(PROJECT)
+                machine.write(project())
                 (machine.msctl.folder / "where.py").write_text(WHERE)
                 shutil.copy(program, machine.msctl.folder)
             with ThreadPoolExecutor(len(STARTED)) as threads:

@@ -16,6 +16,8 @@ RUN = [page for page in pages() if page not in TRANSLATED and steps(text_of(page
 def test_page_does_what_it_shows(page: str) -> None:
     if any("curl " in step.script for step in steps(text_of(page))):
         require("curl")
+    if any("etcd " in step.script for step in steps(text_of(page))):
+        require("etcd")
     for step, output in run(page):
         if step.shown is not None:
             assert shows(step.shown, output), f"{step.script}\nshown:\n{step.shown}\nis:\n{output}"

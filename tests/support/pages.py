@@ -33,7 +33,7 @@ from tests.support.ports import reserved_port
 ROOT = Path(__file__).parents[2]
 GENERATED = ("docs/cli.md", "docs/configuration.md", "docs/lifecycle.md")
 TRANSLATED = ("README.zh-CN.md", "docs/tutorial.zh-CN.md")
-PORTS = (8080, 8081, 8082, 8083, 8090, 5672, 15672)
+PORTS = (8080, 8081, 8082, 8083, 8090, 5672, 15672, 2379, 2380)
 """The ports that pages name; in a run each is replaced by one of the test's own."""
 
 _BLOCK = re.compile(r"^( *)(?:```|<!-- )(\w*)\n(.*?)^\1(?:```|-->)$", re.DOTALL | re.MULTILINE)
