@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TraceSummary:
-    """One trace in a list, with the name and status of its first span."""
+    """One trace in a list, with the name and status of its first span, and the path if that is a request."""
 
     trace_id: str
     name: str
@@ -57,6 +57,7 @@ class TraceSummary:
     spans: int
     error: bool
     status: int | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,18 @@ class Trace:
     trace_id: str
     spans: tuple[Span, ...]
     dropped: int = 0
+
+    @property
+    def path(self) -> str:
+        """The path of the first request."""
+        ids = {span.span_id for span in self.spans}
+        root = next((span for span in self.spans if span.parent_id not in ids), None)
+        return "" if root is None else path_of(root.attributes)
+
+
+def path_of(attributes: Mapping[str, str | int | float | bool]) -> str:
+    """The path of a request's span, also by the name of OpenTelemetry's older conventions; empty for none."""
+    return str(attributes.get("url.path") or attributes.get("http.target", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from msctl.cli.output.status_table import instance_lines, status_lines
+from msctl.cli.output.status_table import MAX_QUEUES, instance_lines, status_lines
 from msctl.cli.output.table import Column, fitted, table
 from msctl.cli.output.units import show_duration, show_size, sparkline
 from msctl.model.snapshots import (
@@ -142,6 +144,15 @@ def test_status_fits_the_terminal_and_never_cuts_a_reason(
     assert {"NAME", "STATE"} <= set(header.split())
     if width >= 80:
         assert "ADDRESS" in header
+
+
+def test_of_many_queues_the_fullest_are_shown_and_the_others_counted() -> None:
+    queues = tuple(QueueSnapshot(f"q-{number:05}", int(number > 9_000), 0, 0) for number in range(10_000))
+    snapshot = replace(wide_snapshot(), broker=replace(wide_snapshot().broker, queues=queues))
+    lines = [line for line in status_lines(snapshot) if "q-" in line or "queues" in line]
+    assert len(lines) == MAX_QUEUES + 1
+    assert lines[0].split() == ["q-09001", "1", "0", "0"]
+    assert lines[-1].startswith("and 9,980 more queues with 979 messages")
 
 
 def test_columns_go_only_when_the_table_is_too_wide_and_empty_ones_go_first() -> None:

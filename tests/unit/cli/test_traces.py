@@ -77,14 +77,35 @@ def test_a_name_cannot_move_the_readers_cursor() -> None:
 
 def test_traces_are_a_table() -> None:
     rows = [
-        TraceSummary("ab" * 16, "GET /users", ("gateway", "users"), 0.0, 0.0032, 3, error=False, status=200),
+        TraceSummary(
+            "ab" * 16,
+            "GET /u/{id}",
+            ("gateway", "users"),
+            0.0,
+            0.0032,
+            3,
+            error=False,
+            status=200,
+            path="/u/7",
+        ),
         TraceSummary("cd" * 16, "process q", ("consumer",), 0.0, 1.5, 1, error=True),
     ]
     head, first, second = trace_lines(rows)
     assert head.split() == ["TRACE", "TIME", "TOOK", "STATUS", "SPANS", "REQUEST", "SERVICES"]
     assert first.split()[0] == "ab" * 8
-    assert first.endswith("3.2 ms  200     3      GET /users  gateway users")
+    assert first.endswith("3.2 ms  200     3      GET /u/7   gateway users")
     assert second.split()[2:] == ["1.50", "s", "error", "1", "process", "q", "consumer"]
+
+
+def test_a_span_shows_the_path_that_its_name_leaves_out_and_the_instance_that_was_asked() -> None:
+    def named(span_id: str, kind: SpanKind, **attributes: str) -> str:
+        found = {key.replace("_", "."): value for key, value in attributes.items()}
+        trace = Trace("t", (Span("t", span_id, None, "GET /x", "a", kind, 0, 1, attributes=found),))
+        return list(waterfall(trace, 80, coloured=False))[1].partition("━")[0].strip()
+
+    assert named("a", SpanKind.SERVER, url_path="/x/7", http_route="/x") == "a: GET /x (/x/7)"
+    assert named("a", SpanKind.SERVER, url_path="/x", http_route="/x") == "a: GET /x"
+    assert named("a", SpanKind.CLIENT, service_peer_instance_id="b-2") == "a: GET /x to b-2"
 
 
 def test_latencies_have_few_digits() -> None:

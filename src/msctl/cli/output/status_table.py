@@ -52,6 +52,10 @@ _BREAKER_COLOURS = {
 }
 
 
+MAX_QUEUES = 20
+"""Queues that `status` shows."""
+
+
 def status_lines(
     snapshot: Snapshot, *, recent: bool = False, broker: bool = True, instances: bool = False
 ) -> Iterator[str]:
@@ -82,7 +86,7 @@ def status_lines(
         yield from fault_lines(snapshot.faults)
     if broker and snapshot.broker.queues:
         yield ""
-        yield from queue_lines(snapshot.broker.queues)
+        yield from _fullest(snapshot.broker.queues)
     if broker and snapshot.broker.storage is not None and snapshot.broker.storage.messages:
         yield ""
         yield _storage_line(snapshot.broker.storage)
@@ -100,6 +104,18 @@ def instance_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
         return table(_INSTANCES, (row for _, row in rows))
     columns = (*_INSTANCES[:-1], _ORIGIN, _INSTANCES[-1])
     return table(columns, ((*row[:-1], one.origin or "here", row[-1]) for one, row in rows))
+
+
+def _fullest(queues: Sequence[QueueSnapshot]) -> Iterator[str]:
+    """Show the queues, or of many those with the most messages, and count the others."""
+    if len(queues) <= MAX_QUEUES:
+        yield from queue_lines(queues)
+        return
+    fullest = sorted(queues, key=lambda queue: -((queue.ready or 0) + (queue.unacked or 0)))
+    yield from queue_lines(fullest[:MAX_QUEUES])
+    rest = sum((queue.ready or 0) + (queue.unacked or 0) for queue in fullest[MAX_QUEUES:])
+    more = len(queues) - MAX_QUEUES
+    yield f"and {more:,} more queue{'' if more == 1 else 's'} with {rest:,} messages: msctl queues"
 
 
 def queue_lines(queues: Sequence[QueueSnapshot]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from msctl.model.traces import Span, SpanKind, Trace, TraceSummary
 UNLIMITED = 120
 """Columns of a waterfall where standard output is not a terminal."""
 NARROWEST = 60
+LONGEST_REQUEST = 60
 _MIN_LABEL, _MIN_TRACK = 24, 10
 _TIME_COLUMNS = 13
 
@@ -28,12 +29,18 @@ def trace_lines(found: Sequence[TraceSummary]) -> Iterator[str]:
             show_latency(one.duration_s),
             (_status(one), RED) if one.error else _status(one),
             str(one.spans),
-            (one.name, RED) if one.error else one.name,
+            (_request(one), RED) if one.error else _request(one),
             " ".join(one.services),
         )
         for one in found
     ]
     return table(columns, rows)
+
+
+def _request(one: TraceSummary) -> str:
+    """The method and the path, of which the name has the route alone; another name as it is."""
+    request = f"{one.name.partition(' ')[0]} {one.path}" if one.path else one.name
+    return request if len(request) <= LONGEST_REQUEST else f"{request[: LONGEST_REQUEST - 1]}…"
 
 
 def _status(one: TraceSummary) -> str:

@@ -217,12 +217,14 @@ def traces(connection: sqlite3.Connection, run: str, query: TraceQuery) -> Seque
         names = tuple(services.split())
         if (query.services and not set(names) & set(query.services)) or not has_status(status):
             continue
+        whole = _decoder.decode(document)
         if query.text and not has_text(
-            (span.service, span.name, span.attributes, span.events)
-            for span in _decoder.decode(document).spans
+            (span.service, span.name, span.attributes, span.events) for span in whole.spans
         ):
             continue
-        found.append(TraceSummary(trace_id, name, names, start, duration, spans, bool(error), status))
+        found.append(
+            TraceSummary(trace_id, name, names, start, duration, spans, bool(error), status, whole.path)
+        )
         if len(found) == query.limit:
             break
     return found

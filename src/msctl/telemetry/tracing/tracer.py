@@ -20,7 +20,7 @@ from itertools import islice
 from time import monotonic
 
 from msctl.errors import UsageError
-from msctl.model.traces import ObservedCalls, Trace, TraceQuery, TraceSummary
+from msctl.model.traces import ObservedCalls, Trace, TraceQuery, TraceSummary, path_of
 from msctl.telemetry.tracing.calls import observed_calls
 from msctl.telemetry.tracing.fault_marks import FaultMarks
 from msctl.telemetry.tracing.search import status_matcher, text_matcher
@@ -258,4 +258,5 @@ def _summary(trace_id: str, spans: Sequence[EndedSpan], dropped: int) -> TraceSu
         spans=len(spans) + dropped,
         error=any(span.error for span in spans),
         status=root.status,
+        path=path_of(root.described()),
     )
