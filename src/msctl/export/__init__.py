@@ -8,7 +8,7 @@ from __future__ import annotations
 from msctl.errors import UsageError
 from msctl.export import rabbitmq
 from msctl.export.ci import gitlab_ci, jenkins
-from msctl.export.containers import compose, docker, kubernetes
+from msctl.export.containers import compose, docker, helm, kubernetes
 from msctl.export.kind import Exported, ExportError, ExportKind, ExportOptions, File, Notice, collect
 from msctl.export.monitoring import grafana, prometheus
 from msctl.export.processes import procfile, systemd
@@ -32,6 +32,7 @@ KINDS: tuple[ExportKind, ...] = (
     docker.KIND,
     compose.KIND,
     kubernetes.KIND,
+    helm.KIND,
     nginx.KIND,
     kong.KIND,
     rabbitmq.KIND,

@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 
 def test_list_shows_every_kind_and_its_folder(msctl: Msctl) -> None:
     lines = msctl.ok("export", "--list").splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 13
     assert lines[0].startswith("docker ")
     assert any(line.startswith("systemd") and line.endswith("(into systemd/)") for line in lines)
 

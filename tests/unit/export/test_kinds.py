@@ -18,6 +18,7 @@ def test_documentation_names_every_kind() -> None:
         "docker",
         "compose",
         "kubernetes",
+        "helm",
         "nginx",
         "kong",
         "rabbitmq",

@@ -39,7 +39,9 @@ def export(
     image: Annotated[
         str | None,
         typer.Option(
-            envvar="MSCTL_EXPORT_IMAGE", metavar="NAME", help="docker, compose, kubernetes, CI: image name."
+            envvar="MSCTL_EXPORT_IMAGE",
+            metavar="NAME",
+            help="docker, compose, kubernetes, helm, CI: image name.",
         ),
     ] = None,
     registry: Annotated[
@@ -53,7 +55,9 @@ def export(
     tag: Annotated[
         str | None,
         typer.Option(
-            envvar="MSCTL_EXPORT_TAG", metavar="TAG", help="docker, compose, kubernetes: the images' tag."
+            envvar="MSCTL_EXPORT_TAG",
+            metavar="TAG",
+            help="docker, compose, kubernetes, helm: the images' tag.",
         ),
     ] = None,
     namespace: Annotated[
@@ -62,20 +66,24 @@ def export(
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(envvar="MSCTL_EXPORT_HOST", metavar="NAME", help="kubernetes: host of the Ingress."),
+        typer.Option(
+            envvar="MSCTL_EXPORT_HOST", metavar="NAME", help="kubernetes, helm: host of the Ingress."
+        ),
     ] = None,
     gateway_api: Annotated[
         str | None,
         typer.Option(
             envvar="MSCTL_EXPORT_GATEWAY_API",
             metavar="GATEWAY",
-            help="kubernetes: an HTTPRoute of this Gateway ([NAMESPACE/]NAME) instead of an Ingress.",
+            help="kubernetes, helm: an HTTPRoute of this Gateway ([NAMESPACE/]NAME) instead of an Ingress.",
         ),
     ] = None,
     ingress_class: Annotated[
         str | None,
         typer.Option(
-            envvar="MSCTL_EXPORT_INGRESS_CLASS", metavar="NAME", help="kubernetes: class of the Ingress."
+            envvar="MSCTL_EXPORT_INGRESS_CLASS",
+            metavar="NAME",
+            help="kubernetes, helm: class of the Ingress.",
         ),
     ] = None,
     tls_secret: Annotated[
@@ -83,7 +91,7 @@ def export(
         typer.Option(
             envvar="MSCTL_EXPORT_TLS_SECRET",
             metavar="NAME",
-            help="kubernetes: Secret with the Ingress' certificate.",
+            help="kubernetes, helm: Secret with the Ingress' certificate.",
         ),
     ] = None,
     monitoring: Annotated[

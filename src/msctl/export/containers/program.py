@@ -109,10 +109,21 @@ def values(
         for piece in split(text, f"services.{spec.name}.env.{name}"):
             is_filled = isinstance(piece, Named) and not piece.operator and piece.name in pieces_of
             pieces += pieces_of[piece.name] if is_filled and isinstance(piece, Named) else [piece]
-        pieces_of[name] = pieces
+        pieces = pieces_of[name] = _joined(pieces)
         rendered = render(pieces)
         if rendered is None:
             left.append(name)
         else:
             found[name] = rendered
     return found, left
+
+
+def _joined(pieces: Sequence[str | Named]) -> list[str | Named]:
+    """Join literals that stand side by side: a target may read `$` and `(` together."""
+    found: list[str | Named] = []
+    for piece in pieces:
+        if isinstance(piece, str) and found and isinstance(found[-1], str):
+            found[-1] += piece
+        else:
+            found.append(piece)
+    return found
