@@ -6,6 +6,9 @@ serves AMQP as the container would.
 
 from __future__ import annotations
 
+import json
+import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,11 @@ import pytest
 
 from msctl.amqp.probe import speaks_amqp
 from msctl.brokers.docker import IMAGE, DockerBroker
+from msctl.brokers.node_definitions import ReadDefinitions, node_definitions
 from msctl.errors import BrokerError, MsctlError
 from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, State
+from msctl.secret import Secret
 from tests.support.ports import reserved_port
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -70,9 +75,11 @@ def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, *, info: int = 0, fail
     monkeypatch.setenv("PATH", str(folder))
 
 
-def broker(port: int, said: list[str]) -> DockerBroker:
+def broker(
+    port: int, said: list[str], folder: Path = Path(), definitions: ReadDefinitions = lambda _url: None
+) -> DockerBroker:
     spec = BrokerSpec(BrokerMode.DOCKER, f"amqp://me:s3cret@127.0.0.1:{port}/")
-    return DockerBroker(spec, log=lambda _level, text: said.append(text))
+    return DockerBroker(spec, folder, log=lambda _level, text: said.append(text), definitions=definitions)
 
 
 async def test_the_courses_container_is_run_and_removed(
@@ -96,6 +103,24 @@ async def test_the_courses_container_is_run_and_removed(
     assert "127.0.0.1:15672:15672" in calls
     assert "s3cret" not in calls, "a command line is everybody's to read"
     assert (tmp_path / "user").read_text() == "me:s3cret"
+
+
+async def test_the_container_reads_the_projects_definitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    engine(tmp_path, monkeypatch)
+    declared = {"queues": [{"vhost": "/", "name": "orders"}]}
+    read = lambda url: node_definitions(declared, url, {"guest": Secret("guest")})  # noqa: E731
+    docker = broker(port, [], tmp_path / "files", read)
+    await docker.start()
+    await docker.stop()
+    calls = (tmp_path / "calls").read_text()
+    mounted = dict(re.findall(r"--mount type=bind,source=(\S+),target=(\S+),readonly", calls))
+    (document,) = (source for source, target in mounted.items() if target == "/etc/rabbitmq/definitions.json")
+    (settings,) = (source for source, target in mounted.items() if "/etc/rabbitmq/conf.d/" in target)
+    assert json.loads(Path(document).read_text())["queues"][0]["name"] == "orders"
+    assert Path(settings).read_text() == "load_definitions = /etc/rabbitmq/definitions.json\n"
+    assert stat.S_IMODE((tmp_path / "files").stat().st_mode) == 0o700
 
 
 async def test_a_container_that_does_not_come_up_is_reported_with_what_it_said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -15,10 +16,18 @@ import aio_pika
 import psutil
 import pytest
 
+from msctl.broker.storage.storage import StorageSpec
 from msctl.brokers import local_rabbitmq, rabbitmq_files
 from msctl.brokers.local_rabbitmq import RabbitNode
+from msctl.brokers.modes import LocalBroker
 from msctl.brokers.rabbitmq_files import RabbitSettings
+from msctl.clock import SystemClock
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
+from msctl.model.broker_url import parse_url
+from msctl.model.project import BrokerSpec, Project
+from msctl.model.snapshots import BrokerMode
+from msctl.runtime.embedded_host import EmbeddedHost
+from msctl.secret import Secret
 from tests.support.rabbitmq import require_binary
 
 pytestmark = pytest.mark.rabbitmq
@@ -269,3 +278,47 @@ def test_another_nodes_settings_are_not_inherited() -> None:
         {"PATH": "/bin", "RABBITMQ_NODE_PORT": "5672", "ERL_LIBS": "/x", "NOTIFY_SOCKET": "/s"}
     )
     assert kept == {"PATH": "/bin"}
+
+
+async def test_node_has_what_the_projects_definitions_have(tmp_path: Path, log: Log) -> None:
+    require_binary()
+    file = tmp_path / "definitions.json"
+    document = {
+        "users": [{"name": "app", "password": "p/w+x", "tags": []}],
+        "vhosts": [{"name": "shop"}],
+        "permissions": [{"user": "app", "vhost": "shop", "configure": "", "write": ".*", "read": "^orders$"}],
+        "exchanges": [{"vhost": "shop", "name": "events", "type": "topic"}],
+        "queues": [{"vhost": "shop", "name": "orders"}],
+        "bindings": [
+            {"vhost": "shop", "source": "events", "destination": "orders", "routing_key": "order.#"}
+        ],
+        "policies": [{"vhost": "shop", "name": "cap", "pattern": "orders", "definition": {"max-length": 1}}],
+    }
+    file.write_text(json.dumps(document))
+    spec = BrokerSpec(
+        BrokerMode.LOCAL, "amqp://stack:s3cret@127.0.0.1:0/shop", url_given=True, definitions=file
+    )
+    host = EmbeddedHost(
+        Project("shop", tmp_path, "msctl.toml", (), None, spec),
+        clock=SystemClock(asyncio.sleep),
+        log=log,
+        storage=lambda _spec: StorageSpec(tmp_path / "none"),
+        page=lambda: None,
+        env={},
+    )
+    local = LocalBroker(spec, tmp_path / "rabbitmq", log=log, definitions=host.for_node)
+    await local.start()
+    try:
+        found = parse_url(local.url)
+        assert (found.user, found.vhost) == ("stack", "shop")
+        app = found.changed(user="app", password=Secret("p/w+x"))
+        async with await aio_pika.connect(app.text) as connection, connection.channel() as channel:
+            exchange = await channel.get_exchange("events")
+            for body in (b"1", b"2"):
+                await exchange.publish(aio_pika.Message(body), "order.new")
+            queue = await channel.get_queue("orders")
+            assert [(await queue.get(no_ack=True)).body, await queue.get(fail=False)] == [b"2", None]
+    finally:
+        await local.stop()
+    assert "s3cret" not in log.text
+    assert stat.S_IMODE((tmp_path / "rabbitmq" / "definitions.json").stat().st_mode) == 0o600

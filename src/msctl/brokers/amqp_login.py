@@ -17,8 +17,8 @@ class LoginRefusedError(Exception):
     """The server refused the login or answered with something else."""
 
 
-async def log_in(host: str, port: int, user: str, password: str) -> str:
-    """Open and close an AMQP connection to `/`; return the server's version.
+async def log_in(host: str, port: int, user: str, password: str, vhost: str = "/") -> str:
+    """Open and close an AMQP connection to `vhost`; return the server's version.
 
     Source: AMQP 0-9-1 section 2.2.4. Raises LoginRefusedError and OSError.
     """
@@ -34,7 +34,7 @@ async def log_in(host: str, port: int, user: str, password: str) -> str:
         _send(writer, commands.Connection.StartOk(properties, "PLAIN", response, "en_US"))
         tune = await _expect(reader, commands.Connection.Tune)
         _send(writer, commands.Connection.TuneOk(tune.channel_max, tune.frame_max, 0))
-        _send(writer, commands.Connection.Open("/"))
+        _send(writer, commands.Connection.Open(vhost))
         await _expect(reader, commands.Connection.OpenOk)
         _send(writer, commands.Connection.Close(200, "ready", 0, 0))
         await _expect(reader, commands.Connection.CloseOk)

@@ -10,10 +10,13 @@ import contextlib
 import os
 import shutil
 from collections import deque
+from pathlib import Path
 
 from msctl.amqp.probe import speaks_amqp
 from msctl.brokers.base import LogFunction
 from msctl.brokers.external import ExternalQueues
+from msctl.brokers.node_definitions import ReadDefinitions
+from msctl.brokers.rabbitmq_files import DEFINITIONS
 from msctl.errors import BrokerError, TimedOutError
 from msctl.model.broker_url import parse_url, redact
 from msctl.model.project import BrokerSpec
@@ -24,6 +27,8 @@ IMAGE = "rabbitmq:3-management"
 """The image of chapter 7 of the course; AMQP on 5672, the management page on 15672."""
 
 MANAGEMENT_PORT = 15672
+CONTAINER_FOLDER = "/etc/rabbitmq"
+SETTINGS = "90-msctl.conf"
 ENGINES = ("docker", "podman")
 START_TIMEOUT = 180.0
 """Seconds; most of them are for pulling the image."""
@@ -40,8 +45,14 @@ class DockerBroker(ExternalQueues):
     location = "in a container"
     tools = f"RabbitMQ's management page: http://localhost:{MANAGEMENT_PORT}"
 
-    def __init__(self, spec: BrokerSpec, *, log: LogFunction) -> None:
-        self._spec = spec
+    def __init__(
+        self, spec: BrokerSpec, folder: Path, *, log: LogFunction, definitions: ReadDefinitions
+    ) -> None:
+        """`folder` is for what the container reads. Raises ConfigError for unusable definitions."""
+        found = definitions(parse_url(spec.url))
+        self._url = spec.url if found is None else found.url.text
+        self._definitions = None if found is None else found.document
+        self._folder = folder.absolute()
         self._log = log
         self._name = f"msctl-rabbitmq-{os.getpid()}"
         self._engine: str | None = None
@@ -52,7 +63,7 @@ class DockerBroker(ExternalQueues):
 
     @property
     def url(self) -> str:
-        return self._spec.url
+        return self._url
 
     async def start(self) -> None:
         """Raises BrokerError if no engine answers or the container does not start."""
@@ -118,12 +129,16 @@ class DockerBroker(ExternalQueues):
             "RABBITMQ_DEFAULT_USER",
             "--env",
             "RABBITMQ_DEFAULT_PASS",
+            "--env",
+            "RABBITMQ_DEFAULT_VHOST",
+            *self._mounts(),
             IMAGE,
             # In the environment, because every user can read a command line.
             env={
                 **os.environ,
                 "RABBITMQ_DEFAULT_USER": url.user,
                 "RABBITMQ_DEFAULT_PASS": url.password.reveal(),
+                "RABBITMQ_DEFAULT_VHOST": url.vhost,
             },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -147,6 +162,24 @@ class DockerBroker(ExternalQueues):
                 f"the container {IMAGE} did not speak AMQP within {START_TIMEOUT:g} s",
                 hint=f"see its log: {engine} logs {self._name}",
             ) from error
+
+    def _mounts(self) -> list[str]:
+        """Write the definitions; returns the options with which the container reads them at its start."""
+        if self._definitions is None:
+            return []
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = f"load_definitions = {CONTAINER_FOLDER}/{DEFINITIONS}\n".encode()
+        options = []
+        for name, content, target in (
+            (DEFINITIONS, self._definitions, DEFINITIONS),
+            (SETTINGS, settings, f"conf.d/{SETTINGS}"),
+        ):
+            file = self._folder / name
+            file.write_bytes(content)
+            file.chmod(0o644)  # RabbitMQ is another user in the container; here the folder protects them
+            mount = f"type=bind,source={file},target={CONTAINER_FOLDER}/{target},readonly"
+            options += ["--mount", mount]
+        return options
 
     async def _read(self, output: asyncio.StreamReader | None) -> None:
         lines = LineBacklog()

@@ -179,7 +179,7 @@ class RabbitNode:
         settings = self._settings
         host = local_host(settings.host)
         try:
-            self._version = await log_in(host, port, settings.user, settings.password)
+            self._version = await log_in(host, port, settings.user, settings.password, settings.vhost)
         except LoginRefusedError as error:
             raise BrokerError(
                 f"RabbitMQ refused user {settings.user!r}: {error}",
@@ -187,7 +187,9 @@ class RabbitNode:
                 "remove the folder to start with a new one (its messages are lost)",
             ) from error
         shown = f"[{host}]" if ":" in host else host
-        return f"amqp://{quote(settings.user, safe='')}:{quote(settings.password, safe='')}@{shown}:{port}/"
+        path = "" if settings.vhost == "/" else quote(settings.vhost, safe="")
+        user, password = quote(settings.user, safe=""), quote(settings.password, safe="")
+        return f"amqp://{user}:{password}@{shown}:{port}/{path}"
 
     def _quoted_log(self) -> str:
         return ":" + "".join(f"\n  {line}" for line in self._last_lines) if self._last_lines else ""

@@ -12,6 +12,7 @@ from msctl.brokers.docker import DockerBroker
 from msctl.brokers.embedded import LOOPBACK_HOSTS, EmbeddedBroker, ServerFactory
 from msctl.brokers.external import ExternalBroker, ExternalQueues
 from msctl.brokers.local_rabbitmq import RabbitNode
+from msctl.brokers.node_definitions import ReadDefinitions
 from msctl.brokers.port_owner import check_owner
 from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import Clock
@@ -24,20 +25,29 @@ from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 
 
 def make_broker(
-    spec: BrokerSpec, folder: Path, *, clock: Clock, log: LogFunction, embedded: ServerFactory
+    spec: BrokerSpec,
+    folder: Path,
+    *,
+    clock: Clock,
+    log: LogFunction,
+    embedded: ServerFactory,
+    definitions: ReadDefinitions,
 ) -> StackBroker:
-    """The broker for `spec`; a local RabbitMQ keeps its files below `folder`."""
-    if spec.mode in (BrokerMode.EXTERNAL, BrokerMode.LOCAL, BrokerMode.DOCKER):
+    """The broker for `spec`; a RabbitMQ that the stack runs has its files below `folder`.
+
+    Raises ConfigError for definitions that cannot be used.
+    """
+    if spec.mode is BrokerMode.EXTERNAL:
         _warn_of_unused_definitions(spec, log)
     match spec.mode:
         case BrokerMode.EXTERNAL:
             return ExternalBroker(spec, clock=clock)
         case BrokerMode.LOCAL:
-            return LocalBroker(spec, folder / "rabbitmq", log=log)
+            return LocalBroker(spec, folder / "rabbitmq", log=log, definitions=definitions)
         case BrokerMode.EMBEDDED:
             return EmbeddedBroker(spec, embedded)
         case BrokerMode.DOCKER:
-            return DockerBroker(spec, log=log)
+            return DockerBroker(spec, folder / "docker", log=log, definitions=definitions)
         case BrokerMode.AUTO:
             return AutoBroker(spec, clock=clock, log=log, embedded=embedded)
 
@@ -46,7 +56,7 @@ def _warn_of_unused_definitions(spec: BrokerSpec, log: LogFunction) -> None:
     if spec.definitions is not None:
         log(
             "warning",
-            f"{spec.definitions.name} is not loaded: this broker is not embedded. For a RabbitMQ: "
+            f"{spec.definitions.name} is not loaded: this broker runs elsewhere. For a RabbitMQ: "
             "rabbitmqctl import_definitions FILE",
         )
 
@@ -149,8 +159,14 @@ class AutoBroker:
 class LocalBroker(ExternalQueues):
     """A private `rabbitmq-server` node, run as a child of the stack."""
 
-    def __init__(self, spec: BrokerSpec, folder: Path, *, log: LogFunction) -> None:
+    def __init__(
+        self, spec: BrokerSpec, folder: Path, *, log: LogFunction, definitions: ReadDefinitions
+    ) -> None:
+        """Raises ConfigError for definitions that cannot be used."""
         url = parse_url(spec.url, any_port=True)
+        found = definitions(url)
+        if found is not None:
+            url = found.url
         self._node = RabbitNode(
             RabbitSettings(
                 host=url.host,
@@ -158,6 +174,8 @@ class LocalBroker(ExternalQueues):
                 folder=folder,
                 user=url.user,
                 password=url.password.reveal(),
+                vhost=url.vhost,
+                definitions=None if found is None else found.document,
             ),
             log=log,
         )

@@ -14,6 +14,7 @@ NODE_NAME = "msctl@localhost"
 """The same for every node: without Erlang distribution, it only names the data folder."""
 
 MANAGEMENT_PLUGIN = "rabbitmq_management"
+DEFINITIONS = "definitions.json"
 
 _BINARY_FOLDERS = (
     # The wrapper that Debian and Fedora install on PATH requires the system's user and folders. The
@@ -45,6 +46,9 @@ class RabbitSettings:
     """Names of plugins to enable; the management plugin listens on a free port of the same address."""
     statistics_ms: int = 5000
     """How often the management plugin's figures are collected; RabbitMQ's default."""
+    vhost: str = "/"
+    definitions: bytes | None = None
+    """RabbitMQ's definitions, applied at each start; they must have the user and the virtual host."""
 
 
 def find_binary() -> Path:
@@ -72,6 +76,10 @@ def prepare(settings: RabbitSettings) -> dict[str, str]:
     config = folder / "rabbitmq.config"
     config.touch(mode=0o600)
     config.write_text(_config(settings), encoding="ascii")
+    if settings.definitions is not None:
+        document = folder / DEFINITIONS
+        document.touch(mode=0o600)
+        document.write_bytes(settings.definitions)
     plugins = folder / "enabled_plugins"
     plugins.write_text(f"[{','.join(settings.plugins)}].\n", encoding="ascii")
     return without_rabbitmq_variables(os.environ) | {
@@ -113,13 +121,21 @@ def without_rabbitmq_variables(environment: Mapping[str, str]) -> dict[str, str]
 def _config(settings: RabbitSettings) -> str:
     """`rabbitmq.config` in Erlang terms; strings are lists of numbers, so that nothing needs escaping."""
     host = ",".join(str(byte) for byte in settings.host.encode())
-    user, password = (",".join(map(str, text.encode())) for text in (settings.user, settings.password))
+    user, password, vhost = (
+        ",".join(map(str, text.encode())) for text in (settings.user, settings.password, settings.vhost)
+    )
+    load = ""
+    if settings.definitions is not None:
+        path = ",".join(map(str, os.fsencode(settings.folder.absolute() / DEFINITIONS)))
+        load = f"  {{load_definitions, [{path}]}},\n"
     management = f", {{{MANAGEMENT_PLUGIN}, [{{tcp_config, [{{ip, [{host}]}}, {{port, 0}}]}}]}}"
     return (
         "[{rabbit, [\n"
         f"  {{tcp_listeners, [{{[{host}], {settings.port}}}]}},\n"
         f"  {{default_user, <<{user}>>}},\n"
         f"  {{default_pass, <<{password}>>}},\n"
+        f"  {{default_vhost, <<{vhost}>>}},\n"
+        f"{load}"
         f"  {{collect_statistics_interval, {settings.statistics_ms}}}\n"
         f"]}}{management if MANAGEMENT_PLUGIN in settings.plugins else ''}].\n"
     )

@@ -16,12 +16,13 @@ from msctl.broker.management.vhost_documents import vhost_documents
 from msctl.broker.server import BrokerServer
 from msctl.broker.session.faults import names_of
 from msctl.broker.storage.storage import StorageSpec
+from msctl.brokers.node_definitions import NodeDefinitions, node_definitions
 from msctl.clock import AsyncClock
 from msctl.errors import BrokerError, ConfigError
 from msctl.model.broker_url import BrokerUrl, parse_url
 from msctl.model.project import BrokerSpec, BrokerTlsSpec, Project
 from msctl.model.snapshots import Durability
-from msctl.runtime.definitions_file import read_definitions
+from msctl.runtime.definitions_file import read_definitions, read_json
 from msctl.secret import Secret
 from msctl.tls.authority import Authority, data_folder
 from msctl.tls.context import ServerCertificate, ServerTls, broker_endpoint
@@ -95,6 +96,16 @@ class EmbeddedHost:
                 self._server, clock=self._clock, port=spec.management_port, page=self._page
             )
         return self._server, url
+
+    def for_node(self, url: BrokerUrl) -> NodeDefinitions | None:
+        """The project's definitions for a RabbitMQ that the stack runs at `url`; None if there are none.
+
+        Raises ConfigError if they have another password for the configured user.
+        """
+        if self._definitions is None:
+            return None
+        url, users = login(url, self._definitions, given=self._project.broker.url_given)
+        return node_definitions(read_json(self._project), url, users)
 
     def export(self) -> dict[str, Any] | None:
         """The definitions that the broker has now; None if it is not the embedded one."""

@@ -147,6 +147,7 @@ class Stack:
             clock=clock,
             log=self._log_broker,
             embedded=self._embedded.make,
+            definitions=self._embedded.for_node,
         )
         world = FaultWorld(
             project=lambda: self._project,

@@ -527,9 +527,9 @@ BROKER = Table(
         Key(
             "definitions",
             FILE,
-            "RabbitMQ's definitions for an embedded broker, as `rabbitmqctl export_definitions` writes them: "
-            "users, virtual hosts, permissions, policies, queues, exchanges, bindings. `msctl reload` reads "
-            "the file again.",
+            "RabbitMQ's definitions for a broker that the stack runs, as `rabbitmqctl export_definitions` "
+            "writes them: users, virtual hosts, permissions, policies, queues, exchanges, bindings. `msctl "
+            "reload` reads the file again for an embedded broker; a RabbitMQ reads it at its start.",
         ),
         Key("tls", AMQPS, "AMQPS for an embedded broker. Renewed files are used without a restart."),
     ),
