@@ -234,6 +234,13 @@ async def test_the_page_is_small_and_loads_only_its_own_files(system: System) ->
         assert (await page.get("/static/nothing.js"))[0] == 404
 
 
+def test_every_module_is_preloaded_so_that_imports_cost_no_round_trips() -> None:
+    static = files("msctl.dashboard").joinpath("static")
+    modules = {file.name for file in static.iterdir() if file.name.endswith(".js")}
+    loaded = re.findall(r'(?:href|src)="/static/([a-z_]+\.js)"', static.joinpath("index.html").read_text())
+    assert sorted(loaded) == sorted(modules)
+
+
 async def test_the_state_is_pushed_at_once_and_on_change(system: System) -> None:
     async with running(system) as page, page.stream("/api/stream") as stream:
         first = await stream.next("state")

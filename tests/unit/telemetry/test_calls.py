@@ -84,6 +84,13 @@ def test_messages_go_through_the_queue_that_old_and_new_instrumentation_names() 
     }
 
 
+def test_a_message_that_is_reported_twice_is_one() -> None:
+    to_jobs = {"messaging.destination.name": "jobs"}
+    outer = span(1, None, "api", SpanKind.PRODUCER, to_jobs)
+    (call,) = observed_calls([[outer, span(2, 1, "api", SpanKind.PRODUCER, to_jobs)]]).calls
+    assert call.count == 1
+
+
 def test_calls_are_counted_and_name_a_failed_trace_before_a_newer_one() -> None:
     def pair(trace: str, start: int, *, error: bool) -> list[EndedSpan]:
         caller = span(start, None, "a", SpanKind.SERVER, trace=trace)

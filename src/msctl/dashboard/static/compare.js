@@ -2,7 +2,7 @@
 import { address, remember } from './address.js';
 import { extent, merge, raised } from './span_tree.js';
 import { page } from './state.js';
-import { details, getTrace } from './traces.js';
+import { facts, getTrace } from './traces.js';
 import { $, clock, duration, el, plural, put } from './tools.js';
 
 const SIDES = ['a', 'b'], LIST = 50;
@@ -97,7 +97,7 @@ export const compare = {
   more(left, right, begin, other) {
     const why = [left && raised(left), right && raised(right)].filter(Boolean);
     const words = why.length ? [...new Set(why)].join(' | ') : !left || !right ? 'details' : left.error !== right.error ? `only ${left.error ? 'left' : 'right'} failed` : `differs in ${changed(left, right).join(', ')}`;
-    return el('details', { className: [left, right].some((s) => s && raised(s)) ? 'raised' : '' }, el('summary', {}, words), el('div', { className: 'pair' }, ...[[left, begin], [right, other]].map(([s, at]) => el('div', {}, ...(s ? [details(s, at)] : [])))));
+    return el('details', { className: [left, right].some((s) => s && raised(s)) ? 'raised' : '' }, el('summary', {}, words), el('div', { className: 'pair' }, ...[[left, begin], [right, other]].map(([s, at]) => el('div', {}, ...(s ? [facts(s, at)] : [])))));
   },
 };
 

@@ -2,13 +2,16 @@
 //
 // Four steps, after Sugiyama: edges that close a circle are turned around; each node goes one column behind its last
 // caller; edges over several columns get a bend in each, so that they pass between the nodes; nodes are ordered by the
-// middle of their neighbours, to and fro, which leaves few crossings. Nodes without edges go below, in a grid.
+// middle of their neighbours, to and fro, which leaves few crossings. Weak edges (what is only configured) have no say
+// where other edges place their nodes, and are drawn straight. Nodes without edges go below, in a grid.
 
 const BEND = 10, SWEEPS = 6;
 
-// nodes: [{ id, w, h }], edges: [{ from, to }]; returns { spots: id → { x, y }, paths: points of each edge, width, height }.
+// nodes: [{ id, w, h }], edges: [{ from, to, weak }]; returns { spots: id → { x, y }, paths: points of each edge, width, height }.
 export function layout(nodes, edges, { gapX = 90, gapY = 12, width = 0 } = {}) {
-  const size = new Map(nodes.map((n) => [n.id, n])), valid = edges.filter((e) => size.has(e.from) && size.has(e.to) && e.from !== e.to);
+  const size = new Map(nodes.map((n) => [n.id, n])), all = edges.filter((e) => size.has(e.from) && size.has(e.to) && e.from !== e.to);
+  const strong = new Set(all.filter((e) => !e.weak).flatMap((e) => [e.from, e.to]));
+  const valid = all.filter((e) => !e.weak || !strong.has(e.from) || !strong.has(e.to));
   const joined = new Set(valid.flatMap((e) => [e.from, e.to]));
   const flow = acyclic(nodes.filter((n) => joined.has(n.id)), valid), column = columns(nodes.filter((n) => joined.has(n.id)), flow);
   const layers = [], chains = new Map();
@@ -33,7 +36,8 @@ export function layout(nodes, edges, { gapX = 90, gapY = 12, width = 0 } = {}) {
     right = Math.max(right, Math.min(across, loose.length) * (w + gapY) - gapY);
     bottom = top + Math.ceil(loose.length / across) * (h + gapY) - gapY;
   }
-  const paths = edges.map((e) => points(chains.get(e), e));
+  const widths = layers.map((layer) => Math.max(...layer.map((c) => c.w)));
+  const paths = edges.map((e) => chains.has(e) ? points(chains.get(e), e, widths) : straight(spots.get(e.from), spots.get(e.to), size.get(e.from), size.get(e.to)));
   return { spots, paths, width: right, height: bottom, columns: layers.length };
 }
 
@@ -112,11 +116,23 @@ function place(layers, gapX, gapY, width) {
   return { width: x - gap, height: bottom - top };
 }
 
-function points(chain, edge) {
-  if (!chain) return [];
+// From the right side of the first node to the left side of the last, level through the columns between them.
+function points(chain, edge, widths) {
   const turned = chain[0].id !== edge.from, last = chain.length - 1;
-  const found = chain.map((c, i) => ({ x: i === 0 ? c.x + c.w : i === last ? c.x : c.x, y: c.y + c.h / 2 }));
+  const found = chain.flatMap((c, i) => {
+    const y = c.y + c.h / 2;
+    return i === 0 ? [{ x: c.x + c.w, y }] : i === last ? [{ x: c.x, y }] : [{ x: c.x, y }, { x: c.x + widths[c.column], y }];
+  });
   return turned ? found.reverse() : found;
+}
+
+function straight(a, b, one, other) {
+  if (!a || !b || a === b) return [];
+  const from = { x: a.x + one.w, y: a.y + one.h / 2 }, to = { x: b.x, y: b.y + other.h / 2 };
+  if (to.x > from.x) return [from, to];
+  if (a.x > b.x) return [{ x: a.x, y: from.y }, { x: b.x + other.w, y: to.y }];
+  // In one column: around their right sides.
+  return [from, { x: Math.max(from.x, b.x + other.w) + 26, y: (from.y + to.y) / 2 }, { x: b.x + other.w, y: to.y }];
 }
 
 // A path through the points with level ends.

@@ -6,18 +6,24 @@ let pictures = 0;
 
 // nodes: [{ id, title, sub, right, tone, shape, href, label, hit, current }]; edges: [{ from, to, tone, dashed, weight, label, words }].
 // Tones of nodes: good, warn, bad, off; of edges: on, err, idle. `words` describes the whole for those who do not see it.
+// A picture that is too wide is drawn with small boxes, then up to a fifth smaller; beyond that it scrolls.
 export function draw({ nodes, edges, words, width, small = false }) {
-  const w = small ? 158 : 184, h = small ? 30 : 46, mark = `p${++pictures}`;
-  const { spots, paths, width: right, height: bottom } = layout(nodes.map((n) => ({ id: n.id, w, h })), edges, { gapX: small ? 70 : 96, gapY: small ? 8 : 14, width: width - 8 });
+  const mark = `p${++pictures}`;
+  let w, h, found;
+  for (const tight of small ? [true] : [false, true]) {
+    [small, w, h] = tight ? [true, 158, 30] : [false, 184, 46];
+    found = layout(nodes.map((n) => ({ id: n.id, w, h })), edges.map((e) => ({ ...e, weak: e.dashed })), { gapX: tight ? 64 : 96, gapY: tight ? 8 : 14, width: width - 8 });
+    if (found.width + 8 <= width) break;
+  }
+  const { spots, paths, width: right, height: bottom } = found;
   const tip = (tone, color) => svg('marker', { id: `${mark}-${tone}`, viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, markerUnits: 'userSpaceOnUse', orient: 'auto' }, svg('path', { d: 'M0,0.6L7.4,4L0,7.4z', fill: color }));
   const lines = [], labels = [];
   edges.forEach((edge, i) => {
     const found = paths[i];
     if (!found.length) return;
-    const end = { ...found[found.length - 1], x: found[found.length - 1].x - (found[0].x < found[found.length - 1].x ? 2 : -2) };
-    const line = svg('path', { class: `e ${edge.tone}${edge.dashed ? ' dep' : ''}`, d: curve([...found.slice(0, -1), end]), 'stroke-width': edge.weight || 1.3, 'marker-end': `url(#${mark}-${edge.tone})` });
+    const line = svg('path', { class: `e ${edge.tone}${edge.dashed ? ' dep' : ''}`, d: curve(found), 'stroke-width': edge.weight || 1.3, 'marker-end': `url(#${mark}-${edge.tone})` });
     if (edge.words) line.append(titled(edge.words));
-    lines.push(line);
+    if (edge.dashed) lines.unshift(line); else lines.push(line);
     if (edge.label) {
       const { x, y } = on(found[found.length - 2], found[found.length - 1], 0.6);
       labels.push(text(`lbl ${edge.tone}`, x, y - 6, edge.label, 'middle'));
@@ -34,7 +40,8 @@ export function draw({ nodes, edges, words, width, small = false }) {
     return svg('a', { class: `node ${node.tone} ${node.shape}${node.hit ? ' hit' : ''}${node.current ? ' current' : ''}`, href: node.href, 'data-node': node.id }, ...parts);
   });
   const total = Math.ceil(Math.max(right + 8, 60)), tall = Math.ceil(bottom + 8);
-  return svg('svg', { viewBox: `-2 -2 ${total} ${tall}`, width: total, height: tall, role: 'group', 'aria-label': words },
+  const scale = total > width ? Math.max(0.8, width / total) : 1;
+  return svg('svg', { viewBox: `-2 -2 ${total} ${tall}`, width: Math.floor(total * scale), height: Math.floor(tall * scale), role: 'group', 'aria-label': words },
     svg('defs', {}, tip('on', 'var(--accent)'), tip('err', 'var(--bad)'), tip('idle', 'var(--strong)')), ...lines, ...labels, ...boxes);
 }
 

@@ -5,7 +5,7 @@ import { draw, list } from './picture.js';
 import { GOOD, breakerOpen, page } from './state.js';
 import { $, duration, el, plural, put, rate } from './tools.js';
 
-const EVERY_MS = 3000, NARROW = 620, MOST = { overview: 14, topology: 36 }, LABELS = 26;
+const EVERY_MS = 3000, NARROW = 620, MOST = { overview: 14, topology: 36 }, LABELS = 16;
 const DEPTHS = ['1', '2', '3'];
 
 export const topology = {
@@ -68,6 +68,7 @@ export const topology = {
     let shown = graph, said = `${plural(graph.nodes.length, 'service and queue', 'services and queues')}, ${plural(graph.edges.filter(busy).length, 'observed connection')}`;
     if (focus && known) {
       shown = around(graph, [focus], Number(depth) || 1);
+      if (depth === '1') shown.edges = shown.edges.filter((e) => e.from === focus || e.to === focus);
       said = `${plural(shown.nodes.length - 1, 'neighbour')} of ${graph.nodes.find((n) => n.id === focus).name}`;
     } else if (find.trim()) {
       shown = search(graph, find);
@@ -97,14 +98,14 @@ export const topology = {
   },
 
   scene(graph, where) {
-    const few = graph.nodes.length <= LABELS, opened = this.options.open;
+    const few = graph.edges.filter(busy).length <= LABELS, opened = this.options.open;
     return {
       words: this.words(graph),
       nodes: graph.nodes.map((n) => ({ ...this.box(n), hit: n.hit, current: where === 'topology' && n.id === this.options.focus,
         href: n.kind === 'group' ? address('topology', where === 'topology' ? this.params({ open: [opened, n.key].filter(Boolean).join(',') }) : { open: n.key }) : where === 'topology' ? this.link({ focus: n.id, find: '' }) : n.kind === 'service' ? address('service', { name: n.name }) : address('topology', { focus: n.id }) })),
       edges: graph.edges.map((e) => ({ from: e.from, to: e.to, tone: failing(e) ? 'err' : busy(e) ? 'on' : 'idle', dashed: !busy(e),
         weight: e.perS > 0 ? Math.min(4, 1.4 + Math.log10(1 + e.perS)).toFixed(1) : busy(e) ? 1.5 : 1.1,
-        label: few && busy(e) ? this.figure(e) : '', words: this.sentence(e, graph) })),
+        label: busy(e) && (few || failing(e)) ? this.figure(e) : '', words: this.sentence(e, graph) })),
     };
   },
 

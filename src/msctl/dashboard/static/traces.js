@@ -16,7 +16,7 @@ export async function getTrace(run, id) {
 }
 
 export const traces = {
-  chosen: null, live: true, timer: 0, found: [], order: '',
+  chosen: null, live: true, timer: 0, found: [], order: '', rows: new Map(),
 
   async load() {
     clearTimeout(this.timer);
@@ -72,27 +72,39 @@ export const traces = {
 
   show() {
     const found = sorted(this.found, this.order, VALUES);
-    const key = found.map((t) => t.trace_id + t.spans).join() + this.chosen;
     $('no-traces').hidden = found.length > 0;
     const filtered = Object.values(this.filters()).some(Boolean);
     put($('no-traces'), filtered ? 'No trace matches these filters.' : 'No traces yet. Send a request through the gateway to see one.');
     put($('trace-count'), plural(found.length, 'trace'));
-    if (key === this.key) return;
-    this.key = key;
-    const focused = document.activeElement && document.activeElement.dataset.trace;
-    const longest = Math.max(...found.map((t) => t.duration_s), 1e-9);
-    $('trace-rows').replaceChildren(...found.map((t) => {
-      const bar = el('i');
-      bar.style.width = `${Math.max(2, t.duration_s / longest * 100)}%`;
-      return el('tr', { role: 'row', className: t.trace_id === this.chosen ? 'chosen' : '', 'data-id': t.trace_id, onclick: () => this.open(t.trace_id) },
-        el('td', { role: 'cell', className: 'mono' }, clock(t.start)),
-        el('td', { role: 'cell' }, el('button', { type: 'button', className: 'link', title: t.name, 'data-trace': t.trace_id }, el('bdi', {}, t.name))),
-        el('td', { role: 'cell' }, clip(t.services.join(' → '), 48)),
-        el('td', { role: 'cell', className: 'num' }, String(t.spans)),
-        el('td', { role: 'cell', className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
-        el('td', { role: 'cell', className: 'num' }, duration(t.duration_s), el('span', { className: t.error ? 'bars err' : 'bars', 'aria-hidden': 'true' }, bar)));
-    }));
-    if (focused) { const back = document.querySelector(`[data-trace="${CSS.escape(focused)}"]`); if (back) back.focus(); }
+    // Rows stay where their trace has not changed, so that a click or the focus is not lost to a newer trace.
+    const longest = Math.max(...found.map((t) => t.duration_s), 1e-9), body = $('trace-rows'), kept = new Set();
+    let before = null;
+    for (const t of found) {
+      const stamp = JSON.stringify(t), old = this.rows.get(t.trace_id);
+      if (old?.stamp !== stamp) {
+        const row = this.row(t), focused = old && old.node.contains(document.activeElement);
+        if (old) old.node.replaceWith(row);
+        this.rows.set(t.trace_id, { stamp, node: row });
+        if (focused) row.querySelector('button').focus();
+      }
+      const { node } = this.rows.get(t.trace_id);
+      kept.add(t.trace_id);
+      mark(node, t.trace_id === this.chosen ? 'chosen' : '');
+      node.querySelector('.bars i').style.width = `${Math.max(2, t.duration_s / longest * 100)}%`;
+      if (node.parentNode !== body || node.previousElementSibling !== before) body.insertBefore(node, before ? before.nextSibling : body.firstChild);
+      before = node;
+    }
+    for (const [id, { node }] of this.rows) if (!kept.has(id)) { node.remove(); this.rows.delete(id); }
+  },
+
+  row(t) {
+    return el('tr', { role: 'row', 'data-id': t.trace_id, onclick: () => this.open(t.trace_id) },
+      el('td', { role: 'cell', className: 'mono' }, clock(t.start)),
+      el('td', { role: 'cell' }, el('button', { type: 'button', className: 'link', title: t.name, 'data-trace': t.trace_id }, el('bdi', {}, t.name))),
+      el('td', { role: 'cell' }, clip(t.services.join(' → '), 48)),
+      el('td', { role: 'cell', className: 'num' }, String(t.spans)),
+      el('td', { role: 'cell', className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
+      el('td', { role: 'cell', className: 'num' }, duration(t.duration_s), el('span', { className: t.error ? 'bars err' : 'bars', 'aria-hidden': 'true' }, el('i'))));
   },
 
   async open(id, remembered = true) {
@@ -118,7 +130,7 @@ export const traces = {
 
   // What went wrong first, before one opens any span.
   cause(span) {
-    const event = span.events.find((e) => e.name === 'exception'), stack = event && event.attributes['exception.stacktrace'], at = stack ? raisedAt(stack) : '';
+    const event = span.events.find((e) => e.name === 'exception'), stack = event && event.attributes['exception.stacktrace'], at = stack ? raisedAt(stack).replace(`${page.snapshot?.root}/`, '') : '';
     return el('div', { className: 'cause' }, el('p', {}, el('b', {}, span.service), ` ${raised(span)}`), ...(at ? [el('p', { className: 'mono' }, at)] : []));
   },
 
@@ -148,28 +160,31 @@ export const traces = {
   escape() { if (this.chosen) { this.close(); return true; } return false; },
 };
 
+// A row a span, which opens: attributes and events. What was raised is said in the row, and its stack trace is open.
 export function waterfall(spans, begin, seconds) {
   return el('ol', { className: 'waterfall', 'aria-label': 'Spans by start time' }, ...tree(spans).map(([span, depth]) => {
-    const bar = el('i'), error = span.error ? ' err' : '';
+    const bar = el('i'), why = raised(span);
     bar.style.left = `${(span.start - begin) / seconds * 100}%`;
     bar.style.width = `${span.duration_s / seconds * 100}%`;
     const label = el('span', { className: 'label', title: `${span.service}: ${span.name} (${span.kind})` }, el('b', {}, span.service), ' ', el('bdi', {}, span.name));
     label.style.paddingLeft = `${Math.min(depth, 10) * 12}px`;
-    return el('li', { className: span.kind + error }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
-      el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)),
-      details(span, begin));
+    return el('li', { className: span.kind + (span.error ? ' err' : '') }, el('details', { open: span.events.some((e) => e.attributes['exception.stacktrace']) },
+      el('summary', { className: 'span' }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
+        el('span', { className: 'took' }, el('span', { className: 'sr' }, `${span.error ? 'failed, ' : ''}after ${duration(span.start - begin)}, took `), duration(span.duration_s)),
+        ...(why ? [el('span', { className: 'why' }, why)] : [])),
+      facts(span, begin)));
   }));
 }
 
-// Attributes and events of a span; an exception says what was raised without being opened.
-export function details(span, begin) {
-  const why = raised(span), facts = (attributes) => el('dl', {}, ...Object.entries(attributes).filter(([k]) => k !== 'exception.stacktrace').flatMap(([k, v]) => [el('dt', {}, k), el('dd', {}, String(v))]));
-  return el('details', { className: why ? 'raised' : '', open: Boolean(span.events.some((e) => e.attributes['exception.stacktrace'])) }, el('summary', {}, why || 'details'), facts(span.attributes),
-    ...span.events.map((e) => el('section', {}, el('h4', {}, `${e.name}, after ${duration(Math.max(0, e.time - begin))}`), facts(e.attributes),
-      e.attributes['exception.stacktrace'] ? el('pre', { tabIndex: 0 }, e.attributes['exception.stacktrace']) : '')));
+// Attributes and events of a span; what was raised comes first.
+export function facts(span, begin) {
+  const list = (attributes) => el('dl', {}, ...Object.entries(attributes).filter(([k]) => k !== 'exception.stacktrace').flatMap(([k, v]) => [el('dt', {}, k), el('dd', {}, String(v))]));
+  return el('div', { className: 'facts' },
+    ...span.events.map((e) => el('section', {}, el('h4', {}, `${e.name}, after ${duration(Math.max(0, e.time - begin))}`), list(e.attributes),
+      e.attributes['exception.stacktrace'] ? el('pre', { tabIndex: 0 }, e.attributes['exception.stacktrace']) : '')), list(span.attributes));
 }
 
-traces.mark = sortable(document.querySelector('#traces thead'), () => traces.order, (to) => { traces.order = to; traces.key = ''; traces.remember(); traces.show(); });
+traces.mark = sortable(document.querySelector('#traces thead'), () => traces.order, (to) => { traces.order = to; traces.remember(); traces.show(); });
 $('trace-filter').addEventListener('submit', (event) => event.preventDefault());
 $('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = $('trace-run').dataset.wanted = ''; traces.remember(); traces.load(); });
 $('trace-live').addEventListener('click', () => {

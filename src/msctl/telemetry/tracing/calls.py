@@ -18,6 +18,7 @@ _DESTINATION = ("messaging.destination.name", "messaging.destination")
 _ROUTING_KEY = ("messaging.rabbitmq.destination.routing_key", "messaging.rabbitmq.routing_key")
 """The present name of an attribute, and the one that older instrumentation uses."""
 _DEFAULT_EXCHANGE = ("", "amq.default", "default")
+_MESSAGES = (SpanKind.PRODUCER, SpanKind.CONSUMER)
 _Key = tuple[str, str, CallKind, bool]
 
 
@@ -64,10 +65,14 @@ def _calls_of(spans: Sequence[EndedSpan]) -> Iterable[tuple[_Key, EndedSpan]]:
             callee = _address(span)
             if callee and span.span_id not in answered:
                 yield (span.service, callee, CallKind.HTTP, True), span
-        elif span.kind is SpanKind.PRODUCER and (name := _destination(span)):
-            yield (span.service, name, CallKind.SEND, False), span
-        elif span.kind is SpanKind.CONSUMER and (name := _destination(span)):
-            yield (name, span.service, CallKind.RECEIVE, False), span
+        elif span.kind in _MESSAGES and (name := _destination(span)):
+            parent = by_id.get(span.parent_id or "")
+            if parent is not None and (parent.kind, parent.service) == (span.kind, span.service):
+                continue  # some libraries report a message twice, one span within the other
+            if span.kind is SpanKind.PRODUCER:
+                yield (span.service, name, CallKind.SEND, False), span
+            else:
+                yield (name, span.service, CallKind.RECEIVE, False), span
 
 
 def _destination(span: EndedSpan) -> str:
