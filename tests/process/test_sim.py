@@ -28,6 +28,8 @@ def test_the_planted_fault_is_found_replayed_and_mended(shop: Msctl) -> None:
     found = shop.run("sim", "--seeds", "100")
     assert found.returncode == 1, found.stdout + found.stderr
     assert "happened more than once" in found.stdout
+    assert len(re.findall(r"payments: receive payments", found.stdout)) == 2
+    assert "not acknowledged: it is delivered again" in found.stdout
     assert re.search(r"faults \(\d of \d+ (is|are) enough\)", found.stdout)
     (seed,) = re.findall(r"replay: msctl sim .*--seed (\d+)", found.stdout)
 

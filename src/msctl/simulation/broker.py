@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from msctl.broker.core.arguments import QueueOptions
+from msctl.broker.core.consumers import QueueConsumer
 from msctl.broker.core.messages import Message
 from msctl.broker.core.queues import Queue, QueueHost
 from msctl.broker.server import BrokerServer
@@ -18,6 +20,9 @@ from msctl.model.snapshots import Durability, QueueSnapshot
 from msctl.simulation.disk import Disk
 from msctl.simulation.ledger import Ledger
 from msctl.simulation.queues import SimulatedQueue
+
+if TYPE_CHECKING:
+    from msctl.simulation.spans import Spans
 
 AMQP_PORT = 5672
 SEGMENT_SIZE = 16 * 1024
@@ -35,6 +40,9 @@ class Surroundings:
     later: Callable[[float, Callable[[], None]], object]
     note: Callable[[str], None]
     log: Callable[[str, str], None]
+    spans: Callable[[], Spans | None]
+    party_at: Callable[[str], str]
+    """Who has an address."""
     ended: Callable[[], None]
     """The broker's code stops here: end its life."""
 
@@ -129,6 +137,17 @@ class SimulatedBroker:
         self._duplicate_until = 0.0
         self._around.note(f"a message arrives twice in the queue {queue}")
         return True
+
+    def delivered(self, queue: str, consumer: QueueConsumer, message: Message) -> None:
+        spans = self._around.spans()
+        if spans is not None and consumer.channel is not None:
+            party = self._around.party_at(consumer.channel.connection.peer.split()[-1].rpartition(":")[0])
+            spans.delivered(queue, party, message[1], message[2])
+
+    def settled(self, queue: str, message: Message, problem: str = "") -> None:
+        spans = self._around.spans()
+        if spans is not None:
+            spans.settled(queue, message[1], message[2], problem)
 
     def shuffle(self, queue: str, messages: list[Message]) -> None:
         if self._shuffling and len(messages) > 1:

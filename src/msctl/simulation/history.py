@@ -40,6 +40,11 @@ class History:
         if len(self.kept) < MAX_EVENTS:
             self.kept.append(Happening(at, what))
 
+    def show(self, at: float, what: str) -> None:
+        """Add what people want to see, and what differs from one machine to another."""
+        if len(self.kept) < MAX_EVENTS:
+            self.kept.append(Happening(at, what))
+
     def note(self, at: float, data: bytes) -> None:
         """Add something that only the hash covers: bytes on a connection."""
         self._hash.update(b"%.9f " % at)

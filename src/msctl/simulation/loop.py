@@ -14,16 +14,19 @@ import asyncio
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msctl.simulation.history import History
 from msctl.simulation.network import CLIENT, Network
 from msctl.simulation.parties import Life, current, current_party
 from msctl.simulation.refusals import Refusals, StuckError
 from msctl.simulation.transport import FakeSocket, Pipe
+
+if TYPE_CHECKING:
+    from msctl.simulation.spans import Spans
 
 BEGIN_S = 1_800_000_000.0
 """Virtual seconds since the epoch at the beginning."""
@@ -73,6 +76,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_Selector())
         self.network = network
         self.history = history
+        self.spans: Spans | None = None
+        """Set before the run for one whose traces are shown."""
         self._listening: dict[tuple[str, int], _Listening] = {}
         self._pipes: dict[Pipe, None] = {}
         self._connected: dict[int, tuple[str, int]] = {}
@@ -90,7 +95,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self.refusals.first is not None:
             raise self.refusals.first
         if timeout is None:
-            raise StuckError("nothing can happen any more: every task waits for what nobody does")
+            raise StuckError(
+                "nothing can happen any more: every task waits for what nobody does",
+                self._place(asyncio.all_tasks(self)),
+            )
         if timeout > 0:
             self._virtual += timeout
             self._standing = 0
@@ -98,8 +106,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._standing += 1
         if self._standing > MOST_CALLBACKS_A_MOMENT:
             raise StuckError(
-                f"the clock stands at {self._virtual:.3f} s: some code runs again and again without waiting"
+                f"the clock stands at {self._virtual:.3f} s: some code runs again and again without waiting",
+                self._place(task for task in map(_task_of, self._ready) if task is not None),
             )
+
+    def _place(self, tasks: Iterable[asyncio.Task[Any]]) -> str:
+        """The first line of the user's code at which one of these tasks is."""
+        found = [self.refusals.place(_awaited(task.get_coro())) for task in tasks]
+        return min(filter(None, found), default="")
 
     # --- callbacks -------------------------------------------------------------------------------------
 
@@ -325,6 +339,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         near.set_protocol(protocol)
         protocol.connection_made(near)
         return near, protocol
+
+
+def _task_of(handle: Any) -> asyncio.Task[Any] | None:
+    """The task whose step a handle is."""
+    found = getattr(handle._callback, "__self__", None)
+    return found if isinstance(found, asyncio.Task) else None
+
+
+def _awaited(coroutine: Any) -> list[tuple[str, int]]:
+    """Where a coroutine and what it awaits are, from the innermost outward."""
+    frames: list[tuple[str, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is not None:
+            frames.append((frame.f_code.co_filename, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None)
+    return frames[::-1]
 
 
 def _socket(own: tuple[str, int], peer: tuple[str, int]) -> FakeSocket:

@@ -27,6 +27,14 @@ class MessageFaults(Protocol):
         """Whether the message that arrives now does so twice."""
         ...
 
+    def delivered(self, queue: str, consumer: QueueConsumer, message: Message) -> None:
+        """A message leaves for a consumer that acknowledges."""
+        ...
+
+    def settled(self, queue: str, message: Message, problem: str = "") -> None:
+        """It was acknowledged, or came back: `problem` says how."""
+        ...
+
     def shuffle(self, queue: str, messages: list[Message]) -> None:
         """Change the order of the messages that were held, if they are to be in another one."""
         ...
@@ -95,16 +103,19 @@ class SimulatedQueue(Queue):
     def ack(self, message: Message) -> None:
         self._faults.ledger.done(self.name, message[1:3])
         self._away[message[1:3]] -= 1
+        self._faults.settled(self.name, message)
         super().ack(message)
 
     def reject(self, message: Message) -> None:
         self._away[message[1:3]] -= 1
+        self._faults.settled(self.name, message, "rejected")
         super().reject(message)
 
     def requeue(self, taken: Iterable[Taken]) -> None:
         returned = list(taken)
         for _, message in returned:
             self._away[message[1:3]] -= 1
+            self._faults.settled(self.name, message, "not acknowledged: it is delivered again")
         super().requeue(returned)
 
     def _dispatch(
@@ -114,6 +125,7 @@ class SimulatedQueue(Queue):
             self._faults.ledger.done(self.name, message[1:3])
         else:
             self._away[message[1:3]] += 1
+            self._faults.delivered(self.name, consumer, message)
         super()._dispatch(consumer, number, message, redelivered=redelivered, known=known)
 
     def get(self, *, no_ack: bool) -> tuple[int, Message, bool] | None:

@@ -10,24 +10,29 @@ import signal
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msctl.errors import MsctlError
 from msctl.model.project import Project
+from msctl.model.traces import Trace
 from msctl.simulation.determinism import deterministic
 from msctl.simulation.disk import CrashedError
 from msctl.simulation.faults import Fault, FaultKind, draw
 from msctl.simulation.history import Happening, History
 from msctl.simulation.loop import BEGIN_S, VirtualLoop
 from msctl.simulation.modules import SimulatedLoader, compiled_once
-from msctl.simulation.network import Network
+from msctl.simulation.network import CLIENT, Network
+from msctl.simulation.parties import current_party
 from msctl.simulation.refusals import BlockedError, NotSimulatedError, Refusals, StuckError
 from msctl.simulation.world import LoopClock, ViolatedError, World
+
+if TYPE_CHECKING:
+    from msctl.simulation.spans import Spans
 
 ScenarioFunction = Callable[[World], Awaitable[object]]
 LONGEST_S = 3600.0
@@ -60,6 +65,8 @@ class RunResult:
     digest: str
     faults: tuple[Fault, ...]
     history: tuple[Happening, ...]
+    trace: Trace | None = None
+    """The trace that says most, of a run that was traced."""
 
 
 def simulate_once(
@@ -70,13 +77,14 @@ def simulate_once(
     *,
     faults: Sequence[Fault] | None = None,
     longest: float = LONGEST_S,
+    traced: bool = False,
 ) -> RunResult:
     """Run the scenario with this seed; `faults` replace those that are drawn from it.
 
     Raises MsctlError for a project that cannot be simulated.
     """
     with _collected():
-        return _simulate_once(project, scenario, seed, kinds, faults, longest)
+        return _simulate_once(project, scenario, seed, kinds, faults, longest, traced=traced)
 
 
 def _simulate_once(
@@ -86,11 +94,14 @@ def _simulate_once(
     kinds: Sequence[FaultKind],
     faults: Sequence[Fault] | None,
     longest: float,
+    *,
+    traced: bool,
 ) -> RunResult:
     history = History()
     network = Network(Random(f"{seed} network"))  # noqa: S311 - not for secrets
     refusals = Refusals(project.root, scenario.file)
     loop = VirtualLoop(network, history, refusals)
+    spans = loop.spans = _spans(loop) if traced else None
     loop.set_exception_handler(lambda _loop, context: _unhandled(history, loop, context))
     clock = LoopClock(loop, BEGIN_S)
     loader = SimulatedLoader(project.root)
@@ -99,7 +110,8 @@ def _simulate_once(
     quiet = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with compiled_once(), _watched(loop), deterministic(loop.time, seed, refusals):
+        observed = nullcontext() if spans is None else spans.publishing(lambda: current_party(CLIENT))
+        with compiled_once(), _watched(loop), deterministic(loop.time, seed, refusals), observed:
             broker = Random(f"{seed} broker")  # noqa: S311 - not for secrets
             world = World(project, loop, clock, loader, scenario.stubs(), broker)
             if faults is None:
@@ -112,12 +124,13 @@ def _simulate_once(
                 loop.run_until_complete(_play(world, scenario, chosen, longest))
             except MsctlError:
                 raise
-            except TimeoutError:
+            except _EndlessError as error:
                 failure = f"the scenario did not end within {longest:g} virtual seconds"
+                where = refusals.place_of(error.__cause__ or error)
             except (NotSimulatedError, StuckError, ViolatedError, AssertionError) as error:
                 failure = str(error) or "an assertion of the scenario failed"
                 where = refusals.place_of(error)
-            except (Exception, BlockedError) as error:  # noqa: BLE001 - the scenario may raise anything
+            except (Exception, SystemExit, BlockedError) as error:  # noqa: BLE001 - the scenario may raise anything
                 failure, where = f"{type(error).__name__}: {error}", refusals.place_of(error)
                 if refusals.first is not None:
                     failure, where = str(refusals.first), refusals.first.place
@@ -127,7 +140,24 @@ def _simulate_once(
         _end(loop)
         loader.close()
         logging.disable(quiet)
-    return RunResult(seed, failure, where, loop.time(), history.digest, tuple(chosen), tuple(history.kept))
+    if spans is not None:
+        spans.finish()
+    return RunResult(
+        seed,
+        failure,
+        where,
+        loop.time(),
+        history.digest,
+        tuple(chosen),
+        tuple(history.kept),
+        None if spans is None else spans.telling(),
+    )
+
+
+def _spans(loop: VirtualLoop) -> Spans:
+    from msctl.simulation.spans import Spans  # only a run that is shown needs them
+
+    return Spans(loop.time)
 
 
 def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Sequence[FaultKind]) -> RunResult:
@@ -195,11 +225,20 @@ def _watched(loop: VirtualLoop) -> Iterator[None]:
         signal.signal(signal.SIGALRM, former)
 
 
+class _EndlessError(Exception):
+    """The scenario did not end; the cause says where it was."""
+
+
 async def _play(world: World, scenario: Scenario, faults: list[Fault], longest: float) -> None:
     await world.start()
     await world.inject(faults)
-    async with asyncio.timeout(longest):
-        await scenario.run(world)
+    try:
+        async with asyncio.timeout(longest) as limit:
+            await scenario.run(world)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise _EndlessError from error.__cause__
     await world.http.close()
 
 

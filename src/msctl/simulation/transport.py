@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msctl.simulation.confirms import confirm_in
 from msctl.simulation.history import History
 from msctl.simulation.network import Network
+
+if TYPE_CHECKING:
+    from msctl.simulation.spans import Spans
 
 HIGH_WATER = 64 * 1024
 LARGEST_PIECE = 16 * 1024
@@ -25,6 +28,7 @@ class PipeLoop(Protocol):
 
     history: History
     network: Network
+    spans: Spans | None
 
     def time(self) -> float: ...
 
@@ -141,7 +145,13 @@ class Pipe(asyncio.Transport):
         history.note(now, data)
         line = data[:200].partition(b"\r\n")[0]
         if b"HTTP/1." in line:
-            history.add(now, f"{self.owner} to {self.other}: {line.decode('latin-1')}")
+            shown = line.decode("latin-1")
+            history.add(now, f"{self.owner} to {self.other}: {shown}")
+            spans = self._loop.spans
+            if spans is not None and line.startswith(b"HTTP/"):
+                spans.answered(self.get_extra_info("peername"), shown)
+            elif spans is not None:
+                spans.requested(self.get_extra_info("sockname"), self.other, shown)
         network = self._loop.network
         if network.confirms and self.other in network.confirms:
             confirm = confirm_in(data)
@@ -266,6 +276,8 @@ class Pipe(asyncio.Transport):
             return
         self._lost = True
         self._waiting.clear()
+        if self._loop.spans is not None:
+            self._loop.spans.broken(self.get_extra_info("sockname"), "the connection was lost")
         self._loop.forget_pipe(self)
         if self._protocol is not None:
             self._protocol.connection_lost(error)

@@ -19,6 +19,7 @@ from msctl.config.reading.interpolate import fill
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
+from msctl.hints import did_you_mean
 from msctl.hosting.frameworks import find_application
 from msctl.hosting.hosted_app import HostedApp
 from msctl.hosting.imported_app import hosted_app, import_app
@@ -27,8 +28,10 @@ from msctl.http.host_policy import ANY
 from msctl.http.server import HttpServer
 from msctl.model.current_context import current_context
 from msctl.model.endpoint import Endpoint
+from msctl.model.exchange import Handler
 from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
+from msctl.model.stack_trace import raised_at
 from msctl.model.variables import url_variable
 from msctl.model.worker import Outcome
 from msctl.simulation.broker import AMQP_PORT, SimulatedBroker, Surroundings
@@ -68,6 +71,21 @@ class LoopClock:
         await asyncio.sleep(seconds)
 
 
+class _ErrorLog(LogHub):
+    """Shows the errors that services log: what their handlers raise."""
+
+    def __init__(self, clock: LoopClock, show: Callable[[str], None]) -> None:
+        super().__init__(clock, capacity=200)
+        self._show = show
+
+    def append(self, service: str, text: str, level: str = "info", **options: Any) -> None:
+        if level == "error":
+            place = raised_at(text)
+            last = text.rstrip().rpartition("\n")[2]
+            self._show(f"{service}: {last}, at {place}" if place else f"{service}: {last}")
+        super().append(service, text, level, **options)
+
+
 class World:
     """What a scenario sees of a run."""
 
@@ -86,7 +104,7 @@ class World:
         self._loader = loader
         self._stubs = stubs
         self._registry = Registry()
-        self._logs = LogHub(clock, capacity=200)
+        self._logs = _ErrorLog(clock, lambda text: loop.history.show(loop.time(), text))
         self._lives: dict[str, Life] = {}
         self._generation: dict[str, int] = {}
         self._restarts: dict[str, Restarts] = {}
@@ -104,6 +122,8 @@ class World:
                 loop.call_later,
                 self.note,
                 lambda level, text: self._say(BROKER, level, text),
+                lambda: loop.spans,
+                lambda host: loop.network.party(host) or host,
                 self._broker_ended,
             ),
         )
@@ -216,7 +236,14 @@ class World:
         return Targets([spec.name for spec in self.services if spec.autostart], found)
 
     def refuse_commands(self) -> None:
-        """Raises MsctlError for commands without a stub."""
+        """Raises MsctlError for commands without a stub, and for stubs without a service."""
+        names = [spec.name for spec in self.services]
+        for name in self._stubs:
+            if name not in names:
+                raise MsctlError(
+                    f"the scenario has a stub of {name!r}, and there is no such service",
+                    hint=did_you_mean(name, names),
+                )
         missing = [spec.name for spec in self.services if spec.app is None and spec.name not in self._stubs]
         if missing:
             raise MsctlError(
@@ -333,7 +360,7 @@ class World:
             identity="simulated",
         )
         await gateway.startup()
-        server = HttpServer(gateway.handle)
+        server = HttpServer(self._traced(gateway.handle))
         await self._loop.create_server(server, self._loop.network.address(GATEWAY), HTTP_PORT)
 
     async def _serve(self, spec: ServiceSpec) -> None:
@@ -344,9 +371,12 @@ class World:
         current_context.set(context)
         app = await self._application(spec, context)
         await app.startup()
-        await self._loop.create_server(HttpServer(app.handle), host, HTTP_PORT)
+        await self._loop.create_server(HttpServer(self._traced(app.handle)), host, HTTP_PORT)
         self._started[spec.name] = self.now
         self._registry.announce(Endpoint(spec.name, f"{spec.name}-1", base_url=self.url(spec.name)))
+
+    def _traced(self, handle: Handler) -> Handler:
+        return handle if self._loop.spans is None else self._loop.spans.handling(handle)
 
     async def _application(self, spec: ServiceSpec, context: ServiceContext) -> HostedApp:
         # A crash loses what modules keep, too.

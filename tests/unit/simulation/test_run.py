@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,12 @@ def test_a_failure_names_the_line_of_the_scenario_and_needs_few_faults(
         ("world.exactly_once([1, 1], [1])", "more than once"),
         ("world.exactly_once([], [1])", "did not happen"),
         ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("import subprocess; subprocess.run(['true'])", "subprocess"),
+        ("import socket; socket.getaddrinfo('example.test', 80)", "example.test"),
+        ("import urllib.request; urllib.request.urlopen('http://example.test')", "example.test"),
+        ("import asyncio; await asyncio.to_thread(__import__('time').sleep, 1)", "time.sleep"),
+        ("import asyncio\n    while True: await asyncio.sleep(0)", "clock stands"),
     ],
 )
 def test_what_a_scenario_must_not_do_is_said(
@@ -154,6 +162,72 @@ def test_what_a_scenario_must_not_do_is_said(
     file.write_text(f"async def scenario(world):\n    {code}\n")
     found = simulate_once(project, Scenario(load_scenario(file).run, stubs, 10, file), 1, [], longest=100)
     assert message in found.failure
+    assert found.where in (f"{file}:2", f"{file}:3")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("time.sleep(5)", "time.sleep"),
+        ("import threading; threading.Thread(target=print).start()", "thread"),
+        ("import subprocess; subprocess.run(['true'])", "subprocess"),
+    ],
+)
+def test_what_a_handler_must_not_do_ends_the_run_though_the_framework_catches_it(
+    project: Project, tmp_path: Path, code: str, message: str
+) -> None:
+    (tmp_path / "api.py").write_text(APP.replace("BAD", code))
+
+    async def scenario(world: World) -> None:
+        async with world.http.get("/api/bad") as response:
+            await response.read()
+
+    found = simulate_once(project, Scenario(scenario, stubs), 1, [])
+    assert message in found.failure
+    line = next(at for at, text in enumerate((APP.replace("BAD", code)).splitlines(), 1) if code in text)
+    assert found.where == f"{tmp_path / 'api.py'}:{line}"
+
+
+def test_what_a_handler_raises_is_in_the_history_and_its_request_in_the_trace(project: Project) -> None:
+    async def scenario(world: World) -> None:
+        async with world.http.get("/api/bad") as response:
+            world.expect(response.status == 200, "an answer")
+
+    found = simulate_once(project, Scenario(scenario, stubs), 1, [], traced=True)
+    assert any("NameError" in event.what and "api.py" in event.what for event in found.history)
+    assert found.trace is not None
+    gateway, api = found.trace.spans
+    assert (gateway.service, api.service, api.parent_id) == ("gateway", "api", gateway.span_id)
+    assert api.attributes["http.response.status_code"] == 500
+    assert found.digest == simulate_once(project, Scenario(scenario, stubs), 1, []).digest
+
+
+def test_libraries_that_a_run_has_imported_follow_the_next_run(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    library = tmp_path / "library" / "site-packages" / "taken_clock.py"
+    library.parent.mkdir()
+    library.write_text("from time import time\nfrom datetime import datetime\n")
+
+    async def scenario(world: World) -> None:
+        import taken_clock  # type: ignore[import-not-found]  # it is made above
+
+        await world.sleep(5)
+        seen = taken_clock.time(), taken_clock.datetime.now().timestamp(), time.time()
+        world.expect(seen[0] == seen[1] == seen[2], f"one clock, not {seen}")
+
+    sys.path.append(str(library.parent))
+    try:
+        for _ in range(2):
+            assert simulate_once(project, Scenario(scenario, stubs), 1, []).failure == ""
+    finally:
+        sys.path.remove(str(library.parent))
+        del sys.modules["taken_clock"]
+
+
+def test_a_stub_of_no_service_is_refused(project: Project) -> None:
+    scenario = Scenario(ask, lambda: {**stubs(), "tol": tool})
+    with pytest.raises(MsctlError, match="'tol'"):
+        simulate_once(project, scenario, 1, [])
 
 
 def test_a_command_without_a_stub_is_refused_by_name(project: Project) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msctl.cli.output.terminal import plain
+from msctl.cli.output.traces import waterfall
 
 if TYPE_CHECKING:
     from msctl.simulation.run import RunResult
@@ -42,6 +43,8 @@ def failure_lines(found: RunResult, shortest: RunResult, again: str) -> list[str
     shown = shortest.history[-LAST:]
     lines += ["", "the last events:" if len(shown) < len(shortest.history) else "events:"]
     lines += [f"  {plain(str(event))}" for event in shown]
+    if shortest.trace is not None:
+        lines += ["", *waterfall(shortest.trace, None, coloured=False)]
     lines += ["", f"replay: {again}"]
     return lines
 
@@ -49,6 +52,8 @@ def failure_lines(found: RunResult, shortest: RunResult, again: str) -> list[str
 def history_lines(found: RunResult) -> Iterator[str]:
     """Show everything that happened in a run."""
     yield from (plain(str(event)) for event in found.history)
+    if found.failure and found.trace is not None:
+        yield from ("", *waterfall(found.trace, None, coloured=False), "")
     verdict = plain(found.failure) if found.failure else "everything held"
     yield f"seed {found.seed}, {found.seconds:.1f} virtual seconds, trace {found.digest}: {verdict}"
     if found.where:

@@ -71,7 +71,7 @@ def sim(
     file = scenario if scenario is not None else _beside(project.root)
     loaded = load_scenario(None if file is None else file.absolute())
     if seed is not None:
-        found = simulate_once(project, loaded, seed, kinds)
+        found = simulate_once(project, loaded, seed, kinds, traced=True)
         lines = [*history_lines(found)]
         return Result("sim", found, lambda: lines, exit_code=_code(found), as_json=as_json)
     began, virtual = time.monotonic(), 0.0
@@ -81,6 +81,8 @@ def sim(
         if found.failure:
             _progress("")
             shortest = shrink(project, loaded, found, kinds)
+            told = simulate_once(project, loaded, number, kinds, faults=shortest.faults, traced=True)
+            shortest = told if told.failure else shortest
             return _failed(found, failure_lines(found, shortest, _again(scenario, number, faults)), as_json)
         _progress(f"{number} of {seeds} runs, {virtual / 60:.0f} virtual minutes")
     _progress("")
