@@ -55,6 +55,10 @@ class Discovered(Protocol):
         """Return at the next change of what was found, or of the state of the registry."""
         ...
 
+    def use(self, service: str, *, wanted: bool) -> None:
+        """Let the instances of a service take requests, or none of them; at the start they do."""
+        ...
+
 
 class Discovery:
     """Keeps `registry`, the stack's own, and the one at `url` in step."""
@@ -93,6 +97,7 @@ class Discovery:
         self._reason = ""
         self._away_since: float | None = None
         self._listed = False
+        self._unwanted: frozenset[str] = frozenset()
         self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, rand=chance)
         self._dirty = asyncio.Event()
         self._moved = asyncio.Event()
@@ -152,6 +157,10 @@ class Discovery:
             announced=tuple(record.instance for _, record in sorted(self._registered.items())),
             found=len(self._used),
         )
+
+    def use(self, service: str, *, wanted: bool) -> None:
+        self._unwanted = self._unwanted - {service} if wanted else self._unwanted | {service}
+        self._use()
 
     @property
     def origin(self) -> str:
@@ -302,7 +311,7 @@ class Discovery:
 
     def _use(self) -> None:
         """Bring the stack's registry to what was found."""
-        services = self._services
+        services = self._taken
         wanted = {
             record.key: record for records in self._found.records(services).values() for record in records
         }
@@ -321,6 +330,10 @@ class Discovery:
     @property
     def _services(self) -> frozenset[str]:
         return frozenset(spec.name for spec in self._project.services if spec.discover)
+
+    @property
+    def _taken(self) -> frozenset[str]:
+        return self._services - self._unwanted
 
     @property
     def _address(self) -> str | None:

@@ -12,7 +12,7 @@ from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import literal_secrets
 from msctl.export.kind import ExportError, Notice
-from msctl.export.workloads import Workload
+from msctl.export.workloads import Workload, discovery_notices
 from msctl.model.project import BrokerSpec, DashboardSpec, DiscoverySpec, Project, ServiceSpec, TlsSpec
 from msctl.model.registry_url import parse_registry_url
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
@@ -105,7 +105,7 @@ def _portable_discovery(project: Project) -> tuple[DiscoverySpec, list[Notice]]:
         )
     if url.is_local:
         return DiscoverySpec(), [Notice("discovery.url", "left out: only this machine reaches the registry")]
-    notices = [Notice("discovery", "the gateway finds services there; no exported service is announced")]
+    notices = [*discovery_notices(project)]
     if url.user is not None:
         text = "user and password are left out: give the gateway MSCTL_DISCOVERY_URL"
         notices.append(Notice("discovery.url", text))

@@ -138,7 +138,7 @@ def machine_addresses(project: Project) -> tuple[dict[str, HostPort], tuple[Noti
                 else f"uses port {port}, behind the gateway"
             )
             notices.append(Notice(f"services.{spec.name}.port", why))
-    return found, tuple(notices)
+    return found, (*notices, *discovery_notices(project))
 
 
 def workloads(
@@ -226,6 +226,24 @@ def _health(spec: ServiceSpec, project: Project, address: HostPort | None) -> He
     is_gateway = spec.name == GATEWAY and project.gateway is not None
     path = project.gateway.ready_path if is_gateway and project.gateway is not None else health_path(spec)
     return health_check(spec, None if address is None else address.port, path)
+
+
+def discovery_notices(project: Project) -> Iterator[Notice]:
+    """Say what of `[discovery]` each service on its own does, and which service loses an address by it."""
+    if project.discovery.url is None:
+        return
+    yield Notice("discovery", "the gateway finds services there; no exported service is announced")
+    for spec in project.services:
+        needs = [
+            other.name
+            for other in local_services(project)
+            if spec.only_discovered and spec.name in [one.service for one in other.depends_on]
+        ]
+        if needs:
+            text = (
+                f"give {', '.join(needs)} the gateway's URL in {env_name(spec.name)}_URL: there is no other"
+            )
+            yield Notice(f"services.{spec.name}.discover", text)
 
 
 def env_file_paths(spec: ServiceSpec, project: Project) -> tuple[str, ...]:

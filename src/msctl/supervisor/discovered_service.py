@@ -38,7 +38,9 @@ class DiscoveredWorker:
         return _DiscoveredChecks(self._service, self._discovered)
 
     async def start(self) -> None:
-        """Do nothing: it runs elsewhere."""
+        """Let its instances take requests; it runs elsewhere."""
+        if self._discovered is not None:
+            self._discovered.use(self._service, wanted=True)
 
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Do nothing: no live key concerns the worker."""
@@ -48,6 +50,8 @@ class DiscoveredWorker:
         raise AssertionError("unreachable: nobody completes this future")
 
     async def stop(self, timeout: float) -> str | None:  # noqa: ARG002 - of the protocol
+        if self._discovered is not None:
+            self._discovered.use(self._service, wanted=False)
         return None
 
     def kill(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msctl.cli.output.listings import route_lines
 from msctl.model.project import ComposeSpec, RedirectSpec, RouteSpec
 from msctl.model.route_policies import CanarySpec, StaticSpec
+from msctl.model.snapshots import InstanceSnapshot, Kind, ServiceSnapshot, State
 
 
 def test_a_route_shows_all_its_destinations() -> None:
@@ -25,3 +26,20 @@ def test_a_route_shows_all_its_destinations() -> None:
         "web (9), next (1)",
         "web, next (canary)",
     ]
+
+
+def test_instances_are_shown_where_one_is_from_another_machine() -> None:
+    here = InstanceSnapshot("web-1", State.READY)
+    services = [
+        ServiceSnapshot(
+            "web", Kind.COMMAND, State.READY, instances=(here, InstanceSnapshot("web-2", State.FATAL))
+        )
+    ]
+    routes = (RouteSpec("/a", "web"), RouteSpec("/b", "next"))
+    assert "INSTANCES" not in next(route_lines(routes, services))
+    found = InstanceSnapshot("web-1@10.0.0.2:80", State.READY, origin="etcd")
+    services.append(ServiceSnapshot("next", Kind.REMOTE, State.READY, instances=(found,)))
+    head, first, second = route_lines(routes, services)
+    assert head.split()[-1] == "INSTANCES"
+    assert first.split()[5:] == ["web", "web-1"]
+    assert second.split()[5:] == ["next", "web-1@10.0.0.2:80", "(etcd)"]

@@ -320,3 +320,13 @@ async def test_the_advertised_address_is_that_of_the_interface_that_reaches_the_
         await settle()
         assert rig.shelf.held == {}
         assert "users is not announced" in rig.discovery.snapshot().reason
+
+
+async def test_a_service_that_is_stopped_here_sends_nothing_to_its_instances() -> None:
+    async with running() as rig:
+        rig.shelf.put(replace(THEIRS, service="orders", instance="orders-1"))
+        assert rig.urls("orders") == ["http://10.0.0.2:8081"]
+        rig.discovery.use("orders", wanted=False)
+        assert rig.urls("orders") == []
+        rig.discovery.use("orders", wanted=True)
+        assert rig.urls("orders") == ["http://10.0.0.2:8081"]

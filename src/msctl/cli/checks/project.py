@@ -32,6 +32,7 @@ def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
     yield from _certificate(project)
     yield from _definitions(project)
     yield from _dashboard(project)
+    yield from _registry(project)
     yield _broker(project)
 
 
@@ -133,6 +134,26 @@ def _dashboard(project: Project) -> Iterator[CheckResult]:
             "open to every user of this machine: [dashboard] token = false",
             "remove the key, or set a password",
         )
+
+
+def _registry(project: Project) -> Iterator[CheckResult]:
+    """Ask the registry as a stack does, without registering anything."""
+    if project.discovery.url is None:
+        return
+    from msctl.model.registry_url import parse_registry_url
+    from msctl.runtime.machines import registry_problem
+
+    shown = parse_registry_url(project.discovery.url).shown
+    try:
+        problem = asyncio.run(registry_problem(project))
+    except MsctlError as error:
+        yield CheckResult("registry", CheckVerdict.FAIL, error.message, error.hint or "")
+        return
+    if problem is None:
+        yield CheckResult("registry", CheckVerdict.OK, f"{shown} answers")
+    else:
+        advice = "a stack starts without it, and asks again and again"
+        yield CheckResult("registry", CheckVerdict.NOTE, f"{shown} {problem}", advice)
 
 
 def _broker(project: Project) -> CheckResult:

@@ -26,12 +26,15 @@ def event_line(event: Event) -> str:
 def state_lines(services: Sequence[ServiceSnapshot]) -> Iterator[str]:
     """Show the state of each service."""
     for service in services:
-        yield f"{service.name}: {_state(service.state, coloured=colours(sys.stdout))}"
+        elsewhere = any(one.origin for one in service.instances)
+        why = f" ({plain(service.reason)})" if elsewhere and service.reason else ""
+        yield f"{service.name}: {_state(service.state, coloured=colours(sys.stdout)).rstrip()}{why}"
 
 
 def started_lines(snapshot: Snapshot, link: str | None, *, coloured: bool) -> Iterator[str]:
     """Show where each service, the broker and the dashboard are reached; `link` signs a browser in."""
-    width = max(map(len, ("broker", *(service.name for service in snapshot.services))))
+    others = ("broker",) if snapshot.registry is None else ("broker", "registry")
+    width = max(map(len, (*others, *(service.name for service in snapshot.services))))
     for service in snapshot.services:
         where = ", ".join(service.urls) or _routes(service, snapshot)
         if service.kind is Kind.REMOTE and service.reason:
@@ -41,6 +44,10 @@ def started_lines(snapshot: Snapshot, link: str | None, *, coloured: bool) -> It
     reason = f": {plain(broker.reason)}" if broker.reason else ""
     state = _state(broker.state, coloured=coloured)
     yield f"{'broker':<{width}}  {state:<9}  {broker.url} ({broker.mode.value}){reason}"
+    if (registry := snapshot.registry) is not None:
+        reason = f": {plain(registry.reason)}" if registry.reason else ""
+        state = _state(registry.state, coloured=coloured)
+        yield f"{'registry':<{width}}  {state:<9}  {registry.url} (namespace {registry.namespace}){reason}"
     if snapshot.dashboard is not None:
         yield f"{'page':<{width}}  {'':<9}  {link or snapshot.dashboard}"
 
