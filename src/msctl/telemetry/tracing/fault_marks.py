@@ -21,6 +21,10 @@ class FaultMarks:
     def __init__(self) -> None:
         self._traces: OrderedDict[str, dict[str, str]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """The number of traces with marks."""
+        return len(self._traces)
+
     def __contains__(self, trace_id: str) -> bool:
         return trace_id in self._traces
 

@@ -58,6 +58,8 @@ class Tracer:
         self._recent: OrderedDict[str, list[SpanGroup]] = OrderedDict()
         self._notable: OrderedDict[str, list[SpanGroup]] = OrderedDict()
         self._pending: list[SpanGroup] = []
+        self._telling: set[str] = set()
+        """The traces of pending groups that are notable."""
         self._dropped: dict[str, int] = {}
         self._recent_capacity = capacity - notable
         self._notable_capacity = notable
@@ -77,6 +79,10 @@ class Tracer:
             for group in groups:
                 for span in self.marks.applied(group.spans()):
                     self._export(span)
+        slow_s = self._slow_s
+        for group in groups:
+            if group.notable(slow_s):
+                self._telling.add(group.trace_id)
         pending = self._pending
         pending += groups
         if len(pending) >= 2 * self._recent_capacity:
@@ -84,21 +90,27 @@ class Tracer:
 
     def _overflow(self, pending: list[SpanGroup]) -> None:
         """Drop what the newer ones of `pending` would evict."""
-        slow_s = self._slow_s
-        telling = {
-            group.trace_id for group in pending if group.notable(slow_s) or group.trace_id in self.marks
-        }
         older = pending[: -self._recent_capacity]
         del pending[: -self._recent_capacity]
+        telling, marks = self._telling, self.marks
+        if not (telling or marks or self._recent or self._notable):
+            return
         for group in older:
             trace_id = group.trace_id
-            if trace_id in telling or trace_id in self._recent or trace_id in self._notable:
+            if (
+                trace_id in telling
+                or trace_id in marks
+                or trace_id in self._recent
+                or trace_id in self._notable
+            ):
                 self._keep(group)
+        telling.intersection_update([group.trace_id for group in pending])
 
     def _settle(self) -> None:
         """Put everything that was recorded into the maps."""
         self.flush()
         pending, self._pending = self._pending, []
+        self._telling.clear()
         for group in pending:
             self._keep(group)
 
