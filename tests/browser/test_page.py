@@ -621,3 +621,15 @@ def test_a_service_with_an_open_breaker_is_a_problem(page: Browser, shop: Shop) 
     shown = "return [...document.querySelectorAll('#services tr:not([hidden])')].map(r => r.dataset.service)"
     page.until(f"const s = (() => {{ {shown} }})(); return s.length === 1 && s[0] === 'broken'")
     page.click("#problems")
+
+
+def test_a_fault_is_shown_above_every_view_and_ended_from_there(page: Browser, shop: Shop) -> None:
+    assert page.run("return document.querySelector('#faults').hidden")
+    shop.msctl.ok("fault", "add", "abort", "/users", "--status", "503")
+    page.until("return document.querySelector('#faults li')?.textContent.includes('abort of route /users')")
+    request(f"{shop.gateway}/users")
+    page.until("return document.querySelector('#faults li')?.textContent.includes('1 hit')")
+    show(page, shop, "logs")
+    page.click("button[aria-label='End fault f1']")
+    page.until("return document.querySelector('#faults').hidden")
+    assert shop.msctl.status()["faults"] == []

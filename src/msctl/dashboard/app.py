@@ -28,6 +28,7 @@ from msctl.dashboard.access import (
 from msctl.dashboard.actions import Actions
 from msctl.dashboard.assets import Assets
 from msctl.dashboard.event_streams import EventStreams
+from msctl.dashboard.fault_actions import FaultActions
 from msctl.dashboard.feed import LogFeed, StateFeed
 from msctl.dashboard.messaging import MessagingPages
 from msctl.dashboard.responses import (
@@ -44,6 +45,7 @@ from msctl.dashboard.sign_in import TOKEN_PARAMETER, cookie_name, sign_in_page, 
 from msctl.dashboard.throttle import Throttle
 from msctl.dashboard.traces import TracePages
 from msctl.errors import ConfigError, MsctlError, PortTakenError
+from msctl.faults.view import FaultView
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
@@ -71,6 +73,7 @@ class DashboardViews:
     """The name of the run under way."""
     details: DetailView | None = None
     routes: RouteView | None = None
+    faults: FaultView | None = None
     api_document: Callable[[], str | None] = lambda: None
     """The URL of the OpenAPI document that the gateway joins."""
 
@@ -170,6 +173,7 @@ class Dashboard:
                 web.get("/api/routes", self._routes),
                 web.get("/api/route", self._route),
                 *self._actions.routes(),
+                *FaultActions(self._views.faults).routes(),
                 *self._messaging.routes(),
                 *self._traces.routes(),
             ]

@@ -202,6 +202,7 @@ class Stack:
                     run=run,
                     details=self,
                     routes=self,
+                    faults=self._faults,
                     api_document=self._api_document,
                 ),
                 dashboard_token(paths),

@@ -4,6 +4,7 @@ import { announce, closeError } from './actions.js';
 import './broker_forms.js';
 import { parse } from './address.js';
 import { compare } from './compare.js';
+import { faults } from './faults.js';
 import { logs } from './logs.js';
 import { messaging } from './messaging.js';
 import { metrics } from './metrics.js';
@@ -36,6 +37,7 @@ export function show(snapshot) {
     page.states.set(service.name, service.state);
   }
   choices();
+  faults.show(snapshot);
   service.record(snapshot);
   if (page.view !== 'service') views[page.view].show?.(snapshot);
 }
