@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from msctl.telemetry.metrics.histogram import BUCKETS
+from tests.support import tools
 from tests.support.http import request
 from tests.support.prometheus import running_prometheus
 from tests.support.shop import Shop
@@ -90,6 +92,14 @@ def test_prometheus_reads_the_same_from_protocol_buffers(shop: Shop) -> None:
 def test_every_metric_is_documented(shop: Shop) -> None:
     text = request(shop.page.rstrip("/") + "/metrics").body.decode()
     told = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, flags=re.MULTILINE))
+    checked = subprocess.run(
+        [tools.require("promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
     ours = {name: kind for name, kind in told.items() if not name.startswith(("process_", "python_"))}
     assert (
         ours.items()

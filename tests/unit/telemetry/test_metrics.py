@@ -98,12 +98,22 @@ def test_requests_on_a_services_own_listener_count_for_it() -> None:
 
 def test_attempts_distinguish_responses_from_no_response() -> None:
     metrics = Metrics()
-    metrics.attempt_finished("users", "users-1", 200, 0.001)
-    metrics.attempt_finished("users", "users-1", None, 0.001)
+    metrics.attempts_finished("users", "GET", 200, [0.001])
+    metrics.attempts_finished("users", "GET", None, [0.001])
     found = scrape(metrics)
     name = "http_client_request_duration_seconds_count"
-    assert found[f"{name}{{error_type=,http_response_status_code=200,server_address=users}}"] == 1
-    assert found[f"{name}{{error_type=no_response,http_response_status_code=,server_address=users}}"] == 1
+    assert (
+        found[
+            f"{name}{{error_type=,http_request_method=GET,http_response_status_code=200,server_address=users}}"
+        ]
+        == 1
+    )
+    assert (
+        found[
+            f"{name}{{error_type=no_response,http_request_method=GET,http_response_status_code=,server_address=users}}"
+        ]
+        == 1
+    )
 
 
 def test_retries_and_rate_limits_are_counted() -> None:
@@ -137,10 +147,12 @@ def test_messages_are_counted_by_service_and_queue() -> None:
     metrics.message_sent("producer", "hello", "BrokerError")
     metrics.message_processed("consumer", "hello", "", 0.02)
     found = scrape(metrics)
-    where = "messaging_destination_name=hello"
-    assert found[f"messaging_client_sent_messages_total{{error_type=,{where},service=producer}}"] == 1
+    where = "messaging_destination_name=hello,messaging_operation_name=%s,messaging_system=rabbitmq"
+    published, where = where % "publish", where % "process"
+    assert found[f"messaging_client_sent_messages_total{{error_type=,{published},service=producer}}"] == 1
     assert (
-        found[f"messaging_client_sent_messages_total{{error_type=BrokerError,{where},service=producer}}"] == 1
+        found[f"messaging_client_sent_messages_total{{error_type=BrokerError,{published},service=producer}}"]
+        == 1
     )
     assert found[f"messaging_client_consumed_messages_total{{{where},service=consumer}}"] == 1
     assert found[f"messaging_process_duration_seconds_count{{error_type=,{where},service=consumer}}"] == 1

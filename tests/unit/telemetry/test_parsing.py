@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msctl.processes.line_backlog import LineBacklog
 from msctl.telemetry.logs.parsing import MAX_FIELD, MAX_FIELDS, level_of, parse, parse_record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -76,6 +77,20 @@ def test_the_last_of_repeated_keys_counts_and_an_empty_trace_is_none() -> None:
     found = parse('{"msg":"a","msg":"b","trace_id":"00000000000000000000000000000000"}')
 
     assert (found.text, found.trace) == ("b", None)
+
+
+def test_the_beginning_of_a_json_line_that_was_cut_is_read() -> None:
+    whole = (
+        '{"level":"error","message":"a \\"b\\"","user":7,"ok":true,"blob":"' + "x" * 1_000_000 + '","z":1}'
+    )
+    backlog = LineBacklog()
+    backlog.feed(whole.encode() + b"\n")
+    (cut,) = backlog.take_all()
+    assert len(cut) < len(whole)
+    found = parse(cut)
+    assert (found.level, found.text, found.fields) == ("error", 'a "b"', {"user": 7, "ok": True})
+    for other in ("{" * 70_000, '{"a":' * 20_000, '{"' + "\\" * 70_000, '{"a":1,' * 10_000):
+        assert parse(other).text == other
 
 
 def test_logfmt_is_read_where_the_whole_line_is() -> None:

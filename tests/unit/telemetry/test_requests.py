@@ -281,7 +281,11 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
     ]
     assert {line.trace for line in bench.logs.tail()} == {summary.trace_id}
     assert bench.value(
-        "messaging_client_consumed_messages_total", service="consumer", messaging_destination_name="hello"
+        "messaging_client_consumed_messages_total",
+        service="consumer",
+        messaging_system="rabbitmq",
+        messaging_operation_name="process",
+        messaging_destination_name="hello",
     )
 
 
@@ -339,6 +343,7 @@ async def test_attempts_have_child_spans_and_propagate_them(bench: Bench) -> Non
         "http_client_request_duration_seconds_count",
         server_address="users",
         http_response_status_code="",
+        http_request_method="GET",
         error_type="no_response",
     )
 
@@ -384,7 +389,12 @@ async def test_a_failed_publish_is_counted_as_failed(bench: Bench) -> None:
     with pytest.raises(ZeroDivisionError), bench.messages.publishing("hello", facts):
         raise ZeroDivisionError
     name = "messaging_client_sent_messages_total"
-    labels = {"service": "producer", "messaging_destination_name": "hello"}
+    labels = {
+        "service": "producer",
+        "messaging_system": "rabbitmq",
+        "messaging_operation_name": "publish",
+        "messaging_destination_name": "hello",
+    }
     assert bench.value(name, **labels, error_type="ZeroDivisionError") == 1
     (summary,) = await bench.tracer.traces(TraceQuery())
     (span,) = (await bench.tracer.trace(summary.trace_id)).spans

@@ -55,6 +55,9 @@ MAX_FIELDS = 16
 MAX_FIELD = 256
 """Characters kept of one field's text."""
 
+LONG = 32 * 1024
+"""Characters of a line that may have been cut."""
+
 Value = str | int | float | bool
 
 _LEVEL_KEYS = ("level", "severity", "levelname", "lvl", "log.level", "loglevel", "severity_text", "@l")
@@ -70,6 +73,8 @@ _REDIS = re.compile(r"\d+:[MSCX] \d\d \w{3} \d{4} \d\d:\d\d:\d\d\.\d{3} ([.\-*#]
 _REDIS_LEVELS = {".": "debug", "-": "debug", "*": "info", "#": "warning"}
 _STACK = re.compile(r"^(Traceback \(most recent|\s+at \S|goroutine \d+ \[|panic: |Caused by: )", re.MULTILINE)
 _PAIR = re.compile(r'([A-Za-z_][\w.\-]*)=(?:"((?:[^"\\]|\\.)*)"|(\S*))\s*')
+_JSON_STRING = r'"(?:[^"\\]|\\.)*+"'
+_JSON_PAIR = re.compile(rf"\s*({_JSON_STRING})\s*:\s*({_JSON_STRING}|[-+.\w]++)\s*,")
 _SEPARATORS = frozenset({"-", "--", "|", ":", "::"})
 _PINO = ((10, "debug"), (20, "debug"), (30, "info"), (40, "warning"), (50, "error"), (60, "critical"))
 _WORDS = 8
@@ -156,12 +161,27 @@ def _json(line: str) -> Parsed | None:
     try:
         document = msgspec.json.decode(line.encode("utf-8", "surrogateescape"))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
+        return _beginning(line) if len(line) >= LONG else None
     if not isinstance(document, dict) or not document:
         return None
     flat: dict[str, object] = {}
     _flatten(document, "", flat)
     return _record(flat, line)
+
+
+def _beginning(line: str) -> Parsed | None:
+    """Read the plain values at the beginning of a JSON line so long that its end was cut off."""
+    pairs: dict[str, object] = {}
+    at = 1
+    while len(pairs) <= 4 * MAX_FIELDS and (found := _JSON_PAIR.match(line, at)) is not None:
+        try:
+            pairs[msgspec.json.decode(found[1])] = msgspec.json.decode(found[2])
+        except msgspec.DecodeError:
+            break
+        at = found.end()
+    if not any(key in pairs for key in (*_LEVEL_KEYS, *_MESSAGE_KEYS)):
+        return None
+    return _record(pairs, line)
 
 
 def _logfmt(line: str) -> Parsed | None:

@@ -24,6 +24,8 @@ from msctl.telemetry.metrics.sliding_window import SlidingWindow, quantile
 
 _BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _FAILURE = 500
+_MESSAGING = ("messaging_system", "messaging_operation_name", "messaging_destination_name")
+_PUBLISH, _PROCESS = ("rabbitmq", "publish"), ("rabbitmq", "process")
 
 M = TypeVar("M", Counter, Gauge)
 
@@ -54,13 +56,13 @@ class Metrics:
         self._attempts = Histogram(
             "http_client_request_duration_seconds",
             "The gateway's attempts at a service's instances.",
-            ("server_address", "http_response_status_code", "error_type"),
+            ("server_address", "http_request_method", "http_response_status_code", "error_type"),
             registry,
         )
         self._processed = Histogram(
             "messaging_process_duration_seconds",
             "Time a service took to process a message.",
-            ("service", "messaging_destination_name", "error_type"),
+            ("service", *_MESSAGING, "error_type"),
             registry,
         )
         self._streams = Histogram(
@@ -107,7 +109,7 @@ class Metrics:
             Counter(
                 "messaging_client_sent_messages",
                 "Messages published by a service.",
-                ("service", "messaging_destination_name", "error_type"),
+                ("service", *_MESSAGING, "error_type"),
                 registry=registry,
             )
         )
@@ -115,7 +117,7 @@ class Metrics:
             Counter(
                 "messaging_client_consumed_messages",
                 "Messages delivered to a service.",
-                ("service", "messaging_destination_name"),
+                ("service", *_MESSAGING),
                 registry=registry,
             )
         )
@@ -172,14 +174,12 @@ class Metrics:
         self._served.observe_all((service, method, route, status), seconds)
         self._window((service, True), ended[0]).record_all(ended, seconds, error=status >= _FAILURE)
 
-    def attempts_finished(self, service: str, status: int | None, seconds: Sequence[float]) -> None:
+    def attempts_finished(
+        self, service: str, method: str, status: int | None, seconds: Sequence[float]
+    ) -> None:
         """Several attempts with the same outcome."""
-        labels = (service, "", "no_response") if status is None else (service, status, "")
+        labels = (service, method, "", "no_response") if status is None else (service, method, status, "")
         self._attempts.observe_all(labels, seconds)
-
-    def attempt_finished(self, service: str, instance: str, status: int | None, seconds: float) -> None:  # noqa: ARG002 - of the protocol
-        labels = (service, "", "no_response") if status is None else (service, status, "")
-        self._attempts.observe(labels, seconds)
 
     def stream_finished(self, service: str, route: str, seconds: float) -> None:
         """An event stream or an upgraded connection has ended."""
@@ -214,12 +214,12 @@ class Metrics:
 
     def message_sent(self, service: str, destination: str, error: str) -> None:
         """`error` is the exception's type; empty once the broker confirmed the message."""
-        self._sent.get((service, destination, error)).inc()
+        self._sent.get((service, *_PUBLISH, destination, error)).inc()
         self._flow(service, destination, sends=True)
 
     def message_processed(self, service: str, destination: str, error: str, seconds: float) -> None:
-        self._consumed.get((service, destination)).inc()
-        self._processed.observe((service, destination, error), seconds)
+        self._consumed.get((service, *_PROCESS, destination)).inc()
+        self._processed.observe((service, *_PROCESS, destination, error), seconds)
         self._flow(service, destination, sends=False)
 
     # --- for snapshots ----------------------------------------------------------------------------

@@ -338,7 +338,7 @@ class RequestObserver:
         metrics = self._metrics
         groups: list[SpanGroup] = []
         requests: dict[tuple[str, str, str, int], tuple[list[float], list[float]]] = {}
-        attempts: dict[tuple[str, int | None], list[float]] = {}
+        attempts: dict[tuple[str, str, int | None], list[float]] = {}
         for request in finished:
             if type(request) is ServerSpan:
                 key = (request.service, request.route, request.label, request.status)
@@ -348,7 +348,7 @@ class RequestObserver:
                 found[0].append(request.seconds)
                 found[1].append(request.ended)
                 for attempt in request.attempts:
-                    outcome = (attempt[0], attempt[2])
+                    outcome = (attempt[0], request.label, attempt[2])
                     durations = attempts.get(outcome)
                     if durations is None:
                         durations = attempts[outcome] = []
