@@ -14,7 +14,7 @@ from tests.support import rabbitmq as support
 
 pytest_plugins = [
     "msctl.testing",
-    "tests.support.coverage_again",
+    "tests.support.coverage_pauses",
     "tests.support.garbage",
     "tests.support.long",
     "tests.support.scheduling",
