@@ -54,10 +54,10 @@ Given = tuple[str, str | None, str]
 current_trace: ContextVar[TraceContext | None] = ContextVar("msctl_current_trace", default=None)
 
 
-def record_exception(error: BaseException) -> None:
-    """Add an exception to the span that is active now, which it made fail."""
+def record_exception(error: BaseException, *, first: bool = False) -> None:
+    """Add an exception to the span that is active now; with `first`, only if it has none yet."""
     context = current_trace.get()
-    if context is not None:
+    if context is not None and not (first and hasattr(context, "exception")):
         context.exception = exception_event(error)
 
 

@@ -26,6 +26,25 @@ def test_a_busy_service_never_evicts_anothers_lines() -> None:
     assert texts(hub.tail(["chatty"])) == ["95", "96", "97", "98", "99"]
 
 
+def test_an_exception_that_a_framework_logs_is_in_the_span() -> None:
+    logger = logging.getLogger("test.framework")
+    logger.addHandler(HubHandler(LogHub(FakeClock())))
+    context = begin([])
+    token = current_trace.set(context)
+    try:
+        for error in (KeyError("first"), ValueError("second")):
+            try:
+                raise error
+            except (KeyError, ValueError):
+                logger.info("handled", exc_info=True)
+                assert not hasattr(context, "exception") or error.args == ("second",)
+                logger.exception("Exception on /orders [GET]")
+    finally:
+        current_trace.reset(token)
+        logger.handlers.clear()
+    assert context.exception.attributes["exception.type"] == "KeyError"
+
+
 def test_lines_of_several_services_are_merged_in_order() -> None:
     hub = LogHub(FakeClock())
     for number in range(6):

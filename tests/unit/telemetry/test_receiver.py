@@ -198,6 +198,26 @@ async def test_malformed_logs_and_metrics_are_refused(rig: Rig, signal: str, sen
     assert (rig.logged, rig.measured) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("bounds", "counts"),
+    [
+        ([1.0], ["-1", "2"]),
+        ([1.0], ["9" * 20, "2"]),
+        ([2.0, 1.0], [1, 1, 1]),
+        ([1.0, 1.0], [1, 1, 1]),
+        ([], ["-1"]),
+    ],
+)
+async def test_a_histogram_that_is_none_is_refused(
+    rig: Rig, bounds: list[float], counts: list[int | str]
+) -> None:
+    point = {"bucketCounts": counts, "explicitBounds": bounds}
+    metric = {"name": "m", "histogram": {"dataPoints": [point]}}
+    sent = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
+    assert (await rig.post(sent.encode(), "METRICS"))[0] == 400
+    assert rig.measured == []
+
+
 async def test_other_variables_do_not_count_as_export_configuration(rig: Rig) -> None:
     env = {"OTEL_LOG_LEVEL": "debug", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m"}
     assert rig.receiver.environment(ServiceSpec("a", command=("a",), env=env), "a-1", {})

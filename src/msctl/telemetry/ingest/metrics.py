@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +34,8 @@ from msctl.telemetry.metrics.point import Point
 MAX_POINTS = 4096
 """Data points in one request."""
 MAX_BUCKETS = 100
+_MOST = 2**53
+"""Counts below this are exact as floats."""
 _REQUEST = "ExportMetricsServiceRequest"
 _CUMULATIVE = 2
 _DOUBLE = struct.Struct("<d")
@@ -157,12 +160,22 @@ def _buckets(point: IncomingPoint) -> tuple[tuple[float, int], ...]:
     bounds, counts = point.explicit_bounds or (), point.bucket_counts or ()
     if len(bounds) > MAX_BUCKETS or (counts and len(counts) != len(bounds) + 1):
         raise MalformedError(f"a histogram has {len(counts)} buckets for {len(bounds)} bounds")
+    edges = (-math.inf, *bounds, math.inf)
+    if not all(one < other for one, other in pairwise(edges)):  # a NaN is not less than anything
+        raise MalformedError("the bounds of a histogram do not ascend")
     total = 0
     found: list[tuple[float, int]] = []
     for bound, count in zip((*bounds, math.inf), counts, strict=False):
-        total += integer_of(count)
+        total += _count(count)
         found.append((float(bound), total))
-    return tuple(found) or ((math.inf, integer_of(point.count)),)
+    return tuple(found) or ((math.inf, _count(point.count)),)
+
+
+def _count(value: int | str) -> int:
+    found = integer_of(value)
+    if not 0 <= found < _MOST:
+        raise MalformedError(f"{found} is not a count")
+    return found
 
 
 def _float(value: float | str | None) -> float:

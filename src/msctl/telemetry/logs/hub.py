@@ -21,7 +21,7 @@ from msctl.clock import Clock
 from msctl.model.events import LogLine, LogQuery
 from msctl.telemetry.logs.broadcast import Broadcast
 from msctl.telemetry.logs.parsing import MAX_FIELD, MAX_FIELDS, SEVERITY, parse_record
-from msctl.telemetry.trace_context import current_trace
+from msctl.telemetry.trace_context import current_trace, record_exception
 
 STACK = "msctl"
 MAX_LINE = 16 * 1024
@@ -178,6 +178,9 @@ class HubHandler(logging.Handler):
                 record.levelname.lower(),
                 fields=_extra(record),
             )
+            if record.exc_info and record.exc_info[1] and record.levelno >= logging.ERROR:
+                # Flask and Django log what a view raised, and answer 500 themselves.
+                record_exception(record.exc_info[1], first=True)
         except Exception:  # noqa: BLE001 - a record that cannot be formatted must not end the service
             self.handleError(record)
 

@@ -115,7 +115,7 @@ class EndedSpan(NamedTuple):
         else:
             attributes = {**self.name.attributes(), **self.attributes}
             if self.error and self.events:
-                attributes["error.type"] = self.events[0].attributes["exception.type"]
+                attributes["error.type"] = self.events[0].attributes.get("exception.type", str(self.status))
             elif self.status is None:
                 attributes["error.type"] = NO_RESPONSE
         if self.status is not None:
