@@ -1,10 +1,11 @@
-"""Finds the files with the dependencies of services in Node or Go, for their images."""
+"""Finds the files with the dependencies of services, for their images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from msctl.export.containers.docker import PYTHON_PROJECT
 from msctl.export.containers.images import GO_FILES, NODE_FILES, Language, language
 from msctl.model.project import Project, ServiceSpec
 
@@ -15,6 +16,8 @@ def lock_files(project: Project) -> dict[str, str]:
     if project.root is None:
         return found
     root = project.root.absolute()
+    if (root / "uv.lock").is_file():
+        found[PYTHON_PROJECT] = "uv.lock"
     names = {Language.NODE: NODE_FILES, Language.GO: GO_FILES}
     for spec in project.services:
         wanted = names.get(language(spec), ())

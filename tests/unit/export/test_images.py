@@ -82,6 +82,7 @@ def test_each_language_has_a_dockerfile_and_python_the_shared_one(project: Proje
     assert "go mod download" in found["Dockerfile.api"]
     assert '"-o", "/out/service", "./api"]' in found["Dockerfile.api"]
     assert all("USER 10001" in text for path, text in found.items() if not path.endswith("ignore"))
+    assert "HEALTHCHECK" in found["Dockerfile.web"]
     assert "hush" not in "".join(found.values())
 
 
@@ -129,3 +130,10 @@ def test_a_health_check_uses_what_the_image_has(check: HealthCheck) -> None:
     assert go[0] in ("wget", "nc")
     assert health_command(check, Language.GIVEN) is None
     assert json.dumps(node)
+
+
+def test_python_dependencies_come_from_the_lock_file_of_uv(project: Project) -> None:
+    assert "uv export" not in files(project)["Dockerfile"]
+    assert project.root is not None
+    (project.root / "uv.lock").write_text("")
+    assert "uv export --frozen" in files(project)["Dockerfile"]

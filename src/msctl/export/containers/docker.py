@@ -25,6 +25,8 @@ from msctl.export.workloads import EVERYWHERE, Workload, container_addresses, lo
 from msctl.model.project import Project
 
 PYTHON = "3.13"
+PYTHON_PROJECT = ""
+"""The key in `lock_files` of the image of what runs in Python."""
 WHEEL = f"wheels/microservice_ctl-{__version__}-py3-none-any.whl"
 
 
@@ -117,10 +119,34 @@ def image_files(project: Project, options: ExportOptions) -> Iterator[Item]:
         yield Notice("MSCTL_WHEEL", f"the build installs {WHEEL}; the Dockerfile shows how to make it")
     for workload in found:
         if known[workload.name].language in (Language.NODE, Language.GO):
-            yield File(dockerfile_of(workload), dockerfile_by_language(workload, project, options))
+            health = list(_health_lines(workload, known[workload.name].language))
+            yield File(dockerfile_of(workload), dockerfile_by_language(workload, project, options, health))
             yield File(f"{dockerfile_of(workload)}.dockerignore", dockerignore(project))
     yield from image_notices(each for each in found if known[each.name].language is Language.PYTHON)
     yield from image_list_notices(found, known, options)
+
+
+def _health_lines(workload: Workload, language: Language) -> Iterator[str]:
+    check = workload.health
+    command = None if check is None else health_command(check, language)
+    if check is not None and command is not None:
+        yield (
+            f"HEALTHCHECK --interval={check.interval_s}s --timeout={check.timeout_s + 1}s"
+            f" --start-period={check.start_period_s}s --retries={check.retries} \\"
+        )
+        yield f"    CMD {json.dumps(command)}"
+
+
+def _locked(options: ExportOptions) -> list[str]:
+    """Install what the project's uv.lock names."""
+    if options.lock_files.get(PYTHON_PROJECT) != "uv.lock":
+        return []
+    return [
+        "COPY pyproject.toml uv.lock /src/",
+        "RUN pip install uv \\",
+        "    && uv export --frozen --no-dev --no-emit-project --directory /src -o /src/locked.txt \\",
+        "    && /opt/venv/bin/pip install -r /src/locked.txt",
+    ]
 
 
 def dockerfile(project: Project, options: ExportOptions, found: Sequence[Workload]) -> str:
@@ -149,6 +175,7 @@ def dockerfile(project: Project, options: ExportOptions, found: Sequence[Workloa
         "COPY ${MSCTL_WHEEL} requirements*.txt /src/",
         "RUN /opt/venv/bin/pip install /src/*.whl \\",
         "    && if [ -f /src/requirements.txt ]; then /opt/venv/bin/pip install -r /src/requirements.txt; fi",
+        *_locked(options),
         "",
         "FROM python:${PYTHON}-slim",
         f"RUN useradd --uid {USER} --user-group --no-create-home --shell /usr/sbin/nologin msctl",

@@ -151,7 +151,6 @@ def _values(whole: System, images: Mapping[str, tuple[str, Object]]) -> Object:
     }
     return {
         "images": dict(images.values()),
-        "imagePullPolicy": "IfNotPresent",
         "imagePullSecrets": [],
         "services": services,
         **(entry if whole.gateway is not None else {}),
@@ -190,7 +189,6 @@ def _open(
     container["image"] = expressions.mark(
         f'printf "%s{joint}%s" ({at}).repository (({at}).{part} | toString) | quote'
     )
-    container["imagePullPolicy"] = expressions.mark(".Values.imagePullPolicy | quote")
     container["resources"] = expressions.mark(f"({service}).resources | toJson")
     pod["imagePullSecrets"] = expressions.mark(".Values.imagePullSecrets | toJson")
     spec: Any = item["spec"]

@@ -145,8 +145,10 @@ def _from_here(project: Project, options: ExportOptions, folder: str) -> str | N
     return folder if within is None else PurePosixPath(options.context, within.as_posix()).as_posix()
 
 
-def dockerfile(workload: Workload, project: Project, options: ExportOptions) -> str:
-    """Return the Dockerfile of a service in Node or Go."""
+def dockerfile(
+    workload: Workload, project: Project, options: ExportOptions, health: Sequence[str] = ()
+) -> str:
+    """Return the Dockerfile of a service in Node or Go; `health` is the instruction of its health check."""
     spec = workload.spec
     image = image_name(project, options, workload.label)
     head = [
@@ -158,7 +160,8 @@ def dockerfile(workload: Workload, project: Project, options: ExportOptions) -> 
     ]
     lock = options.lock_files.get(workload.name)
     body = _node(spec, project, lock) if language(spec) is Language.NODE else _go(workload, project, lock)
-    return "\n".join([*head, *body]) + "\n"
+    *lines, command = body
+    return "\n".join([*head, *lines, *health, command]) + "\n"
 
 
 def _node(spec: ServiceSpec, project: Project, lock: str | None) -> Iterator[str]:

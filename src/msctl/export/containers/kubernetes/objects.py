@@ -4,6 +4,7 @@ Rules of Kubernetes that they keep:
 - A Job's template is immutable: its name has a checksum of it, so that a changed one is another Job.
 - `fsGroup` makes each file of a volume readable for its group, at each start; RabbitMQ refuses such a cookie.
   `OnRootMismatch` does so at the first start only (Kubernetes, "Configure a Security Context").
+- Without `imagePullPolicy`, an image is pulled always if its tag is latest, else if it is not there.
 - Only what has metrics is annotated for Prometheus.
 """
 
@@ -141,7 +142,6 @@ def _container(workload: Workload, broker: BrokerPlan, image: Image) -> dict[str
         "name": "service",
         # Kustomize sets the tag of what is built for this system.
         "image": image.name if image.dockerfile is None else image.repository,
-        "imagePullPolicy": "IfNotPresent",
         **run,
         "resources": _RESOURCES,
         "securityContext": {

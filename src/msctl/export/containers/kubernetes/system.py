@@ -101,6 +101,10 @@ def notices(system: System, where: str) -> Iterator[Notice]:
     yield from clear_notices(project)
     yield from source_notices(project, options)
     yield Notice("broker.url", f"its credentials are read from Secret {BROKER_SECRET}; see {where}")
+    if any(image.name.endswith(":latest") for image in system.built):
+        yield Notice(
+            "--tag", "its images have the tag latest, which cannot be rolled back: give each version one"
+        )
     for workload in system.found:
         yield from _differences(workload, system.gateway, system.known[workload.name])
 
