@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -16,6 +18,7 @@ from msctl.export import ExportOptions, export
 from msctl.model.project import Project
 from tests.support import tools
 from tests.support.cli import Msctl
+from tests.support.course import Course
 from tests.support.http import request
 from tests.support.ports import reserved_port
 from tests.unit.export import projects
@@ -78,6 +81,62 @@ def test_a_procfiles_processes_are_the_same_system_as_the_stack(tmp_path: Path) 
         finally:
             runner.terminate()
             runner.communicate(timeout=tools.PATIENCE)
+
+
+SHOW = "import json, os, time; print(json.dumps(dict(os.environ)), flush=True); time.sleep(1000)"
+
+
+def test_a_procfile_gives_a_command_every_variable_that_up_gives(course: Course) -> None:
+    folder, msctl = course.msctl.folder, course.msctl
+    for name in ("MSCTL_HELLO_PORT", "MSCTL_USERS_PORT", "MSCTL_BROKER_URL"):
+        msctl.env.pop(name, None)
+    (folder / ".env").write_text("BROKER_PASSWORD='p/w+x#y=@z'\nFROM_DOTENV=dotenv\n")
+    (folder / "msctl.toml").write_text(
+        f"""
+[services.cache]
+command = "sleep 1000"
+port = {course.users}
+scheme = "redis"
+ready_log = "never"
+autostart = false
+[services.web]
+command = ["python3", "-c", {json.dumps(SHOW)}]
+port = {course.gateway}
+ready_log = "PATH"
+depends_on = {{ cache = "started" }}
+[gateway]
+enabled = false
+[broker]
+mode = "embedded"
+url = "amqp://localhost:{course.broker}/"
+username = "me"
+password = "${{BROKER_PASSWORD}}"
+"""
+    )
+    msctl.ok("up", "-d", "--no-wait", "web")
+    msctl.ok("wait", "web")
+    given = json.loads(json.loads(msctl.ok("logs", "web", "--json", "-n", "1"))["data"]["text"])
+    msctl.ok("down")
+    msctl.ok("export", "procfile")
+    (line,) = [each for each in (folder / "Procfile").read_text().splitlines() if each.startswith("web:")]
+    (folder / "msctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m msctl "$@"\n')
+    (folder / "msctl").chmod(0o755)
+    env = {**msctl.env, "PATH": f"{folder}{os.pathsep}{msctl.env['PATH']}"}
+    child = subprocess.Popen(["sh", "-c", f"exec {line[4:]}"], cwd=folder, env=env, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        found = json.loads(child.stdout.readline())
+    finally:
+        child.kill()
+        child.communicate()
+    assigned = {name for name in given if name not in msctl.env and not name.startswith("OTEL_")}
+    assigned -= {"_MSCTL_RUN"}  # marks the processes of a stack
+    assert {"AMQP_URL", "CACHE_URL", "CACHE_HOST", "CACHE_PORT", "HOST", "PORT", "FROM_DOTENV"} <= assigned
+    assert assigned <= found.keys()
+    assert found["AMQP_URL"] == given["AMQP_URL"]
+    assert found["CACHE_URL"] == given["CACHE_URL"]
+    assert quote("p/w+x#y=@z", safe="") in found["AMQP_URL"]
+    assert "p/w" not in line
 
 
 def answer(runner: subprocess.Popen[bytes], url: str) -> bytes:
