@@ -142,6 +142,37 @@ def test_importing_the_verbs_imports_no_event_loop_and_no_amqp() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_consume_shows_on_a_terminal_what_it_received_and_what_waits(msctl: Msctl) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        msctl.command("consume", "-o", "raw", "--ack", "manual"),
+        cwd=msctl.folder,
+        env={**msctl.env, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as child:
+        os.close(theirs)
+        shown = read_until(ours, b"0 received, 0 waiting in the queue")
+        msctl.ok("send", "first", "-n", "2")
+        shown += read_until(ours, b"2 received, 0 waiting in the queue")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 0
+        shown += os.read(ours, 4096)
+    os.close(ours)
+    # The line is gone before a message is written, and at the end.
+    assert b"\x1b[Kfirst\r\nfirst\r\n" in shown.replace(b"\r\x1b[K", b"\x1b[K")
+    assert shown.endswith(b"\r\x1b[K")
+
+
+def read_until(terminal: int, text: bytes) -> bytes:
+    shown = b""
+    while text not in shown:
+        shown += os.read(terminal, 4096)
+    return shown
+
+
 def test_a_long_send_shows_its_progress_on_a_terminal_and_only_there(msctl: Msctl) -> None:
     ours, theirs = pty.openpty()
     command = msctl.command("send", "hello", "-n", "1000", "--rate", "2")

@@ -141,6 +141,11 @@ class Consumer:
                 return False
         return True
 
+    async def count_ready(self) -> int:
+        """Return how many messages wait in the queue for a consumer. Raises BrokerError."""
+        answer = await passive_declare(self._connection, self._channel, self._queue)
+        return answer.message_count or 0
+
     async def finish(self) -> None:
         """Cancel the consumer, acknowledge processed messages and requeue the rest.
 

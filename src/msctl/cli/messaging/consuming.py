@@ -7,6 +7,8 @@ lost connection before that leaves it in the queue; a lost connection after that
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from msctl.amqp.connection import Connection
@@ -17,9 +19,10 @@ from msctl.amqp.reconnecting import keep_connected
 from msctl.amqp.url import parse_url
 from msctl.cli.messaging.streams import note, uncancel, write_all
 from msctl.cli.options.message_options import Ack, MessageFormat
+from msctl.cli.output.live_line import LiveLine
 from msctl.cli.output.message_format import RENDERERS
 from msctl.clock import SystemClock
-from msctl.errors import TimedOutError
+from msctl.errors import MsctlError, TimedOutError
 
 STDOUT = 1
 WAITING = "Waiting for messages. To exit press CTRL+C"
@@ -30,7 +33,8 @@ SETTLE_AFTER = 1.0
 _EMPTY_AGAIN = 0.1
 """Seconds between checks of a queue that is not empty yet."""
 _BATCH_BYTES = 64 * 1024
-
+_SHOW_EVERY = 0.5
+"""Seconds between two updates of the live line."""
 
 _ACK_MODES = {
     Ack.AUTO: AckMode.ACK,
@@ -70,11 +74,17 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
     BrokenPipeError if standard output was closed.
     """
     url = parse_url(request.url)
-    once = NotifyOnce(note)
+    line = LiveLine(sys.stderr)
+
+    def tell(text: str) -> None:
+        line.erase()
+        note(text)
+
+    once = NotifyOnce(tell)
 
     async def connect(*, again: bool) -> Connection:
         use = QueueUse(request.queue, durable=request.durable, known=again)
-        return await open_with_queue(url, use, name="msctl consume", notify=note if again else once)
+        return await open_with_queue(url, use, name="msctl consume", notify=tell if again else once)
 
     first = [await connect(again=False)]  # not retried: a script wants to know at once
 
@@ -82,31 +92,40 @@ async def consume_messages(request: ConsumeRequest) -> ConsumeResult:
         if first:
             return first.pop()
         connection = await connect(again=True)
-        note(f"connected to the broker at {url.address} again")
+        tell(f"connected to the broker at {url.address} again")
         return connection
 
-    run = _Run(request, once)
+    run = _Run(request, once, line)
+    showing = asyncio.create_task(run.show()) if line.enabled else None
     interrupted = False
     try:
         await keep_connected(
             next_connection,
             run.session,
-            notify=note,
+            notify=tell,
             clock=SystemClock(asyncio.sleep),
             give_up_after=RECONNECT_FOR,
         )
     except asyncio.CancelledError:
         uncancel()
         interrupted = True
+    finally:
+        if showing is not None:
+            showing.cancel()
+            await asyncio.wait([showing])
+        line.erase()
     return ConsumeResult(run.received, interrupted)
 
 
 class _Run:
     """One run of `consume`, over one or more connections."""
 
-    def __init__(self, request: ConsumeRequest, notify: NotifyOnce) -> None:
+    def __init__(self, request: ConsumeRequest, notify: NotifyOnce, line: LiveLine) -> None:
         self._request = request
         self._notify = notify
+        self._line = line
+        self._consumer: Consumer | None = None
+        self._writing = False
         self._render = RENDERERS[request.output]
         self._last = asyncio.get_running_loop().time()
         self.received = 0
@@ -123,13 +142,29 @@ class _Run:
                 mode=_ACK_MODES[self._request.ack],
             )
             self._notify(WAITING)
+            self._consumer = consumer
             try:
                 done = await self._drain(consumer)
             finally:
+                self._consumer = None
                 await consumer.finish()
                 if consumer.unacked:
                     left = consumer.unacked
+                    self._line.erase()
                     note(f"{left} messages were printed but not acknowledged; they will be redelivered")
+
+    async def show(self) -> None:
+        """Show on the terminal how many messages were received, and how many wait in the queue."""
+        while True:
+            await asyncio.sleep(_SHOW_EVERY)
+            consumer, waiting = self._consumer, 0
+            if consumer is None:
+                continue
+            with suppress(MsctlError):  # the session says it, and connects again
+                waiting = await consumer.count_ready()
+            if consumer is self._consumer and not self._writing:
+                limit = "" if self._request.count is None else f" of {self._request.count:,}"
+                self._line.draw(f"{self.received:,}{limit} received, {waiting:,} waiting in the queue")
 
     @property
     def _remaining(self) -> int | None:
@@ -149,6 +184,7 @@ class _Run:
         """Print messages; True when the request is met, False to continue with a new consumer."""
         while self._remaining != 0:
             if self._request.ack is Ack.REQUEUE and consumer.is_full:
+                self._line.erase()
                 note(f"{self.received} messages were printed and requeued; use --prefetch N to print more")
                 return True
             if self._request.exit_on_empty and not consumer.at_hand and await consumer.is_empty():
@@ -202,7 +238,12 @@ class _Run:
             batch.append(self._render(delivery))
             size += len(batch[-1])
             if size >= _BATCH_BYTES or position == len(deliveries) or self._request.ack is Ack.MANUAL:
-                await write_all(STDOUT, b"".join(batch))
+                self._line.erase()
+                self._writing = True
+                try:
+                    await write_all(STDOUT, b"".join(batch))
+                finally:
+                    self._writing = False
                 self.received += len(batch)
                 await consumer.mark_done(len(batch))
                 batch, size = [], 0
