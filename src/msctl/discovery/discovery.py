@@ -210,6 +210,8 @@ class Discovery:
                 log.warning(
                     "%s has lost this stack's registration (%s); registering again", self._url.shown, error
                 )
+                if self._clock.monotonic() - began < self._ttl / BEATS:
+                    pause = self._backoff.next()
             except RegistryError as error:
                 self._be_away(str(error))
                 pause = self._backoff.next()

@@ -105,7 +105,10 @@ class Etcd:
         return key, partial(parse_record, _decoded(item, "value"), key)
 
     async def _post(self, path: str, body: object, timeout: float | None = None) -> dict[str, Any]:
-        answer = (await self._http.call("POST", path, body, timeout=timeout)).checked()
+        reply = await self._http.call("POST", path, body, timeout=timeout)
+        if reply.status == 401 and "Authorization" in self._http.headers:
+            raise SessionLostError("its login has expired")
+        answer = reply.checked()
         if not isinstance(answer, dict):
             raise RegistryError(_ODD)
         return answer
