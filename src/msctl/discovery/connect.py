@@ -24,5 +24,5 @@ def connect(project: Project, url: RegistryUrl, tls: ssl.SSLContext | None, cloc
     namespace = spec.namespace or project.name
     http = RegistryHttp(url, tls, min(LONGEST_ANSWER_S, spec.ttl / 3))
     if url.kind is RegistryKind.ETCD:
-        return Etcd(http, url, namespace, spec.ttl)
+        return Etcd(http, url, namespace, spec.ttl, clock)
     return Consul(http, url, namespace, spec.ttl, token=spec.token, clock=clock)

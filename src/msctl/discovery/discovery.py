@@ -23,6 +23,7 @@ from msctl.discovery.found import Found, Read
 from msctl.discovery.record import Record
 from msctl.discovery.registry import Registry
 from msctl.discovery.registry_http import RegistryError
+from msctl.model.address import is_loopback
 from msctl.model.project import Project
 from msctl.model.registry_url import RegistryUrl
 from msctl.model.snapshots import RegistrySnapshot, State
@@ -98,6 +99,8 @@ class Discovery:
         self._away_since: float | None = None
         self._listed = False
         self._unwanted: frozenset[str] = frozenset()
+        self._unreachable: set[str] = set()
+        """The records that were warned of because of their address."""
         self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, rand=chance)
         self._dirty = asyncio.Event()
         self._moved = asyncio.Event()
@@ -315,7 +318,10 @@ class Discovery:
         """Bring the stack's registry to what was found."""
         services = self._taken
         wanted = {
-            record.key: record for records in self._found.records(services).values() for record in records
+            record.key: record
+            for records in self._found.records(services).values()
+            for record in records
+            if self._can_reach(record)
         }
         if wanted == self._used:
             return
@@ -328,6 +334,15 @@ class Discovery:
             if before.get(key) != record:
                 self._registry.announce(record.endpoint(self.origin))
         self._tell()
+
+    def _can_reach(self, record: Record) -> bool:
+        """Whether an address means the same machine here as there: loopback is each machine's own."""
+        if not is_loopback(record.host) or is_loopback(self._address or ""):
+            return True
+        if record.key not in self._unreachable:
+            self._unreachable.add(record.key)
+            log.warning("ignoring %s in the registry: no other machine reaches that address", record.key)
+        return False
 
     @property
     def _services(self) -> frozenset[str]:

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from msctl.aio import first_of
+from msctl.clock import AsyncClock
 from msctl.discovery.backend import SessionLostError, Watcher
 from msctl.discovery.found import Read
 from msctl.discovery.record import Record, parse_record
@@ -23,6 +25,8 @@ from msctl.model.registry_url import RegistryUrl
 
 PREFIX = "/msctl/v1"
 MAX_LISTED = 10_000
+RELIST_S = 60.0
+"""Seconds after which everything is listed anew: a connection that only waits may be dead unnoticed."""
 LOGIN_S = 5.0
 """A password is made slow to check on purpose."""
 _ODD = "answered with something else than etcd does"
@@ -31,8 +35,11 @@ _ODD = "answered with something else than etcd does"
 class Etcd:
     """The keys of one namespace."""
 
-    def __init__(self, http: RegistryHttp, url: RegistryUrl, namespace: str, ttl: float) -> None:
+    def __init__(
+        self, http: RegistryHttp, url: RegistryUrl, namespace: str, ttl: float, clock: AsyncClock
+    ) -> None:
         self._http = http
+        self._clock = clock
         self._url = url
         self._prefix = f"{PREFIX}/{quote(namespace, safe='')}/"
         self._ttl = math.ceil(ttl)
@@ -67,10 +74,19 @@ class Etcd:
         await self._post("/v3/kv/deleterange", {"key": _encoded(self._prefix + record.key)})
 
     async def watch(self, services: Collection[str], watcher: Watcher) -> None:  # noqa: ARG002 - one watch for all
+        resumed = True
+        while True:
+            followed, _ = await first_of(self._follow(watcher, resumed=resumed), self._clock.sleep(RELIST_S))
+            if not followed.cancelled():
+                followed.result()
+            resumed = False
+
+    async def _follow(self, watcher: Watcher, *, resumed: bool) -> None:
+        """List once, then watch from there; ends with an error."""
         scope = {"key": _encoded(self._prefix), "range_end": _encoded(_after(self._prefix))}
         answer = await self._post("/v3/kv/range", {**scope, "limit": MAX_LISTED})
         entries = dict(self._entry(item) for item in _list(answer, "kvs"))
-        watcher.listed(None, entries, resumed=True)
+        watcher.listed(None, entries, resumed=resumed)
         revision = _number(_dict(answer, "header"), "revision") + 1
         body = {"create_request": {**scope, "start_revision": str(revision)}}
         async with self._http.stream("/v3/watch", body) as documents:

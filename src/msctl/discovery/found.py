@@ -41,7 +41,7 @@ class Found:
         for key in gone:
             if resumed:
                 self._missing.setdefault(key, now + self.ttl)
-            else:
+            elif key not in self._missing:
                 self.removed(key)
         for key, read in entries.items():
             self.put(key, read)

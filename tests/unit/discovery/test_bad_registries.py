@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from msctl.discovery import etcd
+from msctl.discovery.record import Record
 from tests.support.waiting import until
 from tests.unit.discovery.harness import MINE, stack
 
@@ -125,3 +129,31 @@ async def test_consuls_entries_of_wrong_form_end_the_session_and_no_more() -> No
             await until(lambda: "something else than Consul does" in one.reason)
         server.close()
         await server.wait_closed()
+
+
+async def test_a_watch_that_is_silently_dead_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(etcd, "RELIST_S", 0.1)
+    listed = [ok(b'{"header": {"revision": "3"}}')]
+    dead = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await request(reader)
+        if b"/watch" in head:
+            await dead.wait()
+        writer.write(listed[0] if b"/range" in head else ok(b'{"ID": "7", "result": {"TTL": "2"}}'))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with stack(f"etcd://127.0.0.1:{server.sockets[0].getsockname()[1]}") as one:
+        await until(lambda: one.state == "ready")
+        theirs = Record("users", "users-1", "127.0.0.2", 8081, "b")
+        key = base64.b64encode(f"/msctl/v1/shop/{theirs.key}".encode()).decode()
+        value = base64.b64encode(json.dumps(theirs.fields()).encode()).decode()
+        found = {"header": {"revision": "4"}, "kvs": [{"key": key, "value": value}]}
+        listed[0] = ok(json.dumps(found).encode())
+        await until(lambda: one.urls() == ["http://127.0.0.2:8081"])
+        listed[0] = ok(b'{"header": {"revision": "5"}}')
+        await until(lambda: one.urls() == [])
+        dead.set()
+    server.close()
+    await server.wait_closed()

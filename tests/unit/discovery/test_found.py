@@ -50,6 +50,7 @@ def test_what_a_new_session_does_not_list_is_kept_for_a_ttl() -> None:
     found.listed(None, entries(ONE, TWO), 0.0, resumed=True)
     found.listed(None, entries(), 100.0, resumed=True)
     found.listed(None, entries(), 105.0, resumed=True)
+    found.listed(None, entries(), 106.0, resumed=False)
     found.put(TWO.key, lambda: TWO)
     found.expire(109.9)
     assert users(found) == (ONE, TWO)

@@ -330,3 +330,14 @@ async def test_a_service_that_is_stopped_here_sends_nothing_to_its_instances() -
         assert rig.urls("orders") == []
         rig.discovery.use("orders", wanted=True)
         assert rig.urls("orders") == ["http://10.0.0.2:8081"]
+
+
+async def test_the_loopback_address_of_another_machine_takes_no_requests() -> None:
+    elsewhere = replace(SHOP, discovery=replace(AT, advertise="10.0.0.1"))
+    wrong = replace(THEIRS, host="127.0.0.1")
+    async with running(elsewhere) as rig:
+        rig.shelf.put(wrong, replace(wrong, host="::1"), THEIRS)
+        assert rig.urls() == ["http://10.0.0.2:8081"]
+    async with running() as rig:
+        rig.shelf.put(wrong)
+        assert rig.urls() == ["http://127.0.0.1:8081"]
