@@ -359,6 +359,19 @@ async def test_other_programs_send_without_a_token_and_name_themselves(rig: Rig)
     assert [span.service for span in rig.kept] == ["elsewhere", "elsewhere"]
 
 
+async def test_the_services_of_other_programs_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "MAX_EXTERNAL", 2)
+    with reserved_port() as port:
+        await rig.receiver.open(port)
+        for number in (1, 2, 3, 4, 1):
+            named = {"attributes": [{"key": "service.name", "value": {"stringValue": f"s{number}"}}]}
+            span = {"traceId": "ab" * 16, "spanId": f"{number:016x}", "name": "work"}
+            sent = {"resourceSpans": [{"resource": named, "scopeSpans": [{"spans": [span]}]}]}
+            async with rig.session.post(f"http://127.0.0.1:{port}/v1/traces", json=sent) as response:
+                assert response.status == 200
+    assert [span.service for span in rig.kept] == ["s1", "s2", "_OTHER", "_OTHER", "s1"]
+
+
 POINT = {"asInt": "1", "attributes": [{"key": "n", "value": {"intValue": "1"}}]}
 METRICS = json.dumps(
     {
@@ -395,7 +408,7 @@ async def test_decoding_yields_to_other_tasks(
 
     counting = asyncio.create_task(count())
     sender = Sender("users", "users-1")
-    found = await receiver._decode(signal, sent, content_type, sender)
+    found = await receiver._decode(signal, sent, content_type, lambda _: sender)
     counting.cancel()
     assert len(found[sender]) == 900
     assert turns >= 900

@@ -10,7 +10,7 @@ import pytest
 
 from msctl.model.events import LogLine
 from msctl.telemetry.logs import run_files
-from msctl.telemetry.logs.run_files import RunFiles, read_run
+from msctl.telemetry.logs.run_files import RunFiles, read_run, services_of
 from tests.support.clock import FakeClock
 
 
@@ -131,6 +131,23 @@ def test_what_the_thread_cannot_keep_up_with_is_dropped(
     go.set()
     files.close()
     assert len(read_run(tmp_path)) == 11
+
+
+@pytest.mark.parametrize(
+    "service", ["../../elsewhere", "/tmp/x", ".", "..", "a.log", "ünï", "a b", "\U0001f4a9" * 256, "x" * 300]
+)
+def test_a_service_cannot_name_a_file_elsewhere(tmp_path: Path, service: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    files = RunFiles(lambda: folder, FakeClock(), pytest.fail)
+    files.line(LogLine(1, 0.0, service, "info", "hello"))
+    files.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    (line,) = read_run(folder)
+    assert line.text == "hello"
+    if len(service) < 100:
+        assert services_of(folder) == [line.service] == [service]
+        assert (line.instance, line.level) == ("", "info")
 
 
 def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:

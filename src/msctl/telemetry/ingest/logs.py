@@ -25,6 +25,7 @@ from msctl.telemetry.ingest.otlp import (
     sender_of,
     text_of,
 )
+from msctl.telemetry.logs.parsing import LEVELS
 
 MAX_RECORDS = 4096
 """Records in one request; SDKs send 512 by default."""
@@ -128,9 +129,7 @@ def log_record(record: IncomingRecord) -> LogRecord:
 def _level(record: IncomingRecord) -> str:
     if record.severity_number > 0:
         return next((name for top, name in _SEVERITIES if record.severity_number <= top), "critical")
-    return {"WARN": "warning", "FATAL": "critical"}.get(
-        record.severity_text.upper(), record.severity_text.lower()[:16] or "info"
-    )
+    return LEVELS.get(record.severity_text.lower(), "info")
 
 
 def _body(value: IncomingValue | None) -> str:

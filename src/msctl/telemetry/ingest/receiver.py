@@ -34,7 +34,7 @@ from msctl.telemetry.ingest.logs import LogRecord, log_record
 from msctl.telemetry.ingest.metrics import points_of
 from msctl.telemetry.ingest.otlp import MalformedError, Sender, ended_span
 from msctl.telemetry.metrics.point import Point
-from msctl.telemetry.tracing.span import EndedSpan
+from msctl.telemetry.tracing.span import OTHER, EndedSpan
 
 log = logging.getLogger("msctl.otlp")
 
@@ -42,6 +42,8 @@ HOST = "127.0.0.1"
 _LOCAL_HOSTS = frozenset({HOST, "localhost"})
 HEADER = "x-msctl-token"
 MAX_BODY = 4 * 1024 * 1024
+MAX_EXTERNAL = 100
+"""Services that the stack did not start; what others send is kept as that of `_OTHER`."""
 MAX_AT_ONCE = 8
 """Requests that are read or decoded at a time."""
 BODY_TIMEOUT_S = 10.0
@@ -116,6 +118,7 @@ class Receiver:
         self._url: str | None = None
         self._tokens: dict[Sender, str] = {}
         self._senders: dict[str, Sender] = {}
+        self._external: set[str] = set()
         self._busy = 0
         self._refused: set[tuple[str, str]] = set()
         self._runner: web.AppRunner | None = None
@@ -194,6 +197,16 @@ class Receiver:
             return _error(403, "this port is for programs of this machine, not for web pages")
         return await self._take(signal, None, request)
 
+    def _identify(self, sender: Sender | None, named: Sender) -> Sender:
+        """Who sent an item: what comes with a token belongs to `sender`, whatever its resource says."""
+        if sender is not None:
+            return sender
+        if named.service not in self._external:
+            if len(self._external) >= MAX_EXTERNAL:
+                return Sender(OTHER, OTHER)
+            self._external.add(named.service)
+        return named
+
     async def _take(self, signal: _Signal, sender: Sender | None, request: web.Request) -> web.Response:
         content_type = request.content_type
         if content_type not in signal.decoders:
@@ -210,7 +223,7 @@ class Receiver:
                 body = await request.read()
             if encoding == "gzip":
                 body = _decompressed(body)
-            by_sender = await _decode(signal, body, content_type, sender)
+            by_sender = await _decode(signal, body, content_type, partial(self._identify, sender))
         except MalformedError as error:
             return self._refuse(signal, sender, 400, str(error))
         except web.RequestPayloadError:
@@ -285,17 +298,17 @@ def _exports_by_grpc(env: Mapping[str, str]) -> bool:
 
 
 async def _decode(
-    signal: _Signal, body: bytes, content_type: str, sender: Sender | None
+    signal: _Signal, body: bytes, content_type: str, identify: Callable[[Sender], Sender]
 ) -> dict[Sender, list[Any]]:
     """Decode everything, by sender, yielding to other tasks. Raises MalformedError.
 
-    What comes with a token belongs to `sender`, whatever its resource says.
+    `identify` says who sent what names a sender.
     """
     found: dict[Sender, list[Any]] = {}
     count = 0
     began = perf_counter()
     for items, (named, item) in enumerate(signal.decoders[content_type](body)):
-        who = sender or named
+        who = identify(named)
         kept = found.setdefault(who, [])
         for result in signal.convert(item, who):
             kept.append(result)

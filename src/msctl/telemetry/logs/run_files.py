@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from msctl.clock import Clock
 from msctl.model.events import LogLine
@@ -31,6 +34,10 @@ QUEUE_BYTES = 8 * 1024 * 1024
 MAX_PARTIAL = 64 * 1024
 STREAMS = ("stdout", "stderr")
 _SUFFIX = ".log"
+_PLAIN = re.compile(r"[\w-]{1,63}", re.ASCII)
+_LONGEST_NAME = 150
+_SPACES = re.compile(r"[\s%]")
+"""What an instance must not have in a record's line."""
 
 
 _Piece = tuple[str, str, str, float, bytes]
@@ -90,7 +97,8 @@ class RunFiles:
     def line(self, line: LogLine) -> None:
         """Append a line that was logged in this process."""
         text = line.text.encode("utf-8", "surrogateescape")
-        self.write(line.service, line.instance or line.service, line.stream or line.level, text + b"\n")
+        instance = _SPACES.sub(lambda found: quote(found[0]), line.instance or line.service)
+        self.write(line.service, instance, line.stream or line.level, text + b"\n")
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued, for at most `timeout` seconds, and close the files."""
@@ -164,8 +172,22 @@ class RunFiles:
     def _file(self, service: str) -> _File:
         file = self._files.get(service)
         if file is None:
-            file = self._files[service] = _File(f"{service}{_SUFFIX}")
+            file = self._files[service] = _File(file_name(service))
         return file
+
+
+def file_name(service: str) -> str:
+    """The name of a service's file: a program that the stack did not start may call itself `../x`."""
+    if _PLAIN.fullmatch(service):
+        return f"{service}{_SUFFIX}"
+    quoted = quote(service, safe="").replace(".", "%2E")
+    if len(quoted) > _LONGEST_NAME:
+        quoted = f"{quoted[:_LONGEST_NAME]}-{sha256(service.encode()).hexdigest()[:16]}"
+    return f"{quoted}{_SUFFIX}"
+
+
+def _service_of(path: Path) -> str:
+    return unquote(path.name.partition(_SUFFIX)[0])
 
 
 def read_run(folder: Path, services: Iterable[str] = ()) -> list[LogLine]:
@@ -176,7 +198,7 @@ def read_run(folder: Path, services: Iterable[str] = ()) -> list[LogLine]:
     wanted = set(services)
     by_service: dict[str, list[LogLine]] = {}
     for path in sorted(folder.glob(f"*{_SUFFIX}*"), reverse=True):  # NAME.log.1 before NAME.log
-        service = path.name.partition(_SUFFIX)[0]
+        service = _service_of(path)
         if not wanted or service in wanted:
             by_service.setdefault(service, []).extend(_read(path, service))
     # The lines of a service stay in their order, also where the clock was set back.
@@ -194,7 +216,7 @@ def _with_latest_times(lines: Iterable[LogLine]) -> Iterator[tuple[float, LogLin
 
 def services_of(folder: Path) -> list[str]:
     """The services of which a run left lines."""
-    return sorted({path.name.partition(_SUFFIX)[0] for path in folder.glob(f"*{_SUFFIX}*")})
+    return sorted({_service_of(path) for path in folder.glob(f"*{_SUFFIX}*")})
 
 
 def _read(path: Path, service: str) -> list[LogLine]:
@@ -223,6 +245,7 @@ def _read(path: Path, service: str) -> list[LogLine]:
 
 
 def _record(service: str, instance: str, stream: str, text: str, when: float) -> LogLine:
+    instance = unquote(instance)
     shown = "" if instance == service else instance
     if stream not in STREAMS:
         return LogLine(0, when, service, stream, text, shown)
