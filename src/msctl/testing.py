@@ -23,7 +23,7 @@ import pytest
 
 if TYPE_CHECKING:
     from msctl.control.client import ControlClient
-    from msctl.model.snapshots import Snapshot
+    from msctl.model.snapshots import FaultSnapshot, Snapshot
     from msctl.model.views import ReloadResult
 
 __all__ = ["RunningStack", "StackFactory", "msctl_stack", "running_stack", "simulate"]
@@ -76,6 +76,27 @@ class RunningStack:
     def reload(self) -> ReloadResult:
         """Apply edits of the project's folder, as `msctl reload` does."""
         return self._client.reload()
+
+    @contextmanager
+    def fault(
+        self, kind: str, target: str | None = None, *, seconds: float = 600.0, **options: object
+    ) -> Iterator[FaultSnapshot]:
+        """Break something while the block runs, as `msctl fault add` does; `options` are its options.
+
+        The fault ends after `seconds` in any case. What happens once is over when the block begins.
+        Raises MsctlError for one that this stack cannot have.
+        """
+        from msctl.faults.kinds import KINDS, FaultKind
+        from msctl.faults.parse import fault_from
+
+        once = kind in tuple(FaultKind) and KINDS[FaultKind(kind)].once and "every" not in options
+        lasts = {} if once else {"for": seconds}
+        (added,) = self._client.add_faults([fault_from({"kind": kind, "target": target, **lasts, **options})])
+        try:
+            yield added.fault
+        finally:
+            if any(one.id == added.fault.id for one in self._client.faults()):
+                self._client.clear_faults([added.fault.id])
 
     def logs(self, *services: str) -> list[str]:
         """The log lines of these services (none named: all) so far."""

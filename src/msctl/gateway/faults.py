@@ -56,7 +56,7 @@ class FaultyUpstreams:
             if effect.when is When.AFTER:
                 await self._send_unheard(instance, out, fresh=fresh)
             self._abort(effect, instance, out)
-        elif effect.body is not None:
+        elif effect.body is not None and out.head.method != "HEAD":
             await self._send_paced(effect, instance, out, fresh=fresh)
         else:
             await instance.upstream.send(out, fresh=fresh)

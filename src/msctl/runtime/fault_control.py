@@ -43,6 +43,10 @@ class Carrier(Protocol):
         ...
 
 
+async def _at_once() -> None:
+    pass
+
+
 class FaultControl:
     """Implements FaultView."""
 
@@ -53,12 +57,15 @@ class FaultControl:
         world: Callable[[], Awaitable[World]],
         carriers: dict[Place, Carrier],
         *,
+        ready: Callable[[], Awaitable[None]] = _at_once,
         draw_seed: Callable[[], int] = lambda: random.getrandbits(32),
     ) -> None:
+        """`ready` waits until the stack can have faults. Raises MsctlError if it stops."""
         self._clock = clock
         self._logs = logs
         self._world = world
         self._carriers = carriers
+        self._ready = ready
         self._book = FaultBook(clock, draw_seed)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -66,6 +73,7 @@ class FaultControl:
         return self._book.snapshot()
 
     async def add(self, specs: Sequence[FaultSpec], *, force: bool = False) -> tuple[AddedFault, ...]:
+        await self._ready()
         world = await self._world()
         resolved = [check(spec, world, force=force) for spec in specs]
         for spec in resolved:
@@ -125,7 +133,9 @@ class FaultControl:
                     await self._carriers[fault.spec.info.place].begin(fault)
                 except MsctlError as error:
                     self._say(f"fault {fault.id}: {error.message}")
-        del self._tasks[fault.id]
+                except Exception as error:  # noqa: BLE001 - it ends on time in any case
+                    self._say(f"fault {fault.id} failed: {error!r}")
+        self._tasks.pop(fault.id, None)
         await self._end([fault], f"after {show_duration(fault.spec.lasts)}")
 
     async def _end(self, faults: Iterable[ActiveFault], why: str) -> None:

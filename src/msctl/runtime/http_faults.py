@@ -60,7 +60,7 @@ class HttpFaultCarrier:
             if effect.when is When.AFTER:
                 await handle(BufferedExchange(exchange, exchange.head, None))
             _abort(effect, exchange)
-        elif effect.body is not None:
+        elif effect.body is not None and exchange.head.method != "HEAD":
             paced = PacedExchange(exchange, effect.body, self._clock.sleep)
             sending = asyncio.create_task(paced.run())
             try:

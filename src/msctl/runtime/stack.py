@@ -168,6 +168,7 @@ class Stack:
                 Place.BROKER: BrokerFaultCarrier(lambda: self._embedded.server, clock),
                 Place.PROCESS: self._process_faults,
             },
+            ready=self._ready_for_verbs,
         )
         self._supervisor = Supervisor(
             project,

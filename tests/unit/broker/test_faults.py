@@ -279,6 +279,32 @@ def test_a_channel_is_closed_by_the_broker_and_others_are_not() -> None:
     rig.client.open(1)
 
 
+def test_a_message_whose_channel_is_closed_again_and_again_is_dead_lettered() -> None:
+    rig = Rig()
+    arguments: dict[str, Any] = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 1,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "q",
+    }
+    rig.client.call(
+        commands.Queue.Declare(queue="work", durable=True, arguments=arguments), commands.Queue.DeclareOk
+    )
+    rig.client.publish(b"a", "work")
+    for number in range(2):
+        rig.client.consume("work")
+        assert rig.client.bodies() == [b"a"]
+        fault = rig.add("channel-close", "work")
+        rig.faults.close_channels(fault)
+        rig.client.run()
+        rig.client.take(commands.Channel.Close)
+        rig.client.send(commands.Channel.CloseOk())
+        rig.client.open()
+        assert rig.ready == number
+    assert rig.client.call(commands.Basic.Get(queue="q"), commands.Basic.GetOk).delivery_tag == 1
+    assert rig.client.events[0][1].properties.headers["x-first-death-reason"] == "delivery_limit"
+
+
 def test_a_cancelled_consumer_is_told_and_gets_nothing_more() -> None:
     rig = Rig()
     rig.client.consume()

@@ -43,11 +43,19 @@ def _option(name: str, help_text: str, metavar: str | None = None) -> typer.mode
     return option
 
 
+def _kinds(incomplete: str) -> list[tuple[str, str]]:
+    """Complete the kinds of faults, with what they do."""
+    from msctl.faults.kinds import KINDS
+
+    return [(str(kind), info.doc) for kind, info in KINDS.items() if kind.startswith(incomplete)]
+
+
 @fault.command()
 def add(
     ctx: typer.Context,
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="What to break: delay, abort …")
+        str | None,
+        typer.Argument(metavar="[KIND]", help="What to break: delay, abort …", autocompletion=_kinds),
     ] = None,
     target: Annotated[
         str | None,
