@@ -95,6 +95,20 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(path: Path, content: 
     filled(path, "run-1")
 
 
+def test_a_reader_of_a_locked_file_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(path, "run-1")
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
+    lock = sqlite3.connect(path)
+    lock.execute("pragma locking_mode = exclusive")
+    lock.execute("begin exclusive")
+    with pytest.raises(MsctlError, match="locked") as raised, database.reading(path):
+        pass
+    lock.close()
+    assert "try again" in (raised.value.hint or "")
+    with database.reading(path) as connection:
+        assert len(database.summaries(connection)) == 1
+
+
 def test_a_file_of_another_version_is_moved_aside(path: Path) -> None:
     filled(path, "run-1")
     other = sqlite3.connect(path)

@@ -103,9 +103,10 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(_open(path, create=False)) as connection:
             yield connection
     except (DamagedError, OSError, sqlite3.Error) as error:
-        raise MsctlError(
-            f"cannot read the runs in {path}: {error}", hint="the next msctl up begins a new file"
-        ) from error
+        hint = "the next msctl up begins a new file" if is_damage(error) else None
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            hint = "another program holds it; try again when that has ended"
+        raise MsctlError(f"cannot read the runs in {path}: {error}", hint=hint) from error
 
 
 def begin_run(connection: sqlite3.Connection, run: str, began: float, version: str) -> None:
