@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import NamedTuple
 
 BROKER = "broker"
 
@@ -37,7 +36,8 @@ NETWORK_FAULTS = (FaultKind.CUT, FaultKind.PARTITION, FaultKind.DELAY)
 _MESSAGES = (FaultKind.DUPLICATE, FaultKind.REORDER)
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fault:
     """One fault: at `at` virtual seconds, for `seconds`, between or of `parties`."""
 
     at: float

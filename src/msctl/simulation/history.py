@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from typing import NamedTuple
+from dataclasses import dataclass
 
 MAX_EVENTS = 5000
 """Events kept to be shown; the hash covers all of them."""
@@ -15,7 +15,8 @@ _START_OK = b"\0\x0a\0\x0b"
 """The class and method of connection.start-ok, in which an AMQP client describes itself."""
 
 
-class Happening(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Happening:
     """One event, at `at` virtual seconds."""
 
     at: float

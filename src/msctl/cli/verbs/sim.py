@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +84,7 @@ def sim(
             shortest = shrink(project, loaded, found, kinds)
             told = simulate_once(project, loaded, number, kinds, faults=shortest.faults, traced=True)
             shortest = told if told.failure else shortest
+            found = replace(found, trace=shortest.trace)
             return _failed(found, failure_lines(found, shortest, _again(scenario, number, faults)), as_json)
         _progress(f"{number} of {seeds} runs, {virtual / 60:.0f} virtual minutes")
     _progress("")
