@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
 from msctl.export import ExportOptions, export
-from msctl.model.project import Project
+from msctl.model.project import Project, ServiceSpec
 from tests.support import tools
 from tests.unit.export import projects
 
@@ -69,3 +70,16 @@ def test_the_image_and_the_configuration_are_tied_in_by_kustomize(tmp_path: Path
     assert pod["containers"][0]["image"] == "registry.example:5000/shop:1.2"
     assert pod["volumes"][0]["configMap"]["name"] == config["metadata"]["name"] != "msctl-config"
     assert "[services.users]" in config["data"]["msctl.toml"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['it\'s "q"', "a\nb: c\n- d", "$HOME $$ $(X) ${Y}", "{{ x }}", "#c", " lead", "\u2028\ttab", "no"],
+)
+def test_a_literal_value_reaches_a_program_as_it_is(value: str, tmp_path: Path) -> None:
+    spec = ServiceSpec("app", command=("node", "a.js"), env={"X": value.replace("$", "$$")})
+    write(tmp_path, replace(projects.course(), services=(spec,), gateway=None))
+    (deployment,) = [d for d in built(tmp_path) if d["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (found,) = [each["value"] for each in container["env"] if each["name"] == "X"]
+    assert found.replace("$$(", "$(") == value  # the kubelet reads $$( as $(

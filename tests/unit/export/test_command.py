@@ -125,3 +125,16 @@ def test_invalid_command_line_writes_nothing(msctl: Msctl, args: tuple[str, ...]
 def test_options_can_be_given_as_variables(msctl: Msctl) -> None:
     done = msctl.run("export", "nginx", "--stdout", env={"MSCTL_EXPORT_LISTEN": "9123"})
     assert "listen 9123 default_server;" in done.stdout
+
+
+def test_images_are_built_in_the_projects_folder_wherever_the_files_go(msctl: Msctl) -> None:
+    for kind in ("kubernetes", "helm"):
+        msctl.ok("export", kind, "-o", f"deploy/{kind}", "--registry", "r.example")
+        (file,) = (msctl.folder / "deploy" / kind).glob("*s.yaml" if kind == "helm" else "kustomization.yaml")
+        assert " -f Dockerfile ." in file.read_text()
+
+
+def test_compose_is_told_where_the_projects_variables_are(msctl: Msctl) -> None:
+    (msctl.folder / ".env").write_text("KEY=value\n")
+    msctl.ok("export", "compose", "-o", "deploy")
+    assert "--env-file ../.env up" in (msctl.folder / "deploy" / "compose.yaml").read_text()

@@ -137,3 +137,23 @@ def test_python_dependencies_come_from_the_lock_file_of_uv(project: Project) -> 
     assert project.root is not None
     (project.root / "uv.lock").write_text("")
     assert "uv export --frozen" in files(project)["Dockerfile"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ExportOptions(registry="r.example/x y"),
+        ExportOptions(registry="https://r.example"),
+        ExportOptions(tag="1 2"),
+        ExportOptions(tag="-x"),
+        ExportOptions(tag="x" * 129),
+        ExportOptions(image="Shop/UPPER"),
+        ExportOptions(image='x"; rm -rf /'),
+        ExportOptions(image=""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["docker", "compose", "kubernetes", "helm"])
+def test_what_is_no_name_of_an_image_is_refused(kind: str, options: ExportOptions) -> None:
+    with pytest.raises(MsctlError, match=r"^--") as caught:
+        export(kind, projects.course(), options)
+    assert caught.value.exit_code == 2

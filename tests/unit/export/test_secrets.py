@@ -174,6 +174,16 @@ def test_a_variable_that_removes_or_changes_a_service_is_named(kind: str, tmp_pa
     assert any(key == "services.api.port" and "MSCTL_API_PORT" in text for key, text in notices)
 
 
+@pytest.mark.parametrize("kind", ["systemd", "procfile"])
+def test_a_process_that_reads_msctl_toml_gets_the_address_that_a_variable_gave(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "msctl.toml").write_text(TOML)
+    resolved = load(cwd=tmp_path, env={**VALUES, "MSCTL_JOB_URL": "http://10.0.0.1:1"})
+    exported = export(kind, resolved.project, ExportOptions(sources=resolved.sources))
+    assert "MSCTL_JOB_URL=http://10.0.0.1:1" in "".join(file.text for file in exported.files)
+
+
 def test_an_error_about_a_value_from_a_variable_does_not_repeat_it(tmp_path: Path) -> None:
     (tmp_path / "msctl.toml").write_text('[services.a]\ncommand = "a"\nport = "${PW}"\nhealth = "${PW}"\n')
     with pytest.raises(ConfigError) as caught:

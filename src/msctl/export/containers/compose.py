@@ -10,6 +10,7 @@ Rules of Docker Compose that the file keeps:
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
@@ -89,7 +90,9 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         **({"configs": {"msctl": {"file": f"./{CONFIG}"}}} if has_config else {}),
         **({"volumes": {"prometheus": {}, "grafana": {}}} if options.monitoring else {}),
     }
-    yield File("compose.yaml", dump(document, comment=_comment(project, options)))
+    needs_env = broker.has_secret or any((*each.secrets, *each.optional, *each.shared) for each in found)
+    env_file = f"{options.context}/.env" if needs_env and options.context != "." else None
+    yield File("compose.yaml", dump(document, comment=_comment(project, options, env_file)))
     if has_config:
         yield File(CONFIG, config)
     yield from docker.image_files(project, options)
@@ -99,7 +102,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from renamed(names)
     yield from config_notices
     yield from docker.secret_file_notices(project)
-    yield from secret_notices(found, "set them in the environment or in .env, beside compose.yaml")
+    yield from secret_notices(found, "set them in the environment or in the .env that compose reads")
     if broker.has_secret:
         yield Notice("broker.url", "BROKER_PASSWORD: its password, not quoted; set it there too")
         if any(not image.has_msctl for image in known.values()):
@@ -119,15 +122,17 @@ def _builders(found: Sequence[Workload], known: Mapping[str, Image]) -> frozense
     return frozenset(first.values())
 
 
-def _comment(project: Project, options: ExportOptions) -> str:
+def _comment(project: Project, options: ExportOptions, env_file: str | None) -> str:
+    """`env_file` is the project's, where compose does not find it by itself."""
+    compose = "docker compose" if env_file is None else f"docker compose --env-file {shlex.quote(env_file)}"
     lines = [
         f"{project.name}: each service in a container. Needs Docker Compose 2.23.1 or newer.",
         "",
-        "  docker compose up --build --wait",
+        f"  {compose} up --build --wait",
     ]
     manual = [spec.name for spec in local_services(project) if not spec.autostart]
     if manual:
-        lines.append(f"  docker compose up {' '.join(manual)}    (not started by the first command)")
+        lines.append(f"  {compose} up {' '.join(manual)}    (not started by the first command)")
     if options.monitoring:
         lines += [
             f"  Grafana is at http://127.0.0.1:{GRAFANA_PORT}, Prometheus at http://127.0.0.1:{PROMETHEUS_PORT}"

@@ -9,6 +9,7 @@ that msctl would assign.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,11 @@ USER = 10001
 NODE = "22"
 GO = "1.24"
 ALPINE = "3.22"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
+_REGISTRY = rf"{_HOST}(?:/{_PATH})*/?"
+_REFERENCE = rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*(?::{_TAG})?(?:@[a-z0-9]+:[0-9a-f]+)?"
 _NODE_PROGRAMS = frozenset({"node", "npm", "npx", "yarn", "pnpm", "tsx", "ts-node"})
 _INSTALL = {
     "package-lock.json": "npm ci",
@@ -72,7 +78,17 @@ class Image:
 
 
 def image_name(project: Project, options: ExportOptions, suffix: str = "") -> str:
-    """Return `registry/repository:tag`; the tag is `latest` by default. Raises UsageError for two tags."""
+    """Return `registry/repository:tag`; the tag is `latest` by default.
+
+    Raises UsageError for two tags, and for what is no name of an image (by the grammar of its specification).
+    """
+    for option, value, pattern in (
+        ("--image", options.image, _REFERENCE),
+        ("--registry", options.registry, _REGISTRY),
+        ("--tag", options.tag, _TAG),
+    ):
+        if value is not None and not re.fullmatch(pattern, value):
+            raise UsageError(f"{option}: {value!r} is no part of the name of an image")
     image = options.image or project_label(project)
     has_tag = ":" in image.rpartition("/")[2] or "@" in image
     if options.tag is not None and has_tag:

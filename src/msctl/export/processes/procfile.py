@@ -13,6 +13,7 @@ from msctl.export.workloads import (
     clear_notices,
     local_services,
     machine_addresses,
+    machine_overrides,
     machine_variables,
     secret_notices,
     source_notices,
@@ -32,6 +33,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             secrets=(*workload.secrets, *program_secrets(workload.spec, project)),
             optional=(),
             shared=machine_variables(project),
+            variables={**machine_overrides(project, options), **workload.variables},
         )
         for workload in workloads(project, names, addresses)
     )

@@ -16,6 +16,7 @@ from msctl.export.workloads import (
     env_file_paths,
     local_services,
     machine_addresses,
+    machine_overrides,
     machine_variables,
     secret_notices,
     source_notices,
@@ -59,6 +60,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             secrets=(*workload.secrets, *program_secrets(workload.spec, project)),
             optional=(),
             shared=machine_variables(project),
+            variables={**machine_overrides(project, options), **workload.variables},
         )
         for workload in workloads(project, names, addresses)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from msctl.export.broker import BROKER, BrokerPlan, broker_plan
@@ -72,7 +72,8 @@ def system(project: Project, options: ExportOptions) -> System:
         (spec.name for spec in local_services(project)), {BROKER: "the broker"} if broker.is_ours else None
     )
     found = workloads(project, names, container_addresses(project, names))
-    known = images(project, found, options)
+    # They are built in the project's folder, by the files of `msctl export docker`.
+    known = images(project, found, replace(options, context=".", folder="."))
     return System(project, options, broker, names, found, known, *portable_toml(project))
 
 
