@@ -55,6 +55,7 @@ class PacedExchange:
         self._changed = asyncio.Event()
         self._moved = asyncio.Event()
         self._upgraded = False
+        self._ended = False
         self.finished = False
         """Whether the handler has finished; the client's response ends with `run`."""
 
@@ -140,7 +141,7 @@ class PacedExchange:
         return self._waiting > HIGH or self._inner.writing_paused
 
     def write(self, data: bytes) -> None:
-        if data:
+        if data and not self._ended:
             self._pieces.append(data)
             self._waiting += len(data)
             self._changed.set()
@@ -156,11 +157,13 @@ class PacedExchange:
         self.finish(body)
 
     async def drain(self) -> None:
-        while self._waiting > HIGH and not self._inner.disconnected:
+        while self._waiting > HIGH and not self._ended and not self._inner.disconnected:
             self._moved.clear()
             await self._moved.wait()
-        if self._inner.disconnected:
+        if self._inner.disconnected or (self._ended and not self._inner.finished):
             raise ClientGoneError("the client closed the connection")
+        if self._inner.writing_paused:
+            await self._inner.drain()
 
     # --- the pace -----------------------------------------------------------------------------------
 
@@ -190,6 +193,7 @@ class PacedExchange:
             if not inner.finished:
                 inner.finish(b"", self._trailers)
         finally:
+            self._ended = True
             self._moved.set()
 
     @property

@@ -122,6 +122,14 @@ def test_a_late_confirm_of_a_closed_channel_is_dropped() -> None:
     assert rig.confirmed() == []
 
 
+def test_what_is_put_off_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msctl.broker.session.faults.MAX_LATER", 3)
+    rig = Rig(confirms=True)
+    rig.add("confirm-delay", delay="2s")
+    burst(rig, b"a", b"b", b"c", b"d", b"e")
+    assert rig.confirmed() == [(1, False, "ack"), (2, False, "ack")]
+
+
 def test_a_nacked_message_is_not_stored() -> None:
     rig = Rig(confirms=True)
     rig.add("nack")

@@ -125,3 +125,41 @@ async def test_a_slow_body_arrives_whole_and_in_bounded_memory(kind: str, fault:
     async with running(RouteSpec("/x", "x"), spec=SPEC, faults=point) as gateway:
         await gateway.serve("x", app, kind)
         assert (await gateway.get("/x")).body == body
+
+
+async def test_a_service_that_writes_on_after_a_cut_is_let_go() -> None:
+    point, _ = broken("truncate-body", bytes=4)
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65536)
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/x", endless)
+    async with running(RouteSpec("/x", "x"), spec=SPEC, faults=point) as gateway:
+        await gateway.serve("x", app, "hosted")
+        with pytest.raises((TruncatedError, ConnectionResetError, asyncio.IncompleteReadError)):
+            await gateway.get("/x")
+        async with asyncio.timeout(10):
+            await ended.wait()
+
+
+async def test_a_service_address_has_the_faults_of_services_and_none_of_routes() -> None:
+    point = HttpFaultPoint(routed=False)
+    faults = [
+        ActiveFault(number, fault_from({"kind": "abort", "target": target, "status": status}), 1, 60.0)
+        for number, target, status in (("f1", "/", "500"), ("f2", "x", "418"))
+    ]
+    app, _ = service()
+    async with running(RouteSpec("/", "x"), spec=SPEC, faults=point) as gateway:
+        await gateway.serve("x", app, "hosted")
+        point.set(faults[:1])
+        assert (await gateway.get("/x")).status == 200
+        point.set(faults)
+        assert (await gateway.get("/x")).get("msctl-fault") == "f2"

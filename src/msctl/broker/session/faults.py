@@ -33,6 +33,10 @@ Touched = Callable[[Sequence[str], str], None]
 """Called with the ids of faults and the traceparent of a message that they hit."""
 
 
+MAX_LATER = 100_000
+"""What may be put off at a time; beyond that the earliest happens early, so that memory is bounded."""
+
+
 class _Later(NamedTuple):
     """Something that a fault has put off."""
 
@@ -120,6 +124,8 @@ class BrokerFaults:
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` after so many seconds, or when the fault ends."""
+        if len(self._later) >= MAX_LATER:
+            heapq.heappop(self._later).action()
         when = self._broker.clock.monotonic() + seconds
         heapq.heappush(self._later, _Later(when, next(self._order), action))
 

@@ -13,6 +13,8 @@ from msctl.telemetry.tracing.span import EndedSpan
 
 ATTRIBUTE = "msctl.fault"
 MAX_TRACES = 2000
+MAX_SPANS = 256
+"""Marked spans of one trace; a client may send the same trace id with all its requests."""
 
 
 class FaultMarks:
@@ -36,6 +38,8 @@ class FaultMarks:
                 self._traces.popitem(last=False)
             spans = self._traces[trace_id] = {}
         known = spans.get(span_id)
+        if known is None and len(spans) >= MAX_SPANS:
+            return
         spans[span_id] = ", ".join(faults if known is None else dict.fromkeys([*known.split(", "), *faults]))
 
     def applied(self, spans: Iterable[EndedSpan]) -> Iterable[EndedSpan]:
