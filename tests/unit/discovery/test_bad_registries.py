@@ -34,7 +34,7 @@ async def request(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def answering(data: bytes | None) -> AsyncIterator[int]:
+async def answering(data: bytes | None, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """A server that answers every request with these bytes and closes, or with None never answers."""
     waiting = asyncio.Event()
 
@@ -46,7 +46,7 @@ async def answering(data: bytes | None) -> AsyncIterator[int]:
             writer.write(data)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, host, 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -155,5 +155,39 @@ async def test_a_watch_that_is_silently_dead_is_found_out(monkeypatch: pytest.Mo
         listed[0] = ok(b'{"header": {"revision": "5"}}')
         await until(lambda: one.urls() == [])
         dead.set()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_registry_at_an_ipv6_address_is_asked_there() -> None:
+    answer = b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\nsix!"
+    async with answering(answer, "::1") as port, stack(f"etcd://[::1]:{port}") as one:
+        await until(lambda: "answered 500: six!" in one.reason)
+
+
+async def test_a_login_that_expires_is_done_again_at_once() -> None:
+    logins = 0
+    expired = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal logins
+        head = await request(reader)
+        logins += b"/authenticate" in head
+        if b"/authenticate" not in head and b"Authorization: token-%d\r\n" % logins not in head:
+            writer.write(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")
+        elif b"/keepalive" in head and logins == 1:
+            writer.write(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+        elif b"/watch" in head:
+            await expired.wait()
+        else:
+            writer.write(ok(b'{"token": "token-%d", "ID": "7", "header": {"revision": "3"}}' % logins))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with stack(f"etcd://root:x@127.0.0.1:{server.sockets[0].getsockname()[1]}") as one:
+        await until(lambda: logins == 2)
+        await until(lambda: one.discovery.asked)
+        assert one.state == "ready"
+        expired.set()
     server.close()
     await server.wait_closed()
