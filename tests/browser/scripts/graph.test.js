@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { around, build, group, queueId, search } from './graph.js';
-import { layout } from './layout.js';
+import { curve, layout } from './layout.js';
 
 const service = (name, more = {}) => ({ name, kind: 'hosted', state: 'ready', addresses: [], routes: [], depends_on: [], messages: [], instances: [{ name: `${name}-1`, address: null }], requests_per_s: null, errors_per_s: null, ...more });
 const snapshot = (services, queues = []) => ({ services, broker: { state: 'ready', queues } });
@@ -72,6 +72,14 @@ test('a circle of calls, a lonely service and an empty system are placed', () =>
   assert.equal(spots.size, 4);
   assert.ok(paths.every((p) => p.length >= 2));
   assert.deepEqual(layout([], []), { spots: new Map(), paths: [], width: 0, height: 0, columns: 0 });
+});
+
+test('what is only configured moves nothing that was observed, and is drawn all the same', () => {
+  const strong = [{ from: 'a', to: 'b' }, { from: 'a', to: 'c' }], weak = [{ from: 'b', to: 'c', weak: true }, { from: 'c', to: 'a', weak: true }];
+  const { spots, paths } = layout(boxes(['a', 'b', 'c']), [...strong, ...weak]);
+  assert.equal(spots.get('b').x, spots.get('c').x);
+  assert.ok(paths.every((p) => p.length >= 2));
+  assert.ok(curve(paths[2]).startsWith('M'));
 });
 
 test('two hundred services are laid out within the time of a frame or two', () => {

@@ -76,11 +76,15 @@ def test_messages_go_through_the_queue_that_old_and_new_instrumentation_names() 
         span(2, 1, "worker", SpanKind.CONSUMER, old),
         span(3, 1, "audit", SpanKind.CONSUMER, {"messaging.destination.name": "events"}),
         span(4, 1, "mute", SpanKind.CONSUMER),
+        span(5, 1, "pika", SpanKind.PRODUCER, {"messaging.destination": ",jobs"}),
+        span(6, 1, "pika", SpanKind.PRODUCER, {"messaging.destination": "events,a.b"}),
     )
     assert found == {
         ("api", "jobs", CallKind.SEND, False),
         ("jobs", "worker", CallKind.RECEIVE, False),
         ("events", "audit", CallKind.RECEIVE, False),
+        ("pika", "jobs", CallKind.SEND, False),
+        ("pika", "events", CallKind.SEND, False),
     }
 
 

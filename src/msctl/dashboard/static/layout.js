@@ -5,7 +5,7 @@
 // middle of their neighbours, to and fro, which leaves few crossings. Weak edges (what is only configured) have no say
 // where other edges place their nodes, and are drawn straight. Nodes without edges go below, in a grid.
 
-const BEND = 10, SWEEPS = 6;
+const BEND = 10, SWEEPS = 6, LOOP = 40;
 
 // nodes: [{ id, w, h }], edges: [{ from, to, weak }]; returns { spots: id → { x, y }, paths: points of each edge, width, height }.
 export function layout(nodes, edges, { gapX = 90, gapY = 12, width = 0 } = {}) {
@@ -37,6 +37,7 @@ export function layout(nodes, edges, { gapX = 90, gapY = 12, width = 0 } = {}) {
     bottom = top + Math.ceil(loose.length / across) * (h + gapY) - gapY;
   }
   const widths = layers.map((layer) => Math.max(...layer.map((c) => c.w)));
+  if (edges.some((e) => !chains.has(e) && spots.has(e.from) && spots.get(e.from).x === spots.get(e.to)?.x)) right += LOOP;
   const paths = edges.map((e) => chains.has(e) ? points(chains.get(e), e, widths) : straight(spots.get(e.from), spots.get(e.to), size.get(e.from), size.get(e.to)));
   return { spots, paths, width: right, height: bottom, columns: layers.length };
 }
@@ -131,12 +132,14 @@ function straight(a, b, one, other) {
   const from = { x: a.x + one.w, y: a.y + one.h / 2 }, to = { x: b.x, y: b.y + other.h / 2 };
   if (to.x > from.x) return [from, to];
   if (a.x > b.x) return [{ x: a.x, y: from.y }, { x: b.x + other.w, y: to.y }];
-  // In one column: around their right sides.
-  return [from, { x: Math.max(from.x, b.x + other.w) + 26, y: (from.y + to.y) / 2 }, { x: b.x + other.w, y: to.y }];
+  // In one column: a loop from right side to right side.
+  return [from, { x: b.x + other.w, y: to.y }];
 }
 
-// A path through the points with level ends.
+// A path through the points with level ends; a loop where two points stand one above the other.
 export function curve(found) {
+  const [a, b] = found;
+  if (found.length === 2 && a.x === b.x) return `M${round(a.x)},${round(a.y)}C${round(a.x + LOOP)},${round(a.y)} ${round(b.x + LOOP)},${round(b.y)} ${round(b.x)},${round(b.y)}`;
   return found.map(({ x, y }, i) => {
     if (!i) return `M${round(x)},${round(y)}`;
     const before = found[i - 1], bend = (x - before.x) / 2;

@@ -209,6 +209,7 @@ export const messaging = {
     const key = queue ? `q ${queue}` : `x ${name}`;
     if (this.paneled !== key) { this.paneled = key; this.frame(side, queue ? queue : shown(name), Boolean(queue)); if (queue) this.aim('', queue); else this.aim(name, ''); }
     put($('panel-note'), q ? [q.type, q.durable ? 'durable' : 'transient', q.exclusive && 'exclusive', q.auto_delete && 'auto-delete', q.policy && `policy ${q.policy}`].filter(Boolean).join(' · ') : x ? [`${x.type} exchange`, x.durable && 'durable', x.internal && 'internal', x.auto_delete && 'auto-delete'].filter(Boolean).join(' · ') : this.data ? 'It does not exist, or not any more.' : '');
+    if (queue && page.snapshot) watch.how(page.snapshot.broker.mode === 'embedded');
     if (!this.data) return;
     if (q) this.figures(q);
     const facts = Object.entries((q || x || { arguments: {} }).arguments);
@@ -241,7 +242,7 @@ export const messaging = {
       ...(isQueue ? [el('dl', { className: 'figures inner', id: 'panel-figures' }), el('div', { className: 'charts', id: 'panel-charts' })] : []),
       el('dl', { id: 'panel-arguments', className: 'facts' }),
       el('h4', {}, 'Bindings'), el('p', { className: 'note', id: 'panel-bound' }), el('div', { id: 'panel-picture', className: 'topology', role: 'region', 'aria-label': 'Bindings, drawn', tabIndex: 0 }),
-      ...(isQueue ? [el('h4', {}, 'Consumers'), el('p', { id: 'panel-consumers', className: 'wrap' }), ...watch.parts(name, page.snapshot && page.snapshot.broker.mode === 'embedded')] : []));
+      ...(isQueue ? [el('h4', {}, 'Consumers'), el('p', { id: 'panel-consumers', className: 'wrap' }), ...watch.parts(name)] : []));
     this.watched = isQueue ? name : '';
   },
 

@@ -50,7 +50,7 @@ export function p95(before, after) {
 }
 
 export const metrics = {
-  families: new Map(), past: [], name: '', timer: 0,
+  families: new Map(), series: new Map(), times: new Float64Array(KEEP), count: 0, name: '', timer: 0,
 
   enter(query) {
     if (query.has('name')) this.name = query.get('name');
@@ -63,9 +63,7 @@ export const metrics = {
     if (page.view !== 'metrics' || document.hidden) return;
     const answer = page.alive ? await fetch('/api/metrics', { cache: 'no-store' }).catch(() => null) : null;
     if (answer && answer.ok) {
-      this.families = parse(await answer.text());
-      this.past.push({ at: Date.now(), families: this.families });
-      if (this.past.length > KEEP) this.past.shift();
+      this.record(parse(await answer.text()));
       this.list();
       this.draw();
     }
@@ -96,15 +94,29 @@ export const metrics = {
     put($('metric-more'), series.length > MOST ? `${plural(series.length - MOST, 'more series', 'more series')} with smaller values` : '');
   },
 
+  // A ring of numbers for each series: what came between two answers is worked out at once, and the answers are dropped.
+  record(families) {
+    const at = this.count++ % KEEP, before = this.families, now = Date.now();
+    const seconds = this.count > 1 ? (now - this.times[(at + KEEP - 1) % KEEP]) / 1000 : 0;
+    this.times[at] = now;
+    this.families = families;
+    const known = new Set();
+    for (const family of families.values()) {
+      for (const [key, one] of family.samples) {
+        const id = `${family.name}\n${key}`, last = before.get(family.name)?.samples.get(key);
+        known.add(id);
+        if (!this.series.has(id)) this.series.set(id, new Float32Array(KEEP).fill(NaN));
+        this.series.get(id)[at] = family.type === 'counter' ? last ? Math.max(0, one.value - last.value) / seconds : NaN : family.type === 'histogram' ? last ? p95(last.buckets, one.buckets) ?? NaN : NaN : one.value;
+      }
+    }
+    for (const id of this.series.keys()) if (!known.has(id)) this.series.delete(id);
+  },
+
   points(family, key) {
-    const found = [];
-    for (let i = 0; i < this.past.length; i++) {
-      const at = this.past[i].at, one = this.past[i].families.get(family.name)?.samples.get(key);
-      const before = i ? this.past[i - 1].families.get(family.name)?.samples.get(key) : null;
-      if (!one) continue;
-      if (family.type === 'counter') { if (before) found.push([at, Math.max(0, one.value - before.value) / ((at - this.past[i - 1].at) / 1000)]); }
-      else if (family.type === 'histogram') { if (before) found.push([at, p95(before.buckets, one.buckets)]); }
-      else found.push([at, one.value]);
+    const past = this.series.get(`${family.name}\n${key}`), found = [];
+    for (let i = Math.max(0, this.count - KEEP); past && i < this.count; i++) {
+      const value = past[i % KEEP];
+      found.push([this.times[i % KEEP], Number.isNaN(value) ? null : value]);
     }
     return found;
   },

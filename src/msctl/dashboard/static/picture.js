@@ -2,6 +2,7 @@
 import { curve, layout } from './layout.js';
 import { clip, el, svg } from './tools.js';
 
+const MANY = 20;
 let pictures = 0;
 
 // nodes: [{ id, title, sub, right, tone, shape, href, label, hit, current }]; edges: [{ from, to, tone, dashed, weight, label, words }].
@@ -12,7 +13,7 @@ export function draw({ nodes, edges, words, width, small = false }) {
   let w, h, found;
   for (const tight of small ? [true] : [false, true]) {
     [small, w, h] = tight ? [true, 158, 30] : [false, 184, 46];
-    found = layout(nodes.map((n) => ({ id: n.id, w, h })), edges.map((e) => ({ ...e, weak: e.dashed })), { gapX: tight ? 64 : 96, gapY: tight ? 8 : 14, width: width - 8 });
+    found = layout(nodes.map((n) => ({ id: n.id, w, h })), edges.map((e) => ({ ...e, weak: e.dashed && nodes.length > MANY })), { gapX: tight ? 64 : 96, gapY: tight ? 8 : 14, width: width - 8 });
     if (found.width + 8 <= width) break;
   }
   const { spots, paths, width: right, height: bottom } = found;

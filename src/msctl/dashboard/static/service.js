@@ -7,22 +7,35 @@ import { ACTIVE, condition, page } from './state.js';
 import { $, bytes, chart, clip, clock, duration, el, mark, plural, put, rate, uptime } from './tools.js';
 import { topology } from './topology.js';
 
-const KEEP = 600;
+const KEEP = 600, FIELDS = 3;
 
 export const service = {
   enter(query) { this.forget(); this.open(query.get('name') || ''); topology.load(); },
 
-  name: null, history: new Map(), timer: 0,
+  name: null, history: new Map(), times: new Float64Array(KEEP), count: 0, timer: 0,
 
-  // Called with every state, whatever is shown, so that the charts have a past when the page is opened.
+  // Called with every state, whatever is shown, so that the charts have a past when the page is opened. A ring of
+  // numbers for each service: ten minutes of two hundred services as objects would be megabytes.
   record(snapshot) {
+    const at = this.count++ % KEEP, known = new Set();
+    this.times[at] = Date.now();
     for (const s of snapshot.services) {
-      const past = this.history.get(s.name) || [];
-      past.push({ at: Date.now(), requests: s.requests_per_s || 0, errors: s.errors_per_s || 0, p95: s.p95_s });
-      if (past.length > KEEP) past.shift();
-      this.history.set(s.name, past);
+      known.add(s.name);
+      if (!this.history.has(s.name)) this.history.set(s.name, new Float32Array(KEEP * FIELDS).fill(NaN));
+      this.history.get(s.name).set([s.requests_per_s || 0, s.errors_per_s || 0, s.p95_s ?? NaN], at * FIELDS);
     }
+    for (const name of this.history.keys()) if (!known.has(name)) this.history.delete(name);
     if (page.view === 'service') this.show(snapshot);
+  },
+
+  // The points of one figure of this service, oldest first.
+  series(field) {
+    const past = this.history.get(this.name), found = [];
+    for (let i = Math.max(0, this.count - KEEP); past && i < this.count; i++) {
+      const value = past[(i % KEEP) * FIELDS + field];
+      found.push([this.times[i % KEEP], Number.isNaN(value) ? null : value]);
+    }
+    return found;
   },
 
   open(name) {
@@ -130,12 +143,10 @@ export const service = {
   },
 
   charts() {
-    const past = this.history.get(this.name) || [];
-    const series = (pick) => past.map((one) => [one.at, pick(one)]);
     $('service-charts').replaceChildren(
-      chart('Requests per second', series((one) => one.requests), rate),
-      chart('Errors per second', series((one) => one.errors), rate, 'bad'),
-      chart('p95', series((one) => one.p95), duration));
+      chart('Requests per second', this.series(0), rate),
+      chart('Errors per second', this.series(1), rate, 'bad'),
+      chart('p95', this.series(2), duration));
   },
 
   // What traces have shown of it, and beside it what is only configured.

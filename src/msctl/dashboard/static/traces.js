@@ -9,6 +9,9 @@ import { $, clip, clock, duration, el, mark, plural, put } from './tools.js';
 const LINES = 200;
 const VALUES = { time: (t) => t.start, name: (t) => t.name, services: (t) => t.services.join(), spans: (t) => t.spans, status: (t) => (t.error ? 1000 : 0) + (t.status || 0), duration: (t) => t.duration_s };
 
+// Paths below the project's folder are shown from there.
+const fromRoot = (text) => page.snapshot?.root ? text.replaceAll(`${page.snapshot.root}/`, '') : text;
+
 export async function getTrace(run, id) {
   const answer = await fetch(`/api/traces/${encodeURIComponent(id)}${run ? `?${new URLSearchParams({ run })}` : ''}`, { cache: 'no-store' }).catch(() => null);
   if (answer && answer.ok) return { trace: await answer.json() };
@@ -95,6 +98,9 @@ export const traces = {
       before = node;
     }
     for (const [id, { node }] of this.rows) if (!kept.has(id)) { node.remove(); this.rows.delete(id); }
+    // SDKs send their spans seconds later: an open trace grows.
+    const open = found.find((t) => t.trace_id === this.chosen);
+    if (open && this.spans && open.spans !== this.spans) this.open(open.trace_id, false);
   },
 
   row(t) {
@@ -109,6 +115,7 @@ export const traces = {
 
   async open(id, remembered = true) {
     this.chosen = this.opened = id;
+    this.spans = 0;
     if (remembered) this.remember(true);
     for (const row of $('trace-rows').children) mark(row, row.dataset.id === id ? 'chosen' : '');
     const run = this.filters().run, { trace, problem } = await getTrace(run, id);
@@ -118,6 +125,7 @@ export const traces = {
     side.parentNode.classList.add('open');
     const close = el('button', { type: 'button', className: 'quiet close', 'aria-label': 'Close', onclick: () => this.close() }, '✕');
     if (problem) { side.replaceChildren(close, el('p', { className: 'note' }, problem)); return; }
+    this.spans = trace.spans.length + trace.dropped;
     const spans = trace.spans, { begin, seconds } = extent(spans), first = spans.find(raised);
     side.replaceChildren(close, el('h3', {}, el('bdi', {}, spans[0].name)),
       el('p', { className: 'note' }, `${duration(seconds)} · ${plural(spans.length, 'span')}${trace.dropped ? `, ${trace.dropped} more dropped` : ''} · ${clock(begin)} · `,
@@ -130,7 +138,7 @@ export const traces = {
 
   // What went wrong first, before one opens any span.
   cause(span) {
-    const event = span.events.find((e) => e.name === 'exception'), stack = event && event.attributes['exception.stacktrace'], at = stack ? raisedAt(stack).replace(`${page.snapshot?.root}/`, '') : '';
+    const event = span.events.find((e) => e.name === 'exception'), stack = event && event.attributes['exception.stacktrace'], at = stack ? fromRoot(raisedAt(stack)) : '';
     return el('div', { className: 'cause' }, el('p', {}, el('b', {}, span.service), ` ${raised(span)}`), ...(at ? [el('p', { className: 'mono' }, at)] : []));
   },
 
@@ -181,7 +189,7 @@ export function facts(span, begin) {
   const list = (attributes) => el('dl', {}, ...Object.entries(attributes).filter(([k]) => k !== 'exception.stacktrace').flatMap(([k, v]) => [el('dt', {}, k), el('dd', {}, String(v))]));
   return el('div', { className: 'facts' },
     ...span.events.map((e) => el('section', {}, el('h4', {}, `${e.name}, after ${duration(Math.max(0, e.time - begin))}`), list(e.attributes),
-      e.attributes['exception.stacktrace'] ? el('pre', { tabIndex: 0 }, e.attributes['exception.stacktrace']) : '')), list(span.attributes));
+      e.attributes['exception.stacktrace'] ? el('pre', { tabIndex: 0 }, fromRoot(e.attributes['exception.stacktrace'])) : '')), list(span.attributes));
 }
 
 traces.mark = sortable(document.querySelector('#traces thead'), () => traces.order, (to) => { traces.order = to; traces.remember(); traces.show(); });

@@ -7,15 +7,17 @@ const KEEP = 200;
 export const watch = {
   source: null,
 
-  parts(queue, embedded) {
+  parts(queue) {
     return [
       el('h4', {}, 'Messages'),
       el('div', { className: 'tools' }, el('button', { type: 'button', id: 'peek-button', onclick: () => { if (this.source) { this.stop(); put($('peek-note'), 'Stopped.'); } else this.start(queue); } }, 'Watch'),
-        el('span', { className: 'note', id: 'peek-how' }, embedded ? 'Watching does not consume messages.' : 'Messages are consumed and requeued at once, which marks them as redelivered.')),
+        el('span', { className: 'note', id: 'peek-how' })),
       el('p', { className: 'note', id: 'peek-note', role: 'status' }),
       el('ol', { id: 'messages', className: 'messages', 'aria-label': 'Messages, newest first', tabIndex: 0 }),
     ];
   },
+
+  how(embedded) { put($('peek-how'), embedded ? 'Watching does not consume messages.' : 'Messages are consumed and requeued at once, which marks them as redelivered.'); },
 
   start(queue) {
     this.stop();

@@ -76,8 +76,14 @@ def _calls_of(spans: Sequence[EndedSpan]) -> Iterable[tuple[_Key, EndedSpan]]:
 
 
 def _destination(span: EndedSpan) -> str:
-    """The queue or exchange of a message; the default exchange's messages go to the queue of their key."""
+    """The queue or exchange of a message; the default exchange's messages go to the queue of their key.
+
+    aio-pika's instrumentation writes both as one, "exchange,key".
+    """
     name = _first(span, _DESTINATION)
+    if "," in name:
+        exchange, _, key = name.partition(",")
+        name = exchange or key
     return _first(span, _ROUTING_KEY) if name in _DEFAULT_EXCHANGE else name
 
 
