@@ -114,7 +114,7 @@ def photograph(browser: Browser, name: str, height: int = HEIGHT) -> None:
 
 
 def _size(browser: Browser, height: int) -> None:
-    metrics = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    metrics: dict[str, object] = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.devtools("Emulation.setDeviceMetricsOverride", metrics)
 
 
