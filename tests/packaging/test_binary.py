@@ -7,6 +7,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -237,6 +239,46 @@ def test_its_bill_of_materials_names_every_package_and_library(built: Path, tmp_
     graph = {entry["ref"]: entry.get("dependsOn", []) for entry in document["dependencies"]}
     assert f"pamqp@{importlib.metadata.version('pamqp')}" in graph["msctl"]
     assert graph[f"yarl@{importlib.metadata.version('yarl')}"]
+
+
+@pytest.fixture(scope="module")
+def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a Debian 11, whose C library is the oldest that Debian still has (glibc 2.31)."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make and enter another root")
+    debootstrap, root = tools.require("debootstrap"), tmp_path_factory.mktemp("debian-11")
+    sources = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    mirrors = subprocess.run(sources, capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run(
+        [debootstrap, "--variant=minbase", "bullseye", str(root), *mirrors[:1]],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    if done.returncode:
+        pytest.skip(f"Debian 11 cannot be had here: {done.stdout.strip().splitlines()[-1]}")
+    return root
+
+
+@pytest.mark.long
+def test_a_machine_with_the_oldest_c_library_runs_it_or_is_told_why_not(built: Path, oldest: Path) -> None:
+    shutil.copy(built, oldest / "msctl")
+    head = built.read_bytes()[:8192].decode(errors="replace")
+    needed = re.search(r"needs glibc 2\.(\d+)", head)
+    assert needed is not None
+    done = subprocess.run(
+        ["chroot", str(oldest), "/usr/bin/env", "-i", "HOME=/root", "/msctl", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if int(needed[1]) <= 31:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == 1
+        assert f"needs glibc 2.{needed[1]}" in done.stderr
+        assert "this machine has glibc 2.31" in done.stderr
+        assert not list((oldest / "root").glob(".cache/msctl"))
 
 
 @pytest.mark.long
