@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 Record = Callable[[str, float], None]
 
@@ -27,7 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the number of examples before any test is imported; no example has a time limit of its own."""
     long = config.getoption("--long")
     examples = (EXAMPLES if long else 1) * settings().max_examples
-    settings.register_profile("msctl", max_examples=examples, deadline=None)
+    # Hypothesis measures how long it takes to make examples, which on a busy machine says nothing.
+    slow = [HealthCheck.too_slow]
+    settings.register_profile("msctl", max_examples=examples, deadline=None, suppress_health_check=slow)
     settings.load_profile("msctl")
 
 

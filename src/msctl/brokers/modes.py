@@ -23,6 +23,9 @@ from msctl.model.queue_messages import QueueLook
 from msctl.model.services import has_default_broker_url
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 
+STARTING_PROBE_S = 5.0
+"""Time for the first answer of the server that took the port meanwhile: on a busy machine it still starts."""
+
 
 def make_broker(
     spec: BrokerSpec,
@@ -108,7 +111,9 @@ class AutoBroker:
             await self._chosen.start()
         except PortTakenError:
             # Another stack may have started its own meanwhile.
-            if not self._is_others() or await amqp_server(self._spec.url) is not AmqpServer.EMBEDDED:
+            if not self._is_others():
+                raise
+            if await amqp_server(self._spec.url, STARTING_PROBE_S) is not AmqpServer.EMBEDDED:
                 raise
             await self._embed_elsewhere(address)
             return

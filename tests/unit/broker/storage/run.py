@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 from msctl.broker.core.broker import Alarm, Broker
 from msctl.broker.core.journal import Entries
@@ -26,7 +27,10 @@ SMALL = 600
 
 
 class Run:
-    """One run on the log in `folder`; `reports` are the texts of everything that was wrong."""
+    """One run on the log in `folder`; `reports` are the texts of everything that was wrong.
+
+    What the worker's thread posts is done in a turn, as on an event loop: never beside the test's own thread.
+    """
 
     def __init__(
         self,
@@ -35,17 +39,18 @@ class Run:
         *,
         segment_size: int = SMALL,
         durability: Durability = Durability.PROCESS,
-        post: Callable[[Callable[[], None]], object] = lambda call: call(),
+        post: Callable[[Callable[[], None]], object] | None = None,
         open_files: Callable[[Path, str], LogFolder] = LogFolder,
     ) -> None:
         self.clock = clock or FakeClock()
         self.reports: list[str] = []
+        self._posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.broker: Broker = make_broker(self.clock)
         self.storage = Storage(
             StorageSpec(folder, durability, "a test", segment_size),
             self.clock,
             lambda _level, text: self.reports.append(text),
-            post=post,
+            post=post or self._posted.put,
             changed=self._changed,
             open_files=open_files,
         )
@@ -99,6 +104,8 @@ class Run:
         return message[2]
 
     def turn(self) -> None:
+        while not self._posted.empty():
+            self._posted.get()()
         while self.broker.memory.has_discarded:
             self.broker.free(3)
         while self.storage.turn(tidy=True):
