@@ -26,8 +26,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from msctl.simulation.loop import BEGIN_S
 from msctl.simulation.refusals import Refusals
+from msctl.simulation.virtual_time import BEGIN_S
 from msctl.telemetry.trace_context import forget_drawn
 
 Patch = tuple[object, str, object]

@@ -1,79 +1,34 @@
-"""An event loop on virtual time, whose network is memory.
-
-It is asyncio's own selector loop with another `_run_once`: where a real one would wait for a socket or for
-the next timer, this one moves the clock to it. Nothing waits, so an hour takes as long as its callbacks.
-Callbacks run in the order in which asyncio runs them; the seed decides when bytes arrive and what fails.
+"""The loop of a simulation: virtual time, and a network that is memory.
 
 Sockets, threads, subprocesses and DNS do not exist here: using one raises NotSimulatedError, which names it.
-`run_in_executor` runs its function at once, on the loop, since imports and files are read in threads.
+`run_in_executor` runs its function at once, on the loop, since imports and files are read in threads. The
+seed decides when bytes arrive and what fails.
 """
 
 from __future__ import annotations
 
 import asyncio
-import selectors
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable
-from contextvars import Context, copy_context
-from heapq import heappop, heappush
+from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from msctl.simulation.history import History
 from msctl.simulation.network import CLIENT, Network
 from msctl.simulation.parties import Life, current, current_party
-from msctl.simulation.refusals import Refusals, StuckError
+from msctl.simulation.refusals import Refusals
 from msctl.simulation.transport import FakeSocket, Pipe
+from msctl.simulation.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from msctl.simulation.spans import Spans
 
-BEGIN_S = 1_800_000_000.0
-"""Virtual seconds since the epoch at the beginning."""
-MOST_CALLBACKS_A_MOMENT = 200_000
-"""Turns of the loop without the clock moving, after which the run is taken to be stuck."""
 
-
-class _Selector(selectors.BaseSelector):
-    """What asyncio registers its own pipe with; there is nothing else to wait for."""
-
-    def __init__(self) -> None:
-        self._keys: dict[Any, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = self._keys[fileobj] = selectors.SelectorKey(fileobj, 0, events, data)
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self.register(fileobj, events, data)
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        raise NotImplementedError("the loop asks nobody")
-
-    def get_map(self) -> Any:
-        return self._keys
-
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys[fileobj]
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(VirtualTimeLoop):
     """The loop of one run."""
 
     def __init__(self, network: Network, history: History, refusals: Refusals | None = None) -> None:
-        self.refusals = refusals or Refusals()
-        self._virtual = 0.0
-        self._standing = 0
-        self._timers: list[tuple[float, int, Any]] = []
-        self._last_timer = 0
-        self._ready: deque[Any]
-        self._stopping: bool
-        self.turns = 0
-        """Turns so far: a loop whose turns stand still is blocked."""
-        super().__init__(_Selector())
+        super().__init__(refusals or Refusals())
         self.network = network
         self.history = history
         self.spans: Spans | None = None
@@ -84,106 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The address to which a real socket, which stays unconnected, was connected in name."""
         self._next_port = 40_000
 
-    # --- time ------------------------------------------------------------------------------------------
-
-    def time(self) -> float:
-        return self._virtual
-
-    def advance(self, timeout: float | None) -> None:
-        """Move the clock by what the loop would have waited. Raises StuckError."""
-        self.turns += 1
-        if self.refusals.first is not None:
-            raise self.refusals.first
-        if timeout is None:
-            raise StuckError(
-                "nothing can happen any more: every task waits for what nobody does",
-                self._place(asyncio.all_tasks(self)),
-            )
-        if timeout > 0:
-            self._virtual += timeout
-            self._standing = 0
-            return
-        self._standing += 1
-        if self._standing > MOST_CALLBACKS_A_MOMENT:
-            raise StuckError(
-                f"the clock stands at {self._virtual:.3f} s: some code runs again and again without waiting",
-                self._place(task for task in map(_task_of, self._ready) if task is not None),
-            )
-
-    def _place(self, tasks: Iterable[asyncio.Task[Any]]) -> str:
-        """The first line of the user's code at which one of these tasks is."""
-        found = [self.refusals.place(_awaited(task.get_coro())) for task in tasks]
-        return min(filter(None, found), default="")
-
-    # --- callbacks -------------------------------------------------------------------------------------
-
-    # As asyncio's own, without debugging, thread safety and a selector to be asked: a simulation spends half
-    # of its time here. `_ready`, `_stopping` and Handle's slots are those of Python 3.11 to 3.14.
-
-    def call_soon(  # type: ignore[override]
-        self, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        life = current.get() if context is None else context.get(current)
-        if life is None or life.alive:
-            self._ready.append(handle)
-        else:
-            handle._cancelled = True  # its life is over
-        return handle
-
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        life = current.get() if context is None else context.get(current)
-        if life is None or life.alive:
-            self._last_timer += 1
-            heappush(self._timers, (when, self._last_timer, timer))
-        else:
-            timer._cancelled = True
-        return timer
-
-    def call_soon_threadsafe(  # type: ignore[override]
-        self, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        return self.call_soon(callback, *args, context=context)
-
-    def _run_once(self) -> None:
-        timers, ready = self._timers, self._ready
-        while timers and timers[0][2]._cancelled:
-            heappop(timers)
-        if ready or self._stopping:
-            self.advance(0.0)
-        elif timers:
-            self.advance(timers[0][0] - self._virtual)
-        else:
-            self.advance(None)
-        now = self._virtual
-        while timers and timers[0][0] <= now:
-            timer = heappop(timers)[2]
-            if not timer._cancelled:
-                ready.append(timer)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            try:
-                handle._context.run(handle._callback, *handle._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # noqa: BLE001 - as Handle._run
-                text = f"exception in callback {handle._callback}"
-                self.call_exception_handler({"message": text, "exception": error, "handle": handle})
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Do nothing: cancelled timers leave when their time comes."""
-
-    def end_life(self, life: Life) -> None:
-        """Let nothing that was scheduled in a life run any more."""
-        life.alive = False
-        for handle in (*self._ready, *(timer for _, _, timer in self._timers)):
-            if handle._context is not None and handle._context.get(current) is life:
-                handle._cancelled = True
+    # --- parties ---------------------------------------------------------------------------------------
 
     def forget_pipe(self, pipe: Pipe) -> None:
         self._pipes.pop(pipe, None)
@@ -339,23 +195,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         near.set_protocol(protocol)
         protocol.connection_made(near)
         return near, protocol
-
-
-def _task_of(handle: Any) -> asyncio.Task[Any] | None:
-    """The task whose step a handle is."""
-    found = getattr(handle._callback, "__self__", None)
-    return found if isinstance(found, asyncio.Task) else None
-
-
-def _awaited(coroutine: Any) -> list[tuple[str, int]]:
-    """Where a coroutine and what it awaits are, from the innermost outward."""
-    frames: list[tuple[str, int]] = []
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None)
-        if frame is not None:
-            frames.append((frame.f_code.co_filename, frame.f_lineno))
-        coroutine = getattr(coroutine, "cr_await", None)
-    return frames[::-1]
 
 
 def _socket(own: tuple[str, int], peer: tuple[str, int]) -> FakeSocket:

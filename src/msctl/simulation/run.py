@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import signal
 import threading
 import warnings
@@ -20,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 from msctl.errors import MsctlError
 from msctl.model.project import Project
 from msctl.model.traces import Trace
+from msctl.simulation.around import LoopClock
 from msctl.simulation.determinism import deterministic
 from msctl.simulation.disk import CrashedError
 from msctl.simulation.faults import Fault, FaultKind, draw
 from msctl.simulation.history import Happening, History
-from msctl.simulation.loop import BEGIN_S, VirtualLoop
+from msctl.simulation.loop import VirtualLoop
 from msctl.simulation.modules import SimulatedLoader, compiled_once
 from msctl.simulation.network import CLIENT, Network
 from msctl.simulation.parties import current_party
 from msctl.simulation.refusals import BlockedError, NotSimulatedError, Refusals, StuckError
-from msctl.simulation.world import LoopClock, ViolatedError, World
+from msctl.simulation.world import ViolatedError, World
 
 if TYPE_CHECKING:
     from msctl.simulation.spans import Spans
@@ -103,7 +105,7 @@ def _simulate_once(
     loop = VirtualLoop(network, history, refusals)
     spans = loop.spans = _spans(loop) if traced else None
     loop.set_exception_handler(lambda _loop, context: _unhandled(history, loop, context))
-    clock = LoopClock(loop, BEGIN_S)
+    clock = LoopClock(loop)
     loader = SimulatedLoader(project.root)
     failure, where = "", ""
     chosen: list[Fault] = []
@@ -161,7 +163,7 @@ def _spans(loop: VirtualLoop) -> Spans:
 
 
 def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Sequence[FaultKind]) -> RunResult:
-    """Return the failing run with the fewest faults that can be found by leaving faults out."""
+    """Return the run with the fewest faults that fails alike, as far as leaving faults out finds it."""
     best = failed
     size = max(1, len(best.faults) // 2)
     runs = 0
@@ -171,7 +173,7 @@ def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Seque
             kept = [*best.faults[:at], *best.faults[at + size :]]
             runs += 1
             tried = simulate_once(project, scenario, failed.seed, kinds, faults=kept)
-            if tried.failure:
+            if _likeness(tried.failure) == _likeness(failed.failure):
                 best, shorter = tried, True
             else:
                 at += size
@@ -179,6 +181,11 @@ def shrink(project: Project, scenario: Scenario, failed: RunResult, kinds: Seque
             break
         size = max(1, size // 2)
     return best
+
+
+def _likeness(failure: str) -> str:
+    """A failure without its numbers: another order may be the one that was lost."""
+    return re.sub(r"\d+(, \d+)*", "", failure)
 
 
 @contextmanager

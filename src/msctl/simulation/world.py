@@ -31,15 +31,14 @@ from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Handler
 from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
-from msctl.model.stack_trace import raised_at
 from msctl.model.variables import url_variable
 from msctl.model.worker import Outcome
+from msctl.simulation.around import ErrorLog, LoopClock
 from msctl.simulation.broker import AMQP_PORT, SimulatedBroker, Surroundings
 from msctl.simulation.faults import AWAITED_S, BROKER, Fault, FaultKind, Targets
 from msctl.simulation.loop import VirtualLoop
 from msctl.simulation.parties import Life, current
 from msctl.supervisor.policy import Restarts, Retry, restart_limit, restart_policy
-from msctl.telemetry.logs.hub import LogHub
 
 if TYPE_CHECKING:
     import aiohttp
@@ -54,36 +53,6 @@ T = TypeVar("T")
 
 class ViolatedError(AssertionError):
     """An invariant does not hold; the text says which."""
-
-
-class LoopClock:
-    """A clock that shows a loop's time."""
-
-    def __init__(self, loop: VirtualLoop, epoch: float) -> None:
-        self.monotonic = loop.time
-        self._loop = loop
-        self._epoch = epoch
-
-    def time(self) -> float:
-        return self._epoch + self._loop.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class _ErrorLog(LogHub):
-    """Shows the errors that services log: what their handlers raise."""
-
-    def __init__(self, clock: LoopClock, show: Callable[[str], None]) -> None:
-        super().__init__(clock, capacity=200)
-        self._show = show
-
-    def append(self, service: str, text: str, level: str = "info", **options: Any) -> None:
-        if level == "error":
-            place = raised_at(text)
-            last = text.rstrip().rpartition("\n")[2]
-            self._show(f"{service}: {last}, at {place}" if place else f"{service}: {last}")
-        super().append(service, text, level, **options)
 
 
 class World:
@@ -104,7 +73,7 @@ class World:
         self._loader = loader
         self._stubs = stubs
         self._registry = Registry()
-        self._logs = _ErrorLog(clock, lambda text: loop.history.show(loop.time(), text))
+        self._logs = ErrorLog(clock, lambda text: loop.history.show(loop.time(), text))
         self._lives: dict[str, Life] = {}
         self._generation: dict[str, int] = {}
         self._restarts: dict[str, Restarts] = {}
