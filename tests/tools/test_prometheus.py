@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,14 @@ STREAMS = "msctl_stream_duration_seconds"
 """The shop has no stream: tests/unit/gateway/test_features.py."""
 
 
+def garbage(url: str) -> None:
+    """Send what is no request."""
+    host, _, port = urlsplit(url).netloc.partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
 @contextmanager
 def load(shop: Shop) -> Iterator[None]:
     """Requests of every kind until the block ends."""
@@ -35,6 +44,7 @@ def load(shop: Shop) -> Iterator[None]:
             request(shop.users + "/users")
             request(shop.gateway + "/messages", method="POST", body=b"x")
             request(shop.gateway + "/broken")
+            garbage(shop.gateway)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -48,6 +58,7 @@ def load(shop: Shop) -> Iterator[None]:
 def test_every_documented_metric_answers_a_query(shop: Shop) -> None:
     shop.msctl.ok("start", "consumer")
     page, users = (urlsplit(url).netloc for url in (shop.page, shop.users))
+    shop.msctl.ok("fault", "add", "delay", "/hello", "--delay", "1ms")
     with load(shop), running_prometheus(stack=page, service=users) as prometheus:
         for name, kind in DOCUMENTED.items():
             if name == STREAMS:
@@ -62,6 +73,9 @@ def test_every_documented_metric_answers_a_query(shop: Shop) -> None:
             '{service="users",job="stack"}[10s]))) > 0'
         )
         assert float(p95[0]["value"][1]) < 10
+        refused = prometheus.until('msctl_http_refused_requests_total{job="stack"} > 0')
+        labels = refused[0]["metric"]
+        assert (labels["service"], labels["http_response_status_code"]) == ("gateway", "400")
         unrouted = prometheus.until('http_server_request_duration_seconds_count{http_route="",job="stack"}')
         assert {one["metric"]["service"] for one in unrouted} == {"gateway"}
         mine = prometheus.until('{__name__=~".+",job="service"}')
@@ -79,7 +93,7 @@ def test_prometheus_reads_the_same_from_protocol_buffers(shop: Shop) -> None:
     shop.msctl.ok("start", "consumer")
     with load(shop), running_prometheus(stack=page, service=users, protobuf=True) as prometheus:
         for name, kind in DOCUMENTED.items():
-            if name != STREAMS:
+            if name not in (STREAMS, "msctl_fault_active"):
                 prometheus.until(f'{name}{"_count" if kind == "histogram" else ""}{{job="stack"}}')
         labels = 'service="users",job="stack"'
         name = "http_server_request_duration_seconds"

@@ -252,7 +252,7 @@ class Gateway:
                 streamed = exchange.streamed
                 if streamed:
                     observer.stream_finished(service, path, streamed)
-                seconds = self._now() - started - streamed
+                seconds = self._now() - started - streamed + received.head_seconds
                 span.finished(service, path, method_label(head.method), status or received.status, seconds)
 
     def _plan(self, exchange: GatewayExchange) -> Plan:

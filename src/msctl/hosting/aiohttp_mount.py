@@ -220,6 +220,10 @@ class _Mounted:
         return transport is None or transport.is_closing()
 
     @property
+    def head_seconds(self) -> float:
+        return 0.0  # aiohttp does not tell
+
+    @property
     def writing_paused(self) -> bool:
         return self._size > HIGH_WATER
 

@@ -42,6 +42,10 @@ class Instrument(Protocol):
 
     def messages(self, service: str) -> MessagingObserver | None: ...
 
+    def refused(self, service: str, status: int) -> None:
+        """The service's listener answered bytes that are no request."""
+        ...
+
 
 class NoInstrument:
     """An Instrument that does nothing."""
@@ -51,3 +55,6 @@ class NoInstrument:
 
     def messages(self, service: str) -> MessagingObserver | None:  # noqa: ARG002 - as above
         return None
+
+    def refused(self, service: str, status: int) -> None:
+        """Count nothing."""

@@ -7,6 +7,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 from msctl.aio import within
 from msctl.clock import AsyncClock
@@ -100,7 +101,8 @@ class HostedWorker:
             if app is None:
                 raise AssertionError("unreachable: a service that has started has an application")
             if self._listener is not None:
-                tenant = Tenant(name, self._instrumented(app), self._prefixes)
+                count = partial(self._instrument.refused, name)
+                tenant = Tenant(name, self._instrumented(app), self._prefixes, count)
                 await self._listener.attach(tenant)
                 self._tenant = tenant
         except StartError:

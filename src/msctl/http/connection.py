@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         "_tls",
         "_transport",
         "client",
+        "head_seconds",
         "lost",
         "scheme",
         "server",
@@ -116,6 +117,7 @@ class Connection(asyncio.Protocol):
         self.client: tuple[str, int] = ("", 0)
         self.server: tuple[str, int] = ("", 0)
         self.scheme = "http"
+        self.head_seconds = 0.0
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -140,6 +142,7 @@ class Connection(asyncio.Protocol):
             self._lingering.data_received(data)
         elif self._exchange is None:
             begins = not self._parser.buffer
+            self.head_seconds = 0.0 if begins else self._loop.time() - self._idle_since
             self._parser.feed(data)
             self._next_request()
             if begins and self._exchange is None:
@@ -247,6 +250,7 @@ class Connection(asyncio.Protocol):
         self._idle_since = self._loop.time()
         self.resume_reading()
         if self._parser.buffer:
+            self.head_seconds = 0.0
             self._next_request()
         if self._eof or server.closing:
             self.close_if_idle()

@@ -26,6 +26,7 @@ class ClientConnection(Protocol):
     client: tuple[str, int]
     server: tuple[str, int]
     scheme: str
+    head_seconds: float
     lost: bool
     writing_paused: bool
 
@@ -86,6 +87,10 @@ class ServerExchange:
     @property
     def disconnected(self) -> bool:
         return self._connection.lost
+
+    @property
+    def head_seconds(self) -> float:
+        return self._connection.head_seconds
 
     @property
     def writing_paused(self) -> bool:

@@ -23,10 +23,10 @@ from msctl.errors import PortTakenError
 from msctl.http.date import http_date
 from msctl.http.host_policy import KEY, HostDenial, HostPolicy, host_policy
 from msctl.http.limits import DEFAULT_LIMITS, HttpLimits
-from msctl.http.server import HttpServer
+from msctl.http.server import HttpServer, log_refusal
 from msctl.http.tls_acceptor import TlsAcceptor
 from msctl.model.address import LOOPBACK, Address, host_name
-from msctl.model.exchange import Exchange, Field, Handler
+from msctl.model.exchange import Exchange, Field, Handler, RequestError
 from msctl.model.project import Project
 from msctl.model.services import address_of, runs_here
 from msctl.model.snapshots import GATEWAY
@@ -58,6 +58,8 @@ class Tenant:
     service: str
     handle: Handler
     prefixes: Callable[[], tuple[str, ...]] = tuple
+    on_refusal: Callable[[int], object] | None = None
+    """Called with the status that answered bytes which are no request."""
 
 
 class Listener:
@@ -177,7 +179,7 @@ class Listener:
 
     async def _open(self, service: str) -> None:
         loop = asyncio.get_running_loop()
-        http = HttpServer(self._dispatch, limits=self._limits)
+        http = HttpServer(self._dispatch, limits=self._limits, on_refusal=self._refused)
         try:
             for sock in (*self._sockets, *self._internal_sockets):
                 sock.listen(BACKLOG)  # uvloop ignores errors of its own call
@@ -202,6 +204,12 @@ class Listener:
             self.release()
             raise
         self._http, self._acceptors = http, acceptors
+
+    def _refused(self, error: RequestError, client: tuple[str, int]) -> None:
+        log_refusal(error, client)
+        tenant = self._sole or next(iter(self._tenants.values()), None)
+        if tenant is not None and tenant.on_refusal is not None:
+            tenant.on_refusal(error.status)
 
     def _dispatch(self, exchange: Exchange) -> Awaitable[None]:
         tenant = self._sole or self._match(exchange.head.target.partition("?")[0])

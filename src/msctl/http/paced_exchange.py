@@ -98,6 +98,10 @@ class PacedExchange:
         return self._inner.disconnected
 
     @property
+    def head_seconds(self) -> float:
+        return self._inner.head_seconds
+
+    @property
     def keep_alive(self) -> bool:
         return self._inner.keep_alive
 

@@ -50,7 +50,7 @@ class HttpServer:
         self.heads = HeadReader(limits)
         self.closing = False
         self._on_error = on_error or _log_error
-        self._on_refusal = on_refusal or _log_refusal
+        self._on_refusal = on_refusal or log_refusal
         self._connections: set[Connection] = set()
         self._empty: asyncio.Future[None] | None = None
 
@@ -126,5 +126,5 @@ def _log_error(exchange: Exchange, error: BaseException) -> None:
     _logger.error("a handler failed: %s", exchange.head.method, exc_info=error)
 
 
-def _log_refusal(error: RequestError, client: tuple[str, int]) -> None:
+def log_refusal(error: RequestError, client: tuple[str, int]) -> None:
     _logger.info("%d for %s: %s", error.status, client[0] or "a client", error.detail)

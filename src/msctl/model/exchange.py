@@ -224,6 +224,11 @@ class Exchange(Protocol):
     def disconnected(self) -> bool: ...
 
     @property
+    def head_seconds(self) -> float:
+        """How long the head took to arrive, from its first byte on; 0 if it came at once."""
+        ...
+
+    @property
     def writing_paused(self) -> bool: ...
 
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:

@@ -24,6 +24,7 @@ from msctl.telemetry.tracing.requests import RequestObserver
 from msctl.telemetry.tracing.span import HttpRequest
 from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.clock import FakeClock
+from tests.support.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -74,6 +75,16 @@ class Server:
         host, port = self._listening.sockets[0].getsockname()
         return f"http://{host}:{port}"
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a connection has got a part of a head."""
+        return any(connection._parser.buffer for connection in self._http._connections)
+
+    def age(self, seconds: float) -> None:
+        """Have such a part arrived so many seconds earlier."""
+        for connection in self._http._connections:
+            connection._idle_since -= seconds
+
     async def close(self) -> None:
         self._listening.close()
         await self._http.shutdown(1)
@@ -109,6 +120,27 @@ async def test_a_request_on_a_services_listener_is_measured_under_its_route(benc
     assert await get(bench.requests.direct("users", "users-1", users)) == (200, "[]")
     assert bench.count(200) == 1
     assert bench.value("http_server_active_requests", service="users") == 0
+
+
+async def test_a_duration_begins_with_the_first_byte_of_the_head(bench: Bench) -> None:
+    """The clock of the loop decides, so that the test needs no time of its own."""
+    server = Server(bench.requests.direct("users", "users-1", users))
+    url = await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    for slow in (True, False):
+        writer.write(b"GET /users HTTP/1.1\r\n")
+        if slow:
+            await until(lambda: server.waiting)
+            server.age(5.0)
+        writer.write(b"Host: x\r\n\r\n")
+        await reader.readuntil(b"[]")
+    writer.close()
+    await server.close()
+    bench.requests.flush()
+    spans = [
+        (await bench.tracer.trace(one.trace_id)).spans[0] for one in await bench.tracer.traces(TraceQuery())
+    ]
+    assert sorted(span.duration_s >= 5.0 for span in spans) == [False, True]
 
 
 async def test_a_request_without_a_route_has_no_path_in_its_labels(bench: Bench) -> None:

@@ -27,6 +27,7 @@ class BufferedExchange:
         self.fields: Fields = []
         self.finished = False
         self.disconnected = False
+        self.head_seconds = 0.0
         self.writing_paused = False
         self.too_long = False
         self._limit = limit

@@ -158,6 +158,10 @@ class GatewayExchange:
         return self.received.disconnected
 
     @property
+    def head_seconds(self) -> float:
+        return self.received.head_seconds
+
+    @property
     def writing_paused(self) -> bool:
         return self.received.writing_paused
 

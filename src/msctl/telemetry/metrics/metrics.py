@@ -105,6 +105,14 @@ class Metrics:
                 registry=registry,
             )
         )
+        self._refused = _Children(
+            Counter(
+                "msctl_http_refused_requests",
+                "What a listener answered before any service: malformed, too slow or too large heads.",
+                ("service", "http_response_status_code"),
+                registry=registry,
+            )
+        )
         self._sent = _Children(
             Counter(
                 "messaging_client_sent_messages",
@@ -131,6 +139,10 @@ class Metrics:
         self._breakers: dict[str, dict[str, int]] = {}
         self._requests: dict[tuple[str, bool], SlidingWindow] = {}
         self._flows: dict[tuple[str, str, bool], SlidingWindow] = {}
+
+    def request_refused(self, service: str, status: int) -> None:
+        """The listener of `service` answered bytes that are no request."""
+        self._refused.get((service, status)).inc()
 
     # --- requests on a service's own listener -----------------------------------------------------
 

@@ -74,6 +74,10 @@ class NotFoundFilter:
         return self._inner.disconnected
 
     @property
+    def head_seconds(self) -> float:
+        return self._inner.head_seconds
+
+    @property
     def writing_paused(self) -> bool:
         return self._inner.writing_paused
 

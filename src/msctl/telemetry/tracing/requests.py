@@ -236,6 +236,7 @@ class RequestObserver:
         self._batch: Batch[DirectRequest | ServerSpan] = Batch(self._process)
         self.flush = metrics.flush = tracer.flush = self._batch.flush
         self.set_sample = self._access.set_sample
+        self.refused = metrics.request_refused
         self.retried = metrics.retried
         self.stream_finished = metrics.stream_finished
         self.rate_limited = metrics.rate_limited
@@ -274,7 +275,7 @@ class RequestObserver:
                 raise
             finally:
                 ended = monotonic()
-                seconds = ended - began
+                seconds = ended - began + exchange.head_seconds
                 request = HttpRequest(
                     head.method,
                     head.target,
