@@ -23,6 +23,7 @@ from msctl.telemetry.metrics.point import Point
 from msctl.telemetry.tracing.span import EndedSpan
 from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.ports import reserved_port
+from tests.support.waiting import until
 from tests.unit.telemetry.test_protobuf import fixed64, part
 
 USERS = ServiceSpec("users", command=("users",))
@@ -320,13 +321,17 @@ async def test_concurrent_requests_are_limited(rig: Rig, monkeypatch: pytest.Mon
         return await read(request)
 
     monkeypatch.setattr(web.Request, "read", slowly)
+    monkeypatch.setattr(receiver, "MAX_WAITING", 2)
     async with asyncio.TaskGroup() as group:
         first = [group.create_task(rig.post(body())) for _ in range(receiver.MAX_AT_ONCE)]
         for _ in first:
             await arrived.acquire()
+        waiting = [group.create_task(rig.post(body())) for _ in range(2)]
+        await until(lambda: rig.receiver._busy == receiver.MAX_AT_ONCE + 2)
         assert (await rig.post(body()))[0] == 503
+        assert arrived.locked()
         go_on.set()
-    assert [task.result()[0] for task in first] == [200] * receiver.MAX_AT_ONCE
+    assert [task.result()[0] for task in (*first, *waiting)] == [200] * (receiver.MAX_AT_ONCE + 2)
     assert (await rig.post(body()))[0] == 200
 
 

@@ -46,6 +46,8 @@ MAX_EXTERNAL = 100
 """Services that the stack did not start; what others send is kept as that of `_OTHER`."""
 MAX_AT_ONCE = 8
 """Requests that are read or decoded at a time."""
+MAX_WAITING = 256
+"""Requests that wait for their turn, unread: programs that export at the same moment are not refused."""
 BODY_TIMEOUT_S = 10.0
 LATEST = 512
 """Spans that a busy child sends every two seconds when no collector is configured."""
@@ -120,6 +122,7 @@ class Receiver:
         self._senders: dict[str, Sender] = {}
         self._external: set[str] = set()
         self._busy = 0
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         self._refused: set[tuple[str, str]] = set()
         self._runner: web.AppRunner | None = None
         self._public: web.AppRunner | None = None
@@ -215,9 +218,18 @@ class Receiver:
         if encoding not in ("identity", "gzip"):
             reason = f"expected no content encoding or gzip, not {encoding}"
             return self._refuse(signal, sender, 415, reason)
-        if self._busy >= MAX_AT_ONCE:
-            return _error(503, f"{MAX_AT_ONCE} requests are being processed; try again")
+        if self._busy >= MAX_AT_ONCE + MAX_WAITING:
+            return _error(503, f"{self._busy} requests are being processed; try again")
         self._busy += 1
+        try:
+            async with self._turns:
+                return await self._process(signal, sender, request, content_type, encoding)
+        finally:
+            self._busy -= 1
+
+    async def _process(
+        self, signal: _Signal, sender: Sender | None, request: web.Request, content_type: str, encoding: str
+    ) -> web.Response:
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await request.read()
@@ -234,8 +246,6 @@ class Receiver:
         except TimeoutError:
             reason = f"the body was not complete within {BODY_TIMEOUT_S:g} s"
             return self._refuse(signal, sender, 408, reason)
-        finally:
-            self._busy -= 1
         for who, found in by_sender.items():
             self._keep(signal, found, who)
         if signal is TRACES and self._sinks.forward is not None:
