@@ -13,6 +13,8 @@ from msctl.discovery.record import BadRecordError, Record
 
 MAX_INSTANCES = 1000
 """The most instances of one service that are used."""
+MAX_RECORDS = 10_000
+"""The most records of a namespace that are kept; more are left out."""
 MAX_WARNED = 1000
 
 Read = Callable[[], Record]
@@ -60,7 +62,8 @@ class Found:
         if record.stack and record.stack == self.own:
             self._records.pop(key, None)
             return
-        self._records[key] = record
+        if key in self._records or len(self._records) < MAX_RECORDS:
+            self._records[key] = record
 
     def removed(self, key: str) -> None:
         """Forget a record."""

@@ -51,11 +51,16 @@ class Record:
         """What tells it from all others of its namespace."""
         return f"{self.service}/{self.address}"
 
+    @property
+    def name(self) -> str:
+        """The name of the instance among those of all machines."""
+        return f"{self.instance}@{self.address}"
+
     def endpoint(self, origin: str) -> Endpoint:
         """Where its requests go."""
         return Endpoint(
             self.service,
-            f"{self.instance}@{self.address}",
+            self.name,
             base_url=f"http://{self.address}",
             weight=float(self.weight),
             origin=origin,

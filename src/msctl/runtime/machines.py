@@ -68,9 +68,7 @@ def _joined(service: ServiceSnapshot, records: Sequence[Record], origin: str) ->
     if not records:
         return service
     found = tuple(
-        InstanceSnapshot(
-            f"{record.instance}@{record.address}", State.READY, address=record.address, origin=origin
-        )
+        InstanceSnapshot(record.name, State.READY, address=record.address, origin=origin)
         for record in records
     )
     here = tuple(one for one in service.instances if one.address or one.pid)

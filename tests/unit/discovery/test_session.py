@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from msctl.discovery.announcer import WITHDRAW_S
 from msctl.discovery.backend import SessionLostError, Watcher
-from msctl.discovery.discovery import WITHDRAW_S, Discovery
+from msctl.discovery.discovery import Discovery
 from msctl.discovery.record import Record
 from msctl.discovery.registry import Registry
 from msctl.discovery.registry_http import RegistryError

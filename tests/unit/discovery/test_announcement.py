@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from msctl.discovery.announcing import Announcement, announcement
+from msctl.discovery.announcement import Announcement, announcement
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Exchange
 from msctl.model.project import BrokerSpec, GatewaySpec, Isolation, Project, RouteSpec, ServiceSpec
