@@ -21,8 +21,12 @@ from typing import Any
 
 import pytest
 
-from msctl.export import export
+from msctl.cli.lock_files import lock_files
+from msctl.config.reading.load import load
+from msctl.export import ExportOptions, export
 from msctl.export.containers.docker import PYTHON, WHEEL
+from msctl.export.containers.images import ALPINE, NODE
+from msctl.export.containers.images import GO as GO_VERSION
 from msctl.model.project import TlsSpec
 from tests.support import tools
 from tests.support.http import request
@@ -163,3 +167,68 @@ def test_the_gateways_private_key_is_not_in_the_image(
     assert (root / "cert.pem").exists()
     assert (root / "tls/a 1x.key").exists()
     assert "gateway.tls.key" in [notice.key for notice in exported.notices]
+
+
+POLYGLOT = """
+[services.web]
+command = "node web/server.mjs"
+port = 8082
+[services.api]
+command = "go run ./api -greet hello"
+port = 8083
+[gateway]
+enabled = false
+"""
+GO = 'package main\nimport ("fmt"; "os")\nfunc main() { fmt.Println(os.Args[1:]) }\n'
+
+
+def built(buildah: Buildah, folder: Path, name: str) -> tuple[dict[str, Any], Path]:
+    """Build the image of one service of the polyglot project; its configuration and its files."""
+    base = f"docker.io/library/python:{PYTHON}-slim"
+    for image in (f"node:{NODE}-slim", f"golang:{GO_VERSION}", f"alpine:{ALPINE}"):
+        buildah("tag", base, f"docker.io/library/{image}")
+    package = {"name": "web", "version": "1.0.0"}
+    lock = {**package, "lockfileVersion": 3, "requires": True, "packages": {"": package}}
+    written = {
+        "msctl.toml": POLYGLOT,
+        "web/package.json": json.dumps(package),
+        "web/package-lock.json": json.dumps(lock),
+        "web/server.mjs": "",
+        "go.mod": "module example/shop\n\ngo 1.19\n",
+        "api/main.go": GO,
+    }
+    for path, text in written.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text)
+    project = load(cwd=folder, env={}).project
+    for file in export("docker", project, ExportOptions(lock_files=lock_files(project))).files:
+        (folder / file.path).write_text(file.text)
+    go = ["--env=GOCACHE=/tmp/go", "--env=GOFLAGS=-buildvcs=false", "--env=GOPATH=/tmp/gopath"]
+    build = ["bud", "--pull-never", "--isolation", "chroot", "--format", "docker", *buildah.mounts, *go]
+    buildah(*build, "-t", name, "-f", f"Dockerfile.{name}", ".", cwd=folder)
+    config = json.loads(buildah("inspect", "--type", "image", f"localhost/{name}"))["Docker"]["config"]
+    assert config["User"] == "10001:10001"
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    return config, Path(buildah("mount", buildah("from", "--pull-never", f"localhost/{name}")))
+
+
+def test_a_service_in_node_has_an_image_with_what_its_lock_file_names(
+    image: tuple[Buildah, str], tmp_path: Path
+) -> None:
+    for program in ("node", "npm"):
+        tools.require(program)
+    config, root = built(image[0], tmp_path, "web")
+    assert config["Cmd"] == ["node", "web/server.mjs"]
+    assert (root / "app/web/server.mjs").is_file()
+
+
+@pytest.mark.long
+def test_a_service_in_go_has_an_image_with_its_program_alone(
+    image: tuple[Buildah, str], tmp_path: Path
+) -> None:
+    tools.require("go")
+    config, root = built(image[0], tmp_path, "api")
+    assert config["Cmd"] == ["/usr/local/bin/api", "-greet", "hello"]
+    # Run without a container, where this machine's /usr would lie over it.
+    done = subprocess.run([root / "usr/local/bin/api", "x"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[x]\n"

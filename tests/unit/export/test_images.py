@@ -80,7 +80,7 @@ def test_each_language_has_a_dockerfile_and_python_the_shared_one(project: Proje
     assert "RUN npm ci" in found["Dockerfile.web"]
     assert '["web/package-lock.json", "web/package.json", "./"]' in found["Dockerfile.web"]
     assert "go mod download" in found["Dockerfile.api"]
-    assert '"-o", "/out/service", "./api"]' in found["Dockerfile.api"]
+    assert "-o /out/service ./api\n" in found["Dockerfile.api"]
     assert all("USER 10001" in text for path, text in found.items() if not path.endswith("ignore"))
     assert "HEALTHCHECK" in found["Dockerfile.web"]
     assert "hush" not in "".join(found.values())

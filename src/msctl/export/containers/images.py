@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -217,7 +218,7 @@ def _go(workload: Workload, project: Project, lock: str | None) -> Iterator[str]
         yield "RUN go mod download"
     yield "COPY . /src"
     yield f"WORKDIR {_workdir(workload.spec, project, '/src')}"
-    yield f"RUN {json.dumps(['go', 'build', '-trimpath', '-o', '/out/service', *flags, *package])}"
+    yield f"RUN {shlex.join(['go', 'build', '-trimpath', '-o', '/out/service', *flags, *package])}"
     yield ""
     yield "FROM alpine:${ALPINE}"
     yield f"COPY --from=build /out/service {_binary(workload)}"
