@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -63,7 +64,7 @@ class Refusals:
 
     def place(self, frames: Iterable[tuple[str, int]]) -> str:
         """The innermost line of the user's code, else of a library, of frames from the innermost outward."""
-        seen = list(frames)
+        seen = list(takewhile(lambda frame: frame[0] != _LOOP, frames))
         for wanted in (self._is_users, _is_foreign):
             for file, line in seen:
                 if wanted(file):
@@ -78,6 +79,8 @@ class Refusals:
         return not any(part in _LIBRARIES for part in Path(file[len(self._root) :]).parts)
 
 
+_LOOP = str(Path(__file__).with_name("virtual_time.py"))
+"""Whoever runs the loop is no part of the run."""
 _STANDARD = f"{sysconfig.get_path('stdlib')}/"
 _OWN = f"{Path(__file__).parent.parent}/"
 

@@ -24,6 +24,7 @@ from msctl.hosting.frameworks import find_application
 from msctl.hosting.hosted_app import HostedApp
 from msctl.hosting.imported_app import hosted_app, import_app
 from msctl.hosting.modules import Loader
+from msctl.hosting.wsgi.app import WsgiApp
 from msctl.http.host_policy import ANY
 from msctl.http.server import HttpServer
 from msctl.model.current_context import current_context
@@ -353,12 +354,19 @@ class World:
         if generation > 1:
             self._loader.forget()
         stub = self._stubs.get(spec.name)
-        if stub is not None:
+        if stub is None:
+            app = await import_app(
+                spec.app or "", spec, context, loader=self._loader, logs=self._logs, clock=self._clock
+            )
+        else:
             found = await find_application(stub, f"the stub of {spec.name}", context, spec.framework)
-            return hosted_app(found, spec, context, logs=self._logs, clock=self._clock)
-        return await import_app(
-            spec.app or "", spec, context, loader=self._loader, logs=self._logs, clock=self._clock
-        )
+            app = hosted_app(found, spec, context, logs=self._logs, clock=self._clock)
+        if isinstance(app, WsgiApp):
+            raise MsctlError(
+                f"a WSGI application runs in threads, which a simulation does not have: {spec.name}",
+                hint=f"give an aiohttp or ASGI one in the scenario: stubs = {{{spec.name!r}: create_app}}",
+            )
+        return app
 
     def _environment(self, spec: ServiceSpec, host: str) -> Mapping[str, str]:
         urls = {url_variable(other.name): self.url(other.name) for other in self.services}

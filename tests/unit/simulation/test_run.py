@@ -224,6 +224,14 @@ def test_libraries_that_a_run_has_imported_follow_the_next_run(project: Project,
         del sys.modules["taken_clock"]
 
 
+def test_a_wsgi_application_is_refused_by_name(project: Project) -> None:
+    def wsgi(environ: object, start_response: object) -> list[bytes]:
+        return []
+
+    with pytest.raises(MsctlError, match=r"threads.*: tool"):
+        simulate_once(project, Scenario(ask, lambda: {"tool": wsgi}), 1, [])
+
+
 def test_a_stub_of_no_service_is_refused(project: Project) -> None:
     scenario = Scenario(ask, lambda: {**stubs(), "tol": tool})
     with pytest.raises(MsctlError, match="'tol'"):
