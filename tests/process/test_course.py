@@ -85,37 +85,34 @@ def test_one_chapter_of_the_course_can_run_alone(course: Course) -> None:
     assert request(course.url("/users")).status == 404
 
 
-def test_a_stopped_service_answers_503_while_the_rest_runs_on(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    course.msctl.ok("stop", "users")
-    refused = request(course.url("/users"))
+def test_a_stopped_service_answers_503_while_the_rest_runs_on(running: Course) -> None:
+    running.msctl.ok("stop", "users")
+    refused = request(running.url("/users"))
     assert refused.status == 503
     assert refused.headers["Content-Type"] == "application/problem+json"
     assert "Retry-After" in refused.headers
     assert b"users" in refused.body
-    assert request(course.url("/hello")).status == 200
+    assert request(running.url("/hello")).status == 200
     with pytest.raises(OSError):
-        request(f"http://127.0.0.1:{course.users}/users")
+        request(f"http://127.0.0.1:{running.users}/users")
 
-    course.msctl.ok("start", "users")
-    assert request(course.url("/users")).status == 200
-    course.msctl.ok("restart", "u*")
-    assert request(f"http://127.0.0.1:{course.users}/users").status == 200
-
-
-def test_without_the_gateway_its_listener_still_serves_hello(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    course.msctl.ok("stop", "gateway")
-    assert request(course.url("/hello")).body == b"Hello, World!"
-    assert request(course.url("/users")).status == 404
+    running.msctl.ok("start", "users")
+    assert request(running.url("/users")).status == 200
+    running.msctl.ok("restart", "u*")
+    assert request(f"http://127.0.0.1:{running.users}/users").status == 200
 
 
-def test_without_a_broker_http_is_served_and_the_producer_says_what_it_waits_for(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    refused = request(course.url("/messages"), method="POST", body=b"Hello World!")
+def test_without_the_gateway_its_listener_still_serves_hello(running: Course) -> None:
+    running.msctl.ok("stop", "gateway")
+    assert request(running.url("/hello")).body == b"Hello, World!"
+    assert request(running.url("/users")).status == 404
+
+
+def test_without_a_broker_http_is_served_and_the_producer_says_what_it_waits_for(running: Course) -> None:
+    refused = request(running.url("/messages"), method="POST", body=b"Hello World!")
     assert refused.status == 503
-    assert course.msctl.status()["broker"]["state"] == "unhealthy"
-    assert str(course.broker) in course.msctl.ok("logs", "producer")
+    assert running.msctl.status()["broker"]["state"] == "unhealthy"
+    assert str(running.broker) in running.msctl.ok("logs", "producer")
 
 
 def test_a_stack_that_was_killed_leaves_nothing_in_the_way_of_the_next(course: Course) -> None:
@@ -173,38 +170,35 @@ def test_without_a_stack_a_verb_says_so(course: Course, verb: str) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_status_is_a_table_and_a_versioned_document(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    table = course.msctl.ok("status").splitlines()
+def test_status_is_a_table_and_a_versioned_document(running: Course) -> None:
+    table = running.msctl.ok("status").splitlines()
     assert any(line.startswith("users ") and "ready" in line for line in table)
     assert "\x1b" not in "".join(table)
-    document = json.loads(course.msctl.ok("status", "--json"))
+    document = json.loads(running.msctl.ok("status", "--json"))
     assert (document["schema"], document["kind"]) == (1, "status")
     assert "guest:guest" not in json.dumps(document)
-    assert course.msctl.ok("status", "-q").split() == ["hello", "users", "producer", "consumer", "gateway"]
-    assert course.msctl.ok("ps", "-q").split() == course.msctl.ok("status", "-q").split()
+    assert running.msctl.ok("status", "-q").split() == ["hello", "users", "producer", "consumer", "gateway"]
+    assert running.msctl.ok("ps", "-q").split() == running.msctl.ok("status", "-q").split()
 
 
-def test_logs_are_shown_and_followed_until_ctrl_c(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    assert course.msctl.ok("logs", "-n", "0") == ""
-    with course.msctl.process("logs", "-f", "-n", "0", "producer") as logs:
-        with course.msctl.process("logs", "-f", "producer") as other:
+def test_logs_are_shown_and_followed_until_ctrl_c(running: Course) -> None:
+    assert running.msctl.ok("logs", "-n", "0") == ""
+    with running.msctl.process("logs", "-f", "-n", "0", "producer") as logs:
+        with running.msctl.process("logs", "-f", "producer") as other:
             other.line("stdout", "producer")
             other.signal(signal.SIGINT)
             assert other.wait() == 0
-        course.msctl.ok("restart", "producer")
+        running.msctl.ok("restart", "producer")
         logs.line("stdout", "producer")
 
 
-def test_a_reader_that_has_had_enough_ends_a_verb_quietly(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    with course.msctl.process("logs", "-f") as logs:
+def test_a_reader_that_has_had_enough_ends_a_verb_quietly(running: Course) -> None:
+    with running.msctl.process("logs", "-f") as logs:
         logs.line("stdout", "|")
         assert logs.child.stdout is not None
         logs.child.stdout.close()
         logs.child.stdout = None
-        course.msctl.ok("restart")
+        running.msctl.ok("restart")
         assert logs.wait() == 0
 
 
@@ -307,11 +301,10 @@ def test_a_runtime_folder_that_cannot_be_written_is_an_error_with_a_hint(
     assert "MSCTL_RUNTIME_DIR" in refused.stderr
 
 
-def test_the_record_names_the_stack(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    record = read_record(stack_paths("course", None, course.msctl.env))
+def test_the_record_names_the_stack(running: Course) -> None:
+    record = read_record(stack_paths("course", None, running.msctl.env))
     assert record is not None
-    assert record.pid == course.msctl.status()["pid"]
+    assert record.pid == running.msctl.status()["pid"]
 
 
 def test_a_second_signal_ends_the_stack_at_once(course: Course) -> None:

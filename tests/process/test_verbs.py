@@ -28,17 +28,16 @@ def write(course: Course, text: str) -> None:
     (course.msctl.folder / "msctl.toml").write_text(text)
 
 
-def test_wait_returns_when_the_services_are_ready_and_when_they_have_stopped(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    course.msctl.ok("wait", "hello", "users", "--timeout", "30s")
-    with course.msctl.process("wait", "users", "--for", "stopped") as waiting:
-        course.msctl.ok("stop", "users")
+def test_wait_returns_when_the_services_are_ready_and_when_they_have_stopped(running: Course) -> None:
+    running.msctl.ok("wait", "hello", "users", "--timeout", "30s")
+    with running.msctl.process("wait", "users", "--for", "stopped") as waiting:
+        running.msctl.ok("stop", "users")
         assert waiting.wait() == 0
 
 
-def test_wait_gives_up_in_time_and_says_who_is_missing(course: Course) -> None:
-    course.msctl.ok("up", "-d", "hello")
-    late = course.msctl.run("wait", "users", "hello", "--timeout", "200ms")
+def test_wait_gives_up_in_time_and_says_who_is_missing(running: Course) -> None:
+    running.msctl.ok("stop", "users")
+    late = running.msctl.run("wait", "users", "hello", "--timeout", "200ms")
     assert late.returncode == 124
     assert "users" in late.stderr
     assert "hello" not in late.stderr
@@ -55,13 +54,12 @@ def test_wait_ends_at_once_when_a_service_cannot_become_ready(own: Course) -> No
         assert up.wait() == 0
 
 
-def test_wait_for_a_stopped_service_is_an_error_that_says_how_to_start_it(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    lost = course.msctl.run("wait", "consumer")
+def test_wait_for_a_stopped_service_is_an_error_that_says_how_to_start_it(running: Course) -> None:
+    lost = running.msctl.run("wait", "consumer")
     assert lost.returncode == 3
     assert "'consumer' is stopped" in lost.stderr
     assert "msctl start consumer" in lost.stderr
-    late = course.msctl.run("wait", "consumer", "--timeout", "100ms")
+    late = running.msctl.run("wait", "consumer", "--timeout", "100ms")
     assert late.returncode == 124
     assert "msctl start consumer" in late.stderr
 
@@ -71,13 +69,12 @@ def test_wait_without_a_limit_outlasts_the_start_of_the_stack(course: Course) ->
     course.msctl.ok("wait", "users", "hello")
 
 
-def test_events_begin_with_what_is_and_go_on_with_what_changes(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    with course.msctl.process("events", "--json") as events:
+def test_events_begin_with_what_is_and_go_on_with_what_changes(running: Course) -> None:
+    with running.msctl.process("events", "--json") as events:
         first = json.loads(events.line("stdout", '"users"'))
         assert (first["schema"], first["kind"]) == (1, "event")
         assert (first["data"]["service"], first["data"]["state"]) == ("users", "ready")
-        course.msctl.ok("stop", "users")
+        running.msctl.ok("stop", "users")
         events.line("stdout", '"stopped"')
         events.signal()
         assert events.wait() == 0
@@ -214,14 +211,13 @@ def test_the_embedded_brokers_queues_are_listed_purged_and_deleted(course: Cours
     assert course.msctl.run("queues", "purge", "q").returncode == 6
 
 
-def test_queues_of_a_broker_that_is_away_are_exit_code_6(course: Course) -> None:
-    course.msctl.ok("up", "-d")
+def test_queues_of_a_broker_that_is_away_are_exit_code_6(running: Course) -> None:
     for arguments in (("purge", "q"), ("delete", "q"), ("move", "q", "r"), ("peek", "q"), ("declare", "q")):
-        refused = course.msctl.run("queues", *arguments)
+        refused = running.msctl.run("queues", *arguments)
         assert refused.returncode == 6, arguments
-        assert str(course.broker) in refused.stderr
+        assert str(running.broker) in refused.stderr
     # Whatever answers on port 15672 of this machine is no broker of this project's.
-    assert course.msctl.run("queues").returncode == 6
+    assert running.msctl.run("queues").returncode == 6
 
 
 def test_an_operator_looks_into_queues_and_moves_messages(course: Course) -> None:
@@ -281,16 +277,15 @@ def test_without_a_container_engine_the_docker_broker_is_refused_with_a_way_out(
     assert course.msctl.run("status").returncode == 3
 
 
-def test_logs_are_filtered_by_time_and_text_and_written_as_json(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    line = json.loads(course.msctl.ok("logs", "producer", "-n", "1", "--json"))
+def test_logs_are_filtered_by_time_and_text_and_written_as_json(running: Course) -> None:
+    line = json.loads(running.msctl.ok("logs", "producer", "-n", "1", "--json"))
     assert line["data"]["service"] == "producer"
-    course.msctl.ok("stop", "producer")  # it would go on to say that there is no broker
-    assert course.msctl.ok("logs", "--grep", "no such text anywhere") == ""
-    assert course.msctl.ok("logs", "--since", "1h") == course.msctl.ok("logs")
-    assert course.msctl.run("logs", "--grep", "(").returncode == 2
-    assert course.msctl.run("logs", "--since", "yesterday").returncode == 2
-    assert course.msctl.run("logs", "-n", "-1").returncode == 2
+    running.msctl.ok("stop", "producer")  # it would go on to say that there is no broker
+    assert running.msctl.ok("logs", "--grep", "no such text anywhere") == ""
+    assert running.msctl.ok("logs", "--since", "1h") == running.msctl.ok("logs")
+    assert running.msctl.run("logs", "--grep", "(").returncode == 2
+    assert running.msctl.run("logs", "--since", "yesterday").returncode == 2
+    assert running.msctl.run("logs", "-n", "-1").returncode == 2
 
 
 def test_an_isolated_service_is_scaled_over_processes_that_share_its_route(own: Course) -> None:
@@ -387,13 +382,12 @@ def test_serve_fills_in_the_words_of_a_command(own: Course) -> None:
     assert own.msctl.ok("serve", "cmd", "--port", "123") == "123 1230 a b $NOBODY $PORT\n"
 
 
-def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:
-    course.msctl.ok("up", "-d")
+def test_status_watch_redraws_until_ctrl_c(running: Course) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        course.msctl.command("status", "--watch", "users", "gateway"),
-        cwd=course.msctl.folder,
-        env={**course.msctl.env, "TERM": "xterm"},
+        running.msctl.command("status", "--watch", "users", "gateway"),
+        cwd=running.msctl.folder,
+        env={**running.msctl.env, "TERM": "xterm"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -401,7 +395,7 @@ def test_status_watch_redraws_until_ctrl_c(course: Course) -> None:
     ) as watching:
         os.close(theirs)
         _read_until(ours, b"users-1")
-        course.msctl.ok("stop", "users")
+        running.msctl.ok("stop", "users")
         _read_until(ours, b"stopped")
         watching.send_signal(signal.SIGINT)
         assert watching.wait(30) == 0
@@ -450,35 +444,33 @@ def test_status_is_calm_until_a_breaker_opens_and_then_says_which(own: Course) -
     assert [one["target"] for one in stopped] == [None, None, None]
 
 
-def test_status_of_services_that_are_named_is_theirs_alone_with_their_instances(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    assert "users-1" not in course.msctl.ok("status")
-    assert "users-1" in course.msctl.ok("status", "--instances")
-    told = course.msctl.ok("status", "us*")
+def test_status_of_services_that_are_named_is_theirs_alone_with_their_instances(running: Course) -> None:
+    assert "users-1" not in running.msctl.ok("status")
+    assert "users-1" in running.msctl.ok("status", "--instances")
+    told = running.msctl.ok("status", "us*")
     assert "users-1" in told
     assert "closed" in told
     assert "hello" not in told
     assert "broker" not in told
-    assert course.msctl.ok("status", "users", "-q") == "users\n"
-    found = json.loads(course.msctl.ok("status", "users", "--json"))["data"]
+    assert running.msctl.ok("status", "users", "-q") == "users\n"
+    found = json.loads(running.msctl.ok("status", "users", "--json"))["data"]
     assert [service["name"] for service in found["services"]] == ["users"]
-    unknown = course.msctl.run("status", "usres")
+    unknown = running.msctl.run("status", "usres")
     assert unknown.returncode == 4
     assert "users" in unknown.stderr
 
 
-def test_route_explains_and_routes_lists(course: Course) -> None:
-    course.msctl.ok("up", "-d")
-    listed = course.msctl.ok("routes")
+def test_route_explains_and_routes_lists(running: Course) -> None:
+    listed = running.msctl.ok("routes")
     assert [line.split()[0] for line in listed.splitlines()[1:]] == ["/hello", "/users", "/messages"]
-    assert len(json.loads(course.msctl.ok("routes", "--json"))["data"]) == 3
-    told = course.msctl.ok("route", "get", "/users/1?x=1")
+    assert len(json.loads(running.msctl.ok("routes", "--json"))["data"]) == 3
+    told = running.msctl.ok("route", "get", "/users/1?x=1")
     assert "users-1" in told
-    found = json.loads(course.msctl.ok("route", "GET", "/nowhere", "-H", "X-A=b", "--json"))["data"]
+    found = json.loads(running.msctl.ok("route", "GET", "/nowhere", "-H", "X-A=b", "--json"))["data"]
     assert (found["route"], found["status"]) == (None, 404)
-    assert course.msctl.run("route", "GET", "/x", "-H", "wrong").returncode == 2
-    course.msctl.ok("stop", "users")
-    assert "503" in course.msctl.ok("route", "GET", "/users")
+    assert running.msctl.run("route", "GET", "/x", "-H", "wrong").returncode == 2
+    running.msctl.ok("stop", "users")
+    assert "503" in running.msctl.ok("route", "GET", "/users")
 
 
 def test_completion_knows_the_services(course: Course) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import pytest
 
 from tests.support.cli import PATIENCE, Msctl
 from tests.support.ports import reserved_port
+
+STARTED = ("hello", "users", "producer", "gateway")
+"""What `msctl up` starts; the consumer waits for `msctl start`."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,30 @@ class Course:
 @pytest.fixture
 def course(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     """No broker answers at its URL. Whatever the test does, no process may be left at its end."""
-    runtime = tmp_path_factory.mktemp("run")
-    folder = tmp_path / "anywhere"
+    with _course(tmp_path / "anywhere", tmp_path_factory.mktemp("run")) as course:
+        yield course
+
+
+@pytest.fixture(scope="session")
+def _shared_course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
+    with _course(tmp_path_factory.mktemp("shared") / "anywhere", tmp_path_factory.mktemp("run")) as course:
+        yield course
+
+
+@pytest.fixture
+def running(_shared_course: Course) -> Course:
+    """The course's system, up, for tests that do no more than start and stop services."""
+    msctl = _shared_course.msctl
+    if msctl.run("status").returncode:
+        msctl.ok("up", "-d")
+    else:
+        msctl.ok("start", *STARTED)
+    assert msctl.states() == {**dict.fromkeys(STARTED, "ready"), "consumer": "stopped"}
+    return _shared_course
+
+
+@contextmanager
+def _course(folder: Path, runtime: Path) -> Iterator[Course]:
     folder.mkdir()
     with ExitStack() as stack:
         gateway, users, broker = (stack.enter_context(reserved_port()) for _ in range(3))
