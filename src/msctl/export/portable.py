@@ -107,11 +107,11 @@ def _portable_discovery(project: Project) -> tuple[DiscoverySpec, list[Notice]]:
         return DiscoverySpec(), [Notice("discovery.url", "left out: only this machine reaches the registry")]
     notices = [*discovery_notices(project)]
     if url.user is not None:
-        text = "user and password are left out: give the gateway MSCTL_DISCOVERY_URL"
+        text = "user and password are left out: the gateway reads them from MSCTL_DISCOVERY_URL"
         notices.append(Notice("discovery.url", text))
     notices += [
         Notice(f"discovery.{name}", f"left out: give the gateway MSCTL_DISCOVERY_{name.upper()}")
-        for name in ("token", "ca", "cert", "key")
+        for name in ("ca", "cert", "key")
         if getattr(spec, name) is not None
     ]
     namespace = spec.namespace or project.name

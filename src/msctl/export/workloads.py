@@ -19,6 +19,7 @@ from msctl.export.health import HealthCheck, health_check
 from msctl.export.kind import ExportOptions, Notice
 from msctl.model.address import LOOPBACK, local_host
 from msctl.model.project import HealthSpec, Project, Reference, ServiceSpec
+from msctl.model.registry_url import parse_registry_url
 from msctl.model.services import health_path, listens, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
 from msctl.model.variables import about
@@ -216,10 +217,22 @@ def _secrets(spec: ServiceSpec, project: Project) -> tuple[tuple[str, ...], tupl
         for other in project.services:
             references += [each for each in secret_references(other) if each.key[0] == "routes"]
             needed += [name for route in other.routes for name in route.key_variables]
+        needed += _registry_secrets(project)
     needed += [name for each in references for name in sorted(each.required)]
     secrets = tuple(dict.fromkeys(needed))
     named = (name for each in references for name in sorted(each.names))
     return secrets, tuple(dict.fromkeys(name for name in named if name not in secrets))
+
+
+def _registry_secrets(project: Project) -> Iterator[str]:
+    """The variables with which the exported gateway logs in to a registry on another machine."""
+    spec = project.discovery
+    if spec.url is None or (url := parse_registry_url(spec.url)).is_local:
+        return
+    if url.user is not None:
+        yield "MSCTL_DISCOVERY_URL"
+    if spec.token is not None:
+        yield "MSCTL_DISCOVERY_TOKEN"
 
 
 def _health(spec: ServiceSpec, project: Project, address: HostPort | None) -> HealthCheck | None:

@@ -231,3 +231,23 @@ def test_a_value_from_a_variable_reaches_the_service_as_it_is(value: str, tmp_pa
     assert full["PW_TOO"] == f"<{value}>"
     assert fill_in(spec_of(found, "a").command or (), full) == ["a", value]
     assert fill_in(spec_of(found, "b").command or (), full)[-1] == f"echo {value}"
+
+
+def test_an_error_about_the_brokers_url_tells_what_is_wrong_without_its_password(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text('[broker]\nurl = "${URL}"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(cwd=tmp_path, env={"URL": "http://me:hush@mq.example"})
+    assert "http://" in caught.value.message
+    assert "hush" not in caught.value.message
+
+
+def test_the_gateway_reads_the_login_of_a_registry_from_the_target(tmp_path: Path) -> None:
+    (tmp_path / "msctl.toml").write_text(
+        '[services.a]\ncommand = "a"\nroutes = ["/a"]\nport = 1\nannounce = false\n'
+        '[discovery]\nurl = "etcd://me:hush@etcd.example:2379"\n'
+    )
+    found = load(cwd=tmp_path, env={}).project
+    assert "hush" not in "".join(file.text for file in export("compose", found).files)
+    services = compose(found)
+    assert "MSCTL_DISCOVERY_URL" in services["gateway"]["environment"]
+    assert "MSCTL_DISCOVERY_URL" not in services["a"]["environment"]

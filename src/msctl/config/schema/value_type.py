@@ -14,12 +14,18 @@ _LONGEST_SHOWN = 60
 
 
 class MismatchError(Exception):
-    """A value of the wrong type; `note` replaces the type's own message."""
+    """A value of the wrong type; `note` replaces the type's own message.
 
-    def __init__(self, note: str | None = None, *, hint: str | None = None) -> None:
+    With `is_redacted`, the note tells what is wrong without a secret that the value may hold.
+    """
+
+    def __init__(
+        self, note: str | None = None, *, hint: str | None = None, is_redacted: bool = False
+    ) -> None:
         super().__init__(note)
         self.note = note
         self.hint = hint
+        self.is_redacted = is_redacted
 
 
 class Type(NamedTuple):
@@ -41,7 +47,7 @@ class Type(NamedTuple):
             return self.parse(raw, ref)
         except MismatchError as error:
             hidden = ref.sources.hidden(ref.path)
-            if hidden is not None:  # it may be a password in the wrong place
+            if hidden is not None and not error.is_redacted:  # it may be a password in the wrong place
                 before, shown, _ = (error.note or "").partition(describe(raw))
                 message = before + hidden if shown else f"expected {self.expected}, found {hidden}"
                 raise ref.error(message) from None

@@ -312,7 +312,7 @@ def amqp_url(raw: object, ref: KeyRef) -> str:
     try:
         return parse_url(text(raw, ref)).text
     except ConfigError as error:
-        raise MismatchError(error.message) from None
+        raise MismatchError(error.message, is_redacted=True) from None
 
 
 def registry_url(raw: object, ref: KeyRef) -> str:
@@ -321,7 +321,7 @@ def registry_url(raw: object, ref: KeyRef) -> str:
     try:
         return parse_registry_url(text(raw, ref)).text
     except ConfigError as error:
-        raise MismatchError(error.message) from None
+        raise MismatchError(error.message, is_redacted=True) from None
 
 
 def service_url(raw: object, ref: KeyRef) -> str:
