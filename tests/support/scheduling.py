@@ -22,6 +22,16 @@ TOGETHER = (
 )
 """Modules that share a stack, a browser, an image or the binary."""
 
+SLOW = (
+    "tests/process/test_broker_killed.py",
+    "tests/process/test_local_rabbitmq.py",
+    "tests/process/test_pages.py",
+    "tests/process/test_sim.py",
+    "tests/strangers/test_postgres.py",
+    "tests/strangers/test_strangers.py",
+)
+"""Modules with single tests of ten seconds and more: at the end, one worker would wait for them."""
+
 
 class Scheduling(LoadScopeScheduling):
     """Hands out tests one at a time, and the modules of TOGETHER whole and first."""
@@ -29,6 +39,12 @@ class Scheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         return path if path in TOGETHER else nodeid
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow modules before the others, which keep the order of the shuffle."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in SLOW)
 
 
 @pytest.hookimpl(optionalhook=True)
