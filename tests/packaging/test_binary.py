@@ -242,7 +242,7 @@ def test_its_bill_of_materials_names_every_package_and_library(built: Path, tmp_
 
 
 @pytest.fixture(scope="module")
-def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The root of a Debian 11, whose C library is the oldest that Debian still has (glibc 2.31)."""
     if os.geteuid() != 0:
         pytest.skip("only root can make and enter another root")
@@ -257,7 +257,8 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     if done.returncode:
         pytest.skip(f"Debian 11 cannot be had here: {done.stdout.strip().splitlines()[-1]}")
-    return root
+    yield root
+    subprocess.run(["umount", str(root / "proc")], capture_output=True)  # debootstrap may leave it mounted
 
 
 @pytest.mark.long
