@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from msctl.discovery import found as module
 from msctl.discovery.found import Found, Read
 from msctl.discovery.record import BadRecordError, Record
 
@@ -76,3 +81,19 @@ def test_a_record_that_cannot_be_used_takes_no_requests_and_is_warned_of_once() 
     assert ONE.key in warnings[0]
     found.put(ONE.key, lambda: ONE)
     assert users(found) == (ONE,)
+
+
+def test_the_records_of_a_namespace_are_bounded_and_those_at_hand_can_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_RECORDS", 2)
+    monkeypatch.setattr(module, "MAX_WARNED", 1)
+    found, warnings = make()
+    found.listed(None, entries(ONE, TWO, ORDERS), 0.0, resumed=True)
+    assert found.records(["users", "orders"]) == {"users": (ONE, TWO), "orders": ()}
+    heavier = replace(ONE, weight=9)
+    found.put(ONE.key, lambda: heavier)
+    assert users(found) == (heavier, TWO)
+    for key in ("users/1", "users/2"):
+        found.put(key, bad)
+    assert len(warnings) == 1

@@ -342,3 +342,34 @@ async def test_the_loopback_address_of_another_machine_takes_no_requests() -> No
     async with running() as rig:
         rig.shelf.put(wrong)
         assert rig.urls() == ["http://127.0.0.1:8081"]
+
+
+async def test_a_stack_that_leaves_is_withdrawn_and_not_announced_again() -> None:
+    async with running() as rig:
+        rig.registry.announce(MINE)
+        await settle()
+        leaving = asyncio.create_task(rig.discovery.leave())
+        await rig.clock.advance(WITHDRAW_S / 2)
+        assert leaving.done()
+        rig.registry.announce(replace(MINE, instance="users-2", base_url="http://127.0.0.1:8082"))
+        await settle()
+        assert rig.shelf.held == {}
+
+
+async def test_a_service_that_is_not_to_be_announced_any_more_is_withdrawn_in_the_same_session() -> None:
+    async with running() as rig:
+        rig.registry.announce(MINE)
+        await settle()
+        rig.discovery.reconfigure(replace(SHOP, services=(replace(USERS, announce=False), ORDERS)))
+        await settle()
+        assert (rig.shelf.held, rig.shelf.opened) == ({}, 1)
+
+
+async def test_the_instances_of_one_service_are_not_those_of_another() -> None:
+    async with running() as rig:
+        rig.shelf.put(THEIRS, replace(THEIRS, service="orders", port=9))
+        assert rig.discovery.records("users") == (THEIRS,)
+        assert rig.discovery.absence("users") is None
+        rig.shelf.remove(THEIRS)
+        assert rig.discovery.records("users") == ()
+        assert rig.discovery.absence("users") is not None
