@@ -25,7 +25,12 @@ class ConnectionHost(Protocol):
     def disconnected(self, session: Session) -> None: ...
 
     def more_to_read(self, protocol: ClientConnection) -> None:
-        """Process the connection's remaining input in the next turn."""
+        """Process the connection's remaining input in the next turn, or one of those after it."""
+        ...
+
+    @property
+    def turn_is_full(self) -> bool:
+        """Whether as many connections have had a full slice in this turn of the loop as may have one."""
         ...
 
     def work(self) -> None:
@@ -79,6 +84,10 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._session is not None:
             self._session.receive(data)
+            if self._server.turn_is_full:
+                self._server.more_to_read(self)
+                self._read(False)
+                return
             self.process()
             self._server.work()
 

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from msctl.broker.client_connection import ClientConnection, with_closed_peer
@@ -42,6 +43,8 @@ MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 128 * 1024 * 1024
 
 MESSAGES_PER_TURN = 500
+SLICES_PER_TURN = 2
+"""Connections that may have a full slice of input processed in one turn; others have theirs later."""
 FREED_PER_TURN = 5_000
 WORK_PER_TURN = 500
 """Queues to which changed policies are applied, or bindings of deleted ones that are removed."""
@@ -141,6 +144,8 @@ class BrokerServer:
         self._reminder: asyncio.TimerHandle | None = None
         self._reminder_at = 0.0
         self._waiting: dict[ClientConnection, None] = {}
+        self._slices = 0
+        """Full slices of input that were processed since the last turn."""
         self._ended: asyncio.Event | None = None
         self.management: Management | None = None
         """Set before `start`."""
@@ -443,9 +448,15 @@ class BrokerServer:
         self.work()
 
     def more_to_read(self, protocol: ClientConnection) -> None:
-        """Process the connection's remaining input in the next turn."""
+        """Process the connection's remaining input in the next turn, or one of those after it."""
+        self._slices += 1
         self._waiting[protocol] = None
         self._next_turn()
+
+    @property
+    def turn_is_full(self) -> bool:
+        """Whether as many connections have had a full slice in this turn of the loop as may have one."""
+        return self._slices >= SLICES_PER_TURN
 
     def work(self) -> None:
         """Deliver to consumers, write output, and schedule another turn if work remains."""
@@ -466,8 +477,10 @@ class BrokerServer:
 
     def _run_turn(self) -> None:
         self._turn = None
-        waiting, self._waiting = self._waiting, {}
-        for protocol in waiting:
+        self._slices = 0
+        waiting = self._waiting
+        for protocol in list(islice(waiting, SLICES_PER_TURN)):
+            del waiting[protocol]
             protocol.process()
         if self._storage is not None and self._storage.turn(tidy=not self._broker.memory.has_discarded):
             self._next_turn()

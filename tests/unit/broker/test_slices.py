@@ -9,9 +9,16 @@ from contextlib import contextmanager
 import pytest
 from pamqp import commands, frame
 
+from msctl.broker.client_connection import FRAMES_PER_TURN
 from msctl.broker.core.queues import EXPIRED_PER_STEP
 from msctl.broker.protocol.wire import route_of
-from msctl.broker.server import FREED_PER_TURN, MESSAGES_PER_TURN, QUEUES_PER_TURN, BrokerServer
+from msctl.broker.server import (
+    FREED_PER_TURN,
+    MESSAGES_PER_TURN,
+    QUEUES_PER_TURN,
+    SLICES_PER_TURN,
+    BrokerServer,
+)
 from msctl.clock import SystemClock
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
@@ -21,6 +28,7 @@ from tests.unit.broker.raw import Raw
 PLAIN = b"\x00\x00"
 COUNT = 20_000
 assert COUNT > 3 * FREED_PER_TURN
+FRAMES_OF_A_MESSAGE = 3
 
 
 @contextmanager
@@ -174,3 +182,18 @@ async def test_queues_are_listed_over_several_turns_in_order() -> None:
     assert turns > 6
     await peer.close()
     await server.stop(timeout=1.0)
+
+
+async def test_many_publishers_share_the_messages_of_a_turn(served: tuple[BrokerServer, str]) -> None:
+    server, url = served
+    first = await filled(server, url, 1)
+    peers = [await Raw.connect(url) for _ in range(20)]
+    batch = Client(make_broker()).publish_bytes(b"x") * 1_000
+    with steps_of(lambda: server.stats().published) as steps:
+        for peer in peers:
+            peer.writer.write(batch)
+        await until(lambda: server.stats().published == 1 + 20 * 1_000, 30)
+    # A turn can begin with slices of sockets that were just read, and end with slices of those that wait.
+    assert max(steps) <= 2 * SLICES_PER_TURN * FRAMES_PER_TURN // FRAMES_OF_A_MESSAGE
+    for peer in (first, *peers):
+        await peer.close()
