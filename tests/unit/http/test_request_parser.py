@@ -170,3 +170,20 @@ def test_second_head_is_checked_from_its_own_start() -> None:
     made.feed(b"\r\nFOO / HTTP/1.1\r\n")
     head_of(made)
     assert status_of(made) == 501
+
+
+def test_short_head_after_a_long_one_that_came_in_parts_is_found() -> None:
+    long = GET[:-2] + b"X: " + b"x" * 200 + b"\r\n\r\n"
+    made = parser(long[:-1])
+    assert made.next_head() is None
+    made.feed(long[-1:] + GET + GET)
+    assert [head_of(made).target for _ in range(3)] == ["/", "/", "/"]
+    assert made.buffer == b""
+
+
+def test_longest_request_line_is_accepted_before_the_fields_have_come() -> None:
+    line = b"GET /" + b"a" * 16 + b" HTTP/1.1"
+    assert len(line) == SMALL.request_line
+    for rest in (b"\r\n", b"\r\nHo", b"\r\nHost: a\r\n"):
+        assert parser(line + rest, limits=SMALL).next_head() is None
+    assert status_of(parser(line + b"a\r\nHost: a", limits=SMALL)) == 414
