@@ -290,7 +290,7 @@ def test_a_trace_is_compared_with_one_of_an_earlier_run(page: Browser, shop: Sho
     shop.msctl.ok("down")
     shop.msctl.ok("up", "-d")
     request(shop.gateway + "/users")
-    page.until(LIVE)
+    page.open("about:blank")
     show(page, shop, "traces?text=GET%20/users")
     open_first_trace(page)
     page.until("return document.querySelector('#trace a[href*=compare]')")

@@ -173,7 +173,9 @@ export const messaging = {
       this.offered = exchanges;
       const select = $('publish-exchange'), value = select.value;
       select.replaceChildren(...exchanges.split('\n').map((n) => el('option', { value: n }, shown(n))));
-      select.value = exchanges.split('\n').includes(value) ? value : '';
+      const wanted = this.aimed || value;
+      this.aimed = '';
+      select.value = exchanges.split('\n').includes(wanted) ? wanted : '';
     }
     if (tab === 'bindings') this.picture($('messaging-picture'), rows, '');
   },
@@ -255,7 +257,11 @@ export const messaging = {
   },
 
   // The form to publish follows what is open.
-  aim(exchange, key) { $('publish-exchange').value = exchange; $('publish-key').value = key; },
+  aim(exchange, key) {
+    this.aimed = this.data ? '' : exchange;
+    $('publish-exchange').value = exchange;
+    $('publish-key').value = key;
+  },
 
   async done(asked, closes = false) {
     if (!await asked) return;

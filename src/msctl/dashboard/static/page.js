@@ -105,11 +105,17 @@ start({
   lines: (batch) => logs.take(batch),
   last: () => logs.last,
   since: (seq) => logs.since(seq),
-  newStack: () => logs.newStack(),
+  // What belonged to the stack before is not shown as this one's.
+  newStack() {
+    logs.newStack();
+    Object.assign(topology, { calls: [], traces: 0, failed: 0 });
+    traces.found = [];
+    if (page.view === 'traces') traces.show();
+  },
   connected(session) {
     for (const [view, there] of [['traces', session.traces], ['messaging', session.queues], ['runs', session.runs]]) document.querySelector(`nav [data-view=${view}]`).hidden = !there;
   },
-  live() { if (['compare', 'runs'].includes(page.view)) route(); else views[page.view].load?.(); if (page.view === 'traces') traces.runs(); },
+  live() { topology.load(); if (['compare', 'runs'].includes(page.view)) route(); else views[page.view].load?.(); if (page.view === 'traces') traces.runs(); },
   disconnected: () => overview.acts(),
 });
 

@@ -19,17 +19,20 @@ export async function getTrace(run, id) {
 }
 
 export const traces = {
-  chosen: null, live: true, timer: 0, found: [], order: '', rows: new Map(),
+  chosen: null, live: true, timer: 0, found: [], order: '', run: '', rows: new Map(),
 
   async load() {
     clearTimeout(this.timer);
     if (page.view !== 'traces' || document.hidden) return;
     if (page.alive && page.can.traces) {
-      const query = new URLSearchParams(Object.entries(this.filters()).filter(([, v]) => v));
+      const asked = () => new URLSearchParams(Object.entries(this.filters()).filter(([, v]) => v)).toString();
+      const before = asked(), query = new URLSearchParams(before);
       query.set('limit', 200);
       const answer = await fetch(`/api/traces?${query}`, { cache: 'no-store' }).catch(() => null);
-      if (answer && answer.ok) { this.found = await answer.json(); this.show(); }
-      else if (answer) { const problem = await answer.json().catch(() => ({})); put($('trace-count'), problem.message || 'The traces cannot be read.'); }
+      const found = answer && answer.ok ? await answer.json() : null;
+      // With other filters by now, another answer is on its way.
+      if (before === asked() && found) { this.found = found; this.show(); }
+      else if (answer && !answer.ok) { const problem = await answer.json().catch(() => ({})); put($('trace-count'), problem.message || 'The traces cannot be read.'); }
     }
     clearTimeout(this.timer);
     if (this.live && !$('trace-run').value) this.timer = setTimeout(() => this.load(), 2000);
@@ -54,9 +57,19 @@ export const traces = {
     this.order = query.get('sort') || '';
     this.mark();
     this.runs();
+    this.turn();
     this.load();
     const id = query.get('id');
     if (id && id !== this.opened) this.open(id, false); else if (!id) this.shut();
+  },
+
+  // The rows of one run must not be taken for those of another.
+  turn() {
+    const { run } = this.filters();
+    if (run === this.run) return;
+    this.run = run;
+    this.found = [];
+    this.show();
   },
 
   // The runs that one can look at, beside the one under way.
@@ -194,7 +207,7 @@ export function facts(span, begin) {
 
 traces.mark = sortable(document.querySelector('#traces thead'), () => traces.order, (to) => { traces.order = to; traces.remember(); traces.show(); });
 $('trace-filter').addEventListener('submit', (event) => event.preventDefault());
-$('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = $('trace-run').dataset.wanted = ''; traces.remember(); traces.load(); });
+$('trace-filter').addEventListener('input', () => { $('trace-service').dataset.wanted = $('trace-run').dataset.wanted = ''; traces.turn(); traces.remember(); traces.load(); });
 $('trace-live').addEventListener('click', () => {
   traces.live = !traces.live;
   $('trace-live').setAttribute('aria-pressed', String(traces.live));
