@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
+from msctl.hosting.response_fields import BODILESS
 from msctl.http.date import http_date
 from msctl.model.exchange import Exchange, Field, Fields, RawReceiver, RawStream
 
@@ -103,6 +104,8 @@ class ExchangeWriter(AbstractStreamWriter):
             return
         if "close" in headers.get("Connection", "").lower():
             exchange.keep_alive = False
+        if int(status) in BODILESS:
+            self.length = None  # aiohttp leaves the body out after it has counted it
         length = headers.get("Content-Length")
         exchange.start(
             int(status),

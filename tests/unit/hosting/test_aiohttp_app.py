@@ -9,7 +9,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from msctl.hosting.aiohttp_app import AiohttpApp
 from msctl.hosting.hosted_app import HostedApp
 from msctl.hosting.imported_app import import_app
 from msctl.hosting.modules import Loader
@@ -137,3 +139,31 @@ async def test_a_websocket_is_closed_with_1001_when_its_service_stops(tmp_path: 
             assert socket.close_code == 1001
             await draining
         assert one.served == [1001]
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_body_of_a_status_that_has_none_is_left_out(status: int) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(status=status, body=b"not to be sent")
+
+    application = web.Application()
+    application.router.add_get("/", handler)
+    clock = FakeClock()
+    context = ServiceContext(
+        name="api", instance="api-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
+    )
+    app = AiohttpApp(application, context, logs=LogHub(clock), clock=clock)
+    await app.startup()
+    server = HttpServer(app.handle)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    async with asyncio.timeout(10):
+        answers = await reader.read()
+    assert answers.count(b"HTTP/1.1 %d " % status) == 2, "the connection stays in use"
+    assert b"not to be sent" not in answers
+    assert b"Content-Length" not in answers
+    writer.close()
+    listening.close()
+    await app.cleanup()
+    await server.shutdown(1.0)
