@@ -10,7 +10,7 @@ import asyncio
 import selectors
 from collections import deque
 from collections.abc import Iterable
-from contextvars import Context
+from contextvars import Context, copy_context
 from heapq import heappop, heappush
 from typing import Any
 
@@ -47,6 +47,32 @@ class _Selector(selectors.BaseSelector):
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         return self._keys[fileobj]
+
+
+class _Call(asyncio.Handle):
+    """A callback, made without asking whether the loop is in debug mode."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _Timer(asyncio.TimerHandle):
+    """The same at a time."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        _Call.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]  # the same slots
+        self._when = when
+        self._scheduled = False
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -103,7 +129,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Call(callback, args, self, context)
         life = current.get() if context is None else context.get(current)
         if life is None or life.alive:
             self._ready.append(handle)
@@ -114,7 +140,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = _Timer(when, callback, args, self, context)
         life = current.get() if context is None else context.get(current)
         if life is None or life.alive:
             self._last_timer += 1
