@@ -1,7 +1,7 @@
 // Spans in order, two traces side by side, and the line that raised.
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { merge, raised, raisedAt, tree } from './span_tree.js';
+import { merge, raised, raisedAt, request, title, tree } from './span_tree.js';
 
 const span = (span_id, parent_id, name, start = 0, more = {}) => ({ span_id, parent_id, name, service: 's', kind: 'server', start, duration_s: 1, error: false, message: '', events: [], attributes: {}, ...more });
 
@@ -25,4 +25,14 @@ test('what was raised is said in a line, and where in the program', () => {
   assert.equal(raisedAt('Traceback\n  File "/app/api.py", line 12, in charge\n  File "/v/site-packages/httpx/_c.py", line 9, in send\nKeyError'), '/app/api.py:12');
   assert.equal(raisedAt('Error: no stock\n    at charge (file:///app/worker.mjs:17:11)\n    at node:internal/x:1:2'), '/app/worker.mjs:17');
   assert.equal(raisedAt('nothing that looks like a frame'), '');
+});
+
+test('a request is named by its path, and a span by the path that its route stands for', () => {
+  assert.equal(request({ name: 'GET /items/{id}', path: '/items/7' }), 'GET /items/7');
+  assert.equal(request({ name: 'GET', path: '/nothing' }), 'GET /nothing');
+  assert.equal(request({ name: 'process hello', path: '' }), 'process hello');
+  const span = (name, kind, attributes) => ({ name, kind, attributes });
+  assert.equal(title(span('GET /items/{id}', 'server', { 'url.path': '/items/7', 'http.route': '/items/{id}' })), 'GET /items/{id} (/items/7)');
+  assert.equal(title(span('GET /items', 'server', { 'url.path': '/items', 'http.route': '/items' })), 'GET /items');
+  assert.equal(title(span('GET', 'client', { 'service.peer.instance.id': 'users-2' })), 'GET to users-2');
 });

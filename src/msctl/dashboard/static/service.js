@@ -3,6 +3,7 @@ import { act, showError } from './actions.js';
 import { address } from './address.js';
 import { around, build, busy } from './graph.js';
 import { logs } from './logs.js';
+import { request } from './span_tree.js';
 import { ACTIVE, condition, page } from './state.js';
 import { $, bytes, chart, clip, clock, duration, el, mark, plural, put, rate, uptime } from './tools.js';
 import { topology } from './topology.js';
@@ -74,7 +75,7 @@ export const service = {
     $('no-service-traces').hidden = found.length > 0;
     $('service-traces').replaceChildren(...found.map((t) => el('tr', {},
       el('td', { className: 'mono' }, clock(t.start)),
-      el('td', {}, el('a', { href: address('traces', { service: this.name, id: t.trace_id }) }, t.name)),
+      el('td', {}, el('a', { href: address('traces', { service: this.name, id: t.trace_id }) }, request(t))),
       el('td', { className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
       el('td', { className: 'num' }, duration(t.duration_s)))));
   },

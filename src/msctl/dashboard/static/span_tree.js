@@ -28,6 +28,17 @@ export function tree(spans) {
   return out;
 }
 
+// The method and the path of a trace's request, of which the name has the route alone; another name as it is.
+export const request = (summary) => (summary.path ? `${summary.name.split(' ')[0]} ${summary.path}` : summary.name);
+
+// A span's name, with the path that its route stands for, or the instance that was asked.
+export function title(span) {
+  const path = span.attributes['url.path'], peer = span.attributes['service.peer.instance.id'];
+  if (span.kind === 'client' && peer) return `${span.name} to ${peer}`;
+  if (span.kind === 'server' && path && path !== span.attributes['http.route']) return `${span.name} (${path})`;
+  return span.name;
+}
+
 export function extent(spans) {
   const begin = Math.min(...spans.map((s) => s.start)), end = Math.max(...spans.map((s) => s.start + s.duration_s));
   return { begin, seconds: Math.max(end - begin, 1e-9) };

@@ -2,12 +2,12 @@
 import { address, remember } from './address.js';
 import { logs } from './logs.js';
 import { sortable, sorted } from './sorting.js';
-import { extent, raised, raisedAt, tree } from './span_tree.js';
+import { extent, raised, raisedAt, request, title, tree } from './span_tree.js';
 import { page } from './state.js';
 import { $, clip, clock, duration, el, mark, plural, put } from './tools.js';
 
 const LINES = 200;
-const VALUES = { time: (t) => t.start, name: (t) => t.name, services: (t) => t.services.join(), spans: (t) => t.spans, status: (t) => (t.error ? 1000 : 0) + (t.status || 0), duration: (t) => t.duration_s };
+const VALUES = { time: (t) => t.start, name: request, services: (t) => t.services.join(), spans: (t) => t.spans, status: (t) => (t.error ? 1000 : 0) + (t.status || 0), duration: (t) => t.duration_s };
 
 // Paths below the project's folder are shown from there.
 const fromRoot = (text) => page.snapshot?.root ? text.replaceAll(`${page.snapshot.root}/`, '') : text;
@@ -119,7 +119,7 @@ export const traces = {
   row(t) {
     return el('tr', { role: 'row', 'data-id': t.trace_id, onclick: () => this.open(t.trace_id) },
       el('td', { role: 'cell', className: 'mono' }, clock(t.start)),
-      el('td', { role: 'cell' }, el('button', { type: 'button', className: 'link', title: t.name, 'data-trace': t.trace_id }, el('bdi', {}, t.name))),
+      el('td', { role: 'cell' }, el('button', { type: 'button', className: 'link', title: request(t), 'data-trace': t.trace_id }, el('bdi', {}, clip(request(t), 64)))),
       el('td', { role: 'cell' }, clip(t.services.join(' → '), 48)),
       el('td', { role: 'cell', className: 'num' }, String(t.spans)),
       el('td', { role: 'cell', className: t.error ? 'num bad' : 'num' }, t.error ? `${t.status ?? ''} error`.trim() : String(t.status ?? 'ok')),
@@ -187,7 +187,7 @@ export function waterfall(spans, begin, seconds) {
     const bar = el('i'), why = raised(span);
     bar.style.left = `${(span.start - begin) / seconds * 100}%`;
     bar.style.width = `${span.duration_s / seconds * 100}%`;
-    const label = el('span', { className: 'label', title: `${span.service}: ${span.name} (${span.kind})` }, el('b', {}, span.service), ' ', el('bdi', {}, span.name));
+    const label = el('span', { className: 'label', title: `${span.service}: ${title(span)} (${span.kind})` }, el('b', {}, span.service), ' ', el('bdi', {}, title(span)));
     label.style.paddingLeft = `${Math.min(depth, 10) * 12}px`;
     return el('li', { className: span.kind + (span.error ? ' err' : '') }, el('details', { open: span.events.some((e) => e.attributes['exception.stacktrace']) },
       el('summary', { className: 'span' }, label, el('span', { className: 'track', 'aria-hidden': 'true' }, bar),
