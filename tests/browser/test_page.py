@@ -438,7 +438,7 @@ def test_traces_are_filtered_and_the_filter_has_an_address(page: Browser, shop: 
     request(shop.gateway + "/nowhere")
     show(page, shop, "traces?status=4xx")
     names = "return [...document.querySelectorAll('#trace-rows tr')].map(r => r.cells[1].textContent)"
-    page.until(f"const n = (() => {{ {names} }})(); return n.length && n.every(t => t === 'GET')")
+    page.until(f"const n = (() => {{ {names} }})(); return n.length && n.every(t => t === 'GET /nowhere')")
     page.run("document.getElementById('trace-status').value = ''")
     page.type("#trace-text", "GET /users")
     page.until(f"const n = (() => {{ {names} }})(); return n.length && n.every(t => t === 'GET /users')")

@@ -33,7 +33,16 @@ def steps_shown(page: str) -> list[str | None]:
     return [step.shown for step in steps(text_of(page))]
 
 
-NEEDS_MORE_THAN_A_TEST_HAS = ("make", "git clone", "cd", "python -m tests.support", "pip install", "pipx")
+NEEDS_MORE_THAN_A_TEST_HAS = (
+    "make",
+    "git clone",
+    "cd",
+    "python -m tests.support",
+    "python3 -m venv",
+    "pip install",
+    ".venv/bin/pip install",
+    "pipx",
+)
 """First words of the commands that a page shows and tests do not run."""
 
 
