@@ -14,6 +14,7 @@ from tests.support.cli import Msctl
 from tests.support.http import request
 from tests.support.ports import reserved_port
 from tests.support.shop import Shop
+from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 BLOCKING = """
@@ -41,14 +42,13 @@ def test_a_trace_spans_gateway_service_queue_and_consumer(shop: Shop) -> None:
     shop.msctl.ok("start", "consumer")
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     assert request(shop.gateway + "/messages", method="POST", body=b"hi", headers=headers).status == 202
-    found = None
-    for _ in range(100):
+
+    def services() -> set[str]:
         document = json.loads(shop.msctl.ok("traces", TRACE[:12], "--json"))["data"]
-        found = {span["service"]: span for span in document["spans"]}
-        if "consumer" in found:
-            break
-    assert found is not None
-    assert set(found) == {"gateway", "producer", "consumer"}
+        return {span["service"] for span in document["spans"]}
+
+    eventually(lambda: "consumer" in services())
+    assert services() == {"gateway", "producer", "consumer"}
     lines = shop.msctl.ok("traces", TRACE).splitlines()
     assert lines[0].startswith(f"trace {TRACE}")
     assert [line.split("━")[0].strip() for line in lines[1:]] == [

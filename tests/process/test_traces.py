@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.course import Course
 from tests.support.http import request
+from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -128,10 +129,12 @@ def collector() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def spans(course: Course, wanted: int) -> list[dict[str, Any]]:
     """The spans of TRACE, as soon as there are so many: those of other processes come a little later."""
     found: list[dict[str, Any]] = []
-    for _ in range(60):
-        found = json.loads(course.msctl.ok("traces", TRACE, "--json"))["data"]["spans"]
-        if len(found) >= wanted:
-            break
+
+    def complete() -> bool:
+        found[:] = json.loads(course.msctl.ok("traces", TRACE, "--json"))["data"]["spans"]
+        return len(found) >= wanted
+
+    eventually(complete)
     return found
 
 
