@@ -13,6 +13,8 @@ SEEDS  ?= 5000
 # an order, ARGS="-p no:randomly" keeps that of the files.
 JOBS   ?= logical
 PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
+# Many of all the tests wait for other programs: one worker more than there are cores.
+CORES   = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # "no" installs none of the programs that tests ask; the tests that need a missing one are skipped.
 MSCTL_TEST_TOOLS ?= yes
 
@@ -45,6 +47,7 @@ lint: dev ## Format and lint, types, import contracts
 unit: dev ## Run the tests that need nothing but Python, in under a minute
 	$(PYTEST) tests/unit $(ARGS)
 
+test: JOBS = $(shell expr $(CORES) + 1)
 test: dev tools ## Run all tests, with branch coverage of what runs in the tests' own processes
 	$(PYTEST) --cov $(ARGS)
 
