@@ -10,7 +10,7 @@ import (
 
 func main() {
 	upstream := os.Args[1]
-	http.HandleFunc("/users", func(w http.ResponseWriter, r *http.Request) {
+	users := func(w http.ResponseWriter, r *http.Request) {
 		response, err := http.Get(upstream + "/users")
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -24,7 +24,9 @@ func main() {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(body)
-	})
+	}
+	http.HandleFunc("/users", users)
+	http.HandleFunc("/users/", users) // for paths that differ
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
