@@ -8,13 +8,11 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 SEEDS  ?= 5000
 
-# Workers of pytest-xdist: one a core, whatever psutil takes for a physical one. pytest-randomly shuffles the
+# Workers of pytest-xdist: one more than there are cores, since tests wait. pytest-randomly shuffles the
 # tests, so that one that needs another is found at once, and prints its seed: ARGS="--randomly-seed=N" repeats
 # an order, ARGS="-p no:randomly" keeps that of the files.
-JOBS   ?= logical
+JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
-# Many of all the tests wait for other programs: one worker more than there are cores.
-CORES   = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # "no" installs none of the programs that tests ask; the tests that need a missing one are skipped.
 MSCTL_TEST_TOOLS ?= yes
 
@@ -47,7 +45,6 @@ lint: dev ## Format and lint, types, import contracts
 unit: dev ## Run the tests that need nothing but Python, in under a minute
 	$(PYTEST) tests/unit $(ARGS)
 
-test: JOBS = $(shell expr $(CORES) + 1)
 test: dev tools ## Run all tests, with branch coverage of what runs in the tests' own processes
 	$(PYTEST) --cov $(ARGS)
 
