@@ -72,7 +72,7 @@ def results() -> Iterator[Result]:
                     lambda mode=mode: _rate(client, theirs, mode),  # type: ignore[misc]  # bound at once
                     rounds=3,
                 )
-                yield Result(f"broker / RabbitMQ: {name}", *pair, "msg/s", at_least=0.5)
+                yield Result(f"broker / RabbitMQ: {name}", *pair, "msg/s", at_least=1.0)
             for mode, name in (
                 ("durable-confirm", "persistent 12 B, confirms pipelined"),
                 ("durable-acks", "persistent 1 KiB, manual acks"),
