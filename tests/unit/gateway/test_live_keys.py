@@ -287,7 +287,7 @@ async def check_balance(gateway: Harness) -> None:
         await gateway.serve("x", named(instance), REMOTE, instance)
     holding = asyncio.create_task(gateway.get("/x", ("Hold", "yes")))
     await held.wait()
-    assert len({(await gateway.get("/x")).body for _ in range(6)}) == 2
+    assert len({(await gateway.get("/x")).body for _ in range(30)}) == 2
     edit(gateway, balance=Balance.ROUND_ROBIN)
     assert len({(await gateway.get("/x")).body for _ in range(6)}) == 3
     done.set()
