@@ -114,7 +114,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeRun]:
     env = GIVEN | {"MARKED": "marked-secret", "BROKER_PASSWORD_QUOTED": quote(PASSWORD, safe="")}
     run = ComposeRun(work / "app", env, work)
     try:
-        run.up()
+        up(run)
         yield run
     finally:
         run.close()
@@ -125,6 +125,12 @@ def ask(run: ComposeRun, path: str, *, host: str = "gateway:8080", **more: Any) 
     name, _, port = host.partition(":")
     with run.network.entered():
         return request(f"http://{run.network.address(name)}:{port}{path}", headers={"Host": host}, **more)
+
+
+def up(run: ComposeRun) -> None:
+    """Start the system, and wait for the services that have no health check."""
+    run.up()
+    eventually(lambda: {ask(run, path).status for path in ("/people", "/echo")} == {200})
 
 
 def answers(run: ComposeRun) -> None:
@@ -209,7 +215,7 @@ def test_a_container_has_neither_a_writable_root_nor_capabilities(system: Compos
 
 def test_a_second_start_works_and_no_log_has_the_password(system: ComposeRun) -> None:
     system.down()
-    system.up()
+    up(system)
     answers(system)
     logs = system.logs()
     for secret in (PASSWORD, quote(PASSWORD, safe=""), "header-secret", "marked-secret"):
