@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from msctl.clock import AsyncClock
-from msctl.faults.http import HttpEffect, HttpFaultPoint, HttpFaults
+from msctl.faults.http import BodyPace, HttpEffect, HttpFaultPoint, HttpFaults
 from msctl.faults.spec import When
 from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import CONTENT_TYPE, Problem
@@ -57,7 +57,7 @@ class FaultyUpstreams:
                 await self._send_unheard(instance, out, fresh=fresh)
             self._abort(effect, instance, out)
         elif effect.body is not None and out.head.method != "HEAD":
-            await self._send_paced(effect, instance, out, fresh=fresh)
+            await self._send_paced(effect, effect.body, instance, out, fresh=fresh)
         else:
             await instance.upstream.send(out, fresh=fresh)
 
@@ -123,11 +123,15 @@ class FaultyUpstreams:
         out.respond(problem.status, phrase(problem.status), fields, problem.body("msctl", out.request_id))
 
     async def _send_paced(
-        self, effect: HttpEffect, instance: UpstreamInstance, out: GatewayExchange, *, fresh: bool
+        self,
+        effect: HttpEffect,
+        pace: BodyPace,
+        instance: UpstreamInstance,
+        out: GatewayExchange,
+        *,
+        fresh: bool,
     ) -> None:
         received, deadline = out.received, out.deadline
-        pace = effect.body
-        assert pace is not None  # noqa: S101 - the caller's condition
         paced = PacedExchange(received, pace, self._clock.sleep, lambda: deadline.extend(deadline.allowance))
         out.received = paced
         sending = asyncio.create_task(paced.run())

@@ -10,16 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from msctl.faults.http import BodyPace
-from msctl.model.exchange import (
-    ClientGoneError,
-    Exchange,
-    Field,
-    Fields,
-    RawReceiver,
-    RawStream,
-    RequestBody,
-    RequestHead,
-)
+from msctl.model.exchange import ClientGoneError, Exchange, Field, Fields, RawReceiver, RawStream
+from msctl.model.wrapped_exchange import WrappedExchange
 
 HIGH = 65536
 """Waiting bytes above which the handler is told to wait."""
@@ -31,7 +23,7 @@ class CutError(ConnectionError):
     """The response was cut off on purpose."""
 
 
-class PacedExchange:
+class PacedExchange(WrappedExchange):
     """The exchange `inner`, its response's body sent at a pace. `run` must run beside the handler.
 
     `progressed` is called with each piece, so that a deadline does not take slowness for silence.
@@ -44,7 +36,7 @@ class PacedExchange:
         sleep: Callable[[float], Awaitable[None]],
         progressed: Callable[[], object] = lambda: None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._pace = pace
         self._sleep = sleep
         self._progressed = progressed
@@ -59,84 +51,14 @@ class PacedExchange:
         self.finished = False
         """Whether the handler has finished; the client's response ends with `run`."""
 
-    # --- what is the inner exchange's ---------------------------------------------------------------
-
-    @property
-    def head(self) -> RequestHead:
-        return self._inner.head
-
-    @property
-    def extra(self) -> Sequence[Field]:
-        return self._inner.extra
-
-    @property
-    def body(self) -> RequestBody:
-        return self._inner.body
-
-    @property
-    def client(self) -> tuple[str, int]:
-        return self._inner.client
-
-    @property
-    def server(self) -> tuple[str, int]:
-        return self._inner.server
-
-    @property
-    def scheme(self) -> str:
-        return self._inner.scheme
-
-    @property
-    def trusted(self) -> bool:
-        return self._inner.trusted
-
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def disconnected(self) -> bool:
-        return self._inner.disconnected
-
-    @property
-    def head_seconds(self) -> float:
-        return self._inner.head_seconds
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._inner.keep_alive
-
-    @keep_alive.setter
-    def keep_alive(self, value: bool) -> None:
-        self._inner.keep_alive = value
-
-    @property
-    def route(self) -> str:
-        return self._inner.route
-
-    @route.setter
-    def route(self, value: str) -> None:
-        self._inner.route = value
-
-    def on_disconnect(self, callback: Callable[[], object] | None) -> None:
-        self._inner.on_disconnect(callback)
-
-    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
-        self._inner.interim(status, reason, fields)
-
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:
         self._inner.start(status, reason, fields, length=length)
         self._inner.flush()
 
-    def flush(self) -> None:
-        self._inner.flush()
-
-    def abort(self) -> None:
-        self._inner.abort()
-
     def upgrade(self, fields: Fields, receiver: RawReceiver) -> RawStream:
         self._upgraded = self.finished = True
         self._changed.set()
-        return self._inner.upgrade(fields, receiver)
+        return super().upgrade(fields, receiver)
 
     # --- what waits ---------------------------------------------------------------------------------
 

@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from msctl.model.exchange import Exchange, Field, Fields, RawReceiver, RawStream, RequestBody, RequestHead
+from msctl.model.exchange import Exchange, Field
+from msctl.model.wrapped_exchange import WrappedExchange
 
 NOT_FOUND = 404
 
 
-class NotFoundFilter:
+class NotFoundFilter(WrappedExchange):
     """Passes everything on to `inner`, apart from a 404 response: that is dropped, and `not_found` set."""
 
     def __init__(self, inner: Exchange) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.not_found = False
         self._finished = False
-
-    @property
-    def head(self) -> RequestHead:
-        return self._inner.head
-
-    @property
-    def extra(self) -> Sequence[Field]:
-        return self._inner.extra
-
-    @property
-    def body(self) -> RequestBody:
-        return self._inner.body
-
-    @property
-    def client(self) -> tuple[str, int]:
-        return self._inner.client
-
-    @property
-    def server(self) -> tuple[str, int]:
-        return self._inner.server
-
-    @property
-    def scheme(self) -> str:
-        return self._inner.scheme
-
-    @property
-    def trusted(self) -> bool:
-        return self._inner.trusted
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._inner.keep_alive
-
-    @keep_alive.setter
-    def keep_alive(self, value: bool) -> None:
-        self._inner.keep_alive = value
-
-    @property
-    def route(self) -> str:
-        return self._inner.route
-
-    @route.setter
-    def route(self, value: str) -> None:
-        self._inner.route = value
 
     @property
     def status(self) -> int:
@@ -68,24 +25,6 @@ class NotFoundFilter:
     @property
     def finished(self) -> bool:
         return self._finished or self._inner.finished
-
-    @property
-    def disconnected(self) -> bool:
-        return self._inner.disconnected
-
-    @property
-    def head_seconds(self) -> float:
-        return self._inner.head_seconds
-
-    @property
-    def writing_paused(self) -> bool:
-        return self._inner.writing_paused
-
-    def on_disconnect(self, callback: Callable[[], object] | None) -> None:
-        self._inner.on_disconnect(callback)
-
-    def interim(self, status: int, reason: bytes, fields: Sequence[Field]) -> None:
-        self._inner.interim(status, reason, fields)
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:
         if status == NOT_FOUND:
@@ -112,12 +51,3 @@ class NotFoundFilter:
             self.not_found = True
         else:
             self._inner.respond(status, reason, fields, body)
-
-    async def drain(self) -> None:
-        await self._inner.drain()
-
-    def abort(self) -> None:
-        self._inner.abort()
-
-    def upgrade(self, fields: Fields, receiver: RawReceiver) -> RawStream:
-        return self._inner.upgrade(fields, receiver)
