@@ -268,24 +268,6 @@ def env_file_paths(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
     )
 
 
-def machine_variables(project: Project) -> tuple[str, ...]:
-    """The variables that every process needs which reads the project's own msctl.toml: all that it names."""
-    references = [*project.references, *(each for spec in project.services for each in spec.references)]
-    named = [name for each in references for name in sorted(each.names)]
-    return tuple(dict.fromkeys((*named, *project.dotenv)))
-
-
-def machine_overrides(project: Project, options: ExportOptions) -> dict[str, str]:
-    """The addresses that variables of the shell gave to services: msctl.toml does not know them."""
-    return {
-        options.sources[key].variable: spec.url
-        for spec in project.services
-        if spec.url is not None
-        and (key := f"services.{spec.name}.url") in options.sources
-        and options.sources[key].layer is Layer.VARIABLE
-    }
-
-
 def restart_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]:
     """Name the keys of restarts that the target has no word for."""
     if spec.max_restarts is not None:

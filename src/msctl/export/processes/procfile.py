@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 
-from msctl.export.broker import program_broker, program_secrets
+from msctl.export.broker import program_broker
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels
+from msctl.export.processes.machine import machine_workloads
 from msctl.export.workloads import (
     clear_notices,
     local_services,
-    machine_addresses,
-    machine_overrides,
-    machine_variables,
     secret_notices,
     source_notices,
-    workloads,
 )
 from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
@@ -26,17 +22,7 @@ from msctl.model.snapshots import BrokerMode
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     names = {spec.name: spec.name for spec in local_services(project)}  # every name is valid in a Procfile
     labels(names)
-    addresses, notices = machine_addresses(project)
-    found = tuple(
-        replace(
-            workload,
-            secrets=(*workload.secrets, *program_secrets(workload.spec, project)),
-            optional=(),
-            shared=machine_variables(project),
-            variables={**machine_overrides(project, options), **workload.variables},
-        )
-        for workload in workloads(project, names, addresses)
-    )
+    found, notices = machine_workloads(project, options, names)
     lines = []
     for workload in found:
         key = f"services.{workload.name}"

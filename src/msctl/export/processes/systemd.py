@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
-from msctl.export.broker import broker_plan, program_broker, program_secrets
+from msctl.export.broker import broker_plan, program_broker
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
+from msctl.export.processes.machine import machine_workloads
 from msctl.export.workloads import (
     Workload,
     clear_notices,
     env_file_paths,
     local_services,
-    machine_addresses,
-    machine_overrides,
-    machine_variables,
     secret_notices,
     source_notices,
-    workloads,
 )
 from msctl.model.project import Condition, Project, RestartPolicy, ServiceSpec
 from msctl.model.services import process_stop_timeout
@@ -53,17 +49,7 @@ _HARDENING = (
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     names = labels(spec.name for spec in local_services(project))
-    addresses, address_notices = machine_addresses(project)
-    found = tuple(
-        replace(
-            workload,
-            secrets=(*workload.secrets, *program_secrets(workload.spec, project)),
-            optional=(),
-            shared=machine_variables(project),
-            variables={**machine_overrides(project, options), **workload.variables},
-        )
-        for workload in workloads(project, names, addresses)
-    )
+    found, address_notices = machine_workloads(project, options, names)
     name = project_label(project)
     units = {workload.name: f"{name}-{workload.label}.service" for workload in found}
     directory = options.directory or (str(project.root) if project.root else "/")
