@@ -75,11 +75,6 @@ class Found:
         for key in [key for key, until in self._missing.items() if until <= now]:
             self.removed(key)
 
-    @property
-    def next_expiry(self) -> float | None:
-        """When `expire` has something to do."""
-        return min(self._missing.values(), default=None)
-
     def records(self, services: Collection[str]) -> dict[str, tuple[Record, ...]]:
         """The records of each of these services, in the order of their addresses."""
         grouped: dict[str, list[Record]] = {service: [] for service in services}

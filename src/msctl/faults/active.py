@@ -111,11 +111,6 @@ class FaultBook:
         """Remove faults, and return those that were active."""
         return [fault for fault in faults if self._faults.pop(fault.id, None) is not None]
 
-    def due(self) -> list[ActiveFault]:
-        """Return the faults whose time is over."""
-        now = self._clock.monotonic()
-        return [fault for fault in self._faults.values() if fault.ends_at <= now]
-
     def snapshot(self) -> tuple[FaultSnapshot, ...]:
         now = self._clock.monotonic()
         return tuple(fault.snapshot(now) for fault in self._faults.values())

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from msctl.model.snapshots import (
+    GATEWAY,
     BreakerState,
     BrokerMode,
     BrokerSnapshot,
@@ -27,6 +28,7 @@ from msctl.telemetry.metrics.exposition import MAX_QUEUES, render
 from msctl.telemetry.metrics.histogram import BUCKETS
 from msctl.telemetry.metrics.metrics import Metrics
 from tests.support.clock import FakeClock
+from tests.unit.telemetry.gateway_requests import request_finished
 
 Samples = dict[str, float]
 
@@ -59,9 +61,9 @@ def service(name: str, state: State = State.READY, restarts: int = 0) -> Service
 
 def test_a_request_through_the_gateway_is_one_observation_of_its_service() -> None:
     metrics = Metrics()
-    metrics.request_started()
+    metrics.active[GATEWAY] += 1
     assert scrape(metrics)["http_server_active_requests{service=gateway}"] == 1
-    metrics.request_finished("users", "/users", "GET", 200, 0.003)
+    request_finished(metrics, "users", "/users", "GET", 200, 0.003)
     found = scrape(metrics)
     labels = "http_request_method=GET,http_response_status_code=200,http_route=/users"
     assert found["http_server_active_requests{service=gateway}"] == 0
@@ -73,7 +75,7 @@ def test_a_request_through_the_gateway_is_one_observation_of_its_service() -> No
 
 def test_the_buckets_are_the_documented_ones() -> None:
     metrics = Metrics()
-    metrics.request_finished("users", "/users", "GET", 200, 0.003)
+    request_finished(metrics, "users", "/users", "GET", 200, 0.003)
     prefix = "http_server_request_duration_seconds_bucket"
     text = render(metrics.registry, None)[0].decode()
     edges = [line.split('le="')[1].split('"')[0] for line in text.splitlines() if line.startswith(prefix)]
@@ -82,7 +84,7 @@ def test_the_buckets_are_the_documented_ones() -> None:
 
 def test_a_request_without_a_route_belongs_to_the_gateway() -> None:
     metrics = Metrics()
-    metrics.request_finished("", "", "_OTHER", 404, 0.001)
+    request_finished(metrics, "", "", "_OTHER", 404, 0.001)
     labels = "http_request_method=_OTHER,http_response_status_code=404,http_route=,service=gateway"
     assert scrape(metrics)[f"http_server_request_duration_seconds_count{{{labels}}}"] == 1
 
@@ -173,7 +175,7 @@ def test_two_stacks_in_one_process_have_separate_metrics() -> None:
 @pytest.mark.parametrize(
     "flood",
     [
-        lambda m, n: m.request_finished("users", f"/{n}", "GET", 200, 0.001),
+        lambda m, n: request_finished(m, "users", f"/{n}", "GET", 200, 0.001),
         lambda m, n: m.message_sent("producer", f"queue-{n}", ""),
         lambda m, n: m.retried("users", f"reason-{n}"),
     ],
@@ -231,8 +233,8 @@ def test_connections_to_instances_are_exposed() -> None:
 
 def test_a_services_own_page_has_only_its_own_series() -> None:
     metrics = Metrics()
-    metrics.request_finished("users", "/users", "GET", 200, 0.001)
-    metrics.request_finished("hello", "/hello", "GET", 200, 0.001)
+    request_finished(metrics, "users", "/users", "GET", 200, 0.001)
+    request_finished(metrics, "hello", "/hello", "GET", 200, 0.001)
     metrics.target_ready("users", "users-1", True)
     found = scrape(metrics, stack(service("users"), service("hello")), service="users")
     assert "msctl_gateway_target_ready{instance=users-1,upstream=users}" in found
@@ -250,7 +252,8 @@ def test_a_snapshot_shows_rates_and_the_95th_percentile() -> None:
     clock = FakeClock()
     metrics = Metrics(monotonic=clock.monotonic)
     for number in range(100):
-        metrics.request_finished("users", "/users", "GET", 500 if number < 10 else 200, 0.001 * (number + 1))
+        status, seconds = 500 if number < 10 else 200, 0.001 * (number + 1)
+        request_finished(metrics, "users", "/users", "GET", status, seconds, clock.monotonic())
     for _ in range(20):
         metrics.message_sent("users", "hello", "")
     clock.set(5.0)

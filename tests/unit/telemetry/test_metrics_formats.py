@@ -16,6 +16,7 @@ from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.metrics.point import Point
 from msctl.telemetry.metrics.protobuf_format import preferred
 from msctl.telemetry.metrics.received import ReceivedMetrics
+from tests.unit.telemetry.gateway_requests import request_finished
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 NAME = "http_server_request_duration_seconds"
@@ -26,8 +27,8 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def metrics() -> Metrics:
     metrics = Metrics()
     for seconds in (0.0001, 0.003, 0.003, 70.0):
-        metrics.request_finished("users", '/a"\\b\n', "GET", 200, seconds)
-    metrics.request_finished("orders", "/ü", "POST", 503, 0.2)
+        request_finished(metrics, "users", '/a"\\b\n', "GET", 200, seconds)
+    request_finished(metrics, "orders", "/ü", "POST", 503, 0.2)
     metrics.retried("users", "reset")
     return metrics
 
@@ -117,7 +118,7 @@ def test_a_combination_of_labels_is_small() -> None:
     for combinations in (1, 101):
         metrics = Metrics()
         for number in range(combinations):
-            metrics.request_finished("orders", f"/orders/{{id}}/parts/{number:03}", "GET", 200, 0.003)
+            request_finished(metrics, "orders", f"/orders/{{id}}/parts/{number:03}", "GET", 200, 0.003)
         sizes.append(len(render(metrics.registry, None, accept=PROTOBUF)[0]))
     assert (sizes[1] - sizes[0]) / 100 < 400
 

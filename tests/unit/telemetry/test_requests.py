@@ -25,6 +25,7 @@ from msctl.telemetry.tracing.span import HttpRequest
 from msctl.telemetry.tracing.tracer import Tracer
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
+from tests.unit.telemetry.gateway_requests import request_finished
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -194,7 +195,7 @@ async def test_a_client_that_disconnects_is_a_499_and_not_an_error(bench: Bench)
 
 
 async def test_a_service_without_a_metrics_page_gets_its_own_series(bench: Bench) -> None:
-    bench.metrics.request_finished("orders", "/orders", "GET", 200, 0.001)
+    request_finished(bench.metrics, "orders", "/orders", "GET", 200, 0.001)
     handle = bench.requests.direct("users", "users-1", users)
     await get(handle)
     status, text = await get(handle, "/metrics")

@@ -162,15 +162,6 @@ class Metrics:
 
     # --- the gateway's Observer -------------------------------------------------------------------
 
-    def request_started(self) -> None:
-        self.active[GATEWAY] += 1
-
-    def request_finished(
-        self, service: str, route: str, method: str, status: int, seconds: float, at: float | None = None
-    ) -> None:
-        ended = self._monotonic() if at is None else at
-        self.requests_finished(service, route, method, status, (seconds,), (ended,))
-
     def requests_finished(
         self,
         service: str,
