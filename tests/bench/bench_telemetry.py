@@ -119,23 +119,30 @@ def body(number: int) -> bytes:
 
 
 @contextmanager
-def ingesting(folder: str) -> Iterator[Taker]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.telemetry_ingest_serve", folder],
+def child(module: str, argument: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A program of the benchmark that prints its port, and ends with its input."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"tests.bench.{module}", argument],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdin is not None
-    assert child.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        yield Taker(child, int(child.stdout.readline()))
+        yield process, int(process.stdout.readline())
     finally:
-        child.stdin.close()
-        child.wait(20)
-        child.stdout.close()
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
+
+
+@contextmanager
+def ingesting(folder: str) -> Iterator[Taker]:
+    with child("telemetry_ingest_serve", folder) as (process, port):
+        yield Taker(process, port)
 
 
 class Server:
@@ -166,19 +173,5 @@ class Server:
 
 @contextmanager
 def server(how: str) -> Iterator[Server]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.telemetry_serve", how],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        yield Server(psutil.Process(child.pid), int(child.stdout.readline()))
-    finally:
-        child.stdin.close()
-        child.wait(20)
-        child.stdout.close()
+    with child("telemetry_serve", how) as (process, port):
+        yield Server(psutil.Process(process.pid), port)
