@@ -29,7 +29,7 @@ def lock_files(project: Project) -> dict[str, str]:
 
 
 def _folders(spec: ServiceSpec, root: Path) -> Iterator[Path]:
-    """The folders from that of the program's file up to the project's."""
+    """The folders from the program's up to the project's."""
     start = (spec.cwd or root).absolute()
     for word in (spec.command or ())[1:]:
         if not word.startswith("-") and (start / word).exists():

@@ -47,7 +47,7 @@ class RegistryHttp:
     """Requests to one registry."""
 
     def __init__(self, url: RegistryUrl, tls: ssl.SSLContext | None, timeout: float) -> None:
-        """`timeout` is that of a request, in seconds."""
+        """`timeout` is for each request, in seconds."""
         self._url = url
         self._tls = tls
         self._timeout = timeout

@@ -544,7 +544,7 @@ class DiscoverySpec:
 
     `token` is Consul's. `ca`, `cert` and `key` are PEM files for a registry with TLS. Only stacks of one
     `namespace` (None: the project's name) see each other. `advertise` is the address that other machines are
-    told, None that of the interface which reaches the registry. What a stack announces is gone `ttl` seconds
+    told, None the address from which the registry is reached. What a stack announces is gone `ttl` seconds
     after the stack was last heard of.
     """
 

@@ -586,7 +586,7 @@ DISCOVERY = Table(
             "advertise",
             HOST,
             "The address at which other machines reach this one.",
-            "that of the interface which reaches the registry",
+            "the address from which the registry is reached",
         ),
         Key("ttl", DURATION, "How long after a stack was last heard of its instances are gone."),
     ),

@@ -43,7 +43,7 @@ _LOCAL_HOSTS = frozenset({HOST, "localhost"})
 HEADER = "x-msctl-token"
 MAX_BODY = 4 * 1024 * 1024
 MAX_EXTERNAL = 100
-"""Services that the stack did not start; what others send is kept as that of `_OTHER`."""
+"""Services that the stack did not start; what others send is kept under the name `_OTHER`."""
 MAX_AT_ONCE = 8
 """Requests that are read or decoded at a time."""
 MAX_WAITING = 256
