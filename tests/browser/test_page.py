@@ -679,9 +679,9 @@ def test_a_service_with_an_open_breaker_is_a_problem(page: Browser, shop: Shop) 
 
 def test_a_fault_is_shown_above_every_view_and_ended_from_there(page: Browser, shop: Shop) -> None:
     assert page.run("return document.querySelector('#faults').hidden")
-    shop.msctl.ok("fault", "add", "abort", "/users", "--status", "503")
-    page.until("return document.querySelector('#faults li')?.textContent.includes('abort of route /users')")
-    request(f"{shop.gateway}/users")
+    shop.msctl.ok("fault", "add", "abort", "/broken", "--status", "503")
+    page.until("return document.querySelector('#faults li')?.textContent.includes('abort of route /broken')")
+    request(f"{shop.gateway}/broken")  # whose connection is red in any case: other tests look at the others
     page.until("return document.querySelector('#faults li')?.textContent.includes('1 hit')")
     show(page, shop, "logs")
     page.click("button[aria-label='End fault f1']")
