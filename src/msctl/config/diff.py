@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 
-from msctl.config.schema.keys import GATEWAY as GATEWAY_KEYS
-from msctl.config.schema.keys import HEALTH_TABLE, SERVICE
+from msctl.config.schema.gateway_keys import GATEWAY as GATEWAY_KEYS
+from msctl.config.schema.health_keys import HEALTH_TABLE
+from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import OnReload
 from msctl.model.project import GatewaySpec, HealthSpec, Project, ServiceSpec
 from msctl.model.services import listens, probed, runs_here, shared_variables

@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 from msctl.config.reading.layers import variable
 from msctl.config.render import toml_value
-from msctl.config.schema.keys import BROKER, BROKER_TLS, DASHBOARD, GATEWAY, PROJECT, SERVICE, TLS
+from msctl.config.schema.all_tables import PROJECT
+from msctl.config.schema.broker_keys import BROKER
+from msctl.config.schema.dashboard_keys import DASHBOARD
+from msctl.config.schema.gateway_keys import GATEWAY
 from msctl.config.schema.route_keys import INNER_TABLES, ROUTE
 from msctl.config.schema.route_policy_keys import UPSTREAM_TLS
+from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import Key, Table
+from msctl.config.schema.tls_keys import BROKER_TLS, TLS
 
 
 class KeyDoc(NamedTuple):

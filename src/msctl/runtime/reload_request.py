@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from msctl.config.schema.keys import BROKER, DASHBOARD, DISCOVERY, GATEWAY
+from msctl.config.schema.broker_keys import BROKER
+from msctl.config.schema.dashboard_keys import DASHBOARD
+from msctl.config.schema.discovery_keys import DISCOVERY
+from msctl.config.schema.gateway_keys import GATEWAY
 from msctl.config.schema.table import OnReload
 from msctl.errors import ConfigError
 from msctl.model.project import GatewaySpec, Project, RouteSpec, UpstreamPolicy

@@ -7,9 +7,12 @@ from dataclasses import fields
 import pytest
 
 from msctl.config.reference import KeyDoc, reference, to_markdown
-from msctl.config.schema.keys import BROKER, GATEWAY, SERVICE, TLS
+from msctl.config.schema.broker_keys import BROKER
+from msctl.config.schema.gateway_keys import GATEWAY
 from msctl.config.schema.route_keys import HEADER_EDIT, INNER_TABLES, POLICY, ROUTE
+from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import Table
+from msctl.config.schema.tls_keys import TLS
 
 ALL_TABLES = [SERVICE, ROUTE, GATEWAY, TLS, BROKER, POLICY, HEADER_EDIT, *INNER_TABLES]
 # Not written as a key: the name of a table, what keys of the same table make up, and what a key's files hold.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from msctl.config.schema.keys import GATEWAY
+from msctl.config.schema.gateway_keys import GATEWAY
 from msctl.config.schema.table import OnReload
 from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec
 from msctl.model.snapshots import BreakerState, TargetSnapshot

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from msctl.config.schema.keys import BROKER, DASHBOARD
+from msctl.config.schema.broker_keys import BROKER
+from msctl.config.schema.dashboard_keys import DASHBOARD
 from msctl.errors import ConfigError
 from msctl.model.project import (
     BrokerSpec,

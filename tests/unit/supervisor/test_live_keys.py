@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from msctl.config.diff import diff, with_edited
-from msctl.config.schema.keys import SERVICE
+from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import OnReload
 from msctl.model.project import (
     BrokerSpec,

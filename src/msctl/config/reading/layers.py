@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from msctl.config.problems import Problems
 from msctl.config.reading.project_ref import ENV_FILE_NAME, LARGEST_FILE, ProjectFile, read_project_file
-from msctl.config.schema.keys import SERVICE, SINGLE, TABLES
+from msctl.config.schema.all_tables import SINGLE, TABLES
+from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.value_type import describe
 from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, ValueSources
 from msctl.errors import ConfigError

@@ -13,7 +13,12 @@ from msctl.config.reading import layers
 from msctl.config.reading.check import check_name, check_project
 from msctl.config.reading.project_ref import COURSE, LARGEST_FILE, ProjectFile, ProjectRef, choose
 from msctl.config.reading.shell_command import with_shell
-from msctl.config.schema.keys import BROKER, DASHBOARD, DISCOVERY, GATEWAY, PROJECT, SERVICE, SINGLE
+from msctl.config.schema.all_tables import PROJECT, SINGLE
+from msctl.config.schema.broker_keys import BROKER
+from msctl.config.schema.dashboard_keys import DASHBOARD
+from msctl.config.schema.discovery_keys import DISCOVERY
+from msctl.config.schema.gateway_keys import GATEWAY
+from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import Table
 from msctl.config.schema.values import marked_secrets
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
