@@ -10,7 +10,8 @@ import pytest
 from pamqp import base, commands
 
 from msctl.export import ExportOptions, export
-from msctl.model.project import BrokerSpec, Project
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import Project
 from tests.support.amqp_probe import Channel, ChannelClosed, ConnectionClosed
 from tests.support.broker import Broker, Connect
 from tests.support.rabbitmq import unique

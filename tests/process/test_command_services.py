@@ -19,14 +19,16 @@ from msctl.backoff import Backoff
 from msctl.errors import ConfigError, PortTakenError, UsageError
 from msctl.model.events import LogLine
 from msctl.model.project import (
-    Condition,
-    Dependency,
     GatewaySpec,
-    HealthSpec,
     Isolation,
-    RestartPolicy,
     RouteSpec,
     ServiceSpec,
+)
+from msctl.model.service_policies import (
+    Condition,
+    Dependency,
+    HealthSpec,
+    RestartPolicy,
 )
 from msctl.model.services import MAX_REPLICAS
 from msctl.model.snapshots import State

@@ -19,7 +19,7 @@ from msctl.amqp.probe import speaks_amqp
 from msctl.brokers.docker import IMAGE, DockerBroker
 from msctl.brokers.node_definitions import ReadDefinitions, node_definitions
 from msctl.errors import BrokerError, MsctlError
-from msctl.model.project import BrokerSpec
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.snapshots import BrokerMode, State
 from msctl.secret import Secret
 from tests.support.ports import reserved_port

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from msctl.model.project import HealthSpec, RestartPolicy, ServiceSpec
+from msctl.model.project import ServiceSpec
+from msctl.model.service_policies import HealthSpec, RestartPolicy
 from msctl.model.snapshots import State
 from msctl.processes.probes import ProbeOutcome, Schedule, Timing, exec_probe, run_probe
 from tests.process.test_command_services import py, sh

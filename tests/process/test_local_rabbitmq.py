@@ -23,8 +23,9 @@ from msctl.brokers.modes import LocalBroker
 from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
-from msctl.model.project import BrokerSpec, Project
+from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
 from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.secret import Secret

@@ -15,7 +15,9 @@ import pytest
 from msctl.config.diff import diff, with_edited
 from msctl.errors import ConfigError, PortTakenError
 from msctl.hosting.sources import edited_since
-from msctl.model.project import BrokerSpec, Dependency, Project, RestartPolicy, RouteSpec, ServiceSpec
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import Project, RouteSpec, ServiceSpec
+from msctl.model.service_policies import Dependency, RestartPolicy
 from msctl.model.snapshots import State
 from tests.support.supervisor import MakeRig, Rig, free_port
 

@@ -14,8 +14,9 @@ import pytest
 from msctl.clock import AsyncClock, SystemClock
 from msctl.discovery.registry import Registry
 from msctl.hosting.hosted_app import HostedFactory
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.events import Event
-from msctl.model.project import BrokerSpec, GatewaySpec, Project, ServiceSpec
+from msctl.model.project import GatewaySpec, Project, ServiceSpec
 from msctl.model.snapshots import ServiceSnapshot, State
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor

@@ -27,7 +27,7 @@ from msctl.export import ExportOptions, export
 from msctl.export.containers.docker import PYTHON, WHEEL
 from msctl.export.containers.images import ALPINE, NODE
 from msctl.export.containers.images import GO as GO_VERSION
-from msctl.model.project import TlsSpec
+from msctl.model.tls_spec import TlsSpec
 from tests.support import tools
 from tests.support.http import request
 from tests.support.ports import reserved_port

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from msctl.export import ExportOptions, export
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
     Balance,
-    BrokerSpec,
     CorsSpec,
     GatewaySpec,
     Project,

@@ -18,8 +18,8 @@ from msctl.brokers.external import ExternalQueues
 from msctl.brokers.node_definitions import ReadDefinitions
 from msctl.brokers.rabbitmq_files import DEFINITIONS
 from msctl.errors import BrokerError, TimedOutError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url, redact
-from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 from msctl.processes.line_backlog import LineBacklog
 

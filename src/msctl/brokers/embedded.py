@@ -9,8 +9,8 @@ from typing import Protocol
 from msctl import ports
 from msctl.errors import BrokerError, ConfigError
 from msctl.model.address import Address
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import BrokerUrl, parse_url
-from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, QueueSnapshot, State, StorageSnapshot
 

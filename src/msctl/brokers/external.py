@@ -5,8 +5,8 @@ from __future__ import annotations
 from msctl.amqp.probe import probe
 from msctl.clock import Clock
 from msctl.errors import MsctlError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import redact
-from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State
 

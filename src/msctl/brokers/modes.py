@@ -17,8 +17,8 @@ from msctl.brokers.port_owner import check_owner
 from msctl.brokers.rabbitmq_files import RabbitSettings
 from msctl.clock import Clock
 from msctl.errors import BrokerError, PortTakenError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url, redact
-from msctl.model.project import BrokerSpec
 from msctl.model.queue_messages import QueueLook
 from msctl.model.services import has_default_broker_url
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, State

@@ -13,10 +13,17 @@ from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import literal_secrets
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import Workload, discovery_notices
-from msctl.model.project import BrokerSpec, DashboardSpec, DiscoverySpec, Project, ServiceSpec, TlsSpec
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import (
+    DashboardSpec,
+    DiscoverySpec,
+    Project,
+    ServiceSpec,
+)
 from msctl.model.registry_url import parse_registry_url
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
 from msctl.model.snapshots import GATEWAY, BrokerMode
+from msctl.model.tls_spec import TlsSpec
 
 Holder = TypeVar("Holder", StaticSpec, BasicAuthSpec, UpstreamTlsSpec)
 

@@ -14,8 +14,9 @@ from hashlib import sha256
 from typing import Any
 
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import BrokerUrl, parse_url
-from msctl.model.project import BrokerSpec, Project
+from msctl.model.project import Project
 
 Json = dict[str, Any]
 

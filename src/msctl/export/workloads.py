@@ -18,8 +18,9 @@ from msctl.export.broker import BROKER_PORT
 from msctl.export.health import HealthCheck, health_check
 from msctl.export.kind import ExportOptions, Notice
 from msctl.model.address import LOOPBACK, local_host
-from msctl.model.project import HealthSpec, Project, Reference, ServiceSpec
+from msctl.model.project import Project, Reference, ServiceSpec
 from msctl.model.registry_url import parse_registry_url
+from msctl.model.service_policies import HealthSpec
 from msctl.model.services import health_path, listens, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
 from msctl.model.variables import about

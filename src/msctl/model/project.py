@@ -1,4 +1,4 @@
-"""The configuration of a project, resolved and checked: services, routes, gateway and broker.
+"""The configuration of a project, resolved and checked: its services, routes and gateway.
 
 Frozen plain data, built by config. Verbs that only look at a running stack do not import it: that
 takes time.
@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from msctl.model.address import LOOPBACK
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
@@ -24,7 +25,9 @@ from msctl.model.route_policies import (
     UpstreamTlsSpec,
     Weights,
 )
-from msctl.model.snapshots import BrokerMode, Durability, Kind
+from msctl.model.service_policies import Dependency, HealthSpec, RestartPolicy
+from msctl.model.snapshots import Kind
+from msctl.model.tls_spec import TlsSpec
 from msctl.model.views import MessagingObserver
 from msctl.secret import Secret
 
@@ -42,31 +45,6 @@ class Framework(StrEnum):
     AIOHTTP = "aiohttp"
     ASGI = "asgi"
     WSGI = "wsgi"
-
-
-class RestartPolicy(StrEnum):
-    """When an instance that has exited is restarted."""
-
-    ALWAYS = "always"
-    ON_FAILURE = "on-failure"
-    NO = "no"
-
-
-class Condition(StrEnum):
-    """The state that a dependency must reach before its dependent starts."""
-
-    STARTED = "started"
-    READY = "ready"
-    COMPLETED = "completed"
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """`service` must have reached `condition` first; with `restart`, its restart restarts the dependent."""
-
-    service: str
-    condition: Condition = Condition.READY
-    restart: bool = False
 
 
 class Balance(StrEnum):
@@ -269,29 +247,6 @@ class RouteSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class HealthSpec:
-    """How a service is probed; one of `http`, `tcp`, `exec` and `log` is set. Times are in seconds.
-
-    `http` is a path, asked for with `headers`, over TLS with `https` (no certificate is checked). `tcp` is
-    True, or a port. `exec` is a command that exits with 0, `log` a regular expression of an output line.
-    `port` replaces the service's own. `interval`, `timeout`, `retries` and `start_period` mean what they do
-    in a compose file; None of the last means the service's start_timeout.
-    """
-
-    http: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    https: bool = False
-    port: int | None = None
-    tcp: bool | int = False
-    exec: tuple[str, ...] | None = None
-    log: str | None = None
-    interval: float | None = None
-    timeout: float = 1.0
-    retries: int = 3
-    start_period: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Reference:
     """A string of the configuration that names variables of the machine, from `.env` or the environment.
 
@@ -397,32 +352,6 @@ class ServiceSpec:
         return Kind.COMMAND if self.command is not None else Kind.HOSTED
 
 
-class TlsVersion(StrEnum):
-    """The oldest TLS version accepted."""
-
-    TLS12 = "1.2"
-    TLS13 = "1.3"
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSpec:
-    """The certificate with which a listener speaks HTTPS: one of the user's own, or with `dev` one that a
-    local authority signs. With neither it speaks plain HTTP. `dev` wins.
-
-    `cert` is a PEM file with the certificate and those between it and its authority, `key` one with its
-    private key.
-    """
-
-    cert: Path | None = None
-    key: Path | None = None
-    dev: bool = False
-    min_version: TlsVersion = TlsVersion.TLS12
-
-    @property
-    def enabled(self) -> bool:
-        return self.dev or self.cert is not None
-
-
 class ServiceAddresses(StrEnum):
     """Which services others reach through a balanced address of the stack's."""
 
@@ -479,45 +408,7 @@ class GatewaySpec:
     openapi: str | None = None
     access_log_sample: float = 0.0
     service_addresses: ServiceAddresses = ServiceAddresses.REPLICATED
-    tls: TlsSpec = TlsSpec()
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerTlsSpec(TlsSpec):
-    """The certificate with which the embedded broker speaks AMQPS on `port`; with `only`, it has no other.
-
-    `ca` is a PEM file with the authority that clients of the stack trust.
-    """
-
-    port: int = 5671
-    only: bool = False
-    ca: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerSpec:
-    """The broker's mode and the URL at which the stack and the CLI reach it.
-
-    `username` and `password` are None in a loaded project: they are parts of `url` then. The other keys are
-    those of an embedded broker; sizes in bytes.
-    `durable` is when a persistent message is safe. `…_given` says that the user has set a key: mode auto
-    checks the owner of a server at the default URL, and a broker that cannot keep a log runs without one
-    unless `durable` is set.
-    """
-
-    mode: BrokerMode = BrokerMode.AUTO
-    url: str = "amqp://guest:guest@localhost:5672/"
-    username: str | None = None
-    password: Secret | None = None
-    max_message_size: int = 128 * 1024 * 1024
-    memory_limit: int = 512 * 1024 * 1024
-    durable: Durability = Durability.PROCESS
-    definitions: Path | None = None
-    tls: BrokerTlsSpec = BrokerTlsSpec()
-    management: bool = True
-    management_port: int = 15672
-    url_given: bool = field(default=False, compare=False)
-    durable_given: bool = field(default=False, compare=False)
+    tls: TlsSpec = field(default_factory=TlsSpec)
 
 
 @dataclass(frozen=True, slots=True)

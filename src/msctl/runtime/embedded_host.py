@@ -19,9 +19,11 @@ from msctl.broker.storage.storage import StorageSpec
 from msctl.brokers.node_definitions import NodeDefinitions, node_definitions
 from msctl.clock import AsyncClock
 from msctl.errors import BrokerError, ConfigError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import BrokerUrl, parse_url
-from msctl.model.project import BrokerSpec, BrokerTlsSpec, Project
+from msctl.model.project import Project
 from msctl.model.snapshots import Durability
+from msctl.model.tls_spec import BrokerTlsSpec
 from msctl.runtime.definitions_file import read_definitions, read_json
 from msctl.secret import Secret
 from msctl.tls.authority import Authority, data_folder

@@ -30,8 +30,9 @@ from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.faults.kinds import Place
 from msctl.model import dependency_graph
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.events import Event, LogLine, LogQuery
-from msctl.model.project import BrokerSpec, Project, RouteSpec, ServiceSpec
+from msctl.model.project import Project, RouteSpec, ServiceSpec
 from msctl.model.queue_messages import PeekedMessage
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_health import seen_by_gateway

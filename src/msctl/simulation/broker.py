@@ -15,7 +15,7 @@ from msctl.broker.core.queues import Queue, QueueHost
 from msctl.broker.server import BrokerServer
 from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.clock import Clock
-from msctl.model.project import BrokerSpec
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.snapshots import Durability, QueueSnapshot
 from msctl.simulation.disk import Disk
 from msctl.simulation.ledger import Ledger

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from msctl.errors import ConfigError
 from msctl.files import read_named_by
 from msctl.model.broker_url import parse_url
-from msctl.model.project import Project, TlsSpec
+from msctl.model.project import Project
+from msctl.model.tls_spec import TlsSpec
 from msctl.tls.authority import Authority, data_folder
 
 if TYPE_CHECKING:

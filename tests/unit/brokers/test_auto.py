@@ -19,8 +19,8 @@ from msctl.brokers.modes import AutoBroker
 from msctl.cli.messaging.broker_url import default_url
 from msctl.clock import SystemClock
 from msctl.errors import BrokerError, NotRunningError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import BrokerUrl
-from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import BrokerMode
 from tests.support.ports import reserved_port
 

@@ -9,8 +9,8 @@ from pamqp import commands
 from msctl.broker.server import BrokerServer
 from msctl.brokers.embedded import EmbeddedBroker
 from msctl.clock import SystemClock
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import BrokerUrl
-from msctl.model.project import BrokerSpec
 from msctl.model.snapshots import State
 from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msctl.brokers.external import ExternalBroker
 from msctl.clock import SystemClock
-from msctl.model.project import BrokerSpec
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.snapshots import BrokerMode, State
 from tests.support.ports import reserved_port
 

@@ -7,16 +7,15 @@ from dataclasses import replace
 import pytest
 
 from msctl.config.diff import Changes, diff, with_edited, without
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
-    BrokerSpec,
-    Dependency,
     GatewaySpec,
     Isolation,
     Project,
-    RestartPolicy,
     RouteSpec,
     ServiceSpec,
 )
+from msctl.model.service_policies import Dependency, RestartPolicy
 from msctl.model.snapshots import BrokerMode
 from msctl.secret import Secret
 

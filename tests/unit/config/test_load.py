@@ -14,18 +14,15 @@ from msctl.config.reading.load import Resolved, load
 from msctl.config.reading.project_ref import ProjectFile, ProjectRef, find_file
 from msctl.config.render import explain, to_toml
 from msctl.errors import ConfigError, ExitCode
-from msctl.model.project import (
+from msctl.model.project import Isolation, RouteSpec, ServiceSpec
+from msctl.model.service_policies import (
     Condition,
     Dependency,
     HealthSpec,
-    Isolation,
     RestartPolicy,
-    RouteSpec,
-    ServiceSpec,
-    TlsSpec,
-    TlsVersion,
 )
 from msctl.model.snapshots import BrokerMode, Kind
+from msctl.model.tls_spec import TlsSpec, TlsVersion
 from msctl.secret import Secret
 
 APP = 'app = "shop:app"\n'

@@ -10,8 +10,14 @@ from msctl.clock import SystemClock
 from msctl.discovery.connect import connect
 from msctl.discovery.discovery import Discovery
 from msctl.discovery.registry import Registry
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import BrokerSpec, DiscoverySpec, Project, RouteSpec, ServiceSpec
+from msctl.model.project import (
+    DiscoverySpec,
+    Project,
+    RouteSpec,
+    ServiceSpec,
+)
 from msctl.model.registry_url import parse_registry_url
 from msctl.secret import Secret
 

@@ -7,9 +7,16 @@ from dataclasses import replace
 import pytest
 
 from msctl.discovery.announcement import Announcement, announcement
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Exchange
-from msctl.model.project import BrokerSpec, GatewaySpec, Isolation, Project, RouteSpec, ServiceSpec
+from msctl.model.project import (
+    GatewaySpec,
+    Isolation,
+    Project,
+    RouteSpec,
+    ServiceSpec,
+)
 
 ANYWHERE = "0.0.0.0"
 HERE = "10.0.0.7"

@@ -13,8 +13,9 @@ from msctl.discovery.discovery import Discovery
 from msctl.discovery.record import Record
 from msctl.discovery.registry import Registry
 from msctl.discovery.registry_http import RegistryError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import BrokerSpec, DiscoverySpec, Project, ServiceSpec
+from msctl.model.project import DiscoverySpec, Project, ServiceSpec
 from msctl.model.registry_url import parse_registry_url
 from msctl.model.snapshots import State
 from tests.support.clock import FakeClock, settle

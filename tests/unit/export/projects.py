@@ -5,22 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from msctl.config.reading.load import load
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
     ApiKeySpec,
-    BrokerSpec,
-    Condition,
-    Dependency,
     GatewaySpec,
     Isolation,
     Project,
     RateLimitKey,
     RateLimitSpec,
     RedirectSpec,
-    RestartPolicy,
     RouteSpec,
     ServiceSpec,
     UpstreamPolicy,
 )
+from msctl.model.service_policies import Condition, Dependency, RestartPolicy
 from msctl.model.snapshots import GATEWAY, BrokerMode
 
 ROOT = Path("/srv/shop")

@@ -11,7 +11,8 @@ import yaml
 from msctl.export import Exported, export
 from msctl.export.containers.docker import health_command
 from msctl.export.health import HealthCheck
-from msctl.model.project import Dependency, HealthSpec, Project, RestartPolicy, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.service_policies import Dependency, HealthSpec, RestartPolicy
 from tests.unit.export import projects
 
 TABLE = HealthSpec(

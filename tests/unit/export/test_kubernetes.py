@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from msctl.export import ExportError, ExportOptions, export
-from msctl.model.project import Project, RestartPolicy, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.service_policies import RestartPolicy
 from tests.unit.export import projects
 
 

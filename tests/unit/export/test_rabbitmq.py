@@ -12,7 +12,8 @@ import pytest
 from msctl.broker.core.definitions.document import read_document
 from msctl.broker.core.users import Algorithm, PasswordHash
 from msctl.export import ExportOptions, export
-from msctl.model.project import BrokerSpec, BrokerTlsSpec
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.tls_spec import BrokerTlsSpec
 from tests.unit.export import projects
 
 QUEUE = {"vhost": "/", "name": "jobs", "durable": True, "auto_delete": False, "arguments": {}}

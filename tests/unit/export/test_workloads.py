@@ -14,17 +14,17 @@ from msctl.export.ci.pipeline import check
 from msctl.export.portable import portable_toml
 from msctl.export.proxies.upstreams import routes_of, upstream
 from msctl.export.workloads import HostPort, container_addresses, machine_addresses, workloads
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
-    BrokerSpec,
-    Dependency,
     GatewaySpec,
     Project,
     RouteSpec,
     ServiceSpec,
-    TlsSpec,
 )
 from msctl.model.route_policies import BasicAuthSpec, CanarySpec, StaticSpec, UpstreamTlsSpec
+from msctl.model.service_policies import Dependency
 from msctl.model.snapshots import BrokerMode
+from msctl.model.tls_spec import TlsSpec
 from tests.unit.export import projects
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 import aiohttp
 
 from msctl.config.diff import diff
-from msctl.model.project import BrokerSpec, GatewaySpec, Project, RouteSpec, ServiceSpec
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import (
+    GatewaySpec,
+    Project,
+    RouteSpec,
+    ServiceSpec,
+)
 from tests.support.supervisor import MakeRig, Rig
 
 APP = """

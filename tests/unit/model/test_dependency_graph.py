@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from msctl.errors import ConfigError
 from msctl.model import dependency_graph
-from msctl.model.project import Dependency, ServiceSpec
+from msctl.model.project import ServiceSpec
+from msctl.model.service_policies import Dependency
 
 
 def project(**needs: str) -> list[ServiceSpec]:

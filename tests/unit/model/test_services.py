@@ -6,9 +6,8 @@ import pytest
 
 from msctl.errors import ConfigError
 from msctl.model.address import Address
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
-    BrokerSpec,
-    Dependency,
     GatewaySpec,
     Isolation,
     Project,
@@ -16,6 +15,7 @@ from msctl.model.project import (
     ServiceSpec,
     UpstreamPolicy,
 )
+from msctl.model.service_policies import Dependency
 from msctl.model.services import (
     address_of,
     as_run,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from msctl.model.address import Address
-from msctl.model.project import BrokerSpec, Dependency, Project, ServiceSpec
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.service_policies import Dependency
 from msctl.model.variables import url_variable
 from msctl.processes.environment import assigned_variables, environment, fill_in
 

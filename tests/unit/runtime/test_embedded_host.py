@@ -13,9 +13,11 @@ from msctl.amqp.connection import Connection
 from msctl.broker.core.users import Algorithm, PasswordHash
 from msctl.clock import SystemClock
 from msctl.errors import ConfigError
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import BrokerUrl, parse_url
-from msctl.model.project import BrokerSpec, BrokerTlsSpec, Project
+from msctl.model.project import Project
 from msctl.model.snapshots import Durability
+from msctl.model.tls_spec import BrokerTlsSpec
 from msctl.runtime.embedded_host import STACK_USER, EmbeddedHost
 from msctl.secret import Secret
 from tests.support.amqp_probe import ConnectionClosed, Probe

@@ -10,15 +10,10 @@ import pytest
 from msctl.config.schema.broker_keys import BROKER
 from msctl.config.schema.dashboard_keys import DASHBOARD
 from msctl.errors import ConfigError
-from msctl.model.project import (
-    BrokerSpec,
-    BrokerTlsSpec,
-    DashboardSpec,
-    GatewaySpec,
-    Project,
-    TlsSpec,
-)
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import DashboardSpec, GatewaySpec, Project
 from msctl.model.snapshots import BrokerMode, Durability
+from msctl.model.tls_spec import BrokerTlsSpec, TlsSpec
 from msctl.runtime.reload_request import refuse
 from msctl.secret import Secret
 

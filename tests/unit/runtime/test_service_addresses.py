@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
-    BrokerSpec,
-    Dependency,
     GatewaySpec,
     Project,
     ServiceAddresses,
     ServiceSpec,
 )
+from msctl.model.service_policies import Dependency
 from msctl.runtime.service_addresses import addressed
 
 PROJECT = Project(

@@ -22,7 +22,8 @@ from msctl.broker.storage.storage import Storage
 from msctl.gateway import proxy
 from msctl.gateway.policies.breaker import Breaker
 from msctl.gateway.upstream import remote
-from msctl.model.project import Project, RestartPolicy
+from msctl.model.project import Project
+from msctl.model.service_policies import RestartPolicy
 from msctl.simulation import world
 from msctl.simulation.faults import FaultKind
 from tests.unit.simulation.own_system import first_failure, own_project, run_own

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model.project import Dependency, RouteSpec, ServiceSpec
+from msctl.model.project import RouteSpec, ServiceSpec
+from msctl.model.service_policies import Dependency
 from msctl.model.snapshots import Kind, State
 from tests.support.clock import FakeClock
 from tests.support.supervisor import MakeRig, free_port

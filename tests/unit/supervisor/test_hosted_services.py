@@ -15,7 +15,13 @@ import pytest
 
 from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.model.exchange import Exchange
-from msctl.model.project import Dependency, GatewaySpec, RouteSpec, ServiceContext, ServiceSpec
+from msctl.model.project import (
+    GatewaySpec,
+    RouteSpec,
+    ServiceContext,
+    ServiceSpec,
+)
+from msctl.model.service_policies import Dependency
 from msctl.model.snapshots import State
 from msctl.telemetry.logs.hub import HubHandler
 from tests.support.supervisor import MakeRig, Rig, free_port

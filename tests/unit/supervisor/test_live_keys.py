@@ -16,16 +16,18 @@ import pytest
 from msctl.config.diff import diff, with_edited
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import OnReload
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
-    BrokerSpec,
-    Condition,
-    Dependency,
     GatewaySpec,
-    HealthSpec,
     Project,
-    RestartPolicy,
     RouteSpec,
     ServiceSpec,
+)
+from msctl.model.service_policies import (
+    Condition,
+    Dependency,
+    HealthSpec,
+    RestartPolicy,
 )
 from msctl.model.snapshots import State
 from tests.support.clock import FakeClock

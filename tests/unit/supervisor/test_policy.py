@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model.project import RestartPolicy, ServiceSpec
+from msctl.model.project import ServiceSpec
+from msctl.model.service_policies import RestartPolicy
 from msctl.model.worker import Outcome
 from msctl.supervisor.policy import (
     MAX_RESTARTS,

@@ -6,8 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.exchange import Exchange
-from msctl.model.project import BrokerSpec, GatewaySpec, Project, RateLimitSpec, RouteSpec, ServiceSpec
+from msctl.model.project import (
+    GatewaySpec,
+    Project,
+    RateLimitSpec,
+    RouteSpec,
+    ServiceSpec,
+)
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Snapshot, State
 from msctl.telemetry.export import otlp
 from msctl.telemetry.logs.hub import LogHub

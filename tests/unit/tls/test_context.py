@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from msctl.errors import ConfigError, ExitCode
-from msctl.model.project import BrokerSpec, GatewaySpec, Project, TlsSpec, TlsVersion
+from msctl.model.broker_spec import BrokerSpec
+from msctl.model.project import GatewaySpec, Project
 from msctl.model.snapshots import BrokerMode
+from msctl.model.tls_spec import TlsSpec, TlsVersion
 from msctl.tls.context import ServerTls, files
 from tests.support.certificates import Certificates, trusting
 

@@ -12,7 +12,7 @@ from msctl.model.snapshots import BrokerMode
 
 if TYPE_CHECKING:
     from msctl.amqp.probe import AmqpServer
-    from msctl.model.project import BrokerSpec
+    from msctl.model.broker_spec import BrokerSpec
 
 _ELSEWHERE = frozenset({BrokerMode.EXTERNAL, BrokerMode.DOCKER})
 

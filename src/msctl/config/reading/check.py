@@ -10,9 +10,11 @@ from msctl.config.reading.layers import env_name
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 from msctl.model.address import WILDCARDS, Address, is_loopback
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
 from msctl.model.dependency_graph import find_cycle
-from msctl.model.project import BrokerSpec, Condition, Dependency, DiscoverySpec, Project, ServiceSpec
+from msctl.model.project import DiscoverySpec, Project, ServiceSpec
+from msctl.model.service_policies import Condition, Dependency
 from msctl.model.services import address_of, announces, clashes, runs_here, shares_gateway_port
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 

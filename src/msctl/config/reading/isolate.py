@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
-from msctl.model.project import BrokerSpec, Project, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
 from msctl.model.services import shares_gateway_port
 from msctl.model.snapshots import BrokerMode, Durability
 

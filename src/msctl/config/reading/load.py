@@ -23,9 +23,9 @@ from msctl.config.schema.table import Table
 from msctl.config.schema.values import marked_secrets
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
 from msctl.files import FileTooLargeError, read_bounded
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
 from msctl.model.project import (
-    BrokerSpec,
     DashboardSpec,
     DiscoverySpec,
     GatewaySpec,

@@ -16,7 +16,7 @@ from msctl.config.schema.values import (
     SECRET,
     TEXT,
 )
-from msctl.model.project import BrokerSpec
+from msctl.model.broker_spec import BrokerSpec
 from msctl.model.snapshots import BrokerMode
 
 BROKER = Table(

@@ -6,7 +6,7 @@ from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_typ
 from msctl.config.schema.value_type import Type
 from msctl.config.schema.values import BOOLEAN, COMMAND, DURATION, HEADERS, PATTERN, PORT, POSITIVE, URL_PATH
 from msctl.config.value_source import KeyRef
-from msctl.model.project import HealthSpec
+from msctl.model.service_policies import HealthSpec
 
 
 def _tcp(raw: object, ref: KeyRef) -> bool | int:

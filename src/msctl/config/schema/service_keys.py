@@ -31,8 +31,9 @@ from msctl.config.schema.values import (
 )
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
-from msctl.model.project import Condition, Dependency, Framework, Isolation, RestartPolicy, ServiceSpec
+from msctl.model.project import Framework, Isolation, ServiceSpec
 from msctl.model.route_policies import HostHeader
+from msctl.model.service_policies import Condition, Dependency, RestartPolicy
 
 
 def _depends_on(raw: object, ref: KeyRef) -> tuple[Dependency, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import choice
 from msctl.config.schema.values import BOOLEAN, FILE, PORT
-from msctl.model.project import BrokerTlsSpec, TlsSpec, TlsVersion
+from msctl.model.tls_spec import BrokerTlsSpec, TlsSpec, TlsVersion
 
 
 def _pair(spec: TlsSpec) -> str | None:

@@ -36,7 +36,8 @@ from msctl.export.workloads import (
 )
 from msctl.export.yaml import dump
 from msctl.model.address import LOOPBACK
-from msctl.model.project import Condition, HealthSpec, Project, RestartPolicy, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.service_policies import Condition, HealthSpec, RestartPolicy
 from msctl.model.services import listens, process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own

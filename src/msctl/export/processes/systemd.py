@@ -18,7 +18,8 @@ from msctl.export.workloads import (
     secret_notices,
     source_notices,
 )
-from msctl.model.project import Condition, Project, RestartPolicy, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
+from msctl.model.service_policies import Condition, RestartPolicy
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import BrokerMode
 

@@ -36,7 +36,8 @@ from msctl.export.workloads import (
     source_notices,
     workloads,
 )
-from msctl.model.project import Project, RestartPolicy
+from msctl.model.project import Project
+from msctl.model.service_policies import RestartPolicy
 
 Object = dict[str, object]
 
