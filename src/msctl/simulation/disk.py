@@ -12,15 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from msctl.broker.storage.blocks import (
-    BLOCK_HEADER,
-    CRC,
-    SEGMENT_HEADER,
-    Buffer,
-    DamagedError,
-    check_block,
-    read_block_header,
-)
+from msctl.broker.storage.blocks import Buffer, read_blocks
 from msctl.broker.storage.worker import Job
 
 OPERATIONS_UNTIL_CRASH = 6
@@ -120,15 +112,7 @@ class DiskFolder:
 
     def blocks(self, number: int) -> Iterator[bytes]:
         data = self.read(number)
-        at = SEGMENT_HEADER.size
-        while at < len(data):
-            whole = at + BLOCK_HEADER.size <= len(data)
-            found = read_block_header(data, at, number, at) if whole else None
-            if found is None:
-                raise DamagedError(f"there is no block at {at}")
-            start, size = at + BLOCK_HEADER.size, found[0] + CRC.size
-            yield check_block(data[start : start + size], found[0], at)
-            at = start + size
+        return read_blocks(lambda at, count: data[at : at + count], len(data), number)
 
     def write(self, descriptor: int, data: Buffer) -> int:
         file = self._disk.files[descriptor]

@@ -7,6 +7,7 @@ too: a damaged length cannot hide what follows, and a block is found again after
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from struct import Struct
@@ -90,6 +91,22 @@ def check_block(rest: bytes, length: int, position: int) -> bytes:
     if crc32(payload) != CRC.unpack_from(rest, length)[0]:
         raise DamagedError(f"the block at {position} has a wrong checksum")
     return payload
+
+
+def read_blocks(read: Callable[[int, int], bytes], size: int, number: int) -> Iterator[bytes]:
+    """The payloads of the blocks of segment `number`, one at a time. Raises DamagedError.
+
+    The segment has `size` bytes; `read` returns those at a position, so many or up to the end.
+    """
+    at = SEGMENT_HEADER.size
+    while at < size:
+        head = read(at, BLOCK_HEADER.size)
+        found = read_block_header(head, 0, number, at) if len(head) == BLOCK_HEADER.size else None
+        if found is None:
+            raise DamagedError(f"there is no block at {at}")
+        start, length = at + BLOCK_HEADER.size, found[0]
+        yield check_block(read(start, length + CRC.size), length, at)
+        at = start + length + CRC.size
 
 
 class Tail(Enum):

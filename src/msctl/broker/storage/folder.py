@@ -14,15 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from msctl.broker.storage.blocks import (
-    BLOCK_HEADER,
-    CRC,
-    SEGMENT_HEADER,
-    Buffer,
-    DamagedError,
-    check_block,
-    read_block_header,
-)
+from msctl.broker.storage.blocks import Buffer, read_blocks
 from msctl.errors import BrokerError
 from msctl.files import create_private_folder, open_trusted, trusted_folder
 
@@ -130,15 +122,8 @@ class LogFolder:
         """The payloads of a segment's blocks, read one at a time. Raises OSError and DamagedError."""
         descriptor = open_trusted(self.path / _file(number), os.O_RDONLY, folder=self._folder)
         try:
-            at, size = SEGMENT_HEADER.size, os.fstat(descriptor).st_size
-            while at < size:
-                head = os.pread(descriptor, BLOCK_HEADER.size, at)
-                found = read_block_header(head, 0, number, at) if len(head) == BLOCK_HEADER.size else None
-                if found is None:
-                    raise DamagedError(f"there is no block at {at}")
-                rest = os.pread(descriptor, found[0] + CRC.size, at + BLOCK_HEADER.size)
-                yield check_block(rest, found[0], at)
-                at += BLOCK_HEADER.size + len(rest)
+            size = os.fstat(descriptor).st_size
+            yield from read_blocks(lambda at, count: os.pread(descriptor, count, at), size, number)
         finally:
             os.close(descriptor)
 
