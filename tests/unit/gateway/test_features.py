@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from aiohttp import ClientSession, web
 
-from msctl.model.exchange import Exchange
 from msctl.model.project import (
     ApiKeySpec,
     ComposeSpec,
@@ -23,6 +21,7 @@ from msctl.model.project import (
 from msctl.model.snapshots import BreakerState
 from tests.support.clock import FakeClock
 from tests.unit.gateway.harness import KINDS, Harness, running
+from tests.unit.gateway.recorder import Recorder
 
 both = pytest.mark.parametrize("kind", KINDS)
 ORIGIN = ("Origin", "https://app.example")
@@ -396,63 +395,6 @@ async def test_explain_names_route_and_instance() -> None:
         assert explain("GET", "/users/../x").status == 400
 
 
-class RecordedAttempt:
-    traceparent = ""
-
-    def __init__(self, told: list[tuple[object, ...]]) -> None:
-        self._told = told
-
-    def finished(
-        self, service: str, instance: str, status: int | None, seconds: float, route: str = ""
-    ) -> None:
-        self._told.append(("attempt", service, instance, status))
-
-
-class RecordedRequest:
-    trace_id = "0af7651916cd43dd8448eb211c80319c"
-    traceparent = f"00-{trace_id}-b7ad6b7169203331-01"
-
-    def __init__(self, told: list[tuple[object, ...]]) -> None:
-        self._told = told
-
-    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self._told.append(("finished", service, route, method, status))
-
-    def hosted_attempt(self, method: str, target: str) -> RecordedAttempt:
-        self._told.append(("attempt started", method, target))
-        return RecordedAttempt(self._told)
-
-    def remote_attempt(self, method: str, target: str, url: str) -> RecordedAttempt:
-        self._told.append(("attempt leaves", method, target))
-        return RecordedAttempt(self._told)
-
-
-class Recorder:
-    """An observer that records its calls."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-
-    def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> RecordedRequest:
-        self.told.append(("started", exchange.head.method, exchange.head.target, *traceparents))
-        return RecordedRequest(self.told)
-
-    def stream_finished(self, service: str, route: str, seconds: float) -> None:
-        self.told.append(("stream", service, route, seconds))
-
-    def retried(self, service: str, reason: str) -> None:
-        self.told.append(("retried", service, reason))
-
-    def breaker_changed(self, service: str, instance: str, state: BreakerState) -> None:
-        self.told.append(("breaker", service, instance, state))
-
-    def target_ready(self, service: str, instance: str, ready: bool) -> None:
-        self.told.append(("ready", service, instance, ready))
-
-    def rate_limited(self, route: str) -> None:
-        self.told.append(("limited", route))
-
-
 @both
 async def test_a_stream_has_a_measure_of_its_own(kind: str) -> None:
     """Its length is nobody's latency, and a client that ends it is not one that gave up."""
@@ -479,8 +421,7 @@ async def test_a_stream_has_a_measure_of_its_own(kind: str) -> None:
             async with session.ws_connect(f"http://127.0.0.1:{gateway.port}/x/ws") as socket:
                 assert (await socket.receive()).data == "hello"
         finished.set()
-        while len([event for event in told.told if event[0] == "stream"]) < 2:
-            await asyncio.sleep(0)
+        await told.wait("stream", count=2)
     statuses = [event[-1] for event in told.told if event[0] == "finished"]
     assert set(statuses) == {101, 200}
 

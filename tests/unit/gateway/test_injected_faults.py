@@ -14,6 +14,7 @@ from msctl.faults.parse import fault_from
 from msctl.model.project import GatewaySpec, RouteSpec
 from msctl.model.snapshots import BreakerState
 from tests.unit.gateway.harness import KINDS, TruncatedError, running
+from tests.unit.gateway.recorder import Recorder
 
 SPEC = GatewaySpec(backoff_min=0.001, backoff_max=0.002)
 
@@ -88,17 +89,17 @@ async def test_a_delay_beyond_the_time_limit_is_a_timeout(kind: str) -> None:
 
 
 async def test_a_client_that_leaves_ends_the_delay() -> None:
-    point, fault = broken("delay", delay="1h")
+    point, _ = broken("delay", delay="1h")
     app, seen = service()
-    async with running(RouteSpec("/x", "x"), spec=SPEC, faults=point) as gateway:
+    told = Recorder()
+    async with running(RouteSpec("/x", "x"), spec=SPEC, faults=point, observer=told) as gateway:
         await gateway.serve("x", app, "hosted")
         client = await gateway.client()
         client.writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-        while not fault.hits:
-            await asyncio.sleep(0.001)
+        await told.wait("faulted")
         client.close()
-        while gateway.gateway.targets()[0].in_flight:
-            await asyncio.sleep(0.001)
+        assert await told.wait("attempt") == ("attempt", "x", "x-1", 499)
+        assert gateway.gateway.targets()[0].in_flight == 0
     assert seen == []
 
 
