@@ -12,7 +12,8 @@ from msctl.config.render import to_toml
 from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import literal_secrets
 from msctl.export.kind import ExportError, Notice
-from msctl.export.workloads import Workload, discovery_notices
+from msctl.export.notices import discovery_notices
+from msctl.export.workloads import Workload
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
     DashboardSpec,

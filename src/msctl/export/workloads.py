@@ -11,16 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from msctl.config.reading.layers import env_name
-from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import has_password, literal_secrets, secret_references
-from msctl.config.value_source import KeyPath, Layer, dotted
-from msctl.export.broker import BROKER_PORT
 from msctl.export.health import HealthCheck, health_check
-from msctl.export.kind import ExportOptions, Notice
 from msctl.model.address import LOOPBACK, local_host
-from msctl.model.project import Project, Reference, ServiceSpec
+from msctl.model.project import Project, ServiceSpec
 from msctl.model.registry_url import parse_registry_url
-from msctl.model.service_policies import HealthSpec
 from msctl.model.services import health_path, listens, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
 from msctl.model.variables import about
@@ -29,8 +24,6 @@ CONTAINER_PORT = 8080
 """The port in a container of a service without one."""
 METRICS_PORT = 9464
 """The port in a container of the metrics of its process; OpenTelemetry's default for Prometheus."""
-SPARE_PORTS = range(8100, 8400)
-"""Ports on one machine of services without one."""
 EVERYWHERE = "0.0.0.0"
 
 
@@ -115,32 +108,6 @@ def container_addresses(project: Project, labels: Mapping[str, str]) -> dict[str
         for spec in local_services(project)
         if listens(spec)
     }
-
-
-def machine_addresses(project: Project) -> tuple[dict[str, HostPort], tuple[Notice, ...]]:
-    """Return each service's address as a process of one machine: every service needs a port of its own."""
-    found: dict[str, HostPort] = {}
-    notices: list[Notice] = []
-    specs = sorted(local_services(project), key=lambda spec: spec.name != GATEWAY)
-    wanted = {spec.port for spec in specs if spec.port} | {BROKER_PORT}
-    spare = (port for port in SPARE_PORTS if port not in wanted)
-    taken: set[int] = set()
-    for spec in specs:
-        if not listens(spec):
-            continue
-        port = spec.port if spec.port and spec.port not in taken else next(spare)
-        taken.add(port)
-        found[spec.name] = HostPort(
-            spec.host, port, gateway_scheme(project) if spec.name == GATEWAY else "http"
-        )
-        if port != spec.port:
-            why = (
-                f"uses port {port}, since it shares {spec.port} with another service of the stack"
-                if spec.port
-                else f"uses port {port}, behind the gateway"
-            )
-            notices.append(Notice(f"services.{spec.name}.port", why))
-    return found, (*notices, *discovery_notices(project))
 
 
 def workloads(
@@ -242,24 +209,6 @@ def _health(spec: ServiceSpec, project: Project, address: HostPort | None) -> He
     return health_check(spec, None if address is None else address.port, path)
 
 
-def discovery_notices(project: Project) -> Iterator[Notice]:
-    """Say what of `[discovery]` each service on its own does, and which service loses an address by it."""
-    if project.discovery.url is None:
-        return
-    yield Notice("discovery", "the gateway finds services there; no exported service is announced")
-    for spec in project.services:
-        needs = [
-            other.name
-            for other in local_services(project)
-            if spec.only_discovered and spec.name in [one.service for one in other.depends_on]
-        ]
-        if needs:
-            text = (
-                f"give {', '.join(needs)} the gateway's URL in {env_name(spec.name)}_URL: there is no other"
-            )
-            yield Notice(f"services.{spec.name}.discover", text)
-
-
 def env_file_paths(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
     """The files of `env_file`, relative to the project's folder where they are in it."""
     root = project.root
@@ -267,73 +216,3 @@ def env_file_paths(spec: ServiceSpec, project: Project) -> tuple[str, ...]:
         path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else str(path)
         for path in spec.env_file
     )
-
-
-def restart_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]:
-    """Name the keys of restarts that the target has no word for."""
-    if spec.max_restarts is not None:
-        yield Notice(f"{key}.max_restarts", f"{target} restarts it any number of times")
-    if spec.restart_window is not None:
-        yield Notice(f"{key}.restart_window", f"{target} has no such window")
-
-
-def health_notices(spec: ServiceSpec, key: str, target: str) -> Iterator[Notice]:
-    """Name what of `health` the target cannot express."""
-    health = spec.health
-    if isinstance(health, HealthSpec) and health.log is not None:
-        yield Notice(f"{key}.health.log", f"{target} does not read logs; a connection tells that it is ready")
-    if isinstance(health, HealthSpec) and any("$" in word.replace("$PORT", "") for word in health.exec or ()):
-        yield Notice(f"{key}.health.exec", f"{target} fills in no variables of the service but $PORT")
-
-
-def secret_notices(found: Sequence[Workload], where: str) -> Iterator[Notice]:
-    """Name the secrets that the user must give to the target."""
-    for workload in found:
-        key = GATEWAY if workload.is_gateway else f"services.{workload.name}.env"
-        if workload.secrets:
-            names = ", ".join(workload.secrets)
-            yield Notice(key, f"{names}: secrets are not written to files; {where}")
-        if workload.optional:
-            names = ", ".join(workload.optional)
-            yield Notice(key, f"{names}: not written to files; each has a default")
-    if shared := dict.fromkeys(name for workload in found for name in workload.shared):
-        yield Notice(".env", f"{', '.join(shared)}: not written to files; {where}")
-
-
-def clear_notices(project: Project) -> Iterator[Notice]:
-    """Name what is written in clear: variables of `env`, and what else came from the machine's variables."""
-    for spec in local_services(project):
-        hidden = literal_secrets(spec) | {
-            str(each.key[1]) for each in secret_references(spec) if each.key[0] == "env"
-        }
-        if names := [name for name in spec.env if name not in hidden]:
-            yield Notice(f"services.{spec.name}.env", f"{', '.join(names)}: written in clear")
-    for spec in project.services:
-        secret = secret_references(spec)
-        for each in spec.references:
-            if each not in secret:
-                yield _in_clear(("services", spec.name, *each.key), each)
-    for each in project.references:
-        if each.key[0] != "dashboard" and each.key != ("broker", "password"):
-            yield _in_clear(each.key, each)
-
-
-def source_notices(project: Project, options: ExportOptions) -> Iterator[Notice]:
-    """Name the services that are left out because they run elsewhere, and what variables have set."""
-    left = {f"services.{spec.name}.url": spec for spec in project.services if spec.url is not None}
-    for key, spec in left.items():
-        source = options.sources.get(key)
-        why = f", as {source} says" if source is not None else ""
-        yield Notice(
-            f"services.{spec.name}", f"left out: it runs elsewhere, at {without_password(spec.urls[0])}{why}"
-        )
-    for key, source in options.sources.items():
-        is_used = key.startswith(("services.", "gateway.")) or key == "broker.url"
-        if is_used and key not in left and source.layer in (Layer.ENV_FILE, Layer.VARIABLE):
-            yield Notice(key, f"its value is from {source}")
-
-
-def _in_clear(key: KeyPath, reference: Reference) -> Notice:
-    names = ", ".join(sorted(reference.names))
-    what = "without its password" if key == ("broker", "url") else "in clear"
-    return Notice(dotted(key), f"what {names} gave is written {what}")

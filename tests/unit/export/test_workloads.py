@@ -12,8 +12,9 @@ from msctl.config.secret_variables import is_secret
 from msctl.export.broker import broker_plan
 from msctl.export.ci.pipeline import check
 from msctl.export.portable import portable_toml
+from msctl.export.processes.machine import machine_addresses
 from msctl.export.proxies.upstreams import routes_of, upstream
-from msctl.export.workloads import HostPort, container_addresses, machine_addresses, workloads
+from msctl.export.workloads import HostPort, container_addresses, workloads
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
     GatewaySpec,

@@ -11,29 +11,18 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, PASSWORD, USERNAME, BrokerPlan, broker_plan
+from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, PASSWORD, USERNAME, BrokerPlan
 from msctl.export.containers import docker, program
-from msctl.export.containers.images import Image, Language, images
+from msctl.export.containers.images import Image, Language
+from msctl.export.containers.system import ContainerSystem, container_system
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.monitoring import grafana, prometheus
-from msctl.export.names import labels, project_label, renamed
-from msctl.export.portable import portable_toml
-from msctl.export.workloads import (
-    METRICS_PORT,
-    Workload,
-    clear_notices,
-    container_addresses,
-    env_file_paths,
-    health_notices,
-    local_services,
-    restart_notices,
-    secret_notices,
-    source_notices,
-    workloads,
-)
+from msctl.export.names import project_label
+from msctl.export.notices import health_notices, restart_notices
+from msctl.export.workloads import METRICS_PORT, Workload, env_file_paths, local_services
 from msctl.export.yaml import dump
 from msctl.model.address import LOOPBACK
 from msctl.model.project import Project, ServiceSpec
@@ -64,22 +53,13 @@ _PASSWORD = "${BROKER_PASSWORD:?the password of the broker}"  # noqa: S105 - a r
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
-    broker = broker_plan(project.broker)
-    taken = {BROKER: "the broker's container"} if broker.is_ours else {}
-    if options.monitoring:
-        taken |= {"prometheus": "Prometheus's container", "grafana": "Grafana's container"}
-    names = labels((spec.name for spec in local_services(project)), taken)
-    found = workloads(project, names, container_addresses(project, names))
-    known = images(project, found, options)
-    config, config_notices = portable_toml(project)
-    has_config = any(image.has_msctl for image in known.values())
+    others = {"prometheus": "Prometheus's container", "grafana": "Grafana's container"}
+    system = container_system(project, options, others if options.monitoring else None)
+    broker, found = system.broker, system.found
 
-    builders = _builders(found, known)
+    builders = _builders(system)
     services: dict[str, object] = {
-        workload.label: _service(
-            workload, project, names, broker, options, known, is_builder=workload.name in builders
-        )
-        for workload in found
+        workload.label: _service(workload, system, is_builder=workload.name in builders) for workload in found
     }
     if broker.is_ours:
         services[BROKER] = _rabbitmq(broker)
@@ -88,38 +68,34 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     document = {
         "name": project_label(project),
         "services": services,
-        **({"configs": {"msctl": {"file": f"./{CONFIG}"}}} if has_config else {}),
+        **({"configs": {"msctl": {"file": f"./{CONFIG}"}}} if system.has_msctl else {}),
         **({"volumes": {"prometheus": {}, "grafana": {}}} if options.monitoring else {}),
     }
     needs_env = broker.has_secret or any((*each.secrets, *each.optional, *each.shared) for each in found)
     env_file = f"{options.context}/.env" if needs_env and options.context != "." else None
     yield File("compose.yaml", dump(document, comment=_comment(project, options, env_file)))
-    if has_config:
-        yield File(CONFIG, config)
+    if system.has_msctl:
+        yield File(CONFIG, system.config)
     yield from docker.image_files(project, options)
     if options.monitoring:
         yield from _monitoring_files(project, found, broker)
 
-    yield from renamed(names)
-    yield from config_notices
-    yield from docker.secret_file_notices(project)
-    yield from secret_notices(found, "set them in the environment or in the .env that compose reads")
+    yield from system.notices("set them in the environment or in the .env that compose reads")
     if broker.has_secret:
-        yield Notice("broker.url", "BROKER_PASSWORD: its password, not quoted; set it there too")
-        if any(not image.has_msctl for image in known.values()):
+        yield Notice("broker.url", "BROKER_PASSWORD: its password, not quoted; set it in the environment too")
+        if system.has_programs:
             why = "for commands that run without msctl"
             yield Notice("broker.url", f"BROKER_PASSWORD_QUOTED: the same, percent-encoded, {why}")
-    yield from clear_notices(project)
-    yield from source_notices(project, options)
-    yield from _differences(project, found, known)
+    yield from _differences(system)
 
 
-def _builders(found: Sequence[Workload], known: Mapping[str, Image]) -> frozenset[str]:
+def _builders(system: ContainerSystem) -> frozenset[str]:
     """The services that build their image: of those that share one, the first that is started."""
     first: dict[str, str] = {}
-    for workload in sorted(found, key=lambda each: not each.spec.autostart):
-        if known[workload.name].dockerfile is not None:
-            first.setdefault(known[workload.name].name, workload.name)
+    for workload in sorted(system.found, key=lambda each: not each.spec.autostart):
+        image = system.known[workload.name]
+        if image.dockerfile is not None:
+            first.setdefault(image.name, workload.name)
     return frozenset(first.values())
 
 
@@ -141,18 +117,10 @@ def _comment(project: Project, options: ExportOptions, env_file: str | None) -> 
     return "\n".join(lines)
 
 
-def _service(
-    workload: Workload,
-    project: Project,
-    names: Mapping[str, str],
-    broker: BrokerPlan,
-    options: ExportOptions,
-    known: Mapping[str, Image],
-    *,
-    is_builder: bool,
-) -> dict[str, object]:
+def _service(workload: Workload, system: ContainerSystem, *, is_builder: bool) -> dict[str, object]:
+    project, options, broker = system.project, system.options, system.broker
     spec = workload.spec
-    image = known[workload.name]
+    image = system.known[workload.name]
     service: dict[str, object] = {"image": image.name}
     if is_builder:
         service["build"] = {"context": image.context, "dockerfile": image.dockerfile}
@@ -184,7 +152,7 @@ def _service(
             path if path.startswith("/") else f"{options.context}/{path}"
             for path in env_file_paths(spec, project)
         ]
-    if needs := _depends_on(workload, project, names, known):
+    if needs := _depends_on(workload, system):
         service["depends_on"] = needs
     if not spec.autostart:
         service["profiles"] = [workload.label]
@@ -282,10 +250,9 @@ def _published(workload: Workload, project: Project) -> list[str]:
     return [f"{f'[{host}]' if ':' in host else host}:{spec.port}:{workload.address.port}"]
 
 
-def _depends_on(
-    workload: Workload, project: Project, names: Mapping[str, str], known: Mapping[str, Image]
-) -> dict[str, dict[str, object]]:
+def _depends_on(workload: Workload, system: ContainerSystem) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
+    project, names, known = system.project, system.names, system.known
     for dependency in workload.spec.depends_on:
         other = project.service(dependency.service)
         if other is None or other.name not in names:  # it runs elsewhere
@@ -370,10 +337,11 @@ def _monitoring_files(project: Project, found: Sequence[Workload], broker: Broke
     yield from grafana.files(project, "http://prometheus:9090", f"{MONITORING}/grafana")
 
 
-def _differences(project: Project, found: Sequence[Workload], known: Mapping[str, Image]) -> Iterator[Notice]:
-    for workload in found:
+def _differences(system: ContainerSystem) -> Iterator[Notice]:
+    project = system.project
+    for workload in system.found:
         spec, key = workload.spec, f"services.{workload.name}"
-        image = known[workload.name]
+        image = system.known[workload.name]
         if workload.health is not None and docker.health_command(workload.health, image.language) is None:
             yield Notice(f"{key}.health", "compose runs probes in the image: that of its Dockerfile is used")
         if image.argv is not None and workload.health is not None and workload.health.secret_headers:

@@ -16,13 +16,13 @@ from msctl.export.containers.kubernetes.network import NAME
 from msctl.export.containers.kubernetes.objects import COMMON, CONFIG
 from msctl.export.containers.kubernetes.system import (
     Object,
-    System,
     build_commands,
     files_of,
     notices,
     secret_commands,
     system,
 )
+from msctl.export.containers.system import ContainerSystem
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item
 from msctl.export.names import project_label
 from msctl.export.workloads import Workload
@@ -77,7 +77,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from notices(whole, "values.yaml")
 
 
-def _chart(whole: System) -> Object:
+def _chart(whole: ContainerSystem) -> Object:
     return {
         "apiVersion": "v2",
         "name": project_label(whole.project),
@@ -89,7 +89,7 @@ def _chart(whole: System) -> Object:
     }
 
 
-def _comment(whole: System) -> str:
+def _comment(whole: ContainerSystem) -> str:
     lines = [
         f"{whole.project.name} as a Helm chart. Build and push its images, in the project's folder:",
         "",
@@ -103,7 +103,7 @@ def _comment(whole: System) -> str:
     return "\n".join(lines)
 
 
-def _images(whole: System) -> dict[str, tuple[str, Object]]:
+def _images(whole: ContainerSystem) -> dict[str, tuple[str, Object]]:
     """Each image by its full name: its key in the values, and its value."""
     shared = project_label(whole.project)
     found: dict[str, tuple[str, Object]] = {}
@@ -130,7 +130,7 @@ def _image_value(image: Image) -> Object:
     return {"repository": repository, "tag": tag}
 
 
-def _values(whole: System, images: Mapping[str, tuple[str, Object]]) -> Object:
+def _values(whole: ContainerSystem, images: Mapping[str, tuple[str, Object]]) -> Object:
     options = whole.options
     namespace, _, gateway = (options.gateway_api or "").rpartition("/")
     services: dict[str, object] = {}
@@ -157,7 +157,7 @@ def _values(whole: System, images: Mapping[str, tuple[str, Object]]) -> Object:
     }
 
 
-def _resources(workload: Workload, whole: System) -> object:
+def _resources(workload: Workload, whole: ContainerSystem) -> object:
     for item in files_of(whole)[f"{workload.label}.yaml"]:
         if item["kind"] in ("Deployment", "Job"):
             return _pod(item)["containers"][0]["resources"]

@@ -6,10 +6,42 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from msctl.config.value_source import Layer
-from msctl.export.broker import program_secrets
+from msctl.export.broker import BROKER_PORT, program_secrets
 from msctl.export.kind import ExportOptions, Notice
-from msctl.export.workloads import Workload, machine_addresses, workloads
+from msctl.export.notices import discovery_notices
+from msctl.export.workloads import HostPort, Workload, gateway_scheme, local_services, workloads
 from msctl.model.project import Project
+from msctl.model.services import listens
+from msctl.model.snapshots import GATEWAY
+
+SPARE_PORTS = range(8100, 8400)
+"""Ports on one machine of services without one."""
+
+
+def machine_addresses(project: Project) -> tuple[dict[str, HostPort], tuple[Notice, ...]]:
+    """Return each service's address as a process of one machine: every service needs a port of its own."""
+    found: dict[str, HostPort] = {}
+    notices: list[Notice] = []
+    specs = sorted(local_services(project), key=lambda spec: spec.name != GATEWAY)
+    wanted = {spec.port for spec in specs if spec.port} | {BROKER_PORT}
+    spare = (port for port in SPARE_PORTS if port not in wanted)
+    taken: set[int] = set()
+    for spec in specs:
+        if not listens(spec):
+            continue
+        port = spec.port if spec.port and spec.port not in taken else next(spare)
+        taken.add(port)
+        found[spec.name] = HostPort(
+            spec.host, port, gateway_scheme(project) if spec.name == GATEWAY else "http"
+        )
+        if port != spec.port:
+            why = (
+                f"uses port {port}, since it shares {spec.port} with another service of the stack"
+                if spec.port
+                else f"uses port {port}, behind the gateway"
+            )
+            notices.append(Notice(f"services.{spec.name}.port", why))
+    return found, (*notices, *discovery_notices(project))
 
 
 def machine_workloads(

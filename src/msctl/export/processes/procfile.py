@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from msctl.export.broker import program_broker
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels
+from msctl.export.notices import value_notices
 from msctl.export.processes.machine import machine_workloads
-from msctl.export.workloads import (
-    clear_notices,
-    local_services,
-    secret_notices,
-    source_notices,
-)
+from msctl.export.workloads import local_services
 from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
 
@@ -54,9 +50,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             yield Notice(f"{key}.depends_on", "a Procfile has no order: everything starts at once")
     yield File("Procfile", "".join(lines))
     yield from notices
-    yield from secret_notices(found, "foreman and honcho read them from .env")
-    yield from clear_notices(project)
-    yield from source_notices(project, options)
+    yield from value_notices(project, options, found, "foreman and honcho read them from .env")
     if project.broker.mode is not BrokerMode.EXTERNAL:
         yield Notice("broker.mode", "it runs no broker: start one at the broker's URL")
 

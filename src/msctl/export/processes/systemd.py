@@ -9,15 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from msctl.export.broker import broker_plan, program_broker
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label, renamed
+from msctl.export.notices import value_notices
 from msctl.export.processes.machine import machine_workloads
-from msctl.export.workloads import (
-    Workload,
-    clear_notices,
-    env_file_paths,
-    local_services,
-    secret_notices,
-    source_notices,
-)
+from msctl.export.workloads import Workload, env_file_paths, local_services
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.service_policies import Condition, RestartPolicy
 from msctl.model.services import process_stop_timeout
@@ -59,13 +53,13 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         yield File(units[workload.name], _unit(workload, project, units, name, directory, options))
     yield from renamed(names)
     yield from address_notices
-    yield from secret_notices(
+    yield from value_notices(
+        project,
+        options,
         found,
         f'write them as NAME="value" with mode 0600: a service\'s to /etc/{name}/SERVICE.env, '
         f"those of .env to {_shared_file(name)}",
     )
-    yield from clear_notices(project)
-    yield from source_notices(project, options)
     yield from _differences(project, found)
 
 

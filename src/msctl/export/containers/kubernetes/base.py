@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from msctl.export.containers.kubernetes.network import entry
 from msctl.export.containers.kubernetes.objects import CONFIG
 from msctl.export.containers.kubernetes.system import (
-    System,
     build_commands,
     files_of,
     labelled,
@@ -15,6 +14,7 @@ from msctl.export.containers.kubernetes.system import (
     secret_commands,
     system,
 )
+from msctl.export.containers.system import ContainerSystem
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import project_name_label
 from msctl.export.yaml import dump, dump_all
@@ -37,7 +37,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     yield from notices(whole, "kustomization.yaml")
 
 
-def _kustomization(whole: System, namespace: str, files: Sequence[str]) -> str:
+def _kustomization(whole: ContainerSystem, namespace: str, files: Sequence[str]) -> str:
     document: dict[str, object] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

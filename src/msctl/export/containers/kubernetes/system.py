@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import quote
 
-from msctl.export.broker import BROKER, BrokerPlan, broker_plan
-from msctl.export.containers.docker import image_files, secret_file_notices
-from msctl.export.containers.images import Image, images
+from msctl.export.broker import BROKER, BrokerPlan
+from msctl.export.containers.docker import image_files
+from msctl.export.containers.images import Image
 from msctl.export.containers.kubernetes.network import check_names, default_deny, policy, service
 from msctl.export.containers.kubernetes.objects import (
     BROKER_SECRET,
@@ -21,64 +21,26 @@ from msctl.export.containers.kubernetes.objects import (
     env_secret,
     runner,
 )
+from msctl.export.containers.system import ContainerSystem, container_system
 from msctl.export.kind import ExportOptions, Notice
-from msctl.export.names import labels, project_label, renamed
-from msctl.export.portable import portable_toml
-from msctl.export.workloads import (
-    Workload,
-    clear_notices,
-    container_addresses,
-    env_file_paths,
-    health_notices,
-    local_services,
-    restart_notices,
-    secret_notices,
-    source_notices,
-    workloads,
-)
+from msctl.export.names import project_label
+from msctl.export.notices import health_notices, restart_notices
+from msctl.export.workloads import Workload, env_file_paths
 from msctl.model.project import Project
 from msctl.model.service_policies import RestartPolicy
 
 Object = dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class System:
-    """A project as Kubernetes runs it; `known` has the image of each service, `config` its msctl.toml."""
-
-    project: Project
-    options: ExportOptions
-    broker: BrokerPlan
-    names: Mapping[str, str]
-    found: tuple[Workload, ...]
-    known: Mapping[str, Image]
-    config: str
-    config_notices: tuple[Notice, ...]
-
-    @property
-    def gateway(self) -> Workload | None:
-        return next((workload for workload in self.found if workload.is_gateway), None)
-
-    @property
-    def built(self) -> tuple[Image, ...]:
-        """The images that are built for it, each once."""
-        return tuple({i.name: i for i in self.known.values() if i.dockerfile is not None}.values())
-
-
-def system(project: Project, options: ExportOptions) -> System:
+def system(project: Project, options: ExportOptions) -> ContainerSystem:
     """Raises ExportError for names that Kubernetes refuses, and for two services with one name there."""
     check_names(options)
-    broker = broker_plan(project.broker)
-    names = labels(
-        (spec.name for spec in local_services(project)), {BROKER: "the broker"} if broker.is_ours else None
-    )
-    found = workloads(project, names, container_addresses(project, names))
-    # They are built in the project's folder, by the files of `msctl export docker`.
-    known = images(project, found, replace(options, context=".", folder="."))
-    return System(project, options, broker, names, found, known, *portable_toml(project))
+    # Images are built in the project's folder, by the files of `msctl export docker`.
+    whole = container_system(project, replace(options, context=".", folder="."))
+    return replace(whole, options=options)
 
 
-def files_of(system: System) -> dict[str, list[Object]]:
+def files_of(system: ContainerSystem) -> dict[str, list[Object]]:
     """The objects by file, but for the namespace and the entry."""
     files = {
         f"{workload.label}.yaml": list(
@@ -92,16 +54,11 @@ def files_of(system: System) -> dict[str, list[Object]]:
     return {path: [labelled(item, system.project) for item in items] for path, items in files.items()}
 
 
-def notices(system: System, where: str) -> Iterator[Notice]:
+def notices(system: ContainerSystem, where: str) -> Iterator[Notice]:
     """Say what the user must give to the target, as `where` tells, and what is different there."""
     project, options = system.project, system.options
-    yield from renamed(system.names)
-    yield from system.config_notices
     yield from (item for item in image_files(project, options) if isinstance(item, Notice))
-    yield from secret_file_notices(project)
-    yield from secret_notices(system.found, f"create the Secret as {where} says")
-    yield from clear_notices(project)
-    yield from source_notices(project, options)
+    yield from system.notices(f"create the Secret as {where} says")
     yield Notice("broker.url", f"its credentials are read from Secret {BROKER_SECRET}; see {where}")
     if any(image.name.endswith(":latest") for image in system.built):
         yield Notice(
@@ -111,7 +68,7 @@ def notices(system: System, where: str) -> Iterator[Notice]:
         yield from _differences(workload, system.gateway, system.known[workload.name])
 
 
-def build_commands(system: System) -> Iterator[str]:
+def build_commands(system: ContainerSystem) -> Iterator[str]:
     """The commands that build and push the images, in the project's folder."""
     yield "msctl export docker"
     for image in system.built:
@@ -120,12 +77,12 @@ def build_commands(system: System) -> Iterator[str]:
         yield f"docker push {image.name}"
 
 
-def secret_commands(system: System, namespace: str) -> Iterator[str]:
+def secret_commands(system: ContainerSystem, namespace: str) -> Iterator[str]:
     """The commands that create the Secrets."""
     broker = system.broker
     create = f"kubectl -n {namespace} create secret generic"
     credentials = shlex.quote(f"--from-literal=username={broker.user}") + " --from-literal=password=..."
-    if any(not image.has_msctl for image in system.known.values()):
+    if system.has_programs:
         # A program without msctl reads a URL, whose password is percent-encoded.
         login = f"{quote(broker.user, safe='')}:PERCENT-ENCODED"
         credentials += f" {shlex.quote(f'--from-literal=url={broker.url(login)}')}"
