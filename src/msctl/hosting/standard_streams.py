@@ -4,22 +4,30 @@ Services of one process share its standard streams. `ServiceStream` stands in fo
 sorts by who writes: text that is written while a service's code runs becomes lines of that service's
 log, everything else passes through to the real stream. Who writes is known from a context variable,
 which follows the service's tasks and its calls of `asyncio.to_thread`; a thread that a service starts
-by other means counts as the stack's.
+by other means counts as the stack's. What a handler of `logging` prints is handed on as its record, whole and
+with its level.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TextIO
 
 Line = Callable[[str, str, str], None]
 """Called with service, stream ("stdout" or "stderr") and one line; may be called in any thread."""
+
+Logged = Callable[[str, str, logging.LogRecord, str], None]
+"""Called with service, stream, a record of `logging` and its text as the service's own handler formats it."""
+
+_EMIT = logging.StreamHandler.emit.__code__
 
 MAX_LINE = 64 * 1024
 """Characters after which a line that has not ended is handed on."""
@@ -32,12 +40,15 @@ class _Busy(threading.local):
 class ServiceStream(io.TextIOBase):
     """A text stream in the place of `sys.stdout` or `sys.stderr`."""
 
-    def __init__(self, real: TextIO, name: str, writer: Callable[[], str | None], line: Line) -> None:
+    def __init__(
+        self, real: TextIO, name: str, writer: Callable[[], str | None], line: Line, logged: Logged
+    ) -> None:
         """`writer` says which service's code runs, None for the stack's own."""
         self._real = real
         self._name = name
         self._writer = writer
         self._line = line
+        self._logged = logged
         self._partial: dict[str, str] = {}
         self._lock = threading.RLock()
         self._busy = _Busy()
@@ -58,19 +69,26 @@ class ServiceStream(io.TextIOBase):
         service = None if self._busy.logging else self._writer()
         if service is None:
             return self._real.write(text)
+        caller = sys._getframe(1)
+        if caller.f_code is _EMIT:
+            self._hand_on(partial(self._logged, service, self._name, caller.f_locals["record"], text))
+            return len(text)
         with self._lock:
             *lines, rest = (self._partial.pop(service, "") + text).split("\n")
             if len(rest) > MAX_LINE:
                 lines.append(rest)
             elif rest:
                 self._partial[service] = rest
+        for line in lines:
+            self._hand_on(partial(self._line, service, self._name, line))
+        return len(text)
+
+    def _hand_on(self, step: Callable[[], None]) -> None:
         self._busy.logging = True  # whoever shows the log may print, in the service's context
         try:
-            for line in lines:
-                self._line(service, self._name, line)
+            step()
         finally:
             self._busy.logging = False
-        return len(text)
 
     def flush(self) -> None:
         self._real.flush()
@@ -86,11 +104,11 @@ class ServiceStream(io.TextIOBase):
 
 
 @contextmanager
-def service_streams(writer: Callable[[], str | None], line: Line) -> Iterator[None]:
+def service_streams(writer: Callable[[], str | None], line: Line, logged: Logged) -> Iterator[None]:
     """Sort what this process prints by service while the context is open."""
     real = sys.stdout, sys.stderr
-    sys.stdout = ServiceStream(real[0], "stdout", writer, line)
-    sys.stderr = ServiceStream(real[1], "stderr", writer, line)
+    sys.stdout = ServiceStream(real[0], "stdout", writer, line, logged)
+    sys.stderr = ServiceStream(real[1], "stderr", writer, line, logged)
     try:
         yield
     finally:

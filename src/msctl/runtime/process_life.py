@@ -79,7 +79,8 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
     logs.bind(asyncio.get_running_loop())
     logs.listen(output.line)
     reaping = asyncio.create_task(reap_orphans(clock)) if become_subreaper() else None
-    with _logging_to(logs), _printing_to(logs):
+    handler = HubHandler(logs)
+    with _logging_to(handler), _printing_to(logs, handler):
         system = make(clock, logs)
         _on_signals(system)
         ending = asyncio.ensure_future(system.wait_stop_requested())
@@ -112,18 +113,18 @@ async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool])
 
 
 @contextmanager
-def _logging_to(logs: LogHub) -> Iterator[None]:
+def _logging_to(handler: HubHandler) -> Iterator[None]:
     """Send the records of this process's `logging` to the hub."""
     logging.captureWarnings(True)
     try:
-        with root_handler(HubHandler(logs)):
+        with root_handler(handler):
             yield
     finally:
         logging.captureWarnings(False)
 
 
 @contextmanager
-def _printing_to(logs: LogHub) -> Iterator[None]:
+def _printing_to(logs: LogHub, handler: HubHandler) -> Iterator[None]:
     """Log what hosted services print, and make their `breakpoint()` usable."""
 
     def writer() -> str | None:
@@ -138,7 +139,10 @@ def _printing_to(logs: LogHub) -> Iterator[None]:
         logs.append(writer() or STACK, text, "warning")
 
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-    with service_streams(writer, line), breakpoints(interactive=interactive, skipped=skipped):
+    with (
+        service_streams(writer, line, handler.printed),
+        breakpoints(interactive=interactive, skipped=skipped),
+    ):
         yield
 
 

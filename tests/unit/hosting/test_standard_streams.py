@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import signal
 import sys
 from contextvars import ContextVar
@@ -24,10 +25,13 @@ class Log:
     def __call__(self, name: str, stream: str, line: str) -> None:
         self.lines.append((name, stream, line))
 
+    def logged(self, name: str, stream: str, record: logging.LogRecord, text: str) -> None:
+        self.lines.append((name, stream, f"{record.levelname} {text}"))
+
 
 def test_what_a_service_prints_goes_to_its_log_and_the_rest_to_the_stream() -> None:
     real, log = io.StringIO(), Log()
-    stream = ServiceStream(real, "stdout", service.get, log)
+    stream = ServiceStream(real, "stdout", service.get, log, log.logged)
     print("from the stack", file=stream)
     token = service.set("users")
     print("a", "b", file=stream)
@@ -40,7 +44,7 @@ def test_what_a_service_prints_goes_to_its_log_and_the_rest_to_the_stream() -> N
 
 def test_lines_of_two_services_are_not_mixed() -> None:
     log = Log()
-    stream = ServiceStream(io.StringIO(), "stderr", service.get, log)
+    stream = ServiceStream(io.StringIO(), "stderr", service.get, log, log.logged)
     for name, text in (("a", "1"), ("b", "2"), ("a", "3\n"), ("b", "4\n")):
         token = service.set(name)
         stream.write(text)
@@ -55,21 +59,31 @@ def test_what_shows_the_log_may_print() -> None:
     def show(name: str, _stream: str, line: str) -> None:
         print(f"{name} | {line}", file=stream)
 
-    stream = ServiceStream(real, "stdout", lambda: "a", show)
+    stream = ServiceStream(real, "stdout", lambda: "a", show, Log().logged)
     print("hello", file=stream)
     assert real.getvalue() == "a | hello\n"
 
 
 def test_a_line_without_end_is_handed_on() -> None:
     log = Log()
-    stream = ServiceStream(io.StringIO(), "stdout", lambda: "a", log)
+    stream = ServiceStream(io.StringIO(), "stdout", lambda: "a", log, log.logged)
     stream.write("x" * (MAX_LINE + 1))
     assert [len(line) for _, _, line in log.lines] == [MAX_LINE + 1]
 
 
+def test_a_record_that_a_handler_prints_is_handed_on_whole() -> None:
+    log = Log()
+    handler = logging.StreamHandler(ServiceStream(io.StringIO(), "stderr", lambda: "a", log, log.logged))
+    handler.setFormatter(logging.Formatter("mine: %(message)s"))
+    logger = logging.Logger("of.the.service")
+    logger.addHandler(handler)
+    logger.error("first\nsecond")
+    assert log.lines == [("a", "stderr", "ERROR mine: first\nsecond\n")]
+
+
 async def test_threads_that_asyncio_starts_print_for_their_service() -> None:
     log = Log()
-    with service_streams(service.get, log):
+    with service_streams(service.get, log, log.logged):
         service.set("users")
         await asyncio.to_thread(print, "from a thread")
         print("oops", file=sys.stderr)
@@ -78,7 +92,7 @@ async def test_threads_that_asyncio_starts_print_for_their_service() -> None:
 
 def test_the_streams_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before = sys.stdout, sys.stderr
-    with service_streams(lambda: None, Log()):
+    with service_streams(lambda: None, Log(), Log().logged):
         assert sys.stdout is not before[0]
     assert (sys.stdout, sys.stderr) == before
 

@@ -142,6 +142,26 @@ def test_extra_values_are_kept_as_fields() -> None:
     assert line.fields == {"order": 7, "who": "x" * 256, "ok": True}
 
 
+def test_a_record_that_the_service_printed_is_kept_once_in_its_own_format() -> None:
+    hub = LogHub(FakeClock())
+    ours = HubHandler(hub)
+
+    class Printing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ours.printed("site", "stderr", record, f"mine: {record.getMessage()}\n")
+
+    logger = logging.Logger("django")
+    logger.addHandler(Printing(logging.ERROR))
+    logger.addHandler(ours)
+    logger.warning("not printed")
+    logger.error("printed", extra={"order": 7})
+    assert [(line.service, line.level, line.text, line.stream) for line in hub.tail()] == [
+        ("msctl", "warning", "not printed", ""),
+        ("site", "error", "mine: printed", "stderr"),
+    ]
+    assert hub.tail()[-1].fields == {"order": 7}
+
+
 def test_a_line_has_the_current_trace() -> None:
     hub = LogHub(FakeClock())
     hub.append("users", "before")

@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -169,20 +170,45 @@ class HubHandler(logging.Handler):
     def __init__(self, hub: LogHub) -> None:
         super().__init__()
         self._hub = hub
+        self._printed = threading.local()
+        """`record` is a weak reference to the last record that this thread printed."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(self._printed, "record", _nothing)() is record:
+            return
         try:
-            self._hub.append(
-                current_service.get(),
-                self.format(record),
-                record.levelname.lower(),
-                fields=_extra(record),
-            )
-            if record.exc_info and record.exc_info[1] and record.levelno >= logging.ERROR:
-                # Flask and Django log what a view raised, and answer 500 themselves.
-                record_exception(record.exc_info[1], first=True)
+            text = self.format(record)
+            self._hub.append(current_service.get(), text, record.levelname.lower(), fields=_extra(record))
+            _record_exception_of(record)
         except Exception:  # noqa: BLE001 - a record that cannot be formatted must not end the service
             self.handleError(record)
+
+    def printed(self, service: str, stream: str, record: logging.LogRecord, text: str) -> None:
+        """Add a record in the text that a handler of the service's own has printed.
+
+        If it reaches this handler too, as records do that go up to the root logger, it is not added again.
+        """
+        self._printed.record = weakref.ref(record)
+        found = parse_record(text.rstrip("\r\n"))
+        self._hub.append(
+            service,
+            found.text,
+            record.levelname.lower(),
+            fields={**_extra(record), **found.fields},
+            stream=stream,
+            trace=found.trace,
+        )
+        _record_exception_of(record)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _record_exception_of(record: logging.LogRecord) -> None:
+    if record.exc_info and record.exc_info[1] and record.levelno >= logging.ERROR:
+        # Flask and Django log what a view raised, and answer 500 themselves.
+        record_exception(record.exc_info[1], first=True)
 
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
