@@ -99,6 +99,30 @@ async def test_trusted_peer_says_prefix_client_and_scheme() -> None:
     assert response.body == repr(("/api", "/api/x", b"/api/x", "192.0.2.9", "https")).encode()
 
 
+class OlderFramework:
+    """One that matches `path` alone, by the name of its module."""
+
+    __module__ = "falcon.asgi.app"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await answered_scope(scope, receive, send)
+
+
+class Middleware:
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("application", [OlderFramework(), Middleware(OlderFramework())])
+async def test_framework_that_leaves_root_path_in_the_path_gets_it_without(application: Any) -> None:
+    async with hosted(application) as served:
+        response = await served.request("GET /x", None, *FORWARDED)
+    assert response.body == repr(("/api", "/x", b"/x", "192.0.2.9", "https")).encode()
+
+
 async def test_peer_that_is_not_trusted_says_nothing() -> None:
     async with hosted(answered_scope, env={"FORWARDED_ALLOW_IPS": "10.0.0.0/8"}) as served:
         response = await served.request("GET /x", None, *FORWARDED)

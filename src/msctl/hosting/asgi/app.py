@@ -10,6 +10,7 @@ from typing import Any
 from msctl.clock import AsyncClock
 from msctl.hosting.asgi.http import HttpRequest
 from msctl.hosting.asgi.lifespan import Application, Lifespan
+from msctl.hosting.asgi.root_path import expects_bare_path
 from msctl.hosting.asgi.route_pattern import route_pattern
 from msctl.hosting.asgi.scope import Scope, http_scope, websocket_scope
 from msctl.hosting.asgi.websocket import ClientDisconnected, WebSocketSession
@@ -31,6 +32,7 @@ class AsgiApp:
         self, application: Application, context: ServiceContext, *, logs: LogHub, clock: AsyncClock
     ) -> None:
         self._application = application
+        self._bare_path = expects_bare_path(application)
         self._context = context
         self._service = context.name
         self._log = ServiceLog(logs, context.name)
@@ -76,7 +78,7 @@ class AsgiApp:
     # --- HTTP -------------------------------------------------------------------------------------
 
     async def _serve_http(self, exchange: Exchange) -> None:
-        scope = http_scope(exchange, self._state, self._trusts)
+        scope = http_scope(exchange, self._state, self._trusts, self._bare_path)
         request = HttpRequest(exchange, scope, self._loop)
         task = _begin(self._run_http(exchange, scope, request), self._loop)
         if not task.done():
@@ -138,7 +140,7 @@ class AsgiApp:
         session = WebSocketSession(exchange, self._loop)
         if session.refuse_handshake():
             return
-        scope = websocket_scope(exchange, self._state, self._trusts)
+        scope = websocket_scope(exchange, self._state, self._trusts, self._bare_path)
         task = _begin(self._run_websocket(exchange, scope, session), self._loop)
         self._requests.add_until_done(task)
         self._sockets.add(session)
