@@ -465,6 +465,7 @@ def test_route_explains_and_routes_lists(running: Course) -> None:
     assert [line.split()[0] for line in listed.splitlines()[1:]] == ["/hello", "/users", "/messages"]
     assert len(json.loads(running.msctl.ok("routes", "--json"))["data"]) == 3
     told = running.msctl.ok("route", "get", "/users/1?x=1")
+    assert running.msctl.ok("route", "/users/1?x=1") == told
     assert "users-1" in told
     found = json.loads(running.msctl.ok("route", "GET", "/nowhere", "-H", "X-A=b", "--json"))["data"]
     assert (found["route"], found["status"]) == (None, 404)

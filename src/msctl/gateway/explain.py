@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msctl.gateway.explain_policies import access_steps, split_step, static_step, traffic_steps
+from msctl.gateway.explain_policies import access_steps, split_step, traffic_steps
 from msctl.gateway.message.headers import Field
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.message.target import Target
@@ -12,6 +12,7 @@ from msctl.gateway.request.plan import Planner
 from msctl.gateway.request.validation import validate
 from msctl.gateway.routing.routes import Match, Rule, upstream_path
 from msctl.gateway.upstream.instances import UpstreamInstances
+from msctl.http.static_files import StaticFiles
 from msctl.model.address import host_name
 from msctl.model.project import RouteSpec
 from msctl.model.routing import RouteExplanation
@@ -69,9 +70,10 @@ def explain(
     path = upstream_path(match.rule, target.path)
     if path != target.path:
         steps.append(f"The path is forwarded as {path}.")
-    if (files := static_step(route)) is not None:
-        steps.append(files)
-        return outcome(200, route, path=path)
+    if route.static is not None:
+        status, why = StaticFiles(route.static).explain(method, path, fields)
+        steps.append(why)
+        return outcome(status, route, path=path)
     service, spread = split_step(route, fields)
     if spread is not None:
         steps.append(spread)

@@ -62,14 +62,6 @@ def traffic_steps(route: RouteSpec, sticky: StickySpec | None) -> Iterator[str]:
         yield f"{route.mirror.service} gets a copy of a share of {route.mirror.share:.3g}."
 
 
-def static_step(route: RouteSpec) -> str | None:
-    """Say which files answer."""
-    if route.static is None:
-        return None
-    fallback = f", or {route.static.fallback} where there is none" if route.static.fallback else ""
-    return f"The gateway responds with a file of {route.static.root}{fallback}."
-
-
 def _keys(spec: JwtSpec) -> str:
     if spec.jwks is not None:
         return f"signed with a key of {spec.jwks}"

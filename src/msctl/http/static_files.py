@@ -28,6 +28,7 @@ from msctl.model.route_policies import StaticSpec
 PIECE = 256 * 1024
 """The bytes that are read at a time."""
 
+_METHODS = ("GET", "HEAD")
 _TEXT: Field = (b"Content-Type", b"text/plain; charset=utf-8")
 
 
@@ -36,6 +37,7 @@ class _Found(NamedTuple):
 
     descriptor: int
     info: FileInfo
+    path: str
 
 
 class _Folder(NamedTuple):
@@ -56,10 +58,27 @@ class StaticFiles:
     def __init__(self, spec: StaticSpec) -> None:
         self._spec = spec
 
+    def explain(self, method: str, path: str, fields: list[Field]) -> tuple[int, str]:
+        """Return the status that a request would get, and the reason in a sentence. Blocks."""
+        if method not in _METHODS:
+            return 405, "Only GET and HEAD read files."
+        found = self._find(path, fields)
+        if isinstance(found, _Folder):
+            return 301, "The path is that of a folder: the gateway redirects to it with a slash at the end."
+        if found is not None:
+            os.close(found.descriptor)
+            return 200, f"The gateway responds with the file {found.path}."
+        relative = relative_path(path)
+        if relative is None:
+            return 404, "Files with such a path are never served."
+        wanted = os.path.join(self._spec.root, relative)  # noqa: PTH118 - as above
+        is_folder = not relative or path.endswith("/")
+        return 404, f"There is no file {os.path.join(wanted, self._spec.index) if is_folder else wanted}."  # noqa: PTH118
+
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request; raises ClientGoneError."""
         head = exchange.head
-        if head.method not in ("GET", "HEAD"):
+        if head.method not in _METHODS:
             allow: Fields = [_TEXT, (b"Allow", b"GET, HEAD")]
             exchange.respond(405, REASONS[405], allow, b"405 only GET and HEAD are allowed\n")
             return
@@ -187,7 +206,8 @@ def _opened(root: str, target: str, coding: str | None, *, is_page: bool) -> _Fo
             os.close(descriptor)
         return None
     name = Path(target).name
-    return _Found(descriptor, FileInfo(name, status.st_size, status.st_mtime_ns, coding, is_page))
+    info = FileInfo(name, status.st_size, status.st_mtime_ns, coding, is_page)
+    return _Found(descriptor, info, target)
 
 
 def _inside(real: str, root: str) -> bool:

@@ -131,3 +131,25 @@ async def test_a_large_file_is_sent_in_pieces_and_one_that_shrinks_is_not_taken_
 async def test_a_folder_that_is_gone_is_404(dist: Path, tmp_path: Path) -> None:
     async with running(RouteSpec("/", "", static=StaticSpec(str(tmp_path / "none")))) as gateway:
         assert (await gateway.get("/")).status == 404
+
+
+async def test_explanation_names_the_file_and_the_status_that_it_gets(dist: Path) -> None:
+    routes = (
+        RouteSpec("/", "", static=StaticSpec(str(dist))),
+        RouteSpec("/spa", "", strip_prefix=True, static=StaticSpec(str(dist), fallback="index.html")),
+    )
+    async with running(*routes) as gateway:
+        for method, target, status, said in (
+            ("GET", "/assets/app.js", 200, f"{dist}/assets/app.js"),
+            ("GET", "/", 200, f"{dist}/index.html"),
+            ("GET", "/files/app.js", 404, f"no file {dist}/files/app.js"),
+            ("GET", "/assets/", 404, f"no file {dist}/assets/index.html"),
+            ("GET", "/assets", 301, "folder"),
+            ("GET", "/.env", 404, "never served"),
+            ("POST", "/assets/app.js", 405, "GET and HEAD"),
+            ("GET", "/spa/orders/7", 200, f"{dist}/index.html"),
+        ):
+            found = gateway.gateway.explain(method, target)
+            assert (found.status, said in found.steps[-1]) == (status, True), found
+            if method == "GET":
+                assert (await gateway.get(target)).status == status

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 def route(
     ctx: typer.Context,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="The method, such as GET.")],
-    target: Annotated[str, typer.Argument(metavar="PATH", help="The path, with its query if any.")],
+    request: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[METHOD] PATH",
+            help="The method, GET if it is left out; the path, with its query if any.",
+        ),
+    ],
     header: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,8 +42,10 @@ def route(
 
     \b
     Example:
-      msctl route GET /users/1
+      msctl route /users/1
+      msctl route POST /users -H Origin=https://shop.example
     """
+    method, target = _request(request)
     headers: dict[str, str] = {}
     for text in header or []:
         name, equals, value = text.partition("=")
@@ -48,6 +55,16 @@ def route(
     options: GlobalOptions = ctx.obj
     found = options.client().explain(method.upper(), target, headers)
     return Result("route", found, lambda: _lines(found), as_json=as_json)
+
+
+def _request(words: list[str]) -> tuple[str, str]:
+    """Return method and target."""
+    first = words[0]
+    if len(words) == 1 and not first.startswith(("/", "http://", "https://", "*")):
+        raise UsageError("missing argument PATH", hint="see: msctl route --help")
+    if len(words) > 2:
+        raise UsageError(f"unexpected argument {words[2]}", hint="see: msctl route --help")
+    return ("GET", first) if len(words) == 1 else (first, words[1])
 
 
 def _lines(found: RouteExplanation) -> Iterator[str]:
