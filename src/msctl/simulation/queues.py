@@ -61,9 +61,8 @@ class SimulatedQueue(Queue):
     def __init__(
         self, name: str, host: QueueHost, options: QueueOptions, faults: MessageFaults, **rest: object
     ) -> None:
-        super().__init__(name, host, options, **rest)  # type: ignore[arg-type]  # passed on as they are
+        super().__init__(name, host, options, ring=_HeldRing(faults), **rest)  # type: ignore[arg-type]  # passed on as they are
         self._faults = faults
-        self._ring = _HeldRing(faults)
         self._away: Counter[tuple[bytes, bytes]] = Counter()
         """The messages that are unacknowledged."""
 
@@ -118,7 +117,7 @@ class SimulatedQueue(Queue):
             self._faults.settled(self.name, message, "not acknowledged: it is delivered again")
         super().requeue(returned)
 
-    def _dispatch(
+    def dispatch(
         self, consumer: QueueConsumer, number: int, message: Message, *, redelivered: bool, known: bool
     ) -> None:
         if consumer.no_ack:
@@ -126,7 +125,7 @@ class SimulatedQueue(Queue):
         else:
             self._away[message[1:3]] += 1
             self._faults.delivered(self.name, consumer, message)
-        super()._dispatch(consumer, number, message, redelivered=redelivered, known=known)
+        super().dispatch(consumer, number, message, redelivered=redelivered, known=known)
 
     def get(self, *, no_ack: bool) -> tuple[int, Message, bool] | None:
         found = super().get(no_ack=no_ack)
@@ -136,10 +135,10 @@ class SimulatedQueue(Queue):
             self._away[found[1][1:3]] += 1
         return found
 
-    def _dead_letter(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
         if reason == REJECTED or self.options.dead_letter_exchange is not None:
             self._faults.ledger.done(self.name, message[1:3])
-        super()._dead_letter(message, reason)
+        super().dead_letter(message, reason)
 
     def contents(self) -> list[tuple[bytes, bytes]]:
         """Properties and body of the messages that are ready or unacknowledged."""

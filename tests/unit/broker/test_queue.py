@@ -316,7 +316,7 @@ def test_closing_cancels_every_consumer(host: Host) -> None:
     publish(made, b"a")
     for tag in ("1", "2"):
         made.add_consumer(QueueConsumer(tag, made, sink))
-    assert (made.close(), sink.gone, made.deleted, made.consumers) == (1, ["1", "2"], True, [])
+    assert (made.close(), sink.gone, made.deleted, len(made.consumers)) == (1, ["1", "2"], True, 0)
 
 
 def test_an_unused_queue_expires_and_a_used_one_does_not(host: Host) -> None:

@@ -176,6 +176,10 @@ class ConsumerRing:
             level.remove(consumer)
             self._arrange()
 
+    def clear(self) -> None:
+        self._levels = {}
+        self._single = None
+
     def choose(self) -> QueueConsumer | None:
         """The next consumer that can take a message; those that cannot are set aside."""
         if self._single is not None:

@@ -1,7 +1,8 @@
-"""A queue: ready messages, consumers, unacknowledged messages, and the limits of its arguments. Pure.
+"""A queue: its ready and unacknowledged messages, and the limits of its arguments. Pure.
 
 Behaves as RabbitMQ's classic queue. Messages leave at the head and are requeued at their old position.
-With x-queue-type quorum, requeued messages leave in the order of their return, see `quorum`.
+With x-queue-type quorum, requeued messages leave in the order of their return, see `quorum`. Its consumers
+are in `queue_consumers`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from msctl.broker.core.journal import Entries, Journal
 from msctl.broker.core.memory import MemoryAccount
 from msctl.broker.core.messages import MESSAGE_COST, Message, ReadyMessages, Taken, cost_of
 from msctl.broker.core.policies import NONE, Applied, queue_options
+from msctl.broker.core.queue_consumers import QueueConsumers
 from msctl.broker.core.quorum import (
     DELIVERY_LIMIT,
     NUMBER_STEP,
@@ -69,7 +71,6 @@ class Queue:
 
     __slots__ = (
         "__weakref__",
-        "_active",
         "_counts_returns",
         "_limited",
         "_next_number",
@@ -115,8 +116,12 @@ class Queue:
         owner: object | None = None,
         arguments: Table | None = None,
         applied: Applied = NONE,
+        ring: ConsumerRing | None = None,
     ) -> None:
-        """`options` are those of the arguments, `applied` the policies for the queue."""
+        """`options` are those of the arguments, `applied` the policies for the queue.
+
+        A simulation gives a `ring` of its own.
+        """
         self.name = name
         self.host = host
         self.declared = options
@@ -139,11 +144,10 @@ class Queue:
         self.redelivered = 0
         self.got = self.got_no_ack = self.got_nothing = 0
         self.acked = 0
-        self.consumers: list[QueueConsumer] = []
+        self.consumers = QueueConsumers(ring or ConsumerRing(), single_active=options.single_active_consumer)
         self.deleted = False
         self.last_used = host.clock.monotonic()
-        self._ring = ConsumerRing()
-        self._active: QueueConsumer | None = None
+        self._ring = self.consumers.ring
         self._next_number = 0
         self._counts_returns = options.kind == QUORUM
         self._step = NUMBER_STEP if self._counts_returns else 1
@@ -215,7 +219,7 @@ class Queue:
         message = (route, properties, body, expires, entry)
         if consumer is not None:
             self._next_number += self._step
-            self._dispatch(consumer, self._next_number, message, redelivered=False, known=False)
+            self.dispatch(consumer, self._next_number, message, redelivered=False, known=False)
             return True
         memory.used += MESSAGE_COST + len(properties) + len(body)
         memory.messages += 1
@@ -244,7 +248,7 @@ class Queue:
                 self._remind(self.host.clock.monotonic())
                 break
             dropped += 1
-            self._dead_letter(self.ready.take()[1], MAXLEN)
+            self.dead_letter(self.ready.take()[1], MAXLEN)
         return dropped
 
     # --- messages out ---
@@ -265,13 +269,13 @@ class Queue:
             known = number is not None
             if number is None:
                 self._next_number = number = self._next_number + self._step
-            self._dispatch(consumer, number, message, redelivered=known, known=True)
+            self.dispatch(consumer, number, message, redelivered=known, known=True)
             handled += 1
         if ready.count:
             self.host.pump_later(self)
         return handled
 
-    def _dispatch(
+    def dispatch(
         self, consumer: QueueConsumer, number: int, message: Message, *, redelivered: bool, known: bool
     ) -> None:
         """Deliver a message to `consumer`; `known` means that it is counted in memory already."""
@@ -363,7 +367,7 @@ class Queue:
         if self.deleted:
             self._forget(message)
         else:
-            self._dead_letter(message, REJECTED)
+            self.dead_letter(message, REJECTED)
 
     def requeue(self, taken: Iterable[Taken]) -> None:
         """Return messages to their old positions (a quorum queue: in order) and deliver them again soon."""
@@ -377,7 +381,7 @@ class Queue:
             if self._counts_returns:
                 returns, limit = returns_of(number) + 1, self.options.delivery_limit
                 if limit is not None and returns > limit:
-                    self._dead_letter(message, DELIVERY_LIMIT)
+                    self.dead_letter(message, DELIVERY_LIMIT)
                     continue
                 self._next_number += self._step
                 number = returned_number(self._next_number, returns)
@@ -435,7 +439,8 @@ class Queue:
         if self._timed:
             self._remind(self.host.clock.monotonic())
 
-    def _dead_letter(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
+        """Drop a message; the host sends it to the dead-letter exchange, if there is one."""
         self._forget(message)
         self.host.dead_letter(self, message, reason)
 
@@ -457,28 +462,16 @@ class Queue:
     # --- consumers ---
 
     def add_consumer(self, consumer: QueueConsumer) -> None:
-        self.consumers.append(consumer)
-        if not self.options.single_active_consumer:
-            self._ring.add(consumer)
-        elif self._active is None:
-            self._activate(consumer)
-        else:
-            consumer.waiting = False
+        self.consumers.add(consumer)
         if self.ready.count:
             self.host.pump_later(self)
 
     def remove_consumer(self, consumer: QueueConsumer) -> None:
-        """Remove a consumer; the last consumer of an auto-delete queue deletes the queue.
-
-        While a single active consumer still holds messages (`held`), the next one is not activated.
-        """
+        """Remove a consumer; the last consumer of an auto-delete queue deletes the queue."""
         if consumer not in self.consumers:
             return
-        self.consumers.remove(consumer)
-        self._ring.remove(consumer)
-        consumer.waiting = False
-        if consumer is self._active and not consumer.held:
-            self._activate_next()
+        if self.consumers.remove(consumer) and self.ready.count:
+            self.host.pump_later(self)
         if not self.consumers:
             self.touch()
             if self.auto_delete:
@@ -486,51 +479,28 @@ class Queue:
 
     def released(self, consumer: QueueConsumer) -> None:
         """A removed consumer holds no message any more."""
-        if consumer is self._active:
-            self._activate_next()
-
-    def _activate_next(self) -> None:
-        self._active = None
-        if self.consumers:
-            self._activate(max(self.consumers, key=lambda each: each.priority))
-
-    def _activate(self, consumer: QueueConsumer) -> None:
-        self._active = consumer
-        self._ring.add(consumer)
-        if self.ready.count:
+        if self.consumers.released(consumer) and self.ready.count:
             self.host.pump_later(self)
-
-    def refuses_consumer(self, *, exclusive: bool) -> bool:
-        """Whether the queue is in exclusive use, or cannot be. Quorum queues ignore exclusive consumers."""
-        if self._counts_returns:
-            return False
-        if any(consumer.exclusive for consumer in self.consumers):
-            return True
-        return exclusive and (bool(self.consumers) or self.options.single_active_consumer)
-
-    @property
-    def active_consumer(self) -> QueueConsumer | None:
-        """The single active consumer, if the queue has one."""
-        return self._active if self._active in self.consumers else None
-
-    @property
-    def hands_over_in_order(self) -> bool:
-        """Whether the next single active consumer waits for the messages that the last one holds."""
-        return self.options.single_active_consumer and not self._counts_returns
 
     def wake(self, consumer: QueueConsumer) -> None:
         self._ring.add(consumer)
         if self.ready.count:
             self.host.pump_later(self)
 
+    def refuses_consumer(self, *, exclusive: bool) -> bool:
+        """Whether the queue is in exclusive use, or cannot be. Quorum queues ignore exclusive consumers."""
+        return not self._counts_returns and self.consumers.refuses(exclusive=exclusive)
+
+    @property
+    def hands_over_in_order(self) -> bool:
+        """Whether the next single active consumer waits for the messages that the last one holds."""
+        return self.options.single_active_consumer and not self._counts_returns
+
     def close(self) -> int:
         """Delete the messages, cancel the consumers, and return the number of ready messages."""
         self.deleted = True
         count = self.purge()
-        consumers, self.consumers = self.consumers, []
-        self._ring = ConsumerRing()
-        for consumer in consumers:
-            consumer.waiting = False
+        for consumer in self.consumers.clear():
             consumer.sink.cancelled(consumer)
         return count
 
@@ -575,7 +545,7 @@ class Queue:
                 break
             dropped += 1
             self.ready.take()
-            self._dead_letter(head, EXPIRED)
+            self.dead_letter(head, EXPIRED)
             head = self.ready.head()
         return dropped
 

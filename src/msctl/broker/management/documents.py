@@ -75,7 +75,7 @@ def queue_levels(queue: Queue) -> dict[str, int]:
 def queue_document(vhost: VirtualHost, queue: Queue, moment: Moment) -> Document:
     counters = queue_counters(queue)
     rates = moment.rates.of(queue, counters, moment.now)
-    active, exclusive = queue.active_consumer, next((c for c in queue.consumers if c.exclusive), None)
+    active, exclusive = queue.consumers.active, next((c for c in queue.consumers if c.exclusive), None)
     document: Document = {
         "arguments": table_to_json(queue.arguments),
         "auto_delete": queue.auto_delete,
@@ -117,7 +117,7 @@ def consumer_documents(vhost: VirtualHost, queue: Queue) -> list[Document]:
 
 def _consumer_document(vhost: VirtualHost, queue: Queue, consumer: QueueConsumer) -> Document:
     single = queue.options.single_active_consumer
-    active = not single or consumer is queue.active_consumer
+    active = not single or consumer is queue.consumers.active
     return {
         "arguments": table_to_json(consumer.arguments),
         "ack_required": not consumer.no_ack,
