@@ -71,7 +71,7 @@ def request_of(exchange: Exchange, trusts: Trusts) -> Request:
         fields += lower_cased(exchange.extra)
     client, scheme, prefix = exchange.client, exchange.scheme, b""
     if exchange.trusted or (shared.forwarded and trusts(client[0])):
-        prefix = _prefix(fields)
+        prefix = _take_prefix(fields)
         if not exchange.trusted:
             client, scheme = _forwarded(fields, client, scheme, trusts)
     return Request(fields, shared.version, Target.of(head), client, scheme, prefix)
@@ -92,9 +92,13 @@ def _origin_form(target: bytes) -> bytes:
     return rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]
 
 
-def _prefix(fields: Fields) -> bytes:
+def _take_prefix(fields: Fields) -> bytes:
+    """Return the prefix that was stripped, and remove its field: an application that adds it to `root_path`,
+    as NiceGUI does, would have it twice.
+    """
     for name, value in fields:
         if name == b"x-forwarded-prefix":
+            fields[:] = [field for field in fields if field[0] != name]
             return unquote_to_bytes(value).rstrip(b"/")
     return b""
 

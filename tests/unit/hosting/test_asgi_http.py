@@ -86,6 +86,7 @@ async def test_path_is_decoded_once(target: str, path: str, raw: bytes) -> None:
 async def answered_scope(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
         await send(start())
+        assert b"x-forwarded-prefix" not in dict(scope["headers"]) or not scope["root_path"]
         told = (scope["root_path"], scope["path"], scope["raw_path"], scope["client"][0], scope["scheme"])
         await send(body(repr(told).encode()))
 

@@ -57,6 +57,7 @@ async def test_environ_is_that_of_the_request() -> None:
     assert (environ["SCRIPT_NAME"], environ["QUERY_STRING"]) == ("/api", "q=%20")
     assert (environ["HTTP_X_TWO"], environ["HTTP_COOKIE"]) == ("a,b", "a=1; b=2")
     assert "HTTP_X_FORWARDED_FOR" not in environ
+    assert "HTTP_X_FORWARDED_PREFIX" not in environ
     assert environ["SERVER_PORT"] == str(served.port)
     assert (environ["wsgi.multithread"], environ["wsgi.multiprocess"]) == (True, False)
     assert environ["msctl.context"].name == "api"
