@@ -267,14 +267,15 @@ def _channel_details(channel: ConsumerChannel) -> Document:
 
 def channel_counters(channel: Channel) -> dict[str, int]:
     return {
-        "publish": channel.publisher.published,
-        "confirm": channel.publisher.confirmed,
+        "publish": channel.publisher.confirms.published,
+        "confirm": channel.publisher.confirms.confirmed,
         "deliver_get": channel.deliveries.delivered,
     }
 
 
 def channel_document(session: Session, channel: Channel, moment: Moment) -> Document:
     publisher, deliveries = channel.publisher, channel.deliveries
+    confirms = publisher.confirms
     counters = channel_counters(channel)
     document: Document = {
         "acks_uncommitted": 0,
@@ -284,7 +285,7 @@ def channel_document(session: Session, channel: Channel, moment: Moment) -> Docu
         "global_prefetch_count": deliveries.limit,
         "messages_unacknowledged": len(deliveries.unacked),
         "messages_uncommitted": len(publisher.transaction or ()),
-        "messages_unconfirmed": publisher.published - publisher.confirmed,
+        "messages_unconfirmed": confirms.published - confirms.confirmed,
         "name": _channel_name(channel),
         "node": NODE,
         "number": channel.number,

@@ -145,7 +145,7 @@ class Exchanges:
         except AmqpError as found:
             raise refused_by_broker(found, with_code=True) from found
         self._api.server.changed()
-        handler.send_when_stored(_STORED)
+        handler.confirms.send_when_stored(_STORED)
         try:
             async with asyncio.timeout(STORED_TIMEOUT_S):
                 await stored.wait()

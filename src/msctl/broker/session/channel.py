@@ -376,10 +376,10 @@ class Channel:
         accepted = [self.publisher.deliver(plan, body) for plan, body in published]
         for how, records in settled:
             self._apply(how, records)
-            self.publisher.acknowledged()
+            self.publisher.confirms.acknowledged()
         if not all(accepted):
             raise precondition_failed("partial tx completion")
-        self.publisher.send_when_stored(encode_method(self.number, commands.Tx.CommitOk))
+        self.publisher.confirms.send_when_stored(encode_method(self.number, commands.Tx.CommitOk))
 
     def tx_rollback(self) -> None:
         self._check_transactional()

@@ -17,6 +17,7 @@ from msctl.broker.protocol.replies import AmqpError, ReplyCode, frame_error, une
 from msctl.broker.protocol.tables import MalformedError
 from msctl.broker.session.buffers import Inbox
 from msctl.broker.session.channel import Channel, Owner
+from msctl.broker.session.confirms import Confirms
 from msctl.broker.session.publish_handler import PublishHandler
 from msctl.broker.session.publish_plan import RepeatedPublish
 
@@ -48,7 +49,7 @@ class Channels:
         self._open: dict[int, Channel] = {}
         self._repeated: RepeatedPublish | None = None
         self._publish_start = -1
-        self._unconfirmed: dict[PublishHandler, None] = {}
+        self._unconfirmed: dict[Confirms, None] = {}
         self._in_progress: set[PublishHandler] = set()
 
     def __len__(self) -> int:
@@ -109,8 +110,9 @@ class Channels:
             error.method = wire.BASIC_PUBLISH if error.method is None else error.method
             self._fail(self._open[repeated.channel], error)
             return limit - _PUBLISH_FRAMES
-        if publisher.unconfirmed:
-            self._unconfirmed[publisher] = None
+        confirms = publisher.confirms
+        if confirms.confirmed != confirms.published:
+            self._unconfirmed[confirms] = None
         return limit
 
     def handle(self, frame: wire.Frame, start: int) -> bool:
@@ -173,7 +175,9 @@ class Channels:
             self._in_progress.add(publisher)
             self._publish_start = start
             return
-        publisher.confirm()
+        confirms = publisher.confirms
+        if confirms.confirmed != confirms.published:
+            confirms.send()
         if payload.startswith(_ACCESS_REQUEST):
             self._outbox.send(wire.write_frame(wire.METHOD, channel.number, _ACCESS_GRANTED))
             return
@@ -198,8 +202,9 @@ class Channels:
         finally:
             if publisher.idle:
                 self._in_progress.discard(publisher)
-        if publisher.unconfirmed:
-            self._unconfirmed[publisher] = None
+        confirms = publisher.confirms
+        if confirms.confirmed != confirms.published:
+            self._unconfirmed[confirms] = None
 
     def _remember(self, publisher: PublishHandler, body: bytes) -> None:
         """Remember a message that arrived as three consecutive frames as the one to be repeated."""
@@ -228,8 +233,8 @@ class Channels:
     def _fail(self, channel: Channel, error: AmqpError) -> None:
         """Close the channel, or raise `error` if it is one that closes the connection."""
         self._repeated = None
-        channel.publisher.confirm()
-        self._unconfirmed.pop(channel.publisher, None)
+        channel.publisher.confirms.send()
+        self._unconfirmed.pop(channel.publisher.confirms, None)
         if not error.closes_channel:
             raise error
         self._report(f"channel {channel.number}: {error}")
@@ -251,8 +256,8 @@ class Channels:
 
     def confirm(self) -> None:
         """Send the outstanding publisher confirms, one frame per channel."""
-        for publisher in self._unconfirmed:
-            publisher.confirm()
+        for confirms in self._unconfirmed:
+            confirms.send()
         self._unconfirmed.clear()
 
     def close(self) -> None:

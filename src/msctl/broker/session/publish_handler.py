@@ -1,108 +1,71 @@
-"""The publishing side of one channel: content, routing, returns and confirms. No sockets.
+"""The publishing side of one channel: collects content, has it planned, gives it to the queues. No sockets.
 
-Content arrives through `begin`, `header` and `body`, or at once through `repeat` and `vary`; the theory
-of the latter is in `publish_plan`. A message in progress counts against the broker's memory as soon as
-its header announces its size, and until it is complete or its channel closes.
+Checks and routing are in `publish_planner`, answers in `confirms`. Content arrives through `begin`, `header`
+and `body`, or at once through `repeat` and `vary`; the theory of the latter is in `publish_plan`. A message
+in progress counts against the broker's memory as soon as its header announces its size, and until it is
+complete or its channel closes.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
 from pamqp import commands
 
-from msctl.broker.core.access import Access, Operation
+from msctl.broker.core.access import Access
 from msctl.broker.core.broker import Broker, FaultPoint
-from msctl.broker.core.dead_letter import cc_keys
-from msctl.broker.core.exchanges import ExchangeType
 from msctl.broker.core.journal import Entries
 from msctl.broker.core.messages import MESSAGE_COST
-from msctl.broker.core.queues import Queue
-from msctl.broker.core.users import IMPERSONATOR
 from msctl.broker.core.vhost import REPLY_QUEUE, VirtualHost
-from msctl.broker.protocol.properties import (
-    HEADERS,
-    REPLY_TO,
-    join,
-    read_properties,
-    split,
-    with_headers,
-)
 from msctl.broker.protocol.replies import (
     AmqpError,
     ReplyCode,
-    access_refused,
     not_implemented,
     precondition_failed,
-    resource,
     unexpected_frame,
 )
-from msctl.broker.protocol.tables import TYPE_NAMES, MalformedError
+from msctl.broker.protocol.tables import MalformedError
 from msctl.broker.protocol.wire import (
-    ACK_FRAME,
-    BASIC_ACK,
     BASIC_CLASS,
-    BASIC_NACK,
     BASIC_PUBLISH,
     CONTENT,
-    FRAME_END,
-    METHOD,
     Content,
     content_frames,
     decode_arguments,
     encode_method,
     route_of,
-    shortstr,
 )
 from msctl.broker.session.buffers import Outbox
+from msctl.broker.session.confirms import Confirms
 from msctl.broker.session.publish_plan import PublishMethod, PublishPlan, RepeatedPublish
+from msctl.broker.session.publish_planner import PublishPlanner
 
 REPLY_PREFIX = REPLY_QUEUE + "."
-_ACK_SIZE = 13
 _METHODS_KEPT = 512
 
 
 class PublishHandler:
-    """Assembles the messages of a channel and routes them. `transaction` is None outside of tx mode."""
+    """Assembles the messages of a channel and delivers them. `transaction` is None outside of tx mode."""
 
     def __init__(
         self, number: int, broker: Broker, vhost: VirtualHost, user: str, access: Access, outbox: Outbox
     ) -> None:
+        self.confirms = Confirms(number, broker, outbox)
         self.confirming = False
         self.transaction: list[tuple[PublishPlan, bytes]] | None = None
         self._number = number
         self._broker = broker
-        self._vhost = vhost.name
+        self._memory = broker.memory
         self._routing = vhost.routing
-        self._user = user
-        self._access = access
+        self._planner = PublishPlanner(broker, vhost, user, access)
         self._outbox = outbox
         self._methods: dict[bytes, PublishMethod] = {}
         self._method: PublishMethod | None = None
         self._header: bytes | None = None
-        self._reply_address: str | None = None
         self._awaited = 0
         self._size = 0
         self._reserved = 0
         self._buffered = 0
         self._body: list[bytes] = []
         self._last: PublishPlan | None = None
-        self._published = 0
-        self._confirmed = 0
-        self._stored_at = 0
-        self._deferred: deque[tuple[int, bytes]] = deque()
-        self._withheld: set[int] | None = None
-        """Publishes that a fault leaves unconfirmed; from the first one on each is confirmed by itself."""
-        self._closed = False
-
-    @property
-    def published(self) -> int:
-        """How many messages were published in confirm mode."""
-        return self._published
-
-    @property
-    def confirmed(self) -> int:
-        return self._confirmed
 
     # --- content ---
 
@@ -153,7 +116,7 @@ class PublishHandler:
             return
         # A body that is too large is not kept, and refused when it is complete.
         self._reserved = len(payload) + (size if size <= self._broker.max_message_size else 0)
-        self._broker.memory.used += self._reserved
+        self._memory.used += self._reserved
 
     def body(self, payload: bytes) -> None:
         """Add a part of the body. Raises AmqpError 505 if none is expected or the body gets too long."""
@@ -172,7 +135,7 @@ class PublishHandler:
     def _forget_content(self) -> None:
         self._method = self._header = None
         self._body = []
-        self._broker.memory.used -= self._reserved
+        self._memory.used -= self._reserved
         self._reserved = 0
 
     def _complete(self, body: bytes) -> None:
@@ -190,52 +153,10 @@ class PublishHandler:
             or plan.method is not method
             or plan.properties.raw != raw
         ):
-            plan = self._last = self._prepare(method, raw)
+            plan = self._last = self._planner.plan(method, raw)
         self._dispatch(plan, body)
 
-    # --- routing ---
-
-    def _prepare(self, method: PublishMethod, raw: bytes) -> PublishPlan:
-        """Check a publish and route it. Raises AmqpError 403, 404, 406."""
-        self._access.check(Operation.WRITE, "exchange", method.exchange)
-        exchange = self._routing.exchange(method.exchange)
-        if exchange.internal:
-            shown = resource("exchange", exchange.name, self._vhost)
-            raise access_refused(f"cannot publish to internal {shown}")
-        if exchange.type is ExchangeType.TOPIC:
-            self._access.check_topic(Operation.WRITE, exchange.name, method.key)
-        try:
-            properties = read_properties(raw)
-        except MalformedError as exc:
-            raise AmqpError(ReplyCode.INTERNAL_ERROR, method=0) from exc
-        if properties.user_id is not None:
-            self._check_user_id(properties.user_id.decode(errors="surrogateescape"))
-        relayed = self._with_reply_address(raw) if properties.reply_to == REPLY_QUEUE.encode() else raw
-        headers = properties.headers
-        if headers is None:
-            targets = self._routing.route_key(exchange, method.key, raw)
-        else:
-            for name in (b"CC", b"BCC"):
-                if name in headers and headers[name][0] != "A":
-                    raise _bad_copies(name, headers[name][0])
-            targets = self._routing.route(exchange, (method.key, *cc_keys(headers)), headers, raw)
-            if b"BCC" in headers:
-                parts = split(relayed)
-                shown_headers = {name: field for name, field in headers.items() if name != b"BCC"}
-                relayed = join(with_headers(parts, shown_headers) if HEADERS in parts else parts)
-        routed = any(isinstance(target, Queue) for target in targets)
-        stored = any(
-            target.entry and (properties.persistent or target.stores_transient) for target in targets
-        )
-        return PublishPlan(method, properties, relayed, targets, self._routing.generation, routed, stored)
-
-    def _check_user_id(self, claimed: str) -> None:
-        """Raises AmqpError 406 for the name of another user, unless this one may impersonate others."""
-        user = self._broker.users.get(self._user)
-        if claimed != self._user and (user is None or IMPERSONATOR not in user.tags):
-            raise precondition_failed(
-                f"user_id property set to '{claimed}' but authenticated user was '{self._user}'"
-            )
+    # --- whole and repeated publishes ---
 
     def publish(self, exchange: str, key: str, properties: bytes, body: bytes) -> bool:
         """Publish a message that arrives whole, not in frames; return whether a queue gets it.
@@ -243,19 +164,15 @@ class PublishHandler:
         Raises AmqpError.
         """
         self._check_size(len(body))
-        plan = self._prepare(PublishMethod(exchange, key, False, False, route_of(exchange, key)), properties)
+        method = PublishMethod(exchange, key, False, False, route_of(exchange, key))
+        plan = self._planner.plan(method, properties)
         self.deliver(plan, body)
         return plan.routed
 
     def set_reply_address(self, address: str | None) -> None:
         """Set the address that replaces the direct reply-to queue's name; None for no reply consumer."""
-        self._reply_address = address
+        self._planner.reply_address = address
         self._last = None
-
-    def _with_reply_address(self, raw: bytes) -> bytes:
-        if self._reply_address is None:
-            raise precondition_failed("fast reply consumer does not exist")
-        return join({**split(raw), REPLY_TO: shortstr(self._reply_address)})
 
     def repeatable(self, prefix: bytes, length: int) -> RepeatedPublish | None:
         """The message published last as one to be repeated, or None if it cannot be."""
@@ -270,7 +187,7 @@ class PublishHandler:
         """Publish again with another body."""
         plan = repeated.plan
         if plan.generation != self._routing.generation:
-            plan = self._prepare(plan.method, plan.properties.raw)
+            plan = self._planner.plan(plan.method, plan.properties.raw)
             repeated.plan = self._last = plan
         self._dispatch(plan, body)
 
@@ -281,13 +198,14 @@ class PublishHandler:
         latest publish is the most likely one to be repeated.
         """
         self._check_size(len(content.body))
-        method, last = repeated.plan.method, repeated.plan
+        last = repeated.plan
+        method = last.method
         if content.properties == last.properties.raw and last.generation == self._routing.generation:
             plan = last
             repeated.prefix = prefix
             repeated.length = len(prefix) + len(content.body) + 1
         else:
-            plan = self._last = self._prepare(method, content.properties)
+            plan = self._last = self._planner.plan(method, content.properties)
             if plan.raw is plan.properties.raw:
                 repeated.plan = plan
                 repeated.prefix = prefix
@@ -304,23 +222,24 @@ class PublishHandler:
             self.transaction.append((plan, body))
             cost = MESSAGE_COST + len(plan.raw) + len(body)
             self._buffered += cost
-            self._broker.memory.used += cost
+            self._memory.used += cost
         elif self._broker.faults is not None:
             self._dispatch_faulty(self._broker.faults, plan, body)
         elif self.confirming:
-            self._published += 1
+            self.confirms.published += 1
             if not self.deliver(plan, body):
-                self.nack()
+                self.confirms.nack()
         else:
             self.deliver(plan, body)
 
     def _dispatch_faulty(self, faults: FaultPoint, plan: PublishPlan, body: bytes) -> None:
-        method, properties, confirming = plan.method, plan.properties, self.confirming
+        method, properties = plan.method, plan.properties
+        confirms, confirming = self.confirms, self.confirming
         queues = [target.name for target in plan.targets]
         effect = faults.publish(
             self._outbox, method.exchange, queues, properties.headers, confirming=confirming
         )
-        tag = self._published = self._published + confirming
+        tag = confirms.published = confirms.published + confirming
         if effect is None:
             accepted = self.deliver(plan, body)
         elif effect.nack:
@@ -332,22 +251,16 @@ class PublishHandler:
         if not confirming:
             return
         if not accepted:
-            self.nack()
+            confirms.nack()
         elif effect is not None and (effect.lost or effect.confirm_lost or effect.confirm_delay):
-            self._withheld = self._withheld or set()
-            self._withheld.add(tag)
+            confirms.withhold(tag)
             if not effect.lost and not effect.confirm_lost:
-                faults.later(effect.confirm_delay, lambda: self._confirm_late(tag))
-
-    def _confirm_late(self, tag: int) -> None:
-        if not self._closed:
-            self.confirm()  # so that it is not withheld below
-            self._send_confirm(BASIC_ACK, tag, multiple=False)
+                faults.later(effect.confirm_delay, lambda: confirms.send_late(tag))
 
     def deliver(self, plan: PublishPlan, body: bytes) -> bool:
         """Publish a message to its queues, or return it; False if a queue rejected it."""
         method, properties, raw, targets, _, routed, stored = plan
-        self._broker.memory.published += 1
+        self._memory.published += 1
         if stored:
             return self._deliver_stored(plan, body)
         accepted = True
@@ -369,27 +282,25 @@ class PublishHandler:
             kept = entries if persistent or queue.stores_transient else None
             if not queue.publish(method.route, raw, body, ttl, priority, kept) and not queue.deleted:
                 accepted = False
-        journal = self._broker.memory.journal
+        journal = self._memory.journal
         if journal is not None:
             if entries:
                 journal.store(method.route, raw, body, entries)
-            self._stored_at = journal.recorded()
+            self.confirms.stored_at = journal.recorded()
         return accepted
 
     def take_transaction(self) -> list[tuple[PublishPlan, bytes]]:
         """Return and clear the publishes of the transaction."""
         published, self.transaction = self.transaction or [], []
-        self._broker.memory.used -= self._buffered
+        self._memory.used -= self._buffered
         self._buffered = 0
         return published
 
     def close(self) -> None:
         """Drop the message in progress and the uncommitted transaction."""
-        self._closed = True
         self._forget_content()
         self.take_transaction()
-        self._deferred.clear()
-        self._broker.deferring.pop(self, None)
+        self.confirms.close()
 
     def _unroutable(self, method: PublishMethod, raw: bytes, body: bytes) -> None:
         if not method.exchange and method.key.startswith(REPLY_PREFIX):
@@ -406,69 +317,3 @@ class PublishHandler:
                 method.key,
             )
             self._outbox.send(returned + content_frames(self._number, raw, body, self._outbox.frame_max))
-
-    # --- confirms ---
-
-    @property
-    def unconfirmed(self) -> bool:
-        return self._confirmed != self._published
-
-    def confirm(self) -> None:
-        """Confirm everything published since the last confirm, in one frame."""
-        if self._confirmed != self._published:
-            if self._withheld is not None:
-                self._confirm_each(self._withheld)
-                return
-            multiple = self._published - self._confirmed > 1
-            self._confirmed = self._published
-            self._send_confirm(BASIC_ACK, self._published, multiple=multiple)
-
-    def _confirm_each(self, withheld: set[int]) -> None:
-        """Confirm one by one: a confirm of several would include those that are withheld."""
-        for tag in range(self._confirmed + 1, self._published + 1):
-            if tag in withheld:
-                withheld.discard(tag)
-            else:
-                self._send_confirm(BASIC_ACK, tag, multiple=False)
-        self._confirmed = self._published
-
-    def nack(self) -> None:
-        """Send a nack for the last publish, after confirming those before it."""
-        last = self._published
-        self._published = last - 1
-        self.confirm()
-        self._published = self._confirmed = last
-        self._send_confirm(BASIC_NACK, last, multiple=False)
-
-    def _send_confirm(self, method: int, tag: int, *, multiple: bool) -> None:
-        self.send_when_stored(
-            ACK_FRAME.pack(METHOD, self._number, _ACK_SIZE, method, tag, multiple, FRAME_END)
-        )
-
-    def acknowledged(self) -> None:
-        """Acknowledgements of the channel have been recorded, which its commit-ok must wait for."""
-        journal = self._broker.memory.journal
-        if journal is not None:
-            self._stored_at = journal.recorded()
-
-    def send_when_stored(self, frame: bytes) -> None:
-        """Send a confirm or commit-ok as soon as all that the channel has published is safe."""
-        journal = self._broker.memory.journal
-        if journal is None or self._stored_at <= journal.durable:
-            self._outbox.send(frame)
-        else:
-            self._deferred.append((self._stored_at, frame))
-            self._broker.deferring[self] = None
-
-    def stored(self, position: int) -> bool:
-        """Send what has waited for the log up to `position`; return whether more waits."""
-        deferred = self._deferred
-        while deferred and deferred[0][0] <= position:
-            self._outbox.send(deferred.popleft()[1])
-        return bool(deferred)
-
-
-def _bad_copies(name: bytes, kind: str) -> AmqpError:
-    return precondition_failed(
-        f'invalid message: {{unacceptable_type_in_header,"{name.decode()}",{TYPE_NAMES[kind]}}}'
-    )
