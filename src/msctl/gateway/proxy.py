@@ -104,9 +104,9 @@ class Proxy:
                 if not error.stale:
                     result = _judge(out, failure_kind(error.problem), otherwise=AttemptResult.NONE)
                 failure = error
-            except BrokenResponseError:
+            except BrokenResponseError as error:
                 status = out.status
-                result = _judge(out, FailureKind.RESET)
+                result = _judge(out, error.kind)
                 raise
             except (asyncio.CancelledError, ClientGoneError):
                 status = CLIENT_CLOSED

@@ -66,6 +66,8 @@ def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: b
     length: int | None = None
     close = dated = False
     for name, value in headers:
+        if type(name) is not bytes or type(value) is not bytes:
+            name, value = _as_bytes(name), _as_bytes(value)
         name = name.lower()
         if not name or _BAD_NAME.search(name):
             raise RuntimeError(f"Invalid HTTP header name {name!r}.")
@@ -79,8 +81,14 @@ def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: b
             close = close or (name == b"connection" and b"close" in value.lower())
         else:
             dated = dated or name == b"date"
-            fields.append((name, bytes(value)))
+            fields.append((name, value))
     if not dated:
         fields.append((b"date", date))
     known = _REASONS.get(status, b"") if reason is None else reason
     return ResponseHead(status, known, tuple(fields), length, close)
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"the name and value of an HTTP header must be bytes, not {type(value).__name__}")

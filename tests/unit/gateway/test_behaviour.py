@@ -663,6 +663,21 @@ async def test_an_application_that_fails_opens_no_breaker(kind: str) -> None:
     assert statuses == [500] * 10 + [200]
 
 
+async def test_a_hosted_application_that_fails_within_its_response_opens_no_breaker() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half")
+        raise ValueError
+
+    async with running(RouteSpec("/x", "x"), spec=GatewaySpec(breaker_failures=3)) as gateway:
+        await gateway.serve("x", application(handler), HOSTED)
+        for _ in range(5):
+            with pytest.raises((TruncatedError, ConnectionError)):
+                await gateway.get("/x")
+        assert gateway.gateway.targets()[0].breaker == "closed"
+
+
 async def test_where_5xx_count_a_failing_instance_gets_no_requests(kind: str) -> None:
     asked: list[str] = []
 

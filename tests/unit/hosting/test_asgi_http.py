@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from pathlib import Path
 from typing import Any
@@ -411,6 +412,8 @@ BEFORE = [
     (Step(error=ValueError("boom")), "ValueError: boom"),
     (Step(error=SystemExit("boom")), "SystemExit: boom"),
     (Step(error=asyncio.CancelledError("boom")), "CancelledError: boom"),
+    (Step(error=GeneratorExit("boom")), "GeneratorExit: boom"),
+    (Step(error=BaseExceptionGroup("boom", [asyncio.CancelledError()])), "BaseExceptionGroup: boom"),
     (Step(), "returned without starting"),
     (Step(body(b"x")), "http.response.start"),
     (Step({"type": "http.response.begin"}), "http.response.begin"),
@@ -420,18 +423,25 @@ BEFORE = [
     (Step(start(101)), "101"),
     (Step(start(200, (b"x-a", b"1\r\nset-cookie: b"))), "header value"),
     (Step(start(200, (b"x a", b"1"))), "header name"),
-    (Step(start(200, ("x-a", "1"))), "TypeError"),
+    (Step(start(200, ("x-a", "1"))), "must be bytes, not str"),
+    (Step(start(200, (b"x-a", 1))), "must be bytes, not int"),
     (Step(start(200, (b"content-length", b"-1"))), "Content-Length"),
     (Step(start(200, (b"content-length", b"1"), (b"content-length", b"2"))), "Content-Length"),
-]
-AFTER = [
+    # Nothing of a response is on its way until the first piece of its body, or the loop's next turn.
     (Step(start(), error=ValueError("boom")), "ValueError: boom"),
     (Step(start()), "returned without completing"),
     (Step(start(), start()), "http.response.body"),
     (Step(start(), body("text")), "must be bytes, not str"),
-    (Step(start(), body(b"x", True), error=ValueError("boom")), "ValueError: boom"),
     (Step(start(200, (b"content-length", b"2")), body(b"xxx")), "longer than Content-Length"),
     (Step(start(200, (b"content-length", b"4")), body(b"xxx")), "shorter than Content-Length"),
+]
+AFTER = [
+    (Step(start(), body(b"x", True), error=ValueError("boom")), "ValueError: boom"),
+    (Step(start(), body(b"x", True), error=GeneratorExit("boom")), "GeneratorExit: boom"),
+    (Step(start(), body(b"x", True)), "returned without completing"),
+    (Step(start(), body(b"x", True), start()), "http.response.body"),
+    (Step(start(), body(b"x", True), body("text")), "must be bytes, not str"),
+    (Step(start(200, (b"content-length", b"2")), body(b"xx", True), body(b"x")), "longer than"),
     (Step(start(200, (b"content-length", b"4")), body(b"xx", True), body(b"")), "shorter than"),
 ]
 
@@ -475,6 +485,31 @@ async def test_failure_after_the_response_is_only_logged(app: Step, reason: str)
         response = await served.request()
         assert (response.status, response.body, response.cut) == (200, b"x", False)
     assert reason in served.errors()
+
+
+async def test_message_that_broke_the_protocol_changes_nothing() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        length = (b"content-length", b"2")
+        for message in (start("200"), start(200, (b"x-a", b"1\r\n")), start(200, length)):
+            with contextlib.suppress(RuntimeError):
+                await send(message)
+        for message in (body(b"xxx"), body(b"x"), body(b"ok")):
+            with contextlib.suppress(RuntimeError):
+                await send(message)
+
+    async with hosted(app) as served:
+        response = await served.request()
+    assert (response.status, response.body) == (200, b"ok")
+    assert not served.errors()
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_header_may_be_any_bytes(kind: Any) -> None:
+    async with hosted(Step(start(200, (kind(b"X-A"), kind(b"1"))), body(b"x"))) as served:
+        response = await served.request()
+    assert (response.status, response["x-a"]) == (200, "1")
 
 
 async def test_failure_is_shown_from_the_users_first_line() -> None:

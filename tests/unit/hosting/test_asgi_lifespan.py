@@ -14,7 +14,7 @@ from tests.support.hosted import hosted
 class App:
     """An application with a lifespan of given messages; it answers requests with what it has kept."""
 
-    def __init__(self, *answers: str, error: Exception | None = None, message: str = "") -> None:
+    def __init__(self, *answers: str, error: BaseException | None = None, message: str = "") -> None:
         self._answers = answers
         self._error = error
         self._message = message
@@ -48,8 +48,8 @@ async def test_state_of_the_lifespan_is_copied_to_each_request() -> None:
     assert not served.errors()
 
 
-@pytest.mark.parametrize("error", [None, KeyError("type"), AssertionError()])
-async def test_application_without_lifespan_is_served(error: Exception | None) -> None:
+@pytest.mark.parametrize("error", [None, KeyError("type"), AssertionError(), asyncio.CancelledError()])
+async def test_application_without_lifespan_is_served(error: BaseException | None) -> None:
     async with hosted(App(error=error)) as served:
         assert (await served.request()).status == 200
     assert not served.errors()
@@ -71,12 +71,13 @@ async def test_failed_shutdown_is_logged() -> None:
     assert "still busy" in served.errors()
 
 
-async def test_lifespan_that_dies_is_logged_and_requests_go_on() -> None:
-    app = App("startup.complete", error=RuntimeError("lost"))
+@pytest.mark.parametrize("error", [RuntimeError("lost"), asyncio.CancelledError("lost")])
+async def test_lifespan_that_dies_is_logged_and_requests_go_on(error: BaseException) -> None:
+    app = App("startup.complete", error=error)
     async with hosted(app) as served:
         await app.ended.wait()
         assert (await served.request()).status == 200
-    assert "RuntimeError: lost" in served.errors()
+    assert f"{type(error).__name__}: lost" in served.errors()
 
 
 @pytest.mark.parametrize("answers", [("shutdown.complete",), ("startup.complete", "startup.complete")])

@@ -38,6 +38,9 @@ class Client:
             (size,) = struct.unpack("!Q", await self._reader.readexactly(8))
         return first & 0x0F, await self._reader.readexactly(size)
 
+    async def rest(self) -> bytes:
+        return await self._reader.read()
+
     async def closed(self) -> tuple[int, str]:
         """Return code and reason of the close frame that comes, answer it, and wait for the end."""
         while (frame := await self.receive())[0] != CLOSE:
@@ -45,6 +48,24 @@ class Client:
         self.send(CLOSE, frame[1])
         assert await self._reader.read() == b""
         return struct.unpack("!H", frame[1][:2])[0], frame[1][2:].decode()
+
+
+def deny(status: object, *headers: tuple[object, object]) -> dict[str, object]:
+    return {"type": "websocket.http.response.start", "status": status, "headers": list(headers)}
+
+
+class Sending:
+    """Sends messages to its WebSocket, and raises the exceptions among them."""
+
+    def __init__(self, steps: Any) -> None:
+        self._steps = steps if isinstance(steps, list) else [] if steps is None else [steps]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            for step in self._steps:
+                if isinstance(step, BaseException):
+                    raise step
+                await send(step)
 
 
 async def handshake(served: Hosted, *fields: str) -> Client:
@@ -212,38 +233,94 @@ async def test_end_of_the_application_closes_the_socket(fails: bool) -> None:
     ("message", "reason"),
     [
         ({"type": "websocket.send", "text": "early"}, "websocket.accept"),
-        ({"type": "websocket.accept", "headers": [(b"sec-websocket-protocol", b"x")]}, "subprotocol"),
+        ({"type": "websocket.accept", "headers": [(b"sec-websocket-accept", b"x")]}, "the server's"),
         ({"type": "websocket.accept", "headers": [(b"x", b"a\r\nb: c")]}, "header value"),
+        (ValueError("boom"), "ValueError: boom"),
+        (asyncio.CancelledError("boom"), "CancelledError: boom"),
+        (GeneratorExit("boom"), "GeneratorExit: boom"),
         (None, "returned without answering"),
+        *((deny(status), "HTTP status") for status in ("401", None, 99, 100, 101, 199, 1000)),
+        ({"type": "websocket.http.response.start"}, "KeyError: 'status'"),
+        (deny(401, ("a", "b")), "must be bytes, not str"),
+        (deny(401, (b"a", b"b\nc: d")), "header value"),
+        ({"type": "websocket.http.response.body"}, "websocket.http.response.start"),
+        (deny(401), "returned without completing"),
+        ([deny(401), {"type": "websocket.accept"}], "websocket.http.response.body"),
+        ([deny(401), ValueError("boom")], "ValueError: boom"),
+        ([deny(401), {"type": "websocket.http.response.body", "body": "x"}], "must be bytes, not str"),
     ],
 )
-async def test_failure_before_the_handshake_is_a_500(message: Any, reason: str) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket" and message is not None:
-            await send(message)
-
-    async with connected(app) as (served, client):
+async def test_failure_before_the_answer_is_a_500(message: Any, reason: str) -> None:
+    async with connected(Sending(message)) as (served, client):
         assert client.answer.status == 500
         assert reason in served.errors()
+
+
+async def test_failure_within_the_denial_aborts_the_connection() -> None:
+    piece = {"type": "websocket.http.response.body", "body": b"x", "more_body": True}
+    async with connected(Sending([deny(401), piece, ValueError("boom")])) as (served, client):
+        assert client.answer.status == 401
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+        assert "ValueError: boom" in served.errors()
+
+
+async def test_denial_that_broke_the_protocol_may_be_another() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            with pytest.raises(RuntimeError):
+                await send(deny("401"))
+            await send({"type": "websocket.accept"})
+
+    async with connected(app) as (_, client):
+        assert client.answer.status == 101
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        [{"type": "websocket.close"}],
+        [deny(401), {"type": "websocket.http.response.body"}],
+        [{"type": "websocket.accept"}, {"type": "websocket.close"}],
+    ],
+)
+async def test_message_after_the_end_is_an_error_of_the_application(last: list[Any]) -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            for message in last:
+                await send(message)
+            assert (await receive())["type"] == "websocket.disconnect"
+            with pytest.raises(RuntimeError, match="has ended it"):
+                await send({"type": "websocket.send", "text": "late"})
+            ended.set()
+
+    async with connected(app) as (_, client):
+        if client.answer.status == 101:
+            await client.closed()
+        await ended.wait()
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ({"type": "websocket.accept"}, "Unexpected ASGI message 'websocket.accept'"),
+        ({"type": "websocket.accept"}, "but got 'websocket.accept'"),
         ({"type": "websocket.send", "text": b"bytes"}, "must be a string"),
         ({"type": "websocket.send", "bytes": "text"}, "must be bytes"),
         ({"type": "websocket.send"}, "NoneType"),
         ({"type": "websocket.close", "code": 1005}, "1005"),
+        ({"type": "websocket.close", "code": "1000"}, "'1000'"),
+        ({"type": "websocket.close", "reason": b"x"}, "must be a string, not bytes"),
+        ({"type": "websocket.close", "reason": "\ud800"}, "UnicodeEncodeError"),
+        (deny(401), "but got 'websocket.http.response.start'"),
+        (asyncio.CancelledError("boom"), "CancelledError: boom"),
+        (GeneratorExit("boom"), "GeneratorExit: boom"),
     ],
 )
 async def test_broken_message_closes_with_1011(message: Any, reason: str) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.accept"})
-            await send(message)
-
-    async with connected(app) as (served, client):
+    async with connected(Sending([{"type": "websocket.accept"}, message])) as (served, client):
         assert (await client.closed())[0] == 1011
         assert reason in served.errors()
 
@@ -312,6 +389,30 @@ async def test_silent_client_is_pinged_and_then_closed(monkeypatch: pytest.Monke
         client.send(PONG, payload)
         assert (await client.receive())[0] == PING
         assert (await client.closed())[0] == 1011
+
+
+async def test_sending_while_the_service_stops_is_an_oserror_that_nobody_logs() -> None:
+    going, raised = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            await going.wait()
+            try:
+                await send({"type": "websocket.send", "text": "late"})
+            except OSError:
+                raised.set()
+                raise
+
+    async with connected(app) as (served, client):
+        draining = asyncio.create_task(served.app.drain(5.0))
+        while (await client.receive())[0] != CLOSE:
+            pass
+        going.set()
+        await raised.wait()
+        client.writer.close()
+        await draining
+        assert not served.errors()
 
 
 async def test_stopping_service_closes_its_sockets() -> None:

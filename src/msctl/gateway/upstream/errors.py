@@ -49,3 +49,11 @@ class AttemptError(Exception):
 
 class BrokenResponseError(Exception):
     """A response failed after it had started: the client's connection was aborted."""
+
+    kind = FailureKind.RESET
+
+
+class ApplicationFailedError(BrokenResponseError):
+    """The application itself failed within its response, which is no failure of the instance."""
+
+    kind = FailureKind.STATUS_5XX

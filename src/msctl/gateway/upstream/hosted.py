@@ -11,7 +11,7 @@ from msctl.gateway.message.problems import Problem
 from msctl.gateway.policies.deadline import DeadlineError
 from msctl.gateway.request.gateway_exchange import EVENT_STREAM, GatewayExchange
 from msctl.gateway.request.upgrade import HostedUpgrade
-from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
+from msctl.gateway.upstream.errors import ApplicationFailedError, AttemptError, BrokenResponseError
 from msctl.http.websocket_frames import GOING_AWAY
 from msctl.model.exchange import ClientGoneError, Handler, RequestError
 from msctl.telemetry.logs.hub import current_service
@@ -69,7 +69,7 @@ class HostedUpstream:
             return ClientGoneError("the client closed the connection")
         if isinstance(error, ConnectionError) and out.finished:
             # The service has logged it, and aborted its response.
-            return BrokenResponseError(f"{self._service} failed during its response")
+            return ApplicationFailedError(f"{self._service} failed during its response")
         token = current_service.set(self._service)
         self._log.error(
             "%s %s: the handler of %s raised %s",
@@ -91,7 +91,7 @@ class HostedUpstream:
     def _broken(self, out: GatewayExchange, reason: str) -> Exception:
         if out.started:
             out.abort()
-            return BrokenResponseError(reason)
+            return ApplicationFailedError(reason)
         return AttemptError(
             Problem(
                 500,

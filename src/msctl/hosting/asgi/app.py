@@ -101,11 +101,13 @@ class AsgiApp:
         try:
             result = await self._application(scope, request.receive, request.send)
         except asyncio.CancelledError as error:
-            if self._requests.expired and not request.started and not request.gone:
+            if self._requests.expired and not request.gone and request.take_back():
                 respond_unavailable(exchange, msctl_service)
             elif not request.complete and not request.gone:
                 self._failed(exchange, request, scope, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything
             if not request.refused:
                 self._failed(exchange, request, scope, error)
         else:
@@ -129,10 +131,10 @@ class AsgiApp:
         """Answer in the application's place, or abort a response that it has begun."""
         if request.gone or request.complete:
             return
-        if request.started:
-            request.cut(ConnectionResetError(f"{self._service} failed during its response"))
-        else:
+        if request.take_back():
             respond_failed(exchange)
+        else:
+            request.cut(ConnectionResetError(f"{self._service} failed during its response"))
 
     # --- WebSocket --------------------------------------------------------------------------------
 
@@ -160,20 +162,22 @@ class AsgiApp:
         current_context.set(self._context)
         failed = True
         try:
-            await self._application(scope, session.receive, session.send)
+            result = await self._application(scope, session.receive, session.send)
             failed = False
-            if not session.started and not exchange.disconnected:
-                self._log.line(f"WebSocket {scope['path']}: the application returned without answering it")
-                respond_failed(exchange)
+            problem = session.unanswered if result is None else f"returned {result!r} instead of None"
+            if problem is not None:
+                self._log.line(f"WebSocket {scope['path']}: the ASGI application {problem}")
         except ClientDisconnected:
             failed = False
-        except asyncio.CancelledError:
-            if not session.started and not exchange.disconnected:
+        except asyncio.CancelledError as error:
+            if not self._requests.expired and not session.closed:
+                self._log.failed(f"WebSocket {scope['path']}", error)
+            elif not session.started and not exchange.disconnected:
                 respond_unavailable(exchange, msctl_service)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything
             self._log.failed(f"WebSocket {scope['path']}", error)
-            if not session.started and not exchange.disconnected:
-                respond_failed(exchange)
         finally:
             exchange.route = route_pattern(scope)
             session.finish(failed=failed)

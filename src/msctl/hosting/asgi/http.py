@@ -92,6 +92,10 @@ class HttpRequest:
         self._response.abandon()
         self.end()
 
+    def take_back(self) -> bool:
+        """Send nothing more of the response; return whether another one can be sent instead."""
+        return self._response.abandon()
+
     def cut(self, error: ConnectionError) -> None:
         """Abort a response that cannot be completed."""
         self._response.abandon()

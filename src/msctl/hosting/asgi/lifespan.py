@@ -79,7 +79,12 @@ class Lifespan:
         }
         try:
             await self._application(scope, self._events.get, self._send)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
             if self._failure is not None:
                 return
             if self._started.is_set():

@@ -53,10 +53,11 @@ class Response:
         else:
             self._body(head, _bytes(message.get("body", b"")), bool(message.get("more_body", False)))
 
-    def abandon(self) -> None:
-        """Send nothing more."""
+    def abandon(self) -> bool:
+        """Send nothing more; return whether the exchange can still be answered by another response."""
         if self._handle is not None:
             self._handle.cancel()
+        return not self._sent
 
     def _start(self, message: Message) -> None:
         head = response_head(message["status"], message.get("headers", ()))
@@ -87,11 +88,12 @@ class Response:
             return
         bodiless = exchange.head.method == "HEAD" or head.status in BODILESS
         if not bodiless and head.length is not None:
-            self._left -= len(body)
-            if self._left < 0:
+            left = self._left - len(body)
+            if left < 0:
                 raise RuntimeError("Response content longer than Content-Length")
-            if self._left and not more:
+            if left and not more:
                 raise RuntimeError("Response content shorter than Content-Length")
+            self._left = left
         if more:
             self._send_head(head, head.length)
             if not bodiless:

@@ -2,7 +2,10 @@
 
 The handshake is answered when the application accepts, refuses or denies it. From then on the session reads
 frames, answers pings, and keeps at most `_MAX_QUEUED` messages for the application: a client that sends
-faster is not read. An application that returns without closing closes with 1000, one that raises with 1011.
+faster is not read. An application that returns without closing closes with 1000, one that raises with 1011;
+before its answer to the handshake, either is a 500.
+
+A message that breaks the protocol is an error of the application and changes nothing: it may send another.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from msctl.hosting.asgi import websocket_frames as frames
 from msctl.hosting.asgi.response import Response
 from msctl.hosting.asgi.scope import Message
 from msctl.hosting.response_fields import response_head
+from msctl.hosting.standard_answers import respond_failed
 from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, Exchange, Fields, RawStream
 
@@ -27,6 +31,7 @@ PING_INTERVAL_S = 20.0
 """How often a client is asked whether it is there, and how long it may take to answer (as uvicorn)."""
 CLOSE_TIMEOUT_S = 10.0
 """How long a client may take to answer a close frame."""
+_OF_THE_SERVER = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions"})
 _MAX_QUEUED = 32
 _MAX_QUEUED_BYTES = 1024 * 1024
 
@@ -61,6 +66,8 @@ class WebSocketSession:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ping: bytes | None = None
+        self._ended_by_application = False
+        """Whether the application has closed the WebSocket, refused or denied it."""
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the connection is another's again, or closed."""
         self._accept = _accept_of(exchange)
@@ -84,6 +91,19 @@ class WebSocketSession:
     @property
     def started(self) -> bool:
         return self._state is not _State.CONNECTING
+
+    @property
+    def closed(self) -> bool:
+        return self._state is _State.CLOSED
+
+    @property
+    def unanswered(self) -> str | None:
+        """What an application that has returned owes to a client that waits for the end of the handshake."""
+        if self._exchange.disconnected:
+            return None
+        if self._state is _State.CONNECTING:
+            return "returned without answering the handshake"
+        return "returned without completing its response" if self._state is _State.DENYING else None
 
     # --- the application's side -------------------------------------------------------------------
 
@@ -110,28 +130,36 @@ class WebSocketSession:
         kind = message["type"]
         if self._state is _State.CONNECTING and self._exchange.disconnected:
             self._lost()
-        if self._disconnect is not None and self._state is _State.CLOSED and self._response is None:
+        if self._ended_by_application:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}', after the application has ended it.")
+        if self._state in (_State.CLOSING, _State.CLOSED):
             raise ClientDisconnected(f"{kind}: the client has left")
         try:
-            if self._state is _State.CONNECTING:
-                await self._answer(kind, message)
-            elif self._state is _State.DENYING and self._response is not None:
+            if self._stream is not None:
+                await self._send_open(self._stream, kind, message)
+            elif self._response is not None:
                 await self._response.send(message)
                 if self._response.complete:
+                    self._ended_by_application = True
                     self._closed(frames.ABNORMAL, "")
-            elif self._state is _State.OPEN and self._stream is not None and kind == "websocket.send":
-                self._stream.write(frames.frame(*_payload(message)))
-                if self._stream.writing_paused:
-                    await self._stream.drain()
-            elif self._state is _State.OPEN and self._stream is not None and kind == "websocket.close":
-                self._close(self._stream, *_close_of(message))
             else:
-                raise RuntimeError(
-                    f"Unexpected ASGI message '{kind}' for a WebSocket that is {self._state.name}."
-                )
+                await self._answer(kind, message)
         except ClientGoneError as error:
             self._lost()
             raise ClientDisconnected(f"{kind}: the client has left") from error
+
+    async def _send_open(self, stream: RawStream, kind: str, message: Message) -> None:
+        if kind == "websocket.send":
+            stream.write(frames.frame(*_payload(message)))
+            if stream.writing_paused:
+                await stream.drain()
+        elif kind == "websocket.close":
+            self._close(stream, *_close_of(message))
+            self._ended_by_application = True
+        else:
+            raise RuntimeError(
+                f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'."
+            )
 
     async def _answer(self, kind: str, message: Message) -> None:
         """Answer the handshake as the application says."""
@@ -142,6 +170,7 @@ class WebSocketSession:
         elif kind == "websocket.close":
             self._state = _State.DENYING
             self._exchange.respond(403, b"Forbidden", [(b"date", http_date())], b"")
+            self._ended_by_application = True
             self._closed(frames.ABNORMAL, "")
         elif kind == "websocket.http.response.start":
             response = Response(self._exchange, self._loop, "websocket.http.response")
@@ -157,11 +186,12 @@ class WebSocketSession:
     def _accept_fields(self, message: Message) -> Fields:
         headers = [*message.get("headers", ())]
         protocol = message.get("subprotocol")
-        if any(name.lower().startswith(b"sec-websocket-") for name, _ in headers):
-            raise RuntimeError("a field of the handshake belongs to the server: give 'subprotocol' instead")
-        if protocol is not None:
+        if protocol:
             headers.append((b"sec-websocket-protocol", protocol.encode()))
         fields = response_head(200, headers).fields
+        for name, _ in fields:
+            if name in _OF_THE_SERVER:
+                raise RuntimeError(f"{name.decode()} is a field of the server's.")
         return [(b"sec-websocket-accept", self._accept or b""), *fields]
 
     # --- the end ----------------------------------------------------------------------------------
@@ -170,12 +200,12 @@ class WebSocketSession:
         """The application has returned, or raised."""
         if self._state is _State.OPEN and self._stream is not None:
             self._close(self._stream, frames.INTERNAL_ERROR if failed else frames.NORMAL, "")
-        elif self._state is _State.DENYING:
-            if self._response is not None and not self._response.complete:
-                self._response.abandon()
-                self._exchange.abort()
-            self._closed(frames.ABNORMAL, "")
-        elif self._state is _State.CONNECTING:
+        elif self._state in (_State.CONNECTING, _State.DENYING):
+            if not (self._exchange.disconnected or self._exchange.finished):
+                if self._response is None or self._response.abandon():
+                    respond_failed(self._exchange)
+                else:
+                    self._exchange.abort()
             self._closed(frames.ABNORMAL, "")
 
     def go_away(self) -> None:
@@ -191,8 +221,9 @@ class WebSocketSession:
 
     def _close(self, stream: RawStream, code: int, reason: str) -> None:
         """Send a close frame, and close the connection once the client has answered it."""
+        frame = frames.close_frame(code, reason)
         self._state = _State.CLOSING
-        stream.write(frames.close_frame(code, reason))
+        stream.write(frame)
         self._disconnected(code, reason)
         self._later(CLOSE_TIMEOUT_S, self._give_up)
         if self._paused:
@@ -320,7 +351,9 @@ def _close_of(message: Message) -> tuple[int, str]:
     code, reason = message.get("code", frames.NORMAL), message.get("reason") or ""
     if not isinstance(code, int) or not (code in frames.SENDABLE or 3000 <= code <= 4999):
         raise RuntimeError(f"Invalid WebSocket close code {code!r}.")
-    return code, str(reason)
+    if not isinstance(reason, str):
+        raise TypeError(f"'reason' of websocket.close must be a string, not {type(reason).__name__}")
+    return code, reason
 
 
 def _size(message: Message) -> int:
