@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 TOGETHER = (
     "tests/browser/test_page.py",
@@ -39,6 +40,15 @@ class Scheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         return path if path in TOGETHER else nodeid
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Forget what has ended: xdist counts all that a worker was ever given, after every test."""
+        nodeid = self.registered_collections[node][item_index]
+        given, scope = self.assigned_work[node], self._split_scope(nodeid)
+        given[scope][nodeid] = True
+        if all(given[scope].values()):
+            del given[scope]
+        self._reschedule(node)
 
 
 @pytest.hookimpl(trylast=True)
