@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,15 +125,37 @@ async def rig(nothing_is_left: None, tmp_path: Path) -> AsyncIterator[MakeRig]:
 @pytest.fixture
 async def nothing_is_left() -> AsyncIterator[None]:
     """No task, process or listening socket of a test outlives it."""
-    me = psutil.Process()
     tasks = asyncio.all_tasks()
-    others = set(me.children())  # such as a RabbitMQ that other tests use, which starts helpers as it likes
+    others = _children()  # such as a RabbitMQ that other tests use, which starts helpers as it likes
     yield
     left = asyncio.all_tasks() - tasks
     assert not [t for t in left if t is not asyncio.current_task() and not t.done()]
-    ours = set(me.children()) - others
-    assert not [p for child in ours for p in (child, *child.children(recursive=True))]
-    assert [c for c in me.net_connections() if c.status == psutil.CONN_LISTEN] == []
+    assert not [(child, *child.children(recursive=True)) for child in _children() - others]
+    assert _listening() == []
+
+
+def _children() -> set[psutil.Process]:
+    """Return this process's children; psutil would read the files of every process of the machine."""
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    if not lists:  # on macOS
+        return set(psutil.Process().children())
+    found = set()
+    for pid in (pid for children in lists for pid in children.read_text().split()):
+        with suppress(psutil.NoSuchProcess):
+            found.add(psutil.Process(int(pid)))
+    return found
+
+
+def _listening() -> list[object]:
+    """Return the addresses on which this process listens; psutil would read all of the machine's."""
+    found = []
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - a descriptor is a number
+        with suppress(OSError):  # the one that lists the folder is closed
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as one:
+                    if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.append(one.getsockname())
+    return found
 
 
 @pytest.fixture
