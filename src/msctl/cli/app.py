@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,12 +96,17 @@ def options(
     ctx.obj = GlobalOptions(file=file, project=project, env_file=env_file)
 
 
+@cache
+def _root() -> Any:
+    return typer.main.get_command(app)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Raises only KeyboardInterrupt."""
     for stream in (sys.stdout, sys.stderr):
         _escape_unencodable(stream)
     try:
-        code = typer.main.get_command(app).main(args=argv, prog_name="msctl", standalone_mode=False)
+        code = _root().main(args=argv, prog_name="msctl", standalone_mode=False)
         return code if isinstance(code, int) else int(ExitCode.OK)
     except MsctlError as error:
         return _fail(error)

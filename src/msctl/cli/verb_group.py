@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import typer
@@ -40,18 +41,7 @@ class VerbGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
         name = ALIASES.get(cmd_name, cmd_name)
-        if name not in VERBS:
-            return None
-        with exit_on_interrupt():
-            verb = getattr(importlib.import_module(f"msctl.cli.verbs.{name}"), name)
-        if not isinstance(verb, typer.Typer):
-            single = typer.Typer(add_completion=False, context_settings=HELP_OPTIONS, rich_markup_mode=None)
-            single.command(name)(verb)
-            verb = single
-        verb.rich_markup_mode = None  # every verb's help looks alike
-        command = typer.main.get_command(verb)
-        command.name = name
-        return command
+        return _command(name) if name in VERBS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
@@ -91,6 +81,21 @@ class VerbGroup(TyperGroup):
         except BrokenPipeError:
             discard_output()
             return int(ExitCode.OK)
+
+
+@cache
+def _command(name: str) -> Any:
+    """Import a verb and build its command, once in a process: tests run many command lines in one."""
+    with exit_on_interrupt():
+        verb = getattr(importlib.import_module(f"msctl.cli.verbs.{name}"), name)
+    if not isinstance(verb, typer.Typer):
+        single = typer.Typer(add_completion=False, context_settings=HELP_OPTIONS, rich_markup_mode=None)
+        single.command(name)(verb)
+        verb = single
+    verb.rich_markup_mode = None  # every verb's help looks alike
+    command: Any = typer.main.get_command(verb)
+    command.name = name
+    return command
 
 
 def discard_output() -> None:
