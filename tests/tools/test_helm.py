@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes_validate.utils import validate
 
 from msctl.export import ExportOptions, export
 from msctl.model.project import Project, ServiceSpec
-from tests.support import tools
+from tests.support import tools, yaml_files
 from tests.tools.test_kubernetes import newest_versions
 from tests.unit.export import projects
 
@@ -41,12 +40,12 @@ def write(folder: Path, project: Project, options: ExportOptions | None = None) 
 
 def rendered(renderer: Path, chart: Path, values: dict[str, Any] | None = None) -> dict[tuple[str, str], Any]:
     """Each object by kind and name; `values` are merged over those of the chart."""
-    known = merged(yaml.safe_load((chart / "values.yaml").read_text()), values or {})
+    known = merged(yaml_files.read((chart / "values.yaml").read_text()), values or {})
     done = subprocess.run(
         [str(renderer), str(chart)], input=json.dumps(known), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    found = [each for each in yaml_files.read_all(done.stdout) if each]
     return {(each["kind"], each["metadata"]["name"]): each for each in found}
 
 
@@ -61,7 +60,7 @@ def kustomized(project: Project, options: ExportOptions | None = None) -> dict[t
     found = {}
     for file in export("kubernetes", project, options).files:
         if file.path.endswith(".yaml") and file.path != "kustomization.yaml":
-            for each in yaml.safe_load_all(file.text):
+            for each in yaml_files.read_all(file.text):
                 found[each["kind"], each["metadata"]["name"]] = each
     return found
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
 from msctl.export import ExportOptions, export
 from msctl.model.project import Project, ServiceSpec
-from tests.support import tools
+from tests.support import tools, yaml_files
 from tests.unit.export import projects
 
 NEWEST = 3
@@ -36,7 +35,7 @@ def write(folder: Path, project: Project, options: ExportOptions | None = None) 
 
 def built(folder: Path) -> list[dict[str, Any]]:
     output = tools.accepts([tools.require("kubectl"), "kustomize", str(folder)])
-    return [document for document in yaml.safe_load_all(output) if document]
+    return [document for document in yaml_files.read_all(output) if document]
 
 
 @pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])

@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from msctl.export import Exported, export
 from msctl.export.containers.docker import health_command
 from msctl.export.health import HealthCheck
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.service_policies import Dependency, HealthSpec, RestartPolicy
+from tests.support import yaml_files
 from tests.unit.export import projects
 
 TABLE = HealthSpec(
@@ -31,14 +30,14 @@ def project(**keys: Any) -> Project:
 
 
 def compose(**keys: Any) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(_file(export("compose", project(**keys)), "compose.yaml"))
+    document: dict[str, Any] = yaml_files.read(_file(export("compose", project(**keys)), "compose.yaml"))
     found: dict[str, Any] = document["services"]["api"]
     return found
 
 
 def container(**keys: Any) -> dict[str, Any]:
     for file in export("kubernetes", project(**keys)).files:
-        for document in yaml.safe_load_all(file.text) if file.path.endswith(".yaml") else ():
+        for document in yaml_files.read_all(file.text) if file.path.endswith(".yaml") else ():
             if document["kind"] == "Deployment" and document["metadata"]["name"] == "api":
                 found: dict[str, Any] = document["spec"]["template"]["spec"]["containers"][0]
                 return found

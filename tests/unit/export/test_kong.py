@@ -8,11 +8,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from msctl.export import ExportError, export
 from msctl.model.project import Project, RateLimitKey, RateLimitSpec, RouteSpec, ServiceSpec, UpstreamPolicy
 from msctl.model.route_policies import CanarySpec, StickySpec, UpstreamTlsSpec
+from tests.support import yaml_files
 from tests.unit.export import projects
 
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$"}
@@ -124,10 +124,11 @@ SCHEMA = {
         "plugins": {"type": "array", "items": PLUGIN},
     },
 }
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def document(project: Project) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(export("kong", project).files[0].text)
+    found: dict[str, Any] = yaml_files.read(export("kong", project).files[0].text)
     return found
 
 
@@ -143,7 +144,7 @@ def one(*given: RouteSpec, **policy: Any) -> Project:
 @pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
 def test_objects_have_only_documented_fields(project: Project) -> None:
     found = document(project)
-    jsonschema.validate(found, SCHEMA)
+    VALIDATOR.validate(found)
     names = [service["name"] for service in found["services"]]
     names += [route["name"] for service in found["services"] for route in service["routes"]]
     assert len(names) == len(set(names))
@@ -232,7 +233,7 @@ def test_several_urls_are_targets_and_sticky_clients_are_hashed() -> None:
     )
     project = replace(projects.course(), services=(service,))
     found = document(project)
-    jsonschema.validate(found, SCHEMA)
+    VALIDATOR.validate(found)
     far = next(one for one in found["upstreams"] if one["name"].startswith("far"))
     assert [target["target"] for target in far["targets"]] == ["a.example:443", "b.example:8443"]
     assert (far["hash_on"], far["hash_on_cookie"], far["host_header"]) == ("cookie", "tied", "a.example")

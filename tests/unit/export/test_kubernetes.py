@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 
 from msctl.export import ExportError, ExportOptions, export
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.service_policies import RestartPolicy
+from tests.support import yaml_files
 from tests.unit.export import projects
 
 
@@ -20,7 +20,7 @@ def objects(project: Project, options: ExportOptions | None = None) -> dict[tupl
     found = {}
     for file in export("kubernetes", project, options).files:
         if file.path.endswith(".yaml") and file.path != "kustomization.yaml":
-            for document in yaml.safe_load_all(file.text):
+            for document in yaml_files.read_all(file.text):
                 found[document["kind"], document["metadata"]["name"]] = document
     return found
 

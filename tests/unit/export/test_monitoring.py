@@ -7,17 +7,17 @@ import re
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from msctl.export import ExportError, ExportOptions, export, grafana
 from msctl.model.project import DashboardSpec
+from tests.support import yaml_files
 from tests.unit.export import projects
 
 
 def test_default_target_is_the_stack_on_this_machine() -> None:
     def targets(options: ExportOptions) -> object:
         text = export("prometheus", projects.course(), options).files[0].text
-        return yaml.safe_load(text)["scrape_configs"][0]["static_configs"][0]["targets"]
+        return yaml_files.read(text)["scrape_configs"][0]["static_configs"][0]["targets"]
 
     assert targets(ExportOptions()) == ["127.0.0.1:8090"]
     assert targets(ExportOptions(targets=("a:1", "[::1]:2"))) == ["a:1", "[::1]:2"]

@@ -8,28 +8,29 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from msctl.export import ExportOptions, export
 from msctl.model.project import Project
+from tests.support import yaml_files
 from tests.unit.export import projects
 
 SCHEMA = json.loads(
     (files("check_jsonschema") / "builtin_schemas" / "vendor" / "gitlab-ci.json").read_text(encoding="utf-8")
 )
+VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
 def pipeline(project: Project, options: ExportOptions | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(export("gitlab-ci", project, options).files[0].text)
+    found: dict[str, Any] = yaml_files.read(export("gitlab-ci", project, options).files[0].text)
     return found
 
 
 @pytest.mark.parametrize("project", [projects.course(), projects.shop()], ids=["course", "shop"])
 def test_gitlabs_schema_holds(project: Project) -> None:
     found = pipeline(project)
-    jsonschema.validate(found, SCHEMA)
+    VALIDATOR.validate(found)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(found | {"check": {"script": 1}}, SCHEMA)
+        VALIDATOR.validate(found | {"check": {"script": 1}})
 
 
 def test_system_is_started_and_queried_before_the_build() -> None:

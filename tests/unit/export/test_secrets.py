@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
 
 from msctl.config.reading.load import load
 from msctl.config.render import to_toml
@@ -17,6 +16,7 @@ from msctl.export import KINDS, ExportOptions, export
 from msctl.export.portable import portable_toml
 from msctl.model.project import Project, ServiceSpec
 from msctl.processes.environment import environment, fill_in
+from tests.support import yaml_files
 
 TOML = """
 [services.api]
@@ -112,7 +112,7 @@ def test_the_exported_configuration_can_be_read_without_another_services_variabl
 
 def compose(found: Project) -> dict[str, Any]:
     (text,) = [file.text for file in export("compose", found).files if file.path == "compose.yaml"]
-    services: dict[str, Any] = yaml.safe_load(text)["services"]
+    services: dict[str, Any] = yaml_files.read(text)["services"]
     return services
 
 
@@ -131,7 +131,7 @@ def test_compose_names_what_each_service_needs(tmp_path: Path) -> None:
 
 def test_kubernetes_reads_them_from_secrets(tmp_path: Path) -> None:
     files = {file.path: file.text for file in export("kubernetes", project(tmp_path)).files}
-    (deployment,) = [d for d in yaml.safe_load_all(files["api.yaml"]) if d["kind"] == "Deployment"]
+    (deployment,) = [d for d in yaml_files.read_all(files["api.yaml"]) if d["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     found = {
         each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each
