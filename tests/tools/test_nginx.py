@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
 import tempfile
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from msctl.export import ExportOptions, export
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
     Balance,
-    CorsSpec,
+    ComposeSpec,
     GatewaySpec,
     Project,
     RateLimitKey,
@@ -27,7 +29,7 @@ from msctl.model.project import (
     ServiceSpec,
     UpstreamPolicy,
 )
-from msctl.model.route_policies import BasicAuthSpec, HostHeader, UpstreamTlsSpec
+from msctl.model.route_policies import BasicAuthSpec, CanarySpec, HostHeader, StickySpec, UpstreamTlsSpec
 from msctl.model.snapshots import GATEWAY
 from tests.support import tools
 from tests.support.certificates import Certificates
@@ -81,9 +83,10 @@ class Front:
         return reply.asked if reply.status == 200 else reply.status
 
 
-def with_routes(stack: ExitStack, tmp_path: Path, *routes: RouteSpec) -> Front:
-    """Services by the names that the routes have, each an echo server, and a gateway."""
-    names = dict.fromkeys(route.service for route in routes if route.service)
+def with_routes(stack: ExitStack, tmp_path: Path, *routes: RouteSpec, **settings: Any) -> Front:
+    """Services by the names that the routes have, each an echo server, and a gateway with these settings."""
+    named = (name for route in routes for name in (route.service, *route.other_services))
+    names = dict.fromkeys(name for name in named if name)
     owner = next(iter(names))
     services = tuple(
         ServiceSpec(
@@ -94,7 +97,8 @@ def with_routes(stack: ExitStack, tmp_path: Path, *routes: RouteSpec) -> Front:
         )
         for name in names
     )
-    gateway = GatewaySpec(port=stack.enter_context(echo(GATEWAY)), balance=Balance.ROUND_ROBIN)
+    port = stack.enter_context(echo(GATEWAY))
+    gateway = GatewaySpec(port=port, balance=Balance.ROUND_ROBIN, **settings)
     project = Project(
         "test", None, "", (*services, ServiceSpec(GATEWAY, port=gateway.port)), gateway, BrokerSpec()
     )
@@ -248,7 +252,7 @@ def test_requests_that_need_the_gateway_are_passed_to_it(stack: ExitStack, tmp_p
         stack,
         tmp_path,
         RouteSpec("/open", "one"),
-        RouteSpec("/guarded", "one", cors=CorsSpec(("*",)), strip_prefix=True),
+        RouteSpec("/guarded", "one", compose=ComposeSpec({"a": "/a"})),
     )
     assert front.asked("/open") == ("one", "GET", "/open")
     assert front.asked("/guarded/x") == ("gateway", "GET", "/guarded/x")
@@ -258,7 +262,7 @@ def test_upstream_gets_forwarded_headers(stack: ExitStack, tmp_path: Path) -> No
     front = with_routes(stack, tmp_path, RouteSpec("/a", "one"))
     sent = ask(front.listen, "/a", Host="shop.example:81", X_Forwarded_For="9.9.9.9").sent
     assert sent["Host"] == "shop.example:81"
-    assert sent["X-Forwarded-For"] == "9.9.9.9, 127.0.0.1"
+    assert sent["X-Forwarded-For"] == "127.0.0.1"
     assert (sent["X-Forwarded-Proto"], sent["X-Forwarded-Host"]) == ("http", "shop.example:81")
     assert "Connection" not in sent
 
@@ -315,3 +319,54 @@ def test_an_https_service_is_verified_by_nginx(stack: ExitStack, tmp_path: Path)
     stack.enter_context(nginx(tmp_path))
     assert ask(listen, "/far").asked == ("far", "GET", "/far")
     assert ask(listen, "/strict").status == 502
+
+
+def test_a_canary_gets_its_share_and_keeps_a_client_with_a_cookie(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec("/half", "one", canary=CanarySpec("two", 0.5)),
+        RouteSpec(
+            "/kept",
+            "one",
+            canary=CanarySpec("two", 0.5),
+            policy=UpstreamPolicy(sticky=StickySpec(cookie="c")),
+        ),
+    )
+    names = Counter(ask(front.listen, "/half").asked[0] for _ in range(200))
+    assert 50 < names["two"] < 150
+    homes = set()
+    for _ in range(20):
+        first = ask(front.listen, "/kept")
+        cookie = first.headers["Set-Cookie"].partition(";")[0]
+        assert {ask(front.listen, "/kept", Cookie=cookie).asked[0] for _ in range(3)} == {first.asked[0]}
+        homes.add(first.asked[0])
+    assert homes == {"one", "two"}
+
+
+def test_what_a_trusted_peer_says_of_the_client_goes_on(stack: ExitStack, tmp_path: Path) -> None:
+    route = RouteSpec("/a", "one", rate_limit=RateLimitSpec(1, period=3600.0))
+    front = with_routes(stack, tmp_path, route, trusted_peers=("127.0.0.0/8",))
+    said = {"X_Forwarded_For": "9.9.9.9, 8.8.8.8", "X_Forwarded_Proto": "https", "X_Real_IP": "9.9.9.9"}
+    sent = ask(front.listen, "/a", **said).sent
+    assert sent["X-Forwarded-For"] == "9.9.9.9, 8.8.8.8, 127.0.0.1"
+    assert (sent["X-Forwarded-Proto"], sent["X-Real-IP"]) == ("https", "9.9.9.9")
+    assert front.asked("/a", **said) == 429  # by the client's address
+    assert front.asked("/a", X_Forwarded_For="8.8.8.9") == ("one", "GET", "/a")
+    assert front.asked("/a") == ("one", "GET", "/a")
+
+
+def test_other_hosts_than_the_gateways_are_refused(stack: ExitStack, tmp_path: Path) -> None:
+    routes = (RouteSpec("/a", "one"), RouteSpec("/b", "one", hosts=("named.test",)))
+    front = with_routes(stack, tmp_path, *routes, hosts=("shop.test", "*.shop.test"))
+    for host in ("shop.test", "www.shop.test", "localhost", "x.localhost", "127.0.0.1", "[::1]"):
+        assert front.asked("/a", Host=host) == ("one", "GET", "/a")
+    assert front.asked("/b", Host="named.test") == ("one", "GET", "/b")
+    assert front.asked("/a", Host="evil.test") == 421
+
+
+def test_what_nginx_refuses_is_a_problem_document(stack: ExitStack, tmp_path: Path) -> None:
+    front = with_routes(stack, tmp_path, RouteSpec("/a", "one", policy=UpstreamPolicy(max_body=1)))
+    refused = ask(front.listen, "/a", "POST", b"12")
+    assert (refused.status, refused.headers["Content-Type"]) == (413, "application/problem+json")
+    assert json.loads(refused.body)["status"] == 413

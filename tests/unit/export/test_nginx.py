@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from msctl.export import ExportError, export
-from msctl.model.project import RouteSpec, ServiceSpec, UpstreamPolicy
+from msctl.export.proxies.nginx.syntax import at_most
+from msctl.model.project import (
+    ApiKeySpec,
+    HeaderEdit,
+    Project,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+    ServiceSpec,
+    UpstreamPolicy,
+)
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
     ForwardAuthSpec,
+    JwtSpec,
     MirrorSpec,
     StaticSpec,
     StickySpec,
 )
 from tests.unit.export import projects
 
-UPSTREAM_ONLY = ("weights", "canary", "mirror", "static", "basic_auth", "forward_auth")
+GATEWAY_ONLY = (
+    *("weights", "canary", "mirror", "api_key", "jwt", "basic_auth", "forward_auth"),
+    *("request_headers", "response_headers", "rate_limit"),
+)
 
 
 def test_service_without_a_port_is_proxied_through_the_gateway_with_a_notice() -> None:
     exported = export("nginx", projects.course())
-    assert [notice.key for notice in exported.notices] == ["services.producer.port"]
+    keys = [notice.key for notice in exported.notices]
+    assert keys == ["services.producer.port", "gateway.hosts", "gateway.trusted_peers"]
     site = exported.files[1].text
     assert "location = /messages {\n        proxy_pass http://msctl_gateway;" in site
 
@@ -52,7 +68,8 @@ def test_an_https_service_is_verified_and_several_urls_are_servers() -> None:
     exported = export("nginx", replace(projects.course(), services=(service,)))
     site = exported.files[1].text
     for line in (
-        "hash $http_x_user consistent;",
+        "hash $msctl_tie_0 consistent;",
+        "map $http_x_user $msctl_tie_0 {",
         "server a.example:443 ",
         "server b.example:443 ",
         "proxy_set_header Host a.example;",
@@ -68,24 +85,37 @@ def test_an_https_service_is_verified_and_several_urls_are_servers() -> None:
     "route",
     [
         RouteSpec("/", "one", weights={"one": 1, "inside": 1}),
-        RouteSpec("/", "one", canary=CanarySpec("two", 0.1)),
-        RouteSpec("/", "one", mirror=MirrorSpec("two")),
-        RouteSpec("/", "one", static=StaticSpec("/srv")),
+        RouteSpec("/", "one", canary=CanarySpec("inside", 0.1)),
+        RouteSpec("/", "one", canary=CanarySpec("other-host", 0.1)),
+        RouteSpec("/", "one", mirror=MirrorSpec("inside")),
+        RouteSpec("/", "one", api_key=ApiKeySpec("KEYS")),
+        RouteSpec("/", "one", jwt=JwtSpec("KEY")),
         RouteSpec("/", "one", basic_auth=BasicAuthSpec(env="USERS")),
-        RouteSpec("/", "one", forward_auth=ForwardAuthSpec(path="/auth")),
+        RouteSpec("/", "one", forward_auth=ForwardAuthSpec(path="/inside")),
+        RouteSpec("/", "one", forward_auth=ForwardAuthSpec(path="/by-header")),
+        RouteSpec("/", "one", forward_auth=ForwardAuthSpec(url="http://a/"), basic_auth=BasicAuthSpec("/u")),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"Authorization": "Basic aHVzaA=="})),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"Connection": "close"})),
+        RouteSpec("/", "one", response_headers=HeaderEdit(remove=("Server",))),
+        RouteSpec("/", "one", static=StaticSpec("/srv"), response_headers=HeaderEdit(remove=("ETag",))),
+        RouteSpec("/", "one", redirect=RedirectSpec(path="/x"), rate_limit=RateLimitSpec(1)),
     ],
 )
 def test_what_only_the_gateway_does_is_passed_to_it_with_a_notice(route: RouteSpec) -> None:
     services = (
-        ServiceSpec("one", app="x:y", port=1, routes=(route,)),
-        ServiceSpec("two", app="x:z", port=2),
-        ServiceSpec("inside", app="x:z"),
+        ServiceSpec("one", app="x:y", port=1, routes=(route, RouteSpec("/by-header", "one"))),
+        ServiceSpec("inside", app="x:z", routes=(RouteSpec("/inside", "inside"),)),
+        ServiceSpec("two", app="x:z", port=2, routes=(RouteSpec("/by-header", "two", headers={"X-A": "b"}),)),
+        ServiceSpec("other-host", url="http://far.example"),
     )
     project = replace(projects.course(), services=services)
-    [name] = [name for name in UPSTREAM_ONLY if getattr(route, name)]
-    for kind in ("nginx", "kong"):
-        keys = {notice.key for notice in export(kind, project).notices}
-        assert f"services.one.routes.{name}" in keys
+    names = [name for name in GATEWAY_ONLY if getattr(route, name)]
+    exported = export("nginx", project)
+    keys = {notice.key for notice in exported.notices if "msctl's gateway" in notice.text}
+    assert keys & {f"services.one.routes.{name}" for name in names}
+    site = exported.files[1].text
+    assert "location / {\n        proxy_pass http://msctl_gateway;\n    }" in site
+    assert "aHVzaA==" not in site
 
 
 def test_weights_of_services_with_ports_are_those_of_servers() -> None:
@@ -105,15 +135,44 @@ def test_weights_of_services_with_ports_are_those_of_servers() -> None:
 
 def test_a_file_of_users_is_read_by_nginx_itself() -> None:
     route = RouteSpec("/", "one", basic_auth=BasicAuthSpec(file="/srv/users", realm="shop"))
-    project = replace(projects.course(), services=(ServiceSpec("one", app="x:y", port=1, routes=(route,)),))
-    exported = export("nginx", project)
+    exported = export("nginx", one(route))
     assert 'auth_basic "shop";' in exported.files[1].text
-    assert "auth_basic_user_file /srv/users;" in exported.files[1].text
+    assert 'auth_basic_user_file "/srv/users";' in exported.files[1].text
     assert exported.notices == ()
 
 
-def test_a_path_that_nginx_cannot_write_is_an_error() -> None:
-    routes = (RouteSpec("/a", "one", rewrite="/$x"),)
-    project = replace(projects.course(), services=(ServiceSpec("one", app="x:y", port=1, routes=routes),))
-    with pytest.raises(ExportError, match=r"nginx cannot express"):
-        export("nginx", project)
+@pytest.mark.parametrize(
+    "route",
+    [
+        RouteSpec("/caf%E9", "one"),
+        RouteSpec("/a", "one", headers={"X.Dot": "1"}),
+        RouteSpec("/a", "one", headers={"X-A": "1\n2"}),
+        RouteSpec("/a", "one", canary=CanarySpec("one", header="X_Under")),
+        RouteSpec("/a", "one", response_headers=HeaderEdit(set={"X-A": "1\r\nX-B: 2"})),
+    ],
+)
+def test_what_nginx_cannot_write_is_an_error(route: RouteSpec) -> None:
+    with pytest.raises(ExportError, match=r"nginx cannot"):
+        export("nginx", one(route))
+
+
+def test_what_is_rounded_is_said() -> None:
+    routes = (
+        RouteSpec("/a", "one", canary=CanarySpec("one", 1 / 3), rate_limit=RateLimitSpec(1, 7.0)),
+        RouteSpec("/b", "one", canary=CanarySpec("one", 0.125), rate_limit=RateLimitSpec(3, 60.0)),
+    )
+    keys = [notice.key for notice in export("nginx", one(*routes)).notices]
+    assert keys == ["services.one.routes.rate_limit.period", "services.one.routes.canary.share"]
+
+
+def one(*routes: RouteSpec) -> Project:
+    return replace(projects.course(), services=(ServiceSpec("one", app="x:y", port=1, routes=routes),))
+
+
+@pytest.mark.parametrize("limit", [1, 9, 10, 100, 4096, 65536, 16777216])
+def test_a_number_is_matched_up_to_its_limit(limit: int) -> None:
+    pattern = re.compile(at_most(limit))
+    near = {0, 1, limit - 1, limit, limit // 2, limit // 10}
+    assert all(pattern.fullmatch(str(number)) for number in near)
+    assert not any(pattern.fullmatch(str(number)) for number in (limit + 1, limit * 2, limit * 10, limit + 9))
+    assert pattern.fullmatch("")

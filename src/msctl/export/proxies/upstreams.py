@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from msctl.config.secret_variables import is_secret
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import HostPort, gateway_scheme, reachable
-from msctl.model.project import Project, RouteSpec, ServiceSpec
+from msctl.model.project import HeaderEdit, Project, RouteSpec, ServiceSpec
 from msctl.model.route_policies import UpstreamTlsSpec
 from msctl.model.services import SRV_SCHEME, upstream_host
 from msctl.model.snapshots import GATEWAY
@@ -27,6 +28,8 @@ _GATEWAY_ONLY = (
     "mirror",
     "static",
 )
+
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,57 +73,94 @@ def upstream(
     weighted = _weighted(project, route) if route.weights else None
     if weighted is not None:
         expressed = {*expressed, "weights"}
-    own = [name for name in _GATEWAY_ONLY if name not in expressed and getattr(route, name) not in (None, {})]
-    if own:
-        text = f"{route.path}: these requests are passed to msctl's gateway, which does this"
-        notices = tuple(Notice(f"{key}.routes.{name}", text) for name in own)
-        return _gateway(project, notices[0].key), notices
+    notices = left_to_gateway(route, expressed)
+    if notices:
+        return gateway_target(project, notices[0].key), notices
     if weighted is not None:
         return weighted, ()
     spec = project.service(route.service)
     if spec is None:
-        return _gateway(project, f"{key}.routes"), ()
+        return gateway_target(project, f"{key}.routes"), ()
     if spec.url is not None and spec.url.startswith(SRV_SCHEME):
         text = f"{route.path}: these requests are passed to msctl's gateway, which looks up SRV records"
-        return _gateway(project, f"{key}.url"), (Notice(f"{key}.url", text),)
+        return gateway_target(project, f"{key}.url"), (Notice(f"{key}.url", text),)
     if spec.discover:
         text = f"{route.path}: these requests are passed to msctl's gateway, which knows all machines"
-        return _gateway(project, f"{key}.discover"), (Notice(f"{key}.discover", text),)
+        return gateway_target(project, f"{key}.discover"), (Notice(f"{key}.discover", text),)
     if spec.url is not None:
         return _remote(spec), tuple(_remote_notices(spec))
     gateway = project.gateway
     if gateway is not None and spec.port == gateway.port and spec.port:
-        return _gateway(project, f"{key}.port"), ()  # one listener for both
+        return gateway_target(project, f"{key}.port"), ()  # one listener for both
     if spec.port and spec.replicas == 1:
         return ProxyTarget(spec.name, HostPort(reachable(spec.host), spec.port)), ()
     if spec.replicas > 1:
         why = f"its {spec.replicas} instances have no fixed ports; it is reached through msctl's gateway"
-        return _gateway(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
+        return gateway_target(project, f"{key}.replicas"), (Notice(f"{key}.replicas", why),)
     why = "it has no port; it is reached through msctl's gateway"
-    return _gateway(project, f"{key}.port"), (Notice(f"{key}.port", why),)
+    return gateway_target(project, f"{key}.port"), (Notice(f"{key}.port", why),)
+
+
+def left_to_gateway(route: RouteSpec, expressed: Collection[str]) -> tuple[Notice, ...]:
+    """Return a notice for each key of a route that only msctl's gateway does."""
+    names = [
+        name for name in _GATEWAY_ONLY if name not in expressed and getattr(route, name) not in (None, {})
+    ]
+    return tuple(passed_on(route, name) for name in names)
+
+
+def passed_on(route: RouteSpec, name: str) -> Notice:
+    """Return the notice of a key for which the requests of a route are passed to msctl's gateway."""
+    key = f"services.{route.service}" if route.service else "gateway"
+    text = f"{route.path}: these requests are passed to msctl's gateway, which does this"
+    return Notice(f"{key}.routes.{name}", text)
+
+
+def holds_secret(project: Project, route: RouteSpec, name: str) -> bool:
+    """Whether a key of a route has a value that must not be written: from a variable, or a credential."""
+    spec = project.service(route.service)
+    found = getattr(route, name)
+    if isinstance(found, HeaderEdit):
+        values = {key: value for table in (found.set, found.add) for key, value in table.items()}
+        if any(
+            key.lower() in _CREDENTIALS or is_secret(key.replace("-", "_"), value)
+            for key, value in values.items()
+        ):
+            return True
+        texts = set(values.values())
+    else:
+        texts = {str(getattr(found, "url", ""))}
+    return spec is not None and any(name in each.key and each.value in texts for each in spec.references)
+
+
+def direct(project: Project, name: str) -> ProxyTarget | None:
+    """Return the destination of a service; None if only msctl's gateway reaches it."""
+    spec = project.service(name)
+    if spec is None or spec.discover or not (spec.port or spec.url) or spec.replicas > 1:
+        return None
+    if (spec.url or "").startswith(SRV_SCHEME):
+        return None
+    found, _ = upstream(project, RouteSpec("/", name))
+    return None if found.is_gateway else found
+
+
+def alike(one: ProxyTarget, two: ProxyTarget) -> bool:
+    """Whether requests to both differ in nothing but the address."""
+    return (one.scheme, one.host, one.tls) == (two.scheme, two.host, two.tls)
 
 
 def _weighted(project: Project, route: RouteSpec) -> ProxyTarget | None:
     """Return the services of a route by their weights; None if they cannot be reached alike."""
     weights = {name: weight for name, weight in route.weights.items() if weight}
-    found: list[ProxyTarget] = []
-    for name in weights:
-        spec = project.service(name)
-        if spec is None or not (spec.port or spec.url):
-            return None
-        if spec.discover:
-            return None
-        found.append(upstream(project, RouteSpec(route.path, name))[0])
-    first = found[0]
-    alike = all((one.scheme, one.host, one.tls) == (first.scheme, first.host, first.tls) for one in found)
-    if any(one.is_gateway or one.more for one in found) or not alike:
+    found = [target for name in weights if (target := direct(project, name)) is not None and not target.more]
+    if len(found) < len(weights) or not all(alike(one, found[0]) for one in found):
         return None
     name = "-".join(f"{name}-{weight}" for name, weight in weights.items())
     more = tuple(one.address for one in found[1:])
-    return replace(first, service=name, more=more, weights=tuple(weights.values()))
+    return replace(found[0], service=name, more=more, weights=tuple(weights.values()))
 
 
-def _gateway(project: Project, key: str) -> ProxyTarget:
+def gateway_target(project: Project, key: str) -> ProxyTarget:
     gateway = project.gateway
     if gateway is None or not gateway.port:
         raise ExportError(

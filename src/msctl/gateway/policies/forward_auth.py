@@ -10,7 +10,7 @@ from msctl.model.route_policies import ForwardAuthSpec
 MAX_ANSWER = 1024 * 1024
 """The longest body of an answer that is relayed, in bytes."""
 
-_ABOUT_THE_BODY = frozenset(
+ABOUT_THE_BODY = frozenset(
     {b"content-type", b"content-encoding", b"content-md5", b"content-digest", b"range", b"if-range"}
     | {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"digest"}
 )
@@ -30,7 +30,7 @@ def question_fields(spec: ForwardAuthSpec, forwarded: Sequence[Field], method: s
     out = [
         (name, value)
         for name, value in forwarded
-        if (lower := name.lower()) not in _ABOUT_THE_BODY
+        if (lower := name.lower()) not in ABOUT_THE_BODY
         and lower not in _OWN
         and (not wanted or lower in wanted or lower.startswith(b"x-forwarded-") or lower == b"via")
     ]

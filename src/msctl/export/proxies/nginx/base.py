@@ -1,4 +1,4 @@
-"""The files, their upstream blocks, and what nginx does differently."""
+"""The files, and what nginx does differently."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ from collections.abc import Iterator, Sequence
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import labels, project_label
+from msctl.export.proxies.nginx import forward_auth, static_files
+from msctl.export.proxies.nginx.bodies import SYSTEM_AUTHORITIES
+from msctl.export.proxies.nginx.cors import PREFLIGHT_MAP, cors_maps
+from msctl.export.proxies.nginx.fields import trust_maps
 from msctl.export.proxies.nginx.maps import (
+    CONSTANT_MAPS,
     Choices,
-    Target,
     choice_map,
     condition_maps,
     conditions,
+    is_exact,
     limit_zone,
     needs_choice,
     path_map,
     place_key,
+    rate,
 )
-from msctl.export.proxies.nginx.servers import SYSTEM_AUTHORITIES, server_block
-from msctl.export.proxies.nginx.syntax import header_variable, seconds, upstream_name
+from msctl.export.proxies.nginx.servers import server_blocks
+from msctl.export.proxies.nginx.syntax import DOLLAR
+from msctl.export.proxies.nginx.targets import Target, Targets
+from msctl.export.proxies.nginx.traffic import canary_maps, traffic_differences, variant_map
 from msctl.export.proxies.precedence import plan
-from msctl.export.proxies.upstreams import ProxyTarget, routes_of, upstream
-from msctl.model.project import Balance, GatewaySpec, Project, RateLimitKey, RouteSpec, UpstreamPolicy
-from msctl.model.route_policies import StickySpec
+from msctl.export.proxies.upstreams import ProxyTarget, routes_of
+from msctl.model.address import is_loopback
+from msctl.model.project import GatewaySpec, Project, RateLimitKey
 
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
@@ -32,26 +40,14 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             "services: no service has routes, so nginx has nothing to proxy",
             hint='add a route to a service: routes = ["/orders"]',
         )
-    targets: dict[int, Target] = {}
-    notices: list[Notice] = []
-    for number, route in enumerate(routes):
-        if route.redirect is not None:
-            targets[id(route)] = Target(number, route, None)
-            continue
-        found, more = upstream(project, route, _expressed(route))
-        targets[id(route)] = Target(number, route, found)
-        notices += more
-    labels(dict.fromkeys(target.upstream.service for target in targets.values() if target.upstream))
+    targets = Targets(project, routes)
+    labels(dict.fromkeys(target.group.target.service for target in targets.all if target.group))
     gateway = project.gateway or GatewaySpec()
     site = f"{project_label(project)}.conf"
     yield File("nginx.conf", _main(project, site))
     yield File(site, _site(project, options, gateway, targets))
-    yield from notices
-    yield from _differences(gateway, list(targets.values()))
-    for spec in project.services:
-        if spec.policy.sticky is not None and spec.policy.sticky.cookie is not None:
-            text = "nginx sets no such cookie: it ties a client by its address"
-            yield Notice(f"services.{spec.name}.sticky.cookie", text)
+    yield from targets.notices
+    yield from _differences(gateway, targets.all)
 
 
 def _main(project: Project, site: str) -> str:
@@ -83,73 +79,47 @@ http {{
 """
 
 
-def _site(project: Project, options: ExportOptions, gateway: GatewaySpec, targets: dict[int, Target]) -> str:
-    ordered = list(targets.values())
-    plans = plan([target.route for target in ordered])
+def _site(project: Project, options: ExportOptions, gateway: GatewaySpec, targets: Targets) -> str:
+    body = "\n".join(_blocks(options, gateway, targets)) + "\n"
     lines = [
         f"# {project.name}: the routes of the project's gateway, for a stack on this machine.",
         "# Include it in an http block.",
         "",
-        *_upstreams(project, gateway, ordered),
-        "map $http_upgrade $msctl_connection {",
-        "    default upgrade;",
-        "    '' '';",
-        "}",
     ]
-    for target in ordered:
-        lines += path_map(target)
-        lines += limit_zone(target)
-    wanted = conditions(ordered)
-    lines += condition_maps(wanted)
+    if f"${{{DOLLAR}}}" in body:
+        lines += [f"geo ${DOLLAR} {{", '    default "$";', "}", ""]
+    return "\n".join(lines) + "\n" + body
+
+
+def _blocks(options: ExportOptions, gateway: GatewaySpec, targets: Targets) -> Iterator[str]:
+    routes = [target.route for target in targets.all]
+    plans = plan(routes)
+    if any(target.question for target in targets.all):
+        yield from forward_auth.HEAD
+    yield from targets.groups.blocks()
+    yield from CONSTANT_MAPS
+    yield from trust_maps(gateway)
+    if any(target.files for target in targets.all):
+        yield from static_files.file_head()
+    if any(target.route.cors and not target.is_gateway for target in targets.all):
+        yield from PREFLIGHT_MAP
+    for target in targets.all:
+        yield from path_map(target)
+        yield from static_files.file_maps(target)
+        yield from limit_zone(target)
+        yield from cors_maps(target)
+        yield from canary_maps(target, targets.groups)
+        yield from variant_map(target)
+    yield from targets.groups.tie_maps()
+    wanted = conditions(targets.all)
+    yield from condition_maps(wanted)
     choices: Choices = {}
     for place in (place for host in plans for place in host.places):
         if needs_choice(place) and place_key(place) not in choices:
             name = f"$msctl_choice_{len(choices)}"
             choices[place_key(place)] = name
-            lines += choice_map(name, place, wanted, targets)
-    for host in plans:
-        lines += server_block(host, options, gateway, targets, choices)
-    return "\n".join(lines) + "\n"
-
-
-def _upstreams(project: Project, gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[str]:
-    seen: dict[str, Target] = {}
-    for target in targets:
-        if target.upstream is not None:
-            seen.setdefault(target.upstream.service, target)
-    for target in seen.values():
-        found = target.upstream
-        if found is None:
-            continue
-        spec = project.service(found.service)
-        policy = spec.policy if spec else UpstreamPolicy()
-        balance = policy.balance or gateway.balance
-        yield f"upstream {upstream_name(found)} {{"
-        if policy.sticky is not None and not found.is_gateway:
-            yield f"    hash {_sticky_key(policy.sticky)} consistent;"
-        elif balance is Balance.LEAST_LOADED:
-            yield "    least_conn;"
-        for number, address in enumerate(found.addresses):
-            weight = f" weight={found.weights[number]}" if found.weights else ""
-            yield (
-                f"    server {address}{weight}"
-                f" max_fails={gateway.breaker_failures} fail_timeout={seconds(gateway.breaker_open)};"
-            )
-        yield "    keepalive 32;"
-        yield "}"
-        yield ""
-
-
-def _expressed(route: RouteSpec) -> frozenset[str]:
-    """Return the keys that nginx does itself: a file of users, which it reads in the same format."""
-    has_file = route.basic_auth is not None and route.basic_auth.file is not None
-    return frozenset({"basic_auth"}) if has_file else frozenset()
-
-
-def _sticky_key(sticky: StickySpec) -> str:
-    if sticky.header is not None:
-        return header_variable(sticky.header)
-    return "$remote_addr"
+            yield from choice_map(name, place, wanted, targets.by_route)
+    yield from server_blocks(plans, options, gateway, targets, choices)
 
 
 def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[Notice]:
@@ -159,27 +129,46 @@ def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[No
             "gateway.response_timeout",
             "nginx has one timeout for headers and body: idle_timeout applies to both",
         )
+    if gateway.stream_idle_timeout != default.stream_idle_timeout:
+        yield Notice("gateway.stream_idle_timeout", "nginx ends silent streams after idle_timeout, too")
     if gateway.retry_budget != default.retry_budget or gateway.retry_floor != default.retry_floor:
         yield Notice("gateway.retry_budget", "nginx limits tries per request, and has no retry budget")
     if gateway.forwarded:
         yield Notice("gateway.forwarded", "nginx sends X-Forwarded-*, not Forwarded")
     if gateway.openapi is not None:
         yield Notice("gateway.openapi", "nginx joins no OpenAPI documents")
+    if any(target.is_gateway for target in targets) and is_loopback(gateway.host):
+        if gateway.hosts is None:
+            text = "msctl's gateway refuses other hosts than localhost and those of routes: name yours here"
+            yield Notice("gateway.hosts", text)
+        if not gateway.trusted_peers:
+            text = "what nginx passes to msctl's gateway has nginx as its client: add its address here"
+            yield Notice("gateway.trusted_peers", text)
     for target in targets:
-        key = f"services.{target.route.service}.routes"
-        if target.route.policy.response_timeout is not None:
-            yield Notice(
-                f"{key}.response_timeout", "nginx has one timeout for headers and body: idle_timeout"
-            )
-        sticky = target.route.policy.sticky
-        if sticky is not None:
-            yield Notice(f"{key}.sticky", "nginx chooses by service: set it for the service")
-        found = target.upstream
-        if found is not None and found.tls is not None:
-            yield from _tls_differences(found)
-        limit = target.route.rate_limit
-        if limit is not None and limit.key is RateLimitKey.CREDENTIAL:
-            yield Notice(f"{key}.rate_limit.key", "nginx uses the whole Authorization field as the key")
+        yield from _route_differences(target)
+
+
+def _route_differences(target: Target) -> Iterator[Notice]:
+    key = f"services.{target.route.service}.routes"
+    if target.is_gateway:
+        return
+    if target.route.policy.response_timeout is not None:
+        yield Notice(f"{key}.response_timeout", "nginx has one timeout for headers and body: idle_timeout")
+    for group in (target.group, target.mirror, target.question and target.question.group):
+        if group is not None and group.target.tls is not None:
+            yield from _tls_differences(group.target)
+    limit = target.route.rate_limit
+    if limit is not None:
+        if not is_exact(limit):
+            text = f"nginx counts in whole requests per second or minute: {rate(limit)} here"
+            yield Notice(f"{key}.rate_limit.period", text)
+        if limit.key is RateLimitKey.CREDENTIAL:
+            text = "nginx counts before it checks a password, by the name of the user or by address"
+            yield Notice(f"{key}.rate_limit.key", text)
+    if target.files is not None and target.files.precompressed:
+        text = "nginx sends FILE.gz; for FILE.br it needs the module ngx_brotli"
+        yield Notice(f"{key}.static.precompressed", text)
+    yield from traffic_differences(target)
 
 
 def _tls_differences(found: ProxyTarget) -> Iterator[Notice]:

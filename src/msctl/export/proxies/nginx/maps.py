@@ -2,75 +2,139 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from msctl.export.proxies.nginx.syntax import header_variable, literal, literal_regex, path_regex
+from msctl.export.proxies.nginx.syntax import (
+    header_variable,
+    in_quotes,
+    literal,
+    literal_regex,
+)
+from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.precedence import Place, is_conditional, pattern_of
-from msctl.export.proxies.upstreams import ProxyTarget
-from msctl.model.project import RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.project import RateLimitKey, RateLimitSpec
 
 Choices: TypeAlias = dict[tuple[int, ...], str]
 """For the routes of a place, the variable of the map that chooses among them."""
 
-
-class Target(NamedTuple):
-    """A route with its number in the file and its destination; None for a redirect."""
-
-    number: int
-    route: RouteSpec
-    upstream: ProxyTarget | None
+CONSTANT_MAPS = (
+    "map $http_upgrade $msctl_connection {",
+    "    default upgrade;",
+    "    '' '';",
+    "}",
+    "",
+    "map $http_x_request_id $msctl_request_id {",
+    '    "~^[A-Za-z0-9._~+/=:@-]{1,128}$" $http_x_request_id;',
+    "    default $request_id;",
+    "}",
+    "",
+    "# Dot segments, encoded ones too, are refused: nginx matches a path without them, and passes them on.",
+    "map $request_uri $msctl_has_dots {",
+    '    "~*^[^?]*?(?:[/'
+    + in_quotes(r"\\")
+    + "]|%2f|%5c)(?:[.]|%2e){1,2}(?:[/;?"
+    + in_quotes(r"\\")
+    + ']|%2f|%5c|%3b|$)" 1;',
+    "    default 0;",
+    "}",
+    "",
+    *(
+        line
+        for name in ("prefix", "retry_after", "error_origin", "error_credentials", "error_vary")
+        for line in (f"map '' $msctl_{name} {{", "    default '';  # locations set it", "}", "")
+    ),
+    "map $status:$msctl_retry_after $msctl_retry {",
+    '    "~^429:(?<msctl_retry_seconds>[0-9]+)$" $msctl_retry_seconds;',
+    "    default '';",
+    "}",
+)
 
 
 def rewrites_path(target: Target) -> bool:
     """Whether nginx rewrites the path; msctl's gateway rewrites it itself."""
-    if target.upstream is None:
-        return target.route.redirect is not None and target.route.redirect.prefix is not None
-    return not target.upstream.is_gateway and (target.route.strip_prefix or target.route.rewrite is not None)
+    redirect = target.route.redirect
+    if target.group is None:
+        return redirect is not None and redirect.prefix is not None
+    return not target.is_gateway and (target.route.strip_prefix or target.route.rewrite is not None)
 
 
 def path_map(target: Target) -> Iterator[str]:
-    """Map the path as it was sent to the path with its prefix replaced; $uri would be decoded."""
+    """Map the path as it was sent to the path with its prefix replaced; $uri would be decoded.
+
+    The location has matched the path: as many elements are replaced as the route's has, in any spelling.
+    """
     if not rewrites_path(target):
         return
     route, number = target.route, target.number
     rewrite = route.redirect.prefix if route.redirect is not None else route.rewrite
     replacement = "" if rewrite is None else rewrite.rstrip("/")
-    head = path_regex(pattern_of(route), decoded=False)
+    count = len(pattern_of(route).elements)
+    head = f"(?:/[^/?]*){{{count}}}" if count else ""
     yield ""
     yield f"map $request_uri $msctl_path_{number} {{"
     yield f'    "~^{head}(?<msctl_rest_{number}>/.*)$" "{literal(replacement)}$msctl_rest_{number}";'
     whole = (rewrite or replacement) or "/"
-    yield f'    "~^{head}(?<msctl_query_{number}>\\?.*)?$" "{literal(whole)}$msctl_query_{number}";'
+    query = in_quotes(r"\?.*")
+    yield f'    "~^{head}(?<msctl_query_{number}>{query})?$" "{literal(whole)}$msctl_query_{number}";'
     yield "    default $request_uri;"
     yield "}"
+    if sends_prefix(target):
+        yield ""
+        yield f"map $request_uri $msctl_prefix_{number} {{"
+        yield f'    "~^(?<msctl_head_{number}>{head})" $msctl_head_{number};'
+        yield "    default '';"
+        yield "}"
+
+
+def sends_prefix(target: Target) -> bool:
+    """Whether the service is told the part of the path that was replaced."""
+    return target.group is not None and rewrites_path(target) and bool(pattern_of(target.route).elements)
+
+
+def has_limit(target: Target) -> bool:
+    return target.route.rate_limit is not None and not target.is_gateway
 
 
 def limit_zone(target: Target) -> Iterator[str]:
     limit = target.route.rate_limit
-    if limit is None or target.upstream is None or target.upstream.is_gateway:
+    if limit is None or target.is_gateway:
         return
-    yield ""
-    yield f"limit_req_zone {_limit_key(limit)} zone=msctl_limit_{target.number}:10m rate={_rate(limit)};"
-
-
-def _limit_key(limit: RateLimitSpec) -> str:
+    key = "$binary_remote_addr"
+    said = _limit_key(target, limit)
     if limit.key is RateLimitKey.ROUTE:
-        return "$server_port"
+        key = "$server_port"
+    elif said is not None:  # nginx does not count requests with an empty key
+        key = f"$msctl_client_{target.number}"
+        yield ""
+        yield f"map {said} {key} {{"
+        yield "    '' \"client $remote_addr\";"
+        yield f'    default "given {said}";'
+        yield "}"
+    yield ""
+    yield f"limit_req_zone {key} zone=msctl_limit_{target.number}:10m rate={rate(limit)};"
+
+
+def _limit_key(target: Target, limit: RateLimitSpec) -> str | None:
+    """Return the variable that tells the clients apart; None for their addresses."""
     if limit.key is RateLimitKey.HEADER and limit.header:
         return header_variable(limit.header)
-    if limit.key is RateLimitKey.CREDENTIAL:
-        return "$http_authorization"
-    return "$binary_remote_addr"
+    if limit.key is RateLimitKey.CREDENTIAL and target.route.basic_auth is not None:
+        return "$remote_user"
+    return None
 
 
-def _rate(limit: RateLimitSpec) -> str:
+def rate(limit: RateLimitSpec) -> str:
     """Return the rate in whole requests per second or minute, as nginx requires."""
     per_second = limit.requests / limit.period
     return (
         f"{int(per_second)}r/s" if per_second == int(per_second) else f"{max(1, round(per_second * 60))}r/m"
     )
+
+
+def is_exact(limit: RateLimitSpec) -> bool:
+    per_minute = limit.requests * 60 / limit.period
+    return abs(per_minute - round(per_minute)) < 1e-9 and per_minute >= 1
 
 
 def conditions(targets: Sequence[Target]) -> dict[tuple[str, str], str]:
@@ -97,13 +161,13 @@ def needs_choice(place: Place) -> bool:
 
 
 def choice_map(
-    name: str, place: Place, conditions: dict[tuple[str, str], str], targets: dict[int, Target]
+    name: str, place: Place, conditions: dict[tuple[str, str], str], targets: Mapping[int, Target]
 ) -> Iterator[str]:
     """Map a request to the number of its route; regular expressions are tried in order."""
     yield ""
     yield f'map "$request_method:{"".join(conditions.values())}" {name} {{'
     for route in place.routes:
-        methods = "|".join(re.escape(method.upper()) for method in route.methods)
+        methods = "|".join(literal_regex(method.upper()) for method in route.methods)
         wanted = {(header.lower(), value) for header, value in route.headers.items()}
         flags = "".join("1" if pair in wanted else "." for pair in conditions)
         yield f'    "~^{f"(?:{methods})" if methods else "[^:]*"}:{flags}$" {targets[id(route)].number};'

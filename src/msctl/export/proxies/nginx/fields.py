@@ -1,0 +1,163 @@
+"""The fields of requests and responses: what nginx sends to a service, and adds to its answers.
+
+nginx inherits all proxy_set_header and add_header directives of the level above, or none. So a location with
+one of its own repeats them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msctl.export.proxies.nginx.syntax import header_variable, value
+from msctl.export.proxies.nginx.targets import Target
+from msctl.model.project import CorsSpec, GatewaySpec, HeaderEdit
+
+_IDENTITY = (
+    *("Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "X-Rewrite-URL"),
+    *("X-Forwarded", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-User"),
+    *("X-Forwarded-Method", "X-Forwarded-Uri", "X-Original-URL", "X-Original-Host", "X-Original-Method"),
+    *("X-Original-Forwarded-For",),
+)
+"""Fields about the client or its request that go on only from trusted peers. nginx drops those with
+underscores."""
+
+Field = tuple[str, str]
+"""A field's name, and its value as it is written in the file."""
+
+
+def trust_maps(gateway: GatewaySpec) -> Iterator[str]:
+    """The variables of what a request says about its client."""
+    peers = gateway.trusted_peers
+    if not peers:
+        return
+    yield ""
+    yield "geo $realip_remote_addr $msctl_trusted {"
+    yield "    default '';"
+    for peer in peers:
+        yield f"    {peer} 1;"
+    yield "}"
+    peer = "$realip_remote_addr"
+    yield from _trusted("X-Forwarded-For", f"$msctl_said_0, {peer}", peer, 0)
+    yield from _trusted("X-Forwarded-Proto", "$msctl_said_1", "$scheme", 1)
+    yield from _trusted("X-Forwarded-Host", "$msctl_said_2", "$http_host", 2)
+    for number, name in enumerate(_IDENTITY, 3):
+        yield from _trusted(name, f"$msctl_said_{number}", "''", number)
+
+
+def _trusted(name: str, said: str, otherwise: str, number: int) -> Iterator[str]:
+    variable = header_variable(name)
+    yield ""
+    yield f'map "$msctl_trusted{variable}" {variable.replace("$http_", "$msctl_")} {{'
+    yield f'    "~^1(?<msctl_said_{number}>.+)$" "{said}";'
+    yield f"    default {otherwise};"
+    yield "}"
+
+
+def trust_lines(gateway: GatewaySpec) -> Iterator[str]:
+    """The lines that make $remote_addr the client's address, as trusted peers report it."""
+    if gateway.trusted_peers:
+        yield from (f"set_real_ip_from {peer};" for peer in gateway.trusted_peers)
+        yield "real_ip_header X-Forwarded-For;"
+
+
+def request_fields(gateway: GatewaySpec, host: str = "$http_host") -> list[Field]:
+    """Return the fields of every forwarded request; an empty value removes a field."""
+
+    def told(name: str, otherwise: str) -> Field:
+        if not gateway.trusted_peers:
+            return name, otherwise
+        return name, header_variable(name).replace("$http_", "$msctl_")
+
+    return [
+        ("Host", host),
+        ("Connection", "$msctl_connection"),
+        ("Upgrade", "$http_upgrade"),
+        ("X-Request-Id", "$msctl_request_id"),
+        told("X-Forwarded-For", "$remote_addr"),
+        told("X-Forwarded-Proto", "$scheme"),
+        told("X-Forwarded-Host", "$http_host"),
+        ("X-Forwarded-Prefix", "$msctl_prefix"),
+        *(told(name, '""') for name in _IDENTITY),
+    ]
+
+
+def edited(fields: Iterable[Field], edit: HeaderEdit) -> list[Field]:
+    """Return the fields with a route's changes: removed, set, added."""
+    found = list(fields)
+    gone = [*edit.remove, *edit.set]
+    lower = {name.lower() for name in gone}
+    found = [field for field in found if field[0].lower() not in lower]
+    found += [(name, '""') for name in edit.remove if name.lower() not in {one.lower() for one in edit.set}]
+    found += [(name, value(text)) for name, text in edit.set.items()]
+    for name, text in edit.add.items():
+        if name.lower() not in {field[0].lower() for field in found}:
+            found.append((name, header_variable(name)))
+        found.append((name, value(text)))
+    return found
+
+
+def replaced(fields: Iterable[Field], own: Sequence[Field]) -> list[Field]:
+    """Return the fields with some of them replaced."""
+    names = {name.lower() for name, _ in own}
+    return [*(field for field in fields if field[0].lower() not in names), *own]
+
+
+def proxy_lines(fields: Iterable[Field]) -> Iterator[str]:
+    return (f"proxy_set_header {name} {text};" for name, text in fields)
+
+
+REQUEST_ID = "add_header X-Request-Id $msctl_request_id always;"
+ERROR_FIELDS = (
+    REQUEST_ID,
+    "add_header Access-Control-Allow-Origin $msctl_error_origin always;",
+    "add_header Access-Control-Allow-Credentials $msctl_error_credentials always;",
+    "add_header Vary $msctl_error_vary always;",
+)
+"""Fields of what nginx answers itself: a page reads a 401 only if its origin is allowed."""
+_CORS_FIELDS = (
+    *("Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Allow-Methods"),
+    *("Access-Control-Allow-Headers", "Access-Control-Expose-Headers", "Access-Control-Max-Age"),
+)
+
+
+def _told_to_errors(number: int, cors: CorsSpec) -> Iterator[str]:
+    yield f"set $msctl_error_origin $msctl_origin_{number};"
+    if cors.credentials:
+        yield f"set $msctl_error_credentials $msctl_credentials_{number};"
+    if "*" not in cors.origins:
+        yield "set $msctl_error_vary Origin;"
+
+
+def response_lines(target: Target, tie: int | None, more: Sequence[str] = ()) -> Iterator[str]:
+    """The lines for the fields of a response of this route; `more` are further ones to add."""
+    route = target.route
+    hidden: list[str] = []
+    added: list[str] = list(more)
+    if not target.is_gateway:
+        edit = route.response_headers
+        if edit is not None:
+            hidden += [*edit.remove, *edit.set]
+            added += [
+                f"add_header {name} {value(text)} always;"
+                for table in (edit.set, edit.add)
+                for name, text in table.items()
+            ]
+        if route.cors is not None:
+            yield from _told_to_errors(target.number, route.cors)
+            hidden += _CORS_FIELDS
+            number = target.number
+            added.append(f"add_header Access-Control-Allow-Origin $msctl_origin_{number} always;")
+            if route.cors.credentials:
+                added.append(
+                    f"add_header Access-Control-Allow-Credentials $msctl_credentials_{number} always;"
+                )
+            if route.cors.expose:
+                added.append(f"add_header Access-Control-Expose-Headers $msctl_expose_{number} always;")
+            if "*" not in route.cors.origins:
+                added.append("add_header Vary Origin always;")
+        if tie is not None:
+            added.append(f"add_header Set-Cookie $msctl_tie_cookie_{tie} always;")
+    if hidden:
+        yield from (f"proxy_hide_header {name};" for name in ("X-Request-Id", *hidden))
+    if added:
+        yield from (REQUEST_ID, *added)
