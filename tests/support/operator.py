@@ -84,4 +84,4 @@ class EmbeddedOperator:
                 self._broker.vhosts[names[0]].clear_policy(names[1])
             case "permissions":
                 self._broker.users.revoke(names[1], names[0])
-        self._server.work()
+        self._server.changed()

@@ -1,20 +1,18 @@
-"""The broker's sockets: reads into sessions, writes their output, and shares the event loop.
+"""The AMQP server: its listeners, and the broker behind them from its start to its end.
 
-Of the broker, only this module and `client_connection` import asyncio. Work is cut into bounded slices,
-one per turn of the event loop, so that services and the gateway on the same loop are served in between.
+Connections and their share of the event loop are in `turns`, the log in `broker_log`. Of the broker, only the
+modules of this folder and the management API import asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Protocol
 
-from msctl.broker.client_connection import ClientConnection, with_closed_peer
-from msctl.broker.core.broker import Alarm, Broker, Client
+from msctl.broker.broker_log import BrokerLog
+from msctl.broker.client_connection import ClientConnection
+from msctl.broker.core.broker import Broker
 from msctl.broker.core.browse import browse
 from msctl.broker.core.definitions.document import Definitions
 from msctl.broker.core.definitions.entries import Problems
@@ -23,60 +21,24 @@ from msctl.broker.core.definitions.importer import import_definitions, remove_wh
 from msctl.broker.core.limits import BrokerLimits
 from msctl.broker.core.queues import Queue
 from msctl.broker.core.vhost import VirtualHost
-from msctl.broker.heap import HeapTrimmer, LongLived, malloc_trim
 from msctl.broker.listeners import TlsListener, bound, listen
 from msctl.broker.session.faults import BrokerFaults
 from msctl.broker.session.session import Session
-from msctl.broker.storage.folder import has_log
-from msctl.broker.storage.restore import restore
+from msctl.broker.statistics import BrokerStats, queue_snapshots
 from msctl.broker.storage.settings import Settings
 from msctl.broker.storage.storage import Storage, StorageSpec
+from msctl.broker.turns import Turns
 from msctl.clock import Clock
 from msctl.errors import BrokerError
-from msctl.garbage import collections_paused
 from msctl.model.address import LOOPBACK
 from msctl.model.queue_messages import QueueLook
-from msctl.model.snapshots import QueueSnapshot, StorageSnapshot
+from msctl.model.snapshots import QueueSnapshot
 from msctl.secret import Secret
 
 MEMORY_LIMIT = 512 * 1024 * 1024
 MAX_MESSAGE = 128 * 1024 * 1024
-
-MESSAGES_PER_TURN = 500
-SLICES_PER_TURN = 2
-"""Connections that may have a full slice of input processed in one turn; others have theirs later."""
-FREED_PER_TURN = 5_000
-WORK_PER_TURN = 500
-"""Queues to which changed policies are applied, or bindings of deleted ones that are removed."""
-QUEUES_PER_TURN = 1_000
-HANDSHAKES = 1_000
-"""Sockets that may be open beyond the limit of connections: those before connection.open."""
 TICK_SECONDS = 0.25
 STOPPING = "broker forced connection closure with reason 'shutdown'"
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerStats:
-    """Statistics of the broker. Counters start when the server is built.
-
-    `memory_bytes` counts the messages. `blocked` is whether publishers wait, because messages take more than
-    `memory_limit` or for another alarm: `alarms` has each that is on, with its reason.
-    `storage` is None without a log.
-    """
-
-    connections: int
-    channels: int
-    messages: int
-    memory_bytes: int
-    memory_limit: int
-    published: int
-    delivered: int
-    acked: int
-    blocked: bool
-    alarms: Mapping[str, str]
-    storage: StorageSnapshot | None = None
-    management: str | None = None
-    """The URL of the management API."""
 
 
 class Management(Protocol):
@@ -117,11 +79,8 @@ class BrokerServer:
         make_queue: Callable[..., Queue] = Queue,
         tick: float = TICK_SECONDS,
     ) -> None:
-        self._open_log = open_storage
-        self._tick_seconds = tick
         self._definitions = definitions
         self._storage_spec = storage
-        self._storage: Storage | None = None
         self._broker = Broker(
             clock=clock,
             log=log,
@@ -135,18 +94,11 @@ class BrokerServer:
         self._settings = Settings(self._broker)
         if definitions is not None:
             self._settings.configure(definitions)
-        self._clock = clock
+        self._turns = Turns(self._broker, clock, tick)
+        self._log = BrokerLog(
+            self._broker, self._settings, clock, flush=self._turns.flush, open_storage=open_storage
+        )
         self._servers: list[asyncio.Server] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._protocols: dict[Client, ClientConnection] = {}
-        self._turn: asyncio.Handle | None = None
-        self._ticker: asyncio.TimerHandle | None = None
-        self._reminder: asyncio.TimerHandle | None = None
-        self._reminder_at = 0.0
-        self._waiting: dict[ClientConnection, None] = {}
-        self._slices = 0
-        """Full slices of input that were processed since the last turn."""
-        self._ended: asyncio.Event | None = None
         self.management: Management | None = None
         """Set before `start`."""
         self.touched: Callable[[Sequence[str], str], None] = lambda _faults, _traceparent: None
@@ -157,8 +109,6 @@ class BrokerServer:
         """Set before `start`."""
         self.tls_port: int | None = None
         """The bound port for TLS."""
-        self._heap = HeapTrimmer(malloc_trim(), self._run_in_thread)
-        self._long_lived = LongLived()
 
     async def start(self, host: str = LOOPBACK, port: int = 5672) -> tuple[str, int]:
         """Recover what is stored, listen, and return the bound address; port 0 asks for a free port.
@@ -166,14 +116,14 @@ class BrokerServer:
         The address is that of the port for TLS where there is no other. Raises OSError, and BrokerError or
         UntrustedPathError for a log that cannot be used.
         """
-        loop = asyncio.get_running_loop()
-        servers = await listen(lambda: ClientConnection(self), host, port, self.tls)
+        servers = await self._listen(host, port)
         if self.tls is not None:
             self.tls_port = bound(servers[-1])[1]
             self._broker.log("info", f"AMQPS is served on port {self.tls_port}")
         try:
             if self._storage_spec is not None:
-                await asyncio.to_thread(self._open_storage, self._storage_spec, loop)
+                await self._log.open(self._storage_spec)
+                self._turns.storage = self._log.storage
             if self._definitions is not None:
                 await self._import(self._definitions)
             self._broker.check_memory()
@@ -182,12 +132,10 @@ class BrokerServer:
         except BaseException:
             for server in servers:
                 server.close()
-            await self._close_storage()
+            await self._close_log()
             raise
         self._servers = servers
-        self._loop = loop
-        self._ended = asyncio.Event()
-        self._ticker = loop.call_later(self._tick_seconds, self._tick)
+        self._turns.start()
         if self.management is not None:
             await self.management.start()
         return bound(servers[0])
@@ -197,28 +145,24 @@ class BrokerServer:
         if self.management is not None:
             await self.management.stop()
         servers, self._servers = self._servers, []
-        if not servers or self._loop is None or self._ended is None:
+        if not servers:
             return
         for server in servers:
             server.close()
-        for handle in (self._turn, self._ticker, self._reminder):
-            if handle is not None:
-                handle.cancel()
-        self._turn = self._ticker = self._reminder = None
-        if self._storage is not None:
-            self._storage.settle()
-        for session in list(self._protocols):
-            session.force_close(STOPPING)
-        self.flush()
-        if self._protocols:
-            try:
-                await asyncio.wait_for(self._ended.wait(), timeout)
-            except TimeoutError:
-                pass
-        for protocol in list(self._protocols.values()):
-            protocol.abort()
-        await asyncio.sleep(0)
-        await self._close_storage()
+        self._turns.stop()
+        if self._log.storage is not None:
+            self._log.storage.settle()
+        self._turns.force_close(STOPPING)
+        self._turns.flush()
+        await self._turns.wait_closed(timeout)
+        await self._close_log()
+
+    async def _listen(self, host: str, port: int) -> list[asyncio.Server]:
+        return await listen(lambda: ClientConnection(self._turns), host, port, self.tls)
+
+    async def _close_log(self) -> None:
+        self._turns.storage = None
+        await self._log.close()
 
     # --- definitions ---
 
@@ -242,73 +186,13 @@ class BrokerServer:
     async def apply(self, definitions: Definitions, problems: Problems) -> None:
         """Import definitions in steps, each in a turn of the loop; `problems` gets what could not be."""
         for _ in import_definitions(self._broker, definitions, problems):
-            self._long_lived.check(self._broker.things)
-            self.work()
-            await asyncio.sleep(0)
+            await self._turns.imported()
 
     def export_definitions(self) -> dict[str, Any]:
         """The users, permissions, policies and topology that the broker has now, in RabbitMQ's format."""
         return export_definitions(self._broker)
 
-    # --- the log ---
-
-    def _open_storage(self, spec: StorageSpec, loop: asyncio.AbstractEventLoop) -> None:
-        """Open the log and restore what it holds. Runs in a thread, before anything uses the broker."""
-        with collections_paused():
-            self._restore(spec, loop)
-
-    def _restore(self, spec: StorageSpec, loop: asyncio.AbstractEventLoop) -> None:
-
-        def report(level: str, text: str) -> None:
-            loop.call_soon_threadsafe(self._broker.log, level, text)
-
-        try:
-            storage = self._storage = self._open_log(
-                spec, self._clock, report, post=loop.call_soon_threadsafe, changed=self._storage_changed
-            )
-        except OSError as error:
-            if spec.optional and not has_log(spec.folder):
-                reason = (error.strerror or str(error)).lower()
-                report("warning", f"cannot create {spec.folder}: {reason}; all messages are kept in memory")
-                return
-            raise BrokerError(
-                f"cannot open the broker's log in {spec.folder}: {(error.strerror or str(error)).lower()}",
-                hint="set MSCTL_STATE_DIR to a folder that you can write to; or keep messages in memory: "
-                "[broker] durable = false",
-            ) from error
-        recovered = storage.recovered
-        self._broker.memory.journal = storage.journal
-        problems = [*recovered.problems, *restore(self._broker, recovered.replay)]
-        problems += self._settings.restore(storage)
-        if recovered.cut:
-            report("info", f"the broker's log ended with an incomplete block of {recovered.cut} bytes: cut")
-        for problem in problems:
-            report("error", f"the broker's log: {problem}")
-        storage.release_recovered()
-
-    async def _close_storage(self) -> None:
-        storage, self._storage = self._storage, None
-        if storage is None:
-            return
-        delivered = [
-            message[4]
-            for vhost in self._broker.vhosts.values()
-            for queue in vhost.queues.values()
-            if queue.entry
-            for message in queue.ready.redelivered()
-            if message[4]
-        ]
-        await asyncio.to_thread(storage.close, delivered)
-
-    def _storage_changed(self) -> None:
-        storage = self._storage
-        if storage is not None:
-            self._broker.stored(storage.journal.durable)
-            if storage.stall:
-                self._broker.raise_alarm(Alarm.DISK, storage.stall)
-            else:
-                self._broker.clear_alarm(Alarm.DISK)
-            self.flush()
+    # --- for the management API ---
 
     @property
     def broker(self) -> Broker:
@@ -318,7 +202,7 @@ class BrokerServer:
     @property
     def sessions(self) -> list[Session]:
         """The connections, those that are not open yet included."""
-        return [session for session in self._protocols if isinstance(session, Session)]
+        return self._turns.sessions
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -329,7 +213,7 @@ class BrokerServer:
         """Carry out what follows from a change over the management API: deliveries, alarms, output."""
         self._settings.save()
         self._broker.check_memory()
-        self.work()
+        self._turns.work()
 
     # --- faults ---
 
@@ -345,9 +229,8 @@ class BrokerServer:
         self._suspended = self.address
         for server in self._servers:
             server.close()
-        for session in list(self._protocols):
-            session.force_close(reason)
-        self.work()
+        self._turns.force_close(reason)
+        self._turns.work()
 
     async def resume(self) -> bool:
         """Listen again at the same address; return whether that is possible."""
@@ -355,7 +238,7 @@ class BrokerServer:
         if address is None or not self._servers:
             return True
         try:
-            servers = await listen(lambda: ClientConnection(self), *address, self.tls)
+            servers = await self._listen(*address)
         except OSError:
             return False
         for server in servers:
@@ -369,7 +252,7 @@ class BrokerServer:
         broker = self._broker
         memory = broker.memory
         return BrokerStats(
-            connections=sum(session.open for session in self._protocols),
+            connections=self._turns.open_sessions,
             channels=broker.channels,
             messages=memory.messages,
             memory_bytes=memory.used,
@@ -379,25 +262,13 @@ class BrokerServer:
             acked=memory.acked,
             blocked=broker.blocked,
             alarms={alarm.value: reason for alarm, reason in broker.alarms.items()},
-            storage=None if self._storage is None else self._storage.snapshot(),
+            storage=None if self._log.storage is None else self._log.storage.snapshot(),
             management=None if self.management is None else self.management.url,
         )
 
     async def queues(self) -> tuple[QueueSnapshot, ...]:
         """All queues by virtual host and name, collected over several turns of the loop."""
-        found: list[QueueSnapshot] = []
-        for vhost in self._broker.vhosts.values():
-            parts = []
-            queues = list(vhost.queues.values())
-            for at in range(0, len(queues), QUEUES_PER_TURN):
-                parts.append(sorted(queues[at : at + QUEUES_PER_TURN], key=_name))
-                await asyncio.sleep(0)
-            for at, queue in enumerate(heapq.merge(*parts, key=_name), 1):
-                if not queue.deleted:
-                    found.append(_queue_snapshot(queue))
-                if at % QUEUES_PER_TURN == 0:
-                    await asyncio.sleep(0)
-        return tuple(found)
+        return await queue_snapshots(self._broker)
 
     def browse(self, queue: str) -> QueueLook:
         """The messages at the head of a queue; changes nothing. Raises BrokerError for an unknown queue."""
@@ -424,143 +295,3 @@ class BrokerServer:
     def _changed(self, count: int) -> int:
         self.changed()
         return count
-
-    # --- turns of the loop ---
-
-    def connected(self, protocol: ClientConnection) -> Session | None:
-        """The session of a new connection; None if there are too many sockets."""
-        if len(self._protocols) >= self._broker.limits.connections + HANDSHAKES:
-            return None
-        session = Session(
-            self._broker, protocol.peer, loopback=protocol.loopback, addresses=protocol.addresses
-        )
-        self._protocols[session] = protocol
-        return session
-
-    def disconnected(self, session: Session) -> None:
-        self._protocols.pop(session, None)
-        session.lost()
-        self._broker.check_memory()
-        if not self._servers:
-            if self._ended is not None and not self._protocols:
-                self._ended.set()
-            return
-        self.work()
-
-    def more_to_read(self, protocol: ClientConnection) -> None:
-        """Process the connection's remaining input in the next turn, or one of those after it."""
-        self._slices += 1
-        self._waiting[protocol] = None
-        self._next_turn()
-
-    @property
-    def turn_is_full(self) -> bool:
-        """Whether as many connections have had a full slice in this turn of the loop as may have one."""
-        return self._slices >= SLICES_PER_TURN
-
-    def work(self) -> None:
-        """Deliver to consumers, write output, and schedule another turn if work remains."""
-        if not self._servers:
-            self.flush()
-            return
-        self._broker.pump(MESSAGES_PER_TURN)
-        self._broker.do_work(WORK_PER_TURN)
-        self.flush()
-        self._arm()
-        storing = self._storage is not None and self._storage.waits
-        if self._waiting or self._broker.busy or self._can_free or storing:
-            self._next_turn()
-
-    def _next_turn(self) -> None:
-        if self._turn is None and self._loop is not None and self._servers:
-            self._turn = self._loop.call_soon(self._run_turn)
-
-    def _run_turn(self) -> None:
-        self._turn = None
-        self._slices = 0
-        waiting = self._waiting
-        for protocol in list(islice(waiting, SLICES_PER_TURN)):
-            del waiting[protocol]
-            protocol.process()
-        if self._storage is not None and self._storage.turn(tidy=not self._broker.memory.has_discarded):
-            self._next_turn()
-        if self._can_free:
-            self._broker.free(FREED_PER_TURN)
-            self._heap.check(self._broker.memory.used)
-        self.work()
-
-    @property
-    def _can_free(self) -> bool:
-        """Whether discarded messages wait to be freed, and no thread holds the allocator."""
-        return self._broker.memory.has_discarded and not self._heap.running
-
-    def flush(self) -> None:
-        """Write the output of each session once, so that no single connection occupies the loop."""
-        dirty, self._broker.dirty = self._broker.dirty, {}
-        for session in dirty:
-            protocol = self._protocols.get(session)
-            if protocol is not None:
-                protocol.write()
-
-    def _arm(self) -> None:
-        """Set the timer for the first message or queue to expire."""
-        when = self._broker.next_reminder()
-        if when is None or self._loop is None:
-            return
-        if self._reminder is not None:
-            if self._reminder_at <= when:
-                return
-            self._reminder.cancel()
-        self._reminder_at = when
-        delay = max(0.0, when - self._clock.monotonic())
-        self._reminder = self._loop.call_later(delay, self._remind)
-
-    def _remind(self) -> None:
-        self._reminder = None
-        self._broker.tick()
-        self._broker.check_memory()
-        self.work()
-
-    def _tick(self) -> None:
-        now = self._clock.monotonic()
-        for session in list(self._protocols):
-            session.tick(now)
-        self._watch_paused()
-        self._heap.check(self._broker.memory.used)
-        self._long_lived.check(self._broker.things)
-        if self._storage is not None:
-            self._storage.tick()
-        self.work()
-        if self._loop is not None and self._servers:
-            self._ticker = self._loop.call_later(self._tick_seconds, self._tick)
-
-    def _run_in_thread(self, work: Callable[[], None]) -> None:
-        if self._loop is not None:
-            self._loop.run_in_executor(None, work).add_done_callback(self._trimmed)
-
-    def _trimmed(self, _done: object) -> None:
-        self._heap.finished()
-        if self._broker.memory.has_discarded:
-            self._next_turn()
-
-    def _watch_paused(self) -> None:
-        """Find the peers that have closed or reset a connection that is not read during the alarm."""
-        if self._broker.blocked:
-            for connection in with_closed_peer(self._protocols.values()):
-                connection.read_to_the_end()
-
-
-def _name(queue: Queue) -> str:
-    return queue.name
-
-
-def _queue_snapshot(queue: Queue) -> QueueSnapshot:
-    return QueueSnapshot(
-        queue.name,
-        queue.ready.count,
-        queue.unacked,
-        len(queue.consumers),
-        published=queue.published,
-        delivered=queue.delivered,
-        vhost=queue.host.name,
-    )

@@ -8,7 +8,8 @@ import pytest
 from pamqp import commands
 
 from msctl.broker.core.limits import BrokerLimits
-from msctl.broker.server import HANDSHAKES, BrokerServer
+from msctl.broker.server import BrokerServer
+from msctl.broker.turns import HANDSHAKES
 from msctl.clock import SystemClock
 from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker
@@ -119,7 +120,7 @@ def test_binding_beyond_the_limit_is_a_failed_precondition() -> None:
 
 
 async def test_sockets_far_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("msctl.broker.server.HANDSHAKES", 1)
+    monkeypatch.setattr("msctl.broker.turns.HANDSHAKES", 1)
     assert HANDSHAKES > 1
     limits = BrokerLimits(connections=1)
     server = BrokerServer(clock=SystemClock(), log=lambda _level, _text: None, limits=limits)

@@ -12,13 +12,9 @@ from pamqp import commands, frame
 from msctl.broker.client_connection import FRAMES_PER_TURN
 from msctl.broker.core.queues import EXPIRED_PER_STEP
 from msctl.broker.protocol.wire import route_of
-from msctl.broker.server import (
-    FREED_PER_TURN,
-    MESSAGES_PER_TURN,
-    QUEUES_PER_TURN,
-    SLICES_PER_TURN,
-    BrokerServer,
-)
+from msctl.broker.server import BrokerServer
+from msctl.broker.statistics import QUEUES_PER_TURN
+from msctl.broker.turns import FREED_PER_TURN, MESSAGES_PER_TURN, SLICES_PER_TURN
 from msctl.clock import SystemClock
 from tests.support.clock import FakeClock
 from tests.support.waiting import until

@@ -17,7 +17,7 @@ from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer
 from msctl.broker.core.messages import Taken
 from msctl.broker.core.queues import Queue
-from msctl.broker.session.publish_handler import PublishHandler
+from msctl.broker.session.confirms import Confirms
 from msctl.broker.storage.storage import Storage
 from msctl.gateway import proxy
 from msctl.gateway.policies.breaker import Breaker
@@ -60,10 +60,10 @@ def lose_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def confirm_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(self: PublishHandler, frame: bytes) -> None:
+    def send(self: Confirms, frame: bytes) -> None:
         self._outbox.send(frame)
 
-    monkeypatch.setattr(PublishHandler, "send_when_stored", send)
+    monkeypatch.setattr(Confirms, "send_when_stored", send)
 
 
 def forget_to_synchronize(monkeypatch: pytest.MonkeyPatch) -> None:
