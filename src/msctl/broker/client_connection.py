@@ -13,6 +13,8 @@ from msctl.model.address import is_loopback
 
 FRAMES_PER_TURN = 600
 WRITE_HIGH = 256 * 1024
+REST_SECONDS = 0.002
+"""How long a connection that floods is not read after a read: see `session.flood`."""
 
 
 class ConnectionHost(Protocol):
@@ -46,6 +48,7 @@ class ClientConnection(asyncio.Protocol):
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
         self._reading = True
+        self._rest: asyncio.TimerHandle | None = None
         self._writable = True
         self._peer_closed = False
         self._ended = False
@@ -101,12 +104,28 @@ class ClientConnection(asyncio.Protocol):
             self._server.more_to_read(self)
         elif self._ended:
             self._transport.close()
-        self._read(self._peer_closed or (not more and session.receives))
+        if not more and session.rests and not self._peer_closed:
+            self._begin_rest()
+        else:
+            self._read(self._peer_closed or (not more and session.receives))
+
+    def _begin_rest(self) -> None:
+        if self._rest is None:
+            self._read(False)
+            self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        if self._session is not None:
+            self._read(self._peer_closed or self._session.receives)
 
     def _read(self, wanted: bool) -> None:
         if self._transport is None or wanted is self._reading or self._transport.is_closing():
             return
         self._reading = wanted
+        if wanted and self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         if wanted:
             self._transport.resume_reading()
         else:

@@ -52,6 +52,7 @@ class Owner(Protocol):
     user: str
     access: Access
     outbox: Outbox
+    awaits_answers: bool
 
     @property
     def notify_cancel(self) -> bool: ...
@@ -257,6 +258,7 @@ class Channel:
         if tag in self.deliveries.consumers or (self._reply_consumer and tag == self._reply_consumer.tag):
             raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
         tag = tag or generate_name("amq.ctag")
+        self.connection.awaits_answers = True
         if queue == REPLY_QUEUE:
             self._consume_replies(tag, no_ack=no_ack)
             self._reply(nowait, commands.Basic.ConsumeOk, tag)
@@ -359,12 +361,14 @@ class Channel:
     def confirm_select(self, nowait: bool) -> None:
         if self.publisher.transaction is not None:
             raise precondition_failed("cannot switch from tx to confirm mode")
+        self.connection.awaits_answers = True
         self.publisher.confirming = True
         self._reply(nowait, commands.Confirm.SelectOk)
 
     def tx_select(self) -> None:
         if self.publisher.confirming:
             raise precondition_failed("cannot switch from confirm to tx mode")
+        self.connection.awaits_answers = True
         if self.publisher.transaction is None:
             self.publisher.transaction = []
         self._reply(False, commands.Tx.SelectOk)

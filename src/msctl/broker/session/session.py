@@ -44,6 +44,7 @@ from msctl.broker.protocol.tables import Table
 from msctl.broker.session.buffers import Inbox, Outbox
 from msctl.broker.session.channel import Channel
 from msctl.broker.session.channels import Channels
+from msctl.broker.session.flood import FloodMeter
 
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 30.0
@@ -110,6 +111,8 @@ class Session:
         self.resumed = False
         self.frame_budget: int | None = None
         """Frames after which a fault cuts the connection."""
+        self.awaits_answers = False
+        """Whether the client has asked for deliveries, confirms or transactions."""
         self._inbox = Inbox()
         self._parked = 0
         self._draining = False
@@ -122,6 +125,7 @@ class Session:
         self._last_received = self._last_sent = broker.clock.monotonic()
         self._full_since: float | None = None
         self._deadline: float | None = self._last_received + HANDSHAKE_SECONDS
+        self._flood = FloodMeter(self._last_received)
         broker.sessions.add(self)
 
     def _mark(self) -> None:
@@ -189,6 +193,11 @@ class Session:
             and self.broker.parked < PARKED_TOTAL
         )
 
+    @property
+    def rests(self) -> bool:
+        """Whether the server rests before it reads again, so that more input comes with each read."""
+        return self._flood.rests and not self.awaits_answers
+
     # --- bytes in ---
 
     def receive(self, data: bytes) -> None:
@@ -223,6 +232,8 @@ class Session:
             self._inbox.compact(starved=False)
             return False
         starved = False
+        memory = self.broker.memory
+        published = memory.published
         if self._channels is not None:
             self._channels.moved()
         try:
@@ -233,6 +244,7 @@ class Session:
             self._channels.confirm()
         self._inbox.compact(starved=starved)
         self.broker.check_memory()
+        self._flood.add(self._last_received, memory.published - published)
         return not starved and self._inbox.position < len(self._inbox.data)
 
     def _process(self, limit: int) -> bool:

@@ -1,0 +1,215 @@
+"""A connection that publishes without pause is read in rests where that raises the rate, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from pamqp import commands
+
+from msctl.broker.server import BrokerServer
+from msctl.broker.session.flood import FLOOD_RATE, RETRY_SECONDS, WINDOW_SECONDS, FloodMeter
+from tests.support.clock import FakeClock
+from tests.support.waiting import until
+from tests.unit.broker.client import Client, make_broker
+from tests.unit.broker.raw import Raw
+
+STEP = WINDOW_SECONDS / 4
+FLOOD = 2 * FLOOD_RATE
+
+
+class Flow:
+    """A client whose rate depends on whether it is read in rests."""
+
+    def __init__(self, without: float, resting: float) -> None:
+        self.meter = FloodMeter(0.0)
+        self.now = 0.0
+        self.without = without
+        self.resting = resting
+
+    def run(self, seconds: float) -> float:
+        """Return the seconds of rests."""
+        rested, end = 0.0, self.now + seconds
+        while self.now < end:
+            self.now += STEP
+            rests = self.meter.rests
+            rested += STEP * rests
+            self.meter.add(self.now, round((self.resting if rests else self.without) * STEP))
+        return rested
+
+
+def test_slow_publisher_is_read_at_once() -> None:
+    assert Flow(FLOOD_RATE / 2, FLOOD).run(5.0) == 0.0
+
+
+def test_flood_that_rests_make_faster_is_read_in_rests() -> None:
+    flow = Flow(FLOOD, 2 * FLOOD)
+    assert flow.run(1.0) > 0.9
+    assert flow.meter.rests
+
+
+@pytest.mark.parametrize("resting", [FLOOD, FLOOD / 2, FLOOD / 50])
+def test_flood_that_rests_do_not_make_faster_is_read_in_rests_for_a_trial_only(resting: float) -> None:
+    flow = Flow(FLOOD, resting)
+    flow.run(10 * WINDOW_SECONDS)
+    assert not flow.meter.rests
+    rested = flow.run(RETRY_SECONDS * 5)
+    assert 0 < rested < RETRY_SECONDS / 100
+
+
+def test_flood_is_read_at_once_again_when_rests_gain_nothing_any_more() -> None:
+    flow = Flow(FLOOD, 2 * FLOOD)
+    flow.run(1.0)
+    flow.resting = FLOOD
+    assert flow.run(1.0) <= 3 * WINDOW_SECONDS
+    assert not flow.meter.rests
+
+
+def test_client_that_has_slowed_down_is_read_at_once_and_the_next_flood_in_rests() -> None:
+    flow = Flow(FLOOD, 2 * FLOOD)
+    flow.run(1.0)
+    flow.resting = flow.without = FLOOD_RATE / 10
+    assert flow.run(1.0) <= 3 * WINDOW_SECONDS
+    flow.without, flow.resting = FLOOD, 2 * FLOOD
+    assert flow.run(1.0) > 0.9
+
+
+def test_one_burst_is_no_flood() -> None:
+    flow = Flow(0, 0)
+    for _ in range(50):
+        flow.meter.add(flow.now, FLOOD)
+        assert flow.run(3 * WINDOW_SECONDS) == 0.0
+
+
+# --- sessions and sockets ---
+
+IN_A_WINDOW = round(FLOOD * WINDOW_SECONDS)
+MESSAGE = Client(make_broker(), handshake=False).publish_bytes(b"a message")
+
+
+def ask_for_nothing(_client: Client) -> None:
+    pass
+
+
+def ask_for_confirms(client: Client) -> None:
+    client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
+
+
+def ask_for_transactions(client: Client) -> None:
+    client.call(commands.Tx.Select(), commands.Tx.SelectOk)
+
+
+def ask_for_deliveries(client: Client) -> None:
+    client.queue("mine")
+    client.consume("mine")
+
+
+@pytest.mark.parametrize(
+    ("ask", "rests"),
+    [
+        (ask_for_nothing, True),
+        (ask_for_confirms, False),
+        (ask_for_transactions, False),
+        (ask_for_deliveries, False),
+    ],
+)
+def test_only_a_client_that_waits_for_nothing_is_read_in_rests(
+    ask: Callable[[Client], None], rests: bool
+) -> None:
+    clock = FakeClock()
+    client = Client(make_broker(clock))
+    client.open()
+    client.queue()
+    ask(client)
+    for _ in range(3):
+        clock.set(clock.monotonic() + WINDOW_SECONDS)
+        client.feed(MESSAGE * IN_A_WINDOW)
+        if ask is ask_for_transactions:
+            client.call(commands.Tx.Commit(), commands.Tx.CommitOk)
+    assert client.session.rests is rests
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def server(clock: FakeClock) -> AsyncIterator[BrokerServer]:
+    server = BrokerServer(clock=clock, log=lambda _level, _text: None, memory_limit=4_000_000)
+    await server.start("127.0.0.1", 0)
+    yield server
+    await server.stop(timeout=1.0)
+
+
+class Flooder:
+    """A client that is read in rests; the clock stands still, so that it stays so."""
+
+    def __init__(self, server: BrokerServer, raw: Raw) -> None:
+        self.server = server
+        self.raw = raw
+        self.sent = 0
+
+    @classmethod
+    async def connect(cls, server: BrokerServer, clock: FakeClock) -> Flooder:
+        assert server.address is not None
+        raw = await Raw.connect(f"amqp://127.0.0.1:{server.address[1]}/")
+        raw.write(commands.Queue.Declare(queue="q"))
+        assert isinstance(await raw.read(), commands.Queue.DeclareOk)
+        flooder = cls(server, raw)
+        (session,) = server.sessions
+        while not session.rests:
+            clock.set(clock.monotonic() + WINDOW_SECONDS)
+            flooder.publish(IN_A_WINDOW)
+            await flooder.arrived()
+        return flooder
+
+    def publish(self, count: int) -> None:
+        self.raw.writer.write(MESSAGE * count)
+        self.sent += count
+
+    async def arrived(self) -> None:
+        await until(lambda: self.server.stats().published == self.sent)
+
+
+async def test_all_that_is_sent_during_rests_is_published_and_answered(
+    server: BrokerServer, clock: FakeClock
+) -> None:
+    flooder = await Flooder.connect(server, clock)
+    for count in (1, 10, 1_000, 1):
+        flooder.publish(count)
+        await flooder.arrived()
+        flooder.raw.write(commands.Queue.Declare(queue="q", passive=True))
+        answer = await flooder.raw.read()
+        assert isinstance(answer, commands.Queue.DeclareOk)
+        assert answer.message_count == flooder.sent
+    await flooder.raw.close()
+
+
+async def test_flood_stops_at_the_memory_limit_and_goes_on_below_it(
+    server: BrokerServer, clock: FakeClock
+) -> None:
+    flooder = await Flooder.connect(server, clock)
+    flooder.publish(50_000)
+    await until(lambda: server.stats().blocked)
+    assert server.stats().published < flooder.sent
+    server.purge("q")
+    await until(lambda: not server.stats().blocked)
+    await until(lambda: server.stats().blocked or server.stats().published == flooder.sent)
+    server.purge("q")
+    await flooder.arrived()
+    await flooder.raw.close()
+
+
+def close(raw: Raw) -> None:
+    raw.writer.close()
+
+
+@pytest.mark.parametrize("end", [close, Raw.reset])
+async def test_end_of_a_client_is_noticed_during_rests(
+    server: BrokerServer, clock: FakeClock, end: Callable[[Raw], None]
+) -> None:
+    flooder = await Flooder.connect(server, clock)
+    flooder.publish(100)
+    end(flooder.raw)
+    await until(lambda: server.stats().connections == 0)
