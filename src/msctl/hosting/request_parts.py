@@ -38,14 +38,23 @@ class Target:
 
 
 class _Head:
-    """What follows from the fields of a head."""
+    """What follows from the fields of a head.
 
-    __slots__ = ("fields", "forwarded", "version")
+    `prefix` and `scheme` are what X-Forwarded-Prefix and X-Forwarded-Proto tell, for whom they are believed;
+    `told` are the fields without the prefix: an application that adds it to `root_path`, as NiceGUI does,
+    would have it twice.
+    """
+
+    __slots__ = ("fields", "forwarded", "prefix", "scheme", "told", "version")
 
     def __init__(self, head: RequestHead) -> None:
         self.version = f"{head.version[0]}.{head.version[1]}"
         self.fields = lower_cased(head.fields)
-        self.forwarded = any(name.startswith(b"x-forwarded-") for name, _ in self.fields)
+        told = {name: value for name, value in self.fields if name.startswith(b"x-forwarded-")}
+        self.forwarded = bool(told)
+        self.prefix = unquote_to_bytes(told.get(b"x-forwarded-prefix", b"")).rstrip(b"/")
+        self.scheme = _SCHEMES.get(told.get(b"x-forwarded-proto", b"").decode("latin-1").strip())
+        self.told = [field for field in self.fields if field[0] != b"x-forwarded-prefix"]
 
 
 class Request(NamedTuple):
@@ -66,14 +75,13 @@ def request_of(exchange: Exchange, trusts: Trusts) -> Request:
     shared: _Head | None = head.fields_memo.get(_MEMO)
     if shared is None:
         shared = head.fields_memo[_MEMO] = _Head(head)
-    fields = shared.fields.copy()
-    if exchange.extra:
-        fields += lower_cased(exchange.extra)
+    fields = shared.fields
     client, scheme, prefix = exchange.client, exchange.scheme, b""
     if exchange.trusted or (shared.forwarded and trusts(client[0])):
-        prefix = _take_prefix(fields)
+        fields, prefix, scheme = shared.told, shared.prefix, shared.scheme or scheme
         if not exchange.trusted:
-            client, scheme = _forwarded(fields, client, scheme, trusts)
+            client = _forwarded(fields, client, trusts)
+    fields = [*fields, *lower_cased(exchange.extra)] if exchange.extra else fields.copy()
     return Request(fields, shared.version, Target.of(head), client, scheme, prefix)
 
 
@@ -92,33 +100,15 @@ def _origin_form(target: bytes) -> bytes:
     return rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]
 
 
-def _take_prefix(fields: Fields) -> bytes:
-    """Return the prefix that was stripped, and remove its field: an application that adds it to `root_path`,
-    as NiceGUI does, would have it twice.
-    """
-    for name, value in fields:
-        if name == b"x-forwarded-prefix":
-            fields[:] = [field for field in fields if field[0] != name]
-            return unquote_to_bytes(value).rstrip(b"/")
-    return b""
-
-
-def _forwarded(
-    fields: Fields, client: tuple[str, int], scheme: str, trusts: Trusts
-) -> tuple[tuple[str, int], str]:
-    """Return the client and the scheme that a trusted peer reports, as uvicorn does."""
-    hops: list[str] = []
-    for name, value in fields:
-        if name == b"x-forwarded-proto":
-            scheme = _SCHEMES.get(value.decode("latin-1").strip(), scheme)
-        elif name == b"x-forwarded-for":
-            hops += [hop.strip() for hop in value.decode("latin-1").split(",")]
-    hops = [hop for hop in hops if hop]
+def _forwarded(fields: Fields, client: tuple[str, int], trusts: Trusts) -> tuple[str, int]:
+    """Return the client that a trusted peer reports, as uvicorn does."""
+    told = b",".join(value for name, value in fields if name == b"x-forwarded-for").decode("latin-1")
+    hops = [hop.strip() for hop in told.split(",") if hop.strip()]
     if not hops:
-        return client, scheme
+        return client
     # The nearest hop that is no trusted proxy; the furthest if all are.
     host = next((hop for hop in reversed(hops) if not trusts(_address(hop))), hops[0])
-    return (_address(host), 0), scheme
+    return _address(host), 0
 
 
 def _address(hop: str) -> str:

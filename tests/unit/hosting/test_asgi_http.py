@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import contextvars
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from msctl.model.endpoint import Endpoint
+from msctl.model.project import GatewaySpec, RouteSpec
 from msctl.telemetry.logs.hub import current_service
 from tests.support.hosted import Hosted, hosted, parsed
+from tests.unit.gateway.harness import running
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 
@@ -99,6 +103,15 @@ async def test_trusted_peer_says_prefix_client_and_scheme() -> None:
     async with hosted(answered_scope) as served:
         response = await served.request("GET /x", None, *FORWARDED)
     assert response.body == repr(("/api", "/api/x", b"/api/x", "192.0.2.9", "https")).encode()
+
+
+@pytest.mark.parametrize(("proto", "scheme"), [("https", "https"), ("wss", "https"), ("gopher", "http")])
+async def test_gateway_passes_on_the_scheme_that_its_trusted_peer_reports(proto: str, scheme: str) -> None:
+    trusting = GatewaySpec(trusted_peers=("127.0.0.1",))
+    async with hosted(answered_scope) as behind, running(RouteSpec("/x", "x"), spec=trusting) as gateway:
+        gateway.registry.announce(Endpoint("x", "x-1", handler=behind.app.handle))
+        reply = await gateway.get("/x", ("X-Forwarded-Proto", proto))
+    assert ast.literal_eval(reply.body.decode())[4] == scheme
 
 
 class OlderFramework:

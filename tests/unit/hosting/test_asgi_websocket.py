@@ -391,6 +391,23 @@ async def test_silent_client_is_pinged_and_then_closed(monkeypatch: pytest.Monke
         assert (await client.closed())[0] == 1011
 
 
+async def test_closing_after_the_client_has_left_is_no_error() -> None:
+    closed = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            await send({"type": "websocket.close"})
+            closed.set()
+
+    async with connected(app) as (served, client):
+        client.send(CLOSE, b"")
+        await closed.wait()
+        assert not served.errors()
+
+
 async def test_sending_while_the_service_stops_is_an_oserror_that_nobody_logs() -> None:
     going, raised = asyncio.Event(), asyncio.Event()
 

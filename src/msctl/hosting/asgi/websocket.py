@@ -133,6 +133,9 @@ class WebSocketSession:
         if self._ended_by_application:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after the application has ended it.")
         if self._state in (_State.CLOSING, _State.CLOSED):
+            if kind == "websocket.close":  # many applications close whatever has happened
+                self._ended_by_application = True
+                return
             raise ClientDisconnected(f"{kind}: the client has left")
         try:
             if self._stream is not None:
