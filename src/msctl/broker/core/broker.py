@@ -236,14 +236,14 @@ class Broker:
                 session.force_close(f"user '{name}' is deleted")
         return True
 
-    def check_user_limit(self, client: Client) -> None:
-        """Raises AmqpError 530 if the client's user has as many open connections as it may have."""
-        user = self.users.get(client.user)
+    def check_user_limit(self, name: str) -> None:
+        """Raises AmqpError 530 if a user has as many open connections as it may have."""
+        user = self.users.get(name)
         limit = -1 if user is None else user.limits.get("max-connections", -1)
         if limit >= 0:
-            used = sum(each.user == client.user and each.vhost is not None for each in self.sessions)
+            used = sum(each.user == name and each.vhost is not None for each in self.sessions)
             if used >= limit:
-                raise too_many_connections_of(client.user, limit)
+                raise too_many_connections_of(name, limit)
 
     def _permissions_changed(self) -> None:
         """Publish plans contain the result of permission checks: make them all stale."""

@@ -209,12 +209,12 @@ def connection_document(session: Session, moment: Moment) -> Document:
     (peer_host, peer_port), (host, port) = session.addresses or (("", 0), ("", 0))
     counters = connection_counters(session)
     vhost = session.vhost
-    provided = session.client_properties.get(b"connection_name")
+    provided = session.login.client_properties.get(b"connection_name")
     document: Document = {
-        "auth_mechanism": session.mechanism,
-        "channel_max": session.channel_max,
+        "auth_mechanism": session.login.mechanism,
+        "channel_max": session.login.channel_max,
         "channels": session.channel_count,
-        "client_properties": table_to_json(session.client_properties),
+        "client_properties": table_to_json(session.login.client_properties),
         "connected_at": int(session.connected_at * 1000),
         "frame_max": session.outbox.frame_max,
         "host": host,
@@ -230,7 +230,7 @@ def connection_document(session: Session, moment: Moment) -> Document:
         "send_pend": 0,
         "ssl": False,
         "state": _state(session),
-        "timeout": session.heartbeat,
+        "timeout": session.login.heartbeat,
         "type": "network",
         "user": name_text(session.user),
         "user_who_performed_action": name_text(session.user),

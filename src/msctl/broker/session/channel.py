@@ -49,10 +49,12 @@ class Owner(Protocol):
     """The connection of a channel, which owns its exclusive queues."""
 
     broker: Broker
-    user: str
     access: Access
     outbox: Outbox
     awaits_answers: bool
+
+    @property
+    def user(self) -> str: ...
 
     @property
     def notify_cancel(self) -> bool: ...

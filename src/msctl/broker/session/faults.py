@@ -245,6 +245,6 @@ def _given(names: Collection[str]) -> Names:
 
 def names_of(session: Session) -> Collection[str]:
     """The names of a connection for a fault: the client's own, the name of its sockets, its user."""
-    given = session.client_properties.get(b"connection_name")
+    given = session.login.client_properties.get(b"connection_name")
     own = given[1].decode(errors="replace") if given is not None and isinstance(given[1], bytes) else ""
     return tuple(name for name in (own, session.name, session.user) if name)

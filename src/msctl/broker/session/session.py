@@ -3,8 +3,9 @@
     HEADER -> STARTING -> TUNING -> OPENING -> RUNNING -> CLOSING -> ENDED
        \\______________________ any error ________________________/
 
-RUNNING: frames go to channels. CLOSING: one side has sent connection.close, and everything but close
-and close-ok is ignored. ENDED: the remaining output is sent, then the socket is closed.
+STARTING to OPENING: the client logs in, see `login`. RUNNING: frames go to channels. CLOSING: one side has
+sent connection.close, and everything but close and close-ok is ignored. ENDED: the remaining output is sent,
+then the socket is closed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import Any
 
 from pamqp import commands
 
-from msctl.broker.core.access import UNRESTRICTED, Access, UserAccess
+from msctl.broker.core.access import UNRESTRICTED, Access
 from msctl.broker.core.broker import Broker
-from msctl.broker.core.limits import too_many_connections
 from msctl.broker.core.queues import ExpiringError
 from msctl.broker.core.vhost import VirtualHost
 from msctl.broker.protocol import wire
@@ -26,10 +26,6 @@ from msctl.broker.protocol.handshake import (
     HEARTBEAT,
     LOCALES,
     MECHANISMS,
-    Capabilities,
-    check_tuning,
-    client_capabilities,
-    credentials,
     server_properties,
 )
 from msctl.broker.protocol.replies import (
@@ -37,7 +33,6 @@ from msctl.broker.protocol.replies import (
     ReplyCode,
     channel_error,
     frame_error,
-    not_allowed,
     unexpected_frame,
 )
 from msctl.broker.protocol.tables import Table
@@ -45,6 +40,7 @@ from msctl.broker.session.buffers import Inbox, Outbox
 from msctl.broker.session.channel import Channel
 from msctl.broker.session.channels import Channels
 from msctl.broker.session.flood import FloodMeter
+from msctl.broker.session.login import Login, LoginRefusedError
 
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 30.0
@@ -95,14 +91,11 @@ class Session:
         self.broker = broker
         self.peer = peer
         self.state = SessionState.HEADER
-        self.user = ""
+        self.login = Login(broker, loopback=loopback)
         self.access: Access = UNRESTRICTED
         self.blocked = False
-        self._loopback = loopback
         self.addresses = addresses
         self.connected_at = broker.clock.time()
-        self.client_properties: Table = {}
-        self.mechanism = ""
         self.received = 0
         """Bytes from the peer."""
         self.sent = 0
@@ -117,10 +110,7 @@ class Session:
         self._parked = 0
         self._draining = False
         self._vhost: VirtualHost | None = None
-        self._capabilities = Capabilities()
         self._channels: Channels | None = None
-        self._channel_max = CHANNEL_MAX
-        self._heartbeat = 0
         self._agreed = False
         self._last_received = self._last_sent = broker.clock.monotonic()
         self._full_since: float | None = None
@@ -137,9 +127,14 @@ class Session:
         return self._vhost
 
     @property
+    def user(self) -> str:
+        """The name of the user that has logged in; empty before."""
+        return self.login.user
+
+    @property
     def notify_cancel(self) -> bool:
         """Whether the client accepts basic.cancel from the server."""
-        return self._capabilities.cancel_notify
+        return self.login.capabilities.cancel_notify
 
     @property
     def name(self) -> str:
@@ -152,14 +147,6 @@ class Session:
     @property
     def channels(self) -> list[Channel]:
         return [] if self._channels is None else list(self._channels)
-
-    @property
-    def channel_max(self) -> int:
-        return self._channel_max
-
-    @property
-    def heartbeat(self) -> int:
-        return self._heartbeat
 
     @property
     def channel_count(self) -> int:
@@ -354,42 +341,24 @@ class Session:
             raise channel_error(f"unexpected method in connection state {state.name.lower()}")
 
     def _start_ok(self, properties: Table, mechanism: str, response: bytes, _locale: str) -> None:
-        self._capabilities = client_capabilities(properties)
-        self.client_properties, self.mechanism = properties, mechanism
-        user, password = credentials(mechanism, response)
-        refusal = self.broker.users.refusal(user, password, loopback=self._loopback)
-        if refusal is not None:
-            self._report(f"{mechanism} login refused: {refusal}")
-            raise AmqpError(
-                ReplyCode.ACCESS_REFUSED,
-                f"Login was refused using authentication mechanism {mechanism}. "
-                "For details see the broker logfile.",
-                method=0,
-            )
-        self.user = user
+        try:
+            self.login.start_ok(properties, mechanism, response)
+        except LoginRefusedError as error:
+            self._report(error.reason)
+            raise
         self.state = SessionState.TUNING
         self._send(commands.Connection.Tune, CHANNEL_MAX, FRAME_MAX, HEARTBEAT)
 
     def _tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
-        check_tuning(frame_max, channel_max)
-        self._channel_max = channel_max
+        self.login.tune_ok(channel_max, frame_max, heartbeat)
         self.outbox.frame_max = frame_max
-        self._heartbeat = heartbeat
         self.state = SessionState.OPENING
 
     def _open(self, virtual_host: str, _capabilities: str, _insist: bool) -> None:
-        vhost = self.broker.vhosts.get(virtual_host)
-        if vhost is None:
-            raise not_allowed(f"vhost {virtual_host} not found")
-        if vhost.connections >= vhost.limits.connections:
-            raise too_many_connections(virtual_host, self.user, vhost.limits.connections)
-        self.broker.check_user_limit(self)
-        if self.broker.users.permissions_of(self.user, virtual_host) is None:
-            raise not_allowed(f"access to vhost '{virtual_host}' refused for user '{self.user}'")
-        self.access = UserAccess(self.broker.users, self.user, virtual_host)
+        vhost, self.access = self.login.open(virtual_host)
         vhost.connections += 1
         self._vhost = vhost
-        self._channels = Channels(self, self._inbox, vhost, limit=self._channel_max, report=self._report)
+        self._channels = Channels(self, self._inbox, vhost, limit=self.login.channel_max, report=self._report)
         self.state = SessionState.RUNNING
         self._deadline = None
         self._send(commands.Connection.OpenOk, "")
@@ -409,7 +378,7 @@ class Session:
         self._report(str(error))
         sends_close = self.state in (SessionState.RUNNING, SessionState.OPENING)
         if self.state is SessionState.STARTING and error.code is ReplyCode.ACCESS_REFUSED:
-            sends_close = self._capabilities.failure_close
+            sends_close = self.login.capabilities.failure_close
         elif self.state is SessionState.TUNING and error.code is ReplyCode.NOT_ALLOWED:
             sends_close = True
         self._release()
@@ -482,7 +451,7 @@ class Session:
         """Stop processing a publisher's input until the memory alarm ends."""
         if not self.blocked:
             self.blocked = True
-            if self._capabilities.blocked:
+            if self.login.capabilities.blocked:
                 self._send(commands.Connection.Blocked, self.broker.blocked_by)
 
     def unblock(self) -> None:
@@ -491,7 +460,7 @@ class Session:
             self.resumed = True
             self._unpark()
             self._last_received = self.broker.clock.monotonic()
-            if self._capabilities.blocked:
+            if self.login.capabilities.blocked:
                 self._send(commands.Connection.Unblocked)
             self._mark()
 
@@ -508,11 +477,12 @@ class Session:
         elif now - self._full_since > UNREAD_SECONDS:
             self._abort(f"the client has read nothing for {UNREAD_SECONDS:.0f} s")
             return
-        if self._heartbeat and self.state is SessionState.RUNNING:
+        heartbeat = self.login.heartbeat
+        if heartbeat and self.state is SessionState.RUNNING:
             silence = now - self._last_received
-            if self.reads and silence > 2 * self._heartbeat:
+            if self.reads and silence > 2 * heartbeat:
                 self._abort(f"no heartbeat for {silence:.0f} s")
-            elif now - self._last_sent >= self._heartbeat / 2 and self.outbox.empty:
+            elif now - self._last_sent >= heartbeat / 2 and self.outbox.empty:
                 self.outbox.send(wire.HEARTBEAT_FRAME)
 
     def _abort(self, reason: str) -> None:
