@@ -10,21 +10,95 @@ import jsonschema
 import pytest
 
 from msctl.export import ExportError, export
-from msctl.model.project import Project, RateLimitKey, RateLimitSpec, RouteSpec, ServiceSpec, UpstreamPolicy
-from msctl.model.route_policies import CanarySpec, StickySpec, UpstreamTlsSpec
+from msctl.model.project import (
+    ApiKeySpec,
+    CorsSpec,
+    HeaderEdit,
+    Project,
+    RateLimitKey,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+    ServiceSpec,
+    UpstreamPolicy,
+)
+from msctl.model.route_policies import (
+    BasicAuthSpec,
+    CanarySpec,
+    ForwardAuthSpec,
+    JwtSpec,
+    MirrorSpec,
+    StaticSpec,
+    StickySpec,
+    UpstreamTlsSpec,
+)
 from tests.support import yaml_files
 from tests.unit.export import projects
 
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$"}
 MILLIS = {"type": "integer", "minimum": 1, "maximum": 2147483646}
+STRINGS = {"type": "array", "items": {"type": "string"}}
+FIELD = "[A-Za-z0-9_-]+"
+
+
+def _plugin(name: str, **config: Any) -> dict[str, Any]:
+    """A plugin with these keys of its schema in github.com/Kong/kong, kong/plugins/NAME/schema.lua."""
+    return {
+        "type": "object",
+        "required": ["name", "config"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"const": name},
+            "config": {"type": "object", "additionalProperties": False, "properties": config},
+        },
+    }
+
+
+def _fields(pattern: str) -> dict[str, Any]:
+    names = {"type": "array", "items": {"type": "string", "pattern": f"^{pattern}$"}}
+    return {"type": "object", "additionalProperties": False, "properties": {"headers": names}}
+
+
+_PAIRS = _fields(f"{FIELD}:[^:].*")
+_TRANSFORMER = {"remove": _fields(FIELD), "replace": _PAIRS, "add": _PAIRS, "append": _PAIRS}
 PLUGIN = {
-    "type": "object",
-    "required": ["name"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"enum": ["rate-limiting", "request-size-limiting"]},
-        "config": {"type": "object"},
-    },
+    "oneOf": [
+        _plugin(
+            "rate-limiting",
+            **{
+                period: {"type": "number", "exclusiveMinimum": 0}
+                for period in ("second", "minute", "hour", "day")
+            },
+            limit_by={"enum": ["consumer", "credential", "ip", "service", "header", "path"]},
+            header_name={"type": "string", "pattern": f"^{FIELD}$"},
+            policy={"enum": ["local", "redis"]},
+        ),
+        _plugin(
+            "request-size-limiting",
+            allowed_payload_size={"type": "integer"},
+            size_unit={"enum": ["megabytes", "kilobytes", "bytes"]},
+        ),
+        _plugin(
+            "cors",
+            origins=STRINGS,
+            headers=STRINGS,
+            exposed_headers=STRINGS,
+            methods={
+                "type": "array",
+                "items": {
+                    "enum": [
+                        *("GET", "HEAD", "PUT", "PATCH", "POST"),
+                        *("DELETE", "OPTIONS", "TRACE", "CONNECT"),
+                    ]
+                },
+            },
+            max_age={"type": "number"},
+            credentials={"type": "boolean"},
+            preflight_continue={"type": "boolean"},
+        ),
+        _plugin("request-transformer", **_TRANSFORMER),
+        _plugin("response-transformer", **_TRANSFORMER),
+    ]
 }
 HEALTH = {
     "type": "object",
@@ -209,7 +283,7 @@ def test_rate_limits_become_a_plugin_with_notices_for_the_rest() -> None:
     assert second["plugins"][0]["config"]["second"] == 3
     keys = {notice.key for notice in export("kong", project).notices}
     base = "services.one.routes.rate_limit"
-    assert {f"{base}.burst", f"{base}.period", f"{base}.key"} <= keys
+    assert keys == {f"{base}.burst", f"{base}.period"}
 
 
 def test_remote_service_is_reached_at_its_url() -> None:
@@ -228,7 +302,7 @@ def test_several_urls_are_targets_and_sticky_clients_are_hashed() -> None:
         "far",
         url="https://a.example,https://b.example:8443",
         tls=UpstreamTlsSpec(verify=False, server_name="c.example"),
-        routes=(RouteSpec("/far", "far"), RouteSpec("/x", "far", canary=CanarySpec("far", 0.5))),
+        routes=(RouteSpec("/far", "far"), RouteSpec("/x", "far", canary=CanarySpec("far", header="X-Far"))),
         policy=UpstreamPolicy(sticky=StickySpec(cookie="tied")),
     )
     project = replace(projects.course(), services=(service,))
@@ -254,3 +328,96 @@ def test_joined_document_is_left_to_msctls_gateway(kind: str) -> None:
     documented = replace(project, gateway=replace(project.gateway, openapi="/openapi.json"))
     assert "gateway.openapi" in {notice.key for notice in export(kind, documented).notices}
     assert "gateway.openapi" not in {notice.key for notice in export(kind, project).notices}
+
+
+def test_cors_and_edits_of_fields_become_plugins() -> None:
+    cors = CorsSpec(("https://a.example", "http://[::1]:3000"), headers=("X-A",), expose=("X-B",), max_age=9)
+    edit = HeaderEdit(("X-Gone",), {"X-Set": "a:$b"}, {"X-Added": "c d"})
+    project = one(
+        RouteSpec("/a", "one", cors=cors, request_headers=edit, response_headers=edit),
+        RouteSpec("/b", "one", cors=CorsSpec(("*",), expose=("X-B",), credentials=True)),
+    )
+    found = document(project)
+    jsonschema.validate(found, SCHEMA)
+    first, second = routes(project).values()
+    named = {plugin["name"]: plugin["config"] for plugin in first["plugins"]}
+    assert named["cors"]["origins"] == ["https://a.example", r"^http://\[::1\]:3000$"]
+    expected = {
+        "remove": {"headers": ["X-Gone"]},
+        "replace": {"headers": ["X-Set:a:$b"]},
+        "add": {"headers": ["X-Set:a:$b"]},
+        "append": {"headers": ["X-Added:c d"]},
+    }
+    assert named["request-transformer"] == expected
+    # The service's own field would stay beside Kong's.
+    own = {"headers": ["X-Gone", "Access-Control-Allow-Credentials"]}
+    assert named["response-transformer"] == {**expected, "remove": own}
+    assert [plugin["name"] for plugin in second["plugins"]] == ["cors"]
+    assert export("kong", project).notices == ()
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        RouteSpec("/", "one", canary=CanarySpec("two", 0.1, header="X-Canary")),
+        RouteSpec("/", "one", canary=CanarySpec("two", 0.1, cookie="canary")),
+        RouteSpec("/", "one", canary=CanarySpec("inside", 0.1)),
+        RouteSpec("/", "one", mirror=MirrorSpec("two")),
+        RouteSpec("/", "one", static=StaticSpec("/srv")),
+        RouteSpec("/", "one", forward_auth=ForwardAuthSpec(url="http://a.example/")),
+        RouteSpec("/", "one", basic_auth=BasicAuthSpec("/srv/users")),
+        RouteSpec("/", "one", jwt=JwtSpec("KEY")),
+        RouteSpec("/", "one", api_key=ApiKeySpec("KEYS")),
+        RouteSpec("/", "one", redirect=RedirectSpec(path="/x")),
+        RouteSpec("/", "one", cors=CorsSpec(("*",), methods=("PROPFIND",))),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-A": "$(os.exit())"})),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-A": ":a"})),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-A": ""})),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-Forwarded-For": "a"})),
+        RouteSpec("/", "one", request_headers=HeaderEdit(set={"Authorization": "Basic aHVzaA=="})),
+        RouteSpec("/", "one", response_headers=HeaderEdit(add={"X.A": "a"})),
+        RouteSpec("/", "one", response_headers=HeaderEdit(set={"X-A": "a\r\nX-B: c"})),
+    ],
+)
+def test_what_only_the_gateway_does_is_passed_to_it_with_a_notice(route: RouteSpec) -> None:
+    project = one(route)
+    more = (ServiceSpec("two", app="x:y", port=9001), ServiceSpec("inside", app="x:y"))
+    project = replace(project, services=(*project.services, *more))
+    found = document(project)
+    jsonschema.validate(found, SCHEMA)
+    keys = ("canary", "mirror", "static", "forward_auth", "basic_auth", "jwt", "api_key", "redirect")
+    names = [name for name in (*keys, "cors", "request_headers", "response_headers") if getattr(route, name)]
+    assert {notice.key for notice in export("kong", project).notices} >= {
+        f"services.one.routes.{name}" for name in names
+    }
+    (service,) = found["services"]
+    assert service["host"] == "gateway.upstream"
+    assert "plugins" not in service["routes"][0]
+
+
+@pytest.mark.parametrize(("sticky", "hashed"), [(None, "none"), (StickySpec(cookie="c"), "cookie")])
+def test_share_of_a_canary_is_its_weight(sticky: StickySpec | None, hashed: str) -> None:
+    route = RouteSpec("/", "one", canary=CanarySpec("two", 0.25), policy=UpstreamPolicy(sticky=sticky))
+    project = one(route, RouteSpec("/plain", "one"))
+    project = replace(project, services=(*project.services, ServiceSpec("two", app="x:y", port=9001)))
+    found = document(project)
+    jsonschema.validate(found, SCHEMA)
+    shared, plain = found["upstreams"]
+    assert [target["target"] for target in shared["targets"]] == ["127.0.0.1:9000", "127.0.0.1:9001"]
+    stable, canary = (target["weight"] for target in shared["targets"])
+    assert canary / (stable + canary) == pytest.approx(0.25, abs=0.0001)
+    assert shared.get("hash_on", "none") == hashed
+    assert len(plain["targets"]) == 1
+    assert export("kong", project).notices == ()
+
+
+def test_a_route_may_be_sticky_in_its_own_way() -> None:
+    sticky = UpstreamPolicy(sticky=StickySpec(header="X-User"))
+    project = one(RouteSpec("/a", "one", policy=sticky), RouteSpec("/b", "one"), idle_timeout=7.0)
+    found = document(project)
+    jsonschema.validate(found, SCHEMA)
+    by_user, any_ = found["upstreams"]
+    assert (by_user["hash_on"], by_user["hash_on_header"]) == ("header", "X-User")
+    assert "hash_on" not in any_
+    assert [service["host"] for service in found["services"]] == [by_user["name"], any_["name"]]
+    assert {service["read_timeout"] for service in found["services"]} == {7000}  # the service's own

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from msctl.config.secret_variables import is_secret
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import HostPort, gateway_scheme, reachable
-from msctl.model.project import HeaderEdit, Project, RouteSpec, ServiceSpec
+from msctl.model.address import is_loopback
+from msctl.model.project import GatewaySpec, HeaderEdit, Project, RouteSpec, ServiceSpec
 from msctl.model.route_policies import UpstreamTlsSpec
 from msctl.model.services import SRV_SCHEME, upstream_host
 from msctl.model.snapshots import GATEWAY
@@ -29,6 +30,15 @@ _GATEWAY_ONLY = (
     "static",
 )
 
+FRAMING = frozenset(
+    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Request fields that a proxy writes itself."""
+OWN_RESPONSE_FIELDS = frozenset(
+    {"connection", "content-length", "content-type", "date", "keep-alive", "server", "trailer"}
+    | {"transfer-encoding", "upgrade", "x-request-id"}
+)
+"""Response fields that a proxy writes itself, or would add a second time."""
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 
@@ -131,6 +141,23 @@ def holds_secret(project: Project, route: RouteSpec, name: str) -> bool:
     else:
         texts = {str(getattr(found, "url", ""))}
     return spec is not None and any(name in each.key and each.value in texts for each in spec.references)
+
+
+def edited_names(edit: HeaderEdit | None) -> set[str]:
+    """Return the names of the fields that are edited, in lower case."""
+    return set() if edit is None else {name.lower() for name in (*edit.remove, *edit.set, *edit.add)}
+
+
+def behind_notices(gateway: GatewaySpec, proxy: str) -> Iterator[Notice]:
+    """Say what msctl's gateway must know of a proxy that passes requests to it."""
+    if not is_loopback(gateway.host):
+        return
+    if gateway.hosts is None:
+        text = "msctl's gateway refuses other hosts than localhost and those of routes: name yours here"
+        yield Notice("gateway.hosts", text)
+    if not gateway.trusted_peers:
+        text = f"{proxy} is the client of what it passes to msctl's gateway: add its address here"
+        yield Notice("gateway.trusted_peers", text)
 
 
 def direct(project: Project, name: str) -> ProxyTarget | None:

@@ -28,8 +28,7 @@ from msctl.export.proxies.nginx.syntax import DOLLAR
 from msctl.export.proxies.nginx.targets import Target, Targets
 from msctl.export.proxies.nginx.traffic import canary_maps, traffic_differences, variant_map
 from msctl.export.proxies.precedence import plan
-from msctl.export.proxies.upstreams import ProxyTarget, routes_of
-from msctl.model.address import is_loopback
+from msctl.export.proxies.upstreams import ProxyTarget, behind_notices, routes_of
 from msctl.model.project import GatewaySpec, Project, RateLimitKey
 
 
@@ -137,13 +136,8 @@ def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[No
         yield Notice("gateway.forwarded", "nginx sends X-Forwarded-*, not Forwarded")
     if gateway.openapi is not None:
         yield Notice("gateway.openapi", "nginx joins no OpenAPI documents")
-    if any(target.is_gateway for target in targets) and is_loopback(gateway.host):
-        if gateway.hosts is None:
-            text = "msctl's gateway refuses other hosts than localhost and those of routes: name yours here"
-            yield Notice("gateway.hosts", text)
-        if not gateway.trusted_peers:
-            text = "what nginx passes to msctl's gateway has nginx as its client: add its address here"
-            yield Notice("gateway.trusted_peers", text)
+    if any(target.is_gateway for target in targets):
+        yield from behind_notices(gateway, "nginx")
     for target in targets:
         yield from _route_differences(target)
 

@@ -11,9 +11,12 @@ from msctl.export.kind import Notice
 from msctl.export.proxies.nginx.groups import Group, Groups
 from msctl.export.proxies.precedence import Pattern, pattern_of
 from msctl.export.proxies.upstreams import (
+    FRAMING,
+    OWN_RESPONSE_FIELDS,
     ProxyTarget,
     alike,
     direct,
+    edited_names,
     gateway_target,
     holds_secret,
     left_to_gateway,
@@ -26,15 +29,6 @@ from msctl.gateway.routing.routes import RouteTable, matched_prefix, upstream_pa
 from msctl.model.project import HeaderEdit, Project, RouteSpec, UpstreamPolicy
 from msctl.model.route_policies import CanarySpec, StaticSpec, StickySpec, UpstreamTlsSpec
 
-FRAMING = frozenset(
-    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-"""Request fields that nginx writes itself."""
-OWN_RESPONSE_FIELDS = frozenset(
-    {"connection", "content-length", "content-type", "date", "keep-alive", "server", "trailer"}
-    | {"transfer-encoding", "upgrade", "x-request-id"}
-)
-"""Response fields that nginx writes itself, or adds a second time."""
 FILE_FIELDS = frozenset(
     {"accept-ranges", "cache-control", "content-encoding", "etag", "last-modified", "vary"}
     | {"x-content-type-options"}
@@ -123,7 +117,7 @@ class Targets:
             "static": True,
             "cors": True,
             "basic_auth": route.basic_auth is not None and route.basic_auth.file is not None,
-            "request_headers": not _names(route.request_headers) & FRAMING,
+            "request_headers": not edited_names(route.request_headers) & FRAMING,
             "response_headers": edits_response,
             "canary": canary is not None,
             "mirror": mirror is not None,
@@ -224,10 +218,6 @@ def _by_url(url: str) -> Asked:
     return Asked(target, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
 
-def _names(edit: HeaderEdit | None) -> set[str]:
-    return set() if edit is None else {name.lower() for name in (*edit.remove, *edit.set, *edit.add)}
-
-
 def _can_edit(edit: HeaderEdit | None, *, has_files: bool) -> bool:
     """Whether nginx can edit these fields of a response."""
-    return not _names(edit) & (OWN_RESPONSE_FIELDS | (FILE_FIELDS if has_files else frozenset()))
+    return not edited_names(edit) & (OWN_RESPONSE_FIELDS | (FILE_FIELDS if has_files else frozenset()))
