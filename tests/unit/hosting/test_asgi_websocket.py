@@ -4,50 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from msctl.hosting.asgi import websocket
-from tests.support.hosted import Hosted, Response, hosted, parsed
-
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-class Client:
-    """A client after its handshake."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Response) -> None:
-        self._reader = reader
-        self.writer = writer
-        self.answer = answer
-
-    def send(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
-        size = len(payload)
-        length = bytes([0x80 | size]) if size < 126 else b"\xff" + struct.pack("!Q", size)
-        self.writer.write(bytes([0x80 * final | opcode]) + length + bytes(4) + payload)
-
-    async def receive(self) -> tuple[int, bytes]:
-        first, size = await self._reader.readexactly(2)
-        if size == 126:
-            (size,) = struct.unpack("!H", await self._reader.readexactly(2))
-        elif size == 127:
-            (size,) = struct.unpack("!Q", await self._reader.readexactly(8))
-        return first & 0x0F, await self._reader.readexactly(size)
-
-    async def rest(self) -> bytes:
-        return await self._reader.read()
-
-    async def closed(self) -> tuple[int, str]:
-        """Return code and reason of the close frame that comes, answer it, and wait for the end."""
-        while (frame := await self.receive())[0] != CLOSE:
-            pass
-        self.send(CLOSE, frame[1])
-        assert await self._reader.read() == b""
-        return struct.unpack("!H", frame[1][:2])[0], frame[1][2:].decode()
+from tests.support.hosted import hosted
+from tests.support.websocket_client import BINARY, CLOSE, KEY, PING, PONG, TEXT, connected
 
 
 def deny(status: object, *headers: tuple[object, object]) -> dict[str, object]:
@@ -66,25 +29,6 @@ class Sending:
                 if isinstance(step, BaseException):
                     raise step
                 await send(step)
-
-
-async def handshake(served: Hosted, *fields: str) -> Client:
-    reader, writer = await served.connect()
-    head = ["GET /chat?x=1 HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket"]
-    wanted = fields or (KEY, "Sec-WebSocket-Version: 13")
-    writer.write("\r\n".join([*head, *wanted, "", ""]).encode())
-    answer = parsed(await reader.readuntil(b"\r\n\r\n"))
-    return Client(reader, writer, answer)
-
-
-@asynccontextmanager
-async def connected(application: Any, *fields: str) -> AsyncIterator[tuple[Hosted, Client]]:
-    async with hosted(application) as served:
-        client = await handshake(served, *fields)
-        try:
-            yield served, client
-        finally:
-            client.writer.close()
 
 
 class Chat:

@@ -17,6 +17,7 @@ from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.hosting.wsgi.environ import Environ
 from msctl.hosting.wsgi.request import Application, WsgiRequest
 from msctl.hosting.wsgi.threads import DaemonThreads
+from msctl.hosting.wsgi.websocket import WebSocketRelay
 from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange
 from msctl.model.project import ServiceContext
@@ -40,8 +41,10 @@ class WsgiApp:
         self._context = context
         self._log = ServiceLog(logs, context.name)
         self._trusts = trusted_proxies(context.env)
+        self._size = threads
         self._threads = DaemonThreads(f"wsgi-{context.instance}", threads)
         self._requests = InFlight(clock)
+        self._relays: set[WebSocketRelay] = set()
         self._loop = asyncio.get_running_loop()
         self._draining = False
 
@@ -57,7 +60,8 @@ class WsgiApp:
             respond_unavailable(exchange, self._context.name)
             return
         extra: Environ = {"msctl.context": self._context}
-        request = WsgiRequest(exchange, self._trusts, extra, self._loop, self._log)
+        relay = await self._relay(exchange) if exchange.head.upgrade == "websocket" else None
+        request = WsgiRequest(exchange, self._trusts, extra, self._loop, self._log, relay)
         job = self._threads.run(partial(self._run, request))
         job.add_done_callback(lambda job: request.expire() if job.cancelled() else None)
         self._requests.add_until_done(job)
@@ -66,11 +70,24 @@ class WsgiApp:
         except asyncio.CancelledError:
             request.abandon()
             job.cancel()
+            if relay is not None:
+                relay.abort()
             raise
 
+    async def _relay(self, exchange: Exchange) -> WebSocketRelay:
+        relay = WebSocketRelay(exchange, self._loop)
+        await relay.open()
+        self._relays.add(relay)
+        relay.ended.add_done_callback(lambda _: self._relays.discard(relay))
+        if len(self._relays) == self._size:
+            self._log.line(f"WebSockets take all {self._size} threads: further requests wait", "warning")
+        return relay
+
     async def drain(self, timeout: float) -> None:
-        """Refuse new requests; wait up to `timeout` seconds for those in flight, then abandon them."""
+        """Refuse new requests, close WebSockets; wait up to `timeout` seconds for those in flight."""
         self._draining = True
+        for relay in list(self._relays):
+            relay.go_away()
         await self._requests.drain(timeout)
 
     async def cleanup(self) -> None:

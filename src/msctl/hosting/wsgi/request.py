@@ -18,6 +18,7 @@ from msctl.hosting.response_fields import BODILESS, ResponseHead, response_head
 from msctl.hosting.service_log import ServiceLog
 from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.hosting.wsgi.environ import Environ, environ_of
+from msctl.hosting.wsgi.websocket import WebSocketRelay
 from msctl.model.exchange import ClientGoneError, Exchange, RequestError
 
 T = TypeVar("T")
@@ -39,9 +40,11 @@ class WsgiRequest:
         extra: Environ,
         loop: asyncio.AbstractEventLoop,
         log: ServiceLog,
+        relay: WebSocketRelay | None = None,
     ) -> None:
-        """`extra` are msctl's own entries of the environ."""
+        """`extra` are msctl's own entries of the environ; `relay` is for a request to open a WebSocket."""
         self._exchange = exchange
+        self._relay = relay
         self._loop = loop
         self._log = log
         self._head: ResponseHead | None = None
@@ -57,6 +60,9 @@ class WsgiRequest:
         body = exchange.body
         given = io.BytesIO(body.take()) if body.complete else io.BufferedReader(_Body(self), _BUFFER)
         self._environ = {**environ_of(exchange, given, trusts), **extra}
+        if relay is not None:
+            relay.extend(self._environ)
+            relay.ended.add_done_callback(lambda _: self.abandon() if relay.used else None)
 
     # --- in the thread ----------------------------------------------------------------------------
 
@@ -66,16 +72,19 @@ class WsgiRequest:
         try:
             iterable = application(environ, self._start_response)
             try:
-                self._send_all(iterable)
+                if not self._upgraded:
+                    self._send_all(iterable)
             finally:
                 close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
-            self._finish()
+            if not self._upgraded:
+                self._finish()
         except ClientGoneError:
             pass
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
-            if not self._cut:
+            # StopIteration is how Gunicorn is told that the application has taken the connection.
+            if not self._cut and not (self._upgraded and isinstance(error, StopIteration)):
                 self._log.failed(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", error)
         finally:
             self._post(self._on_loop_end)
@@ -142,6 +151,10 @@ class WsgiRequest:
         self._post(partial(self._on_loop_finish, self._head, not self._sent, b""))
 
     @property
+    def _upgraded(self) -> bool:
+        return self._relay is not None and self._relay.used
+
+    @property
     def _bodiless(self) -> bool:
         head = self._head
         return self._exchange.head.method == "HEAD" or (head is not None and head.status in BODILESS)
@@ -171,6 +184,8 @@ class WsgiRequest:
 
     def expire(self) -> None:
         """End the exchange: the service stops and the request's time is over."""
+        if self._relay is not None:
+            self._relay.abort()
         if not self._gone and not self._complete:
             if self._exchange.status:
                 self._exchange.abort()
@@ -236,6 +251,10 @@ class WsgiRequest:
 
     def _on_loop_end(self) -> None:
         """The thread is done with the request: answer in the application's place if it has failed."""
+        if self._relay is not None:
+            self._relay.finish()
+            if self._relay.used:
+                return  # ended with the connection
         if not self._complete and not self._gone:
             if self._exchange.status:
                 self._exchange.abort()
