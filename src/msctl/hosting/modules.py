@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
 
+from msctl.errors import MsctlError
 from msctl.hosting.virtual_environment import (
     VirtualEnvironment,
     add_packages,
@@ -21,11 +23,13 @@ from msctl.hosting.virtual_environment import (
     find_environments,
 )
 
+_MOST_NAMES = 5
+"""Names of a module that an error gives."""
 _FOREIGN = ("site-packages", "dist-packages")
 
 
-class ImportPathError(Exception):
-    """An import path is not `module:attribute`, or its module has no such attribute."""
+class ImportPathError(MsctlError):
+    """An import path is not `module:attribute`, or there is no such module or attribute."""
 
 
 class Loader:
@@ -43,7 +47,7 @@ class Loader:
         self._lock = Lock()
 
     def load(self, target: str) -> object:
-        """Return the object that `target` names; raises ImportPathError or any exception of the import."""
+        """Return the object that `target` names; raises ImportPathError, or what the module raises."""
         module_name, separator, attribute = target.partition(":")
         if not (module_name and separator and attribute):
             raise ImportPathError(f"{target!r} does not have the form 'package.module:attribute'")
@@ -53,17 +57,26 @@ class Loader:
             try:
                 found: object = importlib.import_module(module_name)
             except ModuleNotFoundError as error:
-                if self._root is not None and _is_package_missing(error):
-                    error.add_note(explain_missing(self._root, self._environments, Path(sys.prefix)))
+                if self._root is None or error.name is None:
+                    raise
+                where = explain_missing(self._root, self._environments, Path(sys.prefix))
+                if f"{module_name}.".startswith(f"{error.name}."):  # not one that the module imports
+                    known = "" if "." in error.name else f" in {self._root}, and {where}"
+                    raise ImportPathError(f"there is no module {error.name}{known}") from None
+                if "." not in error.name:  # a whole package, rather than a module of one that is there
+                    error.add_note(where)
                 raise
             finally:
                 if self._root is not None:
                     self._remember(self._root)
+        shown = f"the module {module_name}"
         for part in attribute.split("."):
-            try:
-                found = getattr(found, part)
-            except AttributeError:
-                raise ImportPathError(f"module {module_name!r} has no attribute {attribute!r}") from None
+            if not hasattr(found, part):
+                names = ", ".join(_applications(found))
+                there = f"; it has {names}" if names else ""
+                raise ImportPathError(f"{shown} has no {part}{there}")
+            found = getattr(found, part)
+            shown = part
         return found
 
     def forget(self) -> None:
@@ -110,9 +123,19 @@ class Loader:
             self._seen.setdefault(file, _stamp(file))
 
 
-def _is_package_missing(error: ModuleNotFoundError) -> bool:
-    """Whether a whole package is missing, rather than a module of one that is there."""
-    return error.name is not None and "." not in error.name
+def _applications(found: object) -> list[str]:
+    """Return names in a module that may be meant: objects that can be called, then functions of its own."""
+    if not isinstance(found, ModuleType):
+        return []
+    objects, functions = [], []
+    for name, value in vars(found).items():
+        if name.startswith("_") or inspect.isclass(value) or not callable(value):
+            continue
+        if not inspect.isroutine(value):
+            objects.append(name)
+        elif getattr(value, "__module__", None) == found.__name__:
+            functions.append(name)
+    return [*objects, *functions][:_MOST_NAMES]
 
 
 def _own_modules(root: Path) -> dict[str, Path]:

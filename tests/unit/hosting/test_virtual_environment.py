@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msctl.hosting.modules import Loader
+from msctl.hosting.modules import ImportPathError, Loader
 from msctl.hosting.service_log import describe
 from msctl.hosting.virtual_environment import PYTHON
 from tests.support import other_user
@@ -50,9 +50,9 @@ def load(project: Path) -> Iterator[Callable[[], object]]:
 
 
 def refused(load: Callable[[], object]) -> str:
-    with pytest.raises(ModuleNotFoundError) as raised:
+    with pytest.raises(ImportPathError) as raised:
         load()
-    return describe(raised.value)
+    return raised.value.message
 
 
 def test_packages_beside_the_configuration_are_found(project: Path, load: Callable[[], object]) -> None:
@@ -128,9 +128,29 @@ def test_package_missing_from_the_environment_is_said_of_it(project: Path) -> No
 
 
 def test_missing_module_of_a_package_has_no_advice(project: Path) -> None:
-    (project / "shop.py").write_text("")
+    loader = Loader(project)
+    assert refused(lambda: loader.load("json.no_such_module:app")) == "there is no module json.no_such_module"
+    loader.close()
+
+
+def test_package_that_the_module_lacks_keeps_its_traceback(project: Path) -> None:
+    (project / "needy.py").write_text("import msctl_no_package\n")
     loader = Loader(project)
     with pytest.raises(ModuleNotFoundError) as raised:
-        loader.load("json.no_such_module:app")
-    assert not hasattr(raised.value, "__notes__")
+        loader.load("needy:app")
+    assert "not installed in" in describe(raised.value)
+    loader.close()
+
+
+def test_missing_attribute_names_what_the_module_has(project: Path) -> None:
+    (project / "many.py").write_text(
+        "from functools import partial\nimport json\nclass Model: ...\ndef create_app(): ...\n"
+        "application = partial(print)\nNAME = 'x'\n"
+    )
+    loader = Loader(project)
+    assert (
+        refused(lambda: loader.load("many:app"))
+        == "the module many has no app; it has application, create_app"
+    )
+    assert refused(lambda: loader.load("many:Model.app")) == "Model has no app"
     loader.close()
