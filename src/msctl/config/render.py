@@ -13,8 +13,8 @@ from msctl.config.schema.broker_keys import BROKER
 from msctl.config.schema.dashboard_keys import DASHBOARD
 from msctl.config.schema.discovery_keys import DISCOVERY
 from msctl.config.schema.gateway_keys import GATEWAY
+from msctl.config.schema.network_values import without_password
 from msctl.config.schema.service_keys import SERVICE
-from msctl.config.schema.values import without_password
 from msctl.config.secret_variables import Write, in_place, literal_secrets, secret_references
 from msctl.config.value_source import ValueSource
 from msctl.model.project import Project, ServiceSpec

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from msctl.config.reading.layers import env_name
-from msctl.config.schema.values import without_password
+from msctl.config.schema.network_values import without_password
 from msctl.config.secret_variables import literal_secrets, secret_references
 from msctl.config.value_source import KeyPath, Layer, dotted
 from msctl.export.kind import ExportOptions, Notice

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msctl.config.render import to_toml
-from msctl.config.schema.values import without_password
+from msctl.config.schema.network_values import without_password
 from msctl.config.secret_variables import literal_secrets
 from msctl.export.kind import ExportError, Notice
 from msctl.export.notices import discovery_notices

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
+from msctl.config.schema.quantities import seconds_of, show_duration
 from msctl.config.schema.value_type import MismatchError
-from msctl.config.schema.values import seconds_of, show_duration
 from msctl.errors import UsageError
 from msctl.faults.kinds import KINDS, FaultKind, KindInfo, Place, TargetType
 from msctl.faults.spec import DEFAULT_S, LONGEST_S, Distribution, FaultSpec, Target, When

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from msctl.config.schema import values
+from msctl.config.schema.quantities import show_duration
 from msctl.faults.kinds import KINDS, FaultKind, KindInfo, TargetType
 
 DEFAULT_S = 60.0
@@ -98,4 +98,4 @@ class FaultSpec:
 
 
 def _shown(seconds: float) -> str:
-    return values.show_duration(round(seconds, 6))
+    return show_duration(round(seconds, 6))

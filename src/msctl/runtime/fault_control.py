@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from msctl.clock import AsyncClock
-from msctl.config.schema.values import show_duration
+from msctl.config.schema.quantities import show_duration
 from msctl.errors import MsctlError, UsageError
 from msctl.faults.active import ActiveFault, FaultBook
 from msctl.faults.check import World, check

@@ -9,8 +9,8 @@ from msctl.errors import UsageError
 
 def parse_duration(text: str, option: str) -> float:
     """Return the seconds in `10s`, `500ms`, `2m`, `1h` or a bare number. Raises UsageError."""
+    from msctl.config.schema.quantities import seconds_of
     from msctl.config.schema.value_type import MismatchError
-    from msctl.config.schema.values import seconds_of
 
     try:
         return seconds_of(float(text) if text.replace(".", "", 1).isdecimal() else text)

@@ -18,9 +18,9 @@ from msctl.config.schema.broker_keys import BROKER
 from msctl.config.schema.dashboard_keys import DASHBOARD
 from msctl.config.schema.discovery_keys import DISCOVERY
 from msctl.config.schema.gateway_keys import GATEWAY
+from msctl.config.schema.program_values import marked_secrets
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import Table
-from msctl.config.schema.values import marked_secrets
 from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, ValueSources
 from msctl.files import FileTooLargeError, read_bounded
 from msctl.model.broker_spec import BrokerSpec

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from msctl.config.schema.network_values import AMQP_URL, PORT
+from msctl.config.schema.program_values import FILE
+from msctl.config.schema.quantities import MEMORY_SIZE, MESSAGE_SIZE
 from msctl.config.schema.table import Key, OnReload, Table, on_reload
 from msctl.config.schema.tls_keys import AMQPS
 from msctl.config.schema.value_type import choice
 from msctl.config.schema.values import (
-    AMQP_URL,
     BOOLEAN,
     DURABLE,
-    FILE,
-    MEMORY_SIZE,
-    MESSAGE_SIZE,
-    PORT,
     SECRET,
     TEXT,
 )

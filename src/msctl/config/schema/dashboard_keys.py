@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from msctl.config.schema.network_values import HOST, PORT
 from msctl.config.schema.table import Key, OnReload, Table, on_reload
-from msctl.config.schema.values import BOOLEAN, HOST, PORT, SECRET
+from msctl.config.schema.values import BOOLEAN, SECRET
 from msctl.model.project import DashboardSpec
 
 DASHBOARD = Table(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from msctl.config.schema.network_values import HOST, REGISTRY_URL
+from msctl.config.schema.program_values import FILE
+from msctl.config.schema.quantities import DURATION
 from msctl.config.schema.table import Key, OnReload, Table, on_reload
-from msctl.config.schema.values import DURATION, FILE, HOST, NAME, REGISTRY_URL, SECRET
+from msctl.config.schema.values import NAME, SECRET
 from msctl.model.project import DiscoverySpec
 
 DISCOVERY = Table(

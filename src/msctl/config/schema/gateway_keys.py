@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from msctl.config.schema.network_values import (
+    GATEWAY_HOSTS,
+    HEADER_FIELDS,
+    HOST,
+    NETWORKS,
+    OPTIONAL_PATH,
+    PORT,
+)
+from msctl.config.schema.quantities import DURATION, HEADER_BYTES, SIZE
 from msctl.config.schema.route_keys import FAILURE_KINDS, POOL_SIZE, RETRIES
 from msctl.config.schema.table import Key, OnReload, Table, on_reload
 from msctl.config.schema.tls_keys import HTTPS
 from msctl.config.schema.value_type import choice
 from msctl.config.schema.values import (
     BOOLEAN,
-    DURATION,
-    GATEWAY_HOSTS,
-    HEADER_BYTES,
-    HEADER_FIELDS,
-    HOST,
-    NETWORKS,
-    OPTIONAL_PATH,
-    PORT,
     POSITIVE,
     RATE,
     SHARE,
-    SIZE,
 )
 from msctl.model.project import Balance, GatewaySpec, ServiceAddresses
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from msctl.config.schema.network_values import HEADERS, PORT, URL_PATH
+from msctl.config.schema.program_values import COMMAND
+from msctl.config.schema.quantities import DURATION
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import Type
-from msctl.config.schema.values import BOOLEAN, COMMAND, DURATION, HEADERS, PATTERN, PORT, POSITIVE, URL_PATH
+from msctl.config.schema.values import BOOLEAN, PATTERN, POSITIVE
 from msctl.config.value_source import KeyRef
 from msctl.model.service_policies import HealthSpec
 

@@ -5,6 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from msctl.config.schema.network_values import (
+    HEADER_NAME,
+    HEADER_NAMES,
+    HEADERS,
+    HOST,
+    HOST_PATTERNS,
+    METHODS,
+    ORIGINS,
+    PORT,
+    URL_PATH,
+)
+from msctl.config.schema.quantities import DURATION, SIZE, whole_seconds
 from msctl.config.schema.route_policy_keys import (
     BASIC_AUTH,
     CANARY,
@@ -35,21 +47,9 @@ from msctl.config.schema.value_type import (
 )
 from msctl.config.schema.values import (
     BOOLEAN,
-    DURATION,
-    HEADER_NAME,
-    HEADER_NAMES,
-    HEADERS,
-    HOST,
-    HOST_PATTERNS,
-    METHODS,
-    ORIGINS,
-    PORT,
     POSITIVE,
-    SIZE,
-    URL_PATH,
     VARIABLE_NAME,
     integer,
-    whole_seconds,
 )
 from msctl.config.value_source import KeyRef
 from msctl.model.project import (

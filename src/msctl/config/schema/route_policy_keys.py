@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 
+from msctl.config.schema.network_values import (
+    HEADER_NAME,
+    HEADER_NAMES,
+    HOST,
+    URL_PATH,
+)
+from msctl.config.schema.program_values import FILE, file, folder
+from msctl.config.schema.quantities import DURATION, SIZE, whole_seconds
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import MismatchError, Type, describe, list_of, one_of
 from msctl.config.schema.values import (
     BOOLEAN,
-    DURATION,
-    FILE,
-    HEADER_NAME,
-    HEADER_NAMES,
-    HOST,
     SHARE,
-    SIZE,
     TEXT,
-    URL_PATH,
     VARIABLE_NAME,
-    file,
-    folder,
     integer,
     matching,
-    whole_seconds,
 )
 from msctl.config.value_source import KeyRef
 from msctl.model.route_policies import (

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from msctl.config.schema.health_keys import HEALTH
+from msctl.config.schema.network_values import (
+    HOST,
+    PORT,
+    SCHEME,
+    SERVICE_URL,
+)
+from msctl.config.schema.program_values import (
+    APP,
+    COMMAND,
+    ENV_FILES,
+    ENVIRONMENT,
+    FILE,
+    FOLDER,
+    IMAGE,
+    SIGNAL,
+)
+from msctl.config.schema.quantities import DURATION
 from msctl.config.schema.route_keys import POLICY, ROUTES
 from msctl.config.schema.route_policy_keys import STATIC_FILES, UPSTREAM_TLS, check_upstream_tls, service_urls
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import Type, choice, describe, items_of
 from msctl.config.schema.values import (
-    APP,
     BOOLEAN,
-    COMMAND,
-    DURATION,
-    ENV_FILES,
-    ENVIRONMENT,
     EXIT_CODES,
-    FILE,
-    FOLDER,
-    HOST,
-    IMAGE,
     MOST_RESTARTS,
     PATTERN,
-    PORT,
     POSITIVE,
     REPLICAS,
-    SCHEME,
-    SERVICE_URL,
-    SIGNAL,
     WEIGHT,
 )
 from msctl.config.value_source import KeyRef

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msctl.config.schema.network_values import PORT
+from msctl.config.schema.program_values import FILE
 from msctl.config.schema.table import Key, OnReload, Table, on_reload, table_type
 from msctl.config.schema.value_type import choice
-from msctl.config.schema.values import BOOLEAN, FILE, PORT
+from msctl.config.schema.values import BOOLEAN
 from msctl.model.tls_spec import BrokerTlsSpec, TlsSpec, TlsVersion
 
 

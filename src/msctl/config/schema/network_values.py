@@ -1,0 +1,128 @@
+"""The types of what is on the network: hosts, ports, URLs, and the parts of an HTTP message."""
+
+from __future__ import annotations
+
+import re
+
+from msctl.config.schema.value_type import MismatchError, Type, describe, list_of
+from msctl.config.schema.values import integer, matching, text, word
+from msctl.config.value_source import KeyRef
+from msctl.errors import ConfigError
+
+_HOST = r"[A-Za-z0-9._:%-]+"
+_HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
+_ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
+_SERVICE_URL = r"(?:srv\+)?https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
+_METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+HIGHEST_PORT = 65535
+
+
+def headers(raw: object, ref: KeyRef) -> dict[str, str]:
+    if not isinstance(raw, dict):
+        raise MismatchError
+    for name in raw:
+        if not re.fullmatch(_METHOD, name):
+            raise (ref / name).error("expected the name of a header")
+    return {name: word(value, ref / name) for name, value in raw.items()}
+
+
+def url_path(raw: object, ref: KeyRef) -> str:
+    value = text(raw, ref)
+    if not value.startswith("/"):
+        hint = f'write "/{value}"' if re.fullmatch(r"[\w.~/-]+", value) else None
+        raise MismatchError(f'expected a path that starts with "/", found {describe(raw)}', hint=hint)
+    if re.search(r"[\s?#\x00-\x1f]", value):
+        raise MismatchError(f"expected a path without space, query or fragment, found {describe(raw)}")
+    if {".", ".."} & set(value.split("/")):
+        raise MismatchError(f'expected a path without "." and ".." elements, found {describe(raw)}')
+    return value
+
+
+def amqp_url(raw: object, ref: KeyRef) -> str:
+    """Parse the URL of a broker; a password that is not percent-encoded becomes so."""
+    from msctl.model.broker_url import parse_url
+
+    try:
+        return parse_url(text(raw, ref)).text
+    except ConfigError as error:
+        raise MismatchError(error.message, is_redacted=True) from None
+
+
+def registry_url(raw: object, ref: KeyRef) -> str:
+    from msctl.model.registry_url import parse_registry_url
+
+    try:
+        return parse_registry_url(text(raw, ref)).text
+    except ConfigError as error:
+        raise MismatchError(error.message, is_redacted=True) from None
+
+
+def service_url(raw: object, ref: KeyRef) -> str:
+    import urllib.parse
+
+    value = text(raw, ref)
+    try:
+        usable = re.fullmatch(_SERVICE_URL, value) and urllib.parse.urlsplit(value).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise MismatchError(f'expected {SERVICE_URL.expected}, found "{without_password(value)}"')
+    return value
+
+
+def optional_path(raw: object, ref: KeyRef) -> str | None:
+    return None if raw == "" else url_path(raw, ref)
+
+
+def network(raw: object, ref: KeyRef) -> str:
+    import ipaddress
+
+    value = text(raw, ref)
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise MismatchError from None
+    return value
+
+
+def without_password(url: str) -> str:
+    """`url` with `***` for its password; what has none is unchanged."""
+    return re.sub(r"(?<=://)([^\s/?#]*?):[^\s/?#]*@", r"\1:***@", url, count=1)
+
+
+PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
+HOST = Type("a host name or an IP address", matching(_HOST))
+HEADERS = Type("a table of header names and values", headers, dict, is_table=True)
+URL_PATH = Type('a path that starts with "/"', url_path)
+SERVICE_URL = Type('a URL such as "http://127.0.0.1:8081", without a path', service_url)
+AMQP_URL = Type('a URL such as "amqp://guest:guest@localhost:5672/"', amqp_url)
+REGISTRY_URL = Type('a URL such as "etcd://host:2379" or "consul://host:8500"', registry_url)
+SCHEME = Type('the scheme of a URL, such as "redis"', matching(r"[a-z][a-z0-9+.-]*"))
+HEADER_FIELDS = Type("a whole number from 16 to 10000", integer(16, 10_000))
+OPTIONAL_PATH = Type(
+    'a path that starts with "/", or an empty string', optional_path, lambda value: value or ""
+)
+HEADER_NAME = Type("the name of a header", matching(_METHOD))
+HEADER_NAMES = Type("a list of header names", list_of(HEADER_NAME), list)
+NETWORKS = Type(
+    "a list of addresses or networks",
+    list_of(Type('an address or a network such as "10.0.0.0/8"', network)),
+    list,
+)
+ORIGINS = Type(
+    "a list of origins",
+    list_of(Type('an origin such as "https://app.example", or "*"', matching(_ORIGIN))),
+    list,
+)
+METHODS = Type(
+    'a list of methods such as ["GET", "POST"]',
+    list_of(Type("the name of a method", lambda raw, ref: matching(_METHOD)(raw, ref).upper())),
+    list,
+)
+HOST_PATTERN = Type('a host name, which may begin with "*."', matching(_HOST_PATTERN))
+HOST_PATTERNS = Type("a list of host names", list_of(HOST_PATTERN), list)
+GATEWAY_HOSTS = Type(
+    "a list of host names",
+    list_of(Type('a host name, which may begin with "*.", or "*"', matching(rf"\*|{_HOST_PATTERN}"))),
+    list,
+)
