@@ -277,9 +277,14 @@ def other(name: str, upstream: str) -> Iterator[str]:
             )
             command = ["haproxy", "-f", str(file)]
         else:
-            source = f"http://127.0.0.1:{port}"
-            command = ["caddy", "reverse-proxy", "--from", source, "--to", address]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            # Not `caddy reverse-proxy`: it serves TLS, and puts its authority into the system's trust store.
+            file.write_text(
+                f"{{\n admin off\n auto_https off\n}}\n"
+                f"http://127.0.0.1:{port} {{\n reverse_proxy {address}\n}}\n"
+            )
+            command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
+        environ = {**os.environ, "HOME": folder}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ)
         try:
             yield accepting(f"http://127.0.0.1:{port}")
         finally:

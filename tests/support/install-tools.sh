@@ -43,6 +43,8 @@ npm npm fetches axe-core $axe_version into ~/.cache, to check the dashboard's ac
 LIST
 if [ "${1:-}" = bench ]; then
     command -v wrk >/dev/null 2>&1 || need wrk "sends the benchmarks' HTTP requests"
+    command -v caddy >/dev/null 2>&1 || need caddy "a proxy that the gateway is compared with"
+    command -v haproxy >/dev/null 2>&1 || need haproxy "a proxy that the gateway is compared with"
     library=golang-github-rabbitmq-amqp091-go-dev
     [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] || need "$library" "the broker benchmark's Go client"
 fi
