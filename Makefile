@@ -49,10 +49,10 @@ test: dev tools ## Run all tests, with branch coverage of what runs in the tests
 	$(PYTEST) --cov $(ARGS)
 
 long: dev tools ## Run what is too large for every change: GiB bodies, many examples, a second build
-	$(PYTEST) --long --timeout 3600 $(ARGS)
+	$(PYTEST) --long -o faulthandler_timeout=3600 $(ARGS)
 
 sim: dev ## Run our own broker, gateway and clients through SEEDS=5000 simulated bad networks
-	MSCTL_TEST_SEEDS=$(SEEDS) $(PYTEST) --timeout 3600 tests/unit/simulation/test_own_system.py $(ARGS)
+	MSCTL_TEST_SEEDS=$(SEEDS) $(PYTEST) -o faulthandler_timeout=3600 tests/unit/simulation/test_own_system.py $(ARGS)
 
 check: lint test ## All that must be green before a change lands
 

@@ -45,7 +45,7 @@ def test_msctl_runs_with_the_release(which: str, tmp_path: Path) -> None:
 
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:randomly", "--timeout", "60", *CONCERNED],
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:randomly", *CONCERNED],
         cwd=ROOT,
         env=env,
         capture_output=True,

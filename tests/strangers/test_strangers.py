@@ -96,7 +96,6 @@ def test_ctrl_c_at_any_moment_leaves_nothing(strangers: Strangers, seed: int) ->
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 def test_two_hundred_times_ctrl_c_leave_nothing(strangers: Strangers) -> None:
     moments = random.Random(200)
     for _ in range(200):

@@ -50,6 +50,17 @@ class Scheduling(LoadScopeScheduling):
             del given[scope]
         self._reschedule(node)
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Return the test that has crashed a worker; give the others that it was to run to another."""
+        given = self.assigned_work.pop(node)
+        crashed = next((test for unit in given.values() for test, ended in unit.items() if not ended), None)
+        if crashed is not None:
+            given[self._split_scope(crashed)][crashed] = True  # xdist would run it again, on each new worker
+            self.workqueue.update({scope: unit for scope, unit in given.items() if not all(unit.values())})
+            for other in self.assigned_work:
+                self._reschedule(other)
+        return crashed
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
