@@ -64,3 +64,30 @@ def test_what_cannot_be_served_is_explained(project: Msctl, app: str, fragments:
     assert done.returncode == 1
     assert [fragment for fragment in fragments if fragment not in done.stderr] == []
     assert "\\x0a" not in done.stderr
+
+
+def test_relative_paths_are_those_of_the_projects_folder(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Wherever the stack is started: here in the folder above, with a relative --file."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    source = "from pathlib import Path\n" + SOURCE.replace('b"hello"', 'Path("data.txt").read_bytes()')
+    (folder / "main.py").write_text(source)
+    (folder / "data.txt").write_text("of the project")
+    msctl = Msctl(tmp_path, tmp_path_factory.mktemp("run"), {})
+    services = "".join(
+        f'[services.{name}]\napp = "main:wsgi"\nroutes = ["/{name}"]\n{more}\n'
+        for name, more in (("here", ""), ("apart", 'isolation = "process"'))
+    )
+    (folder / "msctl.toml").write_text(services)
+    with reserved_port() as gateway, reserved_port() as broker:
+        msctl.env["MSCTL_GATEWAY_PORT"] = str(gateway)
+        msctl.env["MSCTL_BROKER_URL"] = f"amqp://guest:guest@127.0.0.1:{broker}/"
+        msctl.ok("--file", "project", "up", "-d")
+        for name in ("here", "apart"):
+            assert request(f"http://127.0.0.1:{gateway}/{name}").body == b"of the project"
+        (folder / "msctl.toml").write_text(services.replace("/here", "/there"))
+        msctl.ok("--file", "project/msctl.toml", "reload")
+        assert request(f"http://127.0.0.1:{gateway}/there").body == b"of the project"
+        msctl.ok("--file", "project", "down")

@@ -121,9 +121,9 @@ def base_folder(env: Mapping[str, str]) -> Path:
     if chosen := env.get("MSCTL_RUNTIME_DIR"):
         return Path(chosen).absolute()
     if runtime := env.get("XDG_RUNTIME_DIR"):
-        return Path(runtime) / "msctl"
+        return Path(runtime).absolute() / "msctl"
     # Not tempfile.gettempdir(): importing tempfile takes longer than everything else here.
-    return Path(env.get("TMPDIR", "/tmp")) / f"msctl-{os.getuid()}"  # noqa: S108 - its owner is checked
+    return Path(env.get("TMPDIR", "/tmp")).absolute() / f"msctl-{os.getuid()}"  # noqa: S108 - its owner is checked
 
 
 def _with_hint(error: UntrustedPathError) -> UntrustedPathError:

@@ -245,7 +245,7 @@ def test_a_folder_is_taken_from_the_projects_own(
     service: Callable[[str], ServiceSpec], tmp_path: Path
 ) -> None:
     (tmp_path / "sub").mkdir()
-    assert service('cwd = "sub"').cwd == tmp_path / "sub"
+    assert service('cwd = "sub"\nisolation = "process"').cwd == tmp_path / "sub"
 
 
 def test_the_gateway_is_the_last_service(resolve: Load) -> None:
@@ -517,6 +517,7 @@ BAD_KEYS = [
         'url: expected a URL such as "http://127.0.0.1:8081", without a path, found "http://far:70000"',
     ),
     ('app = "shop"', 'app: expected an import path such as "shop.orders:create_app", found "shop"'),
+    ('cwd = "."', "cwd: a hosted service in the stack's process works in the project's folder"),
     ("replicas = 2", "replicas: a hosted service in the stack's process cannot have 2 replicas"),
     ('health = "${NOWHERE}"', "health: the variable NOWHERE is not set"),
     ('health = "${"', 'health: "${" must be followed by the name of a variable'),

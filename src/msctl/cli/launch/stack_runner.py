@@ -27,7 +27,11 @@ def run_stack(
     *,
     watch: bool,
 ) -> None:
-    """Run the stack until it stops. Raises the MsctlError that keeps it from starting."""
+    """Run the stack, in the project's folder, until it stops.
+
+    Raises the MsctlError that keeps it from starting.
+    """
+    options = options.absolute()
 
     def serve_argv(service: str, instance: str) -> Sequence[str]:
         return [*_this_program(), *options.arguments(project.root), "serve", service, "--instance", instance]
@@ -37,6 +41,8 @@ def run_stack(
     runs = paths.folder / "runs" if options.copy else runs_folder(paths, os.environ)
     broker_log = paths.folder / "broker" if options.copy else broker_folder(paths, os.environ)
     source = _project_source(options, project, watched=watch)
+    if project.root is not None:
+        os.chdir(project.root)  # hosted applications open files by relative paths, as commands do
     run(
         lambda clock, logs: Stack(
             project,

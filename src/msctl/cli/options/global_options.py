@@ -33,6 +33,11 @@ class GlobalOptions:
         given = (("project.name", self.project), ("gateway.tls.dev", "true" if self.dev_tls else None))
         return {key: value for key, value in given if value is not None}
 
+    def absolute(self) -> GlobalOptions:
+        """Return the same options with paths that hold in any folder."""
+        file, env_file = (None if path is None else path.absolute() for path in (self.file, self.env_file))
+        return replace(self, file=file, env_file=env_file)
+
     def arguments(self, root: Path | None) -> list[str]:
         """Return these options as command-line arguments that work in any directory.
 

@@ -72,6 +72,9 @@ def serve(
     chosen = port if port is not None else (spec.port if spec is not None else None)
     if chosen is None:
         raise UsageError(f"service {service!r} has no port", hint="use --port, for example --port 8080")
+    directory = project.root if spec is None else spec.cwd or project.root
+    if directory is not None:
+        os.chdir(directory)
     output = _PlainOutput()
     try:
         run(

@@ -80,6 +80,11 @@ def _check_service(spec: ServiceSpec, ref: KeyRef, discovery: DiscoverySpec) -> 
             f"a hosted service in the stack's process cannot have {spec.replicas} replicas",
             hint='set isolation = "process", so that each instance has a process of its own',
         )
+    if spec.cwd is not None and runs_here(spec):
+        raise (ref / "cwd").error(
+            "a hosted service in the stack's process works in the project's folder",
+            hint='set isolation = "process", so that it can have another',
+        )
     if spec.liveness and spec.health is None and spec.kind is Kind.COMMAND:
         raise (ref / "liveness").error("liveness needs a probe", hint='set health = "/path"')
 

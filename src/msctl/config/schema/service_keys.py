@@ -204,7 +204,12 @@ SERVICE = Table(
             "The scheme of its `$NAME_URL`, for what does not speak HTTP: `redis`, `postgres`.",
             "http",
         ),
-        Key("cwd", FOLDER, "Its working directory, relative to the project's folder."),
+        Key(
+            "cwd",
+            FOLDER,
+            "Its working directory, relative to the project's folder, which is the default; not for a hosted "
+            "service in the stack's process.",
+        ),
         Key(
             "url",
             service_urls(SERVICE_URL),
