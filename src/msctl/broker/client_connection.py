@@ -85,13 +85,16 @@ class ClientConnection(asyncio.Protocol):
         self._read(True)
 
     def data_received(self, data: bytes) -> None:
-        if self._session is not None:
-            self._session.receive(data)
-            if self._server.turn_is_full:
-                self._server.more_to_read(self)
-                self._read(False)
-                return
-            self.process()
+        session = self._session
+        if session is None:
+            return
+        session.receive(data)
+        if self._server.turn_is_full:
+            self._server.more_to_read(self)
+            self._read(False)
+            return
+        self.process()
+        if session.handled:
             self._server.work()
 
     def process(self) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from pamqp import commands, frame
 
+from msctl.broker.protocol import wire
 from tests.unit.broker.client import Client, make_broker
 
 
@@ -184,6 +188,74 @@ def test_publishes_with_other_properties_or_sizes_are_kept_apart() -> None:
     ids = [event.properties.message_id for _, event in client.events if hasattr(event, "properties")]
     assert ids == [str(number // 3) for number in range(60)]
     assert client.bodies() == bodies
+
+
+def test_repeated_messages_of_several_body_frames_stay_whole() -> None:
+    client = opened()
+    client.queue()
+    client.feed(client.publish_bytes(b"55", frame_max=9) * 3)
+    client.consume(no_ack=True)
+    assert client.bodies() == [b"55"] * 3
+
+
+PUBLISHER = Client(make_broker(), handshake=False)
+sent = st.one_of(
+    st.builds(
+        PUBLISHER.publish_bytes,
+        st.sampled_from([b"", b"1", b"2", b"33", b"4" * 5000]),
+        st.sampled_from(["q", "q", "q", "other"]),
+        message_id=st.sampled_from(["a", "a", "b"]),
+    ),
+    st.sampled_from(
+        [
+            wire.HEARTBEAT_FRAME,
+            PUBLISHER.publish_bytes(b"55", message_id="a", frame_max=9),
+            frame.marshal(commands.Queue.Declare(queue="q", passive=True), 1),
+            frame.marshal(commands.Basic.Publish(routing_key="q"), 1),
+            PUBLISHER.publish_bytes(b"m", expiration="never"),
+        ]
+    ),
+)
+
+
+@given(
+    st.lists(sent, max_size=8),
+    st.lists(st.sampled_from([1, 7, 8, 20, 28, 33, 61, 81, 600, 6000]), min_size=1, max_size=9),
+)
+def test_input_in_pieces_has_the_answers_of_the_whole(messages: list[bytes], sizes: list[int]) -> None:
+    first = PUBLISHER.publish_bytes(b"1", message_id="a")
+    data = first + b"".join(messages)
+    whole, pieces = opened(), opened()
+    for client in (whole, pieces):
+        client.queue()
+        client.queue("other")
+    whole.feed(data)
+    cuts = itertools.accumulate(itertools.cycle(sizes))
+    start = 0
+    for end in itertools.takewhile(lambda cut: cut < len(data), cuts):
+        pieces.feed(data[start:end])
+        start = end
+    pieces.feed(data[start:])
+    assert [(at, event.marshal()) for at, event in pieces.events] == [
+        (at, event.marshal()) for at, event in whole.events
+    ]
+    for name in ("q", "other"):
+        left = [client.broker.vhosts["/"].queues[name].ready.waiting() for client in (whole, pieces)]
+        assert list(left[0]) == list(left[1])
+    assert pieces.broker.memory.used == whole.broker.memory.used
+
+
+def test_publish_that_ends_in_the_middle_is_answered_as_soon_as_it_differs() -> None:
+    client = opened()
+    client.queue()
+    message = client.publish_bytes(b"m")
+    client.feed(message)
+    method = frame.marshal(commands.Basic.Publish(routing_key="q"), 1)
+    assert message.startswith(method)
+    client.feed(method)
+    assert not client.events
+    client.send(commands.Queue.Declare(queue="q", passive=True))
+    assert client.take(commands.Connection.Close, 0).reply_code == 505
 
 
 def test_invalid_message_among_repeated_ones_closes_the_channel() -> None:

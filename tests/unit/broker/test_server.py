@@ -171,6 +171,25 @@ async def test_direct_reply_reaches_the_requester(url: str) -> None:
 # --- peers that behave badly ---
 
 
+async def test_confirm_does_not_wait_for_the_rest_of_the_next_message() -> None:
+    server = BrokerServer(clock=SystemClock(), log=lambda _level, _text: None, tick=3600.0)
+    host, port = await server.start("127.0.0.1", 0)
+    raw = await Raw.connect(f"amqp://{host}:{port}/")
+    raw.write(commands.Confirm.Select())
+    assert isinstance(await raw.read(), commands.Confirm.SelectOk)
+    message = Client(make_broker(), handshake=False).publish_bytes(b"m", "nowhere")
+    for part, confirmed in ((message * 2 + message[:-1], 2), (message[-1:], 3)):
+        raw.writer.write(part)
+        last = 0
+        async with asyncio.timeout(10):
+            while last < confirmed:
+                ack = await raw.read()
+                assert isinstance(ack, commands.Basic.Ack)
+                last = ack.delivery_tag
+    await raw.close()
+    await server.stop(timeout=1.0)
+
+
 async def test_garbage_closes_its_connection_only(
     server: BrokerServer, url: str, channel: aio_pika.abc.AbstractChannel
 ) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands, frame
 
+from msctl.broker.core.broker import Alarm
 from msctl.broker.core.messages import MESSAGE_COST
 from msctl.broker.protocol import wire
 from msctl.broker.session.session import SessionState
@@ -171,6 +172,18 @@ def test_two_thousand_channels_can_be_open() -> None:
         client.publish(b"x", channel=number)
     assert client.session.channel_count == 2000
     assert client.broker.vhosts["/"].queues["q"].ready.count == 1999
+
+
+def test_publisher_is_told_of_the_alarm_at_the_first_frame_of_its_next_message() -> None:
+    client = Client(make_broker())
+    client.open()
+    client.queue()
+    message = client.publish_bytes(b"m")
+    client.feed(message * 2)
+    client.broker.raise_alarm(Alarm.DISK, "full")
+    client.feed(frame.marshal(commands.Basic.Publish(routing_key="q"), 1))
+    assert message.startswith(frame.marshal(commands.Basic.Publish(routing_key="q"), 1))
+    client.take(commands.Connection.Blocked, 0)
 
 
 def test_publisher_is_blocked_during_the_memory_alarm() -> None:

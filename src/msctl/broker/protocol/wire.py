@@ -224,6 +224,12 @@ def split_route(route: bytes) -> tuple[str, str]:
     return exchange.decode(errors="surrogateescape"), routing_key.decode(errors="surrogateescape")
 
 
+def publish_prefix(channel: int, method: bytes, header: bytes, body_size: int) -> bytes:
+    """A publish with its body in one frame, up to the body; `method` and `header` are payloads."""
+    frames = write_frame(METHOD, channel, method) + write_frame(HEADER, channel, header)
+    return frames + FRAME.pack(BODY, channel, body_size)
+
+
 def read_content(data: bytes, position: int, channel: int, frame_max: int) -> Content | None:
     """The content at `position` if it is a complete header and one complete body frame.
 

@@ -1,7 +1,7 @@
 """The channels of one connection: opening, closing, and dispatching frames to them. No sockets.
 
 Errors that close the connection are raised to the session; errors that close a channel are handled
-here. `repeat` and `_remember` are the connection's half of the publish fast path, see `publish_plan`.
+here. `repeat` is the connection's half of the publish fast path, see `publish_plan`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from msctl.broker.session.confirms import Confirms
 from msctl.broker.session.publish_handler import PublishHandler
 from msctl.broker.session.publish_plan import RepeatedPublish
 
-_PREFIX_MAX = 64 * 1024
 _PUBLISH_FRAMES = 3
+_HELD_MAX = 4096
+"""Bytes of a publish that may wait for their rest: each read copies what waits."""
 
 
 class Channels:
@@ -47,8 +48,9 @@ class Channels:
         self._report = report
         self._outbox = owner.outbox
         self._open: dict[int, Channel] = {}
+        self.holds = False
+        """Whether the input ends within a publish that repeats the last one as far as it goes."""
         self._repeated: RepeatedPublish | None = None
-        self._publish_start = -1
         self._unconfirmed: dict[Confirms, None] = {}
         self._in_progress: set[PublishHandler] = set()
 
@@ -68,14 +70,14 @@ class Channels:
         """Whether the frame is a basic.publish."""
         return frame.kind == wire.METHOD and frame.payload.startswith(_PUBLISH)
 
-    def moved(self) -> None:
-        """Forget positions in the inbox: its data has been replaced."""
-        self._publish_start = -1
-
     # --- frames ---
 
     def repeat(self, limit: int) -> int:
-        """Process publishes that repeat the last one with another body; return the rest of `limit` frames."""
+        """Process publishes that repeat the last one with another body; return the rest of `limit` frames.
+
+        Sets `holds`.
+        """
+        self.holds = False
         repeated = self._repeated
         if repeated is None:
             return limit
@@ -113,10 +115,13 @@ class Channels:
         confirms = publisher.confirms
         if confirms.confirmed != confirms.published:
             self._unconfirmed[confirms] = None
+        if 0 < size - position < repeated.length <= _HELD_MAX and limit > 0 and not broker.blocked:
+            prefix = repeated.prefix
+            self.holds = data.startswith(prefix, position) or prefix.startswith(data[position:])
         return limit
 
-    def handle(self, frame: wire.Frame, start: int) -> bool:
-        """Handle one frame, which begins at `start` of the inbox; return whether it was content.
+    def handle(self, frame: wire.Frame) -> bool:
+        """Handle one frame; return whether it was content.
 
         Raises AmqpError for an error that closes the connection.
         """
@@ -135,7 +140,7 @@ class Channels:
             if channel.closing:
                 self._handle_closing(channel, kind, payload)
             elif kind == wire.METHOD:
-                self._handle_method(channel, payload, start)
+                self._handle_method(channel, payload)
             else:
                 self._handle_content(channel.publisher, kind, payload)
                 return True
@@ -166,14 +171,13 @@ class Channels:
         self._open[number] = Channel(number, self._owner, self._vhost)
         self._outbox.send(wire.encode_method(number, commands.Channel.OpenOk, b""))
 
-    def _handle_method(self, channel: Channel, payload: bytes, start: int) -> None:
+    def _handle_method(self, channel: Channel, payload: bytes) -> None:
         publisher = channel.publisher
         if not publisher.idle:
             raise publisher.interrupted()
         if payload.startswith(_PUBLISH):
             publisher.begin(payload)
             self._in_progress.add(publisher)
-            self._publish_start = start
             return
         confirms = publisher.confirms
         if confirms.confirmed != confirms.published:
@@ -196,7 +200,8 @@ class Channels:
                 publisher.header(payload)
             else:
                 publisher.body(payload)
-                self._remember(publisher, payload)
+                if publisher.idle:
+                    self._repeated = publisher.repeatable(len(payload))
         except MalformedError as error:
             raise frame_error(str(error)) from error
         finally:
@@ -205,16 +210,6 @@ class Channels:
         confirms = publisher.confirms
         if confirms.confirmed != confirms.published:
             self._unconfirmed[confirms] = None
-
-    def _remember(self, publisher: PublishHandler, body: bytes) -> None:
-        """Remember a message that arrived as three consecutive frames as the one to be repeated."""
-        begin, end = self._publish_start, self._inbox.position
-        self._publish_start = -1
-        if begin < 0 or end - begin > _PREFIX_MAX or not publisher.idle:
-            return
-        prefix = self._inbox.data[begin : end - len(body) - 1]
-        if _is_one_publish(prefix, len(body)):
-            self._repeated = publisher.repeatable(prefix, end - begin)
 
     def _handle_closing(self, channel: Channel, kind: int, payload: bytes) -> None:
         """Handle a frame on a channel that the server has closed: only close and close-ok count."""
@@ -282,15 +277,3 @@ _PUBLISH = wire.METHOD_ID.pack(wire.BASIC_PUBLISH)
 def _failing_method(kind: int, payload: bytes) -> int:
     """The id of the method that a close names: this one, or basic.publish for a content frame."""
     return wire.id_of(payload) if kind == wire.METHOD else wire.BASIC_PUBLISH
-
-
-def _is_one_publish(prefix: bytes, body_size: int) -> bool:
-    """Whether `prefix` is a publish, its header, and the head of its only body frame."""
-    if len(prefix) < wire.FRAME.size:
-        return False
-    at = wire.FRAME_OVERHEAD + wire.FRAME.unpack_from(prefix)[2]
-    if at + wire.FRAME.size > len(prefix) or prefix[at] != wire.HEADER:
-        return False
-    at += wire.FRAME_OVERHEAD + wire.FRAME.unpack_from(prefix, at)[2]
-    channel = int.from_bytes(prefix[1:3], "big")
-    return prefix[at:] == wire.FRAME.pack(wire.BODY, channel, body_size)

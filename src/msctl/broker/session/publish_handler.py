@@ -31,6 +31,7 @@ from msctl.broker.protocol.wire import (
     content_frames,
     decode_arguments,
     encode_method,
+    publish_prefix,
     route_of,
 )
 from msctl.broker.session.buffers import Outbox
@@ -59,7 +60,9 @@ class PublishHandler:
         self._outbox = outbox
         self._methods: dict[bytes, PublishMethod] = {}
         self._method: PublishMethod | None = None
+        self._method_payload = b""
         self._header: bytes | None = None
+        self._header_payload = b""
         self._awaited = 0
         self._size = 0
         self._reserved = 0
@@ -94,6 +97,7 @@ class PublishHandler:
                 self._methods.clear()
             self._methods[payload] = method
         self._method = method
+        self._method_payload = payload
 
     def header(self, payload: bytes) -> None:
         """Add the content header. Raises AmqpError 505 if none is expected."""
@@ -109,6 +113,7 @@ class PublishHandler:
                 f"expected content header for class {BASIC_CLASS}, got one for class {class_id} instead",
                 BASIC_PUBLISH,
             )
+        self._header_payload = payload
         self._header = payload[CONTENT.size :]
         self._awaited = self._size = size
         if not size:
@@ -174,14 +179,18 @@ class PublishHandler:
         self._planner.reply_address = address
         self._last = None
 
-    def repeatable(self, prefix: bytes, length: int) -> RepeatedPublish | None:
-        """The message published last as one to be repeated, or None if it cannot be."""
+    def repeatable(self, last: int) -> RepeatedPublish | None:
+        """The message published last as one to be repeated, or None if it cannot be.
+
+        `last` is the size of its last body frame.
+        """
         plan = self._last
-        if plan is None or self.transaction is not None or self._method is not None:
+        if plan is None or self.transaction is not None or last != self._size:
             return None
         if plan.method.key.startswith(REPLY_PREFIX) or plan.raw is not plan.properties.raw:
             return None
-        return RepeatedPublish(prefix, length, plan)
+        prefix = publish_prefix(self._number, self._method_payload, self._header_payload, last)
+        return RepeatedPublish(prefix, len(prefix) + last + 1, plan)
 
     def repeat(self, repeated: RepeatedPublish, body: bytes) -> None:
         """Publish again with another body."""

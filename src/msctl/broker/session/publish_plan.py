@@ -12,12 +12,18 @@ input proves that it would be the same again:
    it ends with it (`PublishHandler.set_reply_address`). The invariant: whatever can change the targets
    or a check of a publish (declare, delete, bind, unbind,
    a change of users or permissions) increments the generation.
-3. `RepeatedPublish`: the raw bytes from a publish method to the first byte of its body, taken from a
-   message of exactly three consecutive frames: method, header, one body frame. These bytes contain the
+3. `RepeatedPublish`: the raw bytes from a publish method to the first byte of its body, for a message of
+   three frames: method, header, one body frame. These bytes contain the
    channel, every argument, every property and both sizes. If the input continues with the same bytes
    and a frame end follows at the right distance, it is the same publish with another body, and only
    the body is copied. If only the method frame is the same, the rest is read as one content
    (`wire.read_content`) and the plan is made anew or reused by its property bytes.
+
+A client may write each frame by itself, so that a read brings a part of a message. If the input ends within
+bytes that repeat the last publish so far, it is left until more of it comes (`Channels.holds`), as an
+incomplete frame is. Nobody can tell: a publish has no effect and no answer before its last frame, except
+that a message in progress counts its announced size, which is small here. Any byte that differs ends the
+wait, because then the ordinary path reads it all.
 
 What breaks it: a message in progress on the channel (`Channels.repeat` checks `idle`), a closed channel
 (`Channels` forgets the repeated publish), frames of another shape (a second body frame, an empty body,

@@ -102,6 +102,8 @@ class Session:
         """Bytes to the peer."""
         self.outbox = Outbox(self._mark)
         self.resumed = False
+        self.handled = False
+        """Whether the last `process` handled any input, and not only waits for the rest of a frame."""
         self.frame_budget: int | None = None
         """Frames after which a fault cuts the connection."""
         self.awaits_answers = False
@@ -212,17 +214,16 @@ class Session:
 
     def process(self, limit: int) -> bool:
         """Handle about `limit` frames; return whether complete frames may be left."""
-        self.resumed = False
+        self.resumed = self.handled = False
         if not self.reads or not self._inbox.gather():
             return False
+        self.handled = True
         if self.state is SessionState.HEADER and not self._begin():
             self._inbox.compact(starved=False)
             return False
         starved = False
         memory = self.broker.memory
         published = memory.published
-        if self._channels is not None:
-            self._channels.moved()
         try:
             starved = self._process(limit)
         except AmqpError as error:
@@ -248,6 +249,9 @@ class Session:
                     return True
             elif channels is not None:
                 limit = channels.repeat(limit)
+                if channels.holds:
+                    self.handled = inbox.position > 0
+                    return True
             frame = wire.read_frame(inbox.data, inbox.position, self.outbox.frame_max)
             if frame is None:
                 return True
@@ -263,7 +267,7 @@ class Session:
                     self._block()
                     break
                 try:
-                    if channels.handle(frame, start):
+                    if channels.handle(frame):
                         self.broker.check_memory()
                         if self.broker.blocked and not channels.in_progress and not self._draining:
                             self._block()
