@@ -92,8 +92,9 @@ def normal(found: dict[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
         ExportOptions(),
         ExportOptions(host="shop.example", ingress_class="nginx", tls_secret="tls", registry="r.example"),
         ExportOptions(host="shop.example", gateway_api="infra/public", tag="1.2"),
+        ExportOptions(gateway_api="public", native_routes=True),
     ],
-    ids=["plain", "ingress", "gateway"],
+    ids=["plain", "ingress", "gateway", "native"],
 )
 def test_the_chart_makes_the_objects_of_the_kustomize_base(
     renderer: Path, project: Project, options: ExportOptions, tmp_path: Path

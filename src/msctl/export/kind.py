@@ -41,7 +41,8 @@ class ExportOptions:
 
     `executable` is the path of msctl on systemd's machine, `directory` the project's folder there.
     `targets` are host:port pairs for Prometheus, `listen` is nginx's port, `host` the Ingress' host, and
-    `gateway_api` the Gateway of an HTTPRoute, as NAME or NAMESPACE/NAME. The caller sets `context`, the path
+    `gateway_api` the Gateway of an HTTPRoute, as NAME or NAMESPACE/NAME; with `native_routes` it leads to the
+    services themselves. The caller sets `context`, the path
     from the export's folder to the project's, `folder`, the path back, `definitions`, the content of
     broker.definitions, `running_definitions`, those of the project's running embedded broker, `sources`,
     where each key comes from, and `lock_files`, the file with the dependencies of each service in Node or Go.
@@ -53,6 +54,7 @@ class ExportOptions:
     namespace: str | None = None
     host: str | None = None
     gateway_api: str | None = None
+    native_routes: bool = False
     ingress_class: str | None = None
     tls_secret: str | None = None
     monitoring: bool = False

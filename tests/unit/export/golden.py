@@ -20,6 +20,10 @@ PROJECTS: Mapping[str, Callable[[], Project]] = {"course": projects.course, "sho
 VARIANTS: Mapping[str, tuple[str, ExportOptions]] = {
     **{kind.name: (kind.name, ExportOptions()) for kind in KINDS},
     "compose-monitoring": ("compose", ExportOptions(monitoring=True, image="registry.example/shop:1.2")),
+    "kubernetes-native-routes": (
+        "kubernetes",
+        ExportOptions(host="shop.example", gateway_api="infra/public", native_routes=True),
+    ),
     "kubernetes-gateway-api": (
         "kubernetes",
         ExportOptions(

@@ -28,7 +28,7 @@ ROUTES = st.builds(
 REQUESTS = st.tuples(
     st.sampled_from(["GET", "POST", "DELETE"]),
     st.sampled_from(["shop.example", "www.example", "other.test", "else.test"]),
-    st.lists(st.sampled_from(["a", "b", "c"]), max_size=4).map(tuple),
+    st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=4).map(tuple),
     st.sampled_from([{}, {"X-Track": "beta"}, {"X-Track": "alpha"}]),
 )
 
@@ -37,7 +37,8 @@ def matches(pattern: Pattern, elements: Sequence[str]) -> bool:
     if len(elements) < len(pattern.elements) or (pattern.exact and len(elements) > len(pattern.elements)):
         return False
     return all(
-        is_variable(mine) or mine == theirs for mine, theirs in zip(pattern.elements, elements, strict=False)
+        mine == theirs or (is_variable(mine) and theirs != "")
+        for mine, theirs in zip(pattern.elements, elements, strict=False)
     )
 
 

@@ -78,6 +78,14 @@ def export(
             help="kubernetes, helm: an HTTPRoute of this Gateway ([NAMESPACE/]NAME) instead of an Ingress.",
         ),
     ] = None,
+    native_routes: Annotated[
+        bool,
+        typer.Option(
+            "--native-routes",
+            envvar="MSCTL_EXPORT_NATIVE_ROUTES",
+            help="kubernetes, helm: HTTPRoutes to the services themselves where they can say what routes do.",
+        ),
+    ] = False,
     ingress_class: Annotated[
         str | None,
         typer.Option(
@@ -149,6 +157,7 @@ def export(
         namespace=namespace,
         host=host,
         gateway_api=gateway_api,
+        native_routes=native_routes,
         ingress_class=ingress_class,
         tls_secret=tls_secret,
         monitoring=monitoring,

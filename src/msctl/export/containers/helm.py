@@ -18,7 +18,9 @@ from msctl.export.containers.kubernetes.system import (
     Object,
     build_commands,
     files_of,
+    labelled,
     notices,
+    routes_to,
     secret_commands,
     system,
 )
@@ -73,7 +75,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         yield File(f"{_TEMPLATES}/{path}", expressions.template(objects))
     yield File(f"{_TEMPLATES}/config.yaml", _config(project))
     if whole.gateway is not None:
-        yield File(f"{_TEMPLATES}/entry.yaml", _entry(whole.gateway, project))
+        yield File(f"{_TEMPLATES}/entry.yaml", _entry(whole, whole.gateway))
     yield from notices(whole, "values.yaml")
 
 
@@ -219,33 +221,29 @@ def _config(project: Project) -> str:
     )
 
 
-def _entry(gateway: Workload, project: Project) -> str:
-    """The HTTPRoute or the Ingress, as the values say."""
-    port = 0 if gateway.address is None else gateway.address.port
-    metadata = f"metadata:\n  name: {gateway.label}\n  labels:\n{_labels(gateway.label, project, '    ')}"
+_PARENTS = """\
+  parentRefs:
+    - name: {{ .Values.gatewayApi.gateway | quote }}
+      {{- if .Values.gatewayApi.namespace }}
+      namespace: {{ .Values.gatewayApi.namespace | quote }}
+      {{- end }}
+"""
+_HOSTS = """\
+  {{- if .Values.gatewayApi.host }}
+  hostnames:
+    - {{ .Values.gatewayApi.host | quote }}
+  {{- end }}
+"""
+
+
+def _entry(whole: ContainerSystem, gateway: Workload) -> str:
+    """The HTTPRoutes or the Ingress, as the values say."""
+    metadata = (
+        f"metadata:\n  name: {gateway.label}\n  labels:\n{_labels(gateway.label, whole.project, '    ')}"
+    )
     return f"""\
 {{{{- if .Values.gatewayApi.gateway }}}}
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-{metadata}spec:
-  parentRefs:
-    - name: {{{{ .Values.gatewayApi.gateway | quote }}}}
-      {{{{- if .Values.gatewayApi.namespace }}}}
-      namespace: {{{{ .Values.gatewayApi.namespace | quote }}}}
-      {{{{- end }}}}
-  {{{{- if .Values.gatewayApi.host }}}}
-  hostnames:
-    - {{{{ .Values.gatewayApi.host | quote }}}}
-  {{{{- end }}}}
-  rules:
-    - matches:
-        - path:
-            type: PathPrefix
-            value: /
-      backendRefs:
-        - name: {gateway.label}
-          port: {port}
-{{{{- else if .Values.ingress.enabled }}}}
+{_http_routes(whole, gateway)}{{{{- else if .Values.ingress.enabled }}}}
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 {metadata}  annotations: {{{{ .Values.ingress.annotations | toJson }}}}
@@ -278,10 +276,24 @@ spec:
 """
 
 
+def _http_routes(whole: ContainerSystem, gateway: Workload) -> str:
+    """One HTTPRoute that leads to the gateway, or those that lead to the services."""
+    routes = routes_to(whole, gateway).routes
+    documents = [
+        route.document("PARENTS-OF-THE-CHART", [route.host] if route.host else "HOSTS-OF-THE-CHART")
+        for route in routes
+    ]
+    text = _Expressions().template([labelled(document, whole.project) for document in documents])
+    text = text.replace("  parentRefs: PARENTS-OF-THE-CHART\n", _PARENTS)
+    return text.replace("  hostnames: HOSTS-OF-THE-CHART\n", _HOSTS)
+
+
 KIND = ExportKind(
     "helm",
     "A Helm chart of the same objects: images, replicas, resources and the entry are values",
     render,
-    frozenset({"image", "registry", "tag", "host", "gateway_api", "ingress_class", "tls_secret"}),
+    frozenset(
+        {"image", "registry", "tag", "host", "gateway_api", "native_routes", "ingress_class", "tls_secret"}
+    ),
     folder="chart",
 )

@@ -37,7 +37,7 @@ class Pattern:
         if len(self.elements) > len(other.elements):
             return False
         pairs = zip(self.elements, other.elements, strict=False)
-        return all(is_variable(mine) or mine == theirs for mine, theirs in pairs)
+        return all(mine == theirs or (is_variable(mine) and theirs != "") for mine, theirs in pairs)
 
     def meet(self, other: Pattern) -> Pattern | None:
         """Return the pattern of the paths that both match; None if there are none."""
@@ -47,6 +47,8 @@ class Pattern:
         elements = []
         for one, two in zip(short.elements, long.elements, strict=False):
             if one != two and not is_variable(one) and not is_variable(two):
+                return None
+            if "" in (one, two) and one != two:  # a variable is no empty element
                 return None
             elements.append(two if is_variable(one) else one)
         rest = long.elements[len(short.elements) :]

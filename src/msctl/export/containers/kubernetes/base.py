@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from msctl.export.containers.kubernetes.network import entry
+from msctl.export.containers.kubernetes.network import ingress, parent
 from msctl.export.containers.kubernetes.objects import CONFIG
 from msctl.export.containers.kubernetes.system import (
     build_commands,
     files_of,
     labelled,
     notices,
+    routes_to,
     secret_commands,
     system,
 )
 from msctl.export.containers.system import ContainerSystem
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
 from msctl.export.names import project_name_label
+from msctl.export.workloads import Workload
 from msctl.export.yaml import dump, dump_all
 from msctl.model.project import Project
 
@@ -27,7 +29,8 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     place: dict[str, object] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     files = {"namespace.yaml": [labelled(place, project)], **files_of(whole)}
     if whole.gateway is not None:
-        files["entry.yaml"] = [labelled(entry(whole.gateway, options), project)]
+        entries = _entries(whole, whole.gateway)
+        files["entry.yaml"] = [labelled(item, project) for item in entries]
     for path, objects in files.items():
         yield File(path, dump_all(objects))
     yield File("msctl.toml", whole.config)
@@ -35,6 +38,17 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     if namespace != (options.namespace or project.name):
         yield Notice("project.name", f"the namespace is {namespace!r}, since the name is not a DNS label")
     yield from notices(whole, "kustomization.yaml")
+
+
+def _entries(whole: ContainerSystem, gateway: Workload) -> list[dict[str, object]]:
+    """The Ingress, or the HTTPRoutes of a Gateway."""
+    options = whole.options
+    if options.gateway_api is None:
+        return [ingress(gateway, options)]
+    given = [options.host] if options.host else []
+    parents = [parent(options.gateway_api)]
+    routes = routes_to(whole, gateway).routes
+    return [route.document(parents, [route.host] if route.host else given) for route in routes]
 
 
 def _kustomization(whole: ContainerSystem, namespace: str, files: Sequence[str]) -> str:
@@ -73,7 +87,8 @@ KIND = ExportKind(
     "A kustomize base: Deployments, Services, probes, autoscaling, network policies, an Ingress or HTTPRoute",
     render,
     frozenset(
-        {"image", "registry", "tag", "namespace", "host", "gateway_api", "ingress_class", "tls_secret"}
+        {"image", "registry", "tag", "namespace", "host", "gateway_api", "native_routes"}
+        | {"ingress_class", "tls_secret"}
     ),
     folder="kubernetes",
 )

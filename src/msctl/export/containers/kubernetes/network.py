@@ -1,4 +1,4 @@
-"""Services, the Ingress or HTTPRoute, and network policies."""
+"""Services, the Ingress, and network policies."""
 
 from __future__ import annotations
 
@@ -28,26 +28,8 @@ def service(name: str, ports: Mapping[str, int]) -> dict[str, object]:
     }
 
 
-def entry(gateway: Workload, options: ExportOptions) -> dict[str, object]:
-    """Return the Ingress or HTTPRoute: all external requests go to the gateway."""
-    if gateway.address is None:
-        raise ValueError("the gateway has no address")
-    if options.gateway_api is not None:
-        return {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": {"name": gateway.label, "labels": {NAME: gateway.label}},
-            "spec": {
-                "parentRefs": [_parent(options.gateway_api)],
-                **({"hostnames": [options.host]} if options.host else {}),
-                "rules": [
-                    {
-                        "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                        "backendRefs": [{"name": gateway.label, "port": gateway.address.port}],
-                    }
-                ],
-            },
-        }
+def ingress(gateway: Workload, options: ExportOptions) -> dict[str, object]:
+    """Return the Ingress: all external requests go to the gateway."""
     backend = {"service": {"name": gateway.label, "port": {"name": "http"}}}
     http = {"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
     spec: dict[str, object] = {}
@@ -80,6 +62,8 @@ def check_names(options: ExportOptions) -> None:
         if len(parts) > 2 or not all(_NAME.fullmatch(part) and len(part) <= _LONGEST_NAME for part in parts):
             expected = "NAME or NAMESPACE/NAME" if option == "--gateway-api" else "a DNS name in lower case"
             raise ExportError(f"{option}: expected {expected}, found {value!r}")
+    if options.native_routes and options.gateway_api is None:
+        raise ExportError("--native-routes has no effect without --gateway-api", hint="name the Gateway")
     if options.gateway_api is not None and (options.ingress_class or options.tls_secret):
         option = "--ingress-class" if options.ingress_class else "--tls-secret"
         raise ExportError(
@@ -87,7 +71,8 @@ def check_names(options: ExportOptions) -> None:
         )
 
 
-def _parent(gateway: str) -> dict[str, str]:
+def parent(gateway: str) -> dict[str, str]:
+    """Return the Gateway of an HTTPRoute."""
     namespace, _, name = gateway.rpartition("/")
     return {"name": name, "namespace": namespace} if namespace else {"name": name}
 

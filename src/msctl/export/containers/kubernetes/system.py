@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
 from msctl.export.broker import BROKER, BrokerPlan
 from msctl.export.containers.docker import image_files
 from msctl.export.containers.images import Image
+from msctl.export.containers.kubernetes.http_routes import HttpRoutes, http_routes, to_gateway
 from msctl.export.containers.kubernetes.network import check_names, default_deny, policy, service
 from msctl.export.containers.kubernetes.objects import (
     BROKER_SECRET,
@@ -40,8 +41,17 @@ def system(project: Project, options: ExportOptions) -> ContainerSystem:
     return replace(whole, options=options)
 
 
+def routes_to(system: ContainerSystem, gateway: Workload) -> HttpRoutes:
+    """The HTTPRoutes of a Gateway: to msctl's gateway, or to the services themselves if asked for."""
+    options = system.options
+    if not options.native_routes:
+        return to_gateway(gateway)
+    return http_routes(system.project, gateway, system.found, options.host)
+
+
 def files_of(system: ContainerSystem) -> dict[str, list[Object]]:
     """The objects by file, but for the namespace and the entry."""
+    public = frozenset[str]() if system.gateway is None else routes_to(system, system.gateway).services
     files = {
         f"{workload.label}.yaml": list(
             _objects(workload, system.broker, system.known[workload.name], system.config)
@@ -50,7 +60,7 @@ def files_of(system: ContainerSystem) -> dict[str, list[Object]]:
     }
     if system.broker.is_ours:
         files[f"{BROKER}.yaml"] = broker_objects(system.broker)
-    files["network.yaml"] = [default_deny(), *_policies(system.found, system.broker)]
+    files["network.yaml"] = [default_deny(), *_policies(system.found, system.broker, public)]
     return {path: [labelled(item, system.project) for item in items] for path, items in files.items()}
 
 
@@ -64,6 +74,13 @@ def notices(system: ContainerSystem, where: str) -> Iterator[Notice]:
         yield Notice(
             "--tag", "its images have the tag latest, which cannot be rolled back: give each version one"
         )
+    if system.gateway is not None:
+        native = routes_to(system, system.gateway)
+        yield from native.notices
+        if native.services:
+            names = ", ".join(sorted(native.services))
+            text = f"every pod may connect to {names}: only the cluster knows where a Gateway's proxies run"
+            yield Notice("--native-routes", text)
     for workload in system.found:
         yield from _differences(workload, system.gateway, system.known[workload.name])
 
@@ -114,7 +131,10 @@ def _objects(
         yield disruption_budget(workload)
 
 
-def _policies(found: Sequence[Workload], broker: BrokerPlan) -> Iterator[dict[str, object]]:
+def _policies(
+    found: Sequence[Workload], broker: BrokerPlan, public: Collection[str]
+) -> Iterator[dict[str, object]]:
+    """`public` services are reached by the proxies of a Gateway, which run nobody knows where."""
     for workload in found:
         if workload.address is None or workload.spec.oneshot:
             continue
@@ -125,7 +145,8 @@ def _policies(found: Sequence[Workload], broker: BrokerPlan) -> Iterator[dict[st
             or (other.is_gateway and (workload.spec.routes or workload.spec.routed))
         ]
         metrics = "metrics" if workload.has_metrics else None
-        yield policy(workload.label, ["http"], None if workload.is_gateway else callers, metrics)
+        is_public = workload.is_gateway or workload.name in public
+        yield policy(workload.label, ["http"], None if is_public else callers, metrics)
     if broker.is_ours:
         clients = [workload.label for workload in found if not workload.is_gateway]
         yield policy(BROKER, ["amqp"], clients, "metrics")
