@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -21,6 +22,7 @@ from msctl.model.project import (
     Balance,
     ComposeSpec,
     GatewaySpec,
+    HeaderEdit,
     Project,
     RateLimitKey,
     RateLimitSpec,
@@ -29,7 +31,15 @@ from msctl.model.project import (
     ServiceSpec,
     UpstreamPolicy,
 )
-from msctl.model.route_policies import BasicAuthSpec, CanarySpec, HostHeader, StickySpec, UpstreamTlsSpec
+from msctl.model.route_policies import (
+    BasicAuthSpec,
+    CanarySpec,
+    ForwardAuthSpec,
+    HostHeader,
+    StaticSpec,
+    StickySpec,
+    UpstreamTlsSpec,
+)
 from msctl.model.snapshots import GATEWAY
 from tests.support import tools
 from tests.support.certificates import Certificates
@@ -346,11 +356,14 @@ def test_a_canary_gets_its_share_and_keeps_a_client_with_a_cookie(stack: ExitSta
 
 def test_what_a_trusted_peer_says_of_the_client_goes_on(stack: ExitStack, tmp_path: Path) -> None:
     route = RouteSpec("/a", "one", rate_limit=RateLimitSpec(1, period=3600.0))
-    front = with_routes(stack, tmp_path, route, trusted_peers=("127.0.0.0/8",))
+    cut = RouteSpec("/cut", "one", strip_prefix=True)
+    front = with_routes(stack, tmp_path, route, cut, trusted_peers=("127.0.0.0/8",))
     said = {"X_Forwarded_For": "9.9.9.9, 8.8.8.8", "X_Forwarded_Proto": "https", "X_Real_IP": "9.9.9.9"}
     sent = ask(front.listen, "/a", **said).sent
     assert sent["X-Forwarded-For"] == "9.9.9.9, 8.8.8.8, 127.0.0.1"
     assert (sent["X-Forwarded-Proto"], sent["X-Real-IP"]) == ("https", "9.9.9.9")
+    told = ask(front.listen, "/cut/x", X_Forwarded_Prefix="/outer").sent
+    assert told["X-Forwarded-Prefix"] == "/outer/cut"
     assert front.asked("/a", **said) == 429  # by the client's address
     assert front.asked("/a", X_Forwarded_For="8.8.8.9") == ("one", "GET", "/a")
     assert front.asked("/a") == ("one", "GET", "/a")
@@ -370,3 +383,42 @@ def test_what_nginx_refuses_is_a_problem_document(stack: ExitStack, tmp_path: Pa
     refused = ask(front.listen, "/a", "POST", b"12")
     assert (refused.status, refused.headers["Content-Type"]) == (413, "application/problem+json")
     assert json.loads(refused.body)["status"] == 413
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"; } location /evil { return 200; } #',
+        "'; } location /evil { return 200; } #",
+        "\\",
+        '\\"; return 200; #',
+        "$request_uri ${uri} $1 $$",
+        "{}[](.*)+?|^&~<>=\\n\\d%",
+        "ünï",
+    ],
+)
+def test_no_text_of_the_configuration_breaks_or_extends_the_file(
+    text: str, stack: ExitStack, tmp_path: Path
+) -> None:
+    path = "/" + "".join(char for char in text if char not in " ?#%")
+    edit = HeaderEdit(set={"X-Set": text}, add={"X-Added": text})
+    front = with_routes(
+        stack,
+        tmp_path,
+        RouteSpec(f"{path}/a", "one", rewrite=path, request_headers=edit, response_headers=edit),
+        RouteSpec(f"{path}/b", "one", redirect=RedirectSpec(prefix=path)),
+        RouteSpec(f"{path}/c", "one", redirect=RedirectSpec(path=path), headers={"X-When": text}),
+        RouteSpec(f"{path}/d/{{x}}", "one", canary=CanarySpec("one", 0.5, header="X-Canary", value=text)),
+        RouteSpec(f"{path}/e", "one", canary=CanarySpec("one", cookie="a$'*|", value=text)),
+        RouteSpec(f"{path}/f", "one", forward_auth=ForwardAuthSpec(url=f"http://127.0.0.1:1{path}")),
+        RouteSpec(f"{path}/g", "one", static=StaticSpec(f"/srv/{text}", fallback=f"f{text}")),
+        RouteSpec(f"{path}/h", "one", basic_auth=BasicAuthSpec(file=f"/srv/{text}", realm=text)),
+        RouteSpec(f"{path}/i", "one", policy=UpstreamPolicy(sticky=StickySpec(cookie="a$'*|"))),
+    )
+    assert front.asked("/evil") == 404
+    sent = ask(front.listen, quote(f"{path}/a/x"))
+    assert sent.sent["X-Set"].encode("latin-1").decode() == text
+    assert sent.headers["X-Set"].encode("latin-1").decode() == text
+    assert sent.asked[2].encode("latin-1").decode() == f"{path}/x"
+    moved = ask(front.listen, quote(f"{path}/b/x"))
+    assert moved.headers["Location"].encode("latin-1").decode().endswith(f"{path}/x")

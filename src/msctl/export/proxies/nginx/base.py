@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
-from msctl.export.names import labels, project_label
+from msctl.export.names import project_label
 from msctl.export.proxies.nginx import forward_auth, static_files
 from msctl.export.proxies.nginx.bodies import SYSTEM_AUTHORITIES
 from msctl.export.proxies.nginx.cors import PREFLIGHT_MAP, cors_maps
@@ -40,7 +40,6 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             hint='add a route to a service: routes = ["/orders"]',
         )
     targets = Targets(project, routes)
-    labels(dict.fromkeys(target.group.target.service for target in targets.all if target.group))
     gateway = project.gateway or GatewaySpec()
     site = f"{project_label(project)}.conf"
     yield File("nginx.conf", _main(project, site))

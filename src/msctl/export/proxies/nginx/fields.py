@@ -21,6 +21,8 @@ _IDENTITY = (
 """Fields about the client or its request that go on only from trusted peers. nginx drops those with
 underscores."""
 
+_PREFIX = "X-Forwarded-Prefix"
+
 Field = tuple[str, str]
 """A field's name, and its value as it is written in the file."""
 
@@ -40,7 +42,7 @@ def trust_maps(gateway: GatewaySpec) -> Iterator[str]:
     yield from _trusted("X-Forwarded-For", f"$msctl_said_0, {peer}", peer, 0)
     yield from _trusted("X-Forwarded-Proto", "$msctl_said_1", "$scheme", 1)
     yield from _trusted("X-Forwarded-Host", "$msctl_said_2", "$http_host", 2)
-    for number, name in enumerate(_IDENTITY, 3):
+    for number, name in enumerate((*_IDENTITY, _PREFIX), 3):
         yield from _trusted(name, f"$msctl_said_{number}", "''", number)
 
 
@@ -76,7 +78,7 @@ def request_fields(gateway: GatewaySpec, host: str = "$http_host") -> list[Field
         told("X-Forwarded-For", "$remote_addr"),
         told("X-Forwarded-Proto", "$scheme"),
         told("X-Forwarded-Host", "$http_host"),
-        ("X-Forwarded-Prefix", "$msctl_prefix"),
+        (_PREFIX, "$msctl_x_forwarded_prefix$msctl_prefix" if gateway.trusted_peers else "$msctl_prefix"),
         *(told(name, '""') for name in _IDENTITY),
     ]
 

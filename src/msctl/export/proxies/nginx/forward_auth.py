@@ -62,16 +62,17 @@ def auth_lines(target: Target, gateway: GatewaySpec, tls: Iterator[str]) -> Iter
     if spec is None or question is None:
         return
     asked = question.group.target
+    usual = request_fields(gateway, asked.host or "$http_host")
     own = [
         ("Connection", '""'),
         ("Upgrade", '""'),
         ("Content-Length", '""'),
         ("X-Forwarded-Method", "$request_method"),
         ("X-Forwarded-Uri", "$request_uri"),
-        ("X-Forwarded-Prefix", f'"$msctl_prefix{literal(question.prefix)}"'),
+        ("X-Forwarded-Prefix", f'"{dict(usual)["X-Forwarded-Prefix"]}{literal(question.prefix)}"'),
     ]
     about_the_body = [(name.decode(), '""') for name in sorted(ABOUT_THE_BODY)]
-    fields = replaced(request_fields(gateway, asked.host or "$http_host"), [*own, *about_the_body])
+    fields = replaced(usual, [*own, *about_the_body])
     if spec.request_headers:
         wanted = [(name, header_variable(name)) for name in spec.request_headers]
         refused = {name for name, _ in about_the_body} | {"host", "content-length", "connection", "upgrade"}

@@ -213,8 +213,7 @@ def _by_url(url: str) -> Asked:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     tls = UpstreamTlsSpec() if parts.scheme == "https" else None
     address = HostPort(parts.hostname or "", port)
-    service = f"auth-{parts.scheme}-{parts.hostname}-{port}"
-    target = ProxyTarget(service, address, parts.scheme, host=parts.netloc, tls=tls)
+    target = ProxyTarget(f"auth-{parts.hostname}", address, parts.scheme, host=parts.netloc, tls=tls)
     return Asked(target, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
 
