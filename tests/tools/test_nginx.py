@@ -21,6 +21,7 @@ from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
     Balance,
     ComposeSpec,
+    CorsSpec,
     GatewaySpec,
     HeaderEdit,
     Project,
@@ -280,6 +281,18 @@ def test_upstream_gets_forwarded_headers(stack: ExitStack, tmp_path: Path) -> No
 def test_a_body_that_is_too_large_is_413(stack: ExitStack, tmp_path: Path) -> None:
     front = with_routes(stack, tmp_path, RouteSpec("/a", "one", policy=UpstreamPolicy(max_body=10)))
     assert ask(front.listen, "/a", "POST", Content_Length="11").status == 413
+
+
+def test_a_large_site_with_long_names_is_accepted_without_a_warning(tmp_path: Path) -> None:
+    host = f"{'x' * 60}.{'y' * 60}.example"
+    routes = [RouteSpec("/", "one", hosts=(host,))]
+    routes += [RouteSpec(f"/r{n}", "one", strip_prefix=True, cors=CorsSpec(("*",))) for n in range(120)]
+    services = (ServiceSpec("one", app="x:y", port=9000, routes=tuple(routes)),)
+    write(tmp_path, Project("test", None, "", services, GatewaySpec(), BrokerSpec()), 8000)
+    said = tools.accepts(
+        [tools.require("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"]
+    )
+    assert "warn" not in said
 
 
 def test_shop_with_every_construct_is_accepted(tmp_path: Path) -> None:

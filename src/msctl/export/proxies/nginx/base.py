@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
@@ -31,6 +32,9 @@ from msctl.export.proxies.precedence import plan
 from msctl.export.proxies.upstreams import ProxyTarget, behind_notices, routes_of
 from msctl.model.project import GatewaySpec, Project, RateLimitKey
 
+_USUAL_NAME = 32
+_USUAL_VARIABLES = 80
+
 
 def render(project: Project, options: ExportOptions) -> Iterator[Item]:
     routes = routes_of(project)
@@ -41,14 +45,27 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
         )
     targets = Targets(project, routes)
     gateway = project.gateway or GatewaySpec()
-    site = f"{project_label(project)}.conf"
-    yield File("nginx.conf", _main(project, site))
-    yield File(site, _site(project, options, gateway, targets))
+    name = f"{project_label(project)}.conf"
+    site = _site(project, options, gateway, targets)
+    yield File("nginx.conf", _main(project, name, list(_tables(site, targets))))
+    yield File(name, site)
     yield from targets.notices
     yield from _differences(gateway, targets.all)
 
 
-def _main(project: Project, site: str) -> str:
+def _tables(site: str, targets: Targets) -> Iterator[str]:
+    """The sizes of tables that a large site or a long name exceeds."""
+    longest = max((len(host) for target in targets.all for host in target.route.hosts), default=0)
+    if longest > _USUAL_NAME:
+        yield f"server_names_hash_bucket_size {1 << (longest + _USUAL_NAME).bit_length()};"
+    variables = len(set(re.findall(r"\$msctl_\w+", site)))
+    if variables > _USUAL_VARIABLES:
+        yield "variables_hash_bucket_size 512;"
+        yield f"variables_hash_max_size {1 << (2 * variables).bit_length()};"
+
+
+def _main(project: Project, site: str, tables: Sequence[str]) -> str:
+    sizes = "".join(f"    {line}\n" for line in tables)
     return f"""\
 # {project.name}: a standalone nginx. In this folder:
 #
@@ -72,7 +89,7 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
-    include {site};
+{sizes}    include {site};
 }}
 """
 
