@@ -682,6 +682,11 @@ def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> No
         (f'[services.one]\n{APP}restart = "onfailure"', 'did you mean "on-failure"?'),
         (f'[services.one]\n{APP}routes = ["orders"]', 'write "/orders"'),
         ("[services.gateway]", "put the gateway's settings under [gateway]"),
+        (
+            '[services.one]\nurl = "https://far.test/api/v2"',
+            'write "https://far.test" here, and rewrite = "/api/v2" in its routes',
+        ),
+        ('[services.one]\nurl = "far:1"', 'write "http://far:1"'),
     ],
 )
 def test_a_hint_says_what_to_do(complaint: Callable[..., ConfigError], text: str, hint: str) -> None:

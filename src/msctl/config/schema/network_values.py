@@ -66,8 +66,19 @@ def service_url(raw: object, ref: KeyRef) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise MismatchError(f'expected {SERVICE_URL.expected}, found "{without_password(value)}"')
+        message = f'expected {SERVICE_URL.expected}, found "{without_password(value)}"'
+        raise MismatchError(message, hint=_hint_for_url(value))
     return value
+
+
+def _hint_for_url(value: str) -> str | None:
+    """Say how to write a URL with a path, or one without a scheme."""
+    found = re.fullmatch(r"([a-z+]+://[^/?#]*)(/[\w.~/-]+)", value)
+    if found and re.fullmatch(_SERVICE_URL, found[1]):
+        return f'write "{found[1]}" here, and rewrite = "{found[2]}" in its routes'
+    if "://" not in value and re.fullmatch(_SERVICE_URL, f"http://{value}"):
+        return f'write "http://{value}"'
+    return None
 
 
 def optional_path(raw: object, ref: KeyRef) -> str | None:
