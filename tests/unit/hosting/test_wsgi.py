@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -229,9 +230,36 @@ def leaving(environ: Environ, start: Start) -> list[bytes]:
     sys.exit("boom")
 
 
+def starting(status: Any, *headers: Any) -> Callable[[Environ, Start], list[bytes]]:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start(status, list(headers))
+        return [b"x"]
+
+    return app
+
+
+def raising(error: BaseException) -> Callable[[Environ, Start], list[bytes]]:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start("200 OK", [])(b"")
+        raise error
+
+    return app
+
+
 @pytest.mark.parametrize(
     ("app", "reason"),
     [
+        (starting(200), "must be a string, not int"),
+        (starting(b"200 OK"), "must be a string, not bytes"),
+        (starting("\u0662\u0660\u0660 OK"), "WSGI status"),
+        (starting("101 Switching Protocols"), "101"),
+        (starting("200 OK", (b"x-a", b"1")), "must be strings, not bytes"),
+        (starting("200 OK", ("x-a", 1)), "must be strings, not int"),
+        (starting("200 OK", ("x-a", "\u20ac")), "UnicodeEncodeError"),
+        (starting("200 OK", ("content-length", "-1")), "Content-Length"),
+        (raising(ValueError("boom")), "ValueError: boom"),
+        (raising(GeneratorExit("boom")), "GeneratorExit: boom"),
+        (raising(KeyboardInterrupt("boom")), "KeyboardInterrupt: boom"),
         (twice, "start_response"),
         (failing, "ValueError: boom"),
         (never_started, "before start_response"),
@@ -250,16 +278,53 @@ async def test_failure_before_the_response_is_a_500(app: Any, reason: str) -> No
         assert reason in served.errors()
 
 
-@pytest.mark.parametrize(("pieces", "reason"), [([b"xxx"], "longer"), ([b"x", b""], "shorter")])
-async def test_body_that_does_not_match_its_length_is_an_error(pieces: list[bytes], reason: str) -> None:
+async def test_body_that_is_shorter_than_its_length_is_an_error() -> None:
     def app(environ: Environ, start: Start) -> Iterator[bytes]:
         start("200 OK", [("Content-Length", "2")])
-        yield from pieces
+        yield from [b"x", b""]
+
+    async with hosted(app, wsgi=True) as served:
+        assert (await served.request()).cut
+        assert "shorter" in served.errors()
+
+
+@pytest.mark.parametrize("pieces", [[b"xyz"], [b"xy", b"z"], [b"x", b"yz", b"z"]])
+async def test_body_that_is_longer_than_its_length_is_sent_up_to_it(pieces: list[bytes]) -> None:
+    iterable = Closing(pieces)
+
+    def app(environ: Environ, start: Start) -> Closing:
+        start("200 OK", [("Content-Length", "2")])
+        return iterable
 
     async with hosted(app, wsgi=True) as served:
         response = await served.request()
-        assert response.cut or response.status == 500
-        assert reason in served.errors()
+        assert (response.body, response.cut) == (b"xy", False)
+        assert await asyncio.to_thread(iterable.closed.wait, 10)
+        assert any("longer" in line.text and line.level == "warning" for line in served.logs)
+
+
+async def test_writing_more_than_the_length_is_an_error() -> None:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start("200 OK", [("Content-Length", "2")])(b"xyz")
+        return []
+
+    async with hosted(app, wsgi=True) as served:
+        assert (await served.request()).status == 500
+        assert "longer" in served.errors()
+
+
+async def test_file_wrapper_sends_the_range_that_the_length_says() -> None:
+    def app(environ: Environ, start: Start) -> Iterable[bytes]:
+        file = io.BytesIO(b"0123456789")
+        file.seek(3)
+        start("206 Partial Content", [("Content-Length", "4")])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+        return wrapped
+
+    async with hosted(app, wsgi=True) as served:
+        response = await served.request()
+    assert (response.status, response.body) == (206, b"3456")
+    assert not served.logs
 
 
 async def test_response_may_be_replaced_until_it_is_sent() -> None:

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, TypeVar
+from wsgiref.util import FileWrapper
 
 from msctl.hosting.request_parts import Trusts
 from msctl.hosting.response_fields import BODILESS, ResponseHead, response_head
@@ -82,10 +83,10 @@ class WsgiRequest:
                 self._finish()
         except ClientGoneError:
             pass
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an application may raise anything
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything
             # StopIteration is how Gunicorn is told that the application has taken the connection.
             if not self._cut and not (self._upgraded and isinstance(error, StopIteration)):
-                self._log.failed(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", error)
+                self._log.failed(self._name, error)
         finally:
             self._post(self._on_loop_end)
 
@@ -100,10 +101,12 @@ class WsgiRequest:
                 exc_info = None  # a traceback refers to this frame
         elif self._head is not None:
             raise RuntimeError("start_response was called a second time, without exc_info")
+        if not isinstance(status, str):
+            raise TypeError(f"a WSGI status must be a string, not {type(status).__name__}")
         code, _, reason = status.partition(" ")
-        if not code.isdigit():
+        if not (code.isascii() and code.isdigit()):
             raise RuntimeError(f"Invalid WSGI status {status!r}.")
-        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        fields = [(_encoded(name), _encoded(value)) for name, value in headers]
         self._head = response_head(int(code), fields, _printable(reason).encode("latin-1"))
         self._left = self._head.length
         # Flask forgets it before the body is sent.
@@ -111,10 +114,18 @@ class WsgiRequest:
         return self._write
 
     def _send_all(self, iterable: Iterable[bytes]) -> None:
+        """Send the pieces, no more than Content-Length says (PEP 3333)."""
         whole = len(iterable) == 1 if isinstance(iterable, (list, tuple)) else False
         for piece in iterable:
             if whole and not self._sent and self._left is None:
                 self._left = len(piece)
+            left = self._left
+            if left is not None and len(piece) > left and not self._bodiless:
+                if not isinstance(iterable, FileWrapper):  # which may send a range of a file
+                    self._log.line(f"{self._name}: the response is longer than its Content-Length", "warning")
+                if left:
+                    self._write(piece[:left])
+                break
             if piece:
                 self._write(piece)
 
@@ -125,8 +136,8 @@ class WsgiRequest:
             raise RuntimeError("the application sent a body before start_response")
         if self._complete and not self._bodiless:
             raise RuntimeError("the response is longer than its Content-Length, or written too late")
-        if self._bodiless:
-            return
+        if self._bodiless or not piece:
+            return  # the head waits for the first piece that is not empty (PEP 3333)
         if self._left is not None:
             self._left -= len(piece)
             if self._left < 0:
@@ -153,6 +164,10 @@ class WsgiRequest:
     @property
     def _upgraded(self) -> bool:
         return self._relay is not None and self._relay.used
+
+    @property
+    def _name(self) -> str:
+        return f"{self._environ['REQUEST_METHOD']} {self._environ['PATH_INFO']}"
 
     @property
     def _bodiless(self) -> bool:
@@ -290,6 +305,12 @@ class _Body(io.RawIOBase):
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
+
+
+def _encoded(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"the name and value of a WSGI header must be strings, not {type(text).__name__}")
+    return text.encode("latin-1")
 
 
 def _printable(reason: str) -> str:
