@@ -104,6 +104,10 @@ path = "/odd-cut/a\"b;{$1}\\n'(.*)+"
 strip_prefix = true
 
 [[services.one.routes]]
+path = "/café/%7eann"
+rewrite = "/naïve"
+
+[[services.one.routes]]
 path = "/when"
 headers = { X-When = "a$b\"c;{}\\n.*" }
 
@@ -342,6 +346,9 @@ FORWARDED: list[Case] = [
     ("/users", "GET", {"Authorization": "Basic YW5uOndyb25n"}),
     ("/od\"d;{}$1\\n'(.*)+[a]|^~/x", "GET", {}),
     ("/odd-cut/a\"b;{$1}\\n'(.*)+/x?$1", "GET", {}),
+    ("/caf%C3%A9/~ann/x", "GET", {}),
+    ("/caf%c3%a9/%7eann?x", "GET", {}),
+    ("/caf%C3%A9", "GET", {}),
     ("/when", "GET", {"X_When": 'a$b"c;{}\\n.*'}),
     ("/when", "GET", {"X_When": 'a$b"c;{}\\n..'}),
     ("/only", "PUT", {}),

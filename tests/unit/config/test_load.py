@@ -419,6 +419,11 @@ BAD_KEYS = [
     ('routes = ["/a", "b"]', 'routes[1]: expected a path that starts with "/", found "b"'),
     ('routes = ["/a/../b"]', 'routes[0]: expected a path without "." and ".." elements, found "/a/../b"'),
     (
+        'routes = ["/a/%2E%2e/b"]',
+        'routes[0]: expected a path without "." and ".." elements, found "/a/%2E%2e/b"',
+    ),
+    ('routes = ["/100%"]', 'routes[0]: expected two hex digits after each "%" of a path, found "/100%"'),
+    (
         "routes = 1",
         'routes: expected a list of paths such as ["/orders"], or of tables with a "path", found 1',
     ),

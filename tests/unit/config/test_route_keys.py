@@ -127,6 +127,24 @@ def test_a_routes_key_is_read_and_written_back(tmp_path: Path, keys: str, field:
     assert load(cwd=tmp_path, env={}).project.services == project.services
 
 
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("/café/{größe}", "/caf%C3%A9/{größe}"),
+        ("/caf%c3%a9", "/caf%C3%A9"),
+        ("/%7Eann/%2fx%3b", "/~ann/%2Fx%3B"),
+        ("/a\"b;{$}'", "/a\"b;{$}'"),
+    ],
+)
+def test_a_path_is_spelled_as_requests_are_matched(tmp_path: Path, written: str, path: str) -> None:
+    quoted = written.replace('"', '\\"')
+    (tmp_path / "msctl.toml").write_text(f'[services.one]\napp = "x:y"\nroutes = ["{quoted}"]\n')
+    project = load(cwd=tmp_path, env={}).project
+    assert [route.path for route in project.services[0].routes] == [path]
+    (tmp_path / "msctl.toml").write_text(to_toml(project))
+    assert load(cwd=tmp_path, env={}).project.services == project.services
+
+
 def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
     (tmp_path / "msctl.toml").write_text('[services.one]\napp = "a:b"\nconnect_timeout = "1s"\n')
     resolved = load(cwd=tmp_path, env={"MSCTL_ONE_RETRIES": "3"})

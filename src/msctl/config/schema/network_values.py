@@ -33,9 +33,37 @@ def url_path(raw: object, ref: KeyRef) -> str:
         raise MismatchError(f'expected a path that starts with "/", found {describe(raw)}', hint=hint)
     if re.search(r"[\s?#\x00-\x1f]", value):
         raise MismatchError(f"expected a path without space, query or fragment, found {describe(raw)}")
-    if {".", ".."} & set(value.split("/")):
+    path = value if value.isascii() and "%" not in value else _normal_path(value)
+    if {".", ".."} & set(path.split("/")):
         raise MismatchError(f'expected a path without "." and ".." elements, found {describe(raw)}')
-    return value
+    return path
+
+
+def _normal_path(path: str) -> str:
+    """Return a path in the spelling in which requests are matched (RFC 3986 §6.2.2).
+
+    Characters beyond ASCII are escaped, as clients send them, escapes have capital letters, and unreserved
+    characters have none. The names of variables stay as they are.
+    """
+    import urllib.parse
+
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise MismatchError(
+            f'expected two hex digits after each "%" of a path, found {describe(path)}',
+            hint="write %25 for a percent sign",
+        )
+    printable = "".join(map(chr, range(33, 127)))
+
+    def unreserved(match: re.Match[str]) -> str:
+        char = chr(int(match[0][1:], 16))
+        return char if re.fullmatch(r"[A-Za-z0-9._~-]", char) else match[0].upper()
+
+    def normal(element: str) -> str:
+        if element.startswith("{") and element.endswith("}"):
+            return element
+        return re.sub(r"%[0-9A-Fa-f]{2}", unreserved, urllib.parse.quote(element, safe=printable))
+
+    return "/".join(map(normal, path.split("/")))
 
 
 def amqp_url(raw: object, ref: KeyRef) -> str:
