@@ -13,8 +13,6 @@ from msctl.model.address import is_loopback
 
 FRAMES_PER_TURN = 600
 WRITE_HIGH = 256 * 1024
-REST_SECONDS = 0.002
-"""How long a connection that floods is not read after a read: see `session.flood`."""
 
 
 class ConnectionHost(Protocol):
@@ -107,15 +105,15 @@ class ClientConnection(asyncio.Protocol):
             self._server.more_to_read(self)
         elif self._ended:
             self._transport.close()
-        if not more and session.rests and not self._peer_closed:
-            self._begin_rest()
+        if not more and (rest := session.rest) and not self._peer_closed:
+            self._begin_rest(rest)
         else:
             self._read(self._peer_closed or (not more and session.receives))
 
-    def _begin_rest(self) -> None:
+    def _begin_rest(self, seconds: float) -> None:
         if self._rest is None:
             self._read(False)
-            self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._end_rest)
+            self._rest = asyncio.get_running_loop().call_later(seconds, self._end_rest)
 
     def _end_rest(self) -> None:
         self._rest = None

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from pamqp import commands
+from pamqp import commands, frame
 
 from msctl.broker.server import BrokerServer
-from msctl.broker.session.flood import FLOOD_RATE, RETRY_SECONDS, WINDOW_SECONDS, FloodMeter
+from msctl.broker.session.flood import (
+    FLOOD_RATE,
+    GAIN,
+    RESTS,
+    RESTS_PER_WINDOW,
+    RETRY_SECONDS,
+    WINDOW_SECONDS,
+    FloodMeter,
+)
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker
@@ -16,69 +24,93 @@ from tests.unit.broker.raw import Raw
 
 STEP = WINDOW_SECONDS / 4
 FLOOD = 2 * FLOOD_RATE
+SHORT, LONG = RESTS
 
 
 class Flow:
-    """A client whose rate depends on whether it is read in rests."""
+    """A client whose rate depends on the rests after reads: without any, with short ones, with long ones."""
 
-    def __init__(self, without: float, resting: float) -> None:
+    def __init__(self, without: float, short: float, long: float) -> None:
         self.meter = FloodMeter(0.0)
         self.now = 0.0
-        self.without = without
-        self.resting = resting
+        self.rates = {0.0: without, SHORT: short, LONG: long}
 
-    def run(self, seconds: float) -> float:
-        """Return the seconds of rests."""
-        rested, end = 0.0, self.now + seconds
+    def run(self, seconds: float) -> dict[float, float]:
+        """Return the seconds with each kind of rests."""
+        spent = dict.fromkeys(self.rates, 0.0)
+        end = self.now + seconds
         while self.now < end:
             self.now += STEP
-            rests = self.meter.rests
-            rested += STEP * rests
-            self.meter.add(self.now, round((self.resting if rests else self.without) * STEP))
-        return rested
+            rest = self.meter.rest
+            spent[rest] += STEP
+            self.meter.add(self.now, round(self.rates[rest] * STEP))
+        return spent
 
 
 def test_slow_publisher_is_read_at_once() -> None:
-    assert Flow(FLOOD_RATE / 2, FLOOD).run(5.0) == 0.0
+    assert Flow(FLOOD_RATE / 2, FLOOD, FLOOD).run(5.0)[0.0] > 4.9
 
 
-def test_flood_that_rests_make_faster_is_read_in_rests() -> None:
-    flow = Flow(FLOOD, 2 * FLOOD)
-    assert flow.run(1.0) > 0.9
-    assert flow.meter.rests
+def test_flood_that_short_rests_make_faster_is_read_in_those() -> None:
+    flow = Flow(FLOOD, 2 * FLOOD, 4 * FLOOD)
+    assert flow.run(1.0)[SHORT] > 0.9
+    assert flow.meter.rest == SHORT
 
 
-@pytest.mark.parametrize("resting", [FLOOD, FLOOD / 2, FLOOD / 50])
-def test_flood_that_rests_do_not_make_faster_is_read_in_rests_for_a_trial_only(resting: float) -> None:
-    flow = Flow(FLOOD, resting)
-    flow.run(10 * WINDOW_SECONDS)
-    assert not flow.meter.rests
-    rested = flow.run(RETRY_SECONDS * 5)
-    assert 0 < rested < RETRY_SECONDS / 100
+@pytest.mark.parametrize("short", [FLOOD * 0.6, FLOOD, FLOOD * (GAIN - 0.01)])
+def test_flood_that_only_long_rests_make_faster_is_read_in_those(short: float) -> None:
+    flow = Flow(FLOOD, short, 2 * FLOOD)
+    assert flow.run(2.0)[LONG] > 1.9
+    assert flow.meter.rest == LONG
+
+
+@pytest.mark.parametrize("resting", [FLOOD * (GAIN - 0.01), FLOOD / 2, FLOOD / 50])
+def test_flood_that_no_rests_make_faster_is_read_in_rests_for_a_trial_only(resting: float) -> None:
+    flow = Flow(FLOOD, resting, resting)
+    flow.run(1.0)
+    assert flow.meter.rest == 0.0
+    spent = flow.run(RETRY_SECONDS * 5)
+    assert 0 < spent[SHORT] + spent[LONG] < RETRY_SECONDS * 5 / 100
+
+
+def test_each_kind_of_rests_is_tried_for_two_windows_of_several() -> None:
+    spent = Flow(FLOOD, FLOOD, FLOOD).run(1.0)
+    for rest in RESTS:
+        assert 2 * RESTS_PER_WINDOW * rest <= spent[rest] < 3 * RESTS_PER_WINDOW * rest
 
 
 def test_flood_is_read_at_once_again_when_rests_gain_nothing_any_more() -> None:
-    flow = Flow(FLOOD, 2 * FLOOD)
+    flow = Flow(FLOOD, 2 * FLOOD, FLOOD)
     flow.run(1.0)
-    flow.resting = FLOOD
-    assert flow.run(1.0) <= 3 * WINDOW_SECONDS
-    assert not flow.meter.rests
+    flow.rates[SHORT] = FLOOD
+    assert flow.run(1.0)[SHORT] <= 3 * WINDOW_SECONDS
+    assert flow.meter.rest == 0.0
 
 
 def test_client_that_has_slowed_down_is_read_at_once_and_the_next_flood_in_rests() -> None:
-    flow = Flow(FLOOD, 2 * FLOOD)
+    flow = Flow(FLOOD, 2 * FLOOD, 2 * FLOOD)
     flow.run(1.0)
-    flow.resting = flow.without = FLOOD_RATE / 10
-    assert flow.run(1.0) <= 3 * WINDOW_SECONDS
-    flow.without, flow.resting = FLOOD, 2 * FLOOD
-    assert flow.run(1.0) > 0.9
+    flow.rates = dict.fromkeys(flow.rates, FLOOD_RATE / 10)
+    assert flow.run(1.0)[0.0] >= 1.0 - 3 * WINDOW_SECONDS
+    flow.rates = {0.0: FLOOD, SHORT: 2 * FLOOD, LONG: 2 * FLOOD}
+    assert flow.run(1.0)[SHORT] > 0.9
 
 
 def test_one_burst_is_no_flood() -> None:
-    flow = Flow(0, 0)
+    flow = Flow(0, 0, 0)
     for _ in range(50):
         flow.meter.add(flow.now, FLOOD)
-        assert flow.run(3 * WINDOW_SECONDS) == 0.0
+        assert flow.run(3 * WINDOW_SECONDS)[0.0] >= 3 * WINDOW_SECONDS
+
+
+def test_one_slow_window_before_a_trial_does_not_count_as_the_rate_without_rests() -> None:
+    flow = Flow(FLOOD, FLOOD, FLOOD)
+    flow.run(WINDOW_SECONDS)
+    flow.rates[0.0] = FLOOD_RATE
+    flow.run(WINDOW_SECONDS)
+    assert flow.meter.rest == SHORT
+    flow.run(1.0)
+    assert flow.meter.rest == 0.0
 
 
 # --- sessions and sockets ---
@@ -126,7 +158,23 @@ def test_only_a_client_that_waits_for_nothing_is_read_in_rests(
         client.feed(MESSAGE * IN_A_WINDOW)
         if ask is ask_for_transactions:
             client.call(commands.Tx.Commit(), commands.Tx.CommitOk)
-    assert client.session.rests is rests
+    assert bool(client.session.rest) is rests
+
+
+def test_client_that_asks_a_question_is_read_at_once() -> None:
+    clock = FakeClock()
+    client = Client(make_broker(clock))
+    client.open()
+    client.queue()
+    for _ in range(3):
+        clock.set(clock.monotonic() + WINDOW_SECONDS)
+        client.feed(MESSAGE * IN_A_WINDOW)
+    client.session.receive(frame.marshal(commands.Queue.Declare(queue="q", passive=True), 1))
+    client.session.process(1)
+    assert client.session.rest == 0.0
+    client.read()
+    client.feed(MESSAGE)
+    assert client.session.rest == SHORT
 
 
 @pytest.fixture
@@ -158,7 +206,7 @@ class Flooder:
         assert isinstance(await raw.read(), commands.Queue.DeclareOk)
         flooder = cls(server, raw)
         (session,) = server.sessions
-        while not session.rests:
+        while not session.rest:
             clock.set(clock.monotonic() + WINDOW_SECONDS)
             flooder.publish(IN_A_WINDOW)
             await flooder.arrived()

@@ -1,23 +1,25 @@
-"""Whether the server rests before it reads more of a connection that floods. No sockets.
+"""How long the server rests before it reads more of a connection that floods. No sockets.
 
 A client that writes each frame by itself, as Go's does, has three writes a message. A server that reads at
-once is woken by each of them, reads one frame, and is ready for the next before it is written: client and
-server spend twice the time of a core on the way through the kernel that the message itself takes. While the
-server rests for a moment, the writes add up in the client's own socket and arrive as one.
+once takes each of them through the kernel alone, and client and server spend more of two cores on that than
+on the messages. While the server rests, the writes add up in the client's own socket and arrive as one.
 
-Whether they do depends on the client's congestion control, which the server does not see. So it tries: a
-rest that does not raise the rate is not worth its delay. Between windows of WINDOW_SECONDS the meter moves
-through
+How long a rest that takes depends on the client's congestion control, which the server does not see: where it
+allows few packets under way, the first millisecond does; else only what is written beyond the receive window
+adds up. So the meter tries RESTS in turn, and keeps the first that raises the rate. Between windows of time
+it moves through
 
-    WATCHING -> FLOODING -> TRYING -> RATING -> RESTING -> WATCHING
-                                        \\______ no gain, for RETRY_SECONDS ______/
+    WATCHING -> FLOODING -> TRYING -> RATING -> RESTING
+        ^                     ^          |         |
+        |                     +----------+---------+   no gain: the next of RESTS, if there is one
+        +---- no flood any more, or no rest gains: then not again for RETRY_SECONDS
 
 WATCHING, FLOODING: no rests; two windows in a row at FLOOD_RATE begin a trial. TRYING: the client's socket
-adapts, which is not rated. RATING, RESTING: the rate has to stay GAIN times that of FLOODING.
+adapts, which is not rated. RATING, RESTING: the rate has to stay GAIN times that of the best window before.
 
-A rest delays what the client waits for, so there is none for a client that has asked for deliveries,
-confirms or transactions (`Session.rests`), and FLOOD_RATE is more than a client reaches that publishes the
-next message when the last one has arrived somewhere.
+A rest delays what the client waits for, so there is none after a read that is answered, none for a client
+that has asked for deliveries, confirms or transactions (`Session.rest`), and FLOOD_RATE is more than a
+client reaches that publishes the next message when the last one has arrived somewhere.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ from __future__ import annotations
 from enum import Enum, auto
 
 WINDOW_SECONDS = 0.008
+RESTS = (0.002, 0.02)
+"""Seconds of rest after a read."""
+RESTS_PER_WINDOW = 4
 FLOOD_RATE = 20_000
 """Messages a second."""
-GAIN = 1.1
-RETRY_SECONDS = 10.0
+GAIN = 1.25
+RETRY_SECONDS = 30.0
 
 
 class _Phase(Enum):
@@ -39,17 +44,17 @@ class _Phase(Enum):
     RESTING = auto()
 
 
-_WITH_RESTS = (_Phase.TRYING, _Phase.RATING, _Phase.RESTING)
-
-
 class FloodMeter:
-    """Rates the messages of one connection; `rests` is whether the server is to rest after a read."""
+    """Rates the messages of one connection. `rest` is how long the server is to rest after a read."""
 
-    __slots__ = ("_messages", "_phase", "_rate", "_retry_at", "_since", "rests")
+    __slots__ = ("_messages", "_phase", "_rate", "_retry_at", "_since", "_tried", "_window", "rest")
 
     def __init__(self, now: float) -> None:
-        self.rests = False
+        self.rest = 0.0
         self._phase = _Phase.WATCHING
+        self._tried = 0
+        """Index of the present or next of RESTS."""
+        self._window = WINDOW_SECONDS
         self._since = self._retry_at = now
         self._messages = 0
         self._rate = 0.0
@@ -59,23 +64,30 @@ class FloodMeter:
         """Count `messages` that have been published up to `now` (monotonic)."""
         self._messages += messages
         elapsed = now - self._since
-        if elapsed >= WINDOW_SECONDS:
+        if elapsed >= self._window:
             self._phase = self._next(now, self._messages / elapsed)
-            self.rests = self._phase in _WITH_RESTS
+            rests = self._phase in (_Phase.TRYING, _Phase.RATING, _Phase.RESTING)
+            self.rest = RESTS[self._tried] if rests else 0.0
+            self._window = max(WINDOW_SECONDS, RESTS_PER_WINDOW * self.rest)
             self._since = now
             self._messages = 0
 
     def _next(self, now: float, rate: float) -> _Phase:
         phase, flooding = self._phase, rate >= FLOOD_RATE
         if phase is _Phase.WATCHING:
+            self._rate, self._tried = rate, 0
             return _Phase.FLOODING if flooding and now >= self._retry_at else phase
         if phase is _Phase.FLOODING:
-            self._rate = rate
+            self._rate = max(self._rate, rate)
             return _Phase.TRYING if flooding else _Phase.WATCHING
         if phase is _Phase.TRYING:
             return _Phase.RATING
-        if flooding and rate >= self._rate * GAIN:
-            return _Phase.RESTING
+        if flooding:
+            if rate >= self._rate * GAIN:
+                return _Phase.RESTING
+            if self._tried + 1 < len(RESTS):
+                self._tried += 1
+                return _Phase.TRYING
         if flooding or phase is _Phase.RATING:
             self._retry_at = now + RETRY_SECONDS
         return _Phase.WATCHING

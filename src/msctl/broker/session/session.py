@@ -183,9 +183,10 @@ class Session:
         )
 
     @property
-    def rests(self) -> bool:
-        """Whether the server rests before it reads again, so that more input comes with each read."""
-        return self._flood.rests and not self.awaits_answers
+    def rest(self) -> float:
+        """Seconds for which the server rests before it reads again, so that more input comes at once."""
+        rest = self._flood.rest
+        return rest if rest and not self.awaits_answers and self.outbox.empty else 0.0
 
     # --- bytes in ---
 
