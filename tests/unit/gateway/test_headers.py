@@ -183,9 +183,43 @@ def test_forwarded_quotes_what_is_no_token(peer: str, host: str, element: bytes)
 
 def test_tracestate_goes_with_its_trace_alone() -> None:
     fields = ((b"Tracestate", b"a=1"), (b"A", b"1"))
-    assert forwarded(*fields)[:2] == list(fields)
+    assert set(fields) <= set(forwarded(*fields))
     assert forwarded(*fields, keep_trace=False)[0] == (b"A", b"1")
     assert first(forwarded(*fields, keep_trace=False), b"tracestate") is None
+
+
+def state(count: int) -> bytes:
+    return b",".join(b"k%d=v" % number for number in range(count))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"a=1 \t,\tb@c=2, ,"],
+        [b"a=1", b"", b"b=2"],
+        [state(32)],
+        [b"%b=%b" % (b"a" * 256, b"~" * 256)],
+        [b""],
+    ],
+)
+def test_valid_tracestate_goes_on_as_it_came(lines: list[bytes]) -> None:
+    out = forwarded(*((b"tracestate", line) for line in lines))
+    assert [value for name, value in out if name == b"tracestate"] == lines
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        *([line] for line in (b"A=1", b"a", b"=1", b"a=", b"a =1", b"@a=1", b"a.b=1", b"a=1=2", b"a=\xfc")),
+        [b"a=1", b"b"],
+        [state(32), b"z=1"],
+        [b"a" * 257 + b"=1"],
+        [b"a=" + b"1" * 257],
+    ],
+)
+def test_invalid_tracestate_is_dropped_as_a_whole(lines: list[bytes]) -> None:
+    out = forwarded(*((b"tracestate", line) for line in lines))
+    assert first(out, b"tracestate") is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msctl.gateway.message.trace_context import is_tracestate
 from msctl.model.project import HeaderEdit
 
 Field = tuple[bytes, bytes]
@@ -134,10 +135,11 @@ def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fi
     Fields about the original client go on only from a trusted peer, and those with underscores never: a
     proxy that overwrites X-Forwarded-For passes X_Forwarded_For on as its client sent it. Host and framing
     are left out because they belong to the outgoing connection; X-Request-Id and traceparent because they
-    differ with every request. `keep_trace` keeps tracestate.
+    differ with every request. `keep_trace` keeps a valid tracestate.
     """
     out: Fields = []
     via: list[bytes] = []
+    states: Fields = []
     seen: dict[bytes, list[bytes]] = {}
     named = connection_options(fields) - _KEPT
     for name, value in fields:
@@ -153,8 +155,12 @@ def request_fields(fields: Sequence[Field], hop: Hop, *, keep_trace: bool) -> Fi
                 seen.setdefault(lower, []).append(value)
             else:
                 out.append((name, value))
-        elif lower != b"tracestate" or keep_trace:
+        elif lower == b"tracestate":
+            states.append((name, value))
+        else:
             out.append((name, value))
+    if keep_trace and states and is_tracestate([value for _, value in states]):
+        out += states
     host, peer = hop.host.encode("latin-1", "replace"), hop.peer.encode("ascii", "replace")
     out.append((b"Via", b", ".join([*via, f"{hop.version} {hop.pseudonym}".encode()])))
     out.append((b"X-Forwarded-For", b", ".join([*seen.get(b"x-forwarded-for", ()), peer or b"unknown"])))

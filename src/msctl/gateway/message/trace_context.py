@@ -12,6 +12,10 @@ from typing import NamedTuple
 from msctl.telemetry.trace_context import current_trace, new_id
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\s]*)?")
+_KEY = rb"[a-z0-9][a-z0-9_\-*/@]{0,255}"
+_VALUE = rb"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+_MEMBER = re.compile(rb"%b=%b" % (_KEY, _VALUE))
+_MOST_MEMBERS = 32
 
 
 class Trace(NamedTuple):
@@ -38,6 +42,13 @@ def continued(traceparents: Sequence[bytes]) -> Trace | None:
     ):
         return None
     return Trace(trace_id.decode(), flags.decode())
+
+
+def is_tracestate(values: Sequence[bytes]) -> bool:
+    """Return whether the lines of tracestate are valid together (W3C Trace Context Level 2, §3.3.1)."""
+    members = [member.strip(b" \t") for member in b",".join(values).split(b",")]
+    members = [member for member in members if member]
+    return len(members) <= _MOST_MEMBERS and all(map(_MEMBER.fullmatch, members))
 
 
 def traceparent(trace: Trace | None) -> str:
