@@ -15,7 +15,6 @@ from msctl.model.route_policies import (
     CanarySpec,
     ForwardAuthSpec,
     MirrorSpec,
-    StaticSpec,
     StickySpec,
 )
 from tests.support.ports import reserved_port
@@ -174,7 +173,6 @@ async def test_explain_says_who_gets_a_request_and_what_it_needs() -> None:
     )
     async with running(
         RouteSpec("/", "web", weights={"web": 3, "old": 1}, canary=canary, policy=sticky),
-        RouteSpec("/files", "web", static=StaticSpec("/srv/dist", fallback="index.html")),
         guarded,
         environ={"USERS": f"ann:{HASHES[0]}"},
     ) as gateway:
@@ -194,6 +192,3 @@ async def test_explain_says_who_gets_a_request_and_what_it_needs() -> None:
         text = " ".join(explain("GET", "/guarded").steps)
         for part in ('password of "shop"', "/auth is asked", "copy gets a copy"):
             assert part in text
-        files = explain("GET", "/files/a")
-        assert (files.status, files.upstream_path) == (200, "/files/a")
-        assert "/srv/dist, or index.html" in " ".join(files.steps)
