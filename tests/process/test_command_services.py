@@ -222,7 +222,7 @@ async def test_a_script_without_a_first_line_runs_as_in_a_shell(rig: MakeRig, wr
 async def test_an_exit_is_described_in_words(
     rig: MakeRig, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msctl.processes.probes.MIN_UPTIME_S", 60.0)  # however slow the machine is
+    monkeypatch.setattr("msctl.processes.checks.MIN_UPTIME_S", 60.0)  # however slow the machine is
     one = rig(ServiceSpec("x", command=sh(script), restart=RestartPolicy.NO))
     await one.supervisor.start()
     assert (one.service("x").state, one.service("x").reason) == (State.FATAL, reason)
@@ -233,7 +233,7 @@ async def test_a_crash_is_restarted_with_backoff_and_the_sixth_is_fatal(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msctl.supervisor.policy.Backoff", partial(Backoff, first=0.001))
-    monkeypatch.setattr("msctl.processes.probes.MIN_UPTIME_S", 60.0)
+    monkeypatch.setattr("msctl.processes.checks.MIN_UPTIME_S", 60.0)
     one = rig(
         ServiceSpec("crash", command=sh("exit 1")),
         ServiceSpec("after", command=("sleep", "9"), depends_on=(Dependency("crash", Condition.COMPLETED),)),

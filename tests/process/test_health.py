@@ -12,7 +12,8 @@ import pytest
 from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import HealthSpec, RestartPolicy
 from msctl.model.snapshots import State
-from msctl.processes.probes import ProbeOutcome, Schedule, Timing, exec_probe, run_probe
+from msctl.processes.probe_schedule import ProbeOutcome, Schedule, Timing
+from msctl.processes.probes import exec_probe, run_probe
 from tests.process.test_command_services import py, sh
 from tests.support.supervisor import MakeRig, alive, free_port
 from tests.support.waiting import until

@@ -20,20 +20,20 @@ from msctl.model.service_policies import HealthSpec
 from msctl.model.services import ready_line
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.processes import pid_file
+from msctl.processes.checks import ProbeFaults, ProcessChecks, UptimeChecks
 from msctl.processes.child import Child, Exit, SpawnError, describe_exit
 from msctl.processes.environment import fill_in
 from msctl.processes.line_matcher import LineMatcher
 from msctl.processes.output import Pace
 from msctl.processes.pid_file import PidFile
-from msctl.processes.probes import (
+from msctl.processes.probe_schedule import (
     DEFAULT_TIMING,
     FAILING_EVERY,
     READY_EVERY,
-    Probe,
-    ProbeFaults,
-    ProcessChecks,
     Timing,
-    UptimeChecks,
+)
+from msctl.processes.probes import (
+    Probe,
     exec_probe,
     http_probe,
     tcp_probe,

@@ -22,7 +22,7 @@ Restart = Callable[[str], Awaitable[None]]
 
 
 class ProcessFaultCarrier:
-    """Breaks processes; implements processes.probes.ProbeFaults, which the supervisor's children ask."""
+    """Breaks processes; implements processes.checks.ProbeFaults, which the supervisor's children ask."""
 
     def __init__(self, services: Callable[[], Sequence[ServiceSnapshot]], restart: Restart) -> None:
         self._services = services

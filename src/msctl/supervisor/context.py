@@ -15,7 +15,7 @@ from msctl.http.listener import TlsContext
 from msctl.model.address import Address
 from msctl.model.events import Event
 from msctl.model.project import ServiceSpec
-from msctl.processes.probes import ProbeFaults
+from msctl.processes.checks import ProbeFaults
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.run_files import RunFiles
 

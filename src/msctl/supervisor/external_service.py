@@ -19,11 +19,9 @@ from msctl.model.endpoint import Endpoint, Target
 from msctl.model.project import ServiceSpec
 from msctl.model.services import SRV_SCHEME, health_path, resolve_every, upstream_host
 from msctl.model.worker import Checks, Outcome, Report, StartError
+from msctl.processes.checks import ExternalChecks
+from msctl.processes.probe_schedule import FAILING_EVERY, FAILURE_THRESHOLD, READY_EVERY
 from msctl.processes.probes import (
-    FAILING_EVERY,
-    FAILURE_THRESHOLD,
-    READY_EVERY,
-    ExternalChecks,
     Probe,
     ProbeTls,
     http_probe,

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msctl.model.address import Address
-from msctl.processes.probes import (
+from msctl.processes.checks import ProcessChecks, UptimeChecks
+from msctl.processes.probe_schedule import (
     READY_EVERY,
-    Probe,
-    ProbeError,
     ProbeOutcome,
-    ProcessChecks,
     Schedule,
     Timing,
-    UptimeChecks,
+)
+from msctl.processes.probes import (
+    Probe,
+    ProbeError,
     http_probe,
     tcp_probe,
 )
