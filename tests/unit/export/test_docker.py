@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from msctl.export import ExportOptions, export
-from msctl.export.containers.docker import health_command
+from msctl.export.containers.health_command import health_command
 from msctl.export.containers.images import image_name
 from msctl.export.workloads import container_addresses, workloads
 from msctl.model.project import Project, RouteSpec, ServiceSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msctl.export import Exported, export
-from msctl.export.containers.docker import health_command
+from msctl.export.containers.health_command import health_command
 from msctl.export.health import HealthCheck
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.service_policies import Dependency, HealthSpec, RestartPolicy

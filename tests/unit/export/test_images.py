@@ -12,7 +12,8 @@ from msctl.cli.lock_files import lock_files
 from msctl.config.reading.load import load
 from msctl.errors import MsctlError
 from msctl.export import ExportOptions, export
-from msctl.export.containers.docker import container_workloads, health_command
+from msctl.export.containers.docker import container_workloads
+from msctl.export.containers.health_command import health_command
 from msctl.export.containers.images import Language, images
 from msctl.export.health import HealthCheck
 from msctl.model.project import Project, ServiceSpec

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from msctl.export.broker import AMQP_URL, BROKER, BROKER_PORT, PASSWORD, USERNAME, BrokerPlan
 from msctl.export.containers import docker, program
+from msctl.export.containers.health_command import health_command
 from msctl.export.containers.images import Image, Language
 from msctl.export.containers.system import ContainerSystem, container_system
 from msctl.export.kind import ExportKind, ExportOptions, File, Item, Notice
@@ -139,7 +140,7 @@ def _service(workload: Workload, system: ContainerSystem, *, is_builder: bool) -
         service["ports"] = ports
     if (check := workload.health) is None:
         service["healthcheck"] = {"disable": True}
-    elif (command := docker.health_command(check, image.language)) is not None:
+    elif (command := health_command(check, image.language)) is not None:
         service["healthcheck"] = {
             "test": ["CMD", *map(_literal, command)],
             "interval": f"{check.interval_s}s",
@@ -342,7 +343,7 @@ def _differences(system: ContainerSystem) -> Iterator[Notice]:
     for workload in system.found:
         spec, key = workload.spec, f"services.{workload.name}"
         image = system.known[workload.name]
-        if workload.health is not None and docker.health_command(workload.health, image.language) is None:
+        if workload.health is not None and health_command(workload.health, image.language) is None:
             yield Notice(f"{key}.health", "compose runs probes in the image: that of its Dockerfile is used")
         if image.argv is not None and workload.health is not None and workload.health.secret_headers:
             yield Notice(f"{key}.health.headers", "its probe sends no field with a secret")

@@ -17,7 +17,7 @@ from hashlib import sha256
 
 from msctl.export.broker import AMQP_URL, BROKER, PASSWORD, USERNAME, BrokerPlan
 from msctl.export.containers import program
-from msctl.export.containers.docker import health_command
+from msctl.export.containers.health_command import health_command
 from msctl.export.containers.images import USER, Image, Language
 from msctl.export.containers.kubernetes.network import service
 from msctl.export.health import HealthCheck
