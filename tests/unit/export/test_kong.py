@@ -335,13 +335,23 @@ def test_cors_and_edits_of_fields_become_plugins() -> None:
     edit = HeaderEdit(("X-Gone",), {"X-Set": "a:$b"}, {"X-Added": "c d"})
     project = one(
         RouteSpec("/a", "one", cors=cors, request_headers=edit, response_headers=edit),
-        RouteSpec("/b", "one", cors=CorsSpec(("*",), expose=("X-B",), credentials=True)),
+        RouteSpec("/b", "one", cors=CorsSpec(("*", "https://b.example"), expose=("X-B",))),
+        RouteSpec("/c", "one", cors=CorsSpec(("https://c.example",), credentials=True)),
+        RouteSpec("/d", "one", response_headers=HeaderEdit(add={"X-A": "$(no template)"})),
     )
     found = document(project)
     jsonschema.validate(found, SCHEMA)
-    first, second = routes(project).values()
+    first, *others = routes(project).values()
     named = {plugin["name"]: plugin["config"] for plugin in first["plugins"]}
-    assert named["cors"]["origins"] == ["https://a.example", r"^http://\[::1\]:3000$"]
+    assert named["cors"] == {
+        "origins": ["https://a.example", r"^http://\[::1\]:3000$"],
+        "methods": list(cors.methods),
+        "headers": ["X-A"],
+        "exposed_headers": ["X-B"],
+        "credentials": False,
+        "max_age": 9,
+        "preflight_continue": False,
+    }
     expected = {
         "remove": {"headers": ["X-Gone"]},
         "replace": {"headers": ["X-Set:a:$b"]},
@@ -352,8 +362,33 @@ def test_cors_and_edits_of_fields_become_plugins() -> None:
     # The service's own field would stay beside Kong's.
     own = {"headers": ["X-Gone", "Access-Control-Allow-Credentials"]}
     assert named["response-transformer"] == {**expected, "remove": own}
-    assert [plugin["name"] for plugin in second["plugins"]] == ["cors"]
+    anyone, known, plain = (
+        {plugin["name"]: plugin["config"] for plugin in route["plugins"]} for route in others
+    )
+    assert anyone["cors"]["origins"] == ["*"]
+    assert "headers" not in known["cors"]
+    assert known["response-transformer"] == {"remove": {"headers": ["Access-Control-Expose-Headers"]}}
+    assert plain == {"response-transformer": {"append": {"headers": ["X-A:$(no template)"]}}}
     assert export("kong", project).notices == ()
+
+
+@pytest.mark.parametrize(
+    ("period", "name"), [(1.0, "second"), (60.0, "minute"), (3600.0, "hour"), (86400.0, "day")]
+)
+def test_a_period_that_kong_has_is_kept(period: float, name: str) -> None:
+    project = one(RouteSpec("/a", "one", rate_limit=RateLimitSpec(7, period=period)))
+    (route,) = routes(project).values()
+    assert route["plugins"][0]["config"] == {name: 7, "policy": "local", "limit_by": "ip"}
+    assert export("kong", project).notices == ()
+
+
+def test_the_body_limit_is_the_routes_or_its_services() -> None:
+    given = (RouteSpec("/a", "one", policy=UpstreamPolicy(max_body=9)), RouteSpec("/b", "one"))
+    limits = [
+        route["plugins"][0]["config"]["allowed_payload_size"]
+        for route in routes(one(*given, max_body=20)).values()
+    ]
+    assert limits == [9, 20]
 
 
 @pytest.mark.parametrize(
@@ -374,6 +409,7 @@ def test_cors_and_edits_of_fields_become_plugins() -> None:
         RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-A": ":a"})),
         RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-A": ""})),
         RouteSpec("/", "one", request_headers=HeaderEdit(set={"X-Forwarded-For": "a"})),
+        RouteSpec("/", "one", request_headers=HeaderEdit(remove=("X-Real-IP",))),
         RouteSpec("/", "one", request_headers=HeaderEdit(set={"Authorization": "Basic aHVzaA=="})),
         RouteSpec("/", "one", response_headers=HeaderEdit(add={"X.A": "a"})),
         RouteSpec("/", "one", response_headers=HeaderEdit(set={"X-A": "a\r\nX-B: c"})),
