@@ -19,6 +19,7 @@ import pytest
 from msctl.export import ExportOptions, export
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.project import (
+    ApiKeySpec,
     Balance,
     ComposeSpec,
     CorsSpec,
@@ -295,6 +296,15 @@ def test_a_large_site_with_long_names_is_accepted_without_a_warning(tmp_path: Pa
     assert "warn" not in said
 
 
+def test_limits_of_a_route_that_is_passed_on_hold_for_nginx_too(stack: ExitStack, tmp_path: Path) -> None:
+    large = UpstreamPolicy(max_body=100)
+    route = RouteSpec("/large", "one", api_key=ApiKeySpec("KEYS"), policy=large)
+    front = with_routes(stack, tmp_path, route, RouteSpec("/small", "one"), max_body=10)
+    assert ask(front.listen, "/large", "POST", b"x" * 50).asked[0] == "gateway"
+    assert ask(front.listen, "/large", "POST", b"x" * 101).status == 413
+    assert ask(front.listen, "/small", "POST", b"x" * 50).status == 413
+
+
 def test_shop_with_every_construct_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, projects.shop(), 8000)
     tools.accepts([tools.require("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"])
@@ -314,7 +324,8 @@ def test_weights_and_users_are_those_of_the_gateway(stack: ExitStack, tmp_path: 
     )
     asked = [front.asked("/spread") for _ in range(40)]
     names = Counter(reply[0] for reply in asked if not isinstance(reply, int))
-    assert names == {"one": 30, "two": 10}
+    assert 6 <= names["two"] <= 14  # each worker of nginx counts for itself
+    assert names["one"] == 40 - names["two"]
     login = base64.b64encode("ann:pä$s wörd".encode()).decode()
     assert front.asked("/private") == 401
     assert front.asked("/private", Authorization=f"Basic {login}") == ("one", "GET", "/private")

@@ -391,6 +391,16 @@ def test_the_body_limit_is_the_routes_or_its_services() -> None:
     assert limits == [9, 20]
 
 
+def test_limits_of_a_route_that_is_passed_on_hold_for_kong_too() -> None:
+    policy = UpstreamPolicy(max_body=0, idle_timeout=600.0, retries=5)
+    project = one(RouteSpec("/a", "one", api_key=ApiKeySpec("KEYS"), policy=policy), RouteSpec("/b", "one"))
+    passed, own = document(project)["services"]
+    assert (passed["name"], passed["read_timeout"], passed["retries"]) == ("gateway-0", 600_000, 1)
+    (plugin,) = passed["routes"][0]["plugins"]
+    assert plugin["config"]["allowed_payload_size"] == 2**31 - 1
+    assert own["read_timeout"] == 60_000
+
+
 @pytest.mark.parametrize(
     "route",
     [

@@ -117,7 +117,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
         is_used = is_used or found.is_gateway
         notices += [*more, *_differences(route, found), *_tls_differences(found)]
         spec = project.service(route.service)
-        policy = UpstreamPolicy() if spec is None or found.is_gateway else spec.policy
+        policy = UpstreamPolicy() if spec is None else spec.policy
         name, service = _service(route, found, balancers.name(found, route), policy, gateway, number)
         services.setdefault(name, service)
         kept = services[name]["routes"]
@@ -206,13 +206,17 @@ def _service(
     own = route.policy
     name = balancer.removesuffix(".upstream").replace(".upstream-", "-upstream-")
     rewrite = route.rewrite if not found.is_gateway else None
-    special = rewrite is not None or any(
-        value is not None for value in (own.connect_timeout, own.idle_timeout, own.retries)
-    )
-    if special and not found.is_gateway:  # Kong sets these on a service, not on a route
-        name = f"{name}-{number}"
+    if found.is_gateway:  # it retries, connects, and ends a request itself
+        longest = max(first_set(own.idle_timeout, policy.idle_timeout, 0.0), gateway.idle_timeout)
+        own = UpstreamPolicy(idle_timeout=longest)
+        policy = UpstreamPolicy()
+        special = own.idle_timeout != gateway.idle_timeout
     else:
-        own = UpstreamPolicy()
+        special = rewrite is not None or any(
+            value is not None for value in (own.connect_timeout, own.idle_timeout, own.retries)
+        )
+    if special:  # Kong sets these on a service, not on a route
+        name = f"{name}-{number}"
     retries = first_set(own.retries, policy.retries, gateway.retries)
     idle = first_set(own.idle_timeout, policy.idle_timeout, gateway.idle_timeout)
     connect = first_set(own.connect_timeout, policy.connect_timeout, gateway.connect_timeout)
@@ -244,7 +248,7 @@ def _route(
     # Kong prefers routes with methods to those without: if one has them, all must.
     methods = list(route.methods) or (list(_METHODS) if has_methods else [])
     strips = not found.is_gateway and (route.strip_prefix or route.rewrite is not None)
-    own = [] if found.is_gateway else plugins(route, policy.max_body)
+    own = plugins(route if not found.is_gateway else RouteSpec("", "", policy=route.policy), policy.max_body)
     return {
         "name": f"{service}-route-{number}",
         "protocols": ["http", "https"],

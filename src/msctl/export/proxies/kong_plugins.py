@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from msctl.export.kind import Notice
 from msctl.export.proxies.upstreams import FRAMING, OWN_RESPONSE_FIELDS, edited_names
-from msctl.gateway.routing.route_settings import first_set
 from msctl.model.project import CorsSpec, HeaderEdit, RateLimitKey, RateLimitSpec, RouteSpec
 
 Plugin = dict[str, object]
@@ -22,6 +21,8 @@ _LIMIT_BY = {
     RateLimitKey.HEADER: "header",
     RateLimitKey.ROUTE: "service",  # of this route: a plugin of a route counts for itself
 }
+NO_LIMIT = 2**31 - 1
+"""Bytes: Kong knows no route without a limit where there is one for all."""
 _CORS_METHODS = {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _VALUE = re.compile(r"[^\x00-\x1f\x7f:][^\x00-\x1f\x7f]*")
@@ -34,8 +35,9 @@ def plugins(route: RouteSpec, max_body: int | None) -> list[Plugin]:
     found: list[Plugin] = []
     if route.rate_limit is not None:
         found.append(_rate_limit(route.rate_limit))
-    if limit := first_set(route.policy.max_body, max_body, 0):
-        found.append(size_limit(limit))
+    limit = route.policy.max_body if route.policy.max_body is not None else max_body
+    if limit is not None:
+        found.append(size_limit(limit or NO_LIMIT))
     if route.cors is not None:
         found.append(_cors(route.cors))
     if route.request_headers is not None:

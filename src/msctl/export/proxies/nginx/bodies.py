@@ -66,7 +66,7 @@ class Bodies:
             yield from self._response(target)
             yield f"return {_redirect(target)};"
             return
-        if not target.is_gateway:  # the gateway applies the route's limits itself
+        if not target.is_gateway:
             yield from self._guards(target)
             yield from self._response(target)
         if target.files is not None:
@@ -96,20 +96,20 @@ class Bodies:
     def _limits(self, target: Target) -> Iterator[str]:
         """The lines that differ from those of the server block."""
         own, service, gateway = target.route.policy, target.policy, self._gateway
-        if target.is_gateway:
-            return
         connect = first_set(own.connect_timeout, service.connect_timeout, gateway.connect_timeout)
         idle = first_set(own.idle_timeout, service.idle_timeout, gateway.idle_timeout)
+        if target.is_gateway:
+            idle = max(idle, gateway.idle_timeout)  # it ends the request itself
         max_body = first_set(own.max_body, service.max_body, gateway.max_body)
         retries = first_set(own.retries, service.retries, gateway.retries)
-        if connect != gateway.connect_timeout:
+        if connect != gateway.connect_timeout and not target.is_gateway:
             yield f"proxy_connect_timeout {seconds(connect)};"
         if idle != gateway.idle_timeout:
             yield f"proxy_read_timeout {seconds(idle)};"
             yield f"proxy_send_timeout {seconds(idle)};"
         if max_body != gateway.max_body:
             yield f"client_max_body_size {max_body};"
-        if retries != gateway.retries:
+        if retries != gateway.retries and not target.is_gateway:
             yield f"proxy_next_upstream_tries {retries + 1};"
 
     def _proxy(self, target: Target, group: Group, *, rewritten: bool) -> Iterator[str]:

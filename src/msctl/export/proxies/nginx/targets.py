@@ -131,11 +131,11 @@ class Targets:
             self.notices += notices
             if not notices:
                 return Target(number, route, None, files, question=self._asked(question))
-            return Target(number, route, self._gateway(notices[0].key))
+            return Target(number, route, self._gateway(notices[0].key), policy=policy)
         found, more = upstream(self._project, route, expressed)
         self.notices += more
         if found.is_gateway:
-            return Target(number, route, self.groups.plain(found))
+            return Target(number, route, self.groups.plain(found), policy=policy)
         sticky = route.policy.sticky or policy.sticky
         balance = route.policy.balance or policy.balance
         group = self.groups.group(found, sticky, balance)
