@@ -9,6 +9,7 @@ from pamqp import commands, frame
 
 from msctl.broker.server import BrokerServer
 from msctl.broker.session.flood import (
+    FEW,
     FLOOD_RATE,
     GAIN,
     RESTS,
@@ -22,7 +23,6 @@ from tests.support.waiting import until
 from tests.unit.broker.client import Client, make_broker
 from tests.unit.broker.raw import Raw
 
-STEP = WINDOW_SECONDS / 4
 FLOOD = 2 * FLOOD_RATE
 SHORT, LONG = RESTS
 
@@ -30,9 +30,10 @@ SHORT, LONG = RESTS
 class Flow:
     """A client whose rate depends on the rests after reads: without any, with short ones, with long ones."""
 
-    def __init__(self, without: float, short: float, long: float) -> None:
+    def __init__(self, without: float, short: float, long: float, *, per_read: int = FEW - 1) -> None:
         self.meter = FloodMeter(0.0)
         self.now = 0.0
+        self.per_read = per_read
         self.rates = {0.0: without, SHORT: short, LONG: long}
 
     def run(self, seconds: float) -> dict[float, float]:
@@ -40,10 +41,11 @@ class Flow:
         spent = dict.fromkeys(self.rates, 0.0)
         end = self.now + seconds
         while self.now < end:
-            self.now += STEP
             rest = self.meter.rest
-            spent[rest] += STEP
-            self.meter.add(self.now, round(self.rates[rest] * STEP))
+            step = self.per_read / self.rates[rest]
+            spent[rest] += step
+            self.now += step
+            self.meter.add(self.now, self.per_read)
         return spent
 
 
@@ -69,8 +71,8 @@ def test_flood_that_no_rests_make_faster_is_read_in_rests_for_a_trial_only(resti
     flow = Flow(FLOOD, resting, resting)
     flow.run(1.0)
     assert flow.meter.rest == 0.0
-    spent = flow.run(RETRY_SECONDS * 5)
-    assert 0 < spent[SHORT] + spent[LONG] < RETRY_SECONDS * 5 / 100
+    spent = flow.run(RETRY_SECONDS * 2)
+    assert 0 < spent[SHORT] + spent[LONG] < RETRY_SECONDS * 2 / 100
 
 
 def test_each_kind_of_rests_is_tried_for_two_windows_of_several() -> None:
@@ -96,11 +98,16 @@ def test_client_that_has_slowed_down_is_read_at_once_and_the_next_flood_in_rests
     assert flow.run(1.0)[SHORT] > 0.9
 
 
-def test_one_burst_is_no_flood() -> None:
-    flow = Flow(0, 0, 0)
-    for _ in range(50):
-        flow.meter.add(flow.now, FLOOD)
-        assert flow.run(3 * WINDOW_SECONDS)[0.0] >= 3 * WINDOW_SECONDS
+def test_flood_whose_reads_bring_many_messages_is_read_at_once() -> None:
+    assert Flow(FLOOD, 2 * FLOOD, 2 * FLOOD, per_read=FEW).run(1.0)[0.0] > 0.9
+
+
+def test_bursts_are_no_flood() -> None:
+    meter = FloodMeter(0.0)
+    for number in range(50):
+        for _ in range(1000):
+            meter.add(number * 0.1, 1)
+        assert meter.rest == 0.0
 
 
 def test_one_slow_window_before_a_trial_does_not_count_as_the_rate_without_rests() -> None:
@@ -115,7 +122,8 @@ def test_one_slow_window_before_a_trial_does_not_count_as_the_rate_without_rests
 
 # --- sessions and sockets ---
 
-IN_A_WINDOW = round(FLOOD * WINDOW_SECONDS)
+READS = round(FLOOD * WINDOW_SECONDS) // (FEW - 1)
+"""Reads of a few messages that make a window of a flood."""
 MESSAGE = Client(make_broker(), handshake=False).publish_bytes(b"a message")
 
 
@@ -155,7 +163,8 @@ def test_only_a_client_that_waits_for_nothing_is_read_in_rests(
     ask(client)
     for _ in range(3):
         clock.set(clock.monotonic() + WINDOW_SECONDS)
-        client.feed(MESSAGE * IN_A_WINDOW)
+        for _ in range(READS):
+            client.feed(MESSAGE * (FEW - 1))
         if ask is ask_for_transactions:
             client.call(commands.Tx.Commit(), commands.Tx.CommitOk)
     assert bool(client.session.rest) is rests
@@ -168,7 +177,8 @@ def test_client_that_asks_a_question_is_read_at_once() -> None:
     client.queue()
     for _ in range(3):
         clock.set(clock.monotonic() + WINDOW_SECONDS)
-        client.feed(MESSAGE * IN_A_WINDOW)
+        for _ in range(READS):
+            client.feed(MESSAGE * (FEW - 1))
     client.session.receive(frame.marshal(commands.Queue.Declare(queue="q", passive=True), 1))
     client.session.process(1)
     assert client.session.rest == 0.0
@@ -208,8 +218,9 @@ class Flooder:
         (session,) = server.sessions
         while not session.rest:
             clock.set(clock.monotonic() + WINDOW_SECONDS)
-            flooder.publish(IN_A_WINDOW)
-            await flooder.arrived()
+            for _ in range(READS):
+                flooder.publish(FEW - 1)
+                await flooder.arrived()
         return flooder
 
     def publish(self, count: int) -> None:

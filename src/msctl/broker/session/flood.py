@@ -9,13 +9,14 @@ allows few packets under way, the first millisecond does; else only what is writ
 adds up. So the meter tries RESTS in turn, and keeps the first that raises the rate. Between windows of time
 it moves through
 
-    WATCHING -> FLOODING -> TRYING -> RATING -> RESTING
-        ^                     ^          |         |
-        |                     +----------+---------+   no gain: the next of RESTS, if there is one
-        +---- no flood any more, or no rest gains: then not again for RETRY_SECONDS
+    WATCHING -> FLOODING -> TRYING -> RATING -> RESTING -> WATCHING
+        ^                     ^          |
+        |                     +----------+ no gain: the next of RESTS, if there is one
+        +---- no rests gain anything: then not again for RETRY_SECONDS
 
-WATCHING, FLOODING: no rests; two windows in a row at FLOOD_RATE begin a trial. TRYING: the client's socket
-adapts, which is not rated. RATING, RESTING: the rate has to stay GAIN times that of the best window before.
+WATCHING, FLOODING: no rests; two windows in a row at FLOOD_RATE, whose reads bring but a FEW messages each,
+begin a trial. TRYING: the client's socket adapts, which is not rated. RATING, RESTING: the rate has to stay
+GAIN times that of the best window before.
 
 A rest delays what the client waits for, so there is none after a read that is answered, none for a client
 that has asked for deliveries, confirms or transactions (`Session.rest`), and FLOOD_RATE is more than a
@@ -32,6 +33,7 @@ RESTS = (0.002, 0.02)
 RESTS_PER_WINDOW = 4
 FLOOD_RATE = 20_000
 """Messages a second."""
+FEW = 8
 GAIN = 1.25
 RETRY_SECONDS = 30.0
 
@@ -47,7 +49,7 @@ class _Phase(Enum):
 class FloodMeter:
     """Rates the messages of one connection. `rest` is how long the server is to rest after a read."""
 
-    __slots__ = ("_messages", "_phase", "_rate", "_retry_at", "_since", "_tried", "_window", "rest")
+    __slots__ = ("_messages", "_phase", "_rate", "_reads", "_retry_at", "_since", "_tried", "_window", "rest")
 
     def __init__(self, now: float) -> None:
         self.rest = 0.0
@@ -57,12 +59,14 @@ class FloodMeter:
         self._window = WINDOW_SECONDS
         self._since = self._retry_at = now
         self._messages = 0
+        self._reads = 0
         self._rate = 0.0
         """Messages a second without rests."""
 
     def add(self, now: float, messages: int) -> None:
-        """Count `messages` that have been published up to `now` (monotonic)."""
+        """Count one read and the `messages` that it brought by `now` (monotonic)."""
         self._messages += messages
+        self._reads += 1
         elapsed = now - self._since
         if elapsed >= self._window:
             self._phase = self._next(now, self._messages / elapsed)
@@ -70,24 +74,24 @@ class FloodMeter:
             self.rest = RESTS[self._tried] if rests else 0.0
             self._window = max(WINDOW_SECONDS, RESTS_PER_WINDOW * self.rest)
             self._since = now
-            self._messages = 0
+            self._messages = self._reads = 0
 
     def _next(self, now: float, rate: float) -> _Phase:
         phase, flooding = self._phase, rate >= FLOOD_RATE
+        trickles = flooding and self._messages < self._reads * FEW
         if phase is _Phase.WATCHING:
             self._rate, self._tried = rate, 0
-            return _Phase.FLOODING if flooding and now >= self._retry_at else phase
+            return _Phase.FLOODING if trickles and now >= self._retry_at else phase
         if phase is _Phase.FLOODING:
             self._rate = max(self._rate, rate)
-            return _Phase.TRYING if flooding else _Phase.WATCHING
+            return _Phase.TRYING if trickles else _Phase.WATCHING
         if phase is _Phase.TRYING:
             return _Phase.RATING
-        if flooding:
-            if rate >= self._rate * GAIN:
-                return _Phase.RESTING
-            if self._tried + 1 < len(RESTS):
+        if flooding and rate >= self._rate * GAIN:
+            return _Phase.RESTING
+        if phase is _Phase.RATING:
+            if flooding and self._tried + 1 < len(RESTS):
                 self._tried += 1
                 return _Phase.TRYING
-        if flooding or phase is _Phase.RATING:
             self._retry_at = now + RETRY_SECONDS
         return _Phase.WATCHING
