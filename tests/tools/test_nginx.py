@@ -6,8 +6,10 @@ import base64
 import json
 import ssl
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +49,7 @@ from tests.support import tools
 from tests.support.certificates import Certificates
 from tests.support.course import Course
 from tests.support.ports import reserved_port
-from tests.tools.servers import ask, echo, nginx
+from tests.tools.servers import Answer, Asked, answering, ask, echo, nginx, said
 from tests.unit.export import projects
 from tests.unit.gateway.test_basic_auth import HASHES
 
@@ -446,3 +448,31 @@ def test_no_text_of_the_configuration_breaks_or_extends_the_file(
     assert sent.asked[2].encode("latin-1").decode() == f"{path}/x"
     moved = ask(front.listen, quote(f"{path}/b/x"))
     assert moved.headers["Location"].encode("latin-1").decode().endswith(f"{path}/x")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"Upgrade": "websocket", "Connection": "Upgrade"}, {"Accept": "text/event-stream"}]
+)
+def test_a_stream_may_be_silent_for_longer_than_other_responses(
+    fields: dict[str, str], stack: ExitStack, tmp_path: Path
+) -> None:
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def answer(request: Asked) -> Answer:
+        asked.set()
+        goes_on.wait(tools.PATIENCE)
+        return said(request)
+
+    port = stack.enter_context(answering("slow", answer))
+    service = ServiceSpec("slow", app="x:y", port=port, routes=(RouteSpec("/a", "slow"),))
+    gateway = GatewaySpec(idle_timeout=0.2, retries=0)
+    listen = stack.enter_context(reserved_port())
+    write(tmp_path, Project("test", None, "", (service,), gateway, BrokerSpec()), listen)
+    tools.require("nginx")
+    stack.enter_context(nginx(tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(ask, listen, "/a", **fields)
+        assert asked.wait(tools.PATIENCE)
+        assert ask(listen, "/a").status == 504  # which came later, and was silent for as long
+        goes_on.set()
+        assert stream.result().asked == ("slow", "GET", "/a")

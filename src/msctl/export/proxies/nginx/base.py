@@ -144,8 +144,6 @@ def _differences(gateway: GatewaySpec, targets: Sequence[Target]) -> Iterator[No
             "gateway.response_timeout",
             "nginx has one timeout for headers and body: idle_timeout applies to both",
         )
-    if gateway.stream_idle_timeout != default.stream_idle_timeout:
-        yield Notice("gateway.stream_idle_timeout", "nginx ends silent streams after idle_timeout, too")
     if gateway.retry_budget != default.retry_budget or gateway.retry_floor != default.retry_floor:
         yield Notice("gateway.retry_budget", "nginx limits tries per request, and has no retry budget")
     if gateway.forwarded:

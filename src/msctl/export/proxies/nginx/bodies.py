@@ -18,6 +18,8 @@ from msctl.model.project import GatewaySpec
 
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _COPY_SECONDS = 30
+_LONGEST_SILENCE = 3600.0
+"""Seconds for which a stream without a limit may be silent; it is as long to the first byte."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -38,6 +40,9 @@ class Bodies:
     def more(self, target: Target) -> Iterator[tuple[str, Sequence[str]]]:
         """Yield the further locations that the entry leads to, with their bodies."""
         number, cors = target.number, target.route.cors
+        if target.group is not None:
+            body = self._body(target, rewritten=True, is_stream=True)
+            yield f"= /-/msctl/{number}-stream", ["internal;", *body]
         if target.is_gateway:
             return
         if target.variants:
@@ -46,7 +51,8 @@ class Bodies:
             for name, allowed in (("preflight", True), ("foreign", False)):
                 yield f"= /-/msctl/{number}-{name}", list(preflight_lines(cors, number, allowed=allowed))
         if target.mirror is not None:
-            copied = [f"mirror /-/msctl/{number}-copy;", *self._body(target, rewritten=True)]
+            body = self._body(target, rewritten=True, parts_streams=False)
+            copied = [f"mirror /-/msctl/{number}-copy;", *body]
             yield f"= /-/msctl/{number}-copied", ["internal;", *copied]
             yield f"= /-/msctl/{number}-copy", ["internal;", *self._copy(target, target.mirror)]
         if target.question is not None:
@@ -61,7 +67,9 @@ class Bodies:
                 fields = response_lines(target, None, static_files.caching(target.files, is_page=is_page))
                 yield f"@msctl_{name}_{number}", [*fields, *write(target, target.files)]
 
-    def _body(self, target: Target, *, rewritten: bool) -> Iterator[str]:
+    def _body(
+        self, target: Target, *, rewritten: bool, is_stream: bool = False, parts_streams: bool = True
+    ) -> Iterator[str]:
         if target.route.redirect is not None and target.group is None:
             yield from self._response(target)
             yield f"return {_redirect(target)};"
@@ -72,7 +80,11 @@ class Bodies:
         if target.files is not None:
             yield f"try_files {static_files.NONE} @msctl_file_{target.number};"
         elif target.group is not None:
-            yield from self._limits(target)
+            if parts_streams and not is_stream:
+                yield "if ($msctl_is_stream) {"
+                yield f"    rewrite ^ /-/msctl/{target.number}-stream last;"
+                yield "}"
+            yield from self._limits(target, is_stream=is_stream)
             yield from self._proxy(target, target.group, rewritten=rewritten)
 
     def _guards(self, target: Target) -> Iterator[str]:
@@ -93,11 +105,16 @@ class Bodies:
         tie = self._groups.tie(sticky) if sticky is not None and sticky.cookie is not None else None
         return response_lines(target, tie)
 
-    def _limits(self, target: Target) -> Iterator[str]:
+    def _limits(self, target: Target, *, is_stream: bool) -> Iterator[str]:
         """The lines that differ from those of the server block."""
         own, service, gateway = target.route.policy, target.policy, self._gateway
         connect = first_set(own.connect_timeout, service.connect_timeout, gateway.connect_timeout)
         idle = first_set(own.idle_timeout, service.idle_timeout, gateway.idle_timeout)
+        if is_stream:
+            silence = first_set(
+                own.stream_idle_timeout, service.stream_idle_timeout, gateway.stream_idle_timeout
+            )
+            idle = silence or max(idle, _LONGEST_SILENCE)
         if target.is_gateway:
             idle = max(idle, gateway.idle_timeout)  # it ends the request itself
         max_body = first_set(own.max_body, service.max_body, gateway.max_body)
