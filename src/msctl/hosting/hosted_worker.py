@@ -42,7 +42,10 @@ class HostedWorker:
         clock: AsyncClock,
         instrument: Instrument | None = None,
         start_timeout: float = 60.0,
+        stopped_at: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`stopped_at` says where an import was that did not end in time."""
+        self._stopped_at = stopped_at
         self._factory = factory
         self._context = context
         self._listener = listener
@@ -95,6 +98,8 @@ class HostedWorker:
             with log_as(name):
                 if not await within(self._start_timeout, make(), self._clock, self._killed):
                     reason = f"it did not start within {self._start_timeout:g} s"
+                    if (place := self._stopped_at()) is not None:
+                        reason += f"; its import was at {place}"
                     raise StartError(Outcome(False, reason))
                 if exited is not None:
                     raise exited

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from msctl.clock import AsyncClock
 from msctl.hosting.aiohttp_app import AiohttpApp
 from msctl.hosting.asgi.app import AsgiApp
@@ -29,8 +27,7 @@ async def import_app(
     `target` is `module:attribute`: an application, or a sync or async factory of one that takes no argument
     or a ServiceContext. Raises what the user's code raises, and NotAnApplicationError.
     """
-    # In a thread, so that a slow import does not stall other services.
-    attribute = await asyncio.to_thread(loader.load, target)
+    attribute = await loader.load_in_thread(target)
     found = await find_application(attribute, target, context, spec.framework)
     return hosted_app(found, spec, context, logs=logs, clock=clock)
 

@@ -11,11 +11,13 @@ import importlib.util
 import inspect
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
 
 from msctl.errors import MsctlError
+from msctl.hosting.import_threads import ImportThreads
 from msctl.hosting.virtual_environment import (
     VirtualEnvironment,
     add_packages,
@@ -43,31 +45,40 @@ class Loader:
         self._environments: tuple[VirtualEnvironment, ...] | None = None
         self._added: tuple[str, ...] = ()
         self._seen: dict[Path, tuple[int, int]] = {}
-        # Imports run in threads, one at a time: services may import the same package.
         self._lock = Lock()
+        self._threads = ImportThreads(self._root)
+
+    async def load_in_thread(self, target: str) -> object:
+        """Return the object that `target` names, as `load`: a slow import stalls no other service."""
+        return await self._threads.run(target, partial(self.load, target))
+
+    def stopped_at(self, target: str) -> str | None:
+        """Say where the import of `target` was interrupted, unless it has succeeded since."""
+        return self._threads.stopped_at(target)
 
     def load(self, target: str) -> object:
         """Return the object that `target` names; raises ImportPathError, or what the module raises."""
         module_name, separator, attribute = target.partition(":")
         if not (module_name and separator and attribute):
             raise ImportPathError(f"{target!r} does not have the form 'package.module:attribute'")
-        with self._lock:
-            if self._root is not None:
+        if self._root is not None:
+            with self._lock:
                 self._prepare(self._root)
-            try:
-                found: object = importlib.import_module(module_name)
-            except ModuleNotFoundError as error:
-                if self._root is None or error.name is None:
-                    raise
-                where = explain_missing(self._root, self._environments, Path(sys.prefix))
-                if f"{module_name}.".startswith(f"{error.name}."):  # not one that the module imports
-                    known = "" if "." in error.name else f" in {self._root}, and {where}"
-                    raise ImportPathError(f"there is no module {error.name}{known}") from None
-                if "." not in error.name:  # a whole package, rather than a module of one that is there
-                    error.add_note(where)
+        try:
+            found: object = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if self._root is None or error.name is None:
                 raise
-            finally:
-                if self._root is not None:
+            where = explain_missing(self._root, self._environments, Path(sys.prefix))
+            if f"{module_name}.".startswith(f"{error.name}."):  # not one that the module imports
+                known = "" if "." in error.name else f" in {self._root}, and {where}"
+                raise ImportPathError(f"there is no module {error.name}{known}") from None
+            if "." not in error.name:  # a whole package, rather than a module of one that is there
+                error.add_note(where)
+            raise
+        finally:
+            if self._root is not None:
+                with self._lock:
                     self._remember(self._root)
         shown = f"the module {module_name}"
         for part in attribute.split("."):
@@ -139,11 +150,14 @@ def _applications(found: object) -> list[str]:
 
 
 def _own_modules(root: Path) -> dict[str, Path]:
-    """Return the loaded modules with source files below `root`, without packages installed there."""
+    """Return the loaded modules with source files below `root`, without packages installed there.
+
+    One that another thread still imports is not loaded: that import would fail without its entry.
+    """
     return {
         name: Path(str(module.__file__))
         for name, module in list(sys.modules.items())
-        if is_own_module(name, module, root)
+        if is_own_module(name, module, root) and not getattr(module.__spec__, "_initializing", False)
     }
 
 

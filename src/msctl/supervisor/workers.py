@@ -115,6 +115,7 @@ class Workers:
             clock=self._context.clock,
             instrument=self._context.instrument,
             start_timeout=spec.start_timeout,
+            stopped_at=lambda: None if spec.app is None else self._loader.stopped_at(spec.app),
         )
 
     def _child(self, spec: ServiceSpec, instance: str) -> CommandWorker:

@@ -1,0 +1,82 @@
+"""Imports that hang: what they hold, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from msctl.hosting import import_threads
+from msctl.hosting.modules import Loader
+
+# Waits in short steps, as servers do.
+HANGS = "import pathlib, time\nhere = pathlib.Path(__file__).parent\n(here / 'begun').touch()\n"
+LOOP = "while not (here / 'go').exists():\n    time.sleep(0.01)\napp = 'late'\n"
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> Iterator[Loader]:
+    (tmp_path / "quick.py").write_text("app = 'quick'\n")
+    found = Loader(tmp_path)
+    yield found
+    (tmp_path / "go").touch()
+    found.close()
+
+
+async def begun(folder: Path) -> None:
+    while not (folder / "begun").exists():
+        await asyncio.sleep(0.01)
+
+
+async def ended() -> None:
+    while any(thread.name == "import" for thread in threading.enumerate()):
+        await asyncio.sleep(0.01)
+
+
+async def test_interrupted_import_ends_and_says_where_it_was(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS + LOOP)
+    loading = asyncio.create_task(loader.load_in_thread("hangs:app"))
+    await begun(tmp_path)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert (loader.stopped_at("hangs:app") or "").startswith("hangs.py:")
+    await ended()
+    (tmp_path / "go").touch()
+    assert await loader.load_in_thread("hangs:app") == "late"
+    assert loader.stopped_at("hangs:app") is None
+
+
+async def test_module_that_starts_a_server_is_told_what_to_do(loader: Loader, tmp_path: Path) -> None:
+    served = "class App:\n    def serve(self): wait()\nimport helper\nhelper.run(here)\n"
+    (tmp_path / "serves.py").write_text(HANGS + served)
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    (packages / "helper.py").write_text("import time\ndef run(here):\n    " + LOOP.replace("\n", "\n    "))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(packages)
+        loading = asyncio.create_task(loader.load_in_thread("serves:app"))
+        await begun(tmp_path)
+        loading.cancel()
+        await asyncio.wait({loading})
+        place = loader.stopped_at("serves:app")
+        assert place is not None
+        assert place.startswith("serves.py:")
+        assert place.endswith('(msctl serves it: put this below `if __name__ == "__main__":`)')
+        await ended()
+
+
+async def test_import_that_hangs_holds_no_other_for_long(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_threads, "_TURN_S", 0.05)
+    (tmp_path / "hangs.py").write_text(HANGS + LOOP)
+    loading = asyncio.create_task(loader.load_in_thread("hangs:app"))
+    await begun(tmp_path)
+    assert await loader.load_in_thread("quick:app") == "quick"
+    loader.forget()
+    (tmp_path / "go").touch()
+    assert await loading == "late"
