@@ -140,9 +140,11 @@ def _children() -> set[psutil.Process]:
     if not lists:  # on macOS
         return set(psutil.Process().children())
     found = set()
-    for pid in (pid for children in lists for pid in children.read_text().split()):
-        with suppress(psutil.NoSuchProcess):
-            found.add(psutil.Process(int(pid)))
+    for children in lists:
+        with suppress(OSError):  # its thread has ended; the others have its children
+            for pid in children.read_text().split():
+                with suppress(psutil.NoSuchProcess):
+                    found.add(psutil.Process(int(pid)))
     return found
 
 
