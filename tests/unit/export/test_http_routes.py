@@ -400,3 +400,45 @@ def test_services_with_native_routes_are_open_to_the_gateways_proxies() -> None:
 def test_native_routes_need_a_gateway() -> None:
     with pytest.raises(ExportError, match=r"^--native-routes"):
         export("kubernetes", projects.course(), ExportOptions(native_routes=True))
+
+
+def test_methods_are_matches_of_one_rule_unless_the_path_is_rewritten() -> None:
+    plain, refused, _ = rules(RouteSpec("/a", "one", methods=("GET", "HEAD")))
+    assert [match["method"] for match in plain["matches"]] == ["GET", "HEAD"]
+    assert refused["backendRefs"] == [GATEWAY]  # it answers 405
+    put, post, *_ = rules(RouteSpec("/b", "one", methods=("PUT", "POST"), rewrite="/c"))
+    assert [rule["matches"][0]["method"] for rule in (put, post)] == ["PUT", "POST"]
+
+
+def test_a_request_without_the_field_of_a_route_is_answered_by_msctls_gateway() -> None:
+    with_field, without, _ = rules(RouteSpec("/a", "one", headers={"X-A": "1"}))
+    assert with_field["matches"][0]["headers"] == [{"name": "X-A", "value": "1"}]
+    assert without["matches"] == [{"path": {"type": "PathPrefix", "value": "/a"}}]
+    assert without["backendRefs"] == [GATEWAY]
+
+
+def test_edits_of_fields_are_those_of_the_route() -> None:
+    edit = HeaderEdit(("X-Gone", "X-Lost"), {"X-Set": "a"}, {"X-Added": "b"})
+    (rule, _) = rules(RouteSpec("/a", "one", response_headers=edit))
+    assert rule["filters"] == [
+        {
+            "type": "ResponseHeaderModifier",
+            "responseHeaderModifier": {
+                "set": [{"name": "X-Set", "value": "a"}],
+                "add": [{"name": "X-Added", "value": "b"}],
+                "remove": ["X-Gone", "X-Lost"],
+            },
+        }
+    ]
+
+
+def test_a_service_elsewhere_and_a_host_that_is_an_address_are_not_native() -> None:
+    far = ServiceSpec("far", url="http://far.example", routes=(RouteSpec("/far", "far"),))
+    given = project(
+        RouteSpec("/a", "one", weights={"one": 1, "far": 1}), RouteSpec("/b", "one", hosts=("127.0.0.1",))
+    )
+    services = (*(spec for spec in given.services if spec.name != "far"), far)
+    documents, keys = exported(replace(given, services=services))
+    assert all(rule["backendRefs"] == [GATEWAY] for rule in documents[0]["spec"]["rules"])
+    assert len(documents) == 1
+    assert {"services.one.routes.weights", "services.far", "services.*.routes.hosts"} <= set(keys)
