@@ -33,14 +33,14 @@ from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchange
 from msctl.gateway.request.plan import Planner
 from msctl.gateway.route_files import RouteFiles
-from msctl.gateway.routing.route_settings import first_set, settings
+from msctl.gateway.routing.route_settings import settings
 from msctl.gateway.routing.routes import RouteTable
 from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.http.date import http_date
 from msctl.model.exchange import Exchange, RequestError, RequestHead
-from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy, first_set
 from msctl.model.route_policies import JwtSpec, MirrorSpec
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot

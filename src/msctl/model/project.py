@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from msctl.model.address import LOOPBACK
 from msctl.model.broker_spec import BrokerSpec
@@ -30,6 +31,8 @@ from msctl.model.snapshots import Kind
 from msctl.model.tls_spec import TlsSpec
 from msctl.model.views import MessagingObserver
 from msctl.secret import Secret
+
+T = TypeVar("T")
 
 
 class Isolation(StrEnum):
@@ -96,6 +99,11 @@ class UpstreamPolicy:
     balance: Balance | None = None
     breaker_on: tuple[FailureKind, ...] | None = None
     sticky: StickySpec | None = None
+
+
+def first_set(*values: T | None) -> T:
+    """Return the first value that is not None, of the levels from a route's up; the last never is."""
+    return next(value for value in values if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

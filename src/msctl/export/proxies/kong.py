@@ -34,8 +34,7 @@ from msctl.export.proxies.upstreams import (
     upstream,
 )
 from msctl.export.yaml import dump
-from msctl.gateway.routing.route_settings import first_set
-from msctl.model.project import Balance, GatewaySpec, Project, RouteSpec, UpstreamPolicy
+from msctl.model.project import Balance, GatewaySpec, Project, RouteSpec, UpstreamPolicy, first_set
 from msctl.model.route_policies import StickySpec
 from msctl.model.routing import is_variable
 from msctl.model.services import health_path

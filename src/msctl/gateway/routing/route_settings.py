@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from msctl.clock import Clock
 from msctl.gateway.policies.api_keys import api_keys
@@ -14,11 +14,9 @@ from msctl.gateway.policies.jwks import PublicKey
 from msctl.gateway.policies.limits import RateLimiter
 from msctl.gateway.policies.split import split_of
 from msctl.gateway.policies.traffic import Traffic, traffic_of
-from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec, UpstreamPolicy, first_set
 from msctl.model.route_policies import JwtSpec
 from msctl.secret import Secret
-
-T = TypeVar("T")
 
 
 class KeySource(Protocol):
@@ -118,8 +116,3 @@ def unrouted(spec: GatewaySpec, route: RouteSpec) -> RouteSettings:
         breaker_on=(),
     )
     return RouteSettings(route, limits, spec.balance, (), None, None, None, None, filtered=True)
-
-
-def first_set(*values: T | None) -> T:
-    """Return the first value that is not None; the last never is."""
-    return next(value for value in values if value is not None)
