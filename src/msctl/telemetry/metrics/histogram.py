@@ -6,7 +6,7 @@ that is copied before it is read, and rows are never removed.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 from itertools import accumulate
@@ -57,9 +57,16 @@ class Histogram(Collector):
     def observe_all(self, labels: Labels, seconds: Sequence[float]) -> None:
         """As `observe`, for each of `seconds`."""
         row = self._rows.get(labels) or self._row(labels)
-        for value in seconds:
-            row[bisect_left(BUCKETS, value)] += 1
         row[-1] += sum(seconds)
+        ordered = sorted(seconds)  # so that a bucket is counted at once, and not each of `seconds`
+        counted = 0
+        for place, edge in enumerate(BUCKETS):
+            below = bisect_right(ordered, edge, counted)
+            row[place] += below - counted
+            counted = below
+            if counted == len(ordered):
+                return
+        row[len(BUCKETS)] += len(ordered) - counted
 
     def _row(self, labels: Labels) -> list[float]:
         labels = bounded(labels, self._rows)

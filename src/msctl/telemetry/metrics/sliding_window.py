@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from math import log2
 
@@ -29,21 +30,35 @@ class SlidingWindow:
 
     def record(self, now: float, seconds: float, *, error: bool = False) -> None:
         """Record an event that ended at `now` and took `seconds`."""
-        self.record_all((now,), (seconds,), error=error)
+        buckets = self._count(int(now), 1, error=error)
+        bucket = _bucket(seconds)
+        buckets[bucket] = buckets.get(bucket, 0) + 1
 
     def record_all(self, ended: Sequence[float], seconds: Sequence[float], *, error: bool = False) -> None:
-        """As `record`, for each pair of `ended` and `seconds`."""
-        for now, duration in zip(ended, seconds, strict=True):
-            second = int(now)
-            if second != self._second:
-                self._move(second)
-            slot = second % SECONDS
-            self._counts[slot] += 1
-            if error:
-                self._errors[slot] += 1
-            bucket = int(log2(duration if duration > _SHORTEST else _SHORTEST) * _PER_DOUBLING // 1)
-            buckets = self._buckets[slot]
-            buckets[bucket] = buckets.get(bucket, 0) + 1
+        """As `record`, for each pair of `ended`, which is in order, and `seconds`."""
+        second = int(ended[0])
+        if int(ended[-1]) != second:
+            for now, duration in zip(ended, seconds, strict=True):
+                self.record(now, duration, error=error)
+            return
+        buckets = self._count(second, len(seconds), error=error)
+        ordered = sorted(seconds)  # so that a bucket is counted at once, and not each duration
+        start = 0
+        while start < len(ordered):
+            bucket = _bucket(ordered[start])
+            end = bisect_left(ordered, _upper_edge(bucket), start + 1)
+            buckets[bucket] = buckets.get(bucket, 0) + end - start
+            start = end
+
+    def _count(self, second: int, events: int, *, error: bool) -> dict[int, int]:
+        """Count events of one second; return its buckets."""
+        if second != self._second:
+            self._move(second)
+        slot = second % SECONDS
+        self._counts[slot] += events
+        if error:
+            self._errors[slot] += events
+        return self._buckets[slot]
 
     def rate(self, now: float) -> float:
         """Events per second over the last ten whole seconds."""
@@ -82,6 +97,14 @@ class SlidingWindow:
             self._counts[slot] = self._errors[slot] = 0
             self._buckets[slot] = {}
         self._second = max(self._second, second)
+
+
+def _bucket(seconds: float) -> int:
+    return int(log2(seconds if seconds > _SHORTEST else _SHORTEST) * _PER_DOUBLING // 1)
+
+
+def _upper_edge(bucket: int) -> float:
+    return float(2 ** ((bucket + 1) / _PER_DOUBLING))
 
 
 def quantile(windows: Iterable[SlidingWindow], now: float, q: float) -> float | None:

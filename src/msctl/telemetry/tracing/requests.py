@@ -30,7 +30,7 @@ from msctl.telemetry.tracing.batch import Batch
 from msctl.telemetry.tracing.messaging import MessageObserver
 from msctl.telemetry.tracing.not_found import NotFoundFilter
 from msctl.telemetry.tracing.request_spans import ClientSpan, InternalSpan, ServerSpan, server_span
-from msctl.telemetry.tracing.span import KNOWN_METHODS, OTHER, HttpRequest, SpanGroup
+from msctl.telemetry.tracing.span import KNOWN_METHODS, OTHER, EndedSpan, HttpRequest, SpanGroup
 from msctl.telemetry.tracing.tracer import Tracer
 
 MetricsPage = Callable[[str, str], Awaitable[tuple[bytes, str]]]
@@ -184,38 +184,55 @@ class RequestObserver:
 
     def _process(self, finished: list[DirectRequest | ServerSpan]) -> None:
         """Record the metrics and keep the spans of finished requests, those with the same labels at once."""
-        metrics = self._metrics
+        alike: dict[tuple[str, str, str, int], list[ServerSpan]] = {}
         groups: list[SpanGroup] = []
-        requests: dict[tuple[str, str, str, int], tuple[list[float], list[float]]] = {}
-        attempts: dict[tuple[str, str, int | None], list[float]] = {}
+        suspects: list[SpanGroup] = []
         for request in finished:
             if type(request) is ServerSpan:
-                key = (request.service, request.route, request.label, request.status)
-                found = requests.get(key)
-                if found is None:
-                    found = requests[key] = ([], [])
-                found[0].append(request.seconds)
-                found[1].append(request.ended)
-                for attempt in request.attempts:
-                    outcome = (attempt[0], request.label, attempt[2])
-                    durations = attempts.get(outcome)
-                    if durations is None:
-                        durations = attempts[outcome] = []
-                    durations.append(attempt[3])
+                labels = (request.service, request.route, request.label, request.status)
+                known = alike.get(labels)
+                if known is None:
+                    alike[labels] = [request]
+                else:
+                    known.append(request)
                 groups.append(request)
             elif type(request) is DirectRequest:
-                context, service, instance, http, status, seconds, ended, at = request
-                label = http.method if http.method in KNOWN_METHODS else OTHER
-                if status == SWITCHED:
-                    metrics.stream_finished(service, http.route, seconds)
-                    seconds = 0.0
-                metrics.service_finished(service, http.route, label, status, seconds, ended)
-                groups.append(server_span(context, http, service, instance, status, seconds, at))
-        for labels, times in requests.items():
-            metrics.requests_finished(*labels, *times)
-        for outcome, durations in attempts.items():
-            metrics.attempts_finished(*outcome, durations)
-        self._tracer.record_all(groups)
+                span = self._direct_span(request)
+                groups.append(span)
+                suspects.append(span)
+        for labels, spans in alike.items():
+            if self._record_metrics(labels, spans):
+                suspects += spans
+        self._tracer.record_all(groups, suspects)
+
+    def _record_metrics(self, labels: tuple[str, str, str, int], spans: list[ServerSpan]) -> bool:
+        """Record the metrics of requests with the same labels; return whether one of them may be notable."""
+        metrics = self._metrics
+        seconds = [span.seconds for span in spans]
+        metrics.requests_finished(*labels, seconds, [span.ended for span in spans])
+        attempts: dict[tuple[str, int | None], list[float]] = {}
+        for service, _, status, duration, _, _ in [attempt for span in spans for attempt in span.attempts]:
+            outcome = (service, status)
+            durations = attempts.get(outcome)
+            if durations is None:
+                attempts[outcome] = [duration]
+            else:
+                durations.append(duration)
+        failed = labels[-1] >= FAILURE
+        for (service, status), durations in attempts.items():
+            metrics.attempts_finished(service, labels[2], status, durations)
+            failed = failed or status is None or status >= FAILURE
+        return failed or max(seconds) >= self._tracer.slow_s
+
+    def _direct_span(self, request: DirectRequest) -> EndedSpan:
+        """Record the metrics of a request of a service's own listener; return its span."""
+        context, service, instance, http, status, seconds, ended, at = request
+        label = http.method if http.method in KNOWN_METHODS else OTHER
+        if status == SWITCHED:
+            self._metrics.stream_finished(service, http.route, seconds)
+            seconds = 0.0
+        self._metrics.service_finished(service, http.route, label, status, seconds, ended)
+        return server_span(context, http, service, instance, status, seconds, at)
 
     @staticmethod
     async def _serve_metrics(page: MetricsPage, service: str, handle: Handler, exchange: Exchange) -> None:

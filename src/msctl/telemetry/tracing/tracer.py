@@ -63,7 +63,7 @@ class Tracer:
         self._dropped: dict[str, int] = {}
         self._recent_capacity = capacity - notable
         self._notable_capacity = notable
-        self._slow_s = slow_s
+        self.slow_s = slow_s
         self._export = export
         self._calls: tuple[float, asyncio.Future[ObservedCalls]] | None = None
         self.marks = FaultMarks()
@@ -73,14 +73,17 @@ class Tracer:
         """Keep a finished group."""
         self.record_all((group,))
 
-    def record_all(self, groups: Sequence[SpanGroup]) -> None:
-        """Keep finished groups, oldest first. Runs for every request, so it only stores them."""
+    def record_all(self, groups: Sequence[SpanGroup], suspects: Iterable[SpanGroup] | None = None) -> None:
+        """Keep finished groups, oldest first. Runs for every request, so it only stores them.
+
+        Only `suspects` may be notable, all of them where none are given.
+        """
         if self._export is not None:
             for group in groups:
                 for span in self.marks.applied(group.spans()):
                     self._export(span)
-        slow_s = self._slow_s
-        for group in groups:
+        slow_s = self.slow_s
+        for group in groups if suspects is None else suspects:
             if group.notable(slow_s):
                 self._telling.add(group.trace_id)
         pending = self._pending
@@ -144,7 +147,7 @@ class Tracer:
             for span in arrived:
                 if span.span_id in known:
                     continue
-                if not known and not kept and span.start < oldest and not span.notable(self._slow_s):
+                if not known and not kept and span.start < oldest and not span.notable(self.slow_s):
                     continue
                 known.add(span.span_id)
                 self._keep(span)
@@ -239,7 +242,7 @@ class Tracer:
     def _retire(self) -> None:
         """Evict the oldest recent trace; a notable one moves to `_notable`."""
         trace_id, kept = self._recent.popitem(last=False)
-        if trace_id not in self.marks and not any(group.notable(self._slow_s) for group in kept):
+        if trace_id not in self.marks and not any(group.notable(self.slow_s) for group in kept):
             self._dropped.pop(trace_id, None)
             return
         if len(self._notable) >= self._notable_capacity:
