@@ -23,7 +23,7 @@ from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.message.response_fields import Edits
 from msctl.gateway.message.trace_context import request_id, trace_id, traceparent
 from msctl.gateway.mirror import Mirror
-from msctl.gateway.observer import Observer, method_label
+from msctl.gateway.observer import Observer
 from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.deadline import Deadline, DeadlineError, DeadlineTimer
 from msctl.gateway.proxy import Proxy
@@ -249,11 +249,12 @@ class Gateway:
                 plan_ = exchange.plan
                 route = None if plan_ is None else plan_.settings.route
                 service, path = ("", "") if route is None else (exchange.service or route.service, route.path)
-                streamed = exchange.streamed
-                if streamed:
+                seconds = self._now() - started + received.head_seconds
+                if exchange.stream_at:
+                    streamed = exchange.streamed
                     observer.stream_finished(service, path, streamed)
-                seconds = self._now() - started - streamed + received.head_seconds
-                span.finished(service, path, method_label(head.method), status or received.status, seconds)
+                    seconds -= streamed
+                span.finished(service, path, status or received.status, seconds)
 
     def _plan(self, exchange: GatewayExchange) -> Plan:
         """Plan a request; raises ProblemError for one that is refused."""

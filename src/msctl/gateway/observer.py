@@ -7,7 +7,6 @@ from typing import Protocol
 
 from msctl.model.exchange import Exchange
 from msctl.model.snapshots import BreakerState
-from msctl.telemetry.tracing.span import KNOWN_METHODS, OTHER
 
 
 class AttemptSpan(Protocol):
@@ -42,7 +41,7 @@ class RequestSpan(Protocol):
         """An attempt at the instance at `url` starts."""
         ...
 
-    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+    def finished(self, service: str, route: str, status: int, seconds: float) -> None:
         """The response ended; `status` is 499 if the client closed the connection before it."""
         ...
 
@@ -50,8 +49,7 @@ class RequestSpan(Protocol):
 class Observer(Protocol):
     """Called on the event loop; must not block or raise.
 
-    `route` is the route's configured path, empty for an unmatched request; `method` is a known method
-    or `_OTHER`, so clients cannot create label values. `seconds` are durations.
+    `route` is the route's configured path, empty for an unmatched request. `seconds` are durations.
     """
 
     def request_started(self, exchange: Exchange, traceparents: Sequence[str]) -> RequestSpan:
@@ -73,7 +71,3 @@ class Observer(Protocol):
     def faulted(self, faults: Sequence[str]) -> None:
         """These faults, by their ids, touch the attempt that has started."""
         ...
-
-
-def method_label(method: str) -> str:
-    return method if method in KNOWN_METHODS else OTHER

@@ -98,7 +98,10 @@ class Proxy:
                 else:
                     await self._faulty.send(faults, instance, out, fresh=fresh)
                 status = out.status
-                result = _judge(out, FailureKind.STATUS_5XX if status >= FAILURE else None)
+                if status < FAILURE:
+                    result = AttemptResult.SUCCEEDED
+                else:
+                    result = _judge(out, FailureKind.STATUS_5XX)
                 return
             except AttemptError as error:
                 if not error.stale:
@@ -117,7 +120,7 @@ class Proxy:
                     instance.record(result)
                 if attempt is not None:
                     now = self._now()
-                    seconds = now - started - out.streamed
+                    seconds = now - started - (out.streamed if out.stream_at else 0.0)
                     attempt.finished(service, instance.name, status, seconds, out.route)
                     started = now
             tried.append(instance)

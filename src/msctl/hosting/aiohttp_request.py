@@ -83,7 +83,7 @@ def make_request(
     if extra:
         headers = headers.copy()
         for name, value in extra:
-            headers.add(_name(name), _text(value))
+            headers.add(_name(name), value.decode("utf-8", "surrogateescape"))
         raw = (*raw, *extra)
     message = RawRequestMessage(
         head.method,

@@ -252,7 +252,7 @@ class ServerExchange:
 def _head(status: int, reason: bytes, fields: Sequence[Field], end: bytes) -> bytes:
     """Return a head; `end` begins with the last field's line end. Raises ValueError for one elsewhere."""
     line = _STATUS_LINES.get((status, reason)) or b"HTTP/1.1 %d %b" % (status, reason)
-    lines = b"\r\n".join([line, *[b": ".join(field) for field in fields]])
+    lines = b"\r\n".join([line, *map(b": ".join, fields)])
     count = len(fields)
     if lines.count(b"\n") != count or lines.count(b"\r") != count:
         raise ValueError("the reason phrase or a response field has a line end")

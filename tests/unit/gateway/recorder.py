@@ -31,8 +31,8 @@ class RecordedRequest:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
-        self._recorder.tell("finished", service, route, method, status)
+    def finished(self, service: str, route: str, status: int, seconds: float) -> None:
+        self._recorder.tell("finished", service, route, status)
 
     def hosted_attempt(self, method: str, target: str) -> RecordedAttempt:
         self._recorder.tell("attempt started", method, target)

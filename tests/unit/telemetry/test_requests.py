@@ -263,7 +263,7 @@ async def test_the_exception_of_a_handler_is_an_event_of_its_span(bench: Bench) 
         except KeyError as error:
             ServiceLog(bench.logs, "users").failed("GET /inner", error)
         attempt.finished("users", "users-1", 500, 0.001)
-        span.finished("users", "/users", "GET", 500, 0.003)
+        span.finished("users", "/users", 500, 0.003)
         answer(exchange, 500)
 
     await get(gateway)
@@ -292,7 +292,7 @@ async def test_one_trace_spans_gateway_attempt_service_queue_and_consumer(bench:
         await producer(exchange)
         attempt.finished("producer", "producer-1", exchange.status, 0.001, "/{inner}")
         bench.logs.append("gateway", "done")
-        span.finished("producer", "/messages", "GET", exchange.status, 0.002)
+        span.finished("producer", "/messages", exchange.status, 0.002)
 
     await get(gateway, "/messages")
     with MessageObserver("consumer", bench.metrics, bench.tracer).processing("hello", headers):
@@ -332,7 +332,7 @@ async def test_attempts_have_child_spans_and_propagate_them(bench: Bench) -> Non
             attempt = span.remote_attempt("GET", "/7?q=1", url)
             sent.append(attempt.traceparent)
             attempt.finished("users", f"users-{port}", status, 0.001)
-        span.finished("users", "/users", "GET", 200, 0.003)
+        span.finished("users", "/users", 200, 0.003)
         answer(exchange)
 
     await get(gateway, "/users/7?q=secret")
@@ -388,7 +388,7 @@ async def test_span_start_times_do_not_move_when_the_machine_suspends(
         span = bench.requests.request_started(exchange, [f"00-{TRACE}-{PARENT}-01"])
         attempt = span.remote_attempt("GET", "/users", "http://127.0.0.1:9001")
         attempt.finished("users", "users-1", 200, 0.001)
-        span.finished("users", "/users", "GET", 200, 0.003)
+        span.finished("users", "/users", 200, 0.003)
         await bench.requests.direct("users", "users-1", users)(exchange)
 
     await get(gateway, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
@@ -399,10 +399,22 @@ async def test_span_start_times_do_not_move_when_the_machine_suspends(
     assert [span.start for span in (await bench.tracer.trace(TRACE)).spans] == before
 
 
+async def test_an_unknown_method_is_other_at_the_gateway_too(bench: Bench) -> None:
+    async def gateway(exchange: Exchange) -> None:
+        bench.requests.request_started(exchange, ()).finished("users", "/users", 200, 0.001)
+        answer(exchange)
+
+    session, base, server = await serve(gateway)
+    async with session, session.request("PROPFIND", base):
+        pass
+    await server.close()
+    assert bench.count(200, method="_OTHER") == 1
+
+
 async def test_finished_requests_are_processed_in_batches(bench: Bench) -> None:
     async def gateway(exchange: Exchange) -> None:
         span = bench.requests.request_started(exchange, ())
-        span.finished("users", "/users", "GET", 200, 0.001)
+        span.finished("users", "/users", 200, 0.001)
         answer(exchange)
 
     session, base, server = await serve(gateway)

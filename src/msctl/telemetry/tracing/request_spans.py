@@ -29,7 +29,7 @@ class SpanKeeper(Protocol):
 class ServerSpan(TraceContext):
     """The span of a request at the gateway, and what is known about the request so far.
 
-    `service` and `route` are empty if no route matched; `label` is the method as the metrics have it.
+    `service` and `route` are empty if no route matched.
     `ended` is monotonic time, which stops while a machine is suspended; `at` is seconds since the epoch.
     """
 
@@ -39,7 +39,6 @@ class ServerSpan(TraceContext):
         "attempts",
         "client",
         "ended",
-        "label",
         "method",
         "route",
         "scheme",
@@ -80,10 +79,9 @@ class ServerSpan(TraceContext):
         current_trace.set(span)
         return span
 
-    def finished(self, service: str, route: str, method: str, status: int, seconds: float) -> None:
+    def finished(self, service: str, route: str, status: int, seconds: float) -> None:
         self.service = service
         self.route = route
-        self.label = method
         self.status = status
         self.seconds = seconds
         self.ended = monotonic()

@@ -189,7 +189,7 @@ class RequestObserver:
         suspects: list[SpanGroup] = []
         for request in finished:
             if type(request) is ServerSpan:
-                labels = (request.service, request.route, request.label, request.status)
+                labels = (request.service, request.route, request.method, request.status)
                 known = alike.get(labels)
                 if known is None:
                     alike[labels] = [request]
@@ -208,20 +208,22 @@ class RequestObserver:
     def _record_metrics(self, labels: tuple[str, str, str, int], spans: list[ServerSpan]) -> bool:
         """Record the metrics of requests with the same labels; return whether one of them may be notable."""
         metrics = self._metrics
+        service, route, method, status = labels
+        label = method if method in KNOWN_METHODS else OTHER  # clients cannot create label values
         seconds = [span.seconds for span in spans]
-        metrics.requests_finished(*labels, seconds, [span.ended for span in spans])
+        metrics.requests_finished(service, route, label, status, seconds, [span.ended for span in spans])
         attempts: dict[tuple[str, int | None], list[float]] = {}
-        for service, _, status, duration, _, _ in [attempt for span in spans for attempt in span.attempts]:
-            outcome = (service, status)
+        for asked, _, answer, duration, _, _ in [attempt for span in spans for attempt in span.attempts]:
+            outcome = (asked, answer)
             durations = attempts.get(outcome)
             if durations is None:
                 attempts[outcome] = [duration]
             else:
                 durations.append(duration)
-        failed = labels[-1] >= FAILURE
-        for (service, status), durations in attempts.items():
-            metrics.attempts_finished(service, labels[2], status, durations)
-            failed = failed or status is None or status >= FAILURE
+        failed = status >= FAILURE
+        for (asked, answer), durations in attempts.items():
+            metrics.attempts_finished(asked, label, answer, durations)
+            failed = failed or answer is None or answer >= FAILURE
         return failed or max(seconds) >= self._tracer.slow_s
 
     def _direct_span(self, request: DirectRequest) -> EndedSpan:
