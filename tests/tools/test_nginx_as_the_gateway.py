@@ -359,6 +359,7 @@ FORWARDED: list[Case] = [
     ("/tied", "GET", {"Cookie": "s-i.d$=forged"}),
     ("/nowhere", "GET", {}),
     ("/asked", "GET", {"Cookie": "a=b"}),
+    ("/asked", "HEAD", {"X_Want": "401"}),
     ("/asked/x?y", "POST", {"X_Want": "204", "X_User": "forged"}),
     *(("/asked", "POST", {"X_Want": status}) for status in ("302", "401", "403", "418", "500")),
     ("/asked-cors", "GET", {"Origin": ORIGIN}),
@@ -498,7 +499,9 @@ def test_an_authenticator_is_asked_the_same(both: Both) -> None:
         ("/asked", {"X_Forwarded_Method": "GET", "X_Forwarded_Uri": "/forged", "X_Forwarded_For": "1.2.3.4"}),
     ):
         del both.questions[:]
-        both.ask(target, "PUT", b"body", **headers)
+        answers = both.ask(target, "PUT", b"body", **headers)
+        assert told(answers[0]) == told(answers[1])
+        assert answers[0].status == answers[1].status
         ours, its = both.questions
         assert (its.method, its.path, its.body) == (ours.method, ours.path, ours.body)
         assert asked_fields(its) == asked_fields(ours)
