@@ -61,7 +61,9 @@ def line_too_long(limit: int) -> RequestError:
 
 
 def head_too_large(limit: int) -> RequestError:
-    return RequestError(431, f"The request line and the header fields are longer than {limit} bytes.")
+    return RequestError(
+        431, f"The request line and the header fields are longer than {limit} bytes (max_header_bytes)."
+    )
 
 
 def check_line_start(line: bytes, limit: int) -> None:
@@ -155,7 +157,7 @@ def header_fields(block: bytes, count: int) -> RequestError:
 
 
 def too_many_fields(count: int) -> RequestError:
-    return RequestError(431, f"The request has more than {count} header fields.")
+    return RequestError(431, f"The request has more than {count} header fields (max_header_fields).")
 
 
 def transfer_coding(codings: list[bytes]) -> RequestError:

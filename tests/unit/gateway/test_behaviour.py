@@ -486,6 +486,7 @@ async def test_a_body_that_is_too_large_is_413(kind: str, chunked: bool) -> None
         client = await gateway.client()
         reply = await client.request("POST", "/x", fields, body)
         assert reply.status == 413
+        assert "max_body" in reply.json()["detail"]
         assert reply.get("Content-Type") == "application/problem+json"
         assert await client.closed()
 

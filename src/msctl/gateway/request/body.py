@@ -100,4 +100,4 @@ NO_BODY.kept = b""
 
 
 def too_large(limit: int) -> str:
-    return f"The request's body is longer than the {limit} bytes allowed."
+    return f"The request's body is longer than the {limit} bytes that max_body allows."
