@@ -12,6 +12,7 @@ from msctl.broker.session.flood import (
     FEW,
     FLOOD_RATE,
     GAIN,
+    MOST_BYTES,
     RESTS,
     RESTS_PER_WINDOW,
     RETRY_SECONDS,
@@ -30,10 +31,14 @@ SHORT, LONG = RESTS
 class Flow:
     """A client whose rate depends on the rests after reads: without any, with short ones, with long ones."""
 
-    def __init__(self, without: float, short: float, long: float, *, per_read: int = FEW - 1) -> None:
+    def __init__(
+        self, without: float, short: float, long: float, *, per_read: int = FEW - 1, size: int = 80
+    ) -> None:
         self.meter = FloodMeter(0.0)
         self.now = 0.0
         self.per_read = per_read
+        self.size = size
+        self.received = 0
         self.rates = {0.0: without, SHORT: short, LONG: long}
 
     def run(self, seconds: float) -> dict[float, float]:
@@ -45,7 +50,8 @@ class Flow:
             step = self.per_read / self.rates[rest]
             spent[rest] += step
             self.now += step
-            self.meter.add(self.now, self.per_read)
+            self.received += self.per_read * self.size
+            self.meter.add(self.now, self.per_read, self.received)
         return spent
 
 
@@ -102,11 +108,24 @@ def test_flood_whose_reads_bring_many_messages_is_read_at_once() -> None:
     assert Flow(FLOOD, 2 * FLOOD, 2 * FLOOD, per_read=FEW).run(1.0)[0.0] > 0.9
 
 
+@pytest.mark.parametrize(
+    ("size", "tried"),
+    [
+        (round(MOST_BYTES / FLOOD / LONG) - 10, RESTS),
+        (round(MOST_BYTES / FLOOD / LONG) + 10, RESTS[:1]),
+        (round(MOST_BYTES / FLOOD / SHORT) + 10, ()),
+    ],
+)
+def test_rests_in_which_too_much_would_come_are_not_tried(size: int, tried: tuple[float, ...]) -> None:
+    spent = Flow(FLOOD, FLOOD, FLOOD, size=size).run(1.0)
+    assert tuple(rest for rest in RESTS if spent[rest]) == tried
+
+
 def test_bursts_are_no_flood() -> None:
     meter = FloodMeter(0.0)
     for number in range(50):
         for _ in range(1000):
-            meter.add(number * 0.1, 1)
+            meter.add(number * 0.1, 1, 0)
         assert meter.rest == 0.0
 
 

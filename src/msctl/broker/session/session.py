@@ -233,7 +233,7 @@ class Session:
             self._channels.confirm()
         self._inbox.compact(starved=starved)
         self.broker.check_memory()
-        self._flood.add(self._last_received, memory.published - published)
+        self._flood.add(self._last_received, memory.published - published, self.received)
         return not starved and self._inbox.position < len(self._inbox.data)
 
     def _process(self, limit: int) -> bool:
