@@ -28,9 +28,10 @@ from msctl.simulation import world
 from msctl.simulation.faults import FaultKind
 from tests.unit.simulation.own_system import first_failure, own_project, run_own
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.unmeasured,
+]
 SEEDS = int(os.environ.get("MSCTL_TEST_SEEDS", "100"))
 BLOCKS = 10
 """Parts of the seeds, which workers share."""
