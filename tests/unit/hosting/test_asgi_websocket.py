@@ -269,6 +269,17 @@ async def test_broken_message_closes_with_1011(message: Any, reason: str) -> Non
         assert reason in served.errors()
 
 
+async def test_returning_something_closes_with_1011() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> Any:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            return 123
+
+    async with connected(app) as (served, client):
+        assert (await client.closed())[0] == 1011
+        assert "returned 123 instead of None" in served.errors()
+
+
 async def test_sending_to_a_client_that_has_left_is_an_oserror_that_nobody_logs() -> None:
     raised = asyncio.Event()
 

@@ -163,7 +163,7 @@ class AsgiApp:
         failed = True
         try:
             result = await self._application(scope, session.receive, session.send)
-            failed = False
+            failed = result is not None
             problem = session.unanswered if result is None else f"returned {result!r} instead of None"
             if problem is not None:
                 self._log.line(f"WebSocket {scope['path']}: the ASGI application {problem}")
