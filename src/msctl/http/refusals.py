@@ -146,7 +146,7 @@ def header_fields(block: bytes, count: int) -> RequestError:
         return RequestError(400, "The request has both Content-Length and Transfer-Encoding (RFC 9112 §6.3).")
     if len(lengths) > 1 or not all(value.isdigit() and len(value) <= 18 for value in lengths):
         return RequestError(400, "The Content-Length field is not a single number (RFC 9110 §8.6).")
-    if codings:
+    if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         return transfer_coding(codings)
     for name, values in seen.items():
         if len(values) > 1 and name in _SINGLE:

@@ -129,6 +129,13 @@ def test_http_1_0_needs_no_host_and_has_no_upgrade_nor_transfer_coding() -> None
     assert refused(head(line=b"GET / HTTP/1.1", host=b""))[1].startswith("The request has no Host")
 
 
+@pytest.mark.parametrize(("field", "fragment"), [(b"A: b", "no Host"), (b"Host: b\r\nHost: c", "one Host")])
+def test_chunked_request_is_refused_for_what_is_wrong_with_it(field: bytes, fragment: str) -> None:
+    line = b"POST / HTTP/1.1"
+    status, detail = refused(head(b"Transfer-Encoding: Chunked", field, line=line, host=b""))
+    assert (status, fragment in detail) == (400, True)
+
+
 def test_upgrade_names_the_first_protocol_or_websocket() -> None:
     assert read(head(b"Connection: Upgrade", b"Upgrade: a/1, b")).upgrade == "a/1"
     assert (
