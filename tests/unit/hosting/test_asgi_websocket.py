@@ -274,6 +274,7 @@ async def test_returning_something_closes_with_1011() -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.accept"})
             return 123
+        return None
 
     async with connected(app) as (served, client):
         assert (await client.closed())[0] == 1011
