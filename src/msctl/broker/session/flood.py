@@ -35,7 +35,9 @@ RESTS_PER_WINDOW = 4
 FLOOD_RATE = 20_000
 """Messages a second."""
 FEW = 8
+"""Messages."""
 MOST_BYTES = 512 * 1024
+"""Less than the buffers of two sockets."""
 GAIN = 1.25
 RETRY_SECONDS = 30.0
 
