@@ -8,10 +8,12 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 SEEDS  ?= 5000
 
-# Workers of pytest-xdist: one more than there are cores, since tests wait. pytest-randomly shuffles the
-# tests, so that one that needs another is found at once, and prints its seed: ARGS="--randomly-seed=N" repeats
-# an order, ARGS="-p no:randomly" keeps that of the files.
-JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
+# Workers of pytest-xdist: more than there are cores, since tests wait; those with processes wait most.
+# pytest-randomly shuffles the tests, so that one that needs another is found at once, and prints its seed:
+# ARGS="--randomly-seed=N" repeats an order, ARGS="-p no:randomly" keeps that of the files.
+CORES  := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+MORE    = 2
+JOBS   ?= $(shell expr $(CORES) + $(MORE))
 PYTEST  = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
 # "no" installs none of the programs that tests ask; the tests that need a missing one are skipped.
 MSCTL_TEST_TOOLS ?= yes
@@ -42,6 +44,7 @@ lint: dev ## Format and lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+unit: MORE = 1
 unit: dev ## Run the tests that need nothing but Python, in under a minute
 	$(PYTEST) tests/unit $(ARGS)
 

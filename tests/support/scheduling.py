@@ -25,11 +25,21 @@ TOGETHER = (
 
 SLOW = (
     "tests/process/test_broker_killed.py",
+    "tests/process/test_durable.py",
+    "tests/process/test_faults.py",
     "tests/process/test_local_rabbitmq.py",
     "tests/process/test_pages.py",
+    "tests/process/test_rolling_restart.py",
     "tests/process/test_sim.py",
+    "tests/process/test_starting.py",
+    "tests/process/test_streaming.py",
+    "tests/process/test_testing.py",
+    "tests/process/test_tls.py",
+    "tests/process/test_traces.py",
+    "tests/strangers/test_instrumented.py",
     "tests/strangers/test_postgres.py",
     "tests/strangers/test_strangers.py",
+    "tests/tools/test_measured.py",
 )
 """Modules with single tests of ten seconds and more: at the end, one worker would wait for them."""
 
