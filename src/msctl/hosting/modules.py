@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from types import ModuleType
 
 from msctl.errors import MsctlError
 from msctl.hosting.import_threads import ImportThreads
+from msctl.hosting.registrations import Registrations
 from msctl.hosting.virtual_environment import (
     VirtualEnvironment,
     add_packages,
@@ -47,6 +49,7 @@ class Loader:
         self._seen: dict[Path, tuple[int, int]] = {}
         self._lock = Lock()
         self._threads = ImportThreads(self._root)
+        self._registrations = None if self._root is None else Registrations(self._root)
 
     async def load_in_thread(self, target: str) -> object:
         """Return the object that `target` names, as `load`: a slow import stalls no other service."""
@@ -65,7 +68,8 @@ class Loader:
             with self._lock:
                 self._prepare(self._root)
         try:
-            found: object = importlib.import_module(module_name)
+            with nullcontext() if self._registrations is None else self._registrations.importing():
+                found: object = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if self._root is None or error.name is None:
                 raise
@@ -105,6 +109,8 @@ class Loader:
         for entry in (str(self._root), *self._added):
             if entry in sys.path:
                 sys.path.remove(entry)
+        if self._registrations is not None:
+            self._registrations.close()
         self._added = ()
         self._seen.clear()
 
@@ -127,7 +133,12 @@ class Loader:
             del sys.modules[name]
             # Python trusts bytecode of the same second and size; an edit can be that fast.
             Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+        self._forget_registrations()
         self._seen.clear()
+
+    def _forget_registrations(self) -> None:
+        if self._registrations is not None:
+            self._registrations.forget()
 
     def _remember(self, root: Path) -> None:
         for file in _own_modules(root).values():

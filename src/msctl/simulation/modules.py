@@ -49,6 +49,7 @@ class SimulatedLoader(Loader):
                 del sys.modules[name]
             else:
                 self._libraries.add(name)
+        self._forget_registrations()
 
     def close(self) -> None:
         self.forget()
