@@ -55,6 +55,7 @@ def written() -> Iterator[tuple[str, str]]:
                     yield f"{file.relative_to(SOURCE)}:{call.lineno}", text
 
 
+@pytest.mark.unmeasured
 def test_messages_and_hints_begin_small_and_end_without_a_full_stop() -> None:
     found = list(written())
     assert len(found) > 200

@@ -6,6 +6,7 @@ or settled; and ready messages are in the order in which they were published.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
@@ -14,6 +15,7 @@ from pamqp import commands
 from msctl.broker.core.messages import MESSAGE_COST, cost_of
 from tests.unit.broker.client import Client, make_broker
 
+pytestmark = pytest.mark.unmeasured
 QUEUES = ("plain", "dead")
 
 
