@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.unmeasured,
 ]
-SEEDS = int(os.environ.get("MSCTL_TEST_SEEDS", "40"))
+SEEDS = int(os.environ.get("MSCTL_TEST_SEEDS", "100"))
 BLOCKS = 10
 """Parts of the seeds, which workers share."""
 
