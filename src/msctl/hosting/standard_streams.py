@@ -21,6 +21,8 @@ from functools import partial
 from types import FrameType
 from typing import TextIO
 
+from msctl.telemetry.logs.records import RecordJoiner
+
 Line = Callable[[str, str, str], None]
 """Called with service, stream ("stdout" or "stderr") and one line; may be called in any thread."""
 
@@ -79,8 +81,8 @@ class ServiceStream(io.TextIOBase):
                 lines.append(rest)
             elif rest:
                 self._partial[service] = rest
-        for line in lines:
-            self._hand_on(partial(self._line, service, self._name, line))
+        for record in _records(lines):
+            self._hand_on(partial(self._line, service, self._name, record))
         return len(text)
 
     def _hand_on(self, step: Callable[[], None]) -> None:
@@ -101,6 +103,14 @@ class ServiceStream(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+
+def _records(lines: list[str]) -> list[str]:
+    """Join the lines of one write: a traceback that is printed at once is one record."""
+    if len(lines) < 2:
+        return lines
+    joiner = RecordJoiner()
+    return [record for line in lines if (record := joiner.add(line)) is not None] + [joiner.flush() or ""]
 
 
 @contextmanager

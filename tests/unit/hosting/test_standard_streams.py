@@ -71,6 +71,14 @@ def test_a_line_without_end_is_handed_on() -> None:
     assert [len(line) for _, _, line in log.lines] == [MAX_LINE + 1]
 
 
+def test_a_traceback_that_is_printed_at_once_is_one_record() -> None:
+    log = Log()
+    stream = ServiceStream(io.StringIO(), "stderr", lambda: "a", log, log.logged)
+    text = 'it failed\nTraceback (most recent call last):\n  File "a.py"\nOSError: no\n'
+    stream.write(f"{text}next\n")
+    assert [line for _, _, line in log.lines] == [text.rstrip(), "next"]
+
+
 def test_a_record_that_a_handler_prints_is_handed_on_whole() -> None:
     log = Log()
     handler = logging.StreamHandler(ServiceStream(io.StringIO(), "stderr", lambda: "a", log, log.logged))

@@ -8,7 +8,8 @@ from contextlib import aclosing
 
 from msctl.model.events import LogLine, LogQuery
 from msctl.telemetry.logs.hub import MAX_LINE, HubHandler, LogHub, current_service, matching
-from msctl.telemetry.logs.lines import as_json
+from msctl.telemetry.logs.lines import as_json, as_record
+from msctl.telemetry.logs.parsing import parse_record
 from msctl.telemetry.trace_context import begin, current_trace
 from tests.support.clock import FakeClock
 
@@ -173,6 +174,16 @@ def test_a_line_has_the_current_trace() -> None:
         (None, ""),
         (context.trace_id, "users-1"),
     ]
+
+
+def test_a_stack_reads_back_what_an_isolated_service_logs() -> None:
+    line = LogLine(1, 1.0, "users", "error", "two\nlines", "users-1", "ab" * 16, {"order": 7, "ok": True})
+    found = parse_record(as_record(line))
+    assert (found.text, found.level, found.trace) == (line.text, line.level, line.trace)
+    assert found.fields == line.fields
+    assert (
+        as_record(LogLine(1, 1.0, "users", "info", "  File", "users-1", "ab" * 16, {}, "stderr")) == "  File"
+    )
 
 
 def test_a_line_is_one_json_document() -> None:

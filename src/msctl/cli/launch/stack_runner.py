@@ -34,7 +34,8 @@ def run_stack(
     options = options.absolute()
 
     def serve_argv(service: str, instance: str) -> Sequence[str]:
-        return [*_this_program(), *options.arguments(project.root), "serve", service, "--instance", instance]
+        serve = ["serve", service, "--instance", instance, "--records"]
+        return [*_this_program(), *options.arguments(project.root), *serve]
 
     # An isolated copy has a name that does not come again, so what it keeps ends with its runtime folder.
     paths = claim.paths

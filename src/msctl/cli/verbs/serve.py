@@ -17,6 +17,7 @@ from msctl.model.address import LOOPBACK
 from msctl.model.events import LogLine
 from msctl.model.project import Project, ServiceSpec
 from msctl.model.snapshots import Snapshot
+from msctl.telemetry.logs.lines import as_record
 
 
 def serve(
@@ -46,6 +47,7 @@ def serve(
         str | None,
         typer.Option(envvar="MSCTL_SERVE_INSTANCE", metavar="NAME", help="The instance's name in logs."),
     ] = None,
+    records: Annotated[bool, typer.Option("--records", hidden=True)] = False,
 ) -> None:
     """Run one service in the foreground, as a container does.
 
@@ -75,13 +77,14 @@ def serve(
     directory = project.root if spec is None else spec.cwd or project.root
     if directory is not None:
         os.chdir(directory)
-    output = _PlainOutput()
+    name = instance or f"{service}-1"
+    output = _PlainOutput(records=records)
     try:
         run(
             lambda clock, logs: SingleService(
                 project,
                 service,
-                instance=instance or f"{service}-1",
+                instance=name,
                 host=host or (spec.host if spec is not None else LOOPBACK),
                 port=chosen,
                 clock=clock,
@@ -95,14 +98,18 @@ def serve(
 
 
 class _PlainOutput:
-    """Prints log lines without a prefix: the caller knows which service runs."""
+    """Prints log lines without a prefix: the caller knows which service runs.
 
-    def __init__(self) -> None:
+    With `records` the caller is a stack, which gets the level, trace and fields of each too.
+    """
+
+    def __init__(self, *, records: bool) -> None:
+        self._records = records
         self._stdout = sys.stdout.fileno()
         self._writer = BackgroundWriter()
 
     def line(self, line: LogLine) -> None:
-        self._writer.put(self._stdout, line.text)
+        self._writer.put(self._stdout, as_record(line) if self._records else line.text)
 
     def close(self) -> None:
         self._writer.close()

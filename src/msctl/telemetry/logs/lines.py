@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from msctl.model.events import LogLine
+from msctl.telemetry.logs.parsing import parse_record
 
 _encoder = msgspec.json.Encoder()
 
@@ -27,3 +28,21 @@ def as_json(line: LogLine) -> str:
     if line.fields:
         document["fields"] = line.fields
     return _encoder.encode(document).decode()
+
+
+def as_record(line: LogLine) -> str:
+    """Write a line of an isolated service so that the stack, which reads its output, finds what it says.
+
+    What was printed stays as it is where that says the same: its lines are joined to tracebacks there.
+    """
+    if not line.text or (line.stream and not line.fields and _level(line.text) == line.level):
+        return line.text
+    document: dict[str, object] = {**line.fields, "level": line.level}
+    if line.trace:
+        document["trace_id"] = line.trace
+    document["message"] = line.text
+    return _encoder.encode(document).decode()
+
+
+def _level(text: str) -> str:
+    return parse_record(text).level or "info"
