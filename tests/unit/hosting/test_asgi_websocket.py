@@ -77,6 +77,15 @@ async def test_accept_carries_subprotocol_and_headers() -> None:
         assert [value for name, value in client.answer.fields if name == "set-cookie"] == ["a=1", "b=2"]
 
 
+@pytest.mark.parametrize(
+    ("accept", "protocol"),
+    [({"subprotocol": ""}, None), ({"headers": [(b"Sec-WebSocket-Protocol", b"one")]}, "one")],
+)
+async def test_subprotocol_is_sent_as_uvicorn_does(accept: dict[str, Any], protocol: str | None) -> None:
+    async with connected(Chat(**accept)) as (_, client):
+        assert (client.answer.status, client.answer["sec-websocket-protocol"]) == (101, protocol)
+
+
 async def test_text_bytes_fragments_and_pings_are_exchanged() -> None:
     async with connected(Chat()) as (_, client):
         client.send(TEXT, "grün".encode())
