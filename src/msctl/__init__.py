@@ -5,7 +5,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from msctl.model.current_context import service_context
-    from msctl.model.project import ServiceContext
+    from msctl.model.service_context import ServiceContext
 
 __all__ = ["ServiceContext", "__version__", "service_context"]
 
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Import the public names on first use: most verbs do not need them."""
     if name == "ServiceContext":
-        from msctl.model.project import ServiceContext
+        from msctl.model.service_context import ServiceContext
 
         return ServiceContext
     if name == "service_context":

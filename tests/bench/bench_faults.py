@@ -30,7 +30,8 @@ from msctl.gateway.proxy import Proxy
 from msctl.gateway.request.buffered import BufferedExchange
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import RequestHead
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from msctl.secret import Secret
 from msctl.telemetry.logs.hub import LogHub
 from tests.bench.result import Result

@@ -20,7 +20,9 @@ from msctl.hosting.aiohttp_app import AiohttpApp
 from msctl.http.server import HttpServer
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Exchange
-from msctl.model.project import GatewaySpec, RouteSpec, ServiceContext
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_context import ServiceContext
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.metrics.metrics import Metrics
 from msctl.telemetry.tracing.requests import RequestObserver

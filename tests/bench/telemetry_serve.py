@@ -13,7 +13,7 @@ from msctl.config.reading.load import load
 from msctl.discovery.registry import Registry
 from msctl.gateway.app import Gateway
 from msctl.hosting.hosted_app import NoInstrument
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.model.snapshots import GATEWAY, Snapshot
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor

@@ -13,7 +13,8 @@ from collections import Counter
 import uvloop
 from aiohttp import web
 
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.unit.gateway.harness import HOSTED, REMOTE, running
 
 BLOCK = bytes(range(256)) * 256

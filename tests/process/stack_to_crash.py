@@ -14,7 +14,8 @@ import psutil
 from msctl.clock import SystemClock
 from msctl.discovery.registry import Registry
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor

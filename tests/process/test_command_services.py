@@ -18,18 +18,15 @@ import pytest
 from msctl.backoff import Backoff
 from msctl.errors import ConfigError, PortTakenError, UsageError
 from msctl.model.events import LogLine
-from msctl.model.project import (
-    GatewaySpec,
-    Isolation,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import (
     Condition,
     Dependency,
     HealthSpec,
     RestartPolicy,
 )
+from msctl.model.service_spec import Isolation, ServiceSpec
 from msctl.model.services import MAX_REPLICAS
 from msctl.model.snapshots import State
 from msctl.processes import file_limit

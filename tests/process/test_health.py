@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import HealthSpec, RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from msctl.processes.probe_schedule import ProbeOutcome, Schedule, Timing
 from msctl.processes.probes import exec_probe, run_probe

@@ -16,8 +16,10 @@ from msctl.config.diff import diff, with_edited
 from msctl.errors import ConfigError, PortTakenError
 from msctl.hosting.sources import edited_since
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import Project, RouteSpec, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Dependency, RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from tests.support.supervisor import MakeRig, Rig, free_port
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 
 
 def only(program: str) -> Callable[[str], str | None]:

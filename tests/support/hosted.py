@@ -14,7 +14,7 @@ from msctl.hosting.wsgi.app import WsgiApp
 from msctl.http.server import HttpServer
 from msctl.model.events import LogLine
 from msctl.model.exchange import Exchange
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.telemetry.logs.hub import LogHub
 
 

@@ -19,7 +19,9 @@ from msctl.discovery.registry import Registry
 from msctl.hosting.hosted_app import HostedFactory
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.events import Event
-from msctl.model.project import GatewaySpec, Project, ServiceSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import ServiceSnapshot, State
 from msctl.supervisor.context import SupervisorContext
 from msctl.supervisor.supervisor import Supervisor

@@ -20,7 +20,8 @@ from pathlib import Path
 import uvloop
 from aiohttp import WSMsgType, web
 
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.unit.gateway.harness import HOSTED, REMOTE, running
 
 DIRECT = {"hosted": "aiohttp", "remote": "aiohttp", "other-proxied": "other"}

@@ -12,7 +12,8 @@ import pytest
 from kubernetes_validate.utils import ValidationError, validate
 
 from msctl.export import ExportOptions, export
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from tests.support import tools, yaml_files
 from tests.unit.export import projects
 

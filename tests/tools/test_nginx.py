@@ -20,21 +20,8 @@ import pytest
 
 from msctl.export import ExportOptions, export
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    ApiKeySpec,
-    Balance,
-    ComposeSpec,
-    CorsSpec,
-    GatewaySpec,
-    HeaderEdit,
-    Project,
-    RateLimitKey,
-    RateLimitSpec,
-    RedirectSpec,
-    RouteSpec,
-    ServiceSpec,
-    UpstreamPolicy,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
@@ -44,7 +31,19 @@ from msctl.model.route_policies import (
     StickySpec,
     UpstreamTlsSpec,
 )
+from msctl.model.route_spec import (
+    ApiKeySpec,
+    ComposeSpec,
+    CorsSpec,
+    HeaderEdit,
+    RateLimitKey,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+)
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY
+from msctl.model.upstream_policy import Balance, UpstreamPolicy
 from tests.support import tools
 from tests.support.certificates import Certificates
 from tests.support.course import Course

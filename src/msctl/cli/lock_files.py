@@ -7,7 +7,8 @@ from pathlib import Path
 
 from msctl.export.containers.docker import PYTHON_PROJECT
 from msctl.export.containers.images import GO_FILES, NODE_FILES, Language, language
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 
 
 def lock_files(project: Project) -> dict[str, str]:

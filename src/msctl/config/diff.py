@@ -12,8 +12,10 @@ from msctl.config.schema.gateway_keys import GATEWAY as GATEWAY_KEYS
 from msctl.config.schema.health_keys import HEALTH_TABLE
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import OnReload
-from msctl.model.project import GatewaySpec, Project, ServiceSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.service_policies import HealthSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import listens, probed, runs_here, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
 

@@ -17,7 +17,8 @@ from msctl.config.schema.network_values import without_password
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.secret_variables import Write, in_place, literal_secrets, secret_references
 from msctl.config.value_source import ValueSource
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 from msctl.secret import MASK, Secret
 

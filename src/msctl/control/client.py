@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from msctl.faults.spec import FaultSpec
     from msctl.faults.view import AddedFault
     from msctl.model.events import Event, LogLine, LogQuery
-    from msctl.model.project import RouteSpec
     from msctl.model.queue_messages import PeekedMessage
+    from msctl.model.route_spec import RouteSpec
     from msctl.model.routing import RouteExplanation
     from msctl.model.traces import Trace, TraceQuery, TraceSummary
     from msctl.model.views import ReloadResult, ServiceVariables
@@ -126,7 +126,7 @@ class ControlClient:
 
     def routes(self) -> tuple[RouteSpec, ...]:
         """The gateway's routes in matching order."""
-        from msctl.model.project import RouteSpec
+        from msctl.model.route_spec import RouteSpec
 
         return self._call("GET", "/v1/routes", tuple[RouteSpec, ...], timeout=ANSWER_TIMEOUT)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 
 _GUARDS = ("api_key", "jwt", "basic_auth", "forward_auth", "rate_limit", "cors")
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from msctl.discovery.record import MAX_ROUTES, Record
 from msctl.model.address import WILDCARDS, is_loopback
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import address_of, announces, health_path, runs_here, shares_gateway_port
 from msctl.model.snapshots import GATEWAY
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 from msctl.model.address import is_loopback
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY, BrokerMode
 
 BROKER = "rabbitmq"

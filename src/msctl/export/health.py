@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from msctl.export.shell import reference_words, shell_command
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import HealthSpec
+from msctl.model.service_spec import ServiceSpec
 
 INTERVAL_S = 10.0
 TIMEOUT_S = 2.0

@@ -14,8 +14,9 @@ from msctl.config.secret_variables import literal_secrets, secret_references
 from msctl.config.value_source import KeyPath, Layer, dotted
 from msctl.export.kind import ExportOptions, Notice
 from msctl.export.workloads import Workload, local_services
-from msctl.model.project import Project, Reference, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import HealthSpec
+from msctl.model.service_spec import Reference, ServiceSpec
 from msctl.model.snapshots import GATEWAY
 
 

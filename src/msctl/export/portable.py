@@ -15,14 +15,10 @@ from msctl.export.kind import ExportError, Notice
 from msctl.export.notices import discovery_notices
 from msctl.export.workloads import Workload
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    DashboardSpec,
-    DiscoverySpec,
-    Project,
-    ServiceSpec,
-)
+from msctl.model.project import DashboardSpec, DiscoverySpec, Project
 from msctl.model.registry_url import parse_registry_url
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY, BrokerMode
 from msctl.model.tls_spec import TlsSpec
 

@@ -14,8 +14,9 @@ from msctl.config.reading.layers import env_name
 from msctl.config.secret_variables import has_password, literal_secrets, secret_references
 from msctl.export.health import HealthCheck, health_check
 from msctl.model.address import LOOPBACK, local_host
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.registry_url import parse_registry_url
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import health_path, listens, shared_variables
 from msctl.model.snapshots import GATEWAY, Kind
 from msctl.model.variables import about

@@ -40,10 +40,12 @@ from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.http.date import http_date
 from msctl.model.exchange import Exchange, RequestError, RequestHead
-from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy, first_set
+from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_policies import JwtSpec, MirrorSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import RouteExplanation
 from msctl.model.snapshots import TargetSnapshot
+from msctl.model.upstream_policy import UpstreamPolicy, first_set
 from msctl.secret import Secret
 
 _TRACEPARENTS = "msctl.traceparents"

@@ -25,7 +25,7 @@ from msctl.gateway.routing.compose import (
 from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, RequestError
-from msctl.model.project import ComposeSpec
+from msctl.model.route_spec import ComposeSpec
 
 
 class Composer:

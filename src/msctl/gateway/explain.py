@@ -14,7 +14,7 @@ from msctl.gateway.routing.routes import Match, Rule, upstream_path
 from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.http.static_files import StaticFiles
 from msctl.model.address import host_name
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import RouteExplanation
 
 DEFAULT_HOST = "localhost"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from msctl.gateway.message.headers import Field
 from msctl.gateway.policies.split import NEVER, asked
-from msctl.model.project import RouteSpec
 from msctl.model.route_policies import JwtSpec, StickySpec
+from msctl.model.route_spec import RouteSpec
 
 
 def access_steps(route: RouteSpec) -> Iterator[str]:

@@ -25,7 +25,7 @@ from msctl.gateway.request.validation import FieldFacts
 from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError
 from msctl.gateway.upstream.remote import RemoteUpstream
 from msctl.model.exchange import ClientGoneError, RequestError
-from msctl.model.project import GatewaySpec
+from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_policies import ForwardAuthSpec
 
 _NAME = "forward_auth"

@@ -14,7 +14,8 @@ from msctl.errors import ConfigError
 from msctl.gateway.app import Gateway
 from msctl.hosting.aiohttp_mount import mounted
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 
 
 def application(

@@ -22,7 +22,8 @@ from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError, fai
 from msctl.gateway.upstream.instances import UpstreamInstance, UpstreamInstances
 from msctl.gateway.upstream.remote import IDEMPOTENT
 from msctl.model.exchange import ClientGoneError
-from msctl.model.project import FailureKind, GatewaySpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.upstream_policy import FailureKind
 
 FAILURE = 500
 """The lowest status that is a failure of the application."""

@@ -24,7 +24,7 @@ from msctl.http.date import http_date
 from msctl.http.websocket_frames import GOING_AWAY
 from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange, Field, RequestError
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.logs.traceback import user_traceback

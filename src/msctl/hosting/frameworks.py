@@ -19,7 +19,8 @@ from typing import Any, cast
 from aiohttp import web
 
 from msctl.errors import MsctlError
-from msctl.model.project import Framework, ServiceContext
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import Framework
 
 EXPECTED = (
     "expected an aiohttp.web.Application, an ASGI 3 or WSGI application, or a function that returns one"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msctl.model.exchange import Exchange, Handler
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.model.views import MessagingObserver
 
 

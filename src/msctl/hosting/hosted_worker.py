@@ -18,7 +18,8 @@ from msctl.http.listener import Listener, Tenant
 from msctl.model.current_context import current_context
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Handler
-from msctl.model.project import ServiceContext, ServiceSpec
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.telemetry.logs.hub import LogHub

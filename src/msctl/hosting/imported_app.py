@@ -9,7 +9,8 @@ from msctl.hosting.frameworks import Found, find_application
 from msctl.hosting.hosted_app import HostedApp
 from msctl.hosting.modules import Loader
 from msctl.hosting.wsgi.app import WsgiApp
-from msctl.model.project import Framework, ServiceContext, ServiceSpec
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import Framework, ServiceSpec
 from msctl.telemetry.logs.hub import LogHub
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msctl.files import FileTooLargeError, read_bounded
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import Kind
 
 MAX_PARSED = 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 
 current_context: ContextVar[ServiceContext] = ContextVar("msctl_current_context")
 

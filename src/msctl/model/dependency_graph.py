@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msctl.errors import ConfigError
 from msctl.hints import did_you_mean
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 
 
 def check(services: Sequence[ServiceSpec], source: str = "msctl.toml") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from msctl.errors import ConfigError, UsageError
 from msctl.model.address import Address, is_loopback
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import Isolation, Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.route_policies import HostHeader
 from msctl.model.service_policies import HealthSpec
+from msctl.model.service_spec import Isolation, ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind
 
 DRAIN_S = 5.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 
 
 @dataclass(frozen=True, slots=True)

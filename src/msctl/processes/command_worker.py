@@ -15,8 +15,8 @@ from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import HealthSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import ready_line
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.processes import pid_file

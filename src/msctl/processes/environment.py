@@ -13,7 +13,8 @@ from pathlib import Path, PurePath
 from msctl.config.reading.interpolate import fill
 from msctl.config.reading.layers import SHELLS
 from msctl.model.address import Address
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import is_balanced
 from msctl.model.variables import about
 

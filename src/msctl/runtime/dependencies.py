@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.variables import about, url_variable
 
 

@@ -9,7 +9,8 @@ from msctl.faults.check import RunningService, World, service_of
 from msctl.faults.spec import FaultSpec
 from msctl.model.address import is_loopback
 from msctl.model.broker_url import parse_url
-from msctl.model.project import Project, RouteSpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.services import address_of, probed, runs_here
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Kind, ServiceSnapshot
 from msctl.runtime.embedded_host import EmbeddedHost

@@ -9,7 +9,9 @@ from msctl.discovery.registry import Registry
 from msctl.errors import NotRunningError
 from msctl.faults.http import HttpFaultPoint
 from msctl.gateway.app import Gateway
-from msctl.model.project import GatewaySpec, Project, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.snapshots import TargetSnapshot
 from msctl.runtime.reload_request import rules_of
 from msctl.telemetry.tracing.requests import RequestObserver

@@ -13,7 +13,10 @@ from msctl.config.schema.discovery_keys import DISCOVERY
 from msctl.config.schema.gateway_keys import GATEWAY
 from msctl.config.schema.table import OnReload
 from msctl.errors import ConfigError
-from msctl.model.project import GatewaySpec, Project, RouteSpec, UpstreamPolicy
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 from msctl.secret import Secret
 
 _RESTART = "restart the stack: msctl down, then msctl up"

@@ -17,7 +17,10 @@ from msctl.errors import PortTakenError
 from msctl.gateway.app import Gateway
 from msctl.http.listener import Listener, Tenant
 from msctl.model.address import LOOPBACK, Address
-from msctl.model.project import GatewaySpec, Project, RouteSpec, ServiceAddresses, ServiceSpec
+from msctl.model.gateway_spec import GatewaySpec, ServiceAddresses
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import is_balanced
 from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
 

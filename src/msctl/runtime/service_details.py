@@ -8,7 +8,8 @@ from msctl.config.reading.interpolate import names_in
 from msctl.config.render import redacted, toml_value, without_secrets
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.secret_variables import is_secret, secret_variables
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.views import ServiceDetails, ServiceVariables, Variable
 from msctl.secret import MASK
 

@@ -17,8 +17,11 @@ from msctl.errors import MsctlError
 from msctl.gateway.app import Gateway
 from msctl.model.address import Address
 from msctl.model.events import Event
-from msctl.model.project import GatewaySpec, Isolation, Project, ServiceContext
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.service_context import ServiceContext
 from msctl.model.service_names import unknown
+from msctl.model.service_spec import Isolation
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import GATEWAY, BrokerMode, BrokerSnapshot, Kind, Snapshot, State
 from msctl.runtime.dependencies import dependency_variables

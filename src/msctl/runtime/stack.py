@@ -24,8 +24,9 @@ from msctl.dashboard.app import Dashboard, DashboardViews
 from msctl.errors import MsctlError, NotRunningError, PortTakenError
 from msctl.model import dependency_graph
 from msctl.model.events import Event, LogLine, LogQuery
-from msctl.model.project import Project, RouteSpec
+from msctl.model.project import Project
 from msctl.model.queue_messages import PeekedMessage
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import RouteExplanation
 from msctl.model.service_names import select, unknown
 from msctl.model.snapshots import GATEWAY, Kind, Snapshot

@@ -22,8 +22,9 @@ from msctl.discovery.registry import Registry
 from msctl.faults.kinds import Place
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.events import LogLine
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_health import seen_by_gateway
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY, ServiceSnapshot, Snapshot, TargetSnapshot
 from msctl.runtime.broker_faults import BrokerFaultCarrier
 from msctl.runtime.embedded_host import EmbeddedHost

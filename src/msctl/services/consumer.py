@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from msctl.amqp import Delivery, QueueEndpoint, ReconnectingConsumer, parse_url, running
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 
 QUEUE = "hello"
 

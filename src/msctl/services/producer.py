@@ -12,7 +12,7 @@ from pamqp.commands import Basic
 
 from msctl.amqp import QueueEndpoint, ReconnectingPublisher, parse_url, running
 from msctl.errors import MsctlError, UsageError
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 
 QUEUE = "hello"
 MAX_BODY = 16 * 1024 * 1024

@@ -30,7 +30,10 @@ from msctl.http.server import HttpServer
 from msctl.model.current_context import current_context
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Handler
-from msctl.model.project import GatewaySpec, Project, ServiceContext, ServiceSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY, Kind, TargetSnapshot
 from msctl.model.variables import url_variable
 from msctl.model.worker import Outcome

@@ -14,7 +14,7 @@ from msctl.hosting.hosted_app import HostedFactory, Instrument, NoInstrument
 from msctl.http.listener import TlsContext
 from msctl.model.address import Address
 from msctl.model.events import Event
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.processes.checks import ProbeFaults
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.run_files import RunFiles

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msctl.discovery.discovery import Discovered
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.worker import Checks, Outcome, Report
 
 

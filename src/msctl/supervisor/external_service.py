@@ -16,7 +16,7 @@ from msctl.discovery.dns import Resolve, resolve, resolve_srv
 from msctl.errors import ConfigError
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint, Target
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import SRV_SCHEME, health_path, resolve_every, upstream_host
 from msctl.model.worker import Checks, Outcome, Report, StartError
 from msctl.processes.checks import ExternalChecks

@@ -18,7 +18,7 @@ from msctl.aio import first_of
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
 from msctl.errors import MsctlError
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import stop_timeout
 from msctl.model.snapshots import InstanceSnapshot, State
 from msctl.model.worker import Outcome, StartError, Worker

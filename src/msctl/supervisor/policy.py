@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from msctl.backoff import Backoff
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.worker import Outcome
 
 MAX_RESTARTS = 5

@@ -20,7 +20,8 @@ from msctl.errors import MsctlError
 from msctl.http.listener import Listener
 from msctl.model import dependency_graph
 from msctl.model.address import Address
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import address_of, runs_here, stop_timeout
 from msctl.model.snapshots import Kind, State
 from msctl.supervisor.instance import Instance

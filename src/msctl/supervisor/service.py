@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import Condition
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import can_scale, probed, runs_here
 from msctl.model.snapshots import InstanceSnapshot, Kind, ServiceSnapshot, State
 from msctl.processes import usage

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from msctl.model import dependency_graph, services
 from msctl.model.events import Event
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import stop_timeout
 from msctl.model.snapshots import State
 from msctl.supervisor.context import SupervisorContext

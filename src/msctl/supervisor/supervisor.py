@@ -16,8 +16,9 @@ from msctl.config.diff import Changes
 from msctl.errors import MsctlError, UsageError
 from msctl.hosting.sources import edited_since, files_of
 from msctl.model import dependency_graph
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import Condition, Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import can_scale, check_count, stop_timeout
 from msctl.model.snapshots import GATEWAY, Kind, ServiceSnapshot, State
 from msctl.model.views import ServiceVariables

@@ -17,7 +17,9 @@ from msctl.hosting.static_app import StaticApp
 from msctl.http.listener import Listeners
 from msctl.model import services
 from msctl.model.address import Address
-from msctl.model.project import Project, ServiceContext, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import runs_here, shell_advice
 from msctl.model.snapshots import Kind
 from msctl.model.views import ServiceVariables

@@ -13,7 +13,7 @@ from msctl.amqp.connection import Connection
 from msctl.amqp.publisher import Publisher
 from msctl.amqp.queues import count, open_with_queue
 from msctl.amqp.url import BrokerUrl
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.services import consumer
 from tests.support.rabbitmq import unique
 

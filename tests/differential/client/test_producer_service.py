@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from msctl.amqp.connection import Connection
 from msctl.amqp.consumer import Consumer
 from msctl.amqp.url import BrokerUrl
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.services import producer
 from tests.support.ports import reserved_port
 from tests.support.rabbitmq import unique

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from msctl.cli.output.listings import route_lines
-from msctl.model.project import ComposeSpec, RedirectSpec, RouteSpec
 from msctl.model.route_policies import CanarySpec, StaticSpec
+from msctl.model.route_spec import ComposeSpec, RedirectSpec, RouteSpec
 from msctl.model.snapshots import InstanceSnapshot, Kind, ServiceSnapshot, State
 
 

@@ -8,14 +8,11 @@ import pytest
 
 from msctl.config.diff import Changes, diff, with_edited, without
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    GatewaySpec,
-    Isolation,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Dependency, RestartPolicy
+from msctl.model.service_spec import Isolation, ServiceSpec
 from msctl.model.snapshots import BrokerMode
 from msctl.secret import Secret
 

@@ -14,7 +14,7 @@ import pytest
 from msctl.config.init import EXAMPLES, render_example, render_init
 from msctl.config.reading.load import load
 from msctl.errors import UsageError
-from msctl.model.project import Isolation
+from msctl.model.service_spec import Isolation
 from msctl.model.snapshots import Kind
 from tests.support.example_shop import hosted, only, post, write
 from tests.support.ports import reserved_port

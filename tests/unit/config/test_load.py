@@ -14,13 +14,14 @@ from msctl.config.reading.load import Resolved, load
 from msctl.config.reading.project_ref import ProjectFile, ProjectRef, find_file
 from msctl.config.render import explain, to_toml
 from msctl.errors import ConfigError, ExitCode
-from msctl.model.project import Isolation, RouteSpec, ServiceSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import (
     Condition,
     Dependency,
     HealthSpec,
     RestartPolicy,
 )
+from msctl.model.service_spec import Isolation, ServiceSpec
 from msctl.model.snapshots import BrokerMode, Kind
 from msctl.model.tls_spec import TlsSpec, TlsVersion
 from msctl.secret import Secret

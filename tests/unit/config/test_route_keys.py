@@ -9,19 +9,7 @@ import pytest
 from msctl.config.reading.load import load
 from msctl.config.render import to_toml
 from msctl.errors import ConfigError
-from msctl.model.project import (
-    ApiKeySpec,
-    Balance,
-    ComposeSpec,
-    CorsSpec,
-    HeaderEdit,
-    Project,
-    RateLimitKey,
-    RateLimitSpec,
-    RedirectSpec,
-    RouteSpec,
-    UpstreamPolicy,
-)
+from msctl.model.project import Project
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
@@ -33,7 +21,18 @@ from msctl.model.route_policies import (
     StickySpec,
     UpstreamTlsSpec,
 )
+from msctl.model.route_spec import (
+    ApiKeySpec,
+    ComposeSpec,
+    CorsSpec,
+    HeaderEdit,
+    RateLimitKey,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+)
 from msctl.model.services import listens
+from msctl.model.upstream_policy import Balance, UpstreamPolicy
 
 
 def resolve(folder: Path, keys: str) -> Project:

@@ -10,7 +10,7 @@ import pytest
 from msctl.config.reading.load import load
 from msctl.config.reading.shell_command import unquoted_operator
 from msctl.errors import ConfigError
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msctl.dashboard.routes import route_rows
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 
 
 def test_document_comes_first_and_has_a_link() -> None:

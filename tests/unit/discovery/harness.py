@@ -12,13 +12,10 @@ from msctl.discovery.discovery import Discovery
 from msctl.discovery.registry import Registry
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import (
-    DiscoverySpec,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.project import DiscoverySpec, Project
 from msctl.model.registry_url import parse_registry_url
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.secret import Secret
 
 MINE = Endpoint("users", "users-1", base_url="http://127.0.0.1:8081")

@@ -10,13 +10,10 @@ from msctl.discovery.announcement import Announcement, announcement
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Exchange
-from msctl.model.project import (
-    GatewaySpec,
-    Isolation,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import Isolation, ServiceSpec
 
 ANYWHERE = "0.0.0.0"
 HERE = "10.0.0.7"

@@ -15,8 +15,9 @@ from msctl.discovery.registry import Registry
 from msctl.discovery.registry_http import RegistryError
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import DiscoverySpec, Project, ServiceSpec
+from msctl.model.project import DiscoverySpec, Project
 from msctl.model.registry_url import parse_registry_url
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from tests.support.clock import FakeClock, settle
 

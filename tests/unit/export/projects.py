@@ -6,20 +6,19 @@ from pathlib import Path
 
 from msctl.config.reading.load import load
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import (
     ApiKeySpec,
-    GatewaySpec,
-    Isolation,
-    Project,
     RateLimitKey,
     RateLimitSpec,
     RedirectSpec,
     RouteSpec,
-    ServiceSpec,
-    UpstreamPolicy,
 )
 from msctl.model.service_policies import Condition, Dependency, RestartPolicy
+from msctl.model.service_spec import Isolation, ServiceSpec
 from msctl.model.snapshots import GATEWAY, BrokerMode
+from msctl.model.upstream_policy import UpstreamPolicy
 
 ROOT = Path("/srv/shop")
 

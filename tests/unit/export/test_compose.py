@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from msctl.export import ExportOptions, export
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import BrokerMode
 from tests.support import yaml_files
 from tests.unit.export import golden, projects

@@ -11,8 +11,10 @@ from msctl.export import ExportOptions, export
 from msctl.export.containers.health_command import health_command
 from msctl.export.containers.images import image_name
 from msctl.export.workloads import container_addresses, workloads
-from msctl.model.project import Project, RouteSpec, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.route_policies import BasicAuthSpec, StaticSpec, UpstreamTlsSpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.tls_spec import TlsSpec
 from tests.unit.export import projects
 

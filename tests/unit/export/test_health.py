@@ -9,8 +9,9 @@ from typing import Any
 from msctl.export import Exported, export
 from msctl.export.containers.health_command import health_command
 from msctl.export.health import HealthCheck
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import Dependency, HealthSpec, RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from tests.support import yaml_files
 from tests.unit.export import projects
 

@@ -13,19 +13,19 @@ import pytest
 from msctl.export import ExportError, ExportOptions, export
 from msctl.export.containers.kubernetes.system import routes_to, system
 from msctl.gateway.routing.routes import RouteTable, upstream_path
-from msctl.model.project import (
+from msctl.model.project import Project
+from msctl.model.route_policies import CanarySpec, ForwardAuthSpec, MirrorSpec, StaticSpec, StickySpec
+from msctl.model.route_spec import (
     ApiKeySpec,
     CorsSpec,
     HeaderEdit,
-    Project,
     RateLimitSpec,
     RedirectSpec,
     RouteSpec,
-    ServiceSpec,
-    UpstreamPolicy,
 )
-from msctl.model.route_policies import CanarySpec, ForwardAuthSpec, MirrorSpec, StaticSpec, StickySpec
 from msctl.model.routing import conflicts
+from msctl.model.service_spec import ServiceSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 from tests.support import yaml_files
 from tests.unit.export import projects
 

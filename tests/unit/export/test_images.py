@@ -16,7 +16,8 @@ from msctl.export.containers.docker import container_workloads
 from msctl.export.containers.health_command import health_command
 from msctl.export.containers.images import Language, images
 from msctl.export.health import HealthCheck
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from tests.unit.export import projects
 
 TOML = """

@@ -10,18 +10,7 @@ import jsonschema
 import pytest
 
 from msctl.export import ExportError, export
-from msctl.model.project import (
-    ApiKeySpec,
-    CorsSpec,
-    HeaderEdit,
-    Project,
-    RateLimitKey,
-    RateLimitSpec,
-    RedirectSpec,
-    RouteSpec,
-    ServiceSpec,
-    UpstreamPolicy,
-)
+from msctl.model.project import Project
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
@@ -32,6 +21,17 @@ from msctl.model.route_policies import (
     StickySpec,
     UpstreamTlsSpec,
 )
+from msctl.model.route_spec import (
+    ApiKeySpec,
+    CorsSpec,
+    HeaderEdit,
+    RateLimitKey,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+)
+from msctl.model.service_spec import ServiceSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 from tests.support import yaml_files
 from tests.unit.export import projects
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from msctl.export import ExportError, ExportOptions, export
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from tests.support import yaml_files
 from tests.unit.export import projects
 

@@ -9,16 +9,7 @@ import pytest
 
 from msctl.export import ExportError, export
 from msctl.export.proxies.nginx.syntax import at_most
-from msctl.model.project import (
-    ApiKeySpec,
-    HeaderEdit,
-    Project,
-    RateLimitSpec,
-    RedirectSpec,
-    RouteSpec,
-    ServiceSpec,
-    UpstreamPolicy,
-)
+from msctl.model.project import Project
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
@@ -28,6 +19,15 @@ from msctl.model.route_policies import (
     StaticSpec,
     StickySpec,
 )
+from msctl.model.route_spec import (
+    ApiKeySpec,
+    HeaderEdit,
+    RateLimitSpec,
+    RedirectSpec,
+    RouteSpec,
+)
+from msctl.model.service_spec import ServiceSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 from tests.unit.export import projects
 
 GATEWAY_ONLY = (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msctl.export.kind import ExportError
 from msctl.export.proxies.precedence import Pattern, plan
 from msctl.gateway.routing.routes import RouteTable
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import is_variable
 
 ELEMENTS = st.sampled_from(["a", "b", "{x}"])

@@ -6,7 +6,8 @@ import configparser
 from dataclasses import replace
 
 from msctl.export import ExportOptions, export
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from tests.unit.export import projects
 
 

@@ -14,7 +14,8 @@ from msctl.config.render import to_toml
 from msctl.errors import ConfigError
 from msctl.export import KINDS, ExportOptions, export
 from msctl.export.portable import portable_toml
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.processes.environment import environment, fill_in
 from tests.support import yaml_files
 

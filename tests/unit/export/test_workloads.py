@@ -16,14 +16,12 @@ from msctl.export.processes.machine import machine_addresses
 from msctl.export.proxies.upstreams import routes_of, upstream
 from msctl.export.workloads import HostPort, container_addresses, workloads
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    GatewaySpec,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.route_policies import BasicAuthSpec, CanarySpec, StaticSpec, UpstreamTlsSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import BrokerMode
 from msctl.model.tls_spec import TlsSpec
 from tests.unit.export import projects

@@ -19,7 +19,10 @@ from msctl.hosting.aiohttp_app import AiohttpApp
 from msctl.http.limits import DEFAULT_LIMITS
 from msctl.http.server import HttpServer
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import GatewaySpec, RouteSpec, ServiceContext, UpstreamPolicy
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_context import ServiceContext
+from msctl.model.upstream_policy import UpstreamPolicy
 from msctl.secret import Secret
 from msctl.telemetry.logs.hub import LogHub
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.crowd import crowd, left_behind
 from tests.support.long import Record
 from tests.unit.gateway.harness import KINDS, PATIENCE, Harness, running

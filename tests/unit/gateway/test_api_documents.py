@@ -10,7 +10,8 @@ from aiohttp import web
 
 from msctl.gateway import api_documents
 from msctl.gateway.api_documents import LEFT_OUT
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.clock import FakeClock
 from tests.unit.gateway.harness import HOSTED, KINDS, running
 

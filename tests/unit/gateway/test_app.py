@@ -9,7 +9,7 @@ from aiohttp import web
 
 from msctl.model.endpoint import Endpoint
 from msctl.model.exchange import Exchange
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from tests.unit.gateway.harness import HOSTED, KINDS, running
 
 

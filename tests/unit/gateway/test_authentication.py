@@ -21,8 +21,9 @@ from msctl.gateway.app import Gateway
 from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.policies.api_keys import MIN_KEY, KeyListError, api_keys, parse_key_list
 from msctl.gateway.policies.bearer_token import bearer_token
-from msctl.model.project import ApiKeySpec, GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_policies import JwtSpec
+from msctl.model.route_spec import ApiKeySpec, RouteSpec
 from msctl.secret import Secret
 from tests.support.clock import FakeClock
 from tests.unit.gateway.harness import KINDS, Harness, running, secrets_of

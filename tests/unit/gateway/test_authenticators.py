@@ -14,8 +14,8 @@ from msctl.gateway.message.problems import Problem, ProblemError
 from msctl.gateway.policies.api_keys import MIN_KEY, KeyListError, api_keys, parse_key_list
 from msctl.gateway.policies.auth import Authenticator, credential, find_secret
 from msctl.gateway.policies.bearer_token import bearer_token
-from msctl.model.project import ApiKeySpec
 from msctl.model.route_policies import JwtSpec
+from msctl.model.route_spec import ApiKeySpec
 from msctl.secret import Secret
 
 SECRET = "a-shared-secret-of-more-than-32-bytes"

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from msctl.model.project import Balance, FailureKind, GatewaySpec, HeaderEdit, RouteSpec, UpstreamPolicy
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import HeaderEdit, RouteSpec
+from msctl.model.upstream_policy import Balance, FailureKind, UpstreamPolicy
 from tests.unit.gateway.harness import HOSTED, KINDS, REMOTE, Reply, TruncatedError, running
 
 

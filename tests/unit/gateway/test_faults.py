@@ -10,7 +10,8 @@ import socket
 
 import pytest
 
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.recording_upstream import OK, Exchange, RecordingUpstream, Script
 from tests.unit.gateway.harness import Reply, TruncatedError, running
 

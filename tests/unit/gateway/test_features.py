@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from aiohttp import ClientSession, web
 
-from msctl.model.project import (
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import (
     ApiKeySpec,
     ComposeSpec,
     CorsSpec,
-    GatewaySpec,
     HeaderEdit,
     RateLimitKey,
     RateLimitSpec,

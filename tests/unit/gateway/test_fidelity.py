@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from msctl.gateway.message.headers import HOP_BY_HOP, IDENTITY
 from msctl.gateway.message.http1 import chunk
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 from tests.unit.gateway.harness import running
 

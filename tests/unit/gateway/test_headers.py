@@ -18,7 +18,7 @@ from msctl.gateway.message.headers import (
     values,
     with_prefix,
 )
-from msctl.model.project import HeaderEdit
+from msctl.model.route_spec import HeaderEdit
 
 HOP_BY_HOP = [
     b"Connection",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web, web_fileresponse
 
-from msctl.model.project import GatewaySpec, HeaderEdit, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import HeaderEdit, RouteSpec
 from tests.unit.gateway.harness import HOSTED, KINDS, Harness, Reply, running
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

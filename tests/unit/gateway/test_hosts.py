@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from msctl.model.project import CorsSpec, GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import CorsSpec, RouteSpec
 from tests.unit.gateway.harness import KINDS, Harness, Reply, running
 
 both = pytest.mark.parametrize("kind", KINDS)

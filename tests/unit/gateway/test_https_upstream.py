@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import RouteSpec
 from msctl.model.route_policies import UpstreamTlsSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.tls.upstream import client_context
 from tests.support.certificates import Certificates
 from tests.unit.gateway.harness import Harness, running

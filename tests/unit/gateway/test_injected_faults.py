@@ -11,7 +11,8 @@ from aiohttp import web
 from msctl.faults.active import ActiveFault
 from msctl.faults.http import HttpFaultPoint
 from msctl.faults.parse import fault_from
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.snapshots import BreakerState
 from tests.unit.gateway.harness import KINDS, TruncatedError, running
 from tests.unit.gateway.recorder import Recorder

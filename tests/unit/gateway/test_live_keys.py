@@ -14,8 +14,10 @@ from aiohttp import web
 
 from msctl.config.schema.gateway_keys import GATEWAY
 from msctl.config.schema.table import OnReload
-from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.snapshots import BreakerState, TargetSnapshot
+from msctl.model.upstream_policy import Balance, FailureKind
 from tests.support.clock import FakeClock
 from tests.unit.gateway.harness import REMOTE, Harness, running
 

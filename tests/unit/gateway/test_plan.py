@@ -20,7 +20,9 @@ from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.http.head_reader import HeadReader
 from msctl.http.limits import DEFAULT_LIMITS
 from msctl.model.exchange import RequestHead
-from msctl.model.project import GatewaySpec, RouteSpec, UpstreamPolicy
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 from tests.support.recording_upstream import RecordingUpstream
 from tests.unit.gateway.harness import Client, running
 

@@ -13,8 +13,9 @@ from msctl.gateway.policies.balancer import Balancer
 from msctl.gateway.policies.breaker import AttemptResult, Breaker
 from msctl.gateway.policies.cors import OWNED, is_preflight, preflight, response_fields
 from msctl.gateway.policies.limits import MAX_CLIENTS, Allowance, RateLimiter, RetryBudget
-from msctl.model.project import Balance, CorsSpec, RateLimitSpec
+from msctl.model.route_spec import CorsSpec, RateLimitSpec
 from msctl.model.snapshots import BreakerState
+from msctl.model.upstream_policy import Balance
 from tests.support.clock import FakeClock
 
 # --- breaker ------------------------------------------------------------------------------------------

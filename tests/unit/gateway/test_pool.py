@@ -9,7 +9,8 @@ import pytest
 
 from msctl.gateway.policies import deadline
 from msctl.gateway.upstream.pool import Pool
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.recording_upstream import OK, Exchange, RecordingUpstream
 from tests.unit.gateway.harness import running
 

@@ -20,8 +20,9 @@ from msctl.gateway.policies.limits import RateLimiter, RetryBudget
 from msctl.gateway.routing.routes import RouteTable
 from msctl.http.websocket_frames import FrameTracker, close_frame
 from msctl.model.address import host_name
-from msctl.model.project import Balance, RateLimitSpec, RouteSpec
+from msctl.model.route_spec import RateLimitSpec, RouteSpec
 from msctl.model.snapshots import BreakerState
+from msctl.model.upstream_policy import Balance
 from tests.support.clock import FakeClock
 
 # --- routes ----------------------------------------------------------------------------------------

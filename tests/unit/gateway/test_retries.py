@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.recording_upstream import OK, Exchange, RecordingUpstream
 from tests.unit.gateway.harness import running
 

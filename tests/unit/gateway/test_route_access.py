@@ -13,8 +13,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from msctl.gateway import access
-from msctl.model.project import CorsSpec, RateLimitKey, RateLimitSpec, RouteSpec
 from msctl.model.route_policies import BasicAuthSpec, ForwardAuthSpec, JwtSpec
+from msctl.model.route_spec import (
+    CorsSpec,
+    RateLimitKey,
+    RateLimitSpec,
+    RouteSpec,
+)
 from tests.support.ports import reserved_port
 from tests.unit.gateway.harness import HOSTED, KINDS, REMOTE, Harness, running
 from tests.unit.gateway.test_basic_auth import HASHES

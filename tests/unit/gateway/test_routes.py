@@ -16,7 +16,7 @@ from msctl.gateway.routing.routes import (
     replace_prefix,
     upstream_path,
 )
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 
 
 def service(table: RouteTable, path: str, method: str = "GET", host: str = "", **fields: str) -> str | None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from msctl.http.server import HttpServer
 from msctl.model.exchange import Exchange
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.waiting import until
 from tests.unit.gateway.harness import HOSTED, PATIENCE, Client, Harness, TruncatedError, running
 

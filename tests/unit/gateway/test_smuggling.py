@@ -12,7 +12,7 @@ import re
 
 import pytest
 
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 from tests.unit.gateway.harness import PATIENCE, running
 

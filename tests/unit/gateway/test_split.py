@@ -9,8 +9,8 @@ import pytest
 from msctl.gateway.message.headers import Field
 from msctl.gateway.policies.affinity import key_of, set_cookie, tied, token
 from msctl.gateway.policies.split import Choice, Split, cookie, split_of
-from msctl.model.project import RouteSpec
 from msctl.model.route_policies import CanarySpec, StickySpec
+from msctl.model.route_spec import RouteSpec
 
 CANARY = CanarySpec("next", share=0.25, header="X-Canary", cookie="canary")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from msctl.model.project import ApiKeySpec, RouteSpec
 from msctl.model.route_policies import StaticSpec
+from msctl.model.route_spec import ApiKeySpec, RouteSpec
 from tests.unit.gateway.harness import running
 
 PAGE = b"<!doctype html><title>shop</title>"

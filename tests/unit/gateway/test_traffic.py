@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from msctl.gateway import mirror
-from msctl.model.project import Balance, RouteSpec, UpstreamPolicy
 from msctl.model.route_policies import (
     BasicAuthSpec,
     CanarySpec,
@@ -17,6 +16,8 @@ from msctl.model.route_policies import (
     MirrorSpec,
     StickySpec,
 )
+from msctl.model.route_spec import RouteSpec
+from msctl.model.upstream_policy import Balance, UpstreamPolicy
 from tests.support.ports import reserved_port
 from tests.unit.gateway.harness import HOSTED, KINDS, REMOTE, Harness, Reply, running
 from tests.unit.gateway.test_basic_auth import HASHES

@@ -16,7 +16,8 @@ from aiohttp import WSMsgType, web
 from msctl.gateway.policies.deadline import Deadline, DeadlineTimer
 from msctl.gateway.upstream.connection import Connection
 from msctl.gateway.upstream.tunnel import Tunnel
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from tests.support.recording_upstream import Exchange, RecordingUpstream
 from tests.support.waiting import until
 from tests.unit.gateway.harness import KINDS, PATIENCE, Client, Harness, running

@@ -16,7 +16,8 @@ from msctl.hosting.hosted_app import HostedApp
 from msctl.hosting.imported_app import import_app
 from msctl.hosting.modules import Loader
 from msctl.http.server import HttpServer
-from msctl.model.project import ServiceContext, ServiceSpec
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import ServiceSpec
 from msctl.telemetry.logs.hub import LogHub
 from tests.support.clock import FakeClock, settle
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import GatewaySpec, RouteSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
 from msctl.telemetry.logs.hub import current_service
 from tests.support.hosted import Hosted, hosted, parsed
 from tests.unit.gateway.harness import running

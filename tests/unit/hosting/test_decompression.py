@@ -10,7 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from msctl.model.project import RouteSpec, ServiceSpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from tests.support.supervisor import MakeRig
 from tests.unit.gateway.harness import running
 

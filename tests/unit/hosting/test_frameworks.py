@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from msctl.hosting.frameworks import NotAnApplicationError, find_application
-from msctl.model.project import Framework, ServiceContext
+from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import Framework
 
 CONTEXT = ServiceContext(name="x", instance="x-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={})
 

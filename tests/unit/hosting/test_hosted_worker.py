@@ -8,7 +8,7 @@ import pytest
 
 from msctl.hosting.hosted_worker import HostedWorker
 from msctl.model.exchange import Exchange
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.model.worker import StartError
 from msctl.telemetry.logs.hub import LogHub
 from tests.support.clock import FakeClock, settle

@@ -10,12 +10,10 @@ import aiohttp
 
 from msctl.config.diff import diff
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    GatewaySpec,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from tests.support.supervisor import MakeRig, Rig
 
 APP = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from msctl.hosting.sources import edited_since, files_of
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 
 Write = Callable[[str, str], Path]
 

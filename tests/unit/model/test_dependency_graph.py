@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from msctl.errors import ConfigError
 from msctl.model import dependency_graph
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import ServiceSpec
 
 
 def project(**needs: str) -> list[ServiceSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import conflicts, is_variable, route_elements
 
 

@@ -7,15 +7,11 @@ import pytest
 from msctl.errors import ConfigError
 from msctl.model.address import Address
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    GatewaySpec,
-    Isolation,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-    UpstreamPolicy,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import Isolation, ServiceSpec
 from msctl.model.services import (
     address_of,
     as_run,
@@ -29,6 +25,7 @@ from msctl.model.services import (
     shares_gateway_port,
     stop_timeout,
 )
+from msctl.model.upstream_policy import UpstreamPolicy
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 
 from msctl.model.address import Address
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.variables import url_variable
 from msctl.processes.environment import assigned_variables, environment, fill_in
 

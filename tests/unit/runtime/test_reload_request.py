@@ -11,7 +11,8 @@ from msctl.config.schema.broker_keys import BROKER
 from msctl.config.schema.dashboard_keys import DASHBOARD
 from msctl.errors import ConfigError
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import DashboardSpec, GatewaySpec, Project
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import DashboardSpec, Project
 from msctl.model.snapshots import BrokerMode, Durability
 from msctl.model.tls_spec import BrokerTlsSpec, TlsSpec
 from msctl.runtime.reload_request import refuse

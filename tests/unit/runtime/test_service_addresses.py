@@ -7,13 +7,10 @@ from dataclasses import replace
 import pytest
 
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    GatewaySpec,
-    Project,
-    ServiceAddresses,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec, ServiceAddresses
+from msctl.model.project import Project
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.runtime.service_addresses import addressed
 
 PROJECT = Project(

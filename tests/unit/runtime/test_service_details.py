@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.views import ServiceVariables
 from msctl.runtime.service_details import service_details
 from msctl.secret import MASK

@@ -28,7 +28,8 @@ from msctl.amqp.reconnecting import UseConnection, keep_connected
 from msctl.clock import SystemClock
 from msctl.config.reading.load import load
 from msctl.errors import MsctlError
-from msctl.model.project import Project, ServiceContext
+from msctl.model.project import Project
+from msctl.model.service_context import ServiceContext
 from msctl.model.snapshots import BreakerState
 from msctl.simulation.faults import FaultKind
 from msctl.simulation.run import RunResult, Scenario, simulate_once

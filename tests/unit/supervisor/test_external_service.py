@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from msctl.errors import UsageError
-from msctl.model.project import RouteSpec, ServiceSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import Kind, State
 from tests.support.clock import FakeClock
 from tests.support.supervisor import MakeRig, free_port

@@ -15,13 +15,11 @@ import pytest
 
 from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.model.exchange import Exchange
-from msctl.model.project import (
-    GatewaySpec,
-    RouteSpec,
-    ServiceContext,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_context import ServiceContext
 from msctl.model.service_policies import Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from msctl.telemetry.logs.hub import HubHandler
 from tests.support.supervisor import MakeRig, Rig, free_port

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from msctl.discovery.registry import Registry
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from msctl.model.worker import Checks, Outcome, Report, StartError
 from msctl.supervisor.instance import Instance

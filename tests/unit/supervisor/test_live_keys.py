@@ -17,18 +17,16 @@ from msctl.config.diff import diff, with_edited
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import OnReload
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import (
-    GatewaySpec,
-    Project,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import (
     Condition,
     Dependency,
     HealthSpec,
     RestartPolicy,
 )
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import State
 from tests.support.clock import FakeClock
 from tests.support.supervisor import MakeRig, Rig, free_port

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.worker import Outcome
 from msctl.supervisor.policy import (
     MAX_RESTARTS,

@@ -12,8 +12,8 @@ import pytest
 from msctl.discovery import dns
 from msctl.discovery.registry import Registry
 from msctl.model.endpoint import Endpoint, Target
-from msctl.model.project import ServiceSpec
 from msctl.model.route_policies import HostHeader, UpstreamTlsSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import upstream_host
 from msctl.model.snapshots import State
 from msctl.model.worker import StartError

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msctl.discovery import dns, srv
 from msctl.discovery.srv import Record, SrvError
 from msctl.model.endpoint import Target
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.supervisor.external_service import ExternalWorker
 from tests.support.clock import FakeClock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import DRAIN_S
 from tests.support.supervisor import MakeRig
 

@@ -8,13 +8,10 @@ import pytest
 
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.exchange import Exchange
-from msctl.model.project import (
-    GatewaySpec,
-    Project,
-    RateLimitSpec,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RateLimitSpec, RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import BrokerMode, BrokerSnapshot, Snapshot, State
 from msctl.telemetry.export import otlp
 from msctl.telemetry.logs.hub import LogHub

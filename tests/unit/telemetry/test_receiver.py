@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.traces import TraceQuery
 from msctl.telemetry.ingest import receiver
 from msctl.telemetry.ingest.logs import LogRecord

@@ -13,7 +13,8 @@ import pytest
 
 from msctl.errors import ConfigError, ExitCode
 from msctl.model.broker_spec import BrokerSpec
-from msctl.model.project import GatewaySpec, Project
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.snapshots import BrokerMode
 from msctl.model.tls_spec import TlsSpec, TlsVersion
 from msctl.tls.context import ServerTls, files

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from msctl.config.reading.load import Resolved
     from msctl.config.render import Explained
     from msctl.control.record import StackRecord
-    from msctl.model.project import RouteSpec
+    from msctl.model.route_spec import RouteSpec
     from msctl.model.snapshots import ServiceSnapshot
 
 _STATUS_COLOURS = {"ok": GREEN, "note": YELLOW, "fail": RED}

@@ -15,7 +15,8 @@ from msctl.cli.output.background_writer import BackgroundWriter
 from msctl.errors import UsageError
 from msctl.model.address import LOOPBACK
 from msctl.model.events import LogLine
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import Snapshot
 from msctl.telemetry.logs.lines import as_record
 

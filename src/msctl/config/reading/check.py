@@ -13,8 +13,9 @@ from msctl.model.address import WILDCARDS, Address, is_loopback
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
 from msctl.model.dependency_graph import find_cycle
-from msctl.model.project import DiscoverySpec, Project, ServiceSpec
+from msctl.model.project import DiscoverySpec, Project
 from msctl.model.service_policies import Condition, Dependency
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import address_of, announces, clashes, runs_here, shares_gateway_port
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 

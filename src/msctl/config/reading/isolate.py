@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import shares_gateway_port
 from msctl.model.snapshots import BrokerMode, Durability
 

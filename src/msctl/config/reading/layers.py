@@ -19,7 +19,7 @@ from msctl.config.value_source import KeyPath, KeyRef, Layer, ValueSource, Value
 from msctl.errors import ConfigError
 from msctl.files import FileTooLargeError
 from msctl.hints import did_you_mean, nearest
-from msctl.model.project import Reference
+from msctl.model.service_spec import Reference
 from msctl.model.variables import assigned
 
 BUILT_IN = "course.toml"

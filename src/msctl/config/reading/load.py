@@ -25,15 +25,10 @@ from msctl.config.value_source import DEFAULT, KeyPath, KeyRef, ValueSource, Val
 from msctl.files import FileTooLargeError, read_bounded
 from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
-from msctl.model.project import (
-    DashboardSpec,
-    DiscoverySpec,
-    GatewaySpec,
-    Project,
-    Reference,
-    RouteSpec,
-    ServiceSpec,
-)
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import DashboardSpec, DiscoverySpec, Project
+from msctl.model.route_spec import RouteSpec
+from msctl.model.service_spec import Reference, ServiceSpec
 from msctl.model.snapshots import GATEWAY as GATEWAY_NAME
 from msctl.secret import Secret
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from msctl.config.value_source import KeyRef
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 
 SHELL = ("/bin/sh", "-c")
 _OPERATORS = ("&&", "||", "|", ">", "<", ";")

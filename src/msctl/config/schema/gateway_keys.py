@@ -21,7 +21,8 @@ from msctl.config.schema.values import (
     RATE,
     SHARE,
 )
-from msctl.model.project import Balance, GatewaySpec, ServiceAddresses
+from msctl.model.gateway_spec import GatewaySpec, ServiceAddresses
+from msctl.model.upstream_policy import Balance
 
 GATEWAY = Table(
     "gateway",

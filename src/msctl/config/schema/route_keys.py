@@ -52,19 +52,17 @@ from msctl.config.schema.values import (
     integer,
 )
 from msctl.config.value_source import KeyRef
-from msctl.model.project import (
+from msctl.model.route_spec import (
     ApiKeySpec,
-    Balance,
     ComposeSpec,
     CorsSpec,
-    FailureKind,
     HeaderEdit,
     RateLimitKey,
     RateLimitSpec,
     RedirectSpec,
     RouteSpec,
-    UpstreamPolicy,
 )
+from msctl.model.upstream_policy import Balance, FailureKind, UpstreamPolicy
 
 RETRIES = Type("a whole number from 0 to 10", integer(0, 10))
 POOL_SIZE = Type("a whole number from 1 to 65535", integer(1, 65535))

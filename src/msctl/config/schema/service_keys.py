@@ -35,9 +35,9 @@ from msctl.config.schema.values import (
 )
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
-from msctl.model.project import Framework, Isolation, ServiceSpec
 from msctl.model.route_policies import HostHeader
 from msctl.model.service_policies import Condition, Dependency, RestartPolicy
+from msctl.model.service_spec import Framework, Isolation, ServiceSpec
 
 
 def _depends_on(raw: object, ref: KeyRef) -> tuple[Dependency, ...]:

@@ -26,8 +26,9 @@ from msctl.export.notices import health_notices, restart_notices
 from msctl.export.workloads import METRICS_PORT, Workload, env_file_paths, local_services
 from msctl.export.yaml import dump
 from msctl.model.address import LOOPBACK
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import Condition, HealthSpec, RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import listens, process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"  # the course's own

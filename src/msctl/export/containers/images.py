@@ -22,7 +22,8 @@ from msctl.export.kind import ExportOptions, Notice
 from msctl.export.names import project_label
 from msctl.export.portable import inside
 from msctl.export.workloads import Workload
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
+from msctl.model.service_spec import ServiceSpec
 
 USER = 10001
 """A number that no system account has; Kubernetes can tell from a number that it is not root."""

@@ -15,7 +15,7 @@ from msctl.config.secret_variables import literal_secrets, referenced_env
 from msctl.export.kind import ExportError
 from msctl.export.shell import reference_words, shell_command
 from msctl.export.workloads import EVERYWHERE, Workload
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 
 _NAMED = re.compile(
     r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>(?::?[-+?])[^{}]*)?\}|\$(?P<bare>[A-Za-z_][A-Za-z0-9_]*)"

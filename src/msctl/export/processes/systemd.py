@@ -12,8 +12,9 @@ from msctl.export.names import labels, project_label, renamed
 from msctl.export.notices import value_notices
 from msctl.export.processes.machine import machine_workloads
 from msctl.export.workloads import Workload, env_file_paths, local_services
-from msctl.model.project import Project, ServiceSpec
+from msctl.model.project import Project
 from msctl.model.service_policies import Condition, RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import process_stop_timeout
 from msctl.model.snapshots import BrokerMode
 

@@ -34,10 +34,13 @@ from msctl.export.proxies.upstreams import (
     upstream,
 )
 from msctl.export.yaml import dump
-from msctl.model.project import Balance, GatewaySpec, Project, RouteSpec, UpstreamPolicy, first_set
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.route_policies import StickySpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import is_variable
 from msctl.model.services import health_path
+from msctl.model.upstream_policy import Balance, UpstreamPolicy, first_set
 
 FORMAT = "3.0"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 
 from msctl.export.kind import Notice
 from msctl.export.proxies.upstreams import FRAMING, OWN_RESPONSE_FIELDS, edited_names
-from msctl.model.project import CorsSpec, HeaderEdit, RateLimitKey, RateLimitSpec, RouteSpec
+from msctl.model.route_spec import (
+    CorsSpec,
+    HeaderEdit,
+    RateLimitKey,
+    RateLimitSpec,
+    RouteSpec,
+)
 
 Plugin = dict[str, object]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msctl.export.kind import ExportError
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import is_variable, route_elements
 
 MAX_PATTERNS = 500

@@ -10,8 +10,11 @@ from msctl.config.secret_variables import is_secret
 from msctl.export.kind import ExportError, Notice
 from msctl.export.workloads import HostPort, gateway_scheme, reachable
 from msctl.model.address import is_loopback
-from msctl.model.project import GatewaySpec, HeaderEdit, Project, RouteSpec, ServiceSpec
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.route_policies import UpstreamTlsSpec
+from msctl.model.route_spec import HeaderEdit, RouteSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import SRV_SCHEME, upstream_host
 from msctl.model.snapshots import GATEWAY
 

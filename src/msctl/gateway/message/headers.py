@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from msctl.gateway.message.trace_context import is_tracestate
-from msctl.model.project import HeaderEdit
+from msctl.model.route_spec import HeaderEdit
 
 Field = tuple[bytes, bytes]
 Fields = list[Field]

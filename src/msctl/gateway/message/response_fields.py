@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from msctl.gateway.message.headers import Field, Fields, edit, end_to_end
-from msctl.model.project import HeaderEdit
+from msctl.model.route_spec import HeaderEdit
 
 _FRAMING = frozenset({b"content-length"})
 _REQUEST_ID = frozenset({b"x-request-id"})

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from msctl.errors import ConfigError
 from msctl.gateway.message.headers import Field
 from msctl.gateway.policies.auth import Authenticator, credential, find_secret, unauthorized
-from msctl.model.project import ApiKeySpec
+from msctl.model.route_spec import ApiKeySpec
 from msctl.secret import Secret
 
 MIN_KEY = 16

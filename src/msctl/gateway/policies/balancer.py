@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from msctl.model.project import Balance
+from msctl.model.upstream_policy import Balance
 
 RandomBelow = Callable[[int], int]
 """Returns a random integer from 0 up to, but not including, the argument."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msctl.gateway.message.headers import Field, Fields, first
-from msctl.model.project import CorsSpec
+from msctl.model.route_spec import CorsSpec
 
 OWNED = frozenset(
     {

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from msctl.clock import Clock
-from msctl.model.project import RateLimitSpec
+from msctl.model.route_spec import RateLimitSpec
 
 MAX_CLIENTS = 10_000
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from msctl.gateway.message.headers import Field, text, values
-from msctl.model.project import RouteSpec
 from msctl.model.route_policies import CanarySpec
+from msctl.model.route_spec import RouteSpec
 
 NEVER = "never"
 """The value of the canary's field or cookie that asks for the stable service."""

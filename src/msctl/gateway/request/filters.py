@@ -16,7 +16,7 @@ from msctl.gateway.policies import cors
 from msctl.gateway.policies.limits import RateLimiter
 from msctl.gateway.request.forwarded import Plan
 from msctl.gateway.routing.redirects import location
-from msctl.model.project import RateLimitKey
+from msctl.model.route_spec import RateLimitKey
 
 _RATE_FIELDS = frozenset({b"ratelimit", b"ratelimit-policy"})
 _PHRASES = {301: b"Moved Permanently", 302: b"Found", 303: b"See Other", 307: b"Temporary Redirect"}

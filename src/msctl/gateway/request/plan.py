@@ -47,7 +47,8 @@ from msctl.gateway.routing.routes import NO_ROUTE, Match, RouteTable, Rule, matc
 from msctl.http.host_policy import KEY, HostDenial, policy_of
 from msctl.model.address import host_name
 from msctl.model.exchange import RequestHead
-from msctl.model.project import GatewaySpec, HeaderEdit
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import HeaderEdit
 
 PEER_CACHE_SIZE = 64
 """The number of peers at which the blocks of a head are cleared."""

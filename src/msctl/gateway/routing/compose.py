@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 from msctl.gateway.message.headers import Field, Fields
 from msctl.gateway.message.problems import Problem, ProblemError
-from msctl.model.project import ComposeSpec
+from msctl.model.route_spec import ComposeSpec
 
 PARTIAL = b"X-Msctl-Partial"
 """Names the failed branches with their status: `orders;status=504`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msctl.gateway.message.target import Target
 from msctl.gateway.routing.routes import Rule, replace_prefix
-from msctl.model.project import RedirectSpec
+from msctl.model.route_spec import RedirectSpec
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

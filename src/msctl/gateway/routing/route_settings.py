@@ -14,8 +14,10 @@ from msctl.gateway.policies.jwks import PublicKey
 from msctl.gateway.policies.limits import RateLimiter
 from msctl.gateway.policies.split import split_of
 from msctl.gateway.policies.traffic import Traffic, traffic_of
-from msctl.model.project import Balance, FailureKind, GatewaySpec, RouteSpec, UpstreamPolicy, first_set
+from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_policies import JwtSpec
+from msctl.model.route_spec import RouteSpec
+from msctl.model.upstream_policy import Balance, FailureKind, UpstreamPolicy, first_set
 from msctl.secret import Secret
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from msctl.gateway.message.headers import Field, text
 from msctl.gateway.routing.nearest import NearestPaths
-from msctl.model.project import RouteSpec
+from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import is_variable, route_elements
 
 

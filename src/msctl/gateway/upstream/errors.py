@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msctl.gateway.message.problems import Problem
-from msctl.model.project import FailureKind
+from msctl.model.upstream_policy import FailureKind
 
 CLIENT_GONE = "client gone"
 """The stage of a deadline that ended because the client left."""

@@ -22,8 +22,9 @@ from msctl.gateway.upstream.base import Upstream
 from msctl.gateway.upstream.hosted import HostedUpstream
 from msctl.gateway.upstream.remote import RemoteUpstream
 from msctl.model.endpoint import Endpoint
-from msctl.model.project import Balance, GatewaySpec
+from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.snapshots import BreakerState, TargetSnapshot
+from msctl.model.upstream_policy import Balance
 
 NO_INSTANCE_RETRY = 1.0
 """Retry-After in seconds for a service without an instance."""

@@ -20,7 +20,7 @@ from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange
-from msctl.model.project import ServiceContext
+from msctl.model.service_context import ServiceContext
 from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub, current_service
 

@@ -25,7 +25,7 @@ import msgspec
 from aiohttp import web
 
 from msctl.model.address import host_name
-from msctl.model.project import ServiceSpec
+from msctl.model.service_spec import ServiceSpec
 from msctl.telemetry.export.otlp import LATEST_HEADER
 from msctl.telemetry.ingest import logs as log_signal
 from msctl.telemetry.ingest import metrics as metric_signal

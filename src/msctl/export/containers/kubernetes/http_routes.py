@@ -22,7 +22,9 @@ from msctl.export.proxies.precedence import Pattern, Place, pattern_of, plan
 from msctl.export.proxies.upstreams import FRAMING, OWN_RESPONSE_FIELDS, edited_names, holds_secret, routes_of
 from msctl.export.workloads import Workload
 from msctl.gateway.policies.split import NEVER
-from msctl.model.project import HeaderEdit, Project, RouteSpec, UpstreamPolicy
+from msctl.model.project import Project
+from msctl.model.route_spec import HeaderEdit, RouteSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 
 Rule = dict[str, Any]
 

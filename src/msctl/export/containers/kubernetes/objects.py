@@ -22,8 +22,8 @@ from msctl.export.containers.images import USER, Image, Language
 from msctl.export.containers.kubernetes.network import service
 from msctl.export.health import HealthCheck
 from msctl.export.workloads import METRICS_PORT, Workload
-from msctl.model.project import ServiceSpec
 from msctl.model.service_policies import RestartPolicy
+from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import process_stop_timeout
 
 RABBITMQ_IMAGE = "rabbitmq:3-management"

@@ -30,7 +30,9 @@ from msctl.export.proxies.nginx.targets import Target, Targets
 from msctl.export.proxies.nginx.traffic import canary_maps, traffic_differences, variant_map
 from msctl.export.proxies.precedence import plan
 from msctl.export.proxies.upstreams import ProxyTarget, behind_notices, routes_of
-from msctl.model.project import GatewaySpec, Project, RateLimitKey
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
+from msctl.model.route_spec import RateLimitKey
 
 _USUAL_NAME = 32
 _USUAL_VARIABLES = 80

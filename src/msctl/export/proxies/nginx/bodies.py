@@ -13,7 +13,8 @@ from msctl.export.proxies.nginx.syntax import literal, quoted, seconds, value
 from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.nginx.traffic import group_variable
 from msctl.export.proxies.upstreams import ProxyTarget
-from msctl.model.project import GatewaySpec, first_set
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.upstream_policy import first_set
 
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _COPY_SECONDS = 30

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msctl.export.proxies.nginx.fields import REQUEST_ID
 from msctl.export.proxies.nginx.syntax import literal_regex, value
 from msctl.export.proxies.nginx.targets import Target
-from msctl.model.project import CorsSpec
+from msctl.model.route_spec import CorsSpec
 
 _VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msctl.export.proxies.nginx.syntax import header_variable, value
 from msctl.export.proxies.nginx.targets import Target
-from msctl.model.project import CorsSpec, GatewaySpec, HeaderEdit
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.route_spec import CorsSpec, HeaderEdit
 
 _IDENTITY = (
     *("Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "X-Rewrite-URL"),

@@ -12,7 +12,7 @@ from msctl.export.proxies.nginx.fields import proxy_lines, replaced, request_fie
 from msctl.export.proxies.nginx.syntax import header_variable, literal, seconds
 from msctl.export.proxies.nginx.targets import Target
 from msctl.gateway.policies.forward_auth import ABOUT_THE_BODY
-from msctl.model.project import GatewaySpec
+from msctl.model.gateway_spec import GatewaySpec
 
 CACHE = "msctl_refusals"
 _NOBODY = "msctl_nobody"

@@ -19,8 +19,10 @@ from msctl.export.proxies.nginx.syntax import (
     upstream_name,
 )
 from msctl.export.proxies.upstreams import ProxyTarget
-from msctl.model.project import Balance, GatewaySpec, Project
+from msctl.model.gateway_spec import GatewaySpec
+from msctl.model.project import Project
 from msctl.model.route_policies import StickySpec
+from msctl.model.upstream_policy import Balance
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from msctl.export.proxies.nginx.syntax import (
 )
 from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.precedence import Place, is_conditional, pattern_of
-from msctl.model.project import RateLimitKey, RateLimitSpec
+from msctl.model.route_spec import RateLimitKey, RateLimitSpec
 
 Choices: TypeAlias = dict[tuple[int, ...], str]
 """For the routes of a place, the variable of the map that chooses among them."""

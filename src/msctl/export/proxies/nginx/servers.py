@@ -18,7 +18,7 @@ from msctl.export.proxies.nginx.maps import Choices, needs_choice, place_key
 from msctl.export.proxies.nginx.syntax import decoded_path, path_regex, quoted, seconds
 from msctl.export.proxies.nginx.targets import Targets
 from msctl.export.proxies.precedence import HostPlan, Pattern, Place
-from msctl.model.project import GatewaySpec
+from msctl.model.gateway_spec import GatewaySpec
 
 LISTEN = 8000
 _PROBLEM = '{{"type":"about:blank","title":"{title}","status":{status}}}\\n'

@@ -26,8 +26,10 @@ from msctl.export.proxies.upstreams import (
 from msctl.export.workloads import HostPort
 from msctl.gateway.message.target import path_elements
 from msctl.gateway.routing.routes import RouteTable, matched_prefix, upstream_path
-from msctl.model.project import HeaderEdit, Project, RouteSpec, UpstreamPolicy
+from msctl.model.project import Project
 from msctl.model.route_policies import CanarySpec, StaticSpec, StickySpec, UpstreamTlsSpec
+from msctl.model.route_spec import HeaderEdit, RouteSpec
+from msctl.model.upstream_policy import UpstreamPolicy
 
 FILE_FIELDS = frozenset(
     {"accept-ranges", "cache-control", "content-encoding", "etag", "last-modified", "vary"}
