@@ -20,6 +20,7 @@ from msctl.hosting.aiohttp_request import BodyLimits, HostedRequest, limits_of, 
 from msctl.hosting.aiohttp_response import respond_complete
 from msctl.hosting.in_flight import InFlight
 from msctl.hosting.service_log import ServiceLog, log_as, shorten
+from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.http.date import http_date
 from msctl.http.websocket_frames import GOING_AWAY
 from msctl.model.current_context import current_context
@@ -43,6 +44,7 @@ class AiohttpApp:
         self._runner: web.AppRunner | None = web.AppRunner(application, access_log=None, handle_signals=False)
         self._application: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self._limits = BodyLimits()
+        self._trusts = trusted_proxies(context.env)
         self._requests = InFlight(clock)
         self._sockets: set[Connection] = set()
         """The connections that asked for an upgrade."""
@@ -76,7 +78,7 @@ class AiohttpApp:
         current_context.set(self._context)
         request: HostedRequest | None = None
         try:
-            request, connection = make_request(exchange, self._loop, task, self._limits)
+            request, connection = make_request(exchange, self._loop, task, self._limits, self._trusts)
             if exchange.head.upgrade is not None:
                 self._sockets.add(connection)
             try:

@@ -22,6 +22,7 @@ from yarl import URL
 from msctl.hosting.aiohttp_connection import Connection
 from msctl.hosting.aiohttp_response import ExchangeWriter
 from msctl.hosting.decompression import CODINGS, Decompressor
+from msctl.hosting.forwarding import Trusts, told_client, told_scheme
 from msctl.model.exchange import Exchange, RequestError, RequestHead
 
 READ_LIMIT = 64 * 1024
@@ -55,20 +56,27 @@ class HostedRequest(web.Request):
 class _Headers:
     """What follows from the fields of a head alone."""
 
-    __slots__ = ("coding", "headers", "raw", "version")
+    __slots__ = ("coding", "forwarded", "headers", "raw", "scheme", "version")
 
     def __init__(self, head: RequestHead) -> None:
         self.headers = CIMultiDict([(_text(name), _text(value)) for name, value in head.fields])
         self.raw = tuple(head.fields)
         self.version = HttpVersion(*head.version)
         self.coding = self.headers.get("Content-Encoding", "").lower()
+        self.scheme = told_scheme(head.fields)
+        self.forwarded = "X-Forwarded-For" in self.headers or self.scheme is not None
 
 
 def make_request(
-    exchange: Exchange, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], limits: BodyLimits
+    exchange: Exchange,
+    loop: asyncio.AbstractEventLoop,
+    task: asyncio.Task[Any],
+    limits: BodyLimits,
+    trusts: Trusts,
 ) -> tuple[HostedRequest, Connection]:
     """Return the request of an exchange, and what stands for its connection.
 
+    `trusts` tells which peers' X-Forwarded-For and X-Forwarded-Proto are believed.
     Raises RequestError (415) for a content coding that cannot be undone (RFC 9110 §15.5.16).
     """
     head = exchange.head
@@ -110,6 +118,12 @@ def make_request(
         else:
             payload = PumpedReader(connection, exchange, None)
     connection.payload = payload
+    scheme, remote = exchange.scheme, None
+    if exchange.trusted:
+        scheme = shared.scheme or scheme
+    elif shared.forwarded and trusts(exchange.client[0]):
+        scheme = shared.scheme or scheme
+        remote = told_client(head.fields, exchange.client, trusts)[0]
     request = HostedRequest(
         message,
         payload,
@@ -119,7 +133,8 @@ def make_request(
         loop,
         client_max_size=limits.size,
         client_max_fields=limits.fields,
-        scheme=exchange.scheme,
+        scheme=scheme,
+        remote=remote,
     )
     return request, connection
 

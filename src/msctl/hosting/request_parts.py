@@ -6,17 +6,14 @@ follows from its fields alone, in `fields_memo`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from msctl.hosting.forwarding import Trusts, told_client, told_scheme
 from msctl.model.exchange import Exchange, Field, Fields, RequestHead
 
-Trusts = Callable[[str], bool]
-"""Whether an address may say who its client is."""
-
 _MEMO = "hosting"
-_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class Target:
@@ -53,7 +50,7 @@ class _Head:
         told = {name: value for name, value in self.fields if name.startswith(b"x-forwarded-")}
         self.forwarded = bool(told)
         self.prefix = unquote_to_bytes(told.get(b"x-forwarded-prefix", b"")).rstrip(b"/")
-        self.scheme = _SCHEMES.get(told.get(b"x-forwarded-proto", b"").decode("latin-1").strip())
+        self.scheme = told_scheme(self.fields)
         self.told = [field for field in self.fields if field[0] != b"x-forwarded-prefix"]
 
 
@@ -80,7 +77,7 @@ def request_of(exchange: Exchange, trusts: Trusts) -> Request:
     if exchange.trusted or (shared.forwarded and trusts(client[0])):
         fields, prefix, scheme = shared.told, shared.prefix, shared.scheme or scheme
         if not exchange.trusted:
-            client = _forwarded(fields, client, trusts)
+            client = told_client(fields, client, trusts)
     fields = [*fields, *lower_cased(exchange.extra)] if exchange.extra else fields.copy()
     return Request(fields, shared.version, Target.of(head), client, scheme, prefix)
 
@@ -98,21 +95,3 @@ def _origin_form(target: bytes) -> bytes:
         return target
     cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
     return rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]
-
-
-def _forwarded(fields: Fields, client: tuple[str, int], trusts: Trusts) -> tuple[str, int]:
-    """Return the client that a trusted peer reports, as uvicorn does."""
-    told = b",".join(value for name, value in fields if name == b"x-forwarded-for").decode("latin-1")
-    hops = [hop.strip() for hop in told.split(",") if hop.strip()]
-    if not hops:
-        return client
-    # The nearest hop that is no trusted proxy; the furthest if all are.
-    host = next((hop for hop in reversed(hops) if not trusts(_address(hop))), hops[0])
-    return _address(host), 0
-
-
-def _address(hop: str) -> str:
-    """Return a hop's address without its port."""
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    return hop.partition(":")[0] if hop.count(":") == 1 else hop

@@ -1,9 +1,9 @@
-"""A hosted application that drains finishes what it has begun, and begins nothing more."""
+"""A hosted aiohttp application: who its client is, and what it finishes when it drains."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,8 +37,11 @@ async def socket(request):
         await response.send_str(message.data)
     served.append(response.close_code)
     return response
+async def who(request):
+    return web.Response(text=f"{request.scheme} {request.remote}")
 def create_app():
     app = web.Application()
+    app.router.add_get("/who", who)
     app.router.add_get("/socket", socket)
     app.router.add_get("/{name}", slow)
     return app
@@ -64,11 +67,13 @@ class Hosted:
 
 
 @asynccontextmanager
-async def hosted(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Hosted]:
+async def hosted(
+    tmp_path: Path, clock: FakeClock, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Hosted]:
     (tmp_path / "draining_app.py").write_text(SOURCE)
     loader = Loader(tmp_path)
     context = ServiceContext(
-        name="slow", instance="slow-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env={}
+        name="slow", instance="slow-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env=env or {}
     )
     app = await import_app(
         "draining_app:create_app",
@@ -90,6 +95,28 @@ async def hosted(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Hosted]:
         await server.shutdown(1)
         await app.cleanup()
         loader.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "fields", "told"),
+    [
+        (None, {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.9"}, "https 192.0.2.9"),
+        (None, {"X-Forwarded-Proto": "https"}, "https 127.0.0.1"),
+        (None, {"X-Forwarded-Proto": "ftp", "X-Forwarded-For": "192.0.2.9"}, "http 192.0.2.9"),
+        (None, {}, "http 127.0.0.1"),
+        ("10.0.0.1", {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.9"}, "http 127.0.0.1"),
+    ],
+)
+async def test_a_trusted_peer_tells_the_scheme_and_the_client(
+    tmp_path: Path, trusted: str | None, fields: dict[str, str], told: str
+) -> None:
+    env = {} if trusted is None else {"FORWARDED_ALLOW_IPS": trusted}
+    async with (
+        hosted(tmp_path, FakeClock(), env) as one,
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{one.port}/who", headers=fields) as answer,
+    ):
+        assert await answer.text() == told
 
 
 async def test_a_request_that_comes_while_it_drains_is_refused(tmp_path: Path) -> None:

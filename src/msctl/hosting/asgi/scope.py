@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msctl.hosting.request_parts import Trusts, request_of
+from msctl.hosting.forwarding import Trusts
+from msctl.hosting.request_parts import request_of
 from msctl.model.exchange import Exchange
 
 Scope = dict[str, Any]

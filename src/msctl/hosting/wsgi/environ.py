@@ -6,7 +6,8 @@ import sys
 from typing import Any
 from wsgiref.util import FileWrapper
 
-from msctl.hosting.request_parts import Trusts, request_of
+from msctl.hosting.forwarding import Trusts
+from msctl.hosting.request_parts import request_of
 from msctl.model.exchange import Exchange
 
 Environ = dict[str, Any]

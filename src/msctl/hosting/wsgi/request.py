@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 from wsgiref.util import FileWrapper
 
-from msctl.hosting.request_parts import Trusts
+from msctl.hosting.forwarding import Trusts
 from msctl.hosting.response_fields import BODILESS, ResponseHead, response_head
 from msctl.hosting.service_log import ServiceLog
 from msctl.hosting.standard_answers import respond_failed, respond_unavailable
