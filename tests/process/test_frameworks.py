@@ -85,9 +85,11 @@ def test_relative_paths_are_those_of_the_projects_folder(
         msctl.env["MSCTL_GATEWAY_PORT"] = str(gateway)
         msctl.env["MSCTL_BROKER_URL"] = f"amqp://guest:guest@127.0.0.1:{broker}/"
         msctl.ok("--file", "project", "up", "-d")
-        for name in ("here", "apart"):
-            assert request(f"http://127.0.0.1:{gateway}/{name}").body == b"of the project"
-        (folder / "msctl.toml").write_text(services.replace("/here", "/there"))
-        msctl.ok("--file", "project/msctl.toml", "reload")
-        assert request(f"http://127.0.0.1:{gateway}/there").body == b"of the project"
-        msctl.ok("--file", "project", "down")
+        try:
+            for name in ("here", "apart"):
+                assert request(f"http://127.0.0.1:{gateway}/{name}").body == b"of the project"
+            (folder / "msctl.toml").write_text(services.replace("/here", "/there"))
+            msctl.ok("--file", "project/msctl.toml", "reload")
+            assert request(f"http://127.0.0.1:{gateway}/there").body == b"of the project"
+        finally:
+            msctl.ok("--file", "project", "down")

@@ -104,8 +104,9 @@ class Loader:
         """Remove the project's modules and folder, so that the next project in this process finds its own."""
         if self._root is None:
             return
-        for name in _own_modules(self._root):
-            del sys.modules[name]
+        with self._lock:
+            for name in _own_modules(self._root):
+                sys.modules.pop(name, None)
         for entry in (str(self._root), *self._added):
             if entry in sys.path:
                 sys.path.remove(entry)
@@ -130,7 +131,7 @@ class Loader:
 
     def _forget(self, root: Path) -> None:
         for name, file in _own_modules(root).items():
-            del sys.modules[name]
+            sys.modules.pop(name, None)
             # Python trusts bytecode of the same second and size; an edit can be that fast.
             Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
         self._forget_registrations()
@@ -167,7 +168,7 @@ def _own_modules(root: Path) -> dict[str, Path]:
     """
     return {
         name: Path(str(module.__file__))
-        for name, module in list(sys.modules.items())
+        for name, module in sys.modules.copy().items()  # copied at once, while other threads import
         if is_own_module(name, module, root) and not getattr(module.__spec__, "_initializing", False)
     }
 

@@ -46,7 +46,9 @@ class Registrations:
     def close(self) -> None:
         self.forget()
         if self._registry is not None:
-            del self._registry.register
+            vars(self._registry).pop(
+                "register", None
+            )  # another project's of this process may have ended first
             self._registry = None
 
     def _watch(self) -> None:

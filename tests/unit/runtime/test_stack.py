@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Rig:
 
 @pytest_asyncio.fixture
 async def rig(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    module = f"words_{os.getpid()}"
+    module = f"words_{secrets.token_hex(4)}"  # no other test of this process imports it
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / f"{module}.py").write_text(APP.format(word="hello"))
