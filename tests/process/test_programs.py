@@ -17,7 +17,7 @@ VERBS = [
     ("ls",),
     ("routes",),
     ("route", "/users"),
-    ("queues",),
+    ("queues", "--management", "http://127.0.0.1:1"),  # the default port may be another test's
     ("graph",),
     ("config",),
     ("logs",),
