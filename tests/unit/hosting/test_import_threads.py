@@ -13,7 +13,9 @@ from msctl.hosting import import_threads
 from msctl.hosting.modules import Loader
 
 # Waits in short steps, as servers do.
-HANGS = "import pathlib, time\nhere = pathlib.Path(__file__).parent\n(here / 'begun').touch()\n"
+HERE = "import pathlib, time\nhere = pathlib.Path(__file__).parent\n"
+BEGUN = "(here / 'begun').touch()\n"
+HANGS = HERE + BEGUN
 LOOP = "while not (here / 'go').exists():\n    time.sleep(0.01)\napp = 'late'\n"
 
 
@@ -52,10 +54,12 @@ async def test_interrupted_import_ends_and_says_where_it_was(loader: Loader, tmp
 
 async def test_module_that_starts_a_server_is_told_what_to_do(loader: Loader, tmp_path: Path) -> None:
     served = "class App:\n    def serve(self): wait()\nimport helper\nhelper.run(here)\n"
-    (tmp_path / "serves.py").write_text(HANGS + served)
+    (tmp_path / "serves.py").write_text(HERE + served)
     packages = tmp_path / "site-packages"
     packages.mkdir()
-    (packages / "helper.py").write_text("import time\ndef run(here):\n    " + LOOP.replace("\n", "\n    "))
+    (packages / "helper.py").write_text(
+        "import time\ndef run(here):\n    " + (BEGUN + LOOP).replace("\n", "\n    ")
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(packages)
         loading = asyncio.create_task(loader.load_in_thread("serves:app"))
