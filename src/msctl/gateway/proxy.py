@@ -121,7 +121,7 @@ class Proxy:
                     instance.record(result)
                 if attempt is not None:
                     now = self._now()
-                    seconds = now - started - (out.streamed if out.stream_at else 0.0)
+                    seconds = now - started - out.streamed
                     attempt.finished(service, instance.name, status, seconds, out.route)
                     started = now
             tried.append(instance)

@@ -22,7 +22,7 @@ from yarl import URL
 from msctl.hosting.aiohttp_connection import Connection
 from msctl.hosting.aiohttp_response import ExchangeWriter
 from msctl.hosting.decompression import CODINGS, Decompressor
-from msctl.hosting.forwarding import Trusts, told_client, told_scheme
+from msctl.hosting.forwarding import Forwarded, Trusts
 from msctl.model.exchange import Exchange, RequestError, RequestHead
 
 READ_LIMIT = 64 * 1024
@@ -56,15 +56,14 @@ class HostedRequest(web.Request):
 class _Headers:
     """What follows from the fields of a head alone."""
 
-    __slots__ = ("coding", "forwarded", "headers", "raw", "scheme", "version")
+    __slots__ = ("coding", "forwarded", "headers", "raw", "version")
 
     def __init__(self, head: RequestHead) -> None:
         self.headers = CIMultiDict([(_text(name), _text(value)) for name, value in head.fields])
         self.raw = tuple(head.fields)
         self.version = HttpVersion(*head.version)
         self.coding = self.headers.get("Content-Encoding", "").lower()
-        self.scheme = told_scheme(head.fields)
-        self.forwarded = "X-Forwarded-For" in self.headers or self.scheme is not None
+        self.forwarded = Forwarded(head.fields)
 
 
 def make_request(
@@ -91,7 +90,7 @@ def make_request(
     if extra:
         headers = headers.copy()
         for name, value in extra:
-            headers.add(_name(name), value.decode("utf-8", "surrogateescape"))
+            headers.add(_name(name), _text(value))
         raw = (*raw, *extra)
     message = RawRequestMessage(
         head.method,
@@ -119,11 +118,11 @@ def make_request(
             payload = PumpedReader(connection, exchange, None)
     connection.payload = payload
     scheme, remote = exchange.scheme, None
-    if exchange.trusted:
-        scheme = shared.scheme or scheme
-    elif shared.forwarded and trusts(exchange.client[0]):
-        scheme = shared.scheme or scheme
-        remote = told_client(head.fields, exchange.client, trusts)[0]
+    forwarded = shared.forwarded
+    if forwarded.believed(exchange, trusts):
+        scheme = forwarded.scheme or scheme
+        if not exchange.trusted:
+            remote = forwarded.client(exchange, trusts)[0]
     request = HostedRequest(
         message,
         payload,

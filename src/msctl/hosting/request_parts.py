@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from msctl.hosting.forwarding import Trusts, told_client, told_scheme
+from msctl.hosting.forwarding import Forwarded, Trusts
 from msctl.model.exchange import Exchange, Field, Fields, RequestHead
 
 _MEMO = "hosting"
@@ -37,21 +37,17 @@ class Target:
 class _Head:
     """What follows from the fields of a head.
 
-    `prefix` and `scheme` are what X-Forwarded-Prefix and X-Forwarded-Proto tell, for whom they are believed;
-    `told` are the fields without the prefix: an application that adds it to `root_path`, as NiceGUI does,
-    would have it twice.
+    `without_prefix` are its fields for an application that is told the prefix otherwise: one that adds the
+    field to `root_path`, as NiceGUI does, would have it twice.
     """
 
-    __slots__ = ("fields", "forwarded", "prefix", "scheme", "told", "version")
+    __slots__ = ("fields", "forwarded", "version", "without_prefix")
 
     def __init__(self, head: RequestHead) -> None:
         self.version = f"{head.version[0]}.{head.version[1]}"
         self.fields = lower_cased(head.fields)
-        told = {name: value for name, value in self.fields if name.startswith(b"x-forwarded-")}
-        self.forwarded = bool(told)
-        self.prefix = unquote_to_bytes(told.get(b"x-forwarded-prefix", b"")).rstrip(b"/")
-        self.scheme = told_scheme(self.fields)
-        self.told = [field for field in self.fields if field[0] != b"x-forwarded-prefix"]
+        self.forwarded = Forwarded(self.fields)
+        self.without_prefix = [field for field in self.fields if field[0] != b"x-forwarded-prefix"]
 
 
 class Request(NamedTuple):
@@ -74,10 +70,10 @@ def request_of(exchange: Exchange, trusts: Trusts) -> Request:
         shared = head.fields_memo[_MEMO] = _Head(head)
     fields = shared.fields
     client, scheme, prefix = exchange.client, exchange.scheme, b""
-    if exchange.trusted or (shared.forwarded and trusts(client[0])):
-        fields, prefix, scheme = shared.told, shared.prefix, shared.scheme or scheme
-        if not exchange.trusted:
-            client = told_client(fields, client, trusts)
+    forwarded = shared.forwarded
+    if forwarded.believed(exchange, trusts):
+        fields, prefix, scheme = shared.without_prefix, forwarded.prefix, forwarded.scheme or scheme
+        client = forwarded.client(exchange, trusts)
     fields = [*fields, *lower_cased(exchange.extra)] if exchange.extra else fields.copy()
     return Request(fields, shared.version, Target.of(head), client, scheme, prefix)
 

@@ -34,8 +34,9 @@ async def begun(folder: Path) -> None:
 
 
 async def ended() -> None:
-    while any(thread.name == "import" for thread in threading.enumerate()):
-        await asyncio.sleep(0.01)
+    for thread in threading.enumerate():
+        if thread.name == "import":
+            await asyncio.to_thread(thread.join)
 
 
 async def test_interrupted_import_ends_and_says_where_it_was(loader: Loader, tmp_path: Path) -> None:
