@@ -1,8 +1,8 @@
 """One private RabbitMQ node for a whole test session, in a thread with a loop of its own.
 
-Tests share the node and its vhost `/`, because making a vhost takes `rabbitmqctl` (a second each,
-and the node has no distribution for it to talk to). What keeps them apart is names: a test uses
-exclusive queues, or names that nobody else has (`unique`), and leaves nothing behind.
+Tests share the node and its vhost `/`. What keeps them apart is names: a test uses exclusive queues, or
+names that nobody else has (`unique`), and leaves nothing behind. A test about a name that is given, such as
+the course's queue `hello`, has a vhost of its own (`own_vhost`).
 
 The workers of pytest-xdist share one node too. The first that needs it starts it and writes its URL to a
 file. Each holds a shared lock on that file while it uses the node; the one that started it stops it once
@@ -17,11 +17,14 @@ import os
 import shutil
 import tempfile
 import threading
+import urllib.request
 import uuid
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -93,3 +96,21 @@ def shared_node(folder: Path) -> Iterator[RunningNode]:
             fcntl.flock(lock, fcntl.LOCK_EX)  # nobody starts to use it while it stops
             fcntl.flock(file, fcntl.LOCK_EX)  # the others have ended
             users.write_text("")
+
+
+@contextmanager
+def own_vhost(node: RunningNode) -> Iterator[str]:
+    """The AMQP URL of a vhost that nobody else uses, while the block runs."""
+    name = unique("vhost")
+
+    def ask(method: str) -> None:
+        credentials = {"Authorization": f"Basic {b64encode(b'guest:guest').decode()}"}
+        address = f"{node.management}/api/vhosts/{name}"
+        request = urllib.request.Request(address, method=method, headers=credentials)
+        urllib.request.urlopen(request, timeout=60).close()
+
+    ask("PUT")
+    try:
+        yield urlsplit(node.url)._replace(path=f"/{name}").geturl()
+    finally:
+        ask("DELETE")

@@ -30,7 +30,7 @@ class System(Protocol):
 
     async def open(self) -> None: ...
 
-    async def up(self) -> None: ...
+    async def up(self) -> Snapshot: ...
 
     async def wait_stop_requested(self) -> None: ...
 
@@ -99,11 +99,11 @@ async def _start(system: System, output: Output) -> bool:
     output.open()
     watching = asyncio.create_task(output.watch(system.snapshot))
     try:
-        await system.up()
+        started = await system.up()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    return output.up(await system.snapshot())
+    return output.up(started)
 
 
 async def _unless(ending: asyncio.Future[None], work: Coroutine[Any, Any, bool]) -> bool:

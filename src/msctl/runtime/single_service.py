@@ -104,8 +104,8 @@ class SingleService:
         self._supervisor.reserve([self._name])
         self._observation.start()
 
-    async def up(self) -> None:
-        """Start the service. Raises MsctlError where it does not become ready."""
+    async def up(self) -> Snapshot:
+        """Start the service, and return what it is then. Raises MsctlError where it does not become ready."""
         if self._discovery is not None:
             self._discovery.start()
         if external := [spec.name for spec in self._project.services if spec.name != self._name]:
@@ -116,6 +116,7 @@ class SingleService:
             raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
         if self._metrics is not None:
             await self._metrics.open()
+        return await self.snapshot()
 
     async def wait_stop_requested(self) -> None:
         """Wait for `request_stop`. Raises MsctlError if the service fails for good."""

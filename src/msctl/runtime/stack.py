@@ -152,8 +152,10 @@ class Stack:
         await parts.observation.receive_openly(parts.project)
         await self._open_dashboard()
 
-    async def up(self) -> None:
-        """Start the broker, then the services; return when each is ready or has failed.
+    async def up(self) -> Snapshot:
+        """Start the broker, then the services; return their states when each is ready or has failed.
+
+        The states are those of that moment: another verb may start a failed service again at once.
 
         Raises BrokerError if a broker that the stack runs does not start.
         """
@@ -168,11 +170,13 @@ class Stack:
             parts.discovery.start()
         with naming_stacks(os.environ):
             await parts.supervisor.start(self._chosen)
-        self._first_start.services_settled(parts.supervisor.snapshot())
+        snapshot = await self.snapshot()
+        self._first_start.services_settled(snapshot.services)
         self._record_file.write()
         if self._watched:
             files = self._reloading.watched_files
             parts.spawn(reload_on_edits(files, self.reload, clock=parts.clock, logs=parts.logs))
+        return snapshot
 
     def request_stop(self, timeout: float | None = None) -> None:
         """Let `wait_stop_requested` return; the services then have `timeout` seconds to stop."""

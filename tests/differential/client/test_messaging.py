@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.broker import running_embedded
 from tests.support.cli import InProcess, Msctl
-from tests.support.rabbitmq import unique
+from tests.support.rabbitmq import own_vhost, unique
 
 WAITING = "Waiting for messages. To exit press CTRL+C\n"
 
@@ -22,7 +22,8 @@ WAITING = "Waiting for messages. To exit press CTRL+C\n"
 def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Either broker; ours in a thread, because a verb has the loop of this one."""
     if request.param == "rabbitmq":
-        yield request.getfixturevalue("rabbitmq")
+        with own_vhost(request.getfixturevalue("rabbitmq_node")) as url:
+            yield url
         return
     with running_embedded() as url:
         yield url

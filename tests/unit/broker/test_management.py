@@ -225,6 +225,15 @@ def test_rate_is_of_the_last_seconds() -> None:
     assert rates.of(thing, {"publish": 70}, 21) == {"publish": 0.0}
 
 
+def test_first_sample_gives_no_rate_over_a_moment() -> None:
+    class Thing:
+        pass
+
+    rates, thing = Rates(), Thing()
+    rates.sample(thing, {"publish": 50}, 100)
+    assert rates.of(thing, {"publish": 54}, 103) == {"publish": 6.75}
+
+
 async def test_samples_of_deleted_queues_are_dropped(stage: Stage) -> None:
     stage.fill(1)
     queue = stage.server.broker.vhosts["/"].queues["q000000"]

@@ -19,8 +19,10 @@ class _Samples:
     __slots__ = ("before", "before_at", "last", "last_at")
 
     def __init__(self, at: float, counters: Counters) -> None:
-        self.before = self.last = counters
-        self.before_at = self.last_at = at
+        # Nothing was counted at the sample before, or it would be known: no rate is over a moment.
+        self.before: Counters = {}
+        self.before_at = at - SAMPLE_SECONDS
+        self.last, self.last_at = counters, at
 
 
 class Rates:

@@ -1,9 +1,10 @@
 """`up -d`: the stack in a process of its own, and the parent that waits until it is ready.
 
 The child is forked, which saves starting another interpreter. It reports over a pipe: `open` when its
-control socket answers, `up` when every service has started or failed, `failed` with an error. Everything
-else the parent asks over the control socket, as any verb does. The child inherits the lock, so a stack
-holds it from before the fork to its end, and the listening control socket.
+control socket answers, `up` with the failed services when every service has started or failed, `failed`
+with an error. Everything else the parent asks over the control socket, as any verb does: a service that
+failed may be starting again by then, because another `up` asked for it. The child inherits the lock, so a
+stack holds it from before the fork to its end, and the listening control socket.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
@@ -31,10 +33,12 @@ from msctl.errors import ExitCode, MsctlError, TimedOutError
 from msctl.garbage import collections_paused
 from msctl.model.events import LogLine
 from msctl.model.project import Project
-from msctl.model.snapshots import Snapshot
+from msctl.model.snapshots import Snapshot, State
 
 OPEN, UP, FAILED = b"open", b"up", b"failed"
 _POLL_S = 0.01
+_Failures = dict[str, tuple[str, str]]
+"""State and reason of each service that failed, by its name."""
 
 
 def start_detached(
@@ -65,9 +69,9 @@ def start_detached(
     client = ControlClient(paths, project.name)
     try:
         with showing_waiting(client):
-            _wait_for(reading, UP if wait else OPEN, timeout)
+            report = _wait_for(reading, UP if wait else OPEN, timeout)
         if wait:
-            return _result(client, project, paths, pid)
+            return _result(client, project, paths, pid, json.loads(report))
         return Result("up", pid, lambda: [f"starting project {project.name!r} (pid {pid})"])
     except TimedOutError as error:
         with contextlib.suppress(MsctlError):
@@ -84,10 +88,16 @@ def start_detached(
         os.close(reading)
 
 
-def _result(client: ControlClient, project: Project, paths: StackPaths, pid: int) -> Result:
+def _result(
+    client: ControlClient, project: Project, paths: StackPaths, pid: int, failures: _Failures
+) -> Result:
     """Report where everything is reached; or why a service failed, after stopping the stack."""
     snapshot = client.snapshot()
-    failed = failed_services(snapshot)
+    failed = [
+        replace(one, state=State(failures[one.name][0]), reason=failures[one.name][1])
+        for one in snapshot.services
+        if one.name in failures
+    ]
     if not failed:
         return Result("up", snapshot, lambda: started(project, paths, snapshot, coloured=colours(sys.stdout)))
     problems = (*failure_lines(failed, client), "the stack was stopped")
@@ -95,11 +105,16 @@ def _result(client: ControlClient, project: Project, paths: StackPaths, pid: int
     return Result("up", snapshot, problems=problems, exit_code=ExitCode.FAILED)
 
 
-def _wait_for(reading: int, stage: bytes, timeout: float | None) -> None:
-    """Read the child's reports until `stage`. Raises TimedOutError, or the child's error."""
+def _wait_for(reading: int, stage: bytes, timeout: float | None) -> bytes:
+    """Read the child's reports until `stage`, and return what that one says. Raises TimedOutError, or the
+    child's error.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     reports = b""
-    while stage not in reports.split(b"\n"):
+    while True:
+        for line in reports.split(b"\n")[:-1]:
+            if line.startswith(stage):
+                return line.removeprefix(stage)
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([reading], [], [], left)[0]:
             raise TimedOutError("timed out", hint="the stack was stopped; the reasons are above")
@@ -144,13 +159,14 @@ class _ParentPipe:
     async def watch(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
         """Nothing to do: the parent asks over the control socket."""
 
-    def up(self, _snapshot: Snapshot) -> bool:
-        self.report(UP)
+    def up(self, snapshot: Snapshot) -> bool:
+        failures: _Failures = {one.name: (one.state.value, one.reason) for one in failed_services(snapshot)}
+        self.report(UP, failures)
         return True
 
-    def report(self, stage: bytes) -> None:
+    def report(self, stage: bytes, says: object = None) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._writing, stage + b"\n")
+            os.write(self._writing, stage + json.dumps(says).encode() + b"\n")
 
 
 def _run_child(
@@ -177,7 +193,7 @@ def _run_child(
             code = int(ExitCode.OK)
         except MsctlError as error:
             document = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
-            output.report(FAILED + json.dumps(document).encode())
+            output.report(FAILED, document)
             code = int(error.exit_code)
     except KeyboardInterrupt:
         code = int(ExitCode.INTERRUPTED)
