@@ -188,6 +188,7 @@ def respond_complete(response: web.Response, request: web.Request, exchange: Exc
         or response.compression
         or response.chunked
         or status in _BODILESS
+        or status == 101
         or exchange.head.method == "HEAD"
         or _cookies(response)
     ):

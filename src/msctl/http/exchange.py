@@ -200,7 +200,7 @@ class ServerExchange:
     def upgrade(self, fields: Fields, receiver: RawReceiver) -> RawStream:
         if self.head.upgrade is None:
             raise RuntimeError("an upgrade that the client has not asked for")
-        self._begin(101)
+        self._begin(101, lowest=101)
         end = b"\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % self.head.upgrade.encode("latin-1")
         self._connection.write(_head(101, b"", fields, end))
         self.finished = True
@@ -214,13 +214,13 @@ class ServerExchange:
         if callback is not None and not self.finished:
             callback()
 
-    def _begin(self, status: int) -> None:
+    def _begin(self, status: int, lowest: int = 200) -> None:
         if self.status or self.finished:
             raise RuntimeError("a second response to the same request")
-        if status < 200 and status != 101:
+        if not lowest <= status <= 999:
             raise ValueError(f"{status} is not the status of a final response")
         self.status = status
-        self._bodiless = self.head.method == "HEAD" or status in (204, 304) or status < 200
+        self._bodiless = self.head.method == "HEAD" or status in (204, 304)
 
     def _serialize(self, status: int, reason: bytes, fields: Sequence[Field], end: bytes) -> bytes:
         """Return the head; `end` begins with a line end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -169,11 +169,9 @@ async def test_a_websocket_is_closed_with_1001_when_its_service_stops(tmp_path: 
         assert one.served == [1001]
 
 
-@pytest.mark.parametrize("status", [204, 304])
-async def test_body_of_a_status_that_has_none_is_left_out(status: int) -> None:
-    async def handler(_request: web.Request) -> web.Response:
-        return web.Response(status=status, body=b"not to be sent")
-
+@asynccontextmanager
+async def listening(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+    """Serve GET / with `handler` on a port."""
     application = web.Application()
     application.router.add_get("/", handler)
     clock = FakeClock()
@@ -183,15 +181,58 @@ async def test_body_of_a_status_that_has_none_is_left_out(status: int) -> None:
     app = AiohttpApp(application, context, logs=LogHub(clock), clock=clock)
     await app.startup()
     server = HttpServer(app.handle)
-    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
-    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    yield listener.sockets[0].getsockname()[1]
+    listener.close()
+    await app.cleanup()
+    await server.shutdown(1.0)
+
+
+async def answers_to_two(port: int, fields: bytes = b"") -> bytes:
+    """Return all that a connection answers to a request with `fields` and another one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % fields)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     async with asyncio.timeout(10):
         answers = await reader.read()
+    writer.close()
+    return answers
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_body_of_a_status_that_has_none_is_left_out(status: int) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(status=status, body=b"not to be sent")
+
+    async with listening(handler) as port:
+        answers = await answers_to_two(port)
     assert answers.count(b"HTTP/1.1 %d " % status) == 2, "the connection stays in use"
     assert b"not to be sent" not in answers
     assert b"Content-Length" not in answers
-    writer.close()
-    listening.close()
-    await app.cleanup()
-    await server.shutdown(1.0)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("status", [99, 100, 101, 103, 1000])
+async def test_a_status_that_ends_no_response_is_an_error_of_the_handler(status: int, prepared: bool) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if not prepared:
+            return web.Response(status=status, reason="Odd")
+        response = web.StreamResponse(status=status, reason="Odd")
+        await response.prepare(request)
+        return response
+
+    async with listening(handler) as port:
+        answers = await answers_to_two(port)
+    assert answers.count(b"HTTP/1.1 500 ") == answers.count(b"HTTP/1.1 ") == 2
+
+
+async def test_a_plain_response_with_101_switches_only_where_the_client_asked_for_it() -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(status=101)
+
+    async with listening(handler) as port:
+        answers = await answers_to_two(port, b"Connection: Upgrade\r\nUpgrade: raw\r\n")
+    assert answers.startswith(b"HTTP/1.1 101 ")
+    assert b"Upgrade: raw\r\n" in answers
+    assert b"Content-Length" not in answers
+    assert answers.count(b"HTTP/1.1 ") == 1, "what follows is no request"

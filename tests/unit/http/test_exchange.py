@@ -132,8 +132,18 @@ def finish_after_the_end(exchange: Exchange) -> None:
             (lambda exchange, status=status: exchange.interim(status, b"", []), ValueError, str(status))
             for status in (99, 101, 200)
         ),
-        (lambda exchange: exchange.respond(199, b"", [], b""), ValueError, "199"),
-        (lambda exchange: exchange.start(100, b"", [], length=None), ValueError, "100"),
+        *(
+            (lambda exchange, status=status: exchange.respond(status, b"", [], b""), ValueError, str(status))
+            for status in (101, 199, 1000)
+        ),
+        *(
+            (
+                lambda exchange, status=status: exchange.start(status, b"", [], length=1),
+                ValueError,
+                str(status),
+            )
+            for status in (100, 101, 1000)
+        ),
         (lambda exchange: exchange.write(b"a"), RuntimeError, "a body outside"),
         (write_after_the_end, RuntimeError, "a body outside"),
         (lambda exchange: exchange.finish(), RuntimeError, "the end of a body outside"),
