@@ -1,7 +1,8 @@
 """Import of a project's modules from its root folder, and their reload after an edit.
 
 The services of a project share its modules. After a source file changed, the next load drops all
-modules below the root from `sys.modules`; running services keep the objects they have.
+modules below the root from `sys.modules`; running services keep the objects they have. Modules are dropped
+by a load alone, since loads wait for each other: an import fails if what it has imported is gone.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Loader:
         self._environments: tuple[VirtualEnvironment, ...] | None = None
         self._added: tuple[str, ...] = ()
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._outdated = False
         self._lock = Lock()
         self._threads = ImportThreads(self._root)
         self._registrations = None if self._root is None else Registrations(self._root)
@@ -96,9 +98,7 @@ class Loader:
 
     def forget(self) -> None:
         """Make the next load import the project's modules again; running services keep their objects."""
-        if self._root is not None:
-            with self._lock:
-                self._forget(self._root)
+        self._outdated = True
 
     def close(self) -> None:
         """Remove the project's modules and folder, so that the next project in this process finds its own."""
@@ -126,7 +126,8 @@ class Loader:
                     self._added = add_packages(environment.packages)
                     break
         importlib.invalidate_caches()
-        if any(_stamp(file) != stamp for file, stamp in self._seen.items()):
+        if self._outdated or any(_stamp(file) != stamp for file, stamp in self._seen.items()):
+            self._outdated = False
             self._forget(root)
 
     def _forget(self, root: Path) -> None:
@@ -164,13 +165,20 @@ def _applications(found: object) -> list[str]:
 def _own_modules(root: Path) -> dict[str, Path]:
     """Return the loaded modules with source files below `root`, without packages installed there.
 
-    One that another thread still imports is not loaded: that import would fail without its entry.
+    One that another thread still imports (it hangs, or loads would wait for it) is not loaded, nor are the
+    packages that it is in: that import would fail without their entries.
     """
-    return {
-        name: Path(str(module.__file__))
+    own = {
+        name: module
         for name, module in sys.modules.copy().items()  # copied at once, while other threads import
-        if is_own_module(name, module, root) and not getattr(module.__spec__, "_initializing", False)
+        if is_own_module(name, module, root)
     }
+    kept = set[str]()
+    for name, module in own.items():
+        if getattr(module.__spec__, "_initializing", False):
+            parts = name.split(".")
+            kept.update(".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return {name: Path(str(module.__file__)) for name, module in own.items() if name not in kept}
 
 
 def is_own_module(name: str, module: ModuleType, root: Path) -> bool:

@@ -43,6 +43,11 @@ class SimulatedLoader(Loader):
     def _remember(self, root: Path) -> None:
         """Do nothing: no file changes within a run."""
 
+    def forget(self) -> None:
+        """Forget at once: in a simulation nothing is imported at the same time."""
+        if self._root is not None:
+            self._forget(self._root)
+
     def _forget(self, root: Path) -> None:
         for name in sys.modules.keys() - self._libraries:
             if is_own_module(name, sys.modules[name], root):

@@ -11,6 +11,7 @@ import pytest
 
 from msctl.hosting import import_threads
 from msctl.hosting.modules import Loader
+from tests.support.waiting import until
 
 # Waits in short steps, as servers do.
 HERE = "import pathlib, time\nhere = pathlib.Path(__file__).parent\n"
@@ -29,8 +30,7 @@ def loader(tmp_path: Path) -> Iterator[Loader]:
 
 
 async def begun(folder: Path) -> None:
-    while not (folder / "begun").exists():
-        await asyncio.sleep(0.01)
+    await until((folder / "begun").exists)
 
 
 async def ended() -> None:
@@ -85,3 +85,30 @@ async def test_import_that_hangs_holds_no_other_for_long(
     loader.forget()
     (tmp_path / "go").touch()
     assert await loading == "late"
+
+
+async def test_import_of_a_submodule_ends_though_the_project_is_imported_again(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_threads, "_TURN_S", 0.05)
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "hangs.py").write_text(HERE.replace("parent", "parents[1]") + BEGUN + LOOP)
+    loading = asyncio.create_task(loader.load_in_thread("package.hangs:app"))
+    await begun(tmp_path)
+    loader.forget()
+    assert await loader.load_in_thread("quick:app") == "quick"
+    (tmp_path / "go").touch()
+    assert await loading == "late"
+
+
+async def test_an_edit_during_an_import_is_imported_next(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS + LOOP)
+    loading = asyncio.create_task(loader.load_in_thread("hangs:app"))
+    await begun(tmp_path)
+    (tmp_path / "hangs.py").write_text("app = 'edited'\n")
+    loader.forget()
+    (tmp_path / "go").touch()
+    assert await loading == "late"
+    assert await loader.load_in_thread("hangs:app") == "edited"
