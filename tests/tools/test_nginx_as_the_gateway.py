@@ -78,6 +78,7 @@ basic_auth = { file = "users.txt", realm = "a $realm; {}" }
 path = "/asked"
 strip_prefix = true
 forward_auth = { path = "/auth/check", response_headers = ["X-User"] }
+request_headers = { remove = ["Cookie"], set = { X-Other = "ours" } }
 
 [[services.one.routes]]
 path = "/asked-cors"
@@ -505,6 +506,8 @@ def test_an_authenticator_is_asked_the_same(both: Both) -> None:
         ours, its = both.questions
         assert (its.method, its.path, its.body) == (ours.method, ours.path, ours.body)
         assert asked_fields(its) == asked_fields(ours)
+        assert ours.headers.get("X-Forwarded-Prefix") == (None if target == "/asked-cors" else "/auth")
+        assert ours.headers.get("Cookie") == headers.get("Cookie")
 
 
 def asked_fields(asked: Asked) -> dict[str, str]:

@@ -50,7 +50,10 @@ class ForwardAuth:
 
         Raises ProblemError (502, 503, 504) if it does not answer.
         """
-        fields = question_fields(spec, plan.forwarded, plan.head.method, plan.received_target)
+        received = exchange.received
+        peer = (received.client[0], received.scheme)
+        told = planner.unedited(plan, received.head, peer, received.extra)
+        fields = question_fields(spec, told, plan.head.method, plan.received_target)
         question = self._question(spec, plan, fields, planner)
         memory = BufferedExchange(exchange.received, question.head, MAX_ANSWER)
         with while_client_waits(exchange, timer):

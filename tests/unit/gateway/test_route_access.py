@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -16,6 +17,7 @@ from msctl.gateway import access
 from msctl.model.route_policies import BasicAuthSpec, ForwardAuthSpec, JwtSpec
 from msctl.model.route_spec import (
     CorsSpec,
+    HeaderEdit,
     RateLimitKey,
     RateLimitSpec,
     RouteSpec,
@@ -185,6 +187,61 @@ async def test_another_service_allows_requests_and_says_who_asks(kind: str, by_u
         assert fields["x-token"] == ["t"]
         posted = await gateway.ask("POST", "/x", ("X-Token", "t"), body=b"a" * 1000)
         assert posted.status == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("by_url", "peers", "prefix"),
+    [
+        (False, (), "/auth"),
+        (False, ("127.0.0.1",), "/outer/auth"),
+        (True, (), None),
+        (True, ("127.0.0.1",), "/outer"),
+    ],
+)
+async def test_the_question_is_the_request_as_it_came(
+    kind: str, by_url: bool, peers: tuple[str, ...], prefix: str | None
+) -> None:
+    """The route's own edits, its prefix among them, are for its service alone."""
+    asked: list[web.Request] = []
+
+    async def check(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_get("/check", check)
+    async with running(RouteSpec("/auth", "auth", strip_prefix=True)) as gateway:
+        await gateway.serve("auth", app, kind if not by_url else REMOTE)
+        where = {"path": "/auth/check"}
+        if by_url:
+            where = {"url": f"{gateway.registry.endpoints('auth')[0].base_url}/check"}
+        route = RouteSpec(
+            "/x",
+            "x",
+            strip_prefix=True,
+            forward_auth=ForwardAuthSpec(**where),  # type: ignore[arg-type]  # as above
+            request_headers=HeaderEdit(remove=("Authorization",), set={"X-Env": "dev"}, add={"X-Tag": "b"}),
+        )
+        spec = replace(gateway.gateway.spec, trusted_peers=peers)
+        gateway.gateway.reconfigure(spec, [RouteSpec("/auth", "auth", strip_prefix=True), route])
+        await gateway.serve("x", echoing(), kind)
+        fields = await seen(
+            gateway,
+            "/x/y?z",
+            ("Authorization", "Bearer t"),
+            ("X-Env", "forged"),
+            ("X-Tag", "a"),
+            ("X-Forwarded-Prefix", "/outer"),
+        )
+    told = asked[0].headers
+    assert told["Authorization"] == "Bearer t"
+    assert (told["X-Env"], told.getall("X-Tag")) == ("forged", ["a"])
+    assert told["X-Forwarded-Uri"] == "/x/y?z"
+    assert told.getall("X-Forwarded-Prefix", [None]) == [prefix]
+    assert "authorization" not in fields
+    assert (fields["x-env"], fields["x-tag"]) == (["dev"], ["a", "b"])
+    assert fields["x-forwarded-prefix"] == ["/outer/x" if peers else "/x"]
 
 
 async def test_a_service_that_does_not_answer_allows_nothing() -> None:

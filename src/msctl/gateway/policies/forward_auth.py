@@ -24,7 +24,9 @@ _OWN = frozenset({b"x-forwarded-method", b"x-forwarded-uri"})
 def question_fields(spec: ForwardAuthSpec, forwarded: Sequence[Field], method: str, target: str) -> Fields:
     """Return the fields of the question: the request's own, and which request it is.
 
-    `forwarded` are those that the service would get, so who the client is is said in X-Forwarded-For.
+    `forwarded` are those that a service would get, so who the client is is said in X-Forwarded-For; but
+    without the changes of the route. A route that keeps credentials from its service still has them checked,
+    and the prefix that it removes leads to no authenticator.
     """
     wanted = {name.lower().encode() for name in spec.request_headers}
     out = [

@@ -204,6 +204,11 @@ class Planner:
             block.plans[rule.order] = plan
         return plan
 
+    def unedited(self, plan: Plan, head: RequestHead, peer: Peer, extra: Sequence[Field] = ()) -> Fields:
+        """Return the fields that any route forwards of a request: without the changes of `plan`'s route."""
+        fields = (*head.fields, *extra)
+        return self._block(plan.facts, plan.head.host, head.version, fields, peer).forwarded
+
     def branch(self, target: str, plan: Plan, fields: Fields) -> Plan:
         """Plan a request of the gateway's own for a branch of the composed route of `plan`."""
         host = plan.head.host

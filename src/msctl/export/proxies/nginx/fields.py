@@ -79,9 +79,14 @@ def request_fields(gateway: GatewaySpec, host: str = "$http_host") -> list[Field
         told("X-Forwarded-For", "$remote_addr"),
         told("X-Forwarded-Proto", "$scheme"),
         told("X-Forwarded-Host", "$http_host"),
-        (_PREFIX, "$msctl_x_forwarded_prefix$msctl_prefix" if gateway.trusted_peers else "$msctl_prefix"),
+        (_PREFIX, f"{received_prefix(gateway)}$msctl_prefix"),
         *(told(name, '""') for name in _IDENTITY),
     ]
+
+
+def received_prefix(gateway: GatewaySpec) -> str:
+    """Return the prefix that a trusted peer has stripped, as it is written in the file."""
+    return "$msctl_x_forwarded_prefix" if gateway.trusted_peers else ""
 
 
 def edited(fields: Iterable[Field], edit: HeaderEdit) -> list[Field]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msctl.export.proxies.nginx.fields import proxy_lines, replaced, request_fields
+from msctl.export.proxies.nginx.fields import proxy_lines, received_prefix, replaced, request_fields
 from msctl.export.proxies.nginx.syntax import header_variable, literal, seconds
 from msctl.export.proxies.nginx.targets import Target
 from msctl.gateway.policies.forward_auth import ABOUT_THE_BODY
@@ -69,7 +69,7 @@ def auth_lines(target: Target, gateway: GatewaySpec, tls: Iterator[str]) -> Iter
         ("Content-Length", '""'),
         ("X-Forwarded-Method", "$request_method"),
         ("X-Forwarded-Uri", "$request_uri"),
-        ("X-Forwarded-Prefix", f'"{dict(usual)["X-Forwarded-Prefix"]}{literal(question.prefix)}"'),
+        ("X-Forwarded-Prefix", f'"{received_prefix(gateway)}{literal(question.prefix)}"'),
     ]
     about_the_body = [(name.decode(), '""') for name in sorted(ABOUT_THE_BODY)]
     fields = replaced(usual, [*own, *about_the_body])
