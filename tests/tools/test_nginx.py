@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import tempfile
 import threading
@@ -295,6 +296,62 @@ def test_a_large_site_with_long_names_is_accepted_without_a_warning(tmp_path: Pa
         [tools.require("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"]
     )
     assert "warn" not in said
+
+
+def of_each_kind(stack: ExitStack, name: str, hosts: tuple[str, ...], **settings: Any) -> Project:
+    """A project whose file has names of every kind: a zone, a cache, ties, maps, captures, a group."""
+    auth = ForwardAuthSpec(url=f"http://127.0.0.1:{stack.enter_context(echo('auth'))}/")
+    routes = (
+        RouteSpec("/cut", "web", hosts=hosts, strip_prefix=True, forward_auth=auth),
+        RouteSpec("/one", "web", hosts=hosts, rate_limit=RateLimitSpec(2, period=60)),
+        RouteSpec("/tied", "web", hosts=hosts, policy=UpstreamPolicy(sticky=StickySpec(cookie="tie"))),
+        RouteSpec("/when", "web", hosts=hosts, headers={"X-When": name}),
+        RouteSpec("/files", "", hosts=hosts, static=StaticSpec("/srv", fallback="index.html")),
+        RouteSpec(
+            "/",
+            "web",
+            hosts=hosts,
+            cors=CorsSpec((f"https://{name}.example",), credentials=True, expose=("A",)),
+        ),
+    )
+    port = stack.enter_context(echo(name))
+    services = (ServiceSpec("web", app="x:y", port=port, routes=routes), ServiceSpec(GATEWAY, port=1))
+    return Project(name, None, "", services, GatewaySpec(port=1, **settings), BrokerSpec())
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_files_of_two_projects_are_included_in_one_nginx(stack: ExitStack, limited: bool) -> None:
+    tools.require("nginx")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
+    folder.chmod(0o755)  # nginx keeps its cache as another user
+    names = ("a-shop", "a-shop-with-a-long-name-of-its-own", "päckchen")
+    ports: dict[str, int] = {}
+    shared = stack.enter_context(reserved_port())
+    for name in names:
+        ports[name] = shared if limited else stack.enter_context(reserved_port())
+        hosts = (f"{name.encode('idna').decode()}.example",) if limited else ()
+        own = {"hosts": hosts} if limited and name == names[0] else {}
+        project = of_each_kind(stack, name, hosts, trusted_peers=("127.0.0.1",), **own)
+        write(folder, project, ports[name])
+    sites = sorted(path.name for path in folder.glob("*.conf") if path.name != "nginx.conf")
+    assert len(sites) == len(names)
+    main = (folder / "nginx.conf").read_text()
+    includes = "".join(f"    include {site};\n" for site in sites)
+    (folder / "nginx.conf").write_text(re.sub(r"    include .*\n", includes, main))
+    stack.enter_context(nginx(folder))
+    for name, port in ports.items():
+        host = f"{name.encode('idna').decode()}.example"
+        cut = ask(port, "/cut/x", Host=host)
+        assert (cut.asked, cut.sent["X-Forwarded-Prefix"]) == ((name, "GET", "/x"), "/cut")
+        assert ask(port, "/when", Host=host, X_When=name).asked[0] == name
+        assert ask(port, "/tied", Host=host).asked[0] == name
+        assert [ask(port, "/one", Host=host).status for _ in range(3)] == [200, 200, 429]
+        origin = f"https://{name}.example"
+        allowed = ask(port, "/", Host=host, Origin=origin.encode().decode("latin-1"))
+        assert allowed.headers["Access-Control-Allow-Origin"] == origin.encode().decode("latin-1")
+    assert "conflicting" not in (folder / "nginx.log").read_text()
+    if limited:
+        assert ask(shared, "/", Host="evil.example").status in (404, 421), "as the first file says"
 
 
 def test_limits_of_a_route_that_is_passed_on_hold_for_nginx_too(stack: ExitStack, tmp_path: Path) -> None:

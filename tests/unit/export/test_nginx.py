@@ -48,7 +48,7 @@ def test_service_without_a_port_is_proxied_through_the_gateway_with_a_notice() -
     keys = [notice.key for notice in exported.notices]
     assert keys == ["services.producer.port", "gateway.hosts", "gateway.trusted_peers"]
     site = exported.files[1].text
-    assert "proxy_pass http://msctl_gateway;" in location(site, "= /messages")
+    assert "proxy_pass http://msctl_course__gateway;" in location(site, "= /messages")
 
 
 def test_service_without_a_port_and_gateway_is_an_error() -> None:
@@ -75,8 +75,8 @@ def test_an_https_service_is_verified_and_several_urls_are_servers() -> None:
     exported = export("nginx", replace(projects.course(), services=(service,)))
     site = exported.files[1].text
     for line in (
-        "hash $msctl_tie_0 consistent;",
-        "map $http_x_user $msctl_tie_0 {",
+        "hash $msctl_course__tie_0 consistent;",
+        "map $http_x_user $msctl_course__tie_0 {",
         "server a.example:443 ",
         "server b.example:443 ",
         "proxy_set_header Host a.example;",
@@ -121,7 +121,7 @@ def test_what_only_the_gateway_does_is_passed_to_it_with_a_notice(route: RouteSp
     keys = {notice.key for notice in exported.notices if "msctl's gateway" in notice.text}
     assert keys & {f"services.one.routes.{name}" for name in names}
     site = exported.files[1].text
-    assert "proxy_pass http://msctl_gateway;" in location(site, "/")
+    assert "proxy_pass http://msctl_course__gateway;" in location(site, "/")
     assert "aHVzaA==" not in site
 
 

@@ -25,7 +25,7 @@ from msctl.export.proxies.nginx.maps import (
     rate,
 )
 from msctl.export.proxies.nginx.servers import server_blocks
-from msctl.export.proxies.nginx.syntax import DOLLAR
+from msctl.export.proxies.nginx.syntax import DOLLAR, OWN, of_project
 from msctl.export.proxies.nginx.targets import Target, Targets
 from msctl.export.proxies.nginx.traffic import canary_maps, traffic_differences, variant_map
 from msctl.export.proxies.precedence import plan
@@ -105,7 +105,7 @@ def _site(project: Project, options: ExportOptions, gateway: GatewaySpec, target
     ]
     if f"${{{DOLLAR}}}" in body:
         lines += [f"geo ${DOLLAR} {{", '    default "$";', "}", ""]
-    return "\n".join(lines) + "\n" + body
+    return of_project("\n".join(lines) + "\n" + body, project_label(project))
 
 
 def _blocks(options: ExportOptions, gateway: GatewaySpec, targets: Targets) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _blocks(options: ExportOptions, gateway: GatewaySpec, targets: Targets) -> I
     choices: Choices = {}
     for place in (place for host in plans for place in host.places):
         if needs_choice(place) and place_key(place) not in choices:
-            name = f"$msctl_choice_{len(choices)}"
+            name = f"${OWN}choice_{len(choices)}"
             choices[place_key(place)] = name
             yield from choice_map(name, place, wanted, targets.by_route)
     yield from server_blocks(plans, options, gateway, targets, choices)

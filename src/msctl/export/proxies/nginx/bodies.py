@@ -9,7 +9,7 @@ from msctl.export.proxies.nginx.cors import preflight_lines
 from msctl.export.proxies.nginx.fields import edited, proxy_lines, replaced, request_fields, response_lines
 from msctl.export.proxies.nginx.groups import Group, Groups
 from msctl.export.proxies.nginx.maps import has_limit, rewrites_path, sends_prefix
-from msctl.export.proxies.nginx.syntax import literal, quoted, seconds, value
+from msctl.export.proxies.nginx.syntax import OWN, literal, quoted, seconds, value
 from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.nginx.traffic import group_variable
 from msctl.export.proxies.upstreams import ProxyTarget
@@ -33,7 +33,7 @@ class Bodies:
     def entry(self, target: Target, *, rewritten: bool) -> Iterator[str]:
         """The body of the location that a request of the route comes to."""
         if target.variants:
-            yield f"rewrite ^ /-/msctl/{target.number}-$msctl_variant_{target.number} last;"
+            yield f"rewrite ^ /-/msctl/{target.number}-${OWN}variant_{target.number} last;"
         else:
             yield from self._body(target, rewritten=rewritten)
 
@@ -65,7 +65,7 @@ class Bodies:
             for name, is_page in (("file", False), ("page", True)):
                 write = static_files.page_location if is_page else static_files.file_location
                 fields = response_lines(target, None, static_files.caching(target.files, is_page=is_page))
-                yield f"@msctl_{name}_{number}", [*fields, *write(target, target.files)]
+                yield f"@{OWN}{name}_{number}", [*fields, *write(target, target.files)]
 
     def _body(
         self, target: Target, *, rewritten: bool, is_stream: bool = False, parts_streams: bool = True
@@ -78,10 +78,10 @@ class Bodies:
             yield from self._guards(target)
             yield from self._response(target)
         if target.files is not None:
-            yield f"try_files {static_files.NONE} @msctl_file_{target.number};"
+            yield f"try_files {static_files.NONE} @{OWN}file_{target.number};"
         elif target.group is not None:
             if parts_streams and not is_stream:
-                yield "if ($msctl_is_stream) {"
+                yield f"if (${OWN}is_stream) {{"
                 yield f"    rewrite ^ /-/msctl/{target.number}-stream last;"
                 yield "}"
             yield from self._limits(target, is_stream=is_stream)
@@ -97,8 +97,8 @@ class Bodies:
             wait = max(1, -(-route.rate_limit.period // route.rate_limit.requests))
             burst = (route.rate_limit.burst or route.rate_limit.requests) - 1
             extra = f" burst={burst} nodelay" if burst > 0 else ""
-            yield f"set $msctl_retry_after {wait:.0f};"
-            yield f"limit_req zone=msctl_limit_{target.number}{extra};"
+            yield f"set ${OWN}retry_after {wait:.0f};"
+            yield f"limit_req zone={OWN}limit_{target.number}{extra};"
 
     def _response(self, target: Target) -> Iterator[str]:
         sticky = target.sticky
@@ -134,7 +134,7 @@ class Bodies:
         yield from _upstream_tls(group.target)
         name = group.name if target.canary is None else group_variable(target)
         if rewrites_path(target):
-            path = f"$msctl_path_{target.number}"
+            path = f"${OWN}path_{target.number}"
         else:  # without a path, nginx passes the path as it was sent
             path = "$request_uri" if rewritten or target.canary is not None else ""
         yield f"proxy_pass {group.target.scheme}://{name}{path};"
@@ -143,7 +143,7 @@ class Bodies:
         yield f"proxy_read_timeout {_COPY_SECONDS}s;"
         yield from self._fields(target, mirror.target)
         yield from _upstream_tls(mirror.target)
-        path = f"$msctl_path_{target.number}" if rewrites_path(target) else "$request_uri"
+        path = f"${OWN}path_{target.number}" if rewrites_path(target) else "$request_uri"
         yield f"proxy_pass {mirror.target.scheme}://{mirror.name}{path};"
 
     def _fields(self, target: Target, found: ProxyTarget) -> Iterator[str]:
@@ -155,7 +155,7 @@ class Bodies:
                 fields = edited(fields, target.route.request_headers)
             fields = replaced(fields, forward_auth.admitted_fields(target))
             if sends_prefix(target):
-                yield f"set $msctl_prefix $msctl_prefix_{target.number};"
+                yield f"set ${OWN}prefix ${OWN}prefix_{target.number};"
         if fields != usual:
             yield from proxy_lines(fields)
 
@@ -182,7 +182,7 @@ def _redirect(target: Target) -> str:
     if spec.path is not None:
         path = f"{literal(spec.path)}$is_args$args"
     elif spec.prefix is not None:
-        path = f"$msctl_path_{target.number}"
+        path = f"${OWN}path_{target.number}"
     else:
         path = "$request_uri"
     port = None if str(spec.port) == _DEFAULT_PORTS.get(spec.scheme or "http") else spec.port

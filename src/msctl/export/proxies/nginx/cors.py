@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msctl.export.proxies.nginx.fields import REQUEST_ID
-from msctl.export.proxies.nginx.syntax import literal_regex, value
+from msctl.export.proxies.nginx.syntax import OWN, literal_regex, value
 from msctl.export.proxies.nginx.targets import Target
 from msctl.model.route_spec import CorsSpec
 
@@ -13,7 +13,7 @@ _VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 PREFLIGHT_MAP = (
     "",
-    'map "$request_method:$http_access_control_request_method:$http_origin" $msctl_preflight {',
+    f'map "$request_method:$http_access_control_request_method:$http_origin" ${OWN}preflight {{',
     '    "~^OPTIONS:[^:]+:." 1;',
     "    default 0;",
     "}",
@@ -25,7 +25,7 @@ def cors_maps(target: Target) -> Iterator[str]:
     if cors is None or target.is_gateway:
         return
     yield ""
-    yield f"map $http_origin $msctl_origin_{number} {{"
+    yield f"map $http_origin ${OWN}origin_{number} {{"
     if "*" in cors.origins:
         yield "    '' '';"
         yield "    default '*';"
@@ -42,7 +42,7 @@ def cors_maps(target: Target) -> Iterator[str]:
 
 def _with_origin(name: str, number: int, text: str) -> Iterator[str]:
     yield ""
-    yield f"map $msctl_origin_{number} $msctl_{name}_{number} {{"
+    yield f"map ${OWN}origin_{number} ${OWN}{name}_{number} {{"
     yield "    '' '';"
     yield f"    default {text};"
     yield "}"
@@ -53,7 +53,7 @@ def preflight_lines(cors: CorsSpec, number: int, *, allowed: bool) -> Iterator[s
     yield "internal;"
     if allowed:
         headers = value(", ".join(cors.headers)) if cors.headers else "$http_access_control_request_headers"
-        yield f"add_header Access-Control-Allow-Origin $msctl_origin_{number};"
+        yield f"add_header Access-Control-Allow-Origin ${OWN}origin_{number};"
         if cors.credentials:
             yield "add_header Access-Control-Allow-Credentials true;"
         yield f"add_header Access-Control-Allow-Methods {value(', '.join(cors.methods))};"

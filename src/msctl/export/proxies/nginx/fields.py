@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from msctl.export.proxies.nginx.syntax import header_variable, value
+from msctl.export.proxies.nginx.syntax import OWN, header_variable, value
 from msctl.export.proxies.nginx.targets import Target
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_spec import CorsSpec, HeaderEdit
@@ -34,26 +34,31 @@ def trust_maps(gateway: GatewaySpec) -> Iterator[str]:
     if not peers:
         return
     yield ""
-    yield "geo $realip_remote_addr $msctl_trusted {"
+    yield f"geo $realip_remote_addr ${OWN}trusted {{"
     yield "    default '';"
     for peer in peers:
         yield f"    {peer} 1;"
     yield "}"
     peer = "$realip_remote_addr"
-    yield from _trusted("X-Forwarded-For", f"$msctl_said_0, {peer}", peer, 0)
-    yield from _trusted("X-Forwarded-Proto", "$msctl_said_1", "$scheme", 1)
-    yield from _trusted("X-Forwarded-Host", "$msctl_said_2", "$http_host", 2)
+    yield from _trusted("X-Forwarded-For", f"${OWN}said_0, {peer}", peer, 0)
+    yield from _trusted("X-Forwarded-Proto", f"${OWN}said_1", "$scheme", 1)
+    yield from _trusted("X-Forwarded-Host", f"${OWN}said_2", "$http_host", 2)
     for number, name in enumerate((*_IDENTITY, _PREFIX), 3):
-        yield from _trusted(name, f"$msctl_said_{number}", "''", number)
+        yield from _trusted(name, f"${OWN}said_{number}", "''", number)
 
 
 def _trusted(name: str, said: str, otherwise: str, number: int) -> Iterator[str]:
     variable = header_variable(name)
     yield ""
-    yield f'map "$msctl_trusted{variable}" {variable.replace("$http_", "$msctl_")} {{'
-    yield f'    "~^1(?<msctl_said_{number}>.+)$" "{said}";'
+    yield f'map "${OWN}trusted{variable}" {_told_variable(name)} {{'
+    yield f'    "~^1(?<{OWN}said_{number}>.+)$" "{said}";'
     yield f"    default {otherwise};"
     yield "}"
+
+
+def _told_variable(name: str) -> str:
+    """Return the variable of what services are told in a field about the client."""
+    return header_variable(name).replace("$http_", f"${OWN}")
 
 
 def trust_lines(gateway: GatewaySpec) -> Iterator[str]:
@@ -69,24 +74,24 @@ def request_fields(gateway: GatewaySpec, host: str = "$http_host") -> list[Field
     def told(name: str, otherwise: str) -> Field:
         if not gateway.trusted_peers:
             return name, otherwise
-        return name, header_variable(name).replace("$http_", "$msctl_")
+        return name, _told_variable(name)
 
     return [
         ("Host", host),
-        ("Connection", "$msctl_connection"),
+        ("Connection", f"${OWN}connection"),
         ("Upgrade", "$http_upgrade"),
-        ("X-Request-Id", "$msctl_request_id"),
+        ("X-Request-Id", f"${OWN}request_id"),
         told("X-Forwarded-For", "$remote_addr"),
         told("X-Forwarded-Proto", "$scheme"),
         told("X-Forwarded-Host", "$http_host"),
-        (_PREFIX, f"{received_prefix(gateway)}$msctl_prefix"),
+        (_PREFIX, f"{received_prefix(gateway)}${OWN}prefix"),
         *(told(name, '""') for name in _IDENTITY),
     ]
 
 
 def received_prefix(gateway: GatewaySpec) -> str:
     """Return the prefix that a trusted peer has stripped, as it is written in the file."""
-    return "$msctl_x_forwarded_prefix" if gateway.trusted_peers else ""
+    return _told_variable(_PREFIX) if gateway.trusted_peers else ""
 
 
 def edited(fields: Iterable[Field], edit: HeaderEdit) -> list[Field]:
@@ -114,12 +119,12 @@ def proxy_lines(fields: Iterable[Field]) -> Iterator[str]:
     return (f"proxy_set_header {name} {text};" for name, text in fields)
 
 
-REQUEST_ID = "add_header X-Request-Id $msctl_request_id always;"
+REQUEST_ID = f"add_header X-Request-Id ${OWN}request_id always;"
 ERROR_FIELDS = (
     REQUEST_ID,
-    "add_header Access-Control-Allow-Origin $msctl_error_origin always;",
-    "add_header Access-Control-Allow-Credentials $msctl_error_credentials always;",
-    "add_header Vary $msctl_error_vary always;",
+    f"add_header Access-Control-Allow-Origin ${OWN}error_origin always;",
+    f"add_header Access-Control-Allow-Credentials ${OWN}error_credentials always;",
+    f"add_header Vary ${OWN}error_vary always;",
 )
 """Fields of what nginx answers itself: a page reads a 401 only if its origin is allowed."""
 _CORS_FIELDS = (
@@ -129,11 +134,11 @@ _CORS_FIELDS = (
 
 
 def _told_to_errors(number: int, cors: CorsSpec) -> Iterator[str]:
-    yield f"set $msctl_error_origin $msctl_origin_{number};"
+    yield f"set ${OWN}error_origin ${OWN}origin_{number};"
     if cors.credentials:
-        yield f"set $msctl_error_credentials $msctl_credentials_{number};"
+        yield f"set ${OWN}error_credentials ${OWN}credentials_{number};"
     if "*" not in cors.origins:
-        yield "set $msctl_error_vary Origin;"
+        yield f"set ${OWN}error_vary Origin;"
 
 
 def response_lines(target: Target, tie: int | None, more: Sequence[str] = ()) -> Iterator[str]:
@@ -154,17 +159,17 @@ def response_lines(target: Target, tie: int | None, more: Sequence[str] = ()) ->
             yield from _told_to_errors(target.number, route.cors)
             hidden += _CORS_FIELDS
             number = target.number
-            added.append(f"add_header Access-Control-Allow-Origin $msctl_origin_{number} always;")
+            added.append(f"add_header Access-Control-Allow-Origin ${OWN}origin_{number} always;")
             if route.cors.credentials:
                 added.append(
-                    f"add_header Access-Control-Allow-Credentials $msctl_credentials_{number} always;"
+                    f"add_header Access-Control-Allow-Credentials ${OWN}credentials_{number} always;"
                 )
             if route.cors.expose:
-                added.append(f"add_header Access-Control-Expose-Headers $msctl_expose_{number} always;")
+                added.append(f"add_header Access-Control-Expose-Headers ${OWN}expose_{number} always;")
             if "*" not in route.cors.origins:
                 added.append("add_header Vary Origin always;")
         if tie is not None:
-            added.append(f"add_header Set-Cookie $msctl_tie_cookie_{tie} always;")
+            added.append(f"add_header Set-Cookie ${OWN}tie_cookie_{tie} always;")
     if hidden:
         yield from (f"proxy_hide_header {name};" for name in ("X-Request-Id", *hidden))
     if added:

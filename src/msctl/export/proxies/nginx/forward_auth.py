@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msctl.export.proxies.nginx.fields import proxy_lines, received_prefix, replaced, request_fields
-from msctl.export.proxies.nginx.syntax import header_variable, literal, seconds
+from msctl.export.proxies.nginx.syntax import OWN, header_variable, literal, seconds
 from msctl.export.proxies.nginx.targets import Target
 from msctl.gateway.policies.forward_auth import ABOUT_THE_BODY
 from msctl.model.gateway_spec import GatewaySpec
 
-CACHE = "msctl_refusals"
-_NOBODY = "msctl_nobody"
+CACHE = f"{OWN}refusals"
+_NOBODY = f"{OWN}nobody"
 _IGNORED = "Cache-Control Expires Set-Cookie Vary X-Accel-Expires X-Accel-Redirect X-Accel-Limit-Rate"
 
 HEAD = (
@@ -25,7 +25,7 @@ HEAD = (
     "    server 127.0.0.1:1 down;",
     "}",
     "",
-    "map $upstream_status $msctl_admitted {",
+    f"map $upstream_status ${OWN}admitted {{",
     '    "~^2" 1;',
     "    default '';",
     "}",
@@ -41,7 +41,7 @@ def guard_lines(target: Target) -> Iterator[str]:
     yield f"auth_request /-/msctl/{target.number}-auth;"
     for index, name in enumerate(spec.response_headers):
         variable = header_variable(name).replace("$http_", "$upstream_http_")
-        yield f"auth_request_set $msctl_auth_{target.number}_{index} {variable};"
+        yield f"auth_request_set ${OWN}auth_{target.number}_{index} {variable};"
     yield f"error_page 401 403 500 = /-/msctl/{target.number}-refusal;"
     yield "error_page 413 429 502 503 504 /-/msctl/problem;"
 
@@ -51,9 +51,7 @@ def admitted_fields(target: Target) -> list[tuple[str, str]]:
     spec = target.route.forward_auth
     if spec is None or target.question is None:
         return []
-    return [
-        (name, f"$msctl_auth_{target.number}_{index}") for index, name in enumerate(spec.response_headers)
-    ]
+    return [(name, f"${OWN}auth_{target.number}_{index}") for index, name in enumerate(spec.response_headers)]
 
 
 def auth_lines(target: Target, gateway: GatewaySpec, tls: Iterator[str]) -> Iterator[str]:
@@ -89,7 +87,7 @@ def auth_lines(target: Target, gateway: GatewaySpec, tls: Iterator[str]) -> Iter
     yield f"proxy_read_timeout {seconds(spec.timeout)};"
     yield "proxy_buffering on;"
     yield from _cache_lines()
-    yield "proxy_no_cache $msctl_admitted;"
+    yield f"proxy_no_cache ${OWN}admitted;"
     yield f'proxy_pass "{asked.scheme}://{question.group.name}{literal(question.path)}";'
 
 

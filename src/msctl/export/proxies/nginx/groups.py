@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msctl.export.proxies.nginx.syntax import (
+    OWN,
     header_variable,
     in_quotes,
     literal,
@@ -64,12 +65,12 @@ class Groups:
         """Return what decides on the service of a request."""
         if sticky is None or sticky.cookie is None:
             return "$request_id"
-        return f"$msctl_tie_{self.tie(sticky)}"
+        return f"${OWN}tie_{self.tie(sticky)}"
 
     def _hash_key(self, sticky: StickySpec | None) -> str | None:
         if sticky is None:
             return None
-        return "$remote_addr" if sticky.client else f"$msctl_tie_{self.tie(sticky)}"
+        return "$remote_addr" if sticky.client else f"${OWN}tie_{self.tie(sticky)}"
 
     def _add(
         self, target: ProxyTarget, balance: Balance | None, hash_key: str | None, backup: ProxyTarget | None
@@ -79,7 +80,7 @@ class Groups:
         if key not in self._found:
             name = upstream_name(target.service)
             if backup is not None:
-                name += f"_or_{upstream_name(backup.service).removeprefix('msctl_')}"
+                name += f"_or_{upstream_name(backup.service).removeprefix(OWN)}"
             base, number = name, 2
             while any(group.name == name for group in self._found.values()):
                 name, number = f"{base}__{number}", number + 1
@@ -108,25 +109,25 @@ class Groups:
         for sticky, number in self._ties.items():
             yield ""
             if sticky.cookie is None:
-                yield f"map {header_variable(sticky.header or '')} $msctl_tie_{number} {{"
+                yield f"map {header_variable(sticky.header or '')} ${OWN}tie_{number} {{"
                 yield "    '' $request_id;"
                 yield f"    default {header_variable(sticky.header or '')};"
                 yield "}"
                 continue
             regex = cookie_regex(sticky.cookie)
-            yield f"map $http_cookie $msctl_tie_{number} {{"
-            yield f'    "~{regex}(?<msctl_tied_{number}>[^;\\"]+)" $msctl_tied_{number};'
+            yield f"map $http_cookie ${OWN}tie_{number} {{"
+            yield f'    "~{regex}(?<{OWN}tied_{number}>[^;\\"]+)" ${OWN}tied_{number};'
             yield "    default $request_id;"
             yield "}"
-            cookie = f"{literal(sticky.cookie)}=$request_id; Path=/; HttpOnly; SameSite=Lax$msctl_secure"
+            cookie = f"{literal(sticky.cookie)}=$request_id; Path=/; HttpOnly; SameSite=Lax${OWN}secure"
             yield ""
-            yield f"map $http_cookie $msctl_tie_cookie_{number} {{"
+            yield f"map $http_cookie ${OWN}tie_cookie_{number} {{"
             yield f'    "~{regex}[^;\\"]" \'\';'
             yield f'    default "{cookie}";'
             yield "}"
         if any(sticky.cookie is not None for sticky in self._ties):
             yield ""
-            yield "map $scheme $msctl_secure {"
+            yield f"map $scheme ${OWN}secure {{"
             yield '    https "; Secure";'
             yield "    default '';"
             yield "}"

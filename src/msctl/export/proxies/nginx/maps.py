@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msctl.export.proxies.nginx.syntax import (
+    OWN,
     header_variable,
     in_quotes,
     literal,
@@ -19,25 +20,25 @@ Choices: TypeAlias = dict[tuple[int, ...], str]
 """For the routes of a place, the variable of the map that chooses among them."""
 
 CONSTANT_MAPS = (
-    "map $http_upgrade $msctl_connection {",
+    f"map $http_upgrade ${OWN}connection {{",
     "    default upgrade;",
     "    '' '';",
     "}",
     "",
     "# WebSockets and event streams may be silent for longer.",
-    'map "$http_upgrade:$http_accept" $msctl_is_stream {',
+    f'map "$http_upgrade:$http_accept" ${OWN}is_stream {{',
     '    "~^[^:]" 1;',
     '    "~*^:.*text/event-stream" 1;',
     "    default 0;",
     "}",
     "",
-    "map $http_x_request_id $msctl_request_id {",
+    f"map $http_x_request_id ${OWN}request_id {{",
     '    "~^[A-Za-z0-9._~+/=:@-]{1,128}$" $http_x_request_id;',
     "    default $request_id;",
     "}",
     "",
     "# Dot segments, encoded ones too, are refused: nginx matches a path without them, and passes them on.",
-    "map $request_uri $msctl_has_dots {",
+    f"map $request_uri ${OWN}has_dots {{",
     '    "~*^[^?]*?(?:[/'
     + in_quotes(r"\\")
     + "]|%2f|%5c)(?:[.]|%2e){1,2}(?:[/;?"
@@ -49,10 +50,10 @@ CONSTANT_MAPS = (
     *(
         line
         for name in ("prefix", "retry_after", "error_origin", "error_credentials", "error_vary")
-        for line in (f"map '' $msctl_{name} {{", "    default '';  # locations set it", "}", "")
+        for line in (f"map '' ${OWN}{name} {{", "    default '';  # locations set it", "}", "")
     ),
-    "map $status:$msctl_retry_after $msctl_retry {",
-    '    "~^429:(?<msctl_retry_seconds>[0-9]+)$" $msctl_retry_seconds;',
+    f"map $status:${OWN}retry_after ${OWN}retry {{",
+    f'    "~^429:(?<{OWN}wait>[0-9]+)$" ${OWN}wait;',
     "    default '';",
     "}",
 )
@@ -79,17 +80,17 @@ def path_map(target: Target) -> Iterator[str]:
     count = len(pattern_of(route).elements)
     head = f"(?:/[^/?]*){{{count}}}" if count else ""
     yield ""
-    yield f"map $request_uri $msctl_path_{number} {{"
-    yield f'    "~^{head}(?<msctl_rest_{number}>/.*)$" "{literal(replacement)}$msctl_rest_{number}";'
+    yield f"map $request_uri ${OWN}path_{number} {{"
+    yield f'    "~^{head}(?<{OWN}rest_{number}>/.*)$" "{literal(replacement)}${OWN}rest_{number}";'
     whole = (rewrite or replacement) or "/"
     query = in_quotes(r"\?.*")
-    yield f'    "~^{head}(?<msctl_query_{number}>{query})?$" "{literal(whole)}$msctl_query_{number}";'
+    yield f'    "~^{head}(?<{OWN}query_{number}>{query})?$" "{literal(whole)}${OWN}query_{number}";'
     yield "    default $request_uri;"
     yield "}"
     if sends_prefix(target):
         yield ""
-        yield f"map $request_uri $msctl_prefix_{number} {{"
-        yield f'    "~^(?<msctl_head_{number}>{head})" $msctl_head_{number};'
+        yield f"map $request_uri ${OWN}prefix_{number} {{"
+        yield f'    "~^(?<{OWN}head_{number}>{head})" ${OWN}head_{number};'
         yield "    default '';"
         yield "}"
 
@@ -112,14 +113,14 @@ def limit_zone(target: Target) -> Iterator[str]:
     if limit.key is RateLimitKey.ROUTE:
         key = "$server_port"
     elif said is not None:  # nginx does not count requests with an empty key
-        key = f"$msctl_client_{target.number}"
+        key = f"${OWN}client_{target.number}"
         yield ""
         yield f"map {said} {key} {{"
         yield "    '' \"client $remote_addr\";"
         yield f'    default "given {said}";'
         yield "}"
     yield ""
-    yield f"limit_req_zone {key} zone=msctl_limit_{target.number}:10m rate={rate(limit)};"
+    yield f"limit_req_zone {key} zone={OWN}limit_{target.number}:10m rate={rate(limit)};"
 
 
 def _limit_key(target: Target, limit: RateLimitSpec) -> str | None:
@@ -147,7 +148,7 @@ def is_exact(limit: RateLimitSpec) -> bool:
 def conditions(targets: Sequence[Target]) -> dict[tuple[str, str], str]:
     """Return each header and value that a route requires, with the variable that tests it."""
     wanted = {(name.lower(), value) for target in targets for name, value in target.route.headers.items()}
-    return {pair: f"$msctl_has_{number}" for number, pair in enumerate(sorted(wanted))}
+    return {pair: f"${OWN}has_{number}" for number, pair in enumerate(sorted(wanted))}
 
 
 def condition_maps(conditions: dict[tuple[str, str], str]) -> Iterator[str]:

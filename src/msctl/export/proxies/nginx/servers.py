@@ -15,7 +15,7 @@ from msctl.export.proxies.nginx.fields import (
     trust_lines,
 )
 from msctl.export.proxies.nginx.maps import Choices, needs_choice, place_key
-from msctl.export.proxies.nginx.syntax import decoded_path, path_regex, quoted, seconds
+from msctl.export.proxies.nginx.syntax import OWN, decoded_path, path_regex, quoted, seconds
 from msctl.export.proxies.nginx.targets import Targets
 from msctl.export.proxies.precedence import HostPlan, Pattern, Place
 from msctl.model.gateway_spec import GatewaySpec
@@ -34,21 +34,26 @@ def server_blocks(
     targets: Targets,
     choices: Choices,
 ) -> Iterator[str]:
+    """The block for the hosts that no route is for comes first, which makes it the default of its port
+    without saying so: where the files of two projects listen on one port, each for its own hosts, nginx
+    accepts both. Two that are for any host are refused by nginx.
+    """
     limited = gateway.hosts is not None and "*" not in gateway.hosts
-    for host in plans:
-        names = [host.host] if host.host else ["_"]
-        if not host.host and limited:
-            taken = {plan.host for plan in plans}
-            names = [name for name in (*_LOCAL, *(gateway.hosts or ())) if name.lower() not in taken]
-        is_default = not host.host and not limited
-        yield from _server(host, " ".join(names), options, gateway, targets, choices, is_default=is_default)
+    others = f"{OWN}other_hosts"
     if limited:
         yield ""
         yield "server {"
-        yield f"    listen {options.listen or LISTEN} default_server;"
-        yield "    server_name _;"
+        yield f"    listen {options.listen or LISTEN};"
+        yield f"    server_name {others};"
         yield "    return 421;  # a host that is not the gateway's"
         yield "}"
+    for host in sorted(plans, key=lambda plan: bool(plan.host or plan.places)):
+        names = [host.host or ("_" if host.places else others)]
+        if not host.host and limited:
+            taken = {plan.host for plan in plans}
+            names = [name for name in (*_LOCAL, *(gateway.hosts or ())) if name.lower() not in taken]
+        is_default = not host.host and bool(host.places) and not limited
+        yield from _server(host, " ".join(names), options, gateway, targets, choices, is_default=is_default)
 
 
 def _server(
@@ -115,7 +120,7 @@ def _settings(gateway: GatewaySpec) -> Iterator[str]:
         yield f"large_client_header_buffers 8 {max(1024, gateway.max_header_bytes // 8)};"
     yield from trust_lines(gateway)
     yield ""
-    yield "if ($msctl_has_dots) {"
+    yield f"if (${OWN}has_dots) {{"
     yield "    return 400;"
     yield "}"
     yield ""
@@ -145,7 +150,7 @@ def _answer(code: int) -> tuple[str, str]:
 def _problem() -> Iterator[str]:
     """The answer to what nginx refuses; its status is that of the refusal."""
     yield "default_type application/problem+json;"
-    yield "add_header Retry-After $msctl_retry always;"
+    yield f"add_header Retry-After ${OWN}retry always;"
     yield from ERROR_FIELDS
     yield 'return 200 \'{"type":"about:blank","status":$status}\\n\';'
 

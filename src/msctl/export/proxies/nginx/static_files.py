@@ -10,7 +10,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Iterator
 
-from msctl.export.proxies.nginx.syntax import decoded_path, in_quotes, literal, path_regex, value
+from msctl.export.proxies.nginx.syntax import OWN, decoded_path, in_quotes, literal, path_regex, value
 from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.precedence import pattern_of
 from msctl.http.file_response import content_type
@@ -18,7 +18,7 @@ from msctl.model.route_policies import StaticSpec
 
 NONE = "/."
 """A folder, so that no file is found."""
-PATH = "$msctl_uri"
+PATH = f"${OWN}uri"
 """The decoded path, which is set before the path is rewritten to that of an internal location."""
 SET_PATH = f"set {PATH} $uri;"
 
@@ -46,17 +46,17 @@ def type_lines() -> Iterator[str]:
 def file_head() -> Iterator[str]:
     """The maps that all routes with files share."""
     yield ""
-    yield "map $request_uri $msctl_has_slash {"
+    yield f"map $request_uri ${OWN}has_slash {{"
     yield '    "~^[^?]*%2[Ff]" 1;'
     yield "    default 0;"
     yield "}"
     yield ""
-    yield "map $request_uri $msctl_last {"
-    yield '    "~^[^?]*/(?<msctl_element>[^/?]*)" $msctl_element;'
+    yield f"map $request_uri ${OWN}last {{"
+    yield f'    "~^[^?]*/(?<{OWN}element>[^/?]*)" ${OWN}element;'
     yield "    default '';"
     yield "}"
     yield ""
-    yield 'map "$msctl_last $http_accept" $msctl_is_page {'
+    yield f'map "${OWN}last $http_accept" ${OWN}is_page {{'
     yield '    "~^[^. ]* " 1;'
     yield '    "~*^[^ ]* .*text/html" 1;'
     yield "    default 0;"
@@ -69,34 +69,34 @@ def file_maps(target: Target) -> Iterator[str]:
         return
     below = PATH
     if route.strip_prefix or route.rewrite is not None:
-        below = f"$msctl_below_{number}"
+        below = f"${OWN}below_{number}"
         head = path_regex(pattern_of(route), decoded=True)
         prefix = literal(decoded_path((route.rewrite or "").rstrip("/")))
         yield ""
         yield f"map {PATH} {below} {{"
-        yield f'    "~(?s)^{head}(?<msctl_inside_{number}>/.*)$" "{prefix}$msctl_inside_{number}";'
+        yield f'    "~(?s)^{head}(?<{OWN}inside_{number}>/.*)$" "{prefix}${OWN}inside_{number}";'
         yield f'    "~^{head}$" "{prefix or "/"}";'
         yield f"    default {PATH};"
         yield "}"
     yield ""
-    yield f"map $msctl_has_slash{below} $msctl_file_{number} {{"
+    yield f"map ${OWN}has_slash{below} ${OWN}file_{number} {{"
     yield f'    "~^1" {NONE};'
     yield f'    "~{in_quotes(_HIDDEN.replace("^", "^0", 1))}" {NONE};'
     yield f"    default {below};"
     yield "}"
     yield ""
-    yield f"map $msctl_file_{number} $msctl_index_{number} {{"
-    yield f'    "~/$" "${{msctl_file_{number}}}{literal(files.index)}";'
+    yield f"map ${OWN}file_{number} ${OWN}index_{number} {{"
+    yield f'    "~/$" "${{{OWN}file_{number}}}{literal(files.index)}";'
     yield f"    default {NONE};"
     yield "}"
     yield ""
-    yield f"map $msctl_file_{number} $msctl_folder_{number} {{"
+    yield f"map ${OWN}file_{number} ${OWN}folder_{number} {{"
     yield f'    "~/[.]?$" {_NOWHERE};'
-    yield f'    default "{literal(files.root)}$msctl_file_{number}";'
+    yield f'    default "{literal(files.root)}${OWN}file_{number}";'
     yield "}"
     if files.fallback is not None:
         yield ""
-        yield f"map $msctl_is_page$msctl_file_{number} $msctl_fallback_{number} {{"
+        yield f"map ${OWN}is_page${OWN}file_{number} ${OWN}fallback_{number} {{"
         yield f'    "~/[.]$" {NONE};'
         yield f'    "~^1" {value("/" + files.fallback)};'
         yield f"    default {NONE};"
@@ -106,21 +106,21 @@ def file_maps(target: Target) -> Iterator[str]:
 def file_location(target: Target, files: StaticSpec) -> Iterator[str]:
     """The body of the location that tries the file itself, but for its fields."""
     yield from _file_lines(files)
-    yield f"try_files $msctl_file_{target.number} @msctl_page_{target.number};"
+    yield f"try_files ${OWN}file_{target.number} @{OWN}page_{target.number};"
 
 
 def page_location(target: Target, files: StaticSpec) -> Iterator[str]:
     """The body of the location that answers without a file, but for its fields."""
     number = target.number
-    fallback = f" $msctl_fallback_{number}" if files.fallback is not None else ""
+    fallback = f" ${OWN}fallback_{number}" if files.fallback is not None else ""
     yield from _file_lines(files)
     yield 'if ($request_method !~ "^(?:GET|HEAD)$") {'
     yield "    return 405;"
     yield "}"
-    yield f"if (-d $msctl_folder_{number}) {{"
-    yield '    return 301 "./$msctl_last/$is_args$args";'
+    yield f"if (-d ${OWN}folder_{number}) {{"
+    yield f'    return 301 "./${OWN}last/$is_args$args";'
     yield "}"
-    yield f"try_files $msctl_index_{number}{fallback} =404;"
+    yield f"try_files ${OWN}index_{number}{fallback} =404;"
 
 
 def caching(files: StaticSpec, *, is_page: bool) -> tuple[str, ...]:

@@ -3,6 +3,10 @@
 A text of msctl.toml may hold any character. In nginx.conf it is put in double quotes, in which a backslash
 escapes quotes, itself and the letters t, r and n. In values `$` begins a variable, and nginx has no escape
 for it: the variable DOLLAR, which is declared if it is used, holds one.
+
+nginx keeps variables, captures, upstreams, zones and caches for the whole http block, in which the files of
+several projects may be included; two variables of one name are no error, and the later one counts. So every
+such name begins with OWN, which no text of msctl.toml contains, and `of_project` puts the project there.
 """
 
 from __future__ import annotations
@@ -10,16 +14,30 @@ from __future__ import annotations
 import math
 import re
 from urllib.parse import unquote_to_bytes
+from zlib import crc32
 
 from msctl.export.kind import ExportError
 from msctl.export.names import label
 from msctl.export.proxies.precedence import Pattern
 from msctl.model.routing import is_variable
 
-DOLLAR = "msctl_dollar"
+OWN = "\x1f"
+"""Where a name of a file's own begins, until `of_project`: a control character, which texts may not have."""
+DOLLAR = f"{OWN}dollar"
 _SIMPLE = re.compile(r"[A-Za-z0-9_/.~+%@:!*,=-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_PROJECT = 14
+"""nginx's table of variables takes names of 46 characters, of which the longest of ours needs 32."""
 _FIELD = re.compile(r"[A-Za-z0-9-]+")
+
+
+def of_project(text: str, project: str) -> str:
+    """Complete the names that begin with OWN; `project` is the project's label."""
+    name = re.sub(r"[^a-z0-9]+", "_", project)
+    if len(name) > _LONGEST_PROJECT:
+        checksum = f"{crc32(project.encode()):08x}"
+        name = f"{name[: _LONGEST_PROJECT - len(checksum) - 1]}_{checksum}"
+    return text.replace(OWN, f"msctl_{name}__")
 
 
 def quoted(text: str) -> str:
@@ -64,7 +82,7 @@ def seconds(value: float) -> str:
 
 
 def upstream_name(service: str) -> str:
-    return f"msctl_{label(service)}"
+    return f"{OWN}{label(service)}"
 
 
 def path_regex(pattern: Pattern, *, decoded: bool) -> str:

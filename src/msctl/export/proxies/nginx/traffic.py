@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msctl.export.kind import Notice
 from msctl.export.proxies.nginx.groups import Groups, cookie_regex
-from msctl.export.proxies.nginx.syntax import at_most, header_variable, literal_regex, share
+from msctl.export.proxies.nginx.syntax import OWN, at_most, header_variable, literal_regex, share
 from msctl.export.proxies.nginx.targets import Target
 from msctl.gateway.policies.split import NEVER
 
@@ -21,7 +21,7 @@ def canary_maps(target: Target, groups: Groups) -> Iterator[str]:
     number, stable = target.number, target.group.name
     otherwise = stable
     if spec.share:
-        otherwise = f"$msctl_chance_{number}"
+        otherwise = f"${OWN}chance_{number}"
         yield ""
         yield f'split_clients "{groups.split_key(target.sticky)}" {otherwise} {{'
         yield f"    {share(spec.share)} {by_chance.name};"
@@ -31,12 +31,12 @@ def canary_maps(target: Target, groups: Groups) -> Iterator[str]:
     if spec.cookie is not None:
         regex = cookie_regex(spec.cookie)
         yield ""
-        yield f"map $http_cookie $msctl_by_cookie_{number} {{"
+        yield f"map $http_cookie ${OWN}by_cookie_{number} {{"
         yield f'    "~{regex}{wanted}\\"?[ ]*(?:;|$)" {forced.name};'
         yield f'    "~{regex}{NEVER}\\"?[ ]*(?:;|$)" {stable};'
         yield f"    default {otherwise};"
         yield "}"
-        otherwise = f"$msctl_by_cookie_{number}"
+        otherwise = f"${OWN}by_cookie_{number}"
     source = header_variable(spec.header) if spec.header is not None else "1"
     yield ""
     yield f"map {source} {group_variable(target)} {{"
@@ -48,7 +48,7 @@ def canary_maps(target: Target, groups: Groups) -> Iterator[str]:
 
 
 def group_variable(target: Target) -> str:
-    return f"$msctl_group_{target.number}"
+    return f"${OWN}group_{target.number}"
 
 
 def variant_map(target: Target) -> Iterator[str]:
@@ -60,22 +60,22 @@ def variant_map(target: Target) -> Iterator[str]:
     if mirror is not None and target.mirror is not None:
         copied = "1"
         if mirror.share < 1:
-            copied = f"$msctl_copied_{number}"
+            copied = f"${OWN}copied_{number}"
             yield ""
             yield f'split_clients "copy $request_id" {copied} {{'
             yield from ((f"    {share(mirror.share)} 1;",) if mirror.share else ())
             yield "    * 0;"
             yield "}"
-        otherwise = f"$msctl_copy_{number}"
+        otherwise = f"${OWN}copy_{number}"
         yield ""
         yield f'map "$http_upgrade:$http_transfer_encoding:$content_length:{copied}" {otherwise} {{'
         yield f'    "~^::{at_most(mirror.max_body)}:1$" copied;'
         yield "    default plain;"
         yield "}"
     has_cors = target.route.cors is not None
-    source = f'"$msctl_preflight:$msctl_origin_{number}"' if has_cors else "1"
+    source = f'"${OWN}preflight:${OWN}origin_{number}"' if has_cors else "1"
     yield ""
-    yield f"map {source} $msctl_variant_{number} {{"
+    yield f"map {source} ${OWN}variant_{number} {{"
     if has_cors:
         yield '    "~^1:." preflight;'
         yield '    "~^1:" foreign;'
