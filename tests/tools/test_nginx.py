@@ -298,7 +298,7 @@ def test_a_large_site_with_long_names_is_accepted_without_a_warning(tmp_path: Pa
     assert "warn" not in said
 
 
-def of_each_kind(stack: ExitStack, name: str, hosts: tuple[str, ...], **settings: Any) -> Project:
+def of_each_kind(stack: ExitStack, name: str, hosts: tuple[str, ...], *, limited: bool) -> Project:
     """A project whose file has names of every kind: a zone, a cache, ties, maps, captures, a group."""
     auth = ForwardAuthSpec(url=f"http://127.0.0.1:{stack.enter_context(echo('auth'))}/")
     routes = (
@@ -316,7 +316,8 @@ def of_each_kind(stack: ExitStack, name: str, hosts: tuple[str, ...], **settings
     )
     port = stack.enter_context(echo(name))
     services = (ServiceSpec("web", app="x:y", port=port, routes=routes), ServiceSpec(GATEWAY, port=1))
-    return Project(name, None, "", services, GatewaySpec(port=1, **settings), BrokerSpec())
+    gateway = GatewaySpec(port=1, trusted_peers=("127.0.0.1",), hosts=hosts if limited else None)
+    return Project(name, None, "", services, gateway, BrokerSpec())
 
 
 @pytest.mark.parametrize("limited", [False, True])
@@ -330,8 +331,7 @@ def test_files_of_two_projects_are_included_in_one_nginx(stack: ExitStack, limit
     for name in names:
         ports[name] = shared if limited else stack.enter_context(reserved_port())
         hosts = (f"{name.encode('idna').decode()}.example",) if limited else ()
-        own = {"hosts": hosts} if limited and name == names[0] else {}
-        project = of_each_kind(stack, name, hosts, trusted_peers=("127.0.0.1",), **own)
+        project = of_each_kind(stack, name, hosts, limited=limited and name == names[0])
         write(folder, project, ports[name])
     sites = sorted(path.name for path in folder.glob("*.conf") if path.name != "nginx.conf")
     assert len(sites) == len(names)
