@@ -146,6 +146,7 @@ SERVICE = {
         "read_timeout": MILLIS,
         "write_timeout": MILLIS,
         "routes": {"type": "array", "items": ROUTE, "minItems": 1},
+        "plugins": {"type": "array", "items": PLUGIN},
     },
 }
 UPSTREAM = {
@@ -195,7 +196,6 @@ SCHEMA = {
         "_format_version": {"const": "3.0"},
         "services": {"type": "array", "items": SERVICE},
         "upstreams": {"type": "array", "items": UPSTREAM},
-        "plugins": {"type": "array", "items": PLUGIN},
     },
 }
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -223,6 +223,23 @@ def test_objects_have_only_documented_fields(project: Project) -> None:
     names += [route["name"] for service in found["services"] for route in service["routes"]]
     assert len(names) == len(set(names))
     assert {service["host"] for service in found["services"]} == {one["name"] for one in found["upstreams"]}
+
+
+def test_two_projects_in_one_kong_share_no_name_and_no_plugin() -> None:
+    first, second = (
+        document(replace(one(RouteSpec("/a", "one"), RouteSpec("/b", "one", rewrite="/")), name=name))
+        for name in ("shop", "Blog ö")
+    )
+    for found in (first, second):
+        VALIDATOR.validate(found)
+        assert set(found) == {"_format_version", "services", "upstreams"}
+        assert all(service["plugins"][0]["name"] == "request-size-limiting" for service in found["services"])
+    assert named(first).isdisjoint(named(second))
+
+
+def named(found: dict[str, Any]) -> set[str]:
+    routes = [route for service in found["services"] for route in service["routes"]]
+    return {one["name"] for one in (*found["services"], *found["upstreams"], *routes)}
 
 
 def test_a_prefix_ends_where_an_element_ends() -> None:
@@ -261,8 +278,8 @@ def test_route_settings_of_a_kong_service_add_a_service() -> None:
         ),
     )
     plain, moved, patient = document(project)["services"]
-    assert (plain["name"], plain["retries"]) == ("one", 1)
-    assert (moved["name"], moved["path"], moved["routes"][0]["strip_path"]) == ("one-1", "/v2", True)
+    assert (plain["name"], plain["retries"]) == ("course.one", 1)
+    assert (moved["name"], moved["path"], moved["routes"][0]["strip_path"]) == ("course.one-1", "/v2", True)
     assert (patient["connect_timeout"], patient["read_timeout"], patient["retries"]) == (500, 7000, 4)
     assert patient["routes"][0]["plugins"][0]["config"]["allowed_payload_size"] == 9
 
@@ -308,7 +325,7 @@ def test_several_urls_are_targets_and_sticky_clients_are_hashed() -> None:
     project = replace(projects.course(), services=(service,))
     found = document(project)
     VALIDATOR.validate(found)
-    far = next(one for one in found["upstreams"] if one["name"].startswith("far"))
+    far = next(one for one in found["upstreams"] if one["name"].startswith("course.far"))
     assert [target["target"] for target in far["targets"]] == ["a.example:443", "b.example:8443"]
     assert (far["hash_on"], far["hash_on_cookie"], far["host_header"]) == ("cookie", "tied", "a.example")
     assert found["services"][0]["tls_verify"] is False
@@ -395,7 +412,7 @@ def test_limits_of_a_route_that_is_passed_on_hold_for_kong_too() -> None:
     policy = UpstreamPolicy(max_body=0, idle_timeout=600.0, retries=5)
     project = one(RouteSpec("/a", "one", api_key=ApiKeySpec("KEYS"), policy=policy), RouteSpec("/b", "one"))
     passed, own = document(project)["services"]
-    assert (passed["name"], passed["read_timeout"], passed["retries"]) == ("gateway-0", 600_000, 1)
+    assert (passed["name"], passed["read_timeout"], passed["retries"]) == ("course.gateway-0", 600_000, 1)
     (plugin,) = passed["routes"][0]["plugins"]
     assert plugin["config"]["allowed_payload_size"] == 2**31 - 1
     assert own["read_timeout"] == 60_000
@@ -437,7 +454,7 @@ def test_what_only_the_gateway_does_is_passed_to_it_with_a_notice(route: RouteSp
         f"services.one.routes.{name}" for name in names
     }
     (service,) = found["services"]
-    assert service["host"] == "gateway.upstream"
+    assert service["host"] == "course.gateway.upstream"
     assert "plugins" not in service["routes"][0]
 
 

@@ -69,3 +69,17 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
 def test_rates_go_over_grafanas_own_interval() -> None:
     for _, query in grafana.queries():
         assert not re.search(r"rate\([^[]*\[(?!\$__rate_interval\])", query)
+
+
+def test_two_projects_fit_into_one_prometheus_and_one_grafana() -> None:
+    long = "a-project-with-a-long-name-of-its-own-and-"
+    jobs: set[str] = set()
+    uids: set[str] = set()
+    names = ("shop", "Blog ö", f"{long}1", f"{long}2")
+    for name in names:
+        project = replace(projects.course(), name=name)
+        uids.add(grafana.uid(project))
+        (scrape,) = yaml_files.read(export("prometheus", project).files[0].text)["scrape_configs"]
+        jobs.add(scrape["job_name"])
+    assert len(jobs) == len(uids) == len(names)
+    assert max(map(len, uids)) <= 40

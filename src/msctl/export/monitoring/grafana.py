@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from zlib import crc32
 
 from msctl.export.kind import ExportKind, ExportOptions, File, Item
 from msctl.export.monitoring.grafana_panels import REQUESTS, ROWS, Panel
@@ -21,7 +22,11 @@ _LONGEST_UID = 40
 
 def uid(project: Project) -> str:
     """Return the dashboard's id, the same for every export of a project."""
-    return f"msctl-{project_label(project)}"[:_LONGEST_UID]
+    name = f"msctl-{project_label(project)}"
+    if len(name) <= _LONGEST_UID:
+        return name
+    checksum = f"{crc32(name.encode()):08x}"
+    return f"{name[: _LONGEST_UID - len(checksum) - 1]}-{checksum}"
 
 
 def dashboard(project: Project) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
+from msctl.export.names import project_label
 from msctl.export.workloads import HostPort, reachable
 from msctl.export.yaml import dump
 from msctl.model.project import Project
@@ -170,7 +171,7 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:
             )
     secret = PASSWORD_FILE if project.dashboard.password is not None else None
     targets = options.targets or (_dashboard(project),)
-    yield from files(project, [Job("msctl", targets, password_file=secret)])
+    yield from files(project, [Job(project_label(project), targets, password_file=secret)])
     if secret is not None:
         yield Notice("dashboard.password", f"write it to {secret}, next to prometheus.yml")
     for spec in project.services:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item, Notice
-from msctl.export.names import label
+from msctl.export.names import label, project_label
 from msctl.export.proxies.kong_plugins import (
     can_allow,
     can_edit_request,
@@ -67,7 +67,7 @@ class _Balancers:
             sticky = None  # a service is chosen by weight, and has one instance
         key = (found, sticky, own.balance or service.balance or self._gateway.balance)
         if key not in self._found:
-            base = name = f"{label(found.service)}.upstream"
+            base = name = f"{project_label(self._project)}.{label(found.service)}.upstream"
             number = 2
             while name in self._found.values():
                 name, number = f"{base}-{number}", number + 1
@@ -126,13 +126,14 @@ def render(project: Project, options: ExportOptions) -> Iterator[Item]:  # noqa:
         if not isinstance(kept, list):
             raise TypeError("a service without routes")
         kept.append(_route(route, found, name, policy, number, order[id(route)], has_methods=has_methods))
+    if gateway.max_body:  # of each service: one for all of Kong would hold for other projects too
+        for service in services.values():
+            service["plugins"] = [size_limit(gateway.max_body)]
     document: dict[str, object] = {
         "_format_version": FORMAT,
         "services": list(services.values()),
         "upstreams": list(balancers.documents()),
     }
-    if gateway.max_body:
-        document["plugins"] = [size_limit(gateway.max_body)]
     yield File("kong.yaml", dump(document, comment=_comment(project)))
     yield from notices
     if is_used:
@@ -156,6 +157,10 @@ def _comment(project: Project) -> str:
             "",
             "  docker run --rm --network host -e KONG_DATABASE=off -e KONG_DECLARATIVE_CONFIG=/kong.yaml \\",
             '    -v "$PWD/kong.yaml:/kong.yaml:ro" kong:3.9',
+            "",
+            "Beside other projects, in a Kong with a database:",
+            "",
+            f"  deck gateway sync --select-tag {project_label(project)} kong.yaml",
         )
     )
 

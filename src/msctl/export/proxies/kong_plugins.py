@@ -28,7 +28,7 @@ _LIMIT_BY = {
     RateLimitKey.ROUTE: "service",  # of this route: a plugin of a route counts for itself
 }
 NO_LIMIT = 2**31 - 1
-"""Bytes: Kong knows no route without a limit where there is one for all."""
+"""Bytes: Kong knows no route without a limit where its service has one."""
 _CORS_METHODS = {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _VALUE = re.compile(r"[^\x00-\x1f\x7f:][^\x00-\x1f\x7f]*")
