@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from msctl.http.date import http_date
 from msctl.http.refusals import phrase, problem
 from msctl.model.exchange import Field, Fields, RawReceiver, RawStream, RequestBody, RequestError, RequestHead
 
@@ -186,7 +187,7 @@ class ServerExchange:
             self.abort()
             return
         self.keep_alive = False
-        self.respond(error.status, b"", *problem(error.status, error.detail))
+        self.respond(error.status, b"", *dated_problem(error.status, error.detail))
 
     async def drain(self) -> None:
         await self._connection.drain()
@@ -266,9 +267,15 @@ def _trailers(fields: Sequence[Field]) -> bytes:
     return lines
 
 
+def dated_problem(status: int, detail: str) -> tuple[Fields, bytes]:
+    """Return the fields and the body of a problem document that is sent now."""
+    fields, body = problem(status, detail)
+    return [*fields, (b"Date", http_date())], body
+
+
 def refusal(error: RequestError) -> bytes:
     """Return the response to bytes that are not a request."""
-    fields, body = problem(error.status, error.detail)
+    fields, body = dated_problem(error.status, error.detail)
     end = b"\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
     return _head(error.status, b"", fields, end) + body
 

@@ -18,10 +18,9 @@ import logging
 from collections.abc import Callable
 
 from msctl.http.connection import Connection
-from msctl.http.exchange import ServerExchange, refusal
+from msctl.http.exchange import ServerExchange, dated_problem, refusal
 from msctl.http.head_reader import HeadReader
 from msctl.http.limits import DEFAULT_LIMITS, HttpLimits
-from msctl.http.refusals import problem
 from msctl.model.exchange import Exchange, Handler, RequestError
 
 _ABANDON_S = 1.0
@@ -119,7 +118,7 @@ class HttpServer:
             exchange.abort()
         else:
             exchange.keep_alive = False
-            exchange.respond(500, b"", *problem(500, "The handler failed before it answered."))
+            exchange.respond(500, b"", *dated_problem(500, "The handler failed before it answered."))
 
 
 def _log_error(exchange: Exchange, error: BaseException) -> None:

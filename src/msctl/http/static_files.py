@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from msctl.http.date import http_date
 from msctl.http.file_response import (
     REASONS,
     FileInfo,
@@ -79,19 +80,20 @@ class StaticFiles:
         """Answer one request; raises ClientGoneError."""
         head = exchange.head
         if head.method not in _METHODS:
-            allow: Fields = [_TEXT, (b"Allow", b"GET, HEAD")]
+            allow: Fields = [_TEXT, (b"Allow", b"GET, HEAD"), (b"Date", http_date())]
             exchange.respond(405, REASONS[405], allow, b"405 only GET and HEAD are allowed\n")
             return
         path = head.target.partition("?")[0]
         found = await self._prepared(head.method, path, [*head.fields, *exchange.extra])
         if found is None:
-            exchange.respond(404, REASONS[404], [_TEXT], b"404 there is no such file\n")
+            missing: Fields = [_TEXT, (b"Date", http_date())]
+            exchange.respond(404, REASONS[404], missing, b"404 there is no such file\n")
         elif isinstance(found, _Folder):
             # Relative, so that it holds whatever prefix a proxy stripped.
             name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
             mark, query = head.target.partition("?")[1:]
             where = b"./" + name + b"/" + f"{mark}{query}".encode("utf-8", "surrogateescape")
-            exchange.respond(301, REASONS[301], [(b"Location", where)], b"")
+            exchange.respond(301, REASONS[301], [(b"Location", where), (b"Date", http_date())], b"")
         elif found.descriptor is not None:
             try:
                 await self._stream(exchange, found.response, found.data, found.descriptor)
@@ -143,6 +145,7 @@ class StaticFiles:
         kept = False
         try:
             response = respond(method, fields, found.info, self._spec)
+            response.fields.append((b"Date", http_date()))
             length = 0 if method == "HEAD" else response.length or 0
             data = os.pread(found.descriptor, min(PIECE, length), response.start) if length else b""
             kept = length > len(data) > 0

@@ -153,3 +153,25 @@ async def test_explanation_names_the_file_and_the_status_that_it_gets(dist: Path
             assert (found.status, said in found.steps[-1]) == (status, True), found
             if method == "GET":
                 assert (await gateway.get(target)).status == status
+
+
+async def test_every_answer_says_when_it_was_made(dist: Path) -> None:
+    """RFC 9110 §6.6.1; a cache counts the age of a file from it."""
+    async with running(RouteSpec("/", "", static=StaticSpec(str(dist)))) as gateway:
+        etag = (await gateway.get("/assets/app.js")).get("ETag") or ""
+        replies = {
+            200: await gateway.get("/assets/app.js"),
+            206: await gateway.get("/assets/app.js", ("Range", "bytes=0-0")),
+            301: await gateway.get("/assets"),
+            304: await gateway.get("/assets/app.js", ("If-None-Match", etag)),
+            404: await gateway.get("/nothing.js"),
+            405: await gateway.ask("POST", "/assets/app.js"),
+            412: await gateway.get("/assets/app.js", ("If-Match", '"other"')),
+            416: await gateway.get("/assets/app.js", ("Range", "bytes=99999999-")),
+            400: await gateway.get("/%zz"),
+            501: await gateway.ask("BREW", "/"),
+        }
+    assert {status: reply.status for status, reply in replies.items()} == {
+        status: status for status in replies
+    }
+    assert {status: len(reply.all("Date")) for status, reply in replies.items()} == dict.fromkeys(replies, 1)
