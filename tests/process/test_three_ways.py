@@ -210,6 +210,17 @@ async def test_websocket_keeps_its_subprotocol_messages_and_close_code(system: S
         assert (end.type, end.data, end.extra) == (aiohttp.WSMsgType.CLOSE, 4001, "bye")
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if "wsgi" not in way])
+async def test_websocket_messages_are_compressed(system: System, way: str) -> None:
+    url = f"http://127.0.0.1:{system.port}/{way}/chat"
+    long = "hello " * 100_000
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, compress=15) as socket:
+        assert socket.compress
+        for text in ("hello", long, "hello"):
+            await socket.send_str(text)
+            assert await socket.receive_str() == f"echo {text}"
+
+
 # A command has the log of its own server, which aiohttp's fills with such errors.
 @pytest.mark.parametrize("way", [way for way in WAYS if "command" not in way])
 async def test_clients_faults_leave_no_traceback(system: System, way: str) -> None:

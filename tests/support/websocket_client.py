@@ -12,6 +12,7 @@ from tests.support.hosted import Hosted, Response, hosted, parsed
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+RSV1 = 0x40
 
 
 class Client:
@@ -23,17 +24,25 @@ class Client:
         self.answer = answer
 
     def send(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
+        """`opcode` may have reserved bits: RSV1 is that of a compressed message."""
         size = len(payload)
         length = bytes([0x80 | size]) if size < 126 else b"\xff" + struct.pack("!Q", size)
         self.writer.write(bytes([0x80 * final | opcode]) + length + bytes(4) + payload)
 
     async def receive(self) -> tuple[int, bytes]:
+        """Return opcode and payload of the next frame, which is not compressed."""
+        first, payload = await self.frame()
+        assert not first & 0x70
+        return first & 0x0F, payload
+
+    async def frame(self) -> tuple[int, bytes]:
+        """Return the first byte and the payload of the next frame."""
         first, size = await self._reader.readexactly(2)
         if size == 126:
             (size,) = struct.unpack("!H", await self._reader.readexactly(2))
         elif size == 127:
             (size,) = struct.unpack("!Q", await self._reader.readexactly(8))
-        return first & 0x0F, await self._reader.readexactly(size)
+        return first, await self._reader.readexactly(size)
 
     async def rest(self) -> bytes:
         return await self._reader.read()

@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
+from msctl.hosting.compression import compressed
 from msctl.hosting.response_fields import BODILESS
 from msctl.http.date import http_date
 from msctl.model.exchange import Exchange, Field, Fields, RawReceiver, RawStream
@@ -28,8 +29,6 @@ FIELDS_CACHE_SIZE = 1024
 """The number of cached responses' fields at which the cache is cleared."""
 MAX_CACHED_FIELDS = 1024
 """The size in characters up to which fields are cached."""
-IN_LOOP = 64 * 1024
-"""The bytes that are compressed without another thread."""
 
 _BODILESS = frozenset({204, 205, 304})
 _OF_THE_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length"})
@@ -131,7 +130,7 @@ class ExchangeWriter(AbstractStreamWriter):
             exchange.interim(int(interim[1]), interim[2], [])
             return
         if self._compressor is not None:
-            data = await self._compress(data, self._compressor)
+            data = await compressed(self._compressor.compress, data)
         data = self._within_length(data)
         if not data:
             return
@@ -146,7 +145,7 @@ class ExchangeWriter(AbstractStreamWriter):
             return
         data = bytes(chunk)
         if self._compressor is not None:
-            data = await self._compress(data, self._compressor) + self._compressor.flush()
+            data = await compressed(self._compressor.compress, data) + self._compressor.flush()
         data = self._within_length(data)
         self.output_size += len(data)
         if self.length and exchange.head.method != "HEAD":
@@ -161,12 +160,6 @@ class ExchangeWriter(AbstractStreamWriter):
             await self._connection.raw.drain()
         elif self._exchange.writing_paused:
             await self._exchange.drain()
-
-    @staticmethod
-    async def _compress(data: bytes, compressor: zlib._Compress) -> bytes:
-        if len(data) <= IN_LOOP:
-            return compressor.compress(data)
-        return await asyncio.to_thread(compressor.compress, data)
 
     def _within_length(self, data: bytes) -> bytes:
         """Return what fits into the Content-Length: aiohttp drops the rest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 from msctl.hosting.asgi.websocket_frames import (
     BINARY,
     CLOSE,
-    INVALID_TEXT,
+    INVALID_DATA,
     NO_CODE,
     PING,
     PROTOCOL_ERROR,
     TEXT,
     TOO_BIG,
     Closed,
+    Compressed,
     Control,
     FrameError,
     FrameReader,
@@ -30,11 +32,11 @@ from msctl.hosting.asgi.websocket_frames import (
 MASK = b"\x01\x82\x03\x84"
 
 
-def sent(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
+def sent(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0) -> bytes:
     """A client's frame; a long one is masked with zeros, which takes no time."""
     size = len(payload)
     mask = MASK if size < 1000 else bytes(4)
-    head = bytes([(0x80 if final else 0) | opcode])
+    head = bytes([(0x80 if final else 0) | reserved | opcode])
     if size < 126:
         head += bytes([0x80 | size])
     elif size < 0x10000:
@@ -45,8 +47,8 @@ def sent(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
     return head + mask + masked
 
 
-def read(*pieces: bytes, limit: int = 1_000_000) -> list[Received]:
-    reader, found = FrameReader(limit), list[Received]()
+def read(*pieces: bytes, limit: int = 1_000_000, compression: bool = False) -> list[Received]:
+    reader, found = FrameReader(limit, compression=compression), list[Received]()
     for piece in pieces:
         reader.feed(piece, found)
     return found
@@ -83,10 +85,10 @@ def test_messages_arrive_however_they_are_cut(messages: list[str | bytes], data:
         (sent(CLOSE, b"x"), PROTOCOL_ERROR),
         (sent(CLOSE, struct.pack("!H", 1005)), PROTOCOL_ERROR),
         (sent(CLOSE, struct.pack("!H", 2999)), PROTOCOL_ERROR),
-        (sent(CLOSE, struct.pack("!H", 1000) + b"\xff"), INVALID_TEXT),
-        (sent(TEXT, b"\xff"), INVALID_TEXT),
-        (sent(TEXT, b"\xc3"), INVALID_TEXT),  # cut in the middle of a character
-        (sent(TEXT, b"\xff", final=False), INVALID_TEXT),  # before the message ends
+        (sent(CLOSE, struct.pack("!H", 1000) + b"\xff"), INVALID_DATA),
+        (sent(TEXT, b"\xff"), INVALID_DATA),
+        (sent(TEXT, b"\xc3"), INVALID_DATA),  # cut in the middle of a character
+        (sent(TEXT, b"\xff", final=False), INVALID_DATA),  # before the message ends
         (sent(BINARY, b"x" * 1001), TOO_BIG),
         (sent(BINARY, b"x" * 600, final=False) + sent(0, b"x" * 600), TOO_BIG),
         (b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff" + MASK, TOO_BIG),  # before the payload arrives
@@ -96,6 +98,53 @@ def test_broken_frames_have_a_close_code(wire: bytes, code: int) -> None:
     with pytest.raises(FrameError) as raised:
         read(wire, limit=1000)
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("wire", "agreed"),
+    [
+        (sent(TEXT, b"x", reserved=0x40), False),
+        (sent(TEXT, b"x", reserved=0x20), True),
+        (sent(TEXT, b"x", reserved=0x50), True),
+        (sent(PING, b"x", reserved=0x40), True),
+        (sent(CLOSE, b"", reserved=0x40), True),
+        (sent(TEXT, b"x", final=False, reserved=0x40) + sent(0, b"y", reserved=0x40), True),
+        (sent(TEXT, b"x", final=False) + sent(0, b"y", reserved=0x40), True),
+    ],
+)
+def test_reserved_bit_is_allowed_only_at_the_start_of_a_compressed_message(wire: bytes, agreed: bool) -> None:
+    with pytest.raises(FrameError) as raised:
+        read(wire, compression=agreed)
+    assert raised.value.code == PROTOCOL_ERROR
+
+
+def test_compressed_and_other_messages_alternate() -> None:
+    wire = sent(TEXT, b"ab", final=False, reserved=0x40) + sent(PING, b"") + sent(0, b"\xff")
+    wire += (
+        sent(TEXT, b"c", final=False) + sent(0, b"d") + sent(BINARY, b"e", reserved=0x40) + sent(TEXT, b"")
+    )
+    assert read(wire, compression=True) == [
+        Control(PING, b""),
+        Compressed(TEXT, b"ab\xff"),
+        "cd",
+        Compressed(BINARY, b"e"),
+        "",
+    ]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_message_of_many_fragments_takes_little_more_memory_than_its_length(opcode: int) -> None:
+    reader = FrameReader(1_000_000)
+    fragments = sent(0, b"ab", final=False) * 1000 + sent(0, b"", final=False) * 1000
+    reader.feed(sent(opcode, b"", final=False), [])
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            reader.feed(fragments, [])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60_000
 
 
 def test_what_came_before_a_broken_frame_is_kept() -> None:

@@ -5,6 +5,9 @@ frames, answers pings, and keeps at most `_MAX_QUEUED` messages for the applicat
 faster is not read. An application that returns without closing closes with 1000, one that raises with 1011;
 before its answer to the handshake, either is a 500.
 
+A compressed message is decompressed when the application receives it, so what waits takes no more memory than
+it had on its way, and one that is not received costs nothing.
+
 A message that breaks the protocol is an error of the application and changes nothing: it may send another.
 """
 
@@ -15,23 +18,23 @@ import os
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
 
 from msctl.hosting.asgi import websocket_frames as frames
+from msctl.hosting.asgi.permessage_deflate import Agreement, Deflater, Inflater, Inflation
 from msctl.hosting.asgi.response import Response
 from msctl.hosting.asgi.scope import Message
-from msctl.hosting.response_fields import response_head
+from msctl.hosting.asgi.websocket_handshake import Handshake, HandshakeError, handshake
+from msctl.hosting.asgi.websocket_messages import close_of, payload_of, received, size_of
 from msctl.hosting.standard_answers import respond_failed
 from msctl.http.date import http_date
-from msctl.model.exchange import ClientGoneError, Exchange, Fields, RawStream
+from msctl.model.exchange import ClientGoneError, Exchange, RawStream
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of the longest message from a client (uvicorn's default)."""
+"""Bytes of the longest message from a client, also of a decompressed one (uvicorn's default)."""
 PING_INTERVAL_S = 20.0
 """How often a client is asked whether it is there, and how long it may take to answer (as uvicorn)."""
 CLOSE_TIMEOUT_S = 10.0
 """How long a client may take to answer a close frame."""
-_OF_THE_SERVER = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions"})
 _MAX_QUEUED = 32
 _MAX_QUEUED_BYTES = 1024 * 1024
 
@@ -59,7 +62,11 @@ class WebSocketSession:
         self._stream: RawStream | None = None
         self._response: Response | None = None
         self._reader = frames.FrameReader(MAX_MESSAGE)
-        self._events: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._deflater: Deflater | None = None
+        self._inflater: Inflater | None = None
+        self._sending = asyncio.Lock()
+        """Held while a message is compressed, so that messages leave in order."""
+        self._events: deque[Message | Inflation] = deque([{"type": "websocket.connect"}])
         self._queued = 0
         self._paused = False
         self._disconnect: Message | None = None
@@ -70,19 +77,18 @@ class WebSocketSession:
         """Whether the application has closed the WebSocket, refused or denied it."""
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the connection is another's again, or closed."""
-        self._accept = _accept_of(exchange)
+        self._handshake: Handshake | None = None
 
     def refuse_handshake(self) -> bool:
-        """Answer an invalid handshake (RFC 6455 §4.2.1); return whether it was one."""
-        if self._accept is not None:
-            return False
-        fields = [(b"sec-websocket-version", b"13"), (b"date", http_date())]
-        status, reason = (400, b"Bad Request")
-        if dict(_lower(self._exchange.head.fields)).get(b"sec-websocket-version", b"13") != b"13":
-            status, reason = (426, b"Upgrade Required")
-        self._exchange.respond(status, reason, fields, reason + b"\n")
-        self._finish()
-        return True
+        """Answer an invalid handshake; return whether it was one."""
+        try:
+            self._handshake = handshake(self._exchange.head)
+        except HandshakeError as error:
+            fields = [(b"sec-websocket-version", b"13"), (b"date", http_date())]
+            self._exchange.respond(error.status, error.reason, fields, error.reason + b"\n")
+            self._finish()
+            return True
+        return False
 
     @property
     def accepted(self) -> bool:
@@ -108,56 +114,92 @@ class WebSocketSession:
     # --- the application's side -------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        while not self._events:
-            if self._disconnect is not None:
-                return self._disconnect
-            if self._state is _State.CONNECTING:
-                self._exchange.on_disconnect(self._lost)
-                if self._exchange.disconnected:
-                    self._lost()
-                    continue
-            if self._waiter is None or self._waiter.done():
-                self._waiter = self._loop.create_future()
-            await self._waiter
-        message = self._events.popleft()
-        self._queued -= _size(message)
-        if self._paused and not self._events and self._stream is not None:
-            self._paused = False
-            self._stream.resume_reading()
-        return message
+        while True:
+            if not self._events:
+                if self._disconnect is not None:
+                    return self._disconnect
+                await self._wait()
+            elif isinstance(first := self._events[0], Inflation):
+                if not self._inflate(first):
+                    await asyncio.sleep(0)
+            else:
+                self._events.popleft()
+                self._queued -= size_of(first)
+                if self._paused and not self._events and self._stream is not None:
+                    self._paused = False
+                    self._stream.resume_reading()
+                return first
+
+    async def _wait(self) -> None:
+        """Wait for a message, or for the end."""
+        if self._state is _State.CONNECTING:
+            self._exchange.on_disconnect(self._lost)
+            if self._exchange.disconnected:
+                self._lost()
+                return
+        if self._waiter is None or self._waiter.done():
+            self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _inflate(self, message: Inflation) -> bool:
+        """Decompress a piece of the next message; return False while there are more."""
+        try:
+            content = message.step()
+        except frames.FrameError as error:
+            self._events.clear()
+            self._fail(error)
+            return True
+        if content is None:
+            return False
+        self._queued += len(content) - len(message)
+        self._events[0] = received(content)
+        return True
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
+        try:
+            if self._deflater is None:
+                await self._send(kind, message)
+            else:
+                async with self._sending:
+                    await self._send(kind, message)
+            if kind == "websocket.send" and self._stream is not None and self._stream.writing_paused:
+                await self._stream.drain()
+        except ClientGoneError as error:
+            self._lost()
+            raise ClientDisconnected(f"{kind}: the client has left") from error
+
+    async def _send(self, kind: str, message: Message) -> None:
         if self._state is _State.CONNECTING and self._exchange.disconnected:
             self._lost()
         if self._ended_by_application:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after the application has ended it.")
         if self._state in (_State.CLOSING, _State.CLOSED):
-            if kind == "websocket.close":  # many applications close whatever has happened
+            if kind != "websocket.close":
+                raise ClientDisconnected(f"{kind}: the client has left")
+            self._ended_by_application = True  # many applications close whatever has happened
+        elif self._stream is not None:
+            await self._send_open(self._stream, kind, message)
+        elif self._response is not None:
+            await self._response.send(message)
+            if self._response.complete:
                 self._ended_by_application = True
-                return
-            raise ClientDisconnected(f"{kind}: the client has left")
-        try:
-            if self._stream is not None:
-                await self._send_open(self._stream, kind, message)
-            elif self._response is not None:
-                await self._response.send(message)
-                if self._response.complete:
-                    self._ended_by_application = True
-                    self._closed(frames.ABNORMAL, "")
-            else:
-                await self._answer(kind, message)
-        except ClientGoneError as error:
-            self._lost()
-            raise ClientDisconnected(f"{kind}: the client has left") from error
+                self._closed(frames.ABNORMAL, "")
+        else:
+            await self._answer(kind, message)
 
     async def _send_open(self, stream: RawStream, kind: str, message: Message) -> None:
         if kind == "websocket.send":
-            stream.write(frames.frame(*_payload(message)))
-            if stream.writing_paused:
-                await stream.drain()
+            opcode, payload = payload_of(message)
+            if self._deflater is None or not payload:
+                stream.write(frames.frame(opcode, payload))
+                return
+            payload = await self._deflater.deflate(payload)
+            if self._state is not _State.OPEN:
+                raise ClientDisconnected(f"{kind}: the client has left")
+            stream.write(frames.frame(opcode, payload, compressed=True))
         elif kind == "websocket.close":
-            self._close(stream, *_close_of(message))
+            self._close(stream, *close_of(message))
             self._ended_by_application = True
         else:
             raise RuntimeError(
@@ -166,8 +208,10 @@ class WebSocketSession:
 
     async def _answer(self, kind: str, message: Message) -> None:
         """Answer the handshake as the application says."""
-        if kind == "websocket.accept":
-            self._stream = self._exchange.upgrade(self._accept_fields(message), self)
+        if kind == "websocket.accept" and self._handshake is not None:
+            fields = self._handshake.fields(message.get("subprotocol"), message.get("headers", ()))
+            self._compress(self._handshake.compression)
+            self._stream = self._exchange.upgrade(fields, self)
             self._state = _State.OPEN
             self._later(PING_INTERVAL_S, self._send_ping)
         elif kind == "websocket.close":
@@ -186,16 +230,10 @@ class WebSocketSession:
                 f"'websocket.http.response.start', but got '{kind}'."
             )
 
-    def _accept_fields(self, message: Message) -> Fields:
-        headers = [*message.get("headers", ())]
-        protocol = message.get("subprotocol")
-        if protocol:
-            headers.append((b"sec-websocket-protocol", protocol.encode()))
-        fields = response_head(200, headers).fields
-        for name, _ in fields:
-            if name in _OF_THE_SERVER:
-                raise RuntimeError(f"{name.decode()} is a field of the server's.")
-        return [(b"sec-websocket-accept", self._accept or b""), *fields]
+    def _compress(self, agreed: Agreement | None) -> None:
+        if agreed is not None:
+            self._deflater, self._inflater = Deflater(agreed), Inflater(agreed, MAX_MESSAGE)
+            self._reader = frames.FrameReader(MAX_MESSAGE, compression=True)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -262,19 +300,22 @@ class WebSocketSession:
     # --- the client's side ------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        received: list[frames.Received] = []
+        found: list[frames.Received] = []
         error: frames.FrameError | None = None
         try:
-            self._reader.feed(data, received)
-        except frames.FrameError as found:
-            error = found
-        for one in received:
+            self._reader.feed(data, found)
+        except frames.FrameError as broken:
+            error = broken
+        for one in found:
             self._take(one)
-        if error is not None and self._state is _State.OPEN and self._stream is not None:
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: frames.FrameError) -> None:
+        """Close for an error of the client."""
+        if self._state is _State.OPEN and self._stream is not None:
             self._stream.write(frames.close_frame(error.code, error.reason))
-            self._closed(error.code, error.reason)
-        elif error is not None:
-            self._closed(error.code, error.reason)
+        self._closed(error.code, error.reason)
 
     def eof_received(self) -> None:
         self._lost()
@@ -293,15 +334,19 @@ class WebSocketSession:
                 self._stream.write(frames.frame(frames.PONG, one.payload))
             elif one.payload == self._ping:
                 self._ping = None
+        elif isinstance(one, frames.Compressed):
+            if self._inflater is not None:
+                self._queue(self._stream, self._inflater.inflation(one), len(one))
         else:
-            message: Message = {"type": "websocket.receive"}
-            message["text" if isinstance(one, str) else "bytes"] = one
-            self._events.append(message)
-            self._queued += len(one)
-            if not self._paused and (len(self._events) >= _MAX_QUEUED or self._queued >= _MAX_QUEUED_BYTES):
-                self._paused = True
-                self._stream.pause_reading()
-            self._wake()
+            self._queue(self._stream, received(one), len(one))
+
+    def _queue(self, stream: RawStream, event: Message | Inflation, size: int) -> None:
+        self._events.append(event)
+        self._queued += size
+        if not self._paused and (len(self._events) >= _MAX_QUEUED or self._queued >= _MAX_QUEUED_BYTES):
+            self._paused = True
+            stream.pause_reading()
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -323,41 +368,3 @@ class WebSocketSession:
         self._ping = os.urandom(4)
         self._stream.write(frames.frame(frames.PING, self._ping))
         self._later(PING_INTERVAL_S, self._send_ping)
-
-
-def _accept_of(exchange: Exchange) -> bytes | None:
-    """Return the Sec-WebSocket-Accept for a valid handshake, else None."""
-    head = exchange.head
-    fields = dict(_lower(head.fields))
-    if head.method != "GET" or head.version < (1, 1) or fields.get(b"sec-websocket-version") != b"13":
-        return None
-    return frames.accept_key(fields.get(b"sec-websocket-key", b"").strip())
-
-
-def _lower(fields: Any) -> Fields:
-    return [(name.lower(), value.strip()) for name, value in fields]
-
-
-def _payload(message: Message) -> tuple[int, bytes]:
-    data = message.get("bytes")
-    if data is not None:
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"'bytes' of websocket.send must be bytes, not {type(data).__name__}")
-        return frames.BINARY, bytes(data)
-    text = message.get("text")
-    if not isinstance(text, str):
-        raise TypeError(f"'text' of websocket.send must be a string, not {type(text).__name__}")
-    return frames.TEXT, text.encode()
-
-
-def _close_of(message: Message) -> tuple[int, str]:
-    code, reason = message.get("code", frames.NORMAL), message.get("reason") or ""
-    if not isinstance(code, int) or not (code in frames.SENDABLE or 3000 <= code <= 4999):
-        raise RuntimeError(f"Invalid WebSocket close code {code!r}.")
-    if not isinstance(reason, str):
-        raise TypeError(f"'reason' of websocket.close must be a string, not {type(reason).__name__}")
-    return code, reason
-
-
-def _size(message: Message) -> int:
-    return len(message.get("text") or message.get("bytes") or b"")
