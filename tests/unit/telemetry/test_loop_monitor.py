@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,8 @@ from types import FrameType
 import pytest
 import uvloop
 
-from msctl.telemetry.loop_monitor import CodeLocation, LoopMonitor, Stall, locate
+from msctl.telemetry.loop_monitor import BEAT_S, CHECK_S, CodeLocation, LoopMonitor, Stall, locate
+from tests.support.waiting import eventually
 
 
 def blocking_handler(seconds: float) -> int:
@@ -53,17 +54,26 @@ def monitored(**options: object) -> Iterator[tuple[LoopMonitor, asyncio.Queue[St
         monitor.stop()
 
 
-async def next_stall(stalls: asyncio.Queue[Stall]) -> Stall:
-    async with asyncio.timeout(10):
-        while (stall := await stalls.get()).location is None:  # a noisy machine
-            pass
-    return stall
+async def stall_in(stalls: asyncio.Queue[Stall], function: str, blocking: Callable[[], object]) -> Stall:
+    """Block the loop until a stall is reported there.
+
+    On a busy machine the thread that looks may come late, and other code may be what does not go on.
+    """
+    async with asyncio.timeout(30):
+        while True:
+            if inspect.isawaitable(waiting := blocking()):
+                await waiting
+            await asyncio.sleep(2 * BEAT_S)
+            while not stalls.empty():
+                stall = stalls.get_nowait()
+                if stall.location is not None and stall.location.function == function:
+                    return stall
 
 
 async def test_a_blocking_handler_is_reported_with_service_file_and_line() -> None:
     with monitored() as (monitor, stalls):
-        line = await asyncio.create_task(serving("users", 0.6))
-        stall = await next_stall(stalls)
+        line = blocking_handler(0.0)
+        stall = await stall_in(stalls, "blocking_handler", lambda: serving("users", 0.6))
         assert stall.location == CodeLocation("users", __file__, line, "blocking_handler")
         assert stall.seconds >= 0.5
         assert monitor.lag() >= 0.5
@@ -74,39 +84,32 @@ async def test_a_blocking_handler_is_reported_with_service_file_and_line() -> No
 def test_it_works_on_uvloop() -> None:
     async def main() -> Stall:
         with monitored() as (_, stalls):
-            await asyncio.create_task(serving("users", 0.6))
-            return await next_stall(stalls)
+            return await stall_in(stalls, "blocking_handler", lambda: blocking_handler(0.6))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        location = runner.run(main()).location
-    assert location is not None
-    assert (location.service, location.function) == ("users", "blocking_handler")
+        assert runner.run(main()).seconds >= 0.5
 
 
 async def test_the_project_line_is_reported_when_a_library_does_the_work() -> None:
     with monitored() as (_, stalls):
-        spinning_handler(0.6)
-        location = (await next_stall(stalls)).location
-    assert location is not None
-    assert location.function == "spinning_handler"
-    assert location.service == ""
+        stall = await stall_in(stalls, "spinning_handler", lambda: spinning_handler(0.6))
+    assert stall.location is not None
+    assert stall.location.service == ""
 
 
 async def test_an_unknown_frame_belongs_to_the_service_of_its_module() -> None:
     with monitored(modules={__name__.rpartition(".")[0]: "orders"}) as (_, stalls):
-        blocking_handler(0.6)
-        location = (await next_stall(stalls)).location
-    assert location is not None
-    assert location.service == "orders"
+        stall = await stall_in(stalls, "blocking_handler", lambda: blocking_handler(0.6))
+    assert stall.location is not None
+    assert stall.location.service == "orders"
 
 
 async def test_modules_can_be_reassigned_to_another_service() -> None:
     with monitored(modules={__name__.rpartition(".")[0]: "orders"}) as (monitor, stalls):
         monitor.set_modules({__name__.rpartition(".")[0]: "payments"})
-        blocking_handler(0.6)
-        location = (await next_stall(stalls)).location
-    assert location is not None
-    assert location.service == "payments"
+        stall = await stall_in(stalls, "blocking_handler", lambda: blocking_handler(0.6))
+    assert stall.location is not None
+    assert stall.location.service == "payments"
 
 
 async def test_a_short_stall_is_not_reported() -> None:
@@ -119,16 +122,18 @@ async def test_a_short_stall_is_not_reported() -> None:
 
 async def test_the_same_location_is_reported_once_and_counted() -> None:
     with monitored(blocked_s=0.2) as (_, stalls):
-        for _ in range(3):
+        found = await stall_in(stalls, "blocking_handler", lambda: blocking_handler(0.4))
+        assert found.unreported == 0
+        for _ in range(2):
             blocking_handler(0.4)
-            await asyncio.sleep(0.05)
-        assert (await next_stall(stalls)).unreported == 0
-        assert stalls.empty() or (await stalls.get()).location is None
-        location = CodeLocation("", __file__, 1, "f")
-        assert "(2 more times since the last report)" in str(Stall(0.4, location, unreported=2))
+            await asyncio.sleep(2 * BEAT_S)
+        while not stalls.empty():
+            assert stalls.get_nowait().location != found.location
+    location = CodeLocation("", __file__, 1, "f")
+    assert "(2 more times since the last report)" in str(Stall(0.4, location, unreported=2))
 
 
-async def test_an_unfinished_stall_is_reported_from_another_thread() -> None:
+async def test_an_unfinished_stall_is_reported_once_from_another_thread() -> None:
     heard = threading.Event()
     stalls: list[Stall] = []
 
@@ -137,9 +142,8 @@ async def test_an_unfinished_stall_is_reported_from_another_thread() -> None:
         heard.set()
 
     with monitored(stuck=stuck, stuck_s=0.3):
-        await asyncio.sleep(0.05)
-        assert heard.wait(10), "the loop is blocked by this very wait"
-        await asyncio.sleep(0.05)
+        assert heard.wait(30), "the loop is blocked by this very wait"
+        time.sleep(3 * CHECK_S)  # the thread looks again
     assert len(stalls) == 1
     assert stalls[0].location is not None
     assert stalls[0].location.file == __file__
@@ -151,17 +155,18 @@ def test_an_idle_loop_has_no_location() -> None:
 
     async def idle() -> None:
         ident.append(threading.get_ident())
-        asyncio.get_running_loop().call_later(0.05, ready.set)
-        await asyncio.to_thread(done.wait, 10)
+        asyncio.get_running_loop().call_soon(ready.set)
+        await asyncio.to_thread(done.wait, 60)
 
     thread = threading.Thread(target=asyncio.run, args=(idle(),))
     thread.start()
-    assert ready.wait(10)
-    time.sleep(0.02)  # lets the callback that set it return
-    location = locate(sys._current_frames()[ident[0]], service_of, {})
-    done.set()
-    thread.join()
-    assert location is None
+    assert ready.wait(60)
+    try:
+        # It becomes idle once the callback that has set it has returned.
+        eventually(lambda: locate(sys._current_frames()[ident[0]], service_of, {}) is None)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_a_stall_without_location_blames_the_machine() -> None:
