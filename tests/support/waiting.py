@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a test is failed for waiting; never what is being tested."""
 TURN = 0.005
 
@@ -18,7 +18,7 @@ async def until(condition: Callable[[], object], patience: float = PATIENCE) -> 
             await asyncio.sleep(TURN)
 
 
-def eventually(condition: Callable[[], object], patience: float = 60.0) -> None:
+def eventually(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     """Wait until `condition` holds, for tests without a loop; raises TimeoutError if it never does."""
     deadline = time.monotonic() + patience
     while not condition():

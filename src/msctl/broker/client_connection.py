@@ -82,6 +82,12 @@ class ClientConnection(asyncio.Protocol):
         self._peer_closed = True
         self._read(True)
 
+    def read_on(self) -> None:
+        """Read a paused connection further, within bounds, to find its end."""
+        if self._session is not None and not self._peer_closed:
+            self._session.seek_end()
+            self._read(self._session.receives)
+
     def data_received(self, data: bytes) -> None:
         session = self._session
         if session is None:
@@ -180,12 +186,12 @@ _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
 """The poll event for a peer that has closed its side; resets and errors are always reported."""
 
 
-def with_closed_peer(connections: Iterable[ClientConnection]) -> list[ClientConnection]:
-    """Those of the paused connections whose peer has closed or reset them."""
-    paused = {connection.fileno: connection for connection in connections if connection.paused}
-    if not paused:
+def with_closed_peer(paused: Iterable[ClientConnection]) -> list[ClientConnection]:
+    """Those of the paused connections whose peer is seen to have closed or reset them."""
+    numbers = {connection.fileno: connection for connection in paused}
+    if not numbers:
         return []
     poll = select.poll()
-    for number in paused:
+    for number in numbers:
         poll.register(number, _PEER_CLOSED)
-    return [paused[number] for number, _ in poll.poll(0)]
+    return [numbers[number] for number, _ in poll.poll(0)]

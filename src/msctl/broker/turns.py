@@ -223,5 +223,8 @@ class Turns:
     def _watch_paused(self) -> None:
         """Find the peers that have closed or reset a connection that is not read during the alarm."""
         if self._broker.blocked:
-            for connection in with_closed_peer(self._connections.values()):
+            paused = [connection for connection in self._connections.values() if connection.paused]
+            for connection in with_closed_peer(paused):
                 connection.read_to_the_end()
+            for connection in paused:
+                connection.read_on()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import uvloop
@@ -97,6 +100,27 @@ def test_closed_peer_is_noticed_while_the_alarm_keeps_its_socket_unread(
         await until(lambda: server.stats().connections == 0)
         await until(lambda: server.stats().memory_bytes == 0)
         assert await server.queues() == ()
+
+    serve(scenario, loop_factory)
+
+
+@LOOPS
+def test_closed_peer_is_noticed_behind_more_input_than_its_socket_holds(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def scenario(server: BrokerServer, url: str) -> None:
+        peer = await Raw.connect(url)
+        peer.write(commands.Queue.Declare(queue="q", exclusive=True))
+        for _ in range(5):
+            peer.writer.write(message(MIB))
+        await until(lambda: server.stats().blocked)
+        with socket.socket(fileno=os.dup(peer.writer.get_extra_info("socket").fileno())) as raw:
+            with suppress(BlockingIOError):
+                while True:
+                    raw.send(message(MIB))
+            peer.writer.transport.abort()
+        await until(lambda: server.stats().connections == 0)
+        await until(lambda: server.stats().memory_bytes == 0)
 
     serve(scenario, loop_factory)
 

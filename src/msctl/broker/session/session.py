@@ -75,8 +75,8 @@ class Session:
     alarm must be able to end, so it never waits for a peer that has gone. A message whose header has
     arrived counts with its full size, and its connection is read on until it is complete; a connection
     is blocked before its next basic.publish. If another channel has a message in progress at that point,
-    input is still received and parked, within bounds, so that the end of the stream is seen and the
-    messages in progress are freed. At the end of the stream, `drain` has the parked input processed.
+    or the alarm lasts (`seek_end`), input is still received and parked, within bounds, so that the end of
+    the stream is seen and what the peer holds is freed. At the end, `drain` has the parked input processed.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Session:
         self._inbox = Inbox()
         self._parked = 0
         self._draining = False
+        self._seeking_end = False
         self._vhost: VirtualHost | None = None
         self._channels: Channels | None = None
         self._agreed = False
@@ -176,8 +177,7 @@ class Session:
             return not self.outbox.full
         channels = self._channels
         return (
-            channels is not None
-            and channels.in_progress
+            (self._seeking_end or (channels is not None and channels.in_progress))
             and self._parked < PARKED_MAX
             and self.broker.parked < PARKED_TOTAL
         )
@@ -199,6 +199,10 @@ class Session:
             if self.blocked:
                 self._parked += len(data)
                 self.broker.parked += len(data)
+
+    def seek_end(self) -> None:
+        """Receive on while blocked: a peer's end may be behind more input than the socket holds."""
+        self._seeking_end = self.blocked
 
     def drain(self) -> bool:
         """The peer has closed its side: unblock to process its last input; return whether there is any."""
@@ -461,7 +465,7 @@ class Session:
 
     def unblock(self) -> None:
         if self.blocked:
-            self.blocked = False
+            self.blocked = self._seeking_end = False
             self.resumed = True
             self._unpark()
             self._last_received = self.broker.clock.monotonic()
