@@ -109,6 +109,21 @@ async def test_a_malformed_response_is_502(case: str) -> None:
     assert reply.json()["reason"] == "http_protocol_error"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\n\nhello",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX: y\r\n\r\n",
+    ],
+)
+async def test_a_service_that_ends_lines_with_lf_alone_is_told_so_at_once(data: bytes) -> None:
+    """It neither ends its head nor closes the connection: nobody else would say what it lacks."""
+    reply = await ask(answering(data, then="stay"))
+    assert reply.status == 502
+    assert "LF alone" in reply.json()["detail"]
+
+
 async def test_a_refused_connection_is_502_and_says_so() -> None:
     async with running(RouteSpec("/x", "x"), spec=QUICK) as gateway:
         gateway.announce("x", "http://127.0.0.1:1")

@@ -36,6 +36,8 @@ _FIELD_LINE = re.compile(
     rb"((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
 )
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_LF_ALONE = "a line of its response's head ends with LF alone, not with CR LF (RFC 9112 §2.2)"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -176,6 +178,8 @@ class ResponseReader:
                 raise MalformedResponseError(f"the response's head is longer than {MAX_HEAD} bytes")
             if data[:5] != b"HTTP/"[: len(data)]:
                 raise MalformedResponseError("its response is not HTTP")
+            if _BARE_LF.search(data):  # its end may never come
+                raise MalformedResponseError(_LF_ALONE)
             self._buffer = data
             return b""
         if end > MAX_HEAD:
@@ -275,7 +279,7 @@ def _parse_head(head: bytes, method: str) -> ResponseHead:
     lines = head.split(b"\r\n")
     status_line = _STATUS_LINE.fullmatch(lines[0])
     if status_line is None:
-        raise MalformedResponseError("its status line is malformed")
+        raise MalformedResponseError(_LF_ALONE if b"\n" in lines[0] else "its status line is malformed")
     if len(lines) - 1 > MAX_FIELDS:
         raise MalformedResponseError(f"it sent more than {MAX_FIELDS} header fields")
     fields: Fields = []
@@ -285,7 +289,9 @@ def _parse_head(head: bytes, method: str) -> ResponseHead:
     for line in lines[1:]:
         match = _FIELD_LINE.fullmatch(line)
         if match is None:
-            raise MalformedResponseError("one of its header fields is malformed")
+            raise MalformedResponseError(
+                _LF_ALONE if b"\n" in line else "one of its header fields is malformed"
+            )
         name, value = match.groups()
         lower = name.lower()
         if lower == b"content-length":
