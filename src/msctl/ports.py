@@ -9,6 +9,7 @@ from zlib import crc32
 import psutil
 
 from msctl.errors import MsctlError, PortTakenError
+from msctl.forks import close_socket_in_forks
 from msctl.model.address import Address
 
 _DYNAMIC = range(20_000, 32_000)
@@ -53,6 +54,7 @@ def bind(address: Address, service: str) -> list[socket.socket]:
                 raise taken(Address(address.host, port), service) from error
             failure = error
         else:
+            close_socket_in_forks(sock)
             bound.append(sock)
             port = sock.getsockname()[1]
     if not bound:

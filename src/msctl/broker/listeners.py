@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from msctl import ports
+from msctl.forks import close_server_in_forks
 from msctl.model.address import Address
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ async def listen(
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
     if tls is None or not tls.only:
-        servers.append(await loop.create_server(connection, host, port, backlog=BACKLOG, start_serving=False))
+        plain = await loop.create_server(connection, host, port, backlog=BACKLOG, start_serving=False)
+        close_server_in_forks(plain)
+        servers.append(plain)
     if tls is None:
         return servers
     try:
@@ -58,6 +61,7 @@ async def listen(
         if error.errno == errno.EADDRINUSE:
             raise ports.taken(Address(host, tls.port), "broker") from error
         raise
+    close_server_in_forks(secure)
     return [*servers, secure]
 
 

@@ -10,6 +10,8 @@ import os
 import socket
 from pathlib import Path
 
+from msctl.forks import close_socket_in_forks
+
 BACKLOG = 128
 
 
@@ -17,6 +19,7 @@ def listen(path: Path) -> socket.socket:
     """Listen on `path` (mode 0600). The caller holds the stack's lock: an existing one is stale."""
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    close_socket_in_forks(listening)
     old = os.umask(0o177)
     try:
         listening.bind(str(path))

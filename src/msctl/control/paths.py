@@ -26,6 +26,7 @@ from msctl.files import (
     open_trusted,
     trusted_folder,
 )
+from msctl.forks import close_in_forks, keep_in_forks
 
 LONGEST_NAME = 40
 """Bytes of a project's name in the name of its runtime folder."""
@@ -173,6 +174,7 @@ class StackLock:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        close_in_forks(descriptor)
 
     @classmethod
     def acquire(cls, paths: StackPaths) -> StackLock | None:
@@ -193,7 +195,8 @@ class StackLock:
         return cls(descriptor)
 
     def close(self) -> None:
-        """Close this process's descriptor; a forked child with a copy still holds the lock."""
+        """Close this process's descriptor; the stack that was forked with a copy still holds the lock."""
+        keep_in_forks(self._descriptor)
         os.close(self._descriptor)
 
 

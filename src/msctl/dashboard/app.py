@@ -46,6 +46,7 @@ from msctl.dashboard.throttle import Throttle
 from msctl.dashboard.traces import TracePages
 from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.faults.view import FaultView
+from msctl.forks import close_server_in_forks
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import is_loopback
 from msctl.model.project import DashboardSpec
@@ -142,6 +143,7 @@ class Dashboard:
                 f"the dashboard cannot listen on {self._spec.host}:{self._spec.port}: {error.strerror}",
                 hint="use another port: MSCTL_DASHBOARD_PORT (0 for any free port)",
             ) from error
+        close_server_in_forks(self._server)
         host, self._port = self._server.sockets[0].getsockname()[:2]
         self._url = f"http://[{host}]:{self._port}/" if ":" in host else f"http://{host}:{self._port}/"
         return self._url

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from msctl.forks import close_in_forks, keep_in_forks
 from msctl.processes import process_table
 from msctl.processes.child import spawn_error
 
@@ -90,6 +91,8 @@ class WatchdogClient:
             text=True,
             start_new_session=True,
         )
+        if self._process.stdin is not None:
+            close_in_forks(self._process.stdin.fileno())
         self._write(self._process, "".join(f"+{pid}\n" for pid in self._children))
 
     @staticmethod
@@ -100,7 +103,8 @@ class WatchdogClient:
 
 
 def _close_input(process: subprocess.Popen[str]) -> None:
-    if process.stdin is not None:
+    if process.stdin is not None and not process.stdin.closed:
+        keep_in_forks(process.stdin.fileno())
         try:
             process.stdin.close()
         except OSError:

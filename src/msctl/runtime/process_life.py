@@ -9,15 +9,22 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock, SystemClock
+from msctl.errors import MsctlError
+from msctl.forks import STOP_SIGNALS, forks_let_go
+from msctl.hosting.service_threads import ServiceExecutor, service_threads
+from msctl.hosting.signal_handlers import signal_handlers
 from msctl.hosting.standard_streams import breakpoints, service_streams
 from msctl.model.events import LogLine
 from msctl.model.snapshots import Snapshot
 from msctl.processes.file_limit import raise_file_limit
+from msctl.processes.leftovers import end_leftovers
 from msctl.processes.orphans import become_subreaper, reap_orphans
+from msctl.runtime.exit import exit_soon
 from msctl.runtime.loop import new_event_loop
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
 from msctl.telemetry.logs.root_logger import root_handler
@@ -69,18 +76,25 @@ def run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
     A second signal kills it. Raises the error that kept it from starting, after everything is undone.
     """
     raise_file_limit()
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with forks_let_go(), asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_run(make, output))
 
 
 async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
     clock = SystemClock(asyncio.sleep)
+    loop = asyncio.get_running_loop()
     logs = LogHub(clock)
-    logs.bind(asyncio.get_running_loop())
+    logs.bind(loop)
     logs.listen(output.line)
     reaping = asyncio.create_task(reap_orphans(clock)) if become_subreaper() else None
     handler = HubHandler(logs)
-    with _logging_to(handler), _printing_to(logs, handler):
+    loop.set_default_executor(ServiceExecutor(thread_name_prefix="asyncio"))
+    with (
+        _logging_to(handler),
+        _printing_to(logs, handler),
+        service_threads(),
+        signal_handlers(loop, _writer, partial(logs.append, level="warning")),
+    ):
         system = make(clock, logs)
         _on_signals(system)
         ending = asyncio.ensure_future(system.wait_stop_requested())
@@ -89,7 +103,10 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
                 await ending
         finally:
             ending.cancel()
+            failed = sys.exc_info()[1]
             await system.close()
+            await asyncio.to_thread(end_leftovers)
+            exit_soon(int(failed.exit_code) if isinstance(failed, MsctlError) else 0)
             if reaping is not None:
                 reaping.cancel()
 
@@ -127,23 +144,25 @@ def _logging_to(handler: HubHandler) -> Iterator[None]:
 def _printing_to(logs: LogHub, handler: HubHandler) -> Iterator[None]:
     """Log what hosted services print, and make their `breakpoint()` usable."""
 
-    def writer() -> str | None:
-        service = current_service.get()
-        return None if service == STACK else service
-
     def line(service: str, stream: str, text: str) -> None:
         logs.printed(service, text, stream=stream)
 
     def skipped(place: str) -> None:
         text = f"breakpoint() at {place} is skipped: no terminal; start in the foreground with: msctl up"
-        logs.append(writer() or STACK, text, "warning")
+        logs.append(_writer() or STACK, text, "warning")
 
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     with (
-        service_streams(writer, line, handler.printed),
+        service_streams(_writer, line, handler.printed),
         breakpoints(interactive=interactive, skipped=skipped),
     ):
         yield
+
+
+def _writer() -> str | None:
+    """The service whose code runs."""
+    service = current_service.get()
+    return None if service == STACK else service
 
 
 def _on_signals(system: System) -> None:
@@ -160,5 +179,5 @@ def _on_signals(system: System) -> None:
         log.info("stopping (%s; repeat it to kill everything)", number.name)
         system.request_stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, signalled, number)

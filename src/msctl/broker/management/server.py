@@ -46,6 +46,7 @@ from msctl.broker.protocol.replies import AmqpError
 from msctl.broker.server import BrokerServer
 from msctl.broker.session.session import Session
 from msctl.clock import AsyncClock
+from msctl.forks import close_server_in_forks
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import LOOPBACK
 from msctl.model.web_origin import WebOrigin
@@ -131,6 +132,7 @@ class ManagementServer:
         except OSError:
             await runner.cleanup()
             raise
+        close_server_in_forks(self._server)
         self._runner = runner
         self._port = self._server.sockets[0].getsockname()[1]
         self._sampler = asyncio.create_task(self._sample(), name="management-rates")

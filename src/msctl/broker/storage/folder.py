@@ -17,6 +17,7 @@ from pathlib import Path
 from msctl.broker.storage.blocks import Buffer, read_blocks
 from msctl.errors import BrokerError
 from msctl.files import create_private_folder, open_trusted, trusted_folder
+from msctl.forks import close_in_forks, keep_in_forks
 
 LOCK = "lock"
 KEPT = "damaged"
@@ -69,10 +70,12 @@ class LogFolder:
         except BaseException:
             os.close(lock)
             raise
+        close_in_forks(lock)
         return lock
 
     def close(self) -> None:
         """Release the lock."""
+        keep_in_forks(self._lock)
         os.close(self._lock)
         os.close(self._folder)
 

@@ -9,6 +9,7 @@ stack holds it from before the fork to its end, and the listening control socket
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -200,6 +201,8 @@ def _run_child(
     except BaseException:  # noqa: BLE001 - a fork must never return into its parent's code
         traceback.print_exc()
     finally:
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()  # what hosted applications registered, as at the end of any program
         with contextlib.suppress(OSError):
             sys.stderr.flush()
         os._exit(code)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
+from msctl.forks import close_socket_in_forks
 from msctl.model.address import host_name
 from msctl.model.service_spec import ServiceSpec
 from msctl.telemetry.export.otlp import LATEST_HEADER
@@ -279,7 +281,9 @@ async def _listen(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, HOST, port).start()
+        listening = socket.create_server((HOST, port))
+        close_socket_in_forks(listening)
+        await web.SockSite(runner, listening).start()
     except OSError:
         await runner.cleanup()
         raise
