@@ -156,6 +156,15 @@ async def test_websocket_echoes_until_it_is_closed(site: Site, way: str) -> None
     await asyncio.to_thread(eventually, lambda: "chat closed with 4000" in site.msctl.ok("logs", log))
 
 
+@every_way
+def test_client_of_websockets_agrees_on_compression(site: Site, way: str) -> None:
+    url = site.url("shop", way, "/chat").replace("http", "ws", 1)
+    talk = subprocess.run(
+        [BIN / "python", HERE / "talk.py", url], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert talk.stdout == "permessage-deflate\n", talk.stderr
+
+
 @pytest.mark.parametrize("name", ["shop", "board"])
 @every_way
 def test_failure_is_the_frameworks_500_and_its_traceback_in_the_log(site: Site, name: str, way: str) -> None:

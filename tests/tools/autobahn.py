@@ -4,8 +4,9 @@
     wstest -m fuzzingclient -s SPEC                         the suite (it needs Python 2.7)
     python -m tests.tools.autobahn compare SPEC           compare outcomes; fails if one is worse
 
-Each echo service is reached directly and through the gateway: aiohttp's, hosted and over a socket, and
-the one at ADDRESS (host:port), if given. A proxy must make no case of the service behind it worse.
+Each echo service is reached directly and through the gateway: an ASGI application, aiohttp's, hosted and
+over a socket, and the one at ADDRESS (host:port), if given. A proxy must make no case of the service behind
+it worse. Edit "cases" of SPEC for some of them: 12.* and 13.* (compression) take hours.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from aiohttp import WSMsgType, web
 
+from msctl.model.endpoint import Endpoint
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_spec import RouteSpec
+from tests.support.hosted import hosted
 from tests.unit.gateway.harness import HOSTED, REMOTE, running
 
-DIRECT = {"hosted": "aiohttp", "remote": "aiohttp", "other-proxied": "other"}
+DIRECT = {"asgi-hosted": "asgi", "hosted": "aiohttp", "remote": "aiohttp", "other-proxied": "other"}
 """What each of the gateway's servers is compared with."""
 RANK = [
     "OK",
@@ -50,15 +54,29 @@ async def echo(request: web.Request) -> web.StreamResponse:
     return socket
 
 
+async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+
+
 async def serve(spec: Path, other: str | None) -> None:
-    names = ["hosted", "remote", *(["other-proxied"] if other else [])]
+    names = ["asgi-hosted", "hosted", "remote", *(["other-proxied"] if other else [])]
     app = web.Application()
     for name in ["", *names]:
         app.router.add_get(f"/{name}", echo)
-    async with running(*(RouteSpec(f"/{n}", n) for n in names), spec=GatewaySpec(max_body=0)) as gateway:
+    routes = [RouteSpec(f"/{name}", name) for name in names]
+    async with hosted(asgi_echo) as asgi, running(*routes, spec=GatewaySpec(max_body=0)) as gateway:
+        handler = asgi.app.handle
+        gateway.registry.announce(Endpoint("asgi-hosted", "asgi-hosted-1", handler=handler))
         await gateway.serve("hosted", app, HOSTED)
         await gateway.serve("remote", app, REMOTE)
-        direct = {"aiohttp": str(gateway.registry.endpoints("remote")[0].base_url)}
+        direct = {
+            "asgi": f"http://127.0.0.1:{asgi.port}",
+            "aiohttp": str(gateway.registry.endpoints("remote")[0].base_url),
+        }
         if other:
             direct["other"] = f"http://{other}"
             gateway.announce("other-proxied", direct["other"])

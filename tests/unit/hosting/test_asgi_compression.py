@@ -180,6 +180,17 @@ async def test_broken_message_closes(
     assert (echo.received, echo.end["type"], echo.end["code"]) == (0, "websocket.disconnect", code)
 
 
+async def test_client_of_a_broken_message_is_not_reset_while_it_sends() -> None:
+    async with compressing(Echo()) as (_, client, _):
+        client.send(RSV1 | TEXT, b"\xff\xff\xff")
+        assert (await client.receive())[0] == CLOSE
+        for _ in range(20):
+            client.send(BINARY, bytes(50_000))
+            await client.writer.drain()
+        client.send(CLOSE, b"")
+        assert await client.rest() == b""
+
+
 async def test_compressed_frame_that_was_not_agreed_on_closes_with_1002() -> None:
     async with connected(Echo()) as (_, client):
         client.send(RSV1 | TEXT, Codec().compress(b"hello"))

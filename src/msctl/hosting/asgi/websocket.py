@@ -147,7 +147,8 @@ class WebSocketSession:
             content = message.step()
         except frames.FrameError as error:
             self._events.clear()
-            self._fail(error)
+            if self._state is _State.OPEN and self._stream is not None:
+                self._close(self._stream, error.code, error.reason)
             return True
         if content is None:
             return False
@@ -309,13 +310,9 @@ class WebSocketSession:
         for one in found:
             self._take(one)
         if error is not None:
-            self._fail(error)
-
-    def _fail(self, error: frames.FrameError) -> None:
-        """Close for an error of the client."""
-        if self._state is _State.OPEN and self._stream is not None:
-            self._stream.write(frames.close_frame(error.code, error.reason))
-        self._closed(error.code, error.reason)
+            if self._state is _State.OPEN and self._stream is not None:
+                self._stream.write(frames.close_frame(error.code, error.reason))
+            self._closed(error.code, error.reason)
 
     def eof_received(self) -> None:
         self._lost()
