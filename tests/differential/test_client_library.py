@@ -54,7 +54,7 @@ async def test_work_is_shared_among_workers_that_ack(client: aio_pika.abc.Abstra
         await work_as(name)
     for number in range(20):
         await channel.default_exchange.publish(aio_pika.Message(b"%d" % number), queue.name)
-    await asyncio.wait_for(finished.wait(), 10)
+    await asyncio.wait_for(finished.wait(), 60)
     assert sorted(done["a"] + done["b"]) == sorted(b"%d" % number for number in range(20))
     assert done["a"] and done["b"]
 
@@ -95,7 +95,7 @@ async def test_remote_procedure_call(client: aio_pika.abc.AbstractConnection) ->
     await client_channel.default_exchange.publish(
         aio_pika.Message(b"ab", correlation_id="1", reply_to="amq.rabbitmq.reply-to"), requests.name
     )
-    answer = await asyncio.wait_for(answers.get(), 5)
+    answer = await asyncio.wait_for(answers.get(), 60)
     assert (answer.body, answer.correlation_id) == (b"abab", "1")
 
 

@@ -60,7 +60,7 @@ class Place:
 
     async def settles_at(self, count: int, queue: str = "q") -> None:
         """The effect of a policy reaches a queue of RabbitMQ a moment after it is set."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await self.ready(queue) != count:
                 await asyncio.sleep(0.02)
 

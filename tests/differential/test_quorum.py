@@ -48,7 +48,7 @@ def counted(message: Message) -> tuple[bytes, bool, Any]:
 
 async def dead_letter(channel: Channel, queue: str) -> Message:
     """The first message of a queue that a quorum queue fills in its own time."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (message := await channel.get(queue, no_ack=True)) is None:
             await asyncio.sleep(0.01)
     return message
@@ -151,7 +151,7 @@ async def test_every_way_back_counts(connection: Probe, connect: Any, quorum: Qu
     assert counted(await _got(channel, queue)) == (b"1", True, 1)
     await connection.drop()
     channel = await (await connect()).channel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (message := await channel.get(queue)) is None:
             await asyncio.sleep(0.01)
     assert counted(message) == (b"1", True, 2)

@@ -90,7 +90,7 @@ async def test_unacked_message_does_not_expire_but_does_when_requeued(channel: C
 
 async def gone(channel: Channel, queue: str) -> None:
     """Wait until a passive declaration does not find the queue."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             channel.send(declare(queue, passive=True))
             event = await channel.next()

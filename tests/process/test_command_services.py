@@ -353,7 +353,7 @@ async def test_starting_an_unhealthy_service_reports_it_without_waiting(rig: Mak
     await one.supervisor.start()
     (tmp_path / "sick").touch()
     await one.until_state("web", State.UNHEALTHY)
-    await asyncio.wait_for(one.supervisor.start(["web"]), 10)
+    await asyncio.wait_for(one.supervisor.start(["web"]), 60)
     assert one.service("web").state is State.UNHEALTHY
 
 
@@ -485,7 +485,7 @@ async def test_kill_ends_all_services_at_once(rig: MakeRig, script: str) -> None
     first = asyncio.create_task(one.supervisor.shutdown(600))
     await one.until_state("stubborn", State.STOPPING)
     one.supervisor.kill()
-    await asyncio.wait_for(first, 15)
+    await asyncio.wait_for(first, 60)
     assert [alive(pid) for pid in pids] == [False, False, False]
 
 
@@ -500,7 +500,7 @@ async def test_a_shutdown_past_its_timeout_kills(rig: MakeRig) -> None:
     )
     await one.supervisor.start()
     pid = pid_of(one, "stubborn")
-    await asyncio.wait_for(one.supervisor.shutdown(0.1), 15)
+    await asyncio.wait_for(one.supervisor.shutdown(0.1), 60)
     assert not alive(pid)
 
 
@@ -692,7 +692,7 @@ async def test_a_stop_signal_replaces_sigterm(rig: MakeRig) -> None:
     script = "trap '' TERM; trap 'echo bye; exit 0' INT; echo up; while :; do sleep 0.02; done"
     one = rig(ServiceSpec("a", command=sh(script), ready_log="up", stop_signal="SIGINT", stop_timeout=600))
     await one.supervisor.start()
-    await asyncio.wait_for(one.supervisor.stop(), 20)
+    await asyncio.wait_for(one.supervisor.stop(), 60)
     assert one.service("a").instances[0].exit == "exit 0"
 
 
@@ -705,7 +705,7 @@ async def test_a_stop_during_a_restart_for_a_dependency_wins(rig: MakeRig) -> No
     await one.supervisor.start()
     os.kill(pid_of(one, "a"), signal.SIGKILL)
     await one.until(lambda: one.service("b").state is State.STOPPING)
-    await asyncio.wait_for(one.supervisor.stop(["b"]), 20)
+    await asyncio.wait_for(one.supervisor.stop(["b"]), 60)
     assert one.service("b").state is State.STOPPED
     await one.until(lambda: one.service("a").state is State.READY)
     await settle()

@@ -48,7 +48,7 @@ async def test_a_table_probes_another_port_with_headers(
     one = rig(spec)
     starting = asyncio.create_task(one.supervisor.start())
     if ready:
-        await asyncio.wait_for(starting, 20)
+        await asyncio.wait_for(starting, 60)
         assert one.service("a").state is State.READY
         return
     await until(lambda: "GET /ok" in one.service("a").reason or "cannot connect" in one.service("a").reason)
@@ -68,7 +68,7 @@ async def test_a_command_is_a_probe_with_the_environment_of_its_service(rig: Mak
     await until(lambda: "exit 1" in one.service("a").reason)
     root = Path(f"/proc/{one.service('a').instances[0].pid}/cwd").readlink()
     (root / "up").touch()
-    await asyncio.wait_for(starting, 20)
+    await asyncio.wait_for(starting, 60)
     assert one.service("a").state is State.READY
     (root / "up").unlink()
     await one.until_state("a", State.UNHEALTHY)
@@ -76,7 +76,7 @@ async def test_a_command_is_a_probe_with_the_environment_of_its_service(rig: Mak
 
 async def test_a_line_of_the_log_is_a_probe(rig: MakeRig) -> None:
     one = rig(ServiceSpec("a", command=sh("echo it is up; exec sleep 1000"), health=HealthSpec(log="is up$")))
-    await asyncio.wait_for(one.supervisor.start(), 20)
+    await asyncio.wait_for(one.supervisor.start(), 60)
     assert one.service("a").state is State.READY
 
 
@@ -103,5 +103,5 @@ def test_failures_in_the_start_period_do_not_count_and_so_many_after_it_are_late
 async def test_a_service_that_never_passes_is_fatal_after_its_start_period(rig: MakeRig) -> None:
     health = HealthSpec(exec=("false",), interval=0.01, retries=3, start_period=0.1)
     one = rig(ServiceSpec("a", command=("sleep", "1000"), health=health, restart=RestartPolicy.NO))
-    await asyncio.wait_for(one.supervisor.start(), 20)
+    await asyncio.wait_for(one.supervisor.start(), 60)
     assert one.service("a").state is State.FATAL

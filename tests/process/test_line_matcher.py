@@ -30,7 +30,7 @@ async def test_the_first_match_sets_the_event() -> None:
     matcher.start()
     matcher.add("starting")
     matcher.add("now listening on 8080")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await matched.wait()
     await matcher.stop()
 
@@ -41,7 +41,7 @@ async def test_pythons_whole_syntax_is_supported(expression: str) -> None:
     matcher = LineMatcher(expression, matched, pytest.fail)
     matcher.start()
     matcher.add("up ready ready é")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await matched.wait()
     await matcher.stop()
 
@@ -54,7 +54,7 @@ async def test_lines_after_the_start_are_searched_too() -> None:
         await asyncio.sleep(0)
     matcher.add("one")
     matcher.add("ready")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await matched.wait()
     await matcher.stop()
 
@@ -75,7 +75,7 @@ async def test_a_search_that_takes_too_long_is_given_up_and_the_loop_goes_on(
     matcher.start()
     began = time.process_time()
     matcher.add(LINE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await failed.wait()
     assert "more than 0.1 s" in reasons[0]
     assert not matched.is_set()

@@ -118,7 +118,7 @@ async def test_killed_node_is_noticed_and_keeps_durable_messages(tmp_path: Path,
         pid = node.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert await asyncio.wait_for(node.wait(), 10) == -signal.SIGKILL
+        assert await asyncio.wait_for(node.wait(), 60) == -signal.SIGKILL
         assert not node.pid
     finally:
         await node.stop()

@@ -19,7 +19,7 @@ from pamqp.body import ContentBody
 from pamqp.exceptions import UnmarshalingException
 from pamqp.heartbeat import Heartbeat
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 """Seconds after which an answer that does not come fails the test; none of them waits for it to pass."""
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8

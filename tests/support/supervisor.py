@@ -52,7 +52,7 @@ class Rig:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append((condition, future))
-        await asyncio.wait_for(future, 20)
+        await asyncio.wait_for(future, 60)
 
     async def until_state(self, service: str, state: State) -> None:
         await self.until(lambda: self.service(service).state is state)
@@ -120,7 +120,7 @@ async def rig(nothing_is_left: None, tmp_path: Path) -> AsyncIterator[MakeRig]:
 
     yield make
     for one in made:
-        await asyncio.wait_for(one.supervisor.shutdown(5), 20)
+        await asyncio.wait_for(one.supervisor.shutdown(5), 60)
         assert {s.state for s in one.supervisor.snapshot()} <= {State.STOPPED}
 
 

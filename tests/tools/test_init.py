@@ -58,7 +58,7 @@ async def test_order_queries_users_and_payments(tmp_path: Path, rabbitmq: str, p
         assert (await post(http, f"{orders}/orders", '{"user": 9, "amount": 1}'))[0] == 422
         assert (await post(http, f"{orders}/orders", "{"))[0] == 400
         assert (await get(http, f"{orders}/orders/9"))[0] == 404
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (paid := (await get(http, f"{payments}/payments"))[1]["payments"]):
                 await asyncio.sleep(0.01)  # it tells of itself over HTTP alone
         assert paid == [{"order": 1, "amount": 12.5}]

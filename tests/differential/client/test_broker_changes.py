@@ -34,7 +34,7 @@ from msctl.model.messaging import (
 from tests.support.broker import Broker
 from tests.support.rabbitmq import unique
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Heard(logging.Handler):
         self._news.set()
 
     async def until(self, text: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while text not in self.lines:
                 self._news.clear()
                 await self._news.wait()

@@ -40,7 +40,7 @@ class Output:
         self._news.set()
 
     async def until(self, ready: Any) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not ready():
                 self._news.clear()
                 await self._news.wait()

@@ -17,7 +17,7 @@ from msctl.secret import Secret
 from tests.support.broker import Broker
 from tests.support.rabbitmq import unique
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def test_queues_and_bindings_are_read(broker: Broker, connection: Connection) -> None:

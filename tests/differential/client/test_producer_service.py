@@ -46,7 +46,7 @@ async def post(
 ) -> aiohttp.ClientResponse:
     """Post until the service has found its broker."""
     headers = {"Content-Type": content_type} if content_type else {}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             answer = await client.post("/messages", data=body, headers=headers)
             if answer.status != 503:

@@ -78,14 +78,14 @@ async def ready(broker: str, queue: str) -> int:
 
 
 async def take(messages: AsyncIterator[PeekedMessage], number: int) -> list[str]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [(await anext(messages)).body for _ in range(number)]
 
 
 async def test_a_published_message_is_in_its_queue(desk: QueueAdmin, queue: str) -> None:
     await desk.publish(OutgoingMessage("", queue, b"hello", "text/x-test"))
     messages = desk.peek(queue)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         message = await anext(messages)
     await messages.aclose()  # type: ignore[attr-defined]  # an async generator
     assert (message.body, message.size, message.content_type) == ("hello", 5, "text/x-test")
@@ -129,7 +129,7 @@ async def test_a_broker_that_is_away_is_said() -> None:
 async def test_a_long_body_is_cut_and_bytes_that_are_no_text_are_shown(desk: QueueAdmin, queue: str) -> None:
     await desk.publish(OutgoingMessage("", queue, b"\xff" + b"x" * 40_000, "application/octet-stream"))
     messages = desk.peek(queue)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         message = await anext(messages)
     await messages.aclose()  # type: ignore[attr-defined]  # as above
     assert message.body.startswith("\\xffxxx")
@@ -141,7 +141,7 @@ async def consumed(connection: Connection, queue: str, number: int) -> list[tupl
     """What a consumer gets of a queue, and whether the broker says that it was out before."""
     consumer = await Consumer.open(connection, queue, prefetch=5, limit=number)
     taken: list[tuple[str, bool]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(taken) < number:
             found = await consumer.take()
             await consumer.mark_done(len(found))

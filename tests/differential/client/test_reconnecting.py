@@ -46,7 +46,7 @@ class Heard:
             if len(found) >= times:
                 return found[-1]
             self._news.clear()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await self._news.wait()
 
 

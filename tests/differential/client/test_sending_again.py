@@ -60,7 +60,7 @@ class Sending:
         return await asyncio.wait_for(self.task, 60)
 
     async def until_noted(self, text: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(text in note for note in self.notes):
                 await asyncio.sleep(0.01)
 

@@ -12,8 +12,8 @@ from tests.differential.management.conftest import Api
 from tests.support.amqp_probe import Probe
 from tests.support.broker import Connect
 
-STATISTICS_S = 15.0
-"""RabbitMQ's statistics are up to five seconds old."""
+STATISTICS_S = 60.0
+"""How long figures may take; RabbitMQ's come every half a second, on a busy machine later."""
 
 
 @pytest.fixture
@@ -153,19 +153,20 @@ async def test_figures_that_scalers_and_monitors_read(api: Api, queue: str, conn
     channel.ack(message.tag)
     for _ in range(2):
         await channel.message()
-    found = await eventually(
-        api,
-        "queues/{v}/q",
-        lambda each: (
-            each.get("messages") == 5
-            and each.get("consumers") == 1
-            # RabbitMQ's channels report what was published and what was taken each in their own time.
-            and {"publish": 6, "ack": 1}.items() <= each.get("message_stats", {}).items()
-        ),
-    )
-    assert (found["messages_ready"], found["messages_unacknowledged"], found["consumers"]) == (3, 2, 1)
+    figures = {"messages": 5, "messages_ready": 3, "messages_unacknowledged": 2, "consumers": 1}
+    counts = {"publish": 6, "deliver": 3, "deliver_get": 3, "ack": 1}
+
+    def all_reported(each: Any) -> bool:
+        """RabbitMQ's queues, channels and connections report each figure in their own time."""
+        stats = each.get("message_stats", {})
+        return (
+            figures.items() <= {name: each.get(name) for name in figures}.items()
+            and counts.items() <= {name: stats[name] for name in counts if name in stats}.items()
+            and len(each.get("consumer_details", ())) == 1
+        )
+
+    found = await eventually(api, "queues/{v}/q", all_reported)
     stats = found["message_stats"]
-    assert (stats["publish"], stats["deliver"], stats["deliver_get"]) == (6, 3, 3)
     for name in ("publish", "deliver_get", "ack"):
         assert isinstance(stats[f"{name}_details"]["rate"], float | int)
     (consumer,) = found["consumer_details"]
@@ -176,7 +177,7 @@ async def test_figures_that_scalers_and_monitors_read(api: Api, queue: str, conn
     )
 
 
-async def test_rate_of_publishes_is_seen_and_ends(api: Api, queue: str, connect: Connect) -> None:
+async def test_rate_of_publishes_is_seen(api: Api, queue: str, connect: Connect) -> None:
     """What KEDA scales by in mode MessageRate: message_stats.publish_details.rate."""
     probe: Probe = await connect(vhost=api.vhost)
     channel = await probe.channel()
@@ -192,9 +193,10 @@ async def test_rate_of_publishes_is_seen_and_ends(api: Api, queue: str, connect:
         found = await eventually(
             api,
             "queues/{v}/q?columns=message_stats.publish_details.rate",
-            lambda each: bool(each) and each["message_stats"]["publish_details"]["rate"] > 5,
+            lambda each: bool(each) and each["message_stats"]["publish_details"]["rate"] > 2,
         )
     finally:
         publishing = False
         await task
-    assert found["message_stats"]["publish_details"]["rate"] < 200
+    # A hundred a second at most are published; RabbitMQ may see those of a few seconds in one.
+    assert found["message_stats"]["publish_details"]["rate"] < 1000

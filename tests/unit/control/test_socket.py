@@ -188,7 +188,7 @@ async def test_a_disconnected_reader_ends_its_stream_in_the_stack(client: Contro
         lines.close()  # type: ignore[attr-defined]  # a generator behind Iterator
 
     await far(read_one_and_leave)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await view.left.wait()
 
 

@@ -177,7 +177,7 @@ class Stream:
 
     async def next(self, *wanted: str) -> Any:
         """The data of the next event of one of these names."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 name = ""
                 while line := (await self.content.readline()).decode():
@@ -262,7 +262,7 @@ async def test_no_snapshot_is_taken_without_a_page(system: System, monkeypatch: 
             for stream in (one, other):
                 await stream.next("state")
                 await stream.next("state")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while feeding := [task for task in asyncio.all_tasks() if task.get_name() == "dashboard-feed"]:
                 await asyncio.wait(feeding)
         assert system.snapshots
@@ -670,7 +670,7 @@ async def test_a_half_request_is_closed(system: System, half: bytes, monkeypatch
     async with signed_out(system) as (_, _, dashboard):
         reader, writer = await asyncio.open_connection("127.0.0.1", dashboard._port)
         writer.write(half)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await reader.read() == b""
         writer.close()
 
@@ -695,6 +695,6 @@ async def test_a_body_that_does_not_arrive_is_refused(
             + f"Cookie: {cookie.key}={cookie.value}\r\nX-Msctl-Token: {found['token']}\r\n".encode()
             + b"Content-Type: application/json\r\n\r\n{"
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert b" 408 " in await reader.readline()
         writer.close()

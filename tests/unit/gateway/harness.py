@@ -29,7 +29,7 @@ from msctl.telemetry.logs.hub import LogHub
 HOSTED = "hosted"
 REMOTE = "remote"
 KINDS = (HOSTED, REMOTE)
-PATIENCE = 10.0
+PATIENCE = 60.0
 """The timeout of a waiting test in seconds; never what is tested."""
 
 

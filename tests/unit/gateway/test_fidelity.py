@@ -89,7 +89,7 @@ async def exchange_of(request: bytes, response: bytes, end: bytes) -> tuple[byte
         gateway.announce("x", upstream.url)
         client = await gateway.client()
         await client.send(request)
-        received = await asyncio.wait_for(client.reader.read(), 5)
+        received = await asyncio.wait_for(client.reader.read(), 60)
     await upstream.stop()
     return upstream.received, received
 

@@ -128,7 +128,7 @@ async def check_idle_timeout(gateway: Harness) -> None:
     await gateway.serve("x", application(stalling), REMOTE)
     edit(gateway, idle_timeout=0.05)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-        await asyncio.wait_for(gateway.get("/x"), 20)
+        await asyncio.wait_for(gateway.get("/x"), 60)
 
 
 async def check_stream_idle_timeout(gateway: Harness) -> None:
@@ -151,7 +151,7 @@ async def check_stream_idle_timeout(gateway: Harness) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(client.reader.read(1), 0.2)
     edit(gateway, idle_timeout=0.05, stream_idle_timeout=0.05)
-    assert (await asyncio.wait_for(gateway.get("/x"), 20)).body == b"data: 1\n\n"
+    assert (await asyncio.wait_for(gateway.get("/x"), 60)).body == b"data: 1\n\n"
 
 
 async def check_connect_timeout(gateway: Harness) -> None:

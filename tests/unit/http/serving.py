@@ -15,7 +15,7 @@ from msctl.http.server import HttpServer
 from msctl.http.tls_acceptor import TlsAcceptor
 from msctl.model.exchange import Exchange, Handler, RequestError
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TEXT = [(b"Content-Type", b"text/plain")]
 RESET = struct.pack("ii", 1, 0)
 

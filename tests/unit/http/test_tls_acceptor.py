@@ -22,7 +22,7 @@ from tests.support.certificates import Certificates
 
 pytestmark = pytest.mark.both_loops
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Echo(asyncio.Protocol):

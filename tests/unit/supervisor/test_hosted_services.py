@@ -485,7 +485,7 @@ async def test_independent_services_start_side_by_side_and_dependents_after(
             "three": lambda c: StubGateway(),
         },
     )
-    await asyncio.wait_for(one.supervisor.start(["three"]), 10)
+    await asyncio.wait_for(one.supervisor.start(["three"]), 60)
     order = [(e.service, e.state) for e in one.events]
     assert order.index(("three", State.STARTING)) > max(
         order.index(("one", State.READY)), order.index(("two", State.READY))
@@ -567,8 +567,8 @@ async def test_a_shutdown_with_less_time_hurries_the_one_under_way(rig: MakeRig)
     await one.supervisor.start()
     first = asyncio.create_task(one.supervisor.shutdown(600))
     await draining.wait()
-    await asyncio.wait_for(one.supervisor.shutdown(0), 10)
-    await asyncio.wait_for(first, 10)
+    await asyncio.wait_for(one.supervisor.shutdown(0), 60)
+    await asyncio.wait_for(first, 60)
     assert one.service("slow").state is State.STOPPED
 
 

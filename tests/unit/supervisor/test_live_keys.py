@@ -124,7 +124,7 @@ async def check_stop_signal(rig: MakeRig, _root: Path) -> None:
     r = rig(TRAPPING)
     await r.supervisor.start()
     await edit(r, [TRAPPING], [replace(TRAPPING, stop_signal="SIGUSR1")])
-    await asyncio.wait_for(r.supervisor.stop(["a"]), 20)
+    await asyncio.wait_for(r.supervisor.stop(["a"]), 60)
     assert r.service("a").instances[0].exit == "exit 7"
 
 
@@ -132,7 +132,7 @@ async def check_stop_timeout(rig: MakeRig, _root: Path) -> None:
     r = rig(TRAPPING)
     await r.supervisor.start()
     await edit(r, [TRAPPING], [replace(TRAPPING, stop_timeout=0.05)])
-    await asyncio.wait_for(r.supervisor.stop(["a"]), 20)
+    await asyncio.wait_for(r.supervisor.stop(["a"]), 60)
     assert "killed by SIGKILL" in str(r.service("a").instances[0].exit)
 
 
@@ -164,12 +164,12 @@ async def check_liveness(rig: MakeRig, root: Path) -> None:
             await asyncio.sleep(0.001)  # the probe's connection is a real one
 
     starting = asyncio.create_task(r.supervisor.start())
-    await asyncio.wait_for(pass_time(starting.done), 20)
+    await asyncio.wait_for(pass_time(starting.done), 60)
     assert r.service("a").state is State.READY
     (root / "unhealthy").touch()
-    await asyncio.wait_for(pass_time(lambda: r.service("a").state is State.UNHEALTHY), 20)
+    await asyncio.wait_for(pass_time(lambda: r.service("a").state is State.UNHEALTHY), 60)
     await edit(r, [a], [replace(a, liveness=True)])
-    await asyncio.wait_for(pass_time(lambda: r.service("a").state is State.FATAL), 20)
+    await asyncio.wait_for(pass_time(lambda: r.service("a").state is State.FATAL), 60)
     assert "liveness" in r.service("a").reason
 
 
@@ -181,7 +181,7 @@ async def check_depends_on(rig: MakeRig, _root: Path) -> None:
     await r.until_state("a", State.RUNNING)
     assert r.service("b").state is State.WAITING
     await edit(r, [a, b], [a, replace(b, depends_on=(Dependency("a", Condition.STARTED),))])
-    await asyncio.wait_for(starting, 20)
+    await asyncio.wait_for(starting, 60)
     assert r.service("b").state is State.READY
 
 
@@ -263,7 +263,7 @@ async def test_an_edit_to_no_restarts_ends_the_wait_for_one(rig: MakeRig) -> Non
     await edit(r, [a], [replace(a, max_restarts=9)])
     assert r.service("a").state is State.BACKOFF
     await edit(r, [a], [replace(a, restart=RestartPolicy.NO)])
-    await asyncio.wait_for(starting, 20)
+    await asyncio.wait_for(starting, 60)
     assert (r.service("a").state, r.service("a").reason) == (State.FATAL, "exit 7")
 
 

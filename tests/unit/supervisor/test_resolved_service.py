@@ -65,7 +65,7 @@ class Heard:
         self.news.put_nowait(reason)
 
     async def next(self) -> str:
-        return await asyncio.wait_for(self.news.get(), 20)
+        return await asyncio.wait_for(self.news.get(), 60)
 
 
 @asynccontextmanager

@@ -59,7 +59,7 @@ async def stall_in(stalls: asyncio.Queue[Stall], function: str, blocking: Callab
 
     On a busy machine the thread that looks may come late, and other code may be what does not go on.
     """
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             if inspect.isawaitable(waiting := blocking()):
                 await waiting

@@ -45,7 +45,7 @@ class Collector:
         return web.Response(status=status)
 
     async def body(self) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             body, _ = await self.got.get()
         return body
 
@@ -166,7 +166,7 @@ async def test_a_retryable_status_is_retried(
         sender.add(SPAN)
         for _ in range(3):
             assert len(await collector.spans()) == 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(caplog.records) < 2:
                 await asyncio.sleep(0.01)
         await sender.stop()
@@ -230,7 +230,7 @@ async def test_forwarded_requests_are_unchanged_and_retried(
     sender.forward(b'{"first": 1}', "application/json")
     sender.forward(b'{"second": 2}', "application/x-protobuf")
     for expected in ({"first": 1}, {"first": 1}, {"second": 2}):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             body, headers = await collector.got.get()
         assert body == expected
     assert headers["Content-Type"] == "application/x-protobuf"
