@@ -47,7 +47,7 @@ class Rig:
         self._look()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until an event or a log line makes this true; fails after 20 s."""
+        """Wait until an event or a log line makes this true; fails after a minute."""
         if condition():
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
