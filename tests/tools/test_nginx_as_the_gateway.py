@@ -145,6 +145,12 @@ max_age = "1h"
 precompressed = true
 
 [[services.one.routes]]
+path = "/exact"
+exact = true
+strip_prefix = true
+static = { root = "site $x;{}", index = "home.html" }
+
+[[services.one.routes]]
 path = "/docs"
 static = "site $x;{}"
 basic_auth = { file = "users.txt" }
@@ -168,7 +174,17 @@ routes = [{ path = "/auth", rewrite = "/ask" }]
 
 [services.web]
 static = { root = "site $x;{}/sub", fallback = "index.html" }
-routes = ["/web.app"]
+
+[[services.web.routes]]
+path = "/web.app"
+
+[[services.web.routes]]
+path = "/cut.app"
+strip_prefix = true
+
+[[services.web.routes]]
+path = "/moved"
+rewrite = "/web.app"
 
 [services.stuck]
 url = ["http://127.0.0.1:{one}", "http://127.0.0.1:{two}", "http://127.0.0.1:{three}"]
@@ -461,6 +477,12 @@ FILES: list[Case] = [
     ("/docs/none", "GET", {"Authorization": LOGIN}),
     ("/docs/none", "POST", {}),
     ("/web.app", "GET", {}),
+    ("/cut.app", "GET", {}),
+    ("/cut.app?x=%2F", "GET", {}),
+    ("/cut.app/", "GET", {}),
+    ("/moved", "GET", {}),
+    ("/moved/", "GET", {}),
+    ("/exact", "GET", {}),
     ("/web.app/", "GET", {}),
     ("/web.app/deep", "GET", {}),
     ("/web.app/x.js", "GET", {}),

@@ -71,7 +71,9 @@ def explain(
     if path != target.path:
         steps.append(f"The path is forwarded as {path}.")
     if route.static is not None:
-        status, why = StaticFiles(route.static).explain(method, path, fields)
+        status, why = StaticFiles(route.static).explain(
+            method, path, path if route.exact else target.path, fields
+        )
         steps.append(why)
         return outcome(status, route, path=path)
     service, spread = split_step(route, fields)

@@ -215,6 +215,10 @@ class _Mounted:
     # --- the exchange ---------------------------------------------------------------------------------
 
     @property
+    def received_target(self) -> str:
+        return self.head.target
+
+    @property
     def disconnected(self) -> bool:
         transport = self._request.transport
         return transport is None or transport.is_closing()

@@ -86,6 +86,10 @@ class ServerExchange:
         self._bodiless = False
 
     @property
+    def received_target(self) -> str:
+        return self.head.target
+
+    @property
     def disconnected(self) -> bool:
         return self._connection.lost
 

@@ -59,10 +59,14 @@ class StaticFiles:
     def __init__(self, spec: StaticSpec) -> None:
         self._spec = spec
 
-    def explain(self, method: str, path: str, fields: list[Field]) -> tuple[int, str]:
-        """Return the status that a request would get, and the reason in a sentence. Blocks."""
+    def explain(self, method: str, path: str, received: str, fields: list[Field]) -> tuple[int, str]:
+        """Return the status that a request would get, and the reason in a sentence. Blocks.
+
+        `received` is the path before a prefix was stripped.
+        """
         if method not in _METHODS:
             return 405, "Only GET and HEAD read files."
+        path = _below(path, received)
         found = self._find(path, fields)
         if isinstance(found, _Folder):
             return 301, "The path is that of a folder: the gateway redirects to it with a slash at the end."
@@ -83,16 +87,15 @@ class StaticFiles:
             allow: Fields = [_TEXT, (b"Allow", b"GET, HEAD"), (b"Date", http_date())]
             exchange.respond(405, REASONS[405], allow, b"405 only GET and HEAD are allowed\n")
             return
-        path = head.target.partition("?")[0]
+        received, mark, query = exchange.received_target.partition("?")
+        path = _below(head.target.partition("?")[0], received)
         found = await self._prepared(head.method, path, [*head.fields, *exchange.extra])
         if found is None:
             missing: Fields = [_TEXT, (b"Date", http_date())]
             exchange.respond(404, REASONS[404], missing, b"404 there is no such file\n")
         elif isinstance(found, _Folder):
             # Relative, so that it holds whatever prefix a proxy stripped.
-            name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
-            mark, query = head.target.partition("?")[1:]
-            where = b"./" + name + b"/" + f"{mark}{query}".encode("utf-8", "surrogateescape")
+            where = f"./{received.rpartition('/')[2]}/{mark}{query}".encode("utf-8", "surrogateescape")
             exchange.respond(301, REASONS[301], [(b"Location", where), (b"Date", http_date())], b"")
         elif found.descriptor is not None:
             try:
@@ -163,7 +166,7 @@ class StaticFiles:
         root = os.path.realpath(spec.root)
         target = os.path.join(root, relative) if relative else root  # noqa: PTH118 - its bytes stay as they are
         if os.path.isdir(target):  # noqa: PTH112
-            if path and not path.endswith("/"):
+            if not path.endswith("/"):
                 return _Folder() if _inside(os.path.realpath(target), root) else None
             found = self._open(root, os.path.join(target, spec.index), fields, is_page=True)  # noqa: PTH118
         else:
@@ -184,6 +187,15 @@ class StaticFiles:
                 os.close(plain.descriptor)
                 return packed._replace(info=packed.info._replace(name=plain.info.name))
         return plain
+
+
+def _below(path: str, received: str) -> str:
+    """Return `path`, without the slash at its end that `received`, the client's own, does not have.
+
+    All of `/docs` is stripped to `/`, which is a folder's path; but for the page there, `style.css` is
+    beside `/docs`. So it is `/docs/` that has the page.
+    """
+    return path if received.endswith("/") else path.removesuffix("/")
 
 
 def _discard(future: asyncio.Future[_Answer | _Folder | None]) -> None:

@@ -185,6 +185,11 @@ class Exchange(Protocol):
     def head(self) -> RequestHead: ...
 
     @property
+    def received_target(self) -> str:
+        """The target as the client sent it, from which relative links are resolved."""
+        ...
+
+    @property
     def extra(self) -> Sequence[Field]:
         """Fields of this request beyond the head's."""
         ...

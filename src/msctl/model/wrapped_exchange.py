@@ -18,6 +18,10 @@ class WrappedExchange:
         return self._inner.head
 
     @property
+    def received_target(self) -> str:
+        return self._inner.received_target
+
+    @property
     def extra(self) -> Sequence[Field]:
         return self._inner.extra
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from msctl.hosting.static_app import StaticApp
+from msctl.model.endpoint import Endpoint
 from msctl.model.route_policies import StaticSpec
 from msctl.model.route_spec import ApiKeySpec, RouteSpec
 from tests.unit.gateway.harness import running
@@ -88,13 +90,40 @@ async def test_conditions_and_ranges_over_the_wire(dist: Path) -> None:
 async def test_a_single_page_app_has_its_page_everywhere_but_for_missing_files(dist: Path) -> None:
     spec = StaticSpec(str(dist), fallback="index.html", max_age=60)
     async with running(RouteSpec("/app", "web", strip_prefix=True, static=spec)) as gateway:
-        for target in ("/app", "/app/", "/app/orders/7", "/app/orders/v1.2"):
+        for target in ("/app/", "/app/orders/7", "/app/orders/v1.2"):
             page = await gateway.get(target, ("Accept", "text/html,*/*;q=0.8"))
             assert (page.status, page.body, page.get("Cache-Control")) == (200, PAGE, "no-cache")
         script = await gateway.get("/app/assets/app.js")
         assert script.get("Cache-Control") == "public, max-age=60"
         assert (await gateway.get("/app/assets/old.js", ("Accept", "*/*"))).status == 404
         assert (await gateway.get("/app/.env", ("Accept", "text/html"))).status == 404
+
+
+@pytest.mark.parametrize("by_service", [False, True])
+async def test_a_prefix_without_its_slash_is_a_folder_without_its_slash(dist: Path, by_service: bool) -> None:
+    """At /docs the page's link to style.css would lead to /style.css."""
+    spec = StaticSpec(str(dist), fallback="index.html")
+    own = None if by_service else spec
+    async with running(
+        RouteSpec("/docs", "web", strip_prefix=True, static=own),
+        RouteSpec("/moved", "web", rewrite="/sub%20dir", static=own),
+        RouteSpec("/page", "web", rewrite="/", exact=True, static=own),
+    ) as gateway:
+        gateway.registry.announce(Endpoint("web", "web-1", handler=StaticApp(spec).handle))
+        for target, where in (
+            ("/docs", "./docs/"),
+            ("/docs?a=%2F", "./docs/?a=%2F"),
+            ("/docs/sub%20dir", "./sub%20dir/"),
+            ("/moved", "./moved/"),
+        ):
+            reply = await gateway.get(target)
+            assert (reply.status, reply.get("Location")) == (301, where)
+        for target, body in (("/docs/", PAGE), ("/moved/", b"sub"), ("/docs/deep", PAGE), ("/page", PAGE)):
+            reply = await gateway.get(target)
+            assert (reply.status, reply.body) == (200, body)
+        if not by_service:
+            explained = gateway.gateway.explain("GET", "/docs", {"Host": "localhost"})
+            assert explained.status == 301
 
 
 async def test_filters_hold_for_files_too(dist: Path) -> None:

@@ -34,6 +34,10 @@ class BufferedExchange:
         self._data = bytearray()
 
     @property
+    def received_target(self) -> str:
+        return self.head.target
+
+    @property
     def data(self) -> bytes:
         """The body of the response."""
         return bytes(self._data)

@@ -134,6 +134,12 @@ class GatewayExchange:
         self.edits = edits._replace(tied=() if tied is None else (tied,))
 
     @property
+    def received_target(self) -> str:
+        """The client's own; that of an exact route, which has no path beside it, is the forwarded one."""
+        plan = self.plan
+        return self.head.target if plan is None or plan.settings.route.exact else plan.received_target
+
+    @property
     def extra(self) -> Sequence[Field]:
         return (
             (b"X-Request-Id", self.request_id.encode()),

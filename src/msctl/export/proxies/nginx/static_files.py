@@ -75,7 +75,9 @@ def file_maps(target: Target) -> Iterator[str]:
         yield ""
         yield f"map {PATH} {below} {{"
         yield f'    "~(?s)^{head}(?<{OWN}inside_{number}>/.*)$" "{prefix}${OWN}inside_{number}";'
-        yield f'    "~^{head}$" "{prefix or "/"}";'
+        # Without a slash behind the prefix it is a folder without its slash: that redirects.
+        whole = literal(decoded_path(route.rewrite or "/")) if route.exact else prefix
+        yield f'    "~^{head}$" "{whole}";'
         yield f"    default {PATH};"
         yield "}"
     yield ""
