@@ -408,6 +408,11 @@ def test_a_refusal_is_the_authenticators_own(both: Both, status: str) -> None:
     assert fields(its, *names) == fields(ours, *names)
 
 
+def test_an_authenticator_that_does_not_answer_is_a_problem_document(both: Both) -> None:
+    for reply in both.ask("/unasked"):
+        assert (reply.status, reply.headers["Content-Type"]) == (502, "application/problem+json")
+
+
 def test_nothing_is_left_to_msctls_gateway(both: Both) -> None:
     assert "msctl's gateway" not in both.warnings
     keys = [line.split(": ")[1] for line in both.warnings.splitlines() if line.startswith("warning: ")]

@@ -42,6 +42,7 @@ def guard_lines(target: Target) -> Iterator[str]:
     for index, name in enumerate(spec.response_headers):
         variable = header_variable(name).replace("$http_", "$upstream_http_")
         yield f"auth_request_set ${OWN}auth_{target.number}_{index} {variable};"
+    yield "recursive_error_pages on;  # a refusal that is not there is an error of its own"
     yield f"error_page 401 403 500 = /-/msctl/{target.number}-refusal;"
     yield "error_page 413 429 502 503 504 /-/msctl/problem;"
 
