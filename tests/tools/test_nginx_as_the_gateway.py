@@ -255,6 +255,8 @@ def talkative(asked: Asked) -> Answer:
         ("Vary", "X-Other"),
         ("X-Accel-Redirect", "/web.app"),
     ]
+    if asked.path == "/plain/long":
+        fields.append(("X-Long", "x" * 40_000))
     return said(asked)._replace(headers=fields)
 
 
@@ -406,6 +408,19 @@ def test_a_refusal_is_the_authenticators_own(both: Both, status: str) -> None:
     assert its.body == ours.body == ANSWERS[status].body
     names = [name.lower() for name, _ in ANSWERS[status].headers if name != "X-Accel-Redirect"]
     assert fields(its, *names) == fields(ours, *names)
+
+
+@pytest.mark.parametrize("size", [7_000, 9_000, 40_000, 70_000])
+def test_long_fields_pass_up_to_the_limit_of_all(both: Both, size: int) -> None:
+    ours, its = both.ask("/plain", Cookie="c=" + "x" * size)
+    assert its.status == ours.status == (200 if size < 65_536 else 431)
+    assert told(its) == told(ours)
+    assert its.headers.get("Content-Type") == ours.headers.get("Content-Type")
+
+
+def test_a_service_may_answer_with_a_long_field(both: Both) -> None:
+    for reply in both.ask("/plain/long"):
+        assert (reply.status, len(reply.headers["X-Long"])) == (200, 40_000)
 
 
 def test_an_authenticator_that_does_not_answer_is_a_problem_document(both: Both) -> None:

@@ -18,6 +18,7 @@ from msctl.export.proxies.nginx.maps import Choices, needs_choice, place_key
 from msctl.export.proxies.nginx.syntax import OWN, decoded_path, path_regex, quoted, seconds
 from msctl.export.proxies.nginx.targets import Targets
 from msctl.export.proxies.precedence import HostPlan, Pattern, Place
+from msctl.gateway.message.http1 import MAX_HEAD
 from msctl.model.gateway_spec import GatewaySpec
 
 LISTEN = 8000
@@ -116,8 +117,7 @@ def _settings(gateway: GatewaySpec) -> Iterator[str]:
     yield "merge_slashes off;  # route the path as it is passed on"
     yield "absolute_redirect off;"
     yield f"client_max_body_size {gateway.max_body};"
-    if gateway.max_header_bytes != GatewaySpec().max_header_bytes:
-        yield f"large_client_header_buffers 8 {max(1024, gateway.max_header_bytes // 8)};"
+    yield f"large_client_header_buffers 2 {gateway.max_header_bytes};  # of which a field may fill one"
     yield from trust_lines(gateway)
     yield ""
     yield f"if (${OWN}has_dots) {{"
@@ -132,6 +132,8 @@ def _settings(gateway: GatewaySpec) -> Iterator[str]:
     yield REQUEST_ID
     yield "proxy_redirect off;"
     yield "proxy_buffering off;  # for streams"
+    yield f"proxy_buffer_size {MAX_HEAD};  # of a response's head"
+    yield f"proxy_buffers 4 {MAX_HEAD};"
     yield "proxy_request_buffering off;"
     yield f"proxy_connect_timeout {seconds(gateway.connect_timeout)};"
     yield f"proxy_read_timeout {seconds(gateway.idle_timeout)};"
@@ -139,7 +141,8 @@ def _settings(gateway: GatewaySpec) -> Iterator[str]:
     yield "proxy_next_upstream error timeout;"
     yield f"proxy_next_upstream_tries {gateway.retries + 1};"
     yield "limit_req_status 429;"
-    yield "error_page 401 403 413 429 500 502 503 504 /-/msctl/problem;"
+    yield "error_page 401 403 413 414 429 500 502 503 504 /-/msctl/problem;"
+    yield "error_page 494 =431 /-/msctl/problem;"
 
 
 def _answer(code: int) -> tuple[str, str]:
