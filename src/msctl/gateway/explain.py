@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msctl.gateway.explain_policies import access_steps, split_step, traffic_steps
 from msctl.gateway.message.headers import Field
@@ -10,6 +10,7 @@ from msctl.gateway.message.problems import ProblemError
 from msctl.gateway.message.target import Target
 from msctl.gateway.request.plan import Planner
 from msctl.gateway.request.validation import validate
+from msctl.gateway.routing.compose import branch_targets
 from msctl.gateway.routing.routes import Match, Rule, upstream_path
 from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.http.static_files import StaticFiles
@@ -61,11 +62,17 @@ def explain(
     route = match.rule.spec
     steps.append(f"{_described(match.rule)} matches{_variables(match)}.")
     steps.extend(access_steps(route))
+    asked = route.forward_auth
+    if asked is not None and asked.path is not None and (lost := _lost(planner, asked.path, fields)):
+        steps.append(lost)
+        return outcome(502, route)
     if route.redirect is not None:
         steps.append(f"The gateway responds with a redirect ({route.redirect.status}).")
         return outcome(route.redirect.status, route)
     if route.compose is not None:
         steps.append(f"The gateway composes one document from {', '.join(route.compose.branches.values())}.")
+        branches = branch_targets(route.compose, match.variables).values()
+        steps.extend(lost for branch in branches if (lost := _lost(planner, branch, fields)))
         return outcome(None, route)
     path = upstream_path(match.rule, target.path)
     if path != target.path:
@@ -92,6 +99,15 @@ def explain(
     steps.append(_choice(targets, service, instance.name, f"{where}, found in {origin}" if origin else where))
     forwarded = path if target.query is None else f"{path}?{target.query}"
     return outcome(None, route, instance.name, forwarded, service)
+
+
+def _lost(planner: Planner, target: str, fields: Sequence[Field]) -> str | None:
+    """Say why the gateway's own GET of `target` leads to no service; None if it leads to one."""
+    try:
+        planner.route("GET", validate("GET", target, (1, 1), fields, "msctl-explain"), fields)
+    except ProblemError as error:
+        return error.problem.detail
+    return None
 
 
 def _skipped(planner: Planner, method: str, host: str, target: Target, fields: list[Field]) -> list[str]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msctl.gateway import access
 from msctl.model.route_policies import BasicAuthSpec, ForwardAuthSpec, JwtSpec
 from msctl.model.route_spec import (
+    ComposeSpec,
     CorsSpec,
     HeaderEdit,
     RateLimitKey,
@@ -242,6 +243,23 @@ async def test_the_question_is_the_request_as_it_came(
     assert "authorization" not in fields
     assert (fields["x-env"], fields["x-tag"]) == (["dev"], ["a", "b"])
     assert fields["x-forwarded-prefix"] == ["/outer/x" if peers else "/x"]
+
+
+async def test_an_explanation_says_which_of_the_gateways_own_requests_have_no_route() -> None:
+    async with running(
+        RouteSpec("/auth", "auth"),
+        RouteSpec("/asked", "x", forward_auth=ForwardAuthSpec(path="/auth/check")),
+        RouteSpec("/lost", "x", forward_auth=ForwardAuthSpec(path="/nowhere")),
+        RouteSpec("/all/{id}", "", compose=ComposeSpec({"a": "/auth/{id}", "b": "/missing/{id}"})),
+    ) as gateway:
+        lost, asked, composed = (
+            gateway.gateway.explain("GET", path) for path in ("/lost", "/asked", "/all/7")
+        )
+    assert lost.status == 502
+    assert "GET /nowhere" in lost.steps[-1]
+    assert not any("No route" in step for step in asked.steps)
+    assert [step for step in composed.steps if "No route" in step and "/missing/7" in step]
+    assert not any("GET /auth/7" in step for step in composed.steps)
 
 
 async def test_a_service_that_does_not_answer_allows_nothing() -> None:
