@@ -356,6 +356,27 @@ async def test_silent_client_is_pinged_and_then_closed(monkeypatch: pytest.Monke
         assert (await client.closed())[0] == 1011
 
 
+async def test_client_that_reads_nothing_holds_no_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is reset where neither a ping nor the close is answered."""
+    monkeypatch.setattr(websocket, "PING_INTERVAL_S", 0.01)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.01)
+    raised = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            with pytest.raises(OSError, match="left"):
+                while True:
+                    await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
+            raised.set()
+
+    async with connected(app) as (served, client):
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            await raised.wait()
+        assert not served.errors()
+
+
 async def test_closing_after_the_client_has_left_is_no_error() -> None:
     closed = asyncio.Event()
 
@@ -404,3 +425,25 @@ async def test_stopping_service_closes_its_sockets() -> None:
         assert (await client.closed())[0] == 1001
         await draining
     assert chat.received[-1]["code"] == 1001
+
+
+async def test_stopping_service_refuses_a_handshake_that_is_not_answered() -> None:
+    waiting = asyncio.Event()
+    found: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            waiting.set()
+            found.append((await receive())["code"])
+            with pytest.raises(OSError, match="left"):
+                await send({"type": "websocket.accept"})
+            found.append("refused")
+
+    fields = ("Upgrade: websocket", "Connection: upgrade", KEY, "Sec-WebSocket-Version: 13")
+    async with hosted(app) as served:
+        asking = asyncio.create_task(served.request("GET /", None, *fields))
+        await waiting.wait()
+        await served.app.drain(5.0)
+        assert (await asking).status == 503
+    assert found == [1006, "refused"]

@@ -65,7 +65,7 @@ class AsgiApp:
         """Refuse new requests, close WebSockets; wait up to `timeout` seconds for the rest, then cancel."""
         self._draining = True
         for socket in list(self._sockets):
-            socket.go_away()
+            socket.go_away(self._service)
         await self._requests.drain(timeout)
         for socket in list(self._sockets):
             socket.abandon()

@@ -25,7 +25,7 @@ from msctl.hosting.asgi.response import Response
 from msctl.hosting.asgi.scope import Message
 from msctl.hosting.asgi.websocket_handshake import Handshake, HandshakeError, handshake
 from msctl.hosting.asgi.websocket_messages import close_of, payload_of, received, size_of
-from msctl.hosting.standard_answers import respond_failed
+from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, Exchange, RawStream
 
@@ -250,10 +250,13 @@ class WebSocketSession:
                     self._exchange.abort()
             self._closed(frames.ABNORMAL, "")
 
-    def go_away(self) -> None:
-        """Close it, since the service stops."""
+    def go_away(self, service: str) -> None:
+        """Close it, since the service stops; a handshake that is not answered yet is answered with 503."""
         if self._state is _State.OPEN and self._stream is not None:
             self._close(self._stream, frames.GOING_AWAY, "the service is stopping")
+        elif self._state is _State.CONNECTING:
+            respond_unavailable(self._exchange, service)
+            self._closed(frames.ABNORMAL, "")
 
     def abandon(self) -> None:
         """End it without a word: its time is over."""
@@ -361,6 +364,8 @@ class WebSocketSession:
             return
         if self._ping is not None and not self._paused:
             self._close(self._stream, frames.INTERNAL_ERROR, "keepalive ping timeout")
+            # It may not read either: what is written would be kept, and a `send` wait, until TCP gives up.
+            self._later(CLOSE_TIMEOUT_S, self.abandon)
             return
         self._ping = os.urandom(4)
         self._stream.write(frames.frame(frames.PING, self._ping))
