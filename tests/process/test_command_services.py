@@ -428,12 +428,13 @@ async def test_a_suspended_process_can_be_stopped(rig: MakeRig) -> None:
     assert one.service("frozen").instances[0].exit == "killed by SIGTERM"
 
 
+TOLD = "while ! test -e told; do sleep 0.01; done"
 FORKS = {
     "with a wiped environment": "env -i sleep 1000 & echo pid $!; {end}",
     "in the group": "sleep 1000 & echo pid $!; {end}",
-    "ignoring SIGTERM": "sh -c 'trap \"\" TERM; echo pid $$; sleep 99; sleep 99' & sleep 0.2; {end}",
-    "in a session of its own": "setsid sh -c 'echo pid $$; exec sleep 1000' & sleep 0.2; {end}",
-    "twice, detached": "setsid sh -c '(sleep 1000 & echo pid $!) &' & sleep 0.2; {end}",
+    "ignoring SIGTERM": f"sh -c 'trap \"\" TERM; echo pid $$; >told; sleep 99; sleep 99' & {TOLD}; {{end}}",
+    "in a session of its own": f"setsid sh -c 'echo pid $$; >told; exec sleep 1000' & {TOLD}; {{end}}",
+    "twice, detached": f"setsid sh -c '(sleep 1000 & echo pid $!; >told) &' & {TOLD}; {{end}}",
 }
 
 

@@ -17,8 +17,7 @@ import pytest
 from msctl.processes import orphans
 from msctl.processes.command_worker import foreground_hint
 from tests.support.cli import Msctl
-from tests.support.ports import reserved_port
-from tests.support.supervisor import alive
+from tests.support.supervisor import alive, free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="child subreapers are Linux's")
@@ -47,11 +46,10 @@ def folder() -> Iterator[Path]:
 
 
 def stack(folder: Path, services: str) -> Msctl:
-    with reserved_port() as port, reserved_port() as broker:
-        (folder / "msctl.toml").write_text(
-            f'{services}\n[gateway]\nport = {port}\n[broker]\nmode = "embedded"\n'
-            f'url = "amqp://guest:guest@127.0.0.1:{broker}/"\n'
-        )
+    (folder / "msctl.toml").write_text(
+        f'{services}\n[gateway]\nport = {free_port()}\n[broker]\nmode = "embedded"\n'
+        f'url = "amqp://guest:guest@127.0.0.1:{free_port()}/"\n'
+    )
     return Msctl(folder, folder / "run", {})
 
 
@@ -69,8 +67,7 @@ def test_a_daemon_without_the_mark_is_ended_and_its_service_says_how_to_stay(
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not here")
 def test_nginx_as_a_daemon_leaves_nothing_on_its_port(folder: Path) -> None:
-    with reserved_port() as port:
-        pass
+    port = free_port()
     (folder / "nginx.conf").write_text(
         f"pid {folder}/nginx.pid; error_log {folder}/error.log; events {{}}\n"
         f"http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}\n"
@@ -83,6 +80,13 @@ def test_nginx_as_a_daemon_leaves_nothing_on_its_port(folder: Path) -> None:
     assert [c for c in psutil.net_connections() if c.laddr and c.laddr.port == port] == []
 
 
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def test_orphans_that_exit_are_reaped(folder: Path) -> None:
     script = "while :; do (sleep 0.01 & exec sleep 0); n=$((n+1)); echo $n > rounds; sleep 0.02; done"
     msctl = stack(folder, f'[services.a]\ncommand = ["sh", "-c", "{script}"]\n')
@@ -90,11 +94,16 @@ async def test_orphans_that_exit_are_reaped(folder: Path) -> None:
     me = psutil.Process(msctl.status()["pid"])
 
     def zombies() -> list[psutil.Process]:
-        return [p for p in me.children() if p.status() == psutil.STATUS_ZOMBIE]
+        return [p for p in me.children() if _is_zombie(p)]
 
-    await until(zombies, 30)
-    former = zombies()[0]
-    await until(lambda: not former.is_running() or former not in me.children(), 30)
+    former: list[psutil.Process] = []
+
+    def seen() -> bool:
+        former.extend(zombies())
+        return bool(former)
+
+    await until(seen)
+    await until(lambda: former[0] not in me.children())
     msctl.ok("down")
 
 

@@ -61,8 +61,8 @@ def test_two_stacks_find_each_other_and_a_wrong_password_is_said_and_not_shown(
         eventually(lambda: finding.states()["users"] == "ready")
         assert finding.status()["registry"]["url"] == f"etcds://{etcd.address}"
         wrong = machine("c", "hunter2", "")
+        eventually(lambda: "authentication failed" in wrong.status()["registry"]["reason"])
         eventually(lambda: wrong.status()["registry"]["state"] == "backoff")
-        assert "authentication failed" in wrong.status()["registry"]["reason"]
         for text in (wrong.ok("logs", "-n", "50"), wrong.ok("status"), finding.ok("logs", "-n", "50")):
             assert "hunter2" not in text
             assert "p/w" not in text

@@ -15,6 +15,7 @@ from msctl.cli.launch.claim import Claim
 from msctl.control.paths import StackPaths, running_stacks
 from tests.support.cli import Process
 from tests.support.course import Course
+from tests.support.waiting import eventually
 
 GATED = """
 [services.gated]
@@ -45,8 +46,7 @@ def starting(course: Course) -> Iterator[Process]:
     os.mkfifo(course.msctl.folder / "gate")
     write(course, GATED)
     with course.msctl.process("up", "-d") as up:
-        while not running_stacks(course.msctl.env):
-            pass
+        eventually(lambda: running_stacks(course.msctl.env))
         with course.msctl.process("events", "--json") as events:
             events.line("stdout", '"starting"')
         yield up
@@ -179,8 +179,7 @@ def test_a_port_clash_names_the_project_that_holds_the_port(course: Course, tmp_
 def test_send_waits_for_the_broker_of_a_stack_that_starts(course: Course) -> None:
     course.msctl.env["MSCTL_BROKER_MODE"] = "embedded"
     with course.msctl.process("up", "-d") as up:
-        while not running_stacks(course.msctl.env):
-            pass
+        eventually(lambda: running_stacks(course.msctl.env))
         course.msctl.ok("send", "early")
         assert up.wait() == 0
     assert course.msctl.ok("consume", "-n", "1") == "Received a message: early\n"
