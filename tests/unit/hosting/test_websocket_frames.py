@@ -89,6 +89,7 @@ def test_messages_arrive_however_they_are_cut(messages: list[str | bytes], data:
         (sent(TEXT, b"\xff"), INVALID_DATA),
         (sent(TEXT, b"\xc3"), INVALID_DATA),  # cut in the middle of a character
         (sent(TEXT, b"\xff", final=False), INVALID_DATA),  # before the message ends
+        (sent(TEXT, b"\xff" + b"x" * 50)[:10], INVALID_DATA),  # before the frame ends
         (sent(BINARY, b"x" * 1001), TOO_BIG),
         (sent(BINARY, b"x" * 600, final=False) + sent(0, b"x" * 600), TOO_BIG),
         (b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff" + MASK, TOO_BIG),  # before the payload arrives

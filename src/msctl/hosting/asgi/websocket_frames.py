@@ -1,8 +1,8 @@
 """WebSocket frames of a server (RFC 6455 §5): bytes in, messages out. Pure.
 
-`FrameReader` holds at most one frame and one message, each bounded by `max_message`. Text is decoded as its
-frames arrive, so invalid UTF-8 is found before the message ends (§8.1); compressed messages are passed on as
-they are.
+`FrameReader` holds at most one message, bounded by `max_message`. Payload is taken as it arrives, also of a
+frame that is not complete, and text decoded, so invalid UTF-8 is found before the message ends (§8.1);
+compressed messages are passed on as they are.
 """
 
 from __future__ import annotations
@@ -66,13 +66,19 @@ Received = str | bytes | Compressed | Control | Closed
 
 
 class FrameReader:
-    """Decodes what one client sends."""
+    """Decodes what one client sends, as it arrives: no call takes longer because a message is long."""
 
     def __init__(self, max_message: int, *, compression: bool = False) -> None:
         """`compression` allows RSV1 on the first frame of a message (RFC 7692 §6)."""
         self._max = max_message
         self._compression = compression
         self._buffer = bytearray()
+        self._control_opcode = 0
+        """The opcode of a control frame whose payload is next, else 0."""
+        self._left: int | None = None
+        """The bytes missing of the frame whose payload arrives; None before its head."""
+        self._mask = b""
+        self._final = False
         self._opcode = 0
         """The opcode of the message whose fragments arrive; 0 between messages."""
         self._compressed = False
@@ -87,25 +93,32 @@ class FrameReader:
         buffer += data
         at = 0
         try:
-            while (head := self._head(at)) is not None:
-                final, rsv1, opcode, start, end = head
-                if end > len(buffer):
-                    break
-                payload = _unmasked(buffer[start - 4 : start], bytes(buffer[start:end]))
-                at = end
-                if opcode in _CONTROL:
-                    received: Received | None = self._control(opcode, payload)
-                else:
-                    if opcode != _CONTINUATION:
-                        self._opcode, self._compressed = opcode, rsv1
-                    received = self._data(payload, final)
+            while True:
+                if self._left is None:
+                    start = self._head(at)
+                    if start is None:
+                        break
+                    at = start
+                left = self._left or 0
+                piece = _unmasked(self._mask, buffer[at : at + left])
+                at += len(piece)
+                left -= len(piece)
+                self._left = left or None
+                if self._control_opcode:
+                    found.append(self._control(self._control_opcode, bytes(piece)))
+                    continue
+                received = self._data(piece, self._final and not left)
                 if received is not None:
                     found.append(received)
+                if left:
+                    turn = len(piece) % 4
+                    self._mask = self._mask[turn:] + self._mask[:turn]
+                    break
         finally:
             del buffer[:at]
 
-    def _head(self, at: int) -> tuple[bool, bool, int, int, int] | None:
-        """Return final, RSV1, opcode, start and end of the payload of the frame at `at`; None for a part."""
+    def _head(self, at: int) -> int | None:
+        """Read the head of the frame at `at`; return where its payload begins, None while some is missing."""
         buffer = self._buffer
         if len(buffer) < at + 2:
             return None
@@ -123,15 +136,24 @@ class FrameReader:
         elif (opcode == _CONTINUATION) != bool(self._opcode):
             raise FrameError(PROTOCOL_ERROR, "the fragments of a message are out of order")
         start = at + 2 + (8 if length == 127 else 2 if length == 126 else 0) + 4
-        if len(buffer) < start:
+        if len(buffer) < (start + length if opcode in _CONTROL else start):
             return None
         if length == 126:
             (length,) = struct.unpack_from("!H", buffer, at + 2)
         elif length == 127:
             (length,) = struct.unpack_from("!Q", buffer, at + 2)
-        if opcode in _DATA and len(self._message) + length > self._max:
-            raise FrameError(TOO_BIG, f"a message is longer than {self._max} bytes")
-        return final, bool(first & _RSV1), opcode, start, start + length
+        if opcode in _CONTROL:
+            self._control_opcode = opcode
+        else:
+            if len(self._message) + length > self._max:
+                raise FrameError(TOO_BIG, f"a message is longer than {self._max} bytes")
+            self._control_opcode = 0
+            self._final = final
+            if opcode != _CONTINUATION:
+                self._opcode, self._compressed = opcode, bool(first & _RSV1)
+        self._left = length
+        self._mask = bytes(buffer[start - 4 : start])
+        return start
 
     def _control(self, opcode: int, payload: bytes) -> Control | Closed:
         if opcode != CLOSE:
@@ -148,26 +170,26 @@ class FrameReader:
         except UnicodeDecodeError:
             raise FrameError(INVALID_DATA, "a close reason is not UTF-8") from None
 
-    def _data(self, payload: bytes, final: bool) -> str | bytes | Compressed | None:
+    def _data(self, piece: bytearray, last: bool) -> str | bytes | Compressed | None:
         opcode, message = self._opcode, self._message
         is_text = opcode == TEXT and not self._compressed
         text = ""
         if is_text:
             try:
-                text = self._decoder.decode(payload, final)
+                text = self._decoder.decode(piece, last)
             except UnicodeDecodeError:
                 raise FrameError(INVALID_DATA, "a text message is not UTF-8") from None
-        if not final:
-            message += payload
+        if not last:
+            message += piece
             return None
         self._opcode = 0
         if message:
-            payload = bytes(message + payload)
-            message.clear()
-            text = payload.decode() if is_text else ""
+            message += piece
+            piece, self._message = message, bytearray()
+            text = piece.decode() if is_text else ""
         if self._compressed:
-            return Compressed(opcode, payload)
-        return text if is_text else payload
+            return Compressed(opcode, bytes(piece))
+        return text if is_text else bytes(piece)
 
 
 def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
@@ -199,8 +221,17 @@ def accept_key(key: bytes) -> bytes | None:
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def _unmasked(mask: bytes | bytearray, payload: bytes) -> bytes:
-    # As one long number: a loop over the bytes would take a thousand times as long.
-    size = len(payload)
-    key = int.from_bytes((bytes(mask) * (size // 4 + 1))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
+def _table(byte: int) -> bytes:
+    """Return what each byte is with `byte` as its mask."""
+    return (_ALL ^ int.from_bytes(bytes([byte]) * 256)).to_bytes(256)
+
+
+_ALL = int.from_bytes(bytes(range(256)))
+_TABLES = [_table(byte) for byte in range(256)]
+
+
+def _unmasked(mask: bytes, payload: bytearray) -> bytearray:
+    """Remove the mask (§5.3), in place; every fourth byte at once, since a loop would take far longer."""
+    for position, byte in enumerate(mask):
+        payload[position::4] = payload[position::4].translate(_TABLES[byte])
+    return payload
