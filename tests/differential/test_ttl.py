@@ -74,11 +74,11 @@ async def test_zero_expiration_of_a_message_is_the_same(channel: Channel) -> Non
 
 
 async def test_unacked_message_does_not_expire_but_does_when_requeued(channel: Channel) -> None:
-    queue, dead = await lettering(channel, x_message_ttl=30)
+    queue, dead = await lettering(channel, x_message_ttl=500)  # long enough to be got in
     await channel.put(queue, b"held")
     message = await channel.get(queue)
     assert message is not None
-    timer, done = await lettering(channel, x_message_ttl=60)
+    timer, done = await lettering(channel, x_message_ttl=530)
     await channel.consume(done, no_ack=True)
     await channel.put(timer, b"later")
     await channel.messages(1)

@@ -46,7 +46,8 @@ def test_a_child_gets_every_layer_and_the_values_that_refer_to_others(shown: Cou
     shown.msctl.env |= {"FROM_SHELL": "shell", "PWD": "/nowhere"}
     shown.msctl.ok("up", "-d", "--no-wait", "web")
     shown.msctl.ok("wait", "web")
-    env = json.loads(json.loads(shown.msctl.ok("logs", "web", "--json", "-n", "1"))["data"]["text"])
+    with shown.msctl.process("logs", "web", "--json", "--follow") as logs:
+        env = json.loads(json.loads(logs.line("stdout", "FROM_DOTENV"))["data"]["text"])
     assert env["FROM_DOTENV"] == "dotenv"
     assert env["API_TOKEN"] == "a b $c"
     assert env["FROM_FILE"] == "two\nlines"

@@ -30,6 +30,7 @@ from msctl.model.snapshots import BrokerMode
 from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.secret import Secret
 from tests.support.rabbitmq import require_binary
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -115,6 +116,8 @@ async def test_killed_node_is_noticed_and_keeps_durable_messages(tmp_path: Path,
             await channel.declare_queue("kept", durable=True)
             message = aio_pika.Message(b"still here", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(message, "kept")
+        # It confirms a declaration before it is in the log of its database.
+        await until(lambda: any(b"kept" in path.read_bytes() for path in settings.folder.rglob("LATEST.LOG")))
         pid = node.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

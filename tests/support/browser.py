@@ -112,7 +112,17 @@ class Browser:
             time.sleep(0.05)
 
     def click(self, css: str) -> None:
-        call("POST", f"{self._element(css)}/click", {})
+        """Click where it is, once it stays there: a page that moves it would take the click elsewhere."""
+        element = self._element(css)
+        self.run(
+            "const at = () => { const r = document.querySelector(args[0])?.getBoundingClientRect();"
+            "                   return r && `${r.x} ${r.y}`; };"
+            "const frame = () => new Promise((done) => requestAnimationFrame(done));"
+            "for (let was, is = at(), still = 0; still < 3; ) {"
+            "  await frame(); was = is; is = at(); still = is === was ? still + 1 : 0; }",
+            css,
+        )
+        call("POST", f"{element}/click", {})
 
     def type(self, css: str, text: str) -> None:
         """Into a field that is emptied first."""
