@@ -30,6 +30,8 @@ from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub, current_service
 from msctl.telemetry.logs.traceback import user_traceback
 
+_FAILED = "500 Internal Server Error\n\nServer got itself in trouble"
+
 
 class AiohttpApp:
     """An aiohttp Application as a HostedApp."""
@@ -97,7 +99,7 @@ class AiohttpApp:
         except (Exception, SystemExit) as error:
             if isinstance(error, ConnectionError) and exchange.disconnected:
                 raise  # the client closed the connection
-            self._failed(exchange, error)
+            await self._failed(exchange, request, error)
         finally:
             current_service.reset(token)
             if request is not None:
@@ -124,15 +126,21 @@ class AiohttpApp:
             # Not runner.cleanup(), which sends on_shutdown a second time.
             await self._quietly(runner.app.cleanup())
 
-    def _failed(self, exchange: Exchange, error: BaseException) -> None:
+    async def _failed(self, exchange: Exchange, request: HostedRequest | None, error: BaseException) -> None:
         head = exchange.head
         self._log.failed(f"{head.method} {head.target.partition('?')[0]}", error)
         if exchange.status:
             # A clean end would make a truncated body look complete.
             exchange.abort()
             raise ConnectionResetError(f"{self._service} failed during its response") from error
-        # The response of aiohttp's own server, so that isolation makes no difference.
-        _respond_text(exchange, 500, "500 Internal Server Error\n\nServer got itself in trouble")
+        # The response of aiohttp's own server, with what `on_response_prepare` adds, such as fields for CORS.
+        if request is not None:
+            try:
+                await _respond(web.Response(status=500, text=_FAILED), request, exchange)
+            except (Exception, SystemExit) as second:  # noqa: BLE001 - an application may raise anything
+                self._log.failed("on_response_prepare", second)
+        if not exchange.status:
+            _respond_text(exchange, 500, _FAILED)
 
     def _refuse(self, exchange: Exchange) -> None:
         _respond_text(exchange, 503, f"503 {self._service} is stopping\n", (b"Retry-After", b"1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import re
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,7 @@ from msctl.model.service_context import ServiceContext
 from msctl.model.service_spec import ServiceSpec
 from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
+from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub
 from msctl.telemetry.logs.root_logger import restore_root_handler
 from msctl.telemetry.logs.traceback import user_traceback
@@ -83,27 +85,29 @@ class HostedWorker:
         app: HostedApp | None = None
         exited: SystemExit | None = None
 
+        @serves
         async def make() -> None:
             nonlocal app, exited
+            msctl_service = name
             current_context.set(self._context)
             try:
-                made = self._factory(self._context)
-                app = await made if inspect.isawaitable(made) else made
-                restore_root_handler()
-                await app.startup()
-                restore_root_handler()
+                with log_as(msctl_service):
+                    made = self._factory(self._context)
+                    app = await made if inspect.isawaitable(made) else made
+                    restore_root_handler()
+                    await app.startup()
+                    restore_root_handler()
             except SystemExit as error:
                 exited = error  # it would end the event loop, as it leaves the task
 
         try:
-            with log_as(name):
-                if not await within(self._start_timeout, make(), self._clock, self._killed):
-                    reason = f"it did not start within {self._start_timeout:g} s"
-                    if (place := self._stopped_at()) is not None:
-                        reason += f"; its import was at {place}"
-                    raise StartError(Outcome(False, reason))
-                if exited is not None:
-                    raise exited
+            if not await within(self._start_timeout, make(), self._clock, self._killed):
+                reason = f"it did not start within {self._start_timeout:g} s"
+                if (place := self._stopped_at()) is not None:
+                    reason += f"; its import was at {place}"
+                raise StartError(Outcome(False, reason))
+            if exited is not None:
+                raise exited
             if app is None:
                 raise AssertionError("unreachable: a service that has started has an application")
             if self._listener is not None:
@@ -116,16 +120,26 @@ class HostedWorker:
             raise
         except MsctlError as error:
             await self._clean(app)
-            raise StartError(Outcome(False, error.message, final=True)) from error
+            reason = error.message + self._unseen(error.message)
+            raise StartError(Outcome(False, reason, final=True)) from error
         except (Exception, SystemExit) as error:
             # An exception of user code fails this service only.
-            self._logs.append(name, shorten(user_traceback(error)), "error")
+            text = shorten(user_traceback(error))
+            self._logs.append(name, text, "error")
             await self._clean(app)
-            raise StartError(Outcome(False, describe(error), final=True)) from error
+            raise StartError(Outcome(False, describe(error) + self._unseen(text), final=True)) from error
         except BaseException:
             await self._clean(app)
             raise
         self._app = app
+
+    def _unseen(self, failure: str) -> str:
+        """Say where a variable is that the application may have looked for in os.environ."""
+        unset = [name for name in self._context.env if name not in os.environ]
+        missed = next((name for name in unset if re.search(rf"(?i)\b{re.escape(name)}\b", failure)), None)
+        if missed is None:
+            return ""
+        return f'; {missed} is not in os.environ, which hosted services share, unless isolation = "process"'
 
     def _instrumented(self, app: HostedApp) -> Handler:
         """Return the handler for its own listener. The gateway reports its requests itself."""

@@ -86,7 +86,7 @@ class Loader:
             if self._root is not None:
                 with self._lock:
                     self._remember(self._root)
-        shown = f"the module {module_name}"
+        shown = f"the module {module_name}{self._hidden(found)}"
         for part in attribute.split("."):
             if not hasattr(found, part):
                 names = ", ".join(_applications(found))
@@ -95,6 +95,16 @@ class Loader:
             found = getattr(found, part)
             shown = part
         return found
+
+    def _hidden(self, module: object) -> str:
+        """Say whether another module hides the project's, such as the standard library's `site`."""
+        file, name = getattr(module, "__file__", None), str(getattr(module, "__name__", ""))
+        if self._root is None or not file or Path(file).is_relative_to(self._root):
+            return ""
+        mine = self._root.joinpath(*name.split("."))
+        if not (mine.with_suffix(".py").is_file() or (mine / "__init__.py").is_file()):
+            return ""
+        return f", which is {file} instead of the project's own (rename that),"
 
     def forget(self) -> None:
         """Make the next load import the project's modules again; running services keep their objects."""

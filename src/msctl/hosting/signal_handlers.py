@@ -34,6 +34,7 @@ def signal_handlers(
     """
     real, add, remove = signal.signal, loop.add_signal_handler, loop.remove_signal_handler
     current: Any = signal.getsignal
+    said: set[tuple[str, str, str]] = set()
 
     def is_refused(number: int, frame: FrameType) -> bool:
         service = owner()
@@ -41,6 +42,9 @@ def signal_handlers(
             return False
         name = signal.Signals(number).name
         place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        if (service, name, place) in said:
+            return True
+        said.add((service, name, place))
         refused(
             service,
             f"the handler of {name} at {place} is not installed: the stack ends the service through its "

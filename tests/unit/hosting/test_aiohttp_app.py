@@ -170,9 +170,13 @@ async def test_a_websocket_is_closed_with_1001_when_its_service_stops(tmp_path: 
 
 
 @asynccontextmanager
-async def listening(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+async def listening(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *on_prepare: Callable[[web.Request, web.StreamResponse], Awaitable[None]],
+) -> AsyncIterator[int]:
     """Serve GET / with `handler` on a port."""
     application = web.Application()
+    application.on_response_prepare.extend(on_prepare)
     application.router.add_get("/", handler)
     clock = FakeClock()
     context = ServiceContext(
@@ -236,3 +240,21 @@ async def test_a_plain_response_with_101_switches_only_where_the_client_asked_fo
     assert b"Upgrade: raw\r\n" in answers
     assert b"Content-Length" not in answers
     assert answers.count(b"HTTP/1.1 ") == 1, "what follows is no request"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_failure_of_a_handler_has_the_fields_that_every_response_gets(broken: bool) -> None:
+    """Such as those for CORS, without which a page is not told of the failure."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        raise ValueError("no")
+
+    async def allow(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        if broken:
+            raise ValueError("no again")
+
+    async with listening(handler, allow) as port:
+        answers = await answers_to_two(port)
+    assert answers.count(b"HTTP/1.1 500 ") == 2
+    assert answers.count(b"Access-Control-Allow-Origin: *") == (0 if broken else 2)

@@ -65,6 +65,14 @@ async def test_failed_startup_says_why() -> None:
     assert "OSError: no database" in raised.value.message
 
 
+async def test_end_of_a_long_reason_is_kept() -> None:
+    trace = "\n".join([*("  File x" * 10 for _ in range(1000)), "OSError: no database"])
+    app = App("startup.complete", "shutdown.failed", message=trace)
+    async with hosted(app) as served:
+        pass
+    assert served.errors().endswith("OSError: no database")
+
+
 async def test_failed_shutdown_is_logged() -> None:
     async with hosted(App("startup.complete", "shutdown.failed", message="still busy")) as served:
         pass

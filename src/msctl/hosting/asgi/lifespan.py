@@ -13,6 +13,7 @@ from typing import Any
 
 from msctl.errors import MsctlError
 from msctl.hosting.asgi.scope import Message, Scope
+from msctl.hosting.service_log import shorten
 
 Application = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
 
@@ -51,7 +52,7 @@ class Lifespan:
         failure, self._failure = self._failure, None
         if failure is not None:
             lines = [line for line in failure.splitlines() if line.strip()]
-            self._log(failure, "error")
+            self._log(shorten(failure), "error")
             # A framework sends its traceback, the last line of which says what happened.
             reason = lines[-1].strip() if lines else "it gave no reason"
             raise LifespanFailedError(f"its lifespan failed at startup: {reason}")
@@ -69,7 +70,7 @@ class Lifespan:
                 await self._cancel()
         self._task = None
         if self._failure:
-            self._log(self._failure, "error")
+            self._log(shorten(self._failure), "error")
 
     async def _run(self) -> None:
         scope: Scope = {
