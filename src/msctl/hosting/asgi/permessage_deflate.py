@@ -1,5 +1,9 @@
 """Compression of WebSocket messages: the permessage-deflate extension (RFC 7692) of a server.
 
+With context takeover a message may refer to those before it, so both sides must see the same messages in the
+same order: the session holds a lock from compression to write, and a message that is compressed but not sent
+ends its context.
+
 Windows and memory level are those of `websockets`: an eighth of what zlib takes by default. A connection
 takes about 40 KiB once it has sent a message, and 13 KiB once it has received one, or 45 KiB from a client
 that cannot limit its window; nothing before that, and nothing between messages without context takeover.
