@@ -350,6 +350,11 @@ FORWARDED: list[Case] = [
     ("/plain/..;/cut", "GET", {}),
     ("/plain/..%2fcut", "GET", {}),
     ("/plain/...", "GET", {}),
+    ("/plain%2f./cut", "GET", {}),
+    ("/plain/./..", "GET", {}),
+    ("/plain\\.\\cut", "GET", {}),
+    ("/plain/%2e/cut", "GET", {}),
+    ("/plain/.;/cut", "GET", {}),
     ("/canary", "GET", {}),
     ("/canary", "GET", {"X_Canary": 'a$b"c;{'}),
     ("/canary", "GET", {"X_Canary": 'A$B"C;{'}),
@@ -408,6 +413,25 @@ def test_a_refusal_is_the_authenticators_own(both: Both, status: str) -> None:
     assert its.body == ours.body == ANSWERS[status].body
     names = [name.lower() for name, _ in ANSWERS[status].headers if name != "X-Accel-Redirect"]
     assert fields(its, *names) == fields(ours, *names)
+
+
+@pytest.mark.parametrize(
+    "target", ["/plain/./x?a=%2F/./", "/./cut/x", "/cut/./x", "/cut/.", "/./files/./a.js"]
+)
+def test_a_dot_that_names_where_it_stands_is_left_out(both: Both, target: str) -> None:
+    """nginx redirects, since it forwards the path as it was sent."""
+    ours, its = both.ask(target)
+    for _ in range(target.count("/.", 0, target.find("?") % 100)):
+        assert its.status == 308
+        its = both.ask(its.headers["Location"])[1]
+    assert its.status == ours.status == 200
+    assert told(its) == told(ours)
+
+
+@pytest.mark.parametrize("target", ["/.//evil.example", "//evil.example/./x", "/././/evil.example"])
+def test_no_dot_leads_to_another_host(both: Both, target: str) -> None:
+    its = both.ask(target)[1]
+    assert not its.headers.get("Location", "/").startswith("//")
 
 
 @pytest.mark.parametrize("size", [7_000, 9_000, 40_000, 70_000])

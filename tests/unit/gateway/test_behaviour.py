@@ -278,6 +278,7 @@ async def test_an_encoded_letter_does_not_bypass_a_route(kind: str) -> None:
     async with running(RouteSpec("/", "open"), RouteSpec("/admin", "closed")) as gateway:
         await gateway.serve("open", application(recorder(Seen())), kind)
         assert (await gateway.get("/%61dmin")).json()["service"] == "closed"
+        assert (await gateway.get("/./admin")).json()["service"] == "closed"
         assert (await gateway.get("/administrator")).status == 200
 
 

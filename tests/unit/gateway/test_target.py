@@ -66,10 +66,10 @@ def test_a_target_that_is_neither_a_path_nor_an_http_url_is_refused(raw: str) ->
 @pytest.mark.parametrize(
     "path",
     [
-        "/.",
         "/..",
+        "/./..",
         "/a/../b",
-        "/a/./b",
+        "/a/.././b",
         "/a/..",
         "/%2e",
         "/%2E%2e/b",
@@ -88,6 +88,24 @@ def test_dot_segments_are_refused_in_any_encoding(path: str) -> None:
         parse_target(path)
     with pytest.raises(BadTargetError, match="dot segments"):
         check_path(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ("/.", "/"),
+        ("/./", "/"),
+        ("/./a", "/a"),
+        ("/a/./b", "/a/b"),
+        ("/a/././b/.", "/a/b/"),
+        ("/a/.?b/./c", "/a/"),
+        ("/.//a", "//a"),
+        ("http://a.test/./b", "/b"),
+        ("/.a/./.b", "/.a/.b"),
+    ],
+)
+def test_a_dot_that_names_where_it_stands_is_left_out(raw: str, path: str) -> None:
+    assert parse_target(raw).path == path
 
 
 @pytest.mark.parametrize("path", ["/%", "/a%2", "/a%zz", "/%%20", "/a%g0"])

@@ -1,7 +1,8 @@
-"""The request target (RFC 9112 §3.2): parsing and checks, without changing a byte of it.
+"""The request target (RFC 9112 §3.2): parsing and checks, without changing its bytes.
 
-Pure. Paths stay as they were sent. Routes are matched against a copy in which only percent-encoded
-unreserved characters are decoded, which RFC 3986 §6.2.2.2 defines as equivalent.
+Pure. Paths stay as they were sent, less their `.` elements (`/a/./b`), which name where they stand: apt and
+others send them, and no route may be missed by one. Routes are matched against a copy in which only
+percent-encoded unreserved characters are decoded, which RFC 3986 §6.2.2.2 defines as equivalent.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def parse_target(raw: str) -> Target:
     """Parse the target of a request line; raises BadTargetError.
 
     Besides bad syntax it refuses fragments (an upstream might cut them off), user information, schemes
-    other than http and https, and dot segments in any encoding, because an upstream that resolves
-    them would serve a path that was never routed.
+    other than http and https, and dot segments in any encoding but a plain `.`, which is left out, because
+    an upstream that resolves them would serve a path that was never routed.
     """
     if _FORBIDDEN.search(raw):
         raise BadTargetError("the request target has a fragment, a space or a control character")
@@ -70,8 +71,19 @@ def parse_target(raw: str) -> Target:
 def _origin(raw: str, authority: str | None) -> Target:
     path, mark, query = raw.partition("?")
     if "." in path or "%" in path:
+        path = _without_dots(path)
         check_path(path)
     return Target(path, query if mark else None, authority)
+
+
+def _without_dots(path: str) -> str:
+    """Return a path without its `.` elements (RFC 3986 §5.2.4); one at the end leaves its slash."""
+    if "/." not in path:
+        return path
+    elements = path.split("/")
+    if elements[-1] == ".":
+        elements[-1] = ""
+    return "/".join([element for element in elements if element != "."])
 
 
 def check_path(path: str) -> None:

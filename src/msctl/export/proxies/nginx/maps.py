@@ -38,13 +38,20 @@ CONSTANT_MAPS = (
     "}",
     "",
     "# Dot segments, encoded ones too, are refused: nginx matches a path without them, and passes them on.",
+    "# A plain one of a single dot is left out by a redirect.",
     f"map $request_uri ${OWN}has_dots {{",
-    '    "~*^[^?]*?(?:[/'
+    '    "~*^[^?]*?(?!/[.](?:[/?]|$))(?:[/'
     + in_quotes(r"\\")
     + "]|%2f|%5c)(?:[.]|%2e){1,2}(?:[/;?"
     + in_quotes(r"\\")
     + ']|%2f|%5c|%3b|$)" 1;',
     "    default 0;",
+    "}",
+    "",
+    f"map $request_uri ${OWN}without_dot {{",
+    f'    "~^(?!//|/[.]//)(?<{OWN}before>/(?:[^?]*?/)?)[.](?:/|(?=[?]|$))(?<{OWN}after>.*)$"'
+    f' "${OWN}before${OWN}after";',
+    "    default '';",
     "}",
     "",
     *(

@@ -123,6 +123,9 @@ def _settings(gateway: GatewaySpec) -> Iterator[str]:
     yield f"if (${OWN}has_dots) {{"
     yield "    return 400;"
     yield "}"
+    yield f"if (${OWN}without_dot) {{"
+    yield f"    return 308 ${OWN}without_dot;"
+    yield "}"
     yield ""
     yield "proxy_http_version 1.1;"
     yield from proxy_lines(request_fields(gateway))
