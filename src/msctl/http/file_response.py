@@ -85,6 +85,8 @@ def relative_path(path: str) -> str | None:
     elements = path.lstrip("/").split("/")
     found: list[str] = []
     for number, element in enumerate(elements):
+        if element == ".":
+            continue  # it names where it stands
         name = unquote_to_bytes(element).decode("utf-8", "surrogateescape")
         if not name:
             if number + 1 < len(elements):
