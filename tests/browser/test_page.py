@@ -237,16 +237,17 @@ def test_the_topology_shows_what_was_observed_and_focuses_on_a_service(page: Bro
     page.until(
         "return document.querySelector('#topology-picture svg').ariaLabel.includes('producer → hello')"
     )
-    dashed = "return [...document.querySelectorAll('#topology-picture .e.dep')].map(e => e.textContent)"
-    assert "users → hello: configured, not observed" in page.run(dashed)
+    dashed = "[...document.querySelectorAll('#topology-picture .e.dep')].map(e => e.textContent)"
+    page.until(f"return {dashed}.includes('users → hello: configured, not observed')")
     page.press("#topology-picture [data-node=producer]", "\n")
     page.until("return !document.getElementById('topology-panel').hidden")
-    assert page.address().endswith("#/topology?focus=producer")
+    page.until("return location.hash === '#/topology?focus=producer'")
     nodes = (
         "return [...document.querySelectorAll('#topology-picture [data-node]')]"
         ".map(n => n.dataset.node).sort()"
     )
-    assert page.run(nodes) == ["gateway", "producer", "queue hello"]
+    focused = '["gateway","producer","queue hello"]'
+    page.until(f"return JSON.stringify((() => {{ {nodes} }})()) === '{focused}'")
     page.press("body", ESCAPE)
     page.until("return document.getElementById('topology-panel').hidden && location.hash === '#/topology'")
     page.type("#topology-find", "USERS")

@@ -30,6 +30,7 @@ from msctl.model.snapshots import BrokerMode
 from msctl.runtime.embedded_host import EmbeddedHost
 from msctl.secret import Secret
 from tests.support.rabbitmq import require_binary
+from tests.support.supervisor import alive
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.rabbitmq
@@ -66,7 +67,16 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def still_there(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in processes if one.is_running() and alive(one.pid)]
+
+
+def listening(process: psutil.Process) -> set[int]:
+    """The ports of a process; it may be a helper that has ended."""
+    try:
+        found = process.net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return set()
+    return {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
 
 
 async def test_two_nodes_run_side_by_side_and_leave_no_process_or_port(tmp_path: Path, log: Log) -> None:
@@ -86,14 +96,8 @@ async def test_two_nodes_run_side_by_side_and_leave_no_process_or_port(tmp_path:
                 await channel.default_exchange.publish(aio_pika.Message(url.encode()), "hello")
                 message = await queue.get()
                 assert message.body == url.encode()  # each has its own queue `hello`
-        listening = {
-            item.laddr.port
-            for one in processes
-            for item in one.net_connections("tcp")
-            if item.status == psutil.CONN_LISTEN
-        }
-        assert len(listening) == 2, "AMQP and nothing else: no distribution, no epmd"
-        assert not [one for one in processes if "epmd" in one.name()]
+        ports = [port for one in processes for port in listening(one)]
+        assert len(set(ports)) == 2, "AMQP and nothing else: no distribution, no epmd"
     finally:
         await asyncio.gather(*(node.stop() for node in nodes))
     assert still_there(processes) == []
@@ -180,7 +184,7 @@ async def test_node_dies_with_its_parent(tmp_path: Path) -> None:
     processes = descendants(pid)
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
-    _gone, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=15)
+    _gone, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=60)
     for one in alive:
         one.kill()
     assert not alive
@@ -242,8 +246,8 @@ async def test_slow_node_is_given_up_and_killed_with_its_helpers(
         await real_stop(self, timeout=0.1)
 
     monkeypatch.setattr(RabbitNode, "stop", impatient_stop)
-    settings = RabbitSettings("127.0.0.1", 0, tmp_path / "node", start_timeout=0.5)
-    with pytest.raises(TimedOutError, match=r"not ready after 0\.5 s"):
+    settings = RabbitSettings("127.0.0.1", 0, tmp_path / "node", start_timeout=2.0)
+    with pytest.raises(TimedOutError, match=r"not ready after 2\.0 s"):
         await RabbitNode(settings, log=log).start()
     assert ("warning", "RabbitMQ did not stop within 0.1 s and is killed") in log
     helper = int((tmp_path / "helper").read_text())

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.course import Course
 from tests.support.ports import reserved_port
+from tests.support.supervisor import alive
 from tests.support.tools import require
 from tests.support.waiting import eventually
 
@@ -75,4 +76,4 @@ def test_postgres_runs_as_another_user_survives_a_kill_and_leaves_nothing(
     assert query(port, "select name from cups") == "tea"
     workers += psutil.Process(course.msctl.status()["services"][0]["pid"]).children()
     course.msctl.ok("down")
-    assert [one for one in workers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    assert [one for one in workers if one.is_running() and alive(one.pid)] == []

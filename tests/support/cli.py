@@ -25,7 +25,7 @@ from unittest import mock
 from msctl.cli.app import main
 
 SOURCE = Path(__file__).parents[2] / "src"
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which a command that has not ended fails its test; no test waits for it to pass."""
 QUICK = {
     "config", "doctor", "down", "export", "graph", "init", "logs", "ls", "queues", "reload", "restart",

@@ -191,6 +191,9 @@ for (table, key, default), value in defaults.items():
     # An export runs nothing, and says which variables it was made with.
     if "export" not in sys.argv and declared.get(table, {{}}).get(key, default) == default:
         os.environ.setdefault(f"MSCTL_{{table}}_{{key}}".upper(), str(value))
+# What a start waits for is said once it takes long, which on a busy machine it does.
+import msctl.cli.output.waiting
+msctl.cli.output.waiting.PLAIN_AFTER_S = 3600.0
 if file is None:
     os.environ.update(MSCTL_HELLO_PORT=str(own[8080]), MSCTL_USERS_PORT=str(own[8081]))
 from msctl.__main__ import main
@@ -213,7 +216,7 @@ def run(page: str) -> list[tuple[Step, str]]:
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            timeout=4 * PATIENCE,
+            timeout=2 * PATIENCE,
         )
         output = done.stdout.decode(errors="replace")
         for shown, own in ports.items():
