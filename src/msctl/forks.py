@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,6 +23,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _descriptors: set[int] = set()
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 _servers: weakref.WeakSet[asyncio.AbstractServer] = weakref.WeakSet()
+_calls: list[Callable[[], None]] = []
 _active: list[object] = []
 _registered: list[object] = []
 
@@ -45,6 +46,16 @@ def close_socket_in_forks(sock: socket.socket) -> None:
 def close_server_in_forks(server: asyncio.AbstractServer) -> None:
     """Close the sockets that this server listens on in forked children."""
     _servers.add(server)
+
+
+@contextmanager
+def on_fork(call: Callable[[], None]) -> Iterator[None]:
+    """Call this in forked children while the context is open."""
+    _calls.append(call)
+    try:
+        yield
+    finally:
+        _calls.remove(call)
 
 
 @contextmanager
@@ -73,3 +84,5 @@ def _let_go() -> None:
         if descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+    for call in _calls:
+        call()

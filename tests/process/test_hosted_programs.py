@@ -23,6 +23,9 @@ warnings.simplefilter("ignore")  # from Python 3.12 on about a fork beside threa
 signal.signal(signal.SIGTERM, lambda *_: None)
 signal.signal(signal.SIGUSR1, lambda *_: Path("usr1").touch())
 threading.Thread(target=print, args=("from a thread",)).start()
+def work():
+    print("from a worker")
+    return os.getpid()
 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
 atexit.register(Path("ended").touch)
 
@@ -37,7 +40,7 @@ async def app(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
         return
     await loop.run_in_executor(None, print, "from an executor")
-    worker = await loop.run_in_executor(pool, os.getpid)
+    worker = await loop.run_in_executor(pool, work)
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": str(worker).encode()})
 """
@@ -92,16 +95,16 @@ def test_the_signals_that_end_a_stack_stay_its_own(project: tuple[Msctl, str]) -
         up.line("stderr", "gateway")
         request(url)
         log = msctl.ok("logs", "api")
-        for number, place in (("SIGTERM", "main.py:7"), ("SIGINT", "main.py:18")):
+        for number, place in (("SIGTERM", "main.py:7"), ("SIGINT", "main.py:21")):
             assert f"the handler of {number} at {place} is not installed" in log
         up.signal(signal.SIGINT)
         assert up.wait() == 0
 
 
-def test_what_threads_of_a_service_print_is_in_its_log(project: tuple[Msctl, str]) -> None:
+def test_what_threads_and_forks_of_a_service_print_is_in_its_log(project: tuple[Msctl, str]) -> None:
     msctl, url = project
     msctl.ok("up", "-d")
     request(url)
     log = msctl.ok("logs", "api")
     msctl.ok("down")
-    assert [text for text in ("from a thread", "from an executor") if text not in log] == []
+    assert [text for text in ("from a thread", "from an executor", "from a worker") if text not in log] == []

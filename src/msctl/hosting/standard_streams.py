@@ -3,9 +3,8 @@
 Services of one process share its standard streams. `ServiceStream` stands in for one of them and
 sorts by who writes: text that is written while a service's code runs becomes lines of that service's
 log, everything else passes through to the real stream. Who writes is known from a context variable,
-which follows the service's tasks and its calls of `asyncio.to_thread`; a thread that a service starts
-by other means counts as the stack's. What a handler of `logging` prints is handed on as its record, whole and
-with its level.
+which follows the service's tasks and its threads (service_threads.py). What a handler of `logging` prints
+is handed on as its record, whole and with its level.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from msctl.processes.leftovers import end_leftovers
 from msctl.processes.orphans import become_subreaper, reap_orphans
 from msctl.runtime.exit import exit_soon
 from msctl.runtime.loop import new_event_loop
+from msctl.telemetry.logs.forked import forked_logs
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
 from msctl.telemetry.logs.root_logger import root_handler
 
@@ -93,6 +94,7 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
         _logging_to(handler),
         _printing_to(logs, handler),
         service_threads(),
+        forked_logs(loop, logs),
         signal_handlers(loop, _writer, partial(logs.append, level="warning")),
     ):
         system = make(clock, logs)

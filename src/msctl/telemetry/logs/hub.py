@@ -49,6 +49,7 @@ class LogHub:
         self._listeners: list[Callable[[LogLine], None]] = []
         self.writers: set[Callable[[], None]] = set()
         """Called before the log is read: those who hold a record back for its next line give it out."""
+        self._outlet: Callable[..., None] | None = None
         self._seq = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -57,6 +58,10 @@ class LogHub:
         """Belong to `loop`, which runs in this thread: lines of other threads are passed to it."""
         self._loop = loop
         self._thread = threading.get_ident()
+
+    def divert(self, outlet: Callable[..., None]) -> None:
+        """Give the arguments of `append` to `outlet` from now on: this is a copy in a forked process."""
+        self._outlet = outlet
 
     def append(
         self,
@@ -75,6 +80,9 @@ class LogHub:
         """
         if trace is None and (context := current_trace.get()) is not None:
             trace = context.trace_id
+        if self._outlet is not None:
+            self._outlet(service, text, level, instance=instance, fields=fields, stream=stream, trace=trace)
+            return
         if self._loop is not None and threading.get_ident() != self._thread:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads the log any more
                 self._loop.call_soon_threadsafe(
