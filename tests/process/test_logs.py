@@ -92,6 +92,7 @@ def test_a_hosted_handler_prints_warns_and_meets_a_breakpoint(chatty: Course) ->
 
 def test_streams_and_instances_are_told_apart(chatty: Course) -> None:
     chatty.msctl.ok("up", "-d", "both")
+    eventually(lambda: len(records(chatty, "both")) == 4)
     lines = records(chatty, "both", "--stream", "stderr")
     assert {(line["text"], line["instance"]) for line in lines} == {
         ("to stderr", "both-1"),
@@ -124,6 +125,7 @@ def test_what_a_program_logs_is_read_while_it_runs_and_after_down(chatty: Course
 
 def test_logs_are_there_after_down(chatty: Course) -> None:
     chatty.msctl.ok("up", "-d", "both")
+    eventually(lambda: len(records(chatty, "both")) == 4)
     chatty.msctl.ok("down")
     done = chatty.msctl.run("logs", "both", "-n", "4")
     assert done.returncode == 0
