@@ -25,7 +25,7 @@ from msctl.model.snapshots import GATEWAY
 from msctl.model.worker import Checks, Outcome, StartError
 from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub
-from msctl.telemetry.logs.root_logger import restore_root_handler
+from msctl.telemetry.logs.root_logger import enabled_loggers, restore_root_handler
 from msctl.telemetry.logs.traceback import user_traceback
 
 CLEANUP_S = 5.0
@@ -92,11 +92,12 @@ class HostedWorker:
             current_context.set(self._context)
             try:
                 with log_as(msctl_service):
+                    enabled = enabled_loggers()
                     made = self._factory(self._context)
                     app = await made if inspect.isawaitable(made) else made
-                    restore_root_handler()
+                    restore_root_handler(enabled)
                     await app.startup()
-                    restore_root_handler()
+                    restore_root_handler(enabled)
             except SystemExit as error:
                 exited = error  # it would end the event loop, as it leaves the task
 

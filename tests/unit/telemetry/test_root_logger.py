@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from msctl.telemetry.logs.root_logger import restore_root_handler, root_handler
+from msctl.telemetry.logs.root_logger import enabled_loggers, restore_root_handler, root_handler
 
 CONFIGURATION = {
     "version": 1,
@@ -43,20 +43,25 @@ def root() -> Iterator[logging.Logger]:
 
 def test_records_come_again_after_an_application_has_configured_logging() -> None:
     kept = Kept()
-    ours, theirs = logging.getLogger("msctl.test"), logging.getLogger("shop")
+    ours, silenced = logging.getLogger("msctl.test"), logging.getLogger("shop.silenced")
+    others = logging.getLogger("of.another.service")  # or its own, where it is imported again
+    silenced.disabled = True
     with root_handler(kept):
+        enabled = enabled_loggers()
         logging.config.dictConfig(CONFIGURATION)
-        ours.info("lost")
-        restore_root_handler()
+        for logger in (ours, others):
+            logger.info("lost")
+        restore_root_handler(enabled)
+        silenced.info("lost")
         ours.info("ours")
+        others.info("another's")
         logging.getLogger("shop.made_later").info("theirs")
-    assert kept.texts == ["ours", "theirs"]
-    assert theirs.name == "shop"
+    assert kept.texts == ["ours", "another's", "theirs"]
 
 
 def test_handlers_beside_ours_stay(root: logging.Logger) -> None:
     other = Kept()
     with root_handler(Kept()):
         root.addHandler(other)
-        restore_root_handler()
+        restore_root_handler([])
         assert other in root.handlers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _kept: list[logging.Handler] = []
@@ -23,16 +23,22 @@ def root_handler(handler: logging.Handler) -> Iterator[None]:
         root.removeHandler(handler)
 
 
-def restore_root_handler() -> None:
+def enabled_loggers() -> list[logging.Logger]:
+    """Return the loggers that are not disabled now, before an application is imported."""
+    known = logging.getLogger().manager.loggerDict.copy().values()
+    return [logger for logger in known if isinstance(logger, logging.Logger) and not logger.disabled]
+
+
+def restore_root_handler(enabled: Iterable[logging.Logger]) -> None:
     """Undo what an application did to the root logger, such as `dictConfig` of a framework.
 
-    Its handlers would take the records of all services, and print them as nobody's.
+    Its handlers would take the records of all services, and print them as nobody's. And by default
+    `dictConfig` disables all loggers that there are: of other services, and its own at another import.
     """
+    for logger in enabled:
+        logger.disabled = False
     root = logging.getLogger()
     if not _kept or _kept[-1] in root.handlers:
         return
     root.handlers[:] = [_kept[-1]]
     root.setLevel(logging.INFO)
-    for name, logger in root.manager.loggerDict.items():
-        if isinstance(logger, logging.Logger) and name.partition(".")[0] == "msctl":
-            logger.disabled = False
