@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from msctl.simulation import virtual_time
 from msctl.simulation.history import History
 from msctl.simulation.loop import VirtualLoop
 from msctl.simulation.network import Network
@@ -59,7 +60,9 @@ def test_waiting_for_nobody_is_an_error() -> None:
         loop.run_until_complete(loop.create_future())
 
 
-def test_code_that_never_lets_the_clock_move_is_an_error() -> None:
+def test_code_that_never_lets_the_clock_move_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual_time, "MOST_CALLBACKS_A_MOMENT", 10_000)
+
     async def spin() -> None:
         while True:
             await asyncio.sleep(0)

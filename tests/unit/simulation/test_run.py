@@ -11,6 +11,7 @@ import pytest
 from msctl.config.reading.load import load
 from msctl.errors import MsctlError
 from msctl.model.project import Project
+from msctl.simulation import virtual_time
 from msctl.simulation.faults import FaultKind
 from msctl.simulation.run import RunResult, Scenario, shrink, simulate_once
 from msctl.simulation.scenario import load_scenario
@@ -156,8 +157,9 @@ def test_a_failure_names_the_line_of_the_scenario_and_needs_few_faults(
     ],
 )
 def test_what_a_scenario_must_not_do_is_said(
-    project: Project, tmp_path: Path, code: str, message: str
+    project: Project, tmp_path: Path, code: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(virtual_time, "MOST_CALLBACKS_A_MOMENT", 20_000)
     file = tmp_path / "bad.py"
     file.write_text(f"async def scenario(world):\n    {code}\n")
     found = simulate_once(project, Scenario(load_scenario(file).run, stubs, 10, file), 1, [], longest=100)
