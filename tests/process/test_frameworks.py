@@ -93,3 +93,14 @@ def test_relative_paths_are_those_of_the_projects_folder(
             assert request(f"http://127.0.0.1:{gateway}/there").body == b"of the project"
         finally:
             msctl.ok("--file", "project", "down")
+
+
+def test_isolated_application_that_is_not_there_is_tried_once(project: Msctl) -> None:
+    """As a hosted one is: no restart would bring it."""
+    with reserved_port() as gateway, reserved_port() as broker:
+        configured(project, "nothing", gateway, broker)
+        with (project.folder / "msctl.toml").open("a") as file:
+            file.write('isolation = "process"\n')
+        done = project.run("up", "-d")
+    assert done.returncode == 1
+    assert done.stderr.count("main has no nothing") == 1

@@ -84,8 +84,10 @@ def _kind(attribute: object, target: str) -> object:
     if not callable(attribute):
         raise NotAnApplicationError(f"{target} is {_shown(attribute)}; {EXPECTED}")
     parameters = _positional(attribute)
+    if parameters is None and not _is_code(attribute) and _is_async(attribute):
+        return Framework.ASGI
     if parameters is None:
-        return None
+        return _kind_of_wrapped(attribute, target)
     required = [p.name for p in parameters if p.default is p.empty]
     makes = _is_code(attribute)
     asynchronous = _is_async(attribute)
@@ -105,10 +107,22 @@ def _kind(attribute: object, target: str) -> object:
     )
 
 
+def _kind_of_wrapped(attribute: object, target: str) -> object:
+    """A middleware that says nothing of how it is called is of the kind of its `app`; None without one."""
+    wrapped = getattr(attribute, "app", None)
+    try:
+        kind = None if wrapped is None or inspect.isclass(wrapped) else _kind(wrapped, target)
+    except NotAnApplicationError:
+        return None
+    return None if kind is _FACTORY else kind
+
+
 def _positional(attribute: Callable[..., object]) -> list[inspect.Parameter] | None:
     """Return the positional parameters; None where the signature does not say how it is called."""
+    # Some middlewares set it on the object itself.
+    own = None if inspect.isclass(attribute) else getattr(attribute, "__dict__", {}).get("__call__")
     try:
-        parameters = list(inspect.signature(attribute).parameters.values())
+        parameters = list(inspect.signature(own or attribute).parameters.values())
     except (TypeError, ValueError):  # some callables of C have no signature
         return None
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -13,7 +13,9 @@ from functools import partial
 from msctl.aio import within
 from msctl.clock import AsyncClock
 from msctl.errors import MsctlError
+from msctl.hosting.frameworks import NotAnApplicationError
 from msctl.hosting.hosted_app import HostedApp, HostedFactory, Instrument, NoInstrument
+from msctl.hosting.modules import ImportPathError
 from msctl.hosting.service_log import describe, log_as, shorten
 from msctl.http.listener import Listener, Tenant
 from msctl.model.current_context import current_context
@@ -122,13 +124,16 @@ class HostedWorker:
         except MsctlError as error:
             await self._clean(app)
             reason = error.message + self._unseen(error.message)
-            raise StartError(Outcome(False, reason, final=True)) from error
+            unusable = isinstance(error, ImportPathError | NotAnApplicationError)
+            raise StartError(Outcome(False, reason, final=True, absent=unusable)) from error
         except (Exception, SystemExit) as error:
             # An exception of user code fails this service only.
             text = shorten(user_traceback(error))
             self._logs.append(name, text, "error")
             await self._clean(app)
-            raise StartError(Outcome(False, describe(error) + self._unseen(text), final=True)) from error
+            reason = describe(error) + self._unseen(text)
+            unusable = isinstance(error, SyntaxError | ModuleNotFoundError)
+            raise StartError(Outcome(False, reason, final=True, absent=unusable)) from error
         except BaseException:
             await self._clean(app)
             raise

@@ -12,7 +12,7 @@ from typing import Any
 
 from msctl import ports
 from msctl.clock import AsyncClock
-from msctl.errors import MsctlError
+from msctl.errors import ExitCode, MsctlError
 from msctl.model.address import Address
 from msctl.model.endpoint import Endpoint
 from msctl.model.service_policies import HealthSpec
@@ -188,7 +188,9 @@ class CommandWorker:
         else:
             self._forget(child)
         success = code == 0 or code in self._spec.success_exit_codes
-        return Outcome(success, text, left_children=left > 0)
+        # `msctl serve` ends with this where there is no such application: another try cannot help.
+        unusable = self._spec.app is not None and code == ExitCode.USAGE
+        return Outcome(success, text, final=unusable and not success, left_children=left > 0)
 
     async def stop(self, timeout: float) -> str | None:
         child = self._child

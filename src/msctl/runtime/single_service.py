@@ -13,7 +13,7 @@ from msctl import __version__
 from msctl.brokers.external import ExternalBroker
 from msctl.clock import AsyncClock
 from msctl.discovery.registry import Registry
-from msctl.errors import MsctlError
+from msctl.errors import ConfigError, MsctlError
 from msctl.gateway.app import Gateway
 from msctl.model.address import Address
 from msctl.model.events import Event
@@ -113,7 +113,8 @@ class SingleService:
         await self._supervisor.start([self._name])
         service = self._supervisor.snapshot()[0]
         if service.state is not State.READY:
-            raise MsctlError(f"{service.name} is {service.state.value}: {service.reason}")
+            failure = f"{service.name} is {service.state.value}: {service.reason}"
+            raise ConfigError(failure) if self._supervisor.is_absent(self._name) else MsctlError(failure)
         if self._metrics is not None:
             await self._metrics.open()
         return await self.snapshot()

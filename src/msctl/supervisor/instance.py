@@ -77,6 +77,8 @@ class Instance:
         self._ready_at: float | None = None
         self._retry_at: float | None = None
         self._exit: str | None = None
+        self.absent = False
+        """Whether its last start found no program, or no application."""
         self._ran = False
         """Whether its program has been started before, so that one that is missing may be being rebuilt."""
 
@@ -215,6 +217,7 @@ class Instance:
                 restart_policy(self.spec), outcome, ready_for, limit=restart_limit(self.spec), now=now
             )
             self._exit = outcome.reason
+            self.absent = outcome.absent
             if isinstance(decision, Done):
                 self._move(Step.DONE, decision.reason)
                 return

@@ -226,6 +226,10 @@ class Supervisor:
         now = self._clock.monotonic()
         return tuple(service.snapshot(now, sessions) for service in self._table.all)
 
+    def is_absent(self, name: str) -> bool:
+        """Whether a service did not start because there is no such program or application."""
+        return any(instance.absent for instance in self._table[name].instances)
+
     def _restart_dependents(self, name: str) -> None:
         """Restart the running services that depend on this one with `restart`."""
         names = [

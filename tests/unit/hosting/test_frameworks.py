@@ -33,6 +33,28 @@ class AsgiObject:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
+class AsyncAnyhow:
+    async def __call__(self, *args: Any) -> None: ...
+
+
+class Wrapping:
+    """A middleware that says nothing of how it is called."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class CallSetByInit:
+    """As Sentry's middleware is."""
+
+    def __init__(self) -> None:
+        vars(self)["__call__"] = asgi
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
 class WsgiObject:
     def __call__(self, env: Any, start: Any, /) -> list[bytes]:
         return []
@@ -64,6 +86,10 @@ async def given(context: ServiceContext) -> Any:
         (AsgiObject(), Framework.ASGI),
         (AsgiObject, Framework.ASGI),
         (AsgiObject().__call__, Framework.ASGI),
+        (AsyncAnyhow(), Framework.ASGI),
+        (Wrapping(AsgiObject()), Framework.ASGI),
+        (Wrapping(Wrapping(wsgi)), Framework.WSGI),
+        (CallSetByInit(), Framework.ASGI),
         (functools.partial(asgi), Framework.ASGI),
         (given, Framework.ASGI),
         (lambda: asgi, Framework.ASGI),
