@@ -74,11 +74,12 @@ async def test_zero_expiration_of_a_message_is_the_same(channel: Channel) -> Non
 
 
 async def test_unacked_message_does_not_expire_but_does_when_requeued(channel: Channel) -> None:
-    queue, dead = await lettering(channel, x_message_ttl=500)  # long enough to be got in
+    queue, dead = await lettering(channel, x_message_ttl=30)
+    tag = await channel.consume(queue)  # it waits for the message, and not the message for it
     await channel.put(queue, b"held")
-    message = await channel.get(queue)
-    assert message is not None
-    timer, done = await lettering(channel, x_message_ttl=530)
+    message = await channel.message()
+    await channel.rpc(commands.Basic.Cancel(tag), commands.Basic.CancelOk)
+    timer, done = await lettering(channel, x_message_ttl=60)
     await channel.consume(done, no_ack=True)
     await channel.put(timer, b"later")
     await channel.messages(1)
@@ -88,8 +89,8 @@ async def test_unacked_message_does_not_expire_but_does_when_requeued(channel: C
     assert (await channel.message()).body == b"held"
 
 
-async def gone(channel: Channel, queue: str) -> None:
-    """Wait until a passive declaration does not find the queue."""
+async def gone(channel: Channel, queue: str, unused: float = 0.1) -> None:
+    """Wait until a passive declaration does not find the queue, which lives shorter than `unused` seconds."""
     async with asyncio.timeout(60):
         while True:
             channel.send(declare(queue, passive=True))
@@ -99,7 +100,7 @@ async def gone(channel: Channel, queue: str) -> None:
                 channel.send(commands.Channel.CloseOk())
                 return
             # Being declared is use, so the time starts anew: wait for longer than it is.
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(unused)
 
 
 async def test_unused_queue_expires(connection: Probe) -> None:
@@ -112,15 +113,17 @@ async def test_unused_queue_expires(connection: Probe) -> None:
 async def test_queue_with_a_consumer_does_not_expire(connection: Probe) -> None:
     channel = await connection.channel()
     name = unique()
-    await channel.declare(name, arguments={"x-expires": 30})
-    tag = await channel.consume(name)
-    timer, done = await lettering(channel, x_message_ttl=100)
+    channel.send(declare(name, arguments={"x-expires": 200}))  # and is used before the answer has come
+    channel.send(commands.Basic.Consume(queue=name, consumer_tag="tag"))
+    assert isinstance(await channel.next(), commands.Queue.DeclareOk)
+    assert isinstance(await channel.next(), commands.Basic.ConsumeOk)
+    timer, done = await lettering(channel, x_message_ttl=400)
     await channel.consume(done, no_ack=True)
     await channel.put(timer, b"later")
     await channel.messages(1)
     assert await channel.counts(name) == (0, 1)
-    await channel.rpc(commands.Basic.Cancel(tag), commands.Basic.CancelOk)
-    await gone(channel, name)
+    await channel.rpc(commands.Basic.Cancel("tag"), commands.Basic.CancelOk)
+    await gone(channel, name, 0.3)
 
 
 async def test_expiring_queue_takes_its_messages_without_dead_letters(connection: Probe) -> None:
