@@ -126,12 +126,11 @@ class Browser:
 
     def type(self, css: str, text: str) -> None:
         """Into a field that is emptied first."""
-        element = self._element(css)
-        call("POST", f"{element}/clear", {})
-        call("POST", f"{element}/value", {"text": text})
+        self._ask_once_shown(css, "clear", {})
+        self._ask_once_shown(css, "value", {"text": text})
 
     def press(self, css: str, keys: str) -> None:
-        call("POST", f"{self._element(css)}/value", {"text": keys})
+        self._ask_once_shown(css, "value", {"text": keys})
 
     def text(self, css: str) -> str:
         return str(call("GET", f"{self._element(css)}/text"))
@@ -156,6 +155,18 @@ class Browser:
         """What the browser has complained of since this was last asked."""
         entries = call("POST", f"{self._base}/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def _ask_once_shown(self, css: str, command: str, body: dict[str, object]) -> None:
+        """A command that an element refuses while it, or what is around it, is not shown."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                call("POST", f"{self._element(css)}/{command}", body)
+                return
+            except AssertionError as error:
+                if "not interactable" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def _element(self, css: str) -> str:
         deadline = time.monotonic() + PATIENCE

@@ -236,11 +236,12 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(service
 
 
 async def test_a_waiting_request_is_not_idle_until_it_is_answered(service: Service) -> None:
-    async with running(RouteSpec("/", "service"), keep_alive=0.01) as harness:
+    async with running(RouteSpec("/", "service"), keep_alive=0.1) as harness:
         await harness.serve("service", service.app, HOSTED)
-        client, idle = await harness.client(), await harness.client()
+        client = await harness.client()
         await client.send(GET % b"/wait")
         await until(service.entered.is_set)
+        idle = await harness.client()
         assert await idle.closed()
         service.gate.set()
         assert await replies(client, 1) == ["wait none"]
