@@ -183,3 +183,16 @@ def test_send_waits_for_the_broker_of_a_stack_that_starts(course: Course) -> Non
         course.msctl.ok("send", "early")
         assert up.wait() == 0
     assert course.msctl.ok("consume", "-n", "1") == "Received a message: early\n"
+
+
+def test_a_failed_start_shows_the_output_of_the_last_try_alone(own: Course) -> None:
+    command = "sh -c 'echo once more >> tries; wc -l < tries; exit 1'"
+    write(
+        own,
+        f'[services.broken]\ncommand = "{command}"\noneshot = true\nmax_restarts = 2\n'
+        "[gateway]\nenabled = false\n",
+    )
+    done = own.msctl.run("up", "-d")
+    assert done.returncode == 1
+    report = done.stderr.partition("broken is fatal")[2]
+    assert [line.strip() for line in report.splitlines() if line.strip().isdigit()] == ["3"]

@@ -40,19 +40,20 @@ def failed_services(snapshot: Snapshot, names: Sequence[str] = ()) -> list[Servi
 
 
 def failure_lines(failed: Sequence[ServiceSnapshot], client: ControlClient) -> Iterator[str]:
-    """Show each failed service with its reason and its last log lines."""
+    """Show each failed service with its reason and the last log lines of its last start."""
     for service in failed:
+        starts = [one.launched_at for one in service.instances if one.launched_at is not None]
         reason = f": {plain(service.reason)}" if service.reason else ""
         yield f"{service.name} is {service.state.value}{reason}"
-        yield from last_log_lines(service.name, client)
+        yield from last_log_lines(service.name, client, since=max(starts, default=None))
 
 
-def last_log_lines(service: str, client: ControlClient) -> Iterator[str]:
+def last_log_lines(service: str, client: ControlClient, since: float | None = None) -> Iterator[str]:
     """Show the last lines of a service's log, indented; none if the stack has stopped meanwhile."""
     from msctl.model.events import LogQuery  # only a failure needs it
 
     with suppress(NotRunningError):
-        for line in client.logs(LogQuery((service,), LOG_LINES)):
+        for line in client.logs(LogQuery((service,), LOG_LINES, since=since)):
             # A traceback is one line of the log, of many lines.
             for part in line.text.splitlines():
                 yield f"    {printable(part)}"

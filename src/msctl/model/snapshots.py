@@ -87,6 +87,7 @@ class TargetSnapshot:
 @dataclass(frozen=True)
 class InstanceSnapshot:
     """One running copy. `uptime_s` counts from its last start; `reason` says why it is not ready.
+    `launched_at` is when that start was tried, in seconds since the epoch.
 
     `target` is how the gateway sees it; None where it sends it nothing: no route leads to its
     service, it is not ready, or no gateway runs. `origin` is the registry in which it was found, None for one
@@ -105,6 +106,7 @@ class InstanceSnapshot:
     memory_bytes: int | None = None
     target: TargetSnapshot | None = None
     origin: str | None = None
+    launched_at: float | None = None
 
 
 @dataclass(frozen=True)

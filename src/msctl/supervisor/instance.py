@@ -182,6 +182,7 @@ class Instance:
             uptime_s=now - self._started_at if alive and self._started_at is not None else None,
             restarts=self._restart_count,
             exit=self._exit,
+            launched_at=self.launched_at,
         )
 
     def _reason_at(self, now: float) -> str:
