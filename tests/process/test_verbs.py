@@ -363,7 +363,7 @@ def test_serve_says_what_it_cannot_run(own: Course) -> None:
     assert own.msctl.run("serve", "producer").returncode == 2
     write(own, '[services.broken]\napp = "nowhere:app"\n[services.cmd]\ncommand = "no-such-program-here"\n')
     failed = own.msctl.run("serve", "broken", "--port", "0")
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "nowhere" in failed.stderr
     assert own.msctl.run("serve", "cmd").returncode == 2
     write(

@@ -188,9 +188,9 @@ class CommandWorker:
         else:
             self._forget(child)
         success = code == 0 or code in self._spec.success_exit_codes
-        # `msctl serve` ends with this where there is no such application: another try cannot help.
-        unusable = self._spec.app is not None and code == ExitCode.USAGE
-        return Outcome(success, text, final=unusable and not success, left_children=left > 0)
+        # `msctl serve` ends with this where there is no such application.
+        absent = self._spec.app is not None and code == ExitCode.USAGE
+        return Outcome(success, text, absent=absent and not success, left_children=left > 0)
 
     async def stop(self, timeout: float) -> str | None:
         child = self._child

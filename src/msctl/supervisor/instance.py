@@ -81,6 +81,8 @@ class Instance:
         """Whether its last start found no program, or no application."""
         self._ran = False
         """Whether its program has been started before, so that one that is missing may be being rebuilt."""
+        self._served = False
+        """Whether it has been ready before: the same for an application in a process of its own."""
 
     def begin(self, gate: Gate) -> None:
         """Start it from rest; from backoff, start it at once and reset its failures."""
@@ -212,7 +214,7 @@ class Instance:
             self.worker = None
             now = self._clock.monotonic()
             ready_for = 0.0 if self._ready_at is None else now - self._ready_at
-            if outcome.absent and not self._ran:
+            if outcome.absent and not (self._ran if self.spec.app is None else self._served):
                 outcome = replace(outcome, final=True)
             decision = self._restarts.decide(
                 restart_policy(self.spec), outcome, ready_for, limit=restart_limit(self.spec), now=now
@@ -313,6 +315,7 @@ class Instance:
     def _be_ready(self) -> None:
         if self._ready_at is None:
             self._ready_at = self._clock.monotonic()
+        self._served = True
         self._move(Step.PASS)
 
     def _move(self, step: Step, reason: str = "") -> None:
