@@ -14,14 +14,18 @@ from xdist.workermanage import WorkerController
 
 TOGETHER = (
     "tests/browser/test_page.py",
+    "tests/differential/test_restart.py",
     "tests/packaging/test_binary.py",
     "tests/process/test_machines.py",
     "tests/process/test_observed.py",
+    "tests/process/test_three_ways.py",
+    "tests/strangers/test_hosted.py",
     "tests/tools/test_docker.py",
     "tests/tools/test_exported.py",
+    "tests/tools/test_nginx_as_the_gateway.py",
     "tests/tools/test_prometheus.py",
 )
-"""Modules that share a stack, a browser, an image or the binary."""
+"""Modules that share a stack, a browser, an image, two restarts or the binary."""
 
 SLOW = (
     "tests/process/test_broker_killed.py",
