@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,22 @@ def test_whatever_object_is_called_it_is_told() -> None:
     odd_ones: list[object] = [len, object(), type, [].append, lambda *_: None]
     for odd in odd_ones:
         expects_bare_path(odd)
+
+
+def test_the_module_that_defines_it_is_read_before_others_of_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msctl.hosting.asgi.root_path._MODULES", 1)
+    package = tmp_path / "large_application"
+    package.mkdir()
+    (package / "__init__.py").write_text("from large_application import another\n")
+    (package / "another.py").write_text("")
+    (package / "serving.py").write_text(TOLD)
+    monkeypatch.syspath_prepend(tmp_path)
+    module: Any = importlib.import_module("large_application.serving")
+    try:
+        assert not expects_bare_path(module.app)
+    finally:
+        for name in ("serving", "another"):
+            sys.modules.pop(f"large_application.{name}")
+        sys.modules.pop("large_application")

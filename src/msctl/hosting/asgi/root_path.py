@@ -22,7 +22,7 @@ _WHOLE = frozenset({"blacksheep", "django", "fastapi", "litestar", "quart", "sta
 _OBJECTS = 32
 """Applications and middlewares that are looked through, the outermost first."""
 _MODULES = 200
-"""Modules of the application's package that are read."""
+"""Modules of the application's package that are read, its own first."""
 _READS = re.compile(r"""["']root_path["']""")
 
 
@@ -69,9 +69,12 @@ def _wrapped(layer: object) -> Iterator[object]:
 def _reads_root_path(application: object) -> bool:
     """Whether the package that the application is defined in names "root_path"."""
     home = application if inspect.isroutine(application) else type(application)
-    package = str(getattr(home, "__module__", "")).partition(".")[0]
+    own = str(getattr(home, "__module__", ""))
+    package = own.partition(".")[0]
     names = [name for name in sys.modules.copy() if name.partition(".")[0] == package]
-    for name in sorted(names)[:_MODULES]:
+    for name in sorted(names, key=lambda name: (name != own, not own.startswith(f"{name}."), name))[
+        :_MODULES
+    ]:
         file = getattr(sys.modules.get(name), "__file__", None)
         try:
             if file and file.endswith(".py") and _READS.search(Path(file).read_text("utf-8", "replace")):
