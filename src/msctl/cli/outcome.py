@@ -40,12 +40,13 @@ def failed_services(snapshot: Snapshot, names: Sequence[str] = ()) -> list[Servi
 
 
 def failure_lines(failed: Sequence[ServiceSnapshot], client: ControlClient) -> Iterator[str]:
-    """Show each failed service with its reason and the last log lines of its last start."""
+    """Show each failed service with its reason and the last log lines since its instances' last start."""
     for service in failed:
-        starts = [one.launched_at for one in service.instances if one.launched_at is not None]
+        down = [one for one in service.instances if one.state not in _SETTLED]
+        starts = [one.launched_at for one in down if one.launched_at is not None]
         reason = f": {plain(service.reason)}" if service.reason else ""
         yield f"{service.name} is {service.state.value}{reason}"
-        yield from last_log_lines(service.name, client, since=max(starts, default=None))
+        yield from last_log_lines(service.name, client, since=min(starts, default=None))
 
 
 def last_log_lines(service: str, client: ControlClient, since: float | None = None) -> Iterator[str]:
