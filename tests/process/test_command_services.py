@@ -428,13 +428,17 @@ async def test_a_suspended_process_can_be_stopped(rig: MakeRig) -> None:
     assert one.service("frozen").instances[0].exit == "killed by SIGTERM"
 
 
-TOLD = "while ! test -e told; do sleep 0.01; done"
+def told(script: str) -> str:
+    """Run `script` in the background, and go on when it has made the file `$told`."""
+    return f"export told=told$$; {script} & while ! test -e $told; do sleep 0.01; done; {{end}}"
+
+
 FORKS = {
     "with a wiped environment": "env -i sleep 1000 & echo pid $!; {end}",
     "in the group": "sleep 1000 & echo pid $!; {end}",
-    "ignoring SIGTERM": f"sh -c 'trap \"\" TERM; echo pid $$; >told; sleep 99; sleep 99' & {TOLD}; {{end}}",
-    "in a session of its own": f"setsid sh -c 'echo pid $$; >told; exec sleep 1000' & {TOLD}; {{end}}",
-    "twice, detached": f"setsid sh -c '(sleep 1000 & echo pid $!; >told) &' & {TOLD}; {{end}}",
+    "ignoring SIGTERM": told("sh -c 'trap \"\" TERM; echo pid $$; >$told; sleep 99; sleep 99'"),
+    "in a session of its own": told("setsid sh -c 'echo pid $$; >$told; exec sleep 1000'"),
+    "twice, detached": told("setsid sh -c '(sleep 1000 & echo pid $!; >$told) &'"),
 }
 
 
