@@ -430,7 +430,9 @@ async def test_a_suspended_process_can_be_stopped(rig: MakeRig) -> None:
 
 def told(script: str) -> str:
     """Run `script` in the background, and go on when it has made the file `$told`."""
-    return f"export told=told$$; {script} & while ! test -e $told; do sleep 0.01; done; {{end}}"
+    return (
+        f"export told=$(mktemp -u); {script} & while ! test -e $told; do sleep 0.01; done; rm $told; {{end}}"
+    )
 
 
 FORKS = {
