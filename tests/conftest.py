@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +29,14 @@ _base = pytest.StashKey[Path]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the tests' folders short: the path of a Unix socket has at most 103 bytes.
+    """Keep the tests' folders short, and let the programs that they start have Ctrl-C.
 
-    pytest's own are /tmp/pytest-of-USER/pytest-N/popen-gwN/NAME_OF_THE_TEST, and $TMPDIR is long on macOS.
+    The path of a Unix socket has at most 103 bytes. pytest's own are
+    /tmp/pytest-of-USER/pytest-N/popen-gwN/NAME_OF_THE_TEST, and $TMPDIR is long on macOS.
+    A script's background jobs ignore SIGINT, and so does what they start.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.stash[_base] = Path(tempfile.mkdtemp(prefix="msctl-", dir="/tmp"))
         config.option.basetemp = str(config.stash[_base])
