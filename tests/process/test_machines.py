@@ -126,7 +126,8 @@ class Site:
         return dict(self.lan[name].msctl.status()["registry"])
 
     def settle(self) -> None:
-        """Wait until all is as at the start."""
+        """Wait until all is as at the start; one whose registry was away asks it again after a while."""
+        eventually(lambda: {self.registry(name)["state"] for name in STARTED} == {"ready"})
         eventually(lambda: self.found() == [f"{ONE}:9000", f"{TWO}:9000"])
 
 
