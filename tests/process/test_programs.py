@@ -41,7 +41,8 @@ def test_a_verb_says_the_same_here_and_in_a_process_of_its_own(up: Msctl) -> Non
     for verb in VERBS:
         apart, here = up.run_apart(*verb), run_here(verb, up.folder, up.env, b"")
         assert (here.returncode, outline(here.stderr)) == (apart.returncode, outline(apart.stderr)), verb
-        assert outline(here.stdout) == outline(apart.stdout), verb
+        said, before = outline(here.stdout), outline(apart.stdout)
+        assert (said[: len(before)] if verb[0] == "logs" else said) == before, verb  # a log grows
     assert up.run_apart("down").returncode == 0
     apart, here = up.run_apart("status"), run_here(["status"], up.folder, up.env, b"")
     assert (here.returncode, here.stderr) == (apart.returncode, apart.stderr) == (3, here.stderr)
