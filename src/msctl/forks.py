@@ -78,6 +78,8 @@ def _let_go() -> None:
     if not _active:
         return
     _active.clear()
+    for call in _calls:  # first: they let it set its signals, and log
+        call()
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
         for number in STOP_SIGNALS:
@@ -87,5 +89,3 @@ def _let_go() -> None:
         if descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-    for call in _calls:
-        call()

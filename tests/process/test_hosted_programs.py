@@ -89,6 +89,16 @@ def test_a_forked_process_keeps_neither_lock_nor_ports_of_a_killed_stack(
                 os.kill(worker, signal.SIGKILL)
 
 
+def test_a_forked_process_ends_by_a_signal(project: tuple[Msctl, str]) -> None:
+    msctl, url = project
+    msctl.ok("up", "-d")
+    worker = psutil.Process(int(request(url).body))
+    worker.terminate()
+    assert psutil.wait_procs([worker], 30)[1] == []
+    assert "forks.py" not in msctl.ok("logs", "api")
+    msctl.ok("down")
+
+
 def test_the_signals_that_end_a_stack_stay_its_own(project: tuple[Msctl, str]) -> None:
     msctl, url = project
     with msctl.process("up") as up:

@@ -3,7 +3,7 @@
 A program of its own may take any signal. In the stack's process SIGINT, SIGTERM and SIGHUP end the stack
 with all its services, so a service's handler for one of these is refused, and its log says so. Handlers of
 other signals are installed as they are, also during an import: Python wants the main thread for that, and
-imports run in others.
+imports run in others. A process that a service forks has its own handlers, as any program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from msctl.forks import STOP_SIGNALS
+from msctl.forks import STOP_SIGNALS, on_fork
 
 Refused = Callable[[str, str], None]
 """Called with a service and what is said of its handler; may be called in any thread."""
@@ -72,8 +72,13 @@ def signal_handlers(
     installed: Any = set_handler
     signal.signal = installed
     patched.add_signal_handler, patched.remove_signal_handler = add_handler, remove_handler
-    try:
-        yield
-    finally:
+
+    def let_be() -> None:
         signal.signal = real
+
+    try:
+        with on_fork(let_be):
+            yield
+    finally:
+        let_be()
         del patched.add_signal_handler, patched.remove_signal_handler
