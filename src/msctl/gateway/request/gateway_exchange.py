@@ -135,7 +135,7 @@ class GatewayExchange:
 
     @property
     def received_target(self) -> str:
-        """The client's own; that of an exact route, which has no path beside it, is the forwarded one."""
+        """The target as the client sent it; of an exact route, with no paths below it, as it is forwarded."""
         plan = self.plan
         return self.head.target if plan is None or plan.settings.route.exact else plan.received_target
 

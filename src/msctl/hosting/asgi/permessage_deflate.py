@@ -48,7 +48,7 @@ _BITS = {str(bits).encode(): bits for bits in range(8, _LARGEST_WINDOW + 1)}
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The parameters of a connection; a window size is that of whoever compresses with it."""
+    """The parameters of a connection. Each window size is the sender's."""
 
     server_window_bits: int = _WINDOW_BITS
     client_window_bits: int | None = None

@@ -72,9 +72,11 @@ def _reads_root_path(application: object) -> bool:
     own = str(getattr(home, "__module__", ""))
     package = own.partition(".")[0]
     names = [name for name in sys.modules.copy() if name.partition(".")[0] == package]
-    for name in sorted(names, key=lambda name: (name != own, not own.startswith(f"{name}."), name))[
-        :_MODULES
-    ]:
+
+    def distance(name: str) -> tuple[bool, bool, str]:
+        return name != own, not own.startswith(f"{name}."), name
+
+    for name in sorted(names, key=distance)[:_MODULES]:
         file = getattr(sys.modules.get(name), "__file__", None)
         try:
             if file and file.endswith(".py") and _READS.search(Path(file).read_text("utf-8", "replace")):
