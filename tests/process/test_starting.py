@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -196,3 +197,43 @@ def test_a_failed_start_shows_the_output_of_the_last_try_alone(own: Course) -> N
     assert done.returncode == 1
     report = done.stderr.partition("broken is fatal")[2]
     assert [line.strip() for line in report.splitlines() if line.strip().isdigit()] == ["3"]
+
+
+def test_a_stack_that_is_killed_while_it_starts_is_said_so(own: Course) -> None:
+    with starting(own) as up:
+        [stack] = running_stacks(own.msctl.env)
+        os.kill(int(json.loads(stack.record.read_text())["pid"]), signal.SIGKILL)
+        assert "the stack ended while it started: killed by SIGKILL" in up.line("stderr", "error:")
+        assert up.wait() == 1
+
+
+UNENDING = """
+import asyncio, threading
+from aiohttp import web
+
+async def task():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+async def start(app):
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    app["task"] = asyncio.create_task(task())
+
+app = web.Application()
+app.on_startup.append(start)
+"""
+
+
+def test_what_an_application_never_ends_keeps_neither_the_error_nor_its_code(own: Course) -> None:
+    (own.msctl.folder / "unending.py").write_text(UNENDING)
+    write(
+        own,
+        '[services.unending]\napp = "unending:app"\n[services.broken]\ncommand = "false"\nrestart = "no"\n'
+        'depends_on = ["unending"]\n[gateway]\nenabled = false\n',
+    )
+    done = own.msctl.run("up", "--abort-on-failure")
+    assert done.returncode == 1
+    assert "error: a service did not start" in done.stderr

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from msctl.aio import first_of
 from msctl.clock import AsyncClock, SystemClock
-from msctl.errors import MsctlError
 from msctl.forks import STOP_SIGNALS, forks_let_go
 from msctl.hosting.service_threads import ServiceExecutor, service_threads
 from msctl.hosting.signal_handlers import signal_handlers
@@ -24,7 +23,7 @@ from msctl.model.snapshots import Snapshot
 from msctl.processes.file_limit import raise_file_limit
 from msctl.processes.leftovers import end_leftovers
 from msctl.processes.orphans import become_subreaper, reap_orphans
-from msctl.runtime.exit import exit_soon
+from msctl.runtime.exit import EXIT_S, at_most
 from msctl.runtime.loop import new_event_loop
 from msctl.telemetry.logs.forked import forked_logs
 from msctl.telemetry.logs.hub import STACK, HubHandler, LogHub, current_service
@@ -77,8 +76,13 @@ def run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
     A second signal kills it. Raises the error that kept it from starting, after everything is undone.
     """
     raise_file_limit()
-    with forks_let_go(), asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_run(make, output))
+    with forks_let_go():
+        runner = asyncio.Runner(loop_factory=new_event_loop)
+        try:
+            runner.run(_run(make, output))
+        finally:
+            with at_most(EXIT_S):  # tasks and threads of hosted applications may not end
+                runner.close()
 
 
 async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> None:
@@ -105,10 +109,8 @@ async def _run(make: Callable[[AsyncClock, LogHub], System], output: Output) -> 
                 await ending
         finally:
             ending.cancel()
-            failed = sys.exc_info()[1]
             await system.close()
             await asyncio.to_thread(end_leftovers)
-            exit_soon(int(failed.exit_code) if isinstance(failed, MsctlError) else 0)
             if reaping is not None:
                 reaping.cancel()
 

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from msctl.cli.launch.claim import Claim
 from msctl.cli.launch.started import started
@@ -35,7 +36,9 @@ from msctl.garbage import collections_paused
 from msctl.model.events import LogLine
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot, State
+from msctl.runtime.exit import exit_soon
 
+LAST_LINES = 10
 OPEN, UP, FAILED = b"open", b"up", b"failed"
 _POLL_S = 0.01
 _Failures = dict[str, tuple[str, str]]
@@ -70,7 +73,7 @@ def start_detached(
     client = ControlClient(paths, project.name)
     try:
         with showing_waiting(client):
-            report = _wait_for(reading, UP if wait else OPEN, timeout)
+            report = _wait_for(reading, UP if wait else OPEN, timeout, pid, paths.log)
         if wait:
             return _result(client, project, paths, pid, json.loads(report))
         return Result("up", pid, lambda: [f"starting project {project.name!r} (pid {pid})"])
@@ -106,9 +109,9 @@ def _result(
     return Result("up", snapshot, problems=problems, exit_code=ExitCode.FAILED)
 
 
-def _wait_for(reading: int, stage: bytes, timeout: float | None) -> bytes:
-    """Read the child's reports until `stage`, and return what that one says. Raises TimedOutError, or the
-    child's error.
+def _wait_for(reading: int, stage: bytes, timeout: float | None, pid: int, log: Path) -> bytes:
+    """Read the reports of the child `pid` until `stage`, and return what that one says. Raises TimedOutError,
+    or the child's error; if it reports none, what `log` ends with.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     reports = b""
@@ -121,18 +124,32 @@ def _wait_for(reading: int, stage: bytes, timeout: float | None) -> bytes:
             raise TimedOutError("timed out", hint="the stack was stopped; the reasons are above")
         chunk = os.read(reading, 65536)
         if not chunk:
-            raise _failure(reports)
+            raise _failure(reports, pid, log)
         reports += chunk
 
 
-def _failure(reports: bytes) -> MsctlError:
+def _failure(reports: bytes, pid: int, log: Path) -> MsctlError:
     for line in reports.split(b"\n"):
         if line.startswith(FAILED):
             document = json.loads(line[len(FAILED) :])
             return RemoteError(
                 document["message"], hint=document["hint"], exit_code=ExitCode(document["exit_code"])
             )
-    return MsctlError("the stack ended while it started", hint="start it in the foreground: msctl up")
+    from msctl.processes.child import describe_exit  # takes long
+
+    end = describe_exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return MsctlError(
+        f"the stack ended while it started: {end}{_last_lines(log)}",
+        hint="start it in the foreground: msctl up",
+    )
+
+
+def _last_lines(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+    except OSError:  # its folder goes with the stack
+        return ""
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def _stop_child(paths: StackPaths, pid: int) -> None:
@@ -201,6 +218,7 @@ def _run_child(
     except BaseException:  # noqa: BLE001 - a fork must never return into its parent's code
         traceback.print_exc()
     finally:
+        exit_soon(code)
         with contextlib.suppress(BaseException):
             atexit._run_exitfuncs()  # what hosted applications registered, as at the end of any program
         with contextlib.suppress(OSError):

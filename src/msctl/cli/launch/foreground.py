@@ -35,6 +35,7 @@ from msctl.garbage import collections_paused
 from msctl.model.events import LogLine, skipped_text
 from msctl.model.project import Project
 from msctl.model.snapshots import Snapshot
+from msctl.runtime.exit import exits_soon
 
 
 def run_foreground(
@@ -50,16 +51,17 @@ def run_foreground(
     """Run the stack until Ctrl-C. Raises MsctlError if it does not start as asked."""
     claim.announce(project)
     terminal = _Terminal(project, claim.paths, as_json=as_json, abort_on_failure=abort_on_failure)
-    try:
-        with exit_on_interrupt():  # until the stack's loop handles it
-            with collections_paused():  # takes long: after the claim is announced
-                from msctl.cli.launch.stack_runner import run_stack
+    with exits_soon():
+        try:
+            with exit_on_interrupt():  # until the stack's loop handles it
+                with collections_paused():  # takes long: after the claim is announced
+                    from msctl.cli.launch.stack_runner import run_stack
 
-            run_stack(options, project, claim, names, terminal, watch=watch)
-    finally:
-        terminal.close()
-    if terminal.aborted:
-        raise MsctlError("a service did not start", hint="see the log lines above")
+                run_stack(options, project, claim, names, terminal, watch=watch)
+        finally:
+            terminal.close()
+        if terminal.aborted:
+            raise MsctlError("a service did not start", hint="see the log lines above")
 
 
 class _Terminal:

@@ -69,6 +69,7 @@ def serve(
                 hint="it is a command, with metrics of its own",
             )
         _exec(spec, project, instance or f"{service}-1", host, port)
+    from msctl.runtime.exit import exits_soon
     from msctl.runtime.process_life import run
     from msctl.runtime.single_service import SingleService
 
@@ -80,22 +81,23 @@ def serve(
         os.chdir(directory)
     name = instance or f"{service}-1"
     output = _PlainOutput(records=records)
-    try:
-        run(
-            lambda clock, logs: SingleService(
-                project,
-                service,
-                instance=name,
-                host=host or (spec.host if spec is not None else LOOPBACK),
-                port=chosen,
-                clock=clock,
-                logs=logs,
-                metrics_port=metrics_port,
-            ),
-            output,
-        )
-    finally:
-        output.close()
+    with exits_soon():
+        try:
+            run(
+                lambda clock, logs: SingleService(
+                    project,
+                    service,
+                    instance=name,
+                    host=host or (spec.host if spec is not None else LOOPBACK),
+                    port=chosen,
+                    clock=clock,
+                    logs=logs,
+                    metrics_port=metrics_port,
+                ),
+                output,
+            )
+        finally:
+            output.close()
 
 
 class _PlainOutput:
