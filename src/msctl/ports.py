@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import psutil
@@ -11,6 +13,9 @@ import psutil
 from msctl.errors import MsctlError, PortTakenError
 from msctl.forks import close_socket_in_forks
 from msctl.model.address import Address
+
+if TYPE_CHECKING:
+    import asyncio
 
 _DYNAMIC = range(20_000, 32_000)
 """The range of children's ports: below the ephemeral range, so that no outgoing connection takes a port
@@ -66,6 +71,21 @@ def bind(address: Address, service: str) -> list[socket.socket]:
             else "use an address of this machine, such as 127.0.0.1",
         ) from failure
     return bound
+
+
+async def serve(server: asyncio.Server) -> None:
+    """Let a server that was made with `start_serving=False` listen.
+
+    Two programs may bind one port as long as neither listens. Raises OSError (EADDRINUSE) if the other was
+    first, and closes the server; uvloop ignores that error of its own call.
+    """
+    try:
+        await server.start_serving()
+        if not all(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for sock in server.sockets):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    except BaseException:
+        server.close()
+        raise
 
 
 def probe_free(address: Address, service: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
@@ -60,3 +61,18 @@ def test_a_port_that_needs_privileges_is_said() -> None:
     with pytest.raises(MsctlError) as caught:
         ports.bind(Address("127.0.0.1", 1), "web")
     assert "privileges" in (caught.value.hint or "")
+
+
+@pytest.mark.both_loops
+async def test_of_two_that_bound_one_port_the_second_to_listen_is_told() -> None:
+    loop = asyncio.get_running_loop()
+    first = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, start_serving=False)
+    port = first.sockets[0].getsockname()[1]
+    second = await loop.create_server(asyncio.Protocol, "127.0.0.1", port, start_serving=False)
+    await ports.serve(first)
+    try:
+        with pytest.raises(OSError, match="Address already in use"):
+            await ports.serve(second)
+        assert not second.is_serving()
+    finally:
+        first.close()

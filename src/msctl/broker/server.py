@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from msctl import ports
 from msctl.broker.broker_log import BrokerLog
 from msctl.broker.client_connection import ClientConnection
 from msctl.broker.core.broker import Broker
@@ -29,7 +30,7 @@ from msctl.broker.storage.settings import Settings
 from msctl.broker.storage.storage import Storage, StorageSpec
 from msctl.broker.turns import Turns
 from msctl.clock import Clock
-from msctl.errors import BrokerError
+from msctl.errors import BrokerError, PortTakenError
 from msctl.model.address import LOOPBACK
 from msctl.model.queue_messages import QueueLook
 from msctl.model.snapshots import QueueSnapshot
@@ -128,7 +129,7 @@ class BrokerServer:
                 await self._import(self._definitions)
             self._broker.check_memory()
             for server in servers:
-                await server.start_serving()
+                await ports.serve(server)
         except BaseException:
             for server in servers:
                 server.close()
@@ -237,12 +238,15 @@ class BrokerServer:
         address = self._suspended
         if address is None or not self._servers:
             return True
+        servers: list[asyncio.Server] = []
         try:
             servers = await self._listen(*address)
-        except OSError:
+            for server in servers:
+                await ports.serve(server)
+        except (OSError, PortTakenError):
+            for server in servers:
+                server.close()
             return False
-        for server in servers:
-            await server.start_serving()
         self._servers, self._suspended = servers, None
         return True
 

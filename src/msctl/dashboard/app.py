@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from msctl import ports
 from msctl.dashboard.access import (
     ACTION_HEADER,
     AccessPolicy,
@@ -135,9 +136,11 @@ class Dashboard:
             raise RuntimeError("the runner has no server")
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self._head_timeout.watching(server), self._spec.host, self._spec.port
+                self._head_timeout.watching(server), self._spec.host, self._spec.port, start_serving=False
             )
+            await ports.serve(self._server)
         except OSError as error:
+            self._server = None
             await self._runner.cleanup()
             raise PortTakenError(
                 f"the dashboard cannot listen on {self._spec.host}:{self._spec.port}: {error.strerror}",

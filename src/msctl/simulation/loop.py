@@ -211,6 +211,9 @@ class _Bound:
     def getsockname(self) -> tuple[str, int]:
         return self._address
 
+    def getsockopt(self, _level: int, _option: int) -> int:
+        return 1
+
 
 class _Listening(asyncio.AbstractServer):
     """A server of a party."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from msctl import ports
 from msctl.broker.core.users import User
 from msctl.broker.management.answers import (
     RefusedError,
@@ -50,7 +51,6 @@ from msctl.forks import close_server_in_forks
 from msctl.http.head_timeout import HeadTimeout
 from msctl.model.address import LOOPBACK
 from msctl.model.web_origin import WebOrigin
-from msctl.ports import describe_holder
 
 RATE = 200.0
 BURST = 400
@@ -106,7 +106,7 @@ class ManagementServer:
             await self._listen(port)
         except OSError as found:
             if found.errno == errno.EADDRINUSE:
-                reason = f"is taken by {await asyncio.to_thread(describe_holder, port)}"
+                reason = f"is taken by {await asyncio.to_thread(ports.describe_holder, port)}"
             else:
                 reason = f"cannot be used: {os.strerror(found.errno or 0).lower()}"
             log("info", f"no management API: port {port} {reason}")
@@ -127,9 +127,11 @@ class ManagementServer:
             raise RuntimeError("the runner has no server")
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self._head_timeout.watching(protocols), LOOPBACK, port
+                self._head_timeout.watching(protocols), LOOPBACK, port, start_serving=False
             )
+            await ports.serve(self._server)
         except OSError:
+            self._server = None
             await runner.cleanup()
             raise
         close_server_in_forks(self._server)
