@@ -48,8 +48,10 @@ def test_a_plain_request() -> None:
 
 def test_other_versions_and_methods_of_a_forward_proxy_are_refused() -> None:
     assert [refused(version=version) for version in ((0, 9), (2, 0), (3, 0))] == [505] * 3
-    assert refused(method="CONNECT", target="a.test:80") == 405
     assert refused(target="nowhere") == 400
+    with pytest.raises(ProblemError) as caught:
+        head(method="CONNECT", target="a.test:80")
+    assert (caught.value.problem.status, caught.value.problem.fields) == (405, ((b"Allow", b""),))
 
 
 def test_a_refusal_closes_the_connection() -> None:

@@ -78,7 +78,9 @@ def validate_fields(
     if version[0] != 1:
         raise _problem(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
     if method == "CONNECT":
-        raise _problem(405, "This server is not a forward proxy: it does not support CONNECT.")
+        detail = "This server is not a forward proxy: it does not support CONNECT."
+        # An authority has no methods: an empty Allow (RFC 9110 §10.2.1).
+        raise _problem(405, detail, ((b"Allow", b""),))
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -194,5 +196,5 @@ def _upgrade(
     return "websocket" if b"websocket" in offered else None
 
 
-def _problem(status: int, detail: str) -> ProblemError:
-    return ProblemError(Problem(status, detail, error="http_request_error", close=True))
+def _problem(status: int, detail: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> ProblemError:
+    return ProblemError(Problem(status, detail, error="http_request_error", close=True, fields=fields))
