@@ -194,7 +194,7 @@ def test_every_alert_and_panel_has_a_series_and_every_target_is_up(system: Compo
         eventually(all_there)
     assert not missing
     assert not [one["metric"] for one in query(system, "up == 0") if one["metric"]["job"] != "consumer"]
-    assert not query(system, "msctl_broker_up == 0")
+    eventually(lambda: not query(system, "msctl_broker_up == 0"))  # one late answer is no alert: it is for 1m
 
 
 def test_the_metrics_of_the_gateway_are_not_at_its_public_port(system: ComposeRun) -> None:
