@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from msctl.clock import AsyncClock, SystemClock
-from msctl.hosting.asgi.app import AsgiApp
-from msctl.hosting.wsgi.app import WsgiApp
+from msctl.hosting.frameworks import Found
+from msctl.hosting.hosted_app import HostedApp
+from msctl.hosting.imported_app import hosted_app
 from msctl.http.server import HttpServer
 from msctl.model.events import LogLine
 from msctl.model.exchange import Exchange
 from msctl.model.service_context import ServiceContext
+from msctl.model.service_spec import Framework, ServiceSpec
+from msctl.model.websocket_spec import WebSocketSpec
 from msctl.telemetry.logs.hub import LogHub
 
 
@@ -35,7 +38,7 @@ class Response:
 class Hosted:
     """The application at 127.0.0.1:`port`."""
 
-    app: AsgiApp | WsgiApp
+    app: HostedApp
     server: HttpServer
     port: int
     logs: list[LogLine]
@@ -111,6 +114,7 @@ async def hosted(
     *,
     wsgi: bool = False,
     threads: int = 10,
+    websocket: WebSocketSpec | None = None,
     env: Mapping[str, str] | None = None,
     clock: AsyncClock | None = None,
     prepare: Callable[[Exchange], None] | None = None,
@@ -128,11 +132,9 @@ async def hosted(
     context = ServiceContext(
         name="api", instance="api-1", host="127.0.0.1", port=None, amqp_url="amqp://x/", env=env or {}
     )
-    app: AsgiApp | WsgiApp
-    if wsgi:
-        app = WsgiApp(application, context, threads=threads, logs=hub, clock=clock)
-    else:
-        app = AsgiApp(application, context, logs=hub, clock=clock)
+    found = Found(Framework.WSGI if wsgi else Framework.ASGI, application)
+    spec = ServiceSpec("api", threads=threads, websocket=websocket)
+    app = hosted_app(found, spec, context, logs=hub, clock=clock)
     exchanges: list[Exchange] = []
 
     async def handle(exchange: Exchange) -> None:

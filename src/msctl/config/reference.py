@@ -16,6 +16,7 @@ from msctl.config.schema.route_policy_keys import UPSTREAM_TLS
 from msctl.config.schema.service_keys import SERVICE
 from msctl.config.schema.table import Key, Table
 from msctl.config.schema.tls_keys import BROKER_TLS, TLS
+from msctl.config.schema.websocket_keys import WEBSOCKET
 
 
 class KeyDoc(NamedTuple):
@@ -55,6 +56,7 @@ def _tables() -> Iterator[Table]:
     for table in INNER_TABLES:
         yield table._replace(title=f"{ROUTE.title}.{table.title}")
     yield UPSTREAM_TLS
+    yield WEBSOCKET
     yield from (GATEWAY, TLS, BROKER, BROKER_TLS, DASHBOARD)
 
 
@@ -67,7 +69,7 @@ def _key_doc(table: Table, key: Key) -> KeyDoc:
     else:
         shown = toml_value(key.type.show(default))
     owner = table.title.removeprefix("services.").replace(".", "_")
-    nested = table.title.startswith((ROUTE.title, UPSTREAM_TLS.title))
+    nested = table.title.startswith((ROUTE.title, UPSTREAM_TLS.title, WEBSOCKET.title))
     has_variable = not nested and not key.type.is_table
     return KeyDoc(
         table=table.title,

@@ -38,7 +38,7 @@ def hosted_app(
 ) -> HostedApp:
     """Return the hosted application of `spec` for an application that was found."""
     if found.framework is Framework.ASGI:
-        return AsgiApp(found.application, context, logs=logs, clock=clock)
+        return AsgiApp(found.application, context, websocket=spec.websocket, logs=logs, clock=clock)
     if found.framework is Framework.WSGI:
         return WsgiApp(found.application, context, threads=spec.threads, logs=logs, clock=clock)
     return AiohttpApp(found.application, context, logs=logs, clock=clock)

@@ -13,6 +13,7 @@ from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Dependency, HealthSpec, RestartPolicy
 from msctl.model.snapshots import Kind
 from msctl.model.upstream_policy import UpstreamPolicy
+from msctl.model.websocket_spec import WebSocketSpec
 
 
 class Isolation(StrEnum):
@@ -67,7 +68,8 @@ class ServiceSpec:
     nothing else is found there alone. `announce` None means that its own instances are announced if they
     listen. `weight` is the share of each of them beside instances of others.
 
-    `framework` None means that the application's object tells; `threads` are a WSGI application's.
+    `framework` None means that the application's object tells; `threads` are a WSGI application's and
+    `websocket` is an ASGI application's.
 
     `image`, `build` (the context's folder) and `dockerfile` are for exports to containers alone.
     """
@@ -76,6 +78,7 @@ class ServiceSpec:
     app: str | None = None
     framework: Framework | None = None
     threads: int = 10
+    websocket: WebSocketSpec | None = None
     command: tuple[str, ...] | None = None
     shell: bool = False
     shell_operator: str | None = None

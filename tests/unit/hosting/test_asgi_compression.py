@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from msctl.hosting.asgi import websocket
+from msctl.model.websocket_spec import WebSocketSpec
 from tests.support.hosted import Hosted, hosted
 from tests.support.websocket_client import BINARY, CLOSE, KEY, PING, PONG, RSV1, TEXT, Client, connected
 
@@ -65,8 +65,10 @@ def application(serve: Callable[[Any, Any], Awaitable[None]]) -> Any:
 
 
 @asynccontextmanager
-async def compressing(app: Any, offer: str = OFFER) -> AsyncIterator[tuple[Hosted, Client, Codec]]:
-    async with connected(app, KEY, VERSION, offer) as (served, client):
+async def compressing(
+    app: Any, offer: str = OFFER, websocket: WebSocketSpec | None = None
+) -> AsyncIterator[tuple[Hosted, Client, Codec]]:
+    async with connected(app, KEY, VERSION, offer, websocket=websocket) as (served, client):
         assert client.answer.status == 101
         assert client.answer["sec-websocket-extensions"] is not None
         yield served, client, Codec()
@@ -167,12 +169,9 @@ async def test_another_implementation_exchanges_messages() -> None:
         (RSV1 | PING, b"", 1002),
     ],
 )
-async def test_broken_message_closes(
-    opcode: int, payload: bytes, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(websocket, "MAX_MESSAGE", 100_000)
+async def test_broken_message_closes(opcode: int, payload: bytes, code: int) -> None:
     echo = Echo()
-    async with compressing(echo) as (served, client, _):
+    async with compressing(echo, websocket=WebSocketSpec(max_size=100_000)) as (served, client, _):
         client.send(opcode, payload)
         client.send(TEXT, b"after it")
         assert (await client.closed())[0] == code
@@ -189,6 +188,14 @@ async def test_client_of_a_broken_message_is_not_reset_while_it_sends() -> None:
             await client.writer.drain()
         client.send(CLOSE, b"")
         assert await client.rest() == b""
+
+
+async def test_compression_that_is_switched_off_is_not_agreed_on() -> None:
+    spec = WebSocketSpec(compression=False)
+    async with connected(Echo(), KEY, VERSION, OFFER, websocket=spec) as (_, client):
+        assert (client.answer.status, client.answer["sec-websocket-extensions"]) == (101, None)
+        client.send(TEXT, b"hello")
+        assert await client.receive() == (TEXT, b"hello")
 
 
 async def test_compressed_frame_that_was_not_agreed_on_closes_with_1002() -> None:

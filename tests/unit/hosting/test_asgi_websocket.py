@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from msctl.hosting.asgi import websocket
+from msctl.model.websocket_spec import WebSocketSpec
 from tests.support.hosted import hosted
 from tests.support.websocket_client import BINARY, CLOSE, KEY, PING, PONG, TEXT, connected
 
@@ -310,10 +311,9 @@ async def test_sending_to_a_client_that_has_left_is_an_oserror_that_nobody_logs(
         assert not served.errors()
 
 
-async def test_too_long_message_closes_with_1009(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "MAX_MESSAGE", 1000)
+async def test_too_long_message_closes_with_1009() -> None:
     chat = Chat()
-    async with connected(chat) as (_, client):
+    async with connected(chat, websocket=WebSocketSpec(max_size=1000)) as (_, client):
         client.send(BINARY, b"x" * 1001)
         assert (await client.closed())[0] == 1009
         await chat.ended.wait()
@@ -345,10 +345,10 @@ async def test_fast_client_waits_for_a_slow_application() -> None:
         assert await client.receive() == (TEXT, b"all")
 
 
-async def test_silent_client_is_pinged_and_then_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "PING_INTERVAL_S", 0.01)
+async def test_silent_client_is_pinged_and_then_closed() -> None:
+    spec = WebSocketSpec(ping_interval=0.01, ping_timeout=0.5)
     chat = Chat()
-    async with connected(chat) as (_, client):
+    async with connected(chat, websocket=spec) as (_, client):
         opcode, payload = await client.receive()
         assert (opcode, len(payload)) == (PING, 4)
         client.send(PONG, payload)
@@ -356,10 +356,19 @@ async def test_silent_client_is_pinged_and_then_closed(monkeypatch: pytest.Monke
         assert (await client.closed())[0] == 1011
 
 
+async def test_client_that_answers_no_ping_may_stay_where_nothing_waits_for_it() -> None:
+    async with connected(Chat(), websocket=WebSocketSpec(ping_interval=0.01, ping_timeout=0)) as (_, client):
+        assert [(await client.receive())[0] for _ in range(3)] == [PING] * 3
+        client.send(TEXT, b"still here")
+        while (answer := await client.receive())[0] == PING:
+            pass
+        assert answer == (TEXT, b"still here")
+
+
 async def test_client_that_reads_nothing_holds_no_send(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection is reset where neither a ping nor the close is answered."""
-    monkeypatch.setattr(websocket, "PING_INTERVAL_S", 0.01)
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.01)
+    spec = WebSocketSpec(ping_interval=0.01, ping_timeout=0.01)
     raised = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -370,7 +379,7 @@ async def test_client_that_reads_nothing_holds_no_send(monkeypatch: pytest.Monke
                     await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
             raised.set()
 
-    async with connected(app) as (served, client):
+    async with connected(app, websocket=spec) as (served, client):
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(10):
             await raised.wait()

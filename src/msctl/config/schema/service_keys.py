@@ -33,6 +33,7 @@ from msctl.config.schema.values import (
     REPLICAS,
     WEIGHT,
 )
+from msctl.config.schema.websocket_keys import WEBSOCKET
 from msctl.config.value_source import KeyRef
 from msctl.hints import did_you_mean
 from msctl.model.route_policies import HostHeader
@@ -94,6 +95,7 @@ SERVICE = Table(
             "How `app` is called, where its object does not tell.",
         ),
         Key("threads", POSITIVE, "The most requests that a WSGI application handles at a time."),
+        Key("websocket", table_type(WEBSOCKET), "Limits of the WebSockets of a hosted ASGI application."),
         Key(
             "command",
             COMMAND,

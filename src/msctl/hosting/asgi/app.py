@@ -21,6 +21,7 @@ from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.model.current_context import current_context
 from msctl.model.exchange import Exchange
 from msctl.model.service_context import ServiceContext
+from msctl.model.websocket_spec import WebSocketSpec
 from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub, current_service
 
@@ -29,7 +30,13 @@ class AsgiApp:
     """Serves exchanges with an ASGI application; each request has a task and a context of its own."""
 
     def __init__(
-        self, application: Application, context: ServiceContext, *, logs: LogHub, clock: AsyncClock
+        self,
+        application: Application,
+        context: ServiceContext,
+        *,
+        websocket: WebSocketSpec | None = None,
+        logs: LogHub,
+        clock: AsyncClock,
     ) -> None:
         self._application = application
         self._bare_path = expects_bare_path(application)
@@ -40,6 +47,7 @@ class AsgiApp:
         self._state: dict[str, Any] = {"msctl": context}
         self._lifespan = Lifespan(application, self._state, self._log.line)
         self._requests = InFlight(clock)
+        self._websocket = websocket or WebSocketSpec()
         self._sockets: set[WebSocketSession] = set()
         self._loop = asyncio.get_running_loop()
         self._draining = False
@@ -139,7 +147,7 @@ class AsgiApp:
     # --- WebSocket --------------------------------------------------------------------------------
 
     async def _serve_websocket(self, exchange: Exchange) -> None:
-        session = WebSocketSession(exchange, self._loop)
+        session = WebSocketSession(exchange, self._loop, self._websocket)
         if session.refuse_handshake():
             return
         scope = websocket_scope(exchange, self._state, self._trusts, self._bare_path)

@@ -28,11 +28,8 @@ from msctl.hosting.asgi.websocket_messages import close_of, payload_of, received
 from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, Exchange, RawStream
+from msctl.model.websocket_spec import WebSocketSpec
 
-MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of the longest message from a client, also of a decompressed one (uvicorn's default)."""
-PING_INTERVAL_S = 20.0
-"""How often a client is asked whether it is there, and how long it may take to answer (as uvicorn)."""
 CLOSE_TIMEOUT_S = 10.0
 """How long a client may take to answer a close frame."""
 _MAX_QUEUED = 32
@@ -55,13 +52,14 @@ class _State(Enum):
 class WebSocketSession:
     """The `receive` and `send` of one WebSocket, and the receiver of its bytes."""
 
-    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop, spec: WebSocketSpec) -> None:
         self._exchange = exchange
         self._loop = loop
+        self._spec = spec
         self._state = _State.CONNECTING
         self._stream: RawStream | None = None
         self._response: Response | None = None
-        self._reader = frames.FrameReader(MAX_MESSAGE)
+        self._reader = frames.FrameReader(spec.max_size)
         self._deflater: Deflater | None = None
         self._inflater: Inflater | None = None
         self._sending = asyncio.Lock()
@@ -82,7 +80,7 @@ class WebSocketSession:
     def refuse_handshake(self) -> bool:
         """Answer an invalid handshake; return whether it was one."""
         try:
-            self._handshake = handshake(self._exchange.head)
+            self._handshake = handshake(self._exchange.head, compression=self._spec.compression)
         except HandshakeError as error:
             fields = [(b"sec-websocket-version", b"13"), (b"date", http_date())]
             self._exchange.respond(error.status, error.reason, fields, error.reason + b"\n")
@@ -214,7 +212,7 @@ class WebSocketSession:
             self._compress(self._handshake.compression)
             self._stream = self._exchange.upgrade(fields, self)
             self._state = _State.OPEN
-            self._later(PING_INTERVAL_S, self._send_ping)
+            self._ping_later()
         elif kind == "websocket.close":
             self._state = _State.DENYING
             self._exchange.respond(403, b"Forbidden", [(b"date", http_date())], b"")
@@ -233,8 +231,9 @@ class WebSocketSession:
 
     def _compress(self, agreed: Agreement | None) -> None:
         if agreed is not None:
-            self._deflater, self._inflater = Deflater(agreed), Inflater(agreed, MAX_MESSAGE)
-            self._reader = frames.FrameReader(MAX_MESSAGE, compression=True)
+            limit = self._spec.max_size
+            self._deflater, self._inflater = Deflater(agreed), Inflater(agreed, limit)
+            self._reader = frames.FrameReader(limit, compression=True)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -334,6 +333,7 @@ class WebSocketSession:
                 self._stream.write(frames.frame(frames.PONG, one.payload))
             elif one.payload == self._ping:
                 self._ping = None
+                self._ping_later()
         elif isinstance(one, frames.Compressed):
             if self._inflater is not None:
                 self._queue(self._stream, self._inflater.inflation(one), len(one))
@@ -359,14 +359,26 @@ class WebSocketSession:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, action)
 
+    def _ping_later(self) -> None:
+        if self._spec.ping_interval:
+            self._later(self._spec.ping_interval, self._send_ping)
+
     def _send_ping(self) -> None:
         if self._state is not _State.OPEN or self._stream is None:
             return
-        if self._ping is not None and not self._paused:
-            self._close(self._stream, frames.INTERNAL_ERROR, "keepalive ping timeout")
-            # It may not read either: what is written would be kept, and a `send` wait, until TCP gives up.
-            self._later(CLOSE_TIMEOUT_S, self.abandon)
-            return
         self._ping = os.urandom(4)
         self._stream.write(frames.frame(frames.PING, self._ping))
-        self._later(PING_INTERVAL_S, self._send_ping)
+        if self._spec.ping_timeout:
+            self._later(self._spec.ping_timeout, self._missed_pong)
+        else:
+            self._ping_later()
+
+    def _missed_pong(self) -> None:
+        if self._state is not _State.OPEN or self._stream is None:
+            return
+        if self._paused:  # the answer may have come: it waits to be read
+            self._later(self._spec.ping_timeout, self._missed_pong)
+            return
+        self._close(self._stream, frames.INTERNAL_ERROR, "keepalive ping timeout")
+        # It may not read either: what is written would be kept, and a `send` wait, until TCP gives up.
+        self._later(CLOSE_TIMEOUT_S, self.abandon)

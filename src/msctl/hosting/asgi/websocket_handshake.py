@@ -44,8 +44,8 @@ class Handshake:
         return [*fields, *checked]
 
 
-def handshake(head: RequestHead) -> Handshake:
-    """Return what the handshake asks for. Raises HandshakeError."""
+def handshake(head: RequestHead, *, compression: bool) -> Handshake:
+    """Return what the handshake asks for, without compression if it may not. Raises HandshakeError."""
     version = _value(head.fields, b"sec-websocket-version")
     if version not in (b"", b"13"):
         raise HandshakeError(426, b"Upgrade Required")
@@ -53,7 +53,8 @@ def handshake(head: RequestHead) -> Handshake:
     if head.method != "GET" or head.version < (1, 1) or not version or accept is None:
         raise HandshakeError(400, b"Bad Request")
     try:
-        return Handshake(accept, agreement(_value(head.fields, b"sec-websocket-extensions")))
+        offers = _value(head.fields, b"sec-websocket-extensions") if compression else b""
+        return Handshake(accept, agreement(offers))
     except ValueError as error:
         raise HandshakeError(400, b"Bad Request") from error
 
