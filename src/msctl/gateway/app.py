@@ -39,7 +39,7 @@ from msctl.gateway.upstream.errors import BrokenResponseError
 from msctl.gateway.upstream.instances import UpstreamInstances
 from msctl.gateway.upstream.remote_keys import RemoteKeys
 from msctl.http.date import http_date
-from msctl.model.exchange import Exchange, RequestError, RequestHead
+from msctl.model.exchange import ClientGoneError, Exchange, RequestError, RequestHead
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_policies import JwtSpec, MirrorSpec
 from msctl.model.route_spec import RouteSpec
@@ -231,7 +231,8 @@ class Gateway:
         except (asyncio.CancelledError, ConnectionError) as error:
             if not exchange.stream_at:  # the client ends a stream, and there is no other end
                 status = CLIENT_CLOSED
-                self._log.info("499 %s %s: the client closed the connection", head.method, _path(head))
+                why = str(error) if isinstance(error, ClientGoneError) else "the client closed the connection"
+                self._log.info("499 %s %s: %s", head.method, _path(head), why)
             if isinstance(error, asyncio.CancelledError):
                 raise
             received.abort()

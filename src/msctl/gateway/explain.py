@@ -113,8 +113,9 @@ def _lost(planner: Planner, target: str, fields: Sequence[Field]) -> str | None:
 def _skipped(planner: Planner, method: str, host: str, target: Target, fields: list[Field]) -> list[str]:
     """Describe the routes with higher precedence whose method or headers do not match."""
     steps: list[str] = []
+    chosen = planner.table.find(method, host, target.elements, fields)
     for rule in planner.table.candidates(host, target.elements):
-        if rule.matches(method, fields):
+        if rule is chosen:
             break
         if rule.methods and method not in rule.methods:
             condition = f"allows only {', '.join(sorted(rule.methods))}"

@@ -70,11 +70,12 @@ class BodyStream:
             if self._waiter is not None:
                 raise RuntimeError("two tasks read the same body")
             self._source.body_wanted()
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
             try:
-                await self._waiter
+                await waiter
             finally:
-                self._waiter = None
+                if self._waiter is waiter:
+                    self._waiter = None
         piece = self.take()
         if not self.complete:
             self._source.body_wanted()
@@ -105,9 +106,10 @@ class BodyStream:
             self._wake()
 
     def interrupt(self) -> None:
-        """End a `read` that waits: the response is finished."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(ClientGoneError("the response is finished"))
+        """End a `read` that waits: the response is finished, and the connection reads what is left."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(ClientGoneError("the response is finished"))
 
     @property
     def failed(self) -> bool:

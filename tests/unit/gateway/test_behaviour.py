@@ -14,7 +14,7 @@ from aiohttp import web
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_spec import HeaderEdit, RouteSpec
 from msctl.model.upstream_policy import Balance, FailureKind, UpstreamPolicy
-from tests.unit.gateway.harness import HOSTED, KINDS, REMOTE, Reply, TruncatedError, running
+from tests.unit.gateway.harness import HOSTED, KINDS, PATIENCE, REMOTE, Reply, TruncatedError, running
 
 
 @pytest.fixture(params=KINDS)
@@ -554,6 +554,54 @@ async def test_a_response_that_stops_is_aborted(kind: str) -> None:
 
     with pytest.raises((TruncatedError, ConnectionError)):
         await ask(kind, handler, spec=GatewaySpec(idle_timeout=0.2))
+
+
+async def wait_for_body(request: web.Request) -> web.StreamResponse:
+    return web.Response(body=await request.read())
+
+
+async def send_back(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"begun")
+    async for piece in request.content.iter_any():
+        await response.write(piece)
+    return response
+
+
+async def send_much(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(bytes(65536))
+
+
+HALF = b"POST /x HTTP/1.1\r\nHost: gateway.localhost\r\nContent-Length: 10\r\n\r\n12345"
+GET = b"GET /x HTTP/1.1\r\nHost: gateway.localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("handler", "sent", "status"),
+    [(wait_for_body, HALF, 408), (send_back, HALF, None), (send_much, GET, None)],
+    ids=["body awaited", "body awaited within the response", "response not read"],
+)
+async def test_a_client_that_stalls_is_no_failure_of_the_instance(
+    kind: str, handler: Handler, sent: bytes, status: int | None
+) -> None:
+    spec = GatewaySpec(response_timeout=0.1, idle_timeout=0.15, breaker_failures=1)
+    async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
+        await gateway.serve("x", application(handler), kind)
+        client = await gateway.client()
+        await client.send(sent)
+        if status is not None:
+            reply = await client.reply()
+            assert (reply.status, reply.get("Connection")) == (status, "close")
+        else:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            async with asyncio.timeout(PATIENCE):
+                while gateway.server.connections:
+                    await asyncio.sleep(0.01)
+        assert gateway.gateway.targets()[0].breaker == "closed"
 
 
 @pytest.mark.parametrize("length", [None, "100"])

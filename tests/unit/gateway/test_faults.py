@@ -453,6 +453,36 @@ async def test_a_client_that_sends_no_body_is_408() -> None:
     await upstream.stop()
 
 
+@pytest.mark.parametrize("rest", [b"1\r\nb\r\n0\r\n\r\n", b"1\r\nb\r\n"], ids=["complete", "open"])
+async def test_a_body_that_follows_the_response_sets_no_time_limit_for_it(rest: bytes) -> None:
+    """A server that answers early with an event stream may then be silent, as any event stream."""
+    quiet = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.until(b"1\r\na\r\n")
+        await exchange.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        await exchange.until(rest)
+        await quiet.wait()
+        await exchange.send(b"4\r\nlate\r\n0\r\n\r\n")
+
+    upstream = await RecordingUpstream(script).start()
+    async with running(RouteSpec("/x", "x"), spec=QUICK) as gateway:
+        gateway.announce("x", upstream.url)
+        client = await gateway.client()
+        await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        assert (await client.head()).status == 200
+        await client.send(rest)
+        await (await upstream.connection()).until_seen(rest)
+        with pytest.raises(TimeoutError):  # longer than any limit of QUICK
+            async with asyncio.timeout(0.6):
+                await client.reader.read(1)
+        quiet.set()
+        assert [piece async for piece in client.chunks()] == [b"late"]
+    await upstream.stop()
+
+
 async def test_a_client_that_does_not_read_pauses_the_upstream_and_is_dropped() -> None:
     block = b"x" * 65536
     sent = 0

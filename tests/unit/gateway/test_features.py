@@ -20,7 +20,7 @@ from msctl.model.route_spec import (
 )
 from msctl.model.snapshots import BreakerState
 from tests.support.clock import FakeClock
-from tests.unit.gateway.harness import KINDS, Harness, running
+from tests.unit.gateway.harness import HOSTED, KINDS, Harness, running
 from tests.unit.gateway.recorder import Recorder
 
 both = pytest.mark.parametrize("kind", KINDS)
@@ -195,6 +195,35 @@ async def test_a_preflight_is_answered_by_the_gateway() -> None:
     assert reply.get("Access-Control-Allow-Methods") == "GET, PUT"
     assert reply.get("Access-Control-Allow-Headers") == "x-a, x-b"
     assert reply.get("Access-Control-Max-Age") == "600"
+
+
+async def test_a_preflight_takes_the_route_of_the_request_that_it_asks_for() -> None:
+    cors = CorsSpec(origins=("https://app.example",), methods=("POST",))
+    routes = (
+        RouteSpec("/", "other"),
+        RouteSpec("/x", "x", methods=("POST",), cors=cors),
+        RouteSpec("/own", "x", methods=("POST",), cors=cors),
+        RouteSpec("/own", "own", methods=("OPTIONS",)),
+    )
+
+    async def options(request: web.Request) -> web.Response:
+        return web.Response(text="own")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", options)
+    post = ORIGIN, ("Access-Control-Request-Method", "POST")
+    async with running(*routes) as gateway:
+        for service in ("x", "own", "other"):
+            await gateway.serve(service, app, HOSTED)
+        for _ in range(2):  # from the plan cache, too
+            allowed = await gateway.ask("OPTIONS", "/x/1", *post)
+            assert allowed.status == 204
+            assert allowed.get("Access-Control-Allow-Origin") == "https://app.example"
+            assert (await gateway.ask("OPTIONS", "/own", *post)).body == b"own"
+            # What is no preflight, or asks for another route, goes where OPTIONS goes.
+            assert (await gateway.ask("OPTIONS", "/x/1", ORIGIN)).body == b"own"
+            assert (await gateway.ask("OPTIONS", "/y", *post)).body == b"own"
+        assert gateway.gateway.explain("OPTIONS", "/x/1", dict(post)).route == routes[1]
 
 
 async def test_a_401_has_the_cors_fields() -> None:

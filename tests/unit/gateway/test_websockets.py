@@ -269,6 +269,51 @@ async def test_101_comes_only_after_the_upstream_s() -> None:
     assert b"Connection: Upgrade\r\n" in upstream.received
 
 
+@both
+async def test_a_request_with_a_body_is_not_upgraded(kind: str) -> None:
+    """The connection would switch in the middle of the body, for one of the two ends."""
+    async with serving(kind) as (gateway, _):
+        client = await gateway.client()
+        await client.send(upgrade("/ws", b"Content-Length: 4") + b"body")
+        assert (await client.reply()).status == 400  # aiohttp's, which sees no upgrade
+
+
+async def test_what_a_client_sent_before_it_left_reaches_a_slow_upstream() -> None:
+    read_on = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await read_on.wait()
+        await exchange.eof()
+
+    upstream = await RecordingUpstream(script).start()
+    loop = asyncio.get_running_loop()
+    host, port = upstream.url.removeprefix("http://").split(":")
+    _, connection = await loop.create_connection(lambda: Connection(loop), host, int(port))
+    connection.begin("GET")
+    connection.send(head := upgrade())
+    await connection.head()
+    with Deadline(DeadlineTimer(loop)) as deadline:
+        tunnel = Tunnel(connection, deadline, 60)
+        running = asyncio.create_task(tunnel.run(Stream()))
+        await asyncio.sleep(0)
+        piece, sent = b"\x82\xfe\xff\xffmask" + bytes(65535), 0
+        transport = connection.transport
+        assert transport is not None
+        while transport.get_write_buffer_size() < len(piece):  # until the sockets take no more
+            tunnel.data_received(piece)
+            sent += len(piece)
+        tunnel.eof_received()
+        read_on.set()
+        async with asyncio.timeout(PATIENCE):
+            await running
+            exchange = await upstream.connection()
+            await exchange.closed.wait()
+    assert len(exchange.received) - len(head) == sent
+    await upstream.stop()
+
+
 async def test_the_gateway_s_close_frame_is_sent_between_frames() -> None:
     switched = asyncio.Event()
     finish = asyncio.Event()

@@ -30,6 +30,26 @@ async def test_response_has_our_framing_and_nothing_else() -> None:
     assert response.fields == {"content-type": "text/plain", "content-length": "6"}
 
 
+async def test_connection_survives_a_task_of_the_handler_that_still_reads() -> None:
+    reading: list[asyncio.Task[bytes]] = []
+
+    async def answers_first(exchange: Exchange) -> None:
+        if exchange.head.target == "/0":
+            reading.append(asyncio.create_task(exchange.body.read()))
+            await asyncio.sleep(0)
+        exchange.respond(200, b"OK", TEXT, b"early")
+
+    async with serving(answers_first) as server:
+        client = await server.client()
+        client.raw(b"POST /0 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+        assert (await client.read()).body == b"early"
+        client.raw(b"abcd")
+        client.get(b"/1")
+        assert (await client.read()).body == b"early"
+        with pytest.raises(ClientGoneError):
+            await reading[0]
+
+
 async def test_connection_is_kept_for_the_next_request() -> None:
     async with serving(echo) as server:
         client = await server.client()

@@ -22,12 +22,12 @@ OWNED = frozenset(
 )
 
 
-def is_preflight(method: str, fields: Sequence[Field]) -> bool:
-    return (
-        method == "OPTIONS"
-        and first(fields, b"origin") is not None
-        and first(fields, b"access-control-request-method") is not None
-    )
+def preflight_for(method: str, fields: Sequence[Field]) -> str | None:
+    """Return the method of the request that a preflight asks for; None for any other request."""
+    if method != "OPTIONS" or first(fields, b"origin") is None:
+        return None
+    asked = first(fields, b"access-control-request-method")
+    return None if asked is None else asked.decode("latin-1")
 
 
 def preflight(spec: CorsSpec, fields: Sequence[Field]) -> Fields:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msctl.gateway.message.headers import Field
 from msctl.http.body import EMPTY
@@ -14,9 +14,11 @@ class ForwardedBody:
 
     `kept` holds the whole body once it was buffered, so that it can be sent again; any other body can be
     read only once.
+
+    `waiting` is whether a reader waits for the client; `on_waiting` is called when it begins and ends.
     """
 
-    __slots__ = ("_begun", "_limit", "_taken", "kept", "length", "source")
+    __slots__ = ("_begun", "_limit", "_taken", "kept", "length", "on_waiting", "source", "waiting")
 
     def __init__(self, source: RequestBody, *, length: int | None, limit: int) -> None:
         self.source = source
@@ -25,6 +27,8 @@ class ForwardedBody:
         self._limit = limit
         self._begun = False
         self._taken = False
+        self.waiting = False
+        self.on_waiting: Callable[[], object] | None = None
 
     @property
     def replayable(self) -> bool:
@@ -56,7 +60,11 @@ class ForwardedBody:
         if self.kept is not None:
             return self._take_kept()
         self._begun = True
-        data = await self.source.read()
+        self._wait(waiting=not self.source.complete)
+        try:
+            data = await self.source.read()
+        finally:
+            self._wait(waiting=False)
         self._check()
         if not data:
             self._taken = True
@@ -83,6 +91,12 @@ class ForwardedBody:
     def rewind(self) -> None:
         """Let the next attempt read a kept body from its beginning."""
         self._taken = False
+
+    def _wait(self, *, waiting: bool) -> None:
+        if self.waiting is not waiting:
+            self.waiting = waiting
+            if self.on_waiting is not None:
+                self.on_waiting()
 
     def _take_kept(self) -> bytes:
         if self._taken or self.kept is None:

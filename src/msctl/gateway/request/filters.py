@@ -47,7 +47,7 @@ def cors_filter(
     route = plan.settings.route
     if route.cors is None:
         return edits
-    if cors.is_preflight(plan.head.method, fields):
+    if cors.preflight_for(plan.head.method, fields) is not None:
         return DirectResponse(204, b"No Content", cors.preflight(route.cors, fields))
     extra = (*edits.extra, *cors.response_fields(route.cors, fields))
     holder.edits = edits = edits._replace(owned=edits.owned | cors.OWNED, extra=extra)

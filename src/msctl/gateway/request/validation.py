@@ -131,7 +131,8 @@ def validate_fields(
         length,
         chunked,
         bool(expectations) and _expects_continue(expectations, version) and (chunked or bool(length)),
-        _upgrade(method, upgrades, fields, version) if upgrades else None,
+        # The listener does not switch protocols behind a body.
+        _upgrade(method, upgrades, fields, version) if upgrades and not (chunked or length) else None,
         request_ids[0].decode() if len(request_ids) == 1 and valid_request_id(request_ids[0]) else None,
         continued(traceparents) if traceparents else None,
         _max_forwards(fields) if method in LIMITED else None,

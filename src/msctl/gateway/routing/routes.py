@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msctl.gateway.message.headers import Field, text
+from msctl.gateway.policies.cors import preflight_for
 from msctl.gateway.routing.nearest import NearestPaths
 from msctl.model.route_spec import RouteSpec
 from msctl.model.routing import is_variable, route_elements
@@ -93,7 +94,17 @@ class RouteTable:
                         break
         if rule is None:
             rule = _find(self._any, elements, 0, method, fields)
+        if method == "OPTIONS" and (rule is None or not rule.methods):
+            return self._of_preflight(host, elements, fields) or rule
         return rule
+
+    def _of_preflight(self, host: str, elements: Sequence[str], fields: Sequence[Field]) -> Rule | None:
+        """Return the rule of the request that a preflight asks for, if it has CORS to answer with."""
+        asked = preflight_for("OPTIONS", fields)
+        if asked is None or asked == "OPTIONS":
+            return None
+        rule = self.find(asked, host, elements, fields)
+        return None if rule is None or rule.spec.cors is None else rule
 
     def methods(self, host: str, elements: tuple[str, ...], fields: Sequence[Field]) -> tuple[str, ...]:
         """Return the methods that routes allow for this host, path and fields."""

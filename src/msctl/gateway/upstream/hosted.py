@@ -6,12 +6,14 @@ A handler is not cancelled when its client leaves: it runs to its end, as behind
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from msctl.gateway.message.problems import Problem
 from msctl.gateway.policies.deadline import DeadlineError
 from msctl.gateway.request.gateway_exchange import EVENT_STREAM, GatewayExchange
 from msctl.gateway.request.upgrade import HostedUpgrade
 from msctl.gateway.upstream.errors import ApplicationFailedError, AttemptError, BrokenResponseError
+from msctl.gateway.upstream.late_client import REQUEST_BODY, late_client
 from msctl.http.websocket_frames import GOING_AWAY
 from msctl.model.exchange import ClientGoneError, Handler, RequestError
 from msctl.telemetry.logs.hub import current_service
@@ -42,6 +44,8 @@ class HostedUpstream:
         deadline.progress = out
         out.body.rewind()
         deadline.extend(out.limits.response_timeout, "response")
+        if not out.body.complete:
+            out.body.on_waiting = partial(_await_body, out)
         upgrades = out.head.upgrade is not None
         if upgrades:
             self._streaming.add(out)
@@ -52,12 +56,13 @@ class HostedUpstream:
             if error.stage == EVENT_STREAM and not out.disconnected:
                 out.finish()
             else:
-                raise self._late(out) from error
+                raise self._late(out, error.stage) from error
         except RequestError:
             raise
         except Exception as error:
             raise self._failed(error, out) from error
         finally:
+            out.body.on_waiting = None
             if upgrades:
                 self._streaming.discard(out)
         if not out.finished and out.upgraded is None:
@@ -103,7 +108,9 @@ class HostedUpstream:
             answered=True,
         )
 
-    def _late(self, out: GatewayExchange) -> Exception:
+    def _late(self, out: GatewayExchange, stage: str) -> Exception:
+        if (error := late_client(out, stage)) is not None:
+            return error
         if out.started:
             out.abort()
             return BrokenResponseError(f"{self._service} sent nothing for {out.limits.idle_timeout:g} s")
@@ -128,3 +135,13 @@ class HostedUpstream:
 
     async def close(self) -> None:
         return None
+
+
+def _await_body(out: GatewayExchange) -> None:
+    """Give the client its time for the body while the service waits for it, and then the service its own."""
+    if out.started:
+        return
+    if out.body.waiting:
+        out.deadline.extend(out.limits.idle_timeout, REQUEST_BODY)
+    else:
+        out.deadline.extend(out.limits.response_timeout, "response")

@@ -22,6 +22,7 @@ from msctl.gateway.policies.deadline import Deadline, DeadlineError
 from msctl.gateway.request.gateway_exchange import EVENT_STREAM, GatewayExchange, is_event_stream
 from msctl.gateway.upstream.connection import Connection, UpstreamClosedError
 from msctl.gateway.upstream.errors import CLIENT_GONE, AttemptError, BrokenResponseError
+from msctl.gateway.upstream.late_client import CLIENT_READING, REQUEST_BODY, late_client
 from msctl.gateway.upstream.pool import Pool, PoolFullError
 from msctl.gateway.upstream.tunnel import Tunnel
 from msctl.http.date import http_date
@@ -34,6 +35,7 @@ CONTINUE_S = 1.0
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 §9.2.2."""
 
+_RESPONSE_BODY = "response body"
 _CONNECT_ERRORS = {
     errno.ECONNREFUSED: ("connection_refused", "refused the connection"),
     errno.ECONNRESET: ("connection_terminated", "reset the connection"),
@@ -140,7 +142,7 @@ class RemoteUpstream:
         uploader: asyncio.Task[None] | None = None
         expects = out.head.expects_continue and not body.complete
         if body.complete or (not expects and self._should_buffer(out)):
-            deadline.extend(limits.idle_timeout, "request body")
+            deadline.extend(limits.idle_timeout, REQUEST_BODY)
             await body.keep()
         head = self._head(out)
         if body.kept is not None and not body.trailers:
@@ -161,7 +163,7 @@ class RemoteUpstream:
             else:
                 connection.send(head)
             if not refused:
-                deadline.extend(limits.idle_timeout, "request body")
+                deadline.extend(limits.idle_timeout, REQUEST_BODY)
                 uploader = loop.create_task(self._upload(connection, out, deadline))
         try:
             while (answer := await connection.head()).status < 200 and answer.status != 101:
@@ -174,6 +176,8 @@ class RemoteUpstream:
                 await self._relay(connection, out, answer, deadline)
         finally:
             if uploader is not None:
+                if deadline.expired and deadline.stage == _RESPONSE_BODY and body.waiting:
+                    deadline.stage = REQUEST_BODY  # the instance may be waiting for it, too
                 uploader.cancel()
                 await asyncio.gather(uploader, return_exceptions=True)
 
@@ -212,14 +216,24 @@ class RemoteUpstream:
 
     async def _upload(self, connection: Connection, out: GatewayExchange, deadline: Deadline) -> None:
         """Stream the body. If it fails, the exchange is aborted, so that the upstream does not take a
-        truncated body for a complete one."""
+        truncated body for a complete one.
+
+        Once the response has started, its deadline holds for both directions: progress here extends it.
+        """
         body, chunked = out.body, out.head.chunked
+
+        def extend(seconds: float, stage: str) -> None:
+            if out.started:
+                deadline.extend(deadline.allowance)
+            else:
+                deadline.extend(seconds, stage)
+
         try:
             while data := await body.read():
-                deadline.extend(out.limits.idle_timeout, "upstream reading")
+                extend(out.limits.idle_timeout, "upstream reading")
                 connection.send(chunk(data) if chunked else data)
                 await connection.drain()
-                deadline.extend(out.limits.idle_timeout, "request body")
+                extend(out.limits.idle_timeout, REQUEST_BODY)
             if chunked:
                 connection.send(b"0\r\n%b\r\n" % serialize_fields(end_to_end(body.trailers)))
         except UpstreamClosedError:
@@ -229,13 +243,13 @@ class RemoteUpstream:
         except Exception as error:  # noqa: BLE001 - any failure of the client's body ends the exchange
             connection.fail(ClientGoneError(str(error)))
         else:
-            deadline.extend(out.limits.response_timeout, "response")
+            extend(out.limits.response_timeout, "response")
 
     async def _relay(
         self, connection: Connection, out: GatewayExchange, answer: ResponseHead, deadline: Deadline
     ) -> None:
         fields = answer.fields if answer.dated else (*answer.fields, (b"Date", http_date()))
-        idle, stage = out.limits.idle_timeout, "response body"
+        idle, stage = out.limits.idle_timeout, _RESPONSE_BODY
         if is_event_stream(fields):
             idle, stage = out.limits.stream_idle_timeout, EVENT_STREAM
         out.start(answer.status, answer.reason, fields, length=answer.length)
@@ -249,11 +263,11 @@ class RemoteUpstream:
                 break
             out.write(data)
             if out.writing_paused:
-                deadline.extend(out.limits.idle_timeout, "client reading")
+                deadline.extend(out.limits.idle_timeout, CLIENT_READING)
                 await out.drain()
             deadline.extend(idle, stage)
         if out.writing_paused:
-            deadline.extend(out.limits.idle_timeout, "client reading")
+            deadline.extend(out.limits.idle_timeout, CLIENT_READING)
             await out.drain()
 
     async def _switch(
@@ -302,14 +316,11 @@ class RemoteUpstream:
         return AttemptError(problem, unsent=True)
 
     def _late(self, out: GatewayExchange, error: DeadlineError) -> Exception:
+        if (late := late_client(out, error.stage)) is not None:
+            return late
         if out.started:
-            who = "the client" if error.stage == "client reading" else self._instance
             out.abort()
-            return BrokenResponseError(f"{who} was silent for {out.limits.idle_timeout:g} s")
-        if error.stage == "request body":
-            return RequestError(
-                408, f"No data of the request's body arrived for {out.limits.idle_timeout:g} s."
-            )
+            return BrokenResponseError(f"{self._instance} was silent for {out.limits.idle_timeout:g} s")
         seconds = out.limits.response_timeout if error.stage == "response" else out.limits.idle_timeout
         return AttemptError(
             Problem(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from msctl.gateway.policies.deadline import Deadline
+from msctl.gateway.policies.deadline import CLOSING_S, Deadline
 from msctl.gateway.upstream.connection import Connection, UpstreamClosedError
 from msctl.http.websocket_frames import GOING_AWAY, ClosingRelay
 from msctl.model.exchange import RawStream
@@ -25,6 +25,7 @@ class Tunnel:
         self._idle = idle
         self._up = ClosingRelay(self._send_up, masked=True)
         self._pause: asyncio.Task[None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
 
     async def run(self, stream: RawStream) -> None:
         """Relay; returns when the upstream closes its side, raises if it resets the connection."""
@@ -40,6 +41,8 @@ class Tunnel:
                 if stream.writing_paused:
                     await stream.drain()
         finally:
+            if self._leaving is not None:
+                self._leaving.cancel()
             if self._pause is not None:
                 self._pause.cancel()
                 await asyncio.gather(self._pause, return_exceptions=True)
@@ -53,7 +56,11 @@ class Tunnel:
             self._pause = asyncio.get_running_loop().create_task(self._wait_for_upstream())
 
     def eof_received(self) -> None:
-        self._connection.abort()
+        """Send the upstream what is left of the client's bytes, and close."""
+        self._connection.close()
+        if self._leaving is None:
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.call_later(CLOSING_S, self._connection.abort)
 
     async def _wait_for_upstream(self) -> None:
         """Stop reading from the client while the upstream's write buffer is full."""
