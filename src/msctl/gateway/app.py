@@ -162,7 +162,7 @@ class Gateway:
 
     def explain(self, method: str, target: str, headers: Mapping[str, str] | None = None) -> RouteExplanation:
         """Say which route, service and instance such a request would take now, and why; sends nothing."""
-        return explain(self._planner, self._targets, method, target, headers or {})
+        return explain(self._planner, self._targets, self.spec, method, target, headers or {})
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for requests in flight; close WebSockets with code 1001.
@@ -207,6 +207,7 @@ class Gateway:
                     self._readiness(received)
                     return
                 if head.target == self._openapi:
+                    self._planner.check_host(self._planner.validated(head))
                     await self._documents.answer(received, self._running_timer)
                     return
                 plan = self._plan(exchange)

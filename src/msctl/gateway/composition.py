@@ -27,6 +27,8 @@ from msctl.http.date import http_date
 from msctl.model.exchange import ClientGoneError, RequestError
 from msctl.model.route_spec import ComposeSpec
 
+COMPOSED_METHODS = "A composed document allows only GET and HEAD."
+
 
 class Composer:
     """Answers requests to composed routes.
@@ -43,11 +45,7 @@ class Composer:
     async def answer(self, spec: ComposeSpec, plan: Plan, exchange: GatewayExchange, edits: Edits) -> None:
         """Answer a request; raises ProblemError: 405 unless GET or HEAD, 502 if every branch failed."""
         if plan.head.method not in ("GET", "HEAD"):
-            raise ProblemError(
-                Problem(
-                    405, "A composed document allows only GET and HEAD.", fields=((b"Allow", b"GET, HEAD"),)
-                )
-            )
+            raise ProblemError(Problem(405, COMPOSED_METHODS, fields=((b"Allow", b"GET, HEAD"),)))
         fields = branch_fields(plan.forwarded)
         targets = branch_targets(spec, plan.match.variables)
         with while_client_waits(exchange, self._timer):

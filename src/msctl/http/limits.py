@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from msctl.model.gateway_spec import GatewaySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,10 @@ class HttpLimits:
 
 
 DEFAULT_LIMITS = HttpLimits()
+
+
+def limits_of(spec: GatewaySpec | None) -> HttpLimits:
+    """Return the limits of the listeners of a project with this gateway."""
+    if spec is None:
+        return DEFAULT_LIMITS
+    return replace(DEFAULT_LIMITS, head=spec.max_header_bytes, fields=spec.max_header_fields)

@@ -22,7 +22,7 @@ from msctl import ports
 from msctl.errors import PortTakenError
 from msctl.http.date import http_date
 from msctl.http.host_policy import KEY, HostDenial, HostPolicy, host_policy
-from msctl.http.limits import DEFAULT_LIMITS, HttpLimits
+from msctl.http.limits import DEFAULT_LIMITS, HttpLimits, limits_of
 from msctl.http.server import HttpServer, log_refusal
 from msctl.http.tls_acceptor import TlsAcceptor
 from msctl.model.address import LOOPBACK, Address, host_name
@@ -263,7 +263,7 @@ class Listeners:
         return planned
 
     def _make(self, address: Address, project: Project) -> Listener:
-        return Listener(address, self._tls, host_policy(address.host, project), _limits(project))
+        return Listener(address, self._tls, host_policy(address.host, project), limits_of(project.gateway))
 
     def set_hosts(self, project: Project) -> None:
         """Apply the hosts of `project` to every listener."""
@@ -299,14 +299,6 @@ class Listeners:
         """Unbind everything that is reserved and not in use."""
         for listener in self._by_service.values():
             listener.release()
-
-
-def _limits(project: Project) -> HttpLimits:
-    """Return the limits of a project's listeners."""
-    spec = project.gateway
-    if spec is None:
-        return DEFAULT_LIMITS
-    return replace(DEFAULT_LIMITS, head=spec.max_header_bytes, fields=spec.max_header_fields)
 
 
 def _check(policy: HostPolicy, exchange: Exchange) -> HostDenial | None:

@@ -154,3 +154,11 @@ async def test_explain_names_the_key_of_a_refused_host() -> None:
         assert (refused.status, "hosts under [gateway]" in refused.steps[-1]) == (421, True)
         refused = explain("POST", "/x", {"Origin": "https://evil.test"})
         assert (refused.status, "hosts under [gateway]" in refused.steps[-1]) == (403, True)
+
+
+async def test_the_joined_api_document_is_not_for_foreign_hosts() -> None:
+    spec = GatewaySpec(openapi="/openapi.json")
+    async with running(RouteSpec("/x", "x"), spec=spec, any_host=False) as gateway:
+        for host, status in (("evil.test", 421), ("localhost", 200)):
+            client = await gateway.client()
+            assert (await client.request("GET", "/openapi.json", host=host)).status == status

@@ -207,3 +207,9 @@ def test_the_service_gets_the_path_that_the_route_says(spec: RouteSpec, path: st
 def test_an_empty_prefix_leaves_a_path() -> None:
     (rule,) = RouteTable([RouteSpec("/a", "x")]).rules
     assert [replace_prefix(rule, path, "") for path in ("/a", "/a/b")] == ["/", "/b"]
+
+
+def test_the_root_has_nearest_paths_too() -> None:
+    """A route of the root that another host has is near to a request for the root."""
+    table = RouteTable([RouteSpec("/", "x", hosts=("a.test",)), RouteSpec("/b", "x")])
+    assert table.nearest("/") == ("/", "/b")

@@ -241,6 +241,10 @@ class Planner:
             head,
         )
 
+    def validated(self, head: RequestHead) -> Validated:
+        """Validate a request for something of the gateway's own; raises ProblemError."""
+        return validate(head.method, head.target, head.version, head.fields, self._pseudonym)
+
     def check_host(self, validated: Validated) -> None:
         """Raise ProblemError (421) for a host that the gateway does not answer for."""
         if self._hosts is not None:

@@ -72,7 +72,8 @@ class NearestPaths:
 
 
 def _similarity(one: frozenset[str], other: frozenset[str]) -> float:
-    return 2 * len(one & other) / (len(one) + len(other))
+    # The root alone has none.
+    return 2 * len(one & other) / ((len(one) + len(other)) or 1)
 
 
 def _grams(shape: str) -> frozenset[str]:
