@@ -8,6 +8,7 @@ import pytest
 
 from msctl.config.reading.load import load
 from msctl.config.render import to_toml
+from msctl.config.schema.quantities import POSITIVE_DURATION
 from msctl.errors import ConfigError
 from msctl.model.project import Project
 from msctl.model.route_policies import (
@@ -227,6 +228,45 @@ def test_a_services_policy_stands_in_its_own_table(tmp_path: Path) -> None:
             "weights: a route has either redirect or weights, not both",
         ),
         ('hosts = ["*"]', 'hosts[0]: expected a host name, which may begin with "*.", found "*"'),
+        ('hosts = ["a.test:80"]', 'hosts[0]: expected a host without a port, found "a.test:80"'),
+        *(
+            (f'{side}_headers = {{ {how} = {{ "{name}" = "1" }} }}', f"{side}_headers: {name} {why}")
+            for side in ("request", "response")
+            for how in ("set", "add")
+            for name, why in (
+                ("Content-Length", "belongs to each connection and cannot be edited"),
+                ("transfer-encoding", "belongs to each connection and cannot be edited"),
+            )
+        ),
+        (
+            'request_headers = { set = { Host = "a" } }',
+            "request_headers: Host cannot be edited: host_header of the service chooses it",
+        ),
+        (
+            'request_headers = { remove = ["Traceparent"] }',
+            "request_headers: Traceparent cannot be edited: the gateway continues it for each attempt",
+        ),
+        (
+            'response_headers = { remove = ["X-Request-Id"] }',
+            "response_headers: X-Request-Id cannot be edited: the gateway names the request in it",
+        ),
+        (
+            r'request_headers = { set = { X-A = "a\nX-B: b" } }',
+            "request_headers.set.X-A: expected a value without line ends and control characters",
+        ),
+        ("compose = { branches = {} }", "compose.branches: a composed document needs a branch"),
+        ('compose = { a = "/b/{nr}" }', "compose: branch a: the path of the route has no variable {nr}"),
+        (
+            'compose = { branches = { a = "/b" }, timeout = 0 }',
+            f"compose.timeout: expected {POSITIVE_DURATION.expected}, found 0",
+        ),
+        ("redirect = { port = 0 }", "redirect.port: expected a port from 1 to 65535, found 0"),
+        (
+            'rate_limit = { requests = 1, key = "credential" }',
+            'rate_limit: key = "credential" needs api_key, jwt or basic_auth',
+        ),
+        ("pool_size = 3", "pool_size: the routes of a service share its connections"),
+        ("connect_timeout = 0", f"connect_timeout: expected {POSITIVE_DURATION.expected}, found 0"),
     ],
 )
 def test_a_bad_table_is_named(tmp_path: Path, keys: str, message: str) -> None:
@@ -236,11 +276,15 @@ def test_a_bad_table_is_named(tmp_path: Path, keys: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys",
-    ["weights = { one = 1, tow = 1 }", 'canary = { service = "tow", share = 1 }', 'mirror.service = "tow"'],
+    ("keys", "key"),
+    [
+        ("weights = { one = 1, tow = 1 }", "weights.tow"),
+        ('canary = { service = "tow", share = 1 }', "canary.service"),
+        ('mirror.service = "tow"', "mirror.service"),
+    ],
 )
-def test_a_route_names_services_that_exist(tmp_path: Path, keys: str) -> None:
-    with pytest.raises(ConfigError, match='unknown service "tow"') as caught:
+def test_a_route_names_services_that_exist(tmp_path: Path, keys: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf'routes\[0\]\.{key}: unknown service "tow"') as caught:
         resolve(tmp_path, keys)
     assert "two" in (caught.value.hint or "")
 

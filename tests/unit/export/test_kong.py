@@ -474,6 +474,11 @@ def test_share_of_a_canary_is_its_weight(sticky: StickySpec | None, hashed: str)
     assert export("kong", project).notices == ()
 
 
+def test_no_limit_is_a_long_one_in_kong() -> None:
+    found = document(one(RouteSpec("/a", "one"), idle_timeout=0.0))
+    assert found["services"][0]["read_timeout"] == 3_600_000
+
+
 def test_a_route_may_be_sticky_in_its_own_way() -> None:
     sticky = UpstreamPolicy(sticky=StickySpec(header="X-User"))
     project = one(RouteSpec("/a", "one", policy=sticky), RouteSpec("/b", "one"), idle_timeout=7.0)

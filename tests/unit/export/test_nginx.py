@@ -176,6 +176,17 @@ def one(*routes: RouteSpec) -> Project:
     return replace(projects.course(), services=(ServiceSpec("one", app="x:y", port=1, routes=routes),))
 
 
+def test_no_limit_is_a_long_one_in_nginx() -> None:
+    """nginx takes 0 for no time at all."""
+    project = one(RouteSpec("/a", "one", policy=UpstreamPolicy(idle_timeout=0.0)), RouteSpec("/b", "one"))
+    gateway = project.gateway
+    assert gateway is not None
+    for without in (project, replace(project, gateway=replace(gateway, idle_timeout=0.0))):
+        text = "".join(file.text for file in export("nginx", without).files)
+        assert set(re.findall(r"proxy_(?:read|send)_timeout (\S+);", text)) <= {"3600s", "60s"}
+        assert "3600s" in text
+
+
 @pytest.mark.parametrize("limit", [1, 9, 10, 100, 4096, 65536, 16777216])
 def test_a_number_is_matched_up_to_its_limit(limit: int) -> None:
     pattern = re.compile(at_most(limit))

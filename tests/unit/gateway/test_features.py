@@ -287,6 +287,7 @@ async def test_credentials_have_buckets_of_their_own() -> None:
         (RedirectSpec(status=301, prefix="/new"), "/old/a%2Fb?c", "http://gateway.localhost/new/a%2Fb?c"),
         (RedirectSpec(scheme="https"), "/old", "https://gateway.localhost/old"),
         (RedirectSpec(host="other.test", port=8443, scheme="https"), "/old", "https://other.test:8443/old"),
+        (RedirectSpec(host="::1", port=8443), "/old", "http://[::1]:8443/old"),
         (RedirectSpec(port=80), "/old", "http://gateway.localhost/old"),
     ],
 )

@@ -14,6 +14,7 @@ from msctl.model.broker_spec import BrokerSpec
 from msctl.model.broker_url import parse_url
 from msctl.model.dependency_graph import find_cycle
 from msctl.model.project import DiscoverySpec, Project
+from msctl.model.route_spec import RouteSpec
 from msctl.model.service_policies import Condition, Dependency
 from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import address_of, announces, clashes, runs_here, shares_gateway_port
@@ -240,8 +241,19 @@ def _check_routes(services: Sequence[ServiceSpec], ref: KeyRef, problems: Proble
             for other in route.other_services:
                 if other not in names:
                     at_route = ref / spec.name / "routes" / index
+                    for part in _naming(route, other):
+                        at_route = at_route / part
                     hint = did_you_mean(other, names)
                     problems.add(at_route.error(f'unknown service "{other}"', hint=hint))
+
+
+def _naming(route: RouteSpec, service: str) -> tuple[str, ...]:
+    """Return the key of a route, from its table on, that names another service."""
+    if service in route.weights:
+        return ("weights", service)
+    if route.canary is not None and route.canary.service == service:
+        return ("canary", "service")
+    return ("mirror", "service")
 
 
 def _check_dependencies(services: Mapping[str, ServiceSpec], ref: KeyRef, problems: Problems) -> None:

@@ -10,7 +10,7 @@ from msctl.config.schema.network_values import (
     OPTIONAL_PATH,
     PORT,
 )
-from msctl.config.schema.quantities import DURATION, HEADER_BYTES, SIZE
+from msctl.config.schema.quantities import DURATION, HEADER_BYTES, POSITIVE_DURATION, SIZE
 from msctl.config.schema.route_keys import FAILURE_KINDS, POOL_SIZE, RETRIES
 from msctl.config.schema.table import Key, OnReload, Table, on_reload
 from msctl.config.schema.tls_keys import HTTPS
@@ -44,9 +44,9 @@ GATEWAY = Table(
         ),
         *on_reload(
             OnReload.LIVE,
-            Key("connect_timeout", DURATION, "The time limit of a connection attempt to a service."),
-            Key("response_timeout", DURATION, "The time limit until a service's response head."),
-            Key("idle_timeout", DURATION, "The time limit without a byte in either direction."),
+            Key("connect_timeout", POSITIVE_DURATION, "The time limit of a connection attempt to a service."),
+            Key("response_timeout", DURATION, "The time limit until a service's response head; 0 sets none."),
+            Key("idle_timeout", DURATION, "The time limit without a byte in either direction; 0 sets none."),
             Key(
                 "stream_idle_timeout",
                 DURATION,

@@ -13,6 +13,7 @@ _HOST = r"[A-Za-z0-9._:%-]+"
 _HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
 _ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+"
 _SERVICE_URL = r"(?:srv\+)?https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]+)?/?"
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 HIGHEST_PORT = 65535
 
@@ -23,7 +24,11 @@ def headers(raw: object, ref: KeyRef) -> dict[str, str]:
     for name in raw:
         if not re.fullmatch(_METHOD, name):
             raise (ref / name).error("expected the name of a header")
-    return {name: word(value, ref / name) for name, value in raw.items()}
+    found = {name: word(value, ref / name) for name, value in raw.items()}
+    for name, value in found.items():
+        if _CONTROL.search(value):
+            raise (ref / name).error("expected a value without line ends and control characters")
+    return found
 
 
 def url_path(raw: object, ref: KeyRef) -> str:
@@ -113,6 +118,15 @@ def optional_path(raw: object, ref: KeyRef) -> str | None:
     return None if raw == "" else url_path(raw, ref)
 
 
+def host_pattern(raw: object, ref: KeyRef) -> str:
+    value: str = matching(_HOST_PATTERN)(raw, ref)
+    if re.fullmatch(r"[^:]*:[0-9]*", value):
+        raise MismatchError(
+            f"expected a host without a port, found {describe(raw)}", hint="hosts match whatever the port"
+        )
+    return value
+
+
 def network(raw: object, ref: KeyRef) -> str:
     import ipaddress
 
@@ -131,6 +145,7 @@ def without_password(url: str) -> str:
 
 PORT = Type(f"a port from 0 to {HIGHEST_PORT}", integer(0, HIGHEST_PORT))
 HOST = Type("a host name or an IP address", matching(_HOST))
+FIXED_PORT = Type(f"a port from 1 to {HIGHEST_PORT}", integer(1, HIGHEST_PORT))
 HEADERS = Type("a table of header names and values", headers, dict, is_table=True)
 URL_PATH = Type('a path that starts with "/"', url_path)
 SERVICE_URL = Type('a URL such as "http://127.0.0.1:8081", without a path', service_url)
@@ -158,10 +173,15 @@ METHODS = Type(
     list_of(Type("the name of a method", lambda raw, ref: matching(_METHOD)(raw, ref).upper())),
     list,
 )
-HOST_PATTERN = Type('a host name, which may begin with "*."', matching(_HOST_PATTERN))
+HOST_PATTERN = Type('a host name, which may begin with "*."', host_pattern)
 HOST_PATTERNS = Type("a list of host names", list_of(HOST_PATTERN), list)
 GATEWAY_HOSTS = Type(
     "a list of host names",
-    list_of(Type('a host name, which may begin with "*.", or "*"', matching(rf"\*|{_HOST_PATTERN}"))),
+    list_of(
+        Type(
+            'a host name, which may begin with "*.", or "*"',
+            lambda raw, ref: "*" if raw == "*" else host_pattern(raw, ref),
+        )
+    ),
     list,
 )

@@ -28,6 +28,13 @@ def duration(raw: object, _ref: KeyRef) -> float:
     return seconds_of(raw)
 
 
+def positive_duration(raw: object, _ref: KeyRef) -> float:
+    seconds = seconds_of(raw)
+    if not seconds:
+        raise MismatchError
+    return seconds
+
+
 def seconds_of(raw: object) -> float:
     """Parse seconds: a number, or `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1m30s"`."""
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
@@ -98,6 +105,9 @@ def whole_seconds(raw: object, ref: KeyRef) -> int:
 
 
 DURATION = Type('a duration such as "10s", "500ms" or a number of seconds', duration, show_duration)
+POSITIVE_DURATION = Type(
+    'a duration above 0 such as "10s", "500ms" or a number of seconds', positive_duration, show_duration
+)
 SIZE = Type('a size such as "16MiB" or a number of bytes', size, show_size)
 MESSAGE_SIZE = Type('a size from 1 byte to "512MiB"', size_between(1, 512 * 1024 * 1024), show_size)
 MEMORY_SIZE = Type('a size from "1MiB"', size_between(1024 * 1024, 1 << 50), show_size)

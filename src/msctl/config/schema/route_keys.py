@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from msctl.config.schema.network_values import (
+    FIXED_PORT,
     HEADER_NAME,
     HEADER_NAMES,
     HEADERS,
@@ -13,10 +15,9 @@ from msctl.config.schema.network_values import (
     HOST_PATTERNS,
     METHODS,
     ORIGINS,
-    PORT,
     URL_PATH,
 )
-from msctl.config.schema.quantities import DURATION, SIZE, whole_seconds
+from msctl.config.schema.quantities import DURATION, POSITIVE_DURATION, SIZE, whole_seconds
 from msctl.config.schema.route_policy_keys import (
     BASIC_AUTH,
     CANARY,
@@ -81,7 +82,7 @@ POLICY = Table(
     UpstreamPolicy,
     on_reload(
         OnReload.LIVE,
-        Key("connect_timeout", DURATION, "Replaces the gateway's."),
+        Key("connect_timeout", POSITIVE_DURATION, "Replaces the gateway's."),
         Key("response_timeout", DURATION, "Replaces the gateway's."),
         Key("idle_timeout", DURATION, "Replaces the gateway's."),
         Key("stream_idle_timeout", DURATION, "Replaces the gateway's."),
@@ -97,6 +98,17 @@ POLICY = Table(
         ),
     ),
 )
+
+ROUTE_POLICY = POLICY._replace(
+    # The connections of an instance are shared by the routes that lead to it.
+    keys=tuple(key for key in POLICY.keys if key.name != "pool_size")
+)
+
+FRAMING = frozenset(
+    {"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
+    | {"upgrade"}
+)
+"""Fields of one connection: what a route would make of them, no other end would understand."""
 
 HEADER_EDIT = Table(
     "request_headers",
@@ -117,7 +129,7 @@ REDIRECT = Table(
         Key("status", STATUS, "The status of the response."),
         Key("scheme", SCHEME, "Replaces the request's."),
         Key("host", HOST, "Replaces the request's."),
-        Key("port", PORT, "Replaces the request's."),
+        Key("port", FIXED_PORT, "Replaces the request's."),
         Key("path", URL_PATH, "Replaces the whole path."),
         Key("prefix", URL_PATH, "Replaces the part that the route matched."),
     ),
@@ -175,7 +187,7 @@ COMPOSE = Table(
             HEADERS._replace(expected="a table of paths"),
             "The path of each member, routed by this gateway.",
         ),
-        Key("timeout", DURATION, "The time limit of each branch."),
+        Key("timeout", POSITIVE_DURATION, "The time limit of each branch."),
     ),
 )
 
@@ -190,10 +202,39 @@ def _compose(raw: object, ref: KeyRef) -> ComposeSpec:
     else:
         branches = ref / "branches"
     spec: ComposeSpec = COMPOSE.build(raw, ref)
+    if not spec.branches:
+        raise branches.error("a composed document needs a branch")
     for name, path in spec.branches.items():
         if not re.fullmatch(r"/[^\s#]*", path):
             raise (branches / name).error(f'expected a path that starts with "/", found {describe(path)}')
     return spec
+
+
+def _check_edit(edit: HeaderEdit, own: Mapping[str, str]) -> str | None:
+    """Return why an edit is refused; `own` are fields (lower case) that the gateway sets, and why."""
+    for name in (*edit.remove, *edit.set, *edit.add):
+        if name.lower() in FRAMING:
+            return f"{name} belongs to each connection and cannot be edited"
+        if name.lower() in own:
+            return f"{name} cannot be edited: {own[name.lower()]}"
+    return None
+
+
+def _check_request_edit(edit: HeaderEdit) -> str | None:
+    own = "the gateway continues it for each attempt"
+    return _check_edit(
+        edit,
+        {
+            "host": "host_header of the service chooses it",
+            "expect": "the service answers it as the client sent it",
+            "x-request-id": "the gateway makes it or takes the client's",
+            "traceparent": own,
+        },
+    )
+
+
+def _check_response_edit(edit: HeaderEdit) -> str | None:
+    return _check_edit(edit, {"x-request-id": "the gateway names the request in it"})
 
 
 def _check_redirect(spec: RedirectSpec) -> str | None:
@@ -240,8 +281,16 @@ ROUTE = Table(
             Type("a table from member to path", _compose, COMPOSE.show_set, is_table=True),
             "Respond with one document composed of several services' responses.",
         ),
-        Key("request_headers", table_type(HEADER_EDIT), "Edits of the request's fields."),
-        Key("response_headers", table_type(HEADER_EDIT), "Edits of the response's fields."),
+        Key(
+            "request_headers",
+            table_type(HEADER_EDIT, _check_request_edit),
+            "Edits of the request's fields, but for Host and those of the connection.",
+        ),
+        Key(
+            "response_headers",
+            table_type(HEADER_EDIT, _check_response_edit),
+            "Edits of the response's fields, but for those of the connection.",
+        ),
         Key("cors", table_type(CORS, _check_cors), "Allow pages of other origins to call the route."),
         Key("api_key", table_type(API_KEY), "Require an API key."),
         Key("jwt", table_type(JWT, check_jwt), "Require a signed bearer token."),
@@ -257,7 +306,7 @@ ROUTE = Table(
         Key("mirror", table_type(MIRROR, check_mirror), "Send copies of requests to another service."),
         Key("static", STATIC_FILES, "Respond with the files of a folder."),
     ),
-    inner=("policy", POLICY),
+    inner=("policy", ROUTE_POLICY),
 )
 
 INNER_TABLES = (
@@ -294,12 +343,31 @@ def _route(raw: object, ref: KeyRef) -> RouteSpec:
     service = str(ref.path[1])
     if isinstance(raw, str):
         return RouteSpec(path=URL_PATH.read(raw, ref), service=service)
+    if isinstance(raw, dict) and "pool_size" in raw:
+        raise (ref / "pool_size").error(
+            "the routes of a service share its connections", hint="set pool_size in the service"
+        )
     route: RouteSpec = ROUTE.build(raw, ref, service=service)
     for names in _ALTERNATIVES:
         ways = [name for name in names if getattr(route, name)]
         if len(ways) > 1:
             raise (ref / ways[1]).error(f"a route has either {ways[0]} or {ways[1]}, not both")
+    _check_variables(route, ref / "compose")
+    by_credential = route.rate_limit is not None and route.rate_limit.key is RateLimitKey.CREDENTIAL
+    if by_credential and not (route.api_key or route.jwt or route.basic_auth):
+        raise (ref / "rate_limit").error('key = "credential" needs api_key, jwt or basic_auth')
     return route
+
+
+def _check_variables(route: RouteSpec, ref: KeyRef) -> None:
+    """Raise ConfigError for a variable of a branch that the route's path has not."""
+    if route.compose is None:
+        return
+    known = set(re.findall(r"/(\{[^{}/]*\})(?=/|$)", route.path))
+    for name, path in route.compose.branches.items():
+        for variable in re.findall(r"\{[^{}]*\}", path):
+            if variable not in known:
+                raise ref.error(f"branch {name}: the path of the route has no variable {variable}")
 
 
 def _show(routes: tuple[RouteSpec, ...]) -> Any:

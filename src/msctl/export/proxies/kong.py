@@ -45,6 +45,8 @@ from msctl.model.upstream_policy import Balance, UpstreamPolicy, first_set
 FORMAT = "3.0"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _LONGEST_RETRIES = 32767
+_LONGEST_SILENCE = 3600.0
+"""Seconds for what has no limit, which Kong has no word for."""
 _HIGHEST_WEIGHT = 65535
 _PLAIN_TEXT = re.compile(r"(?!~\*).*", re.DOTALL)
 
@@ -214,7 +216,8 @@ def _service(
     name = balancer.removesuffix(".upstream").replace(".upstream-", "-upstream-")
     rewrite = route.rewrite if not found.is_gateway else None
     if found.is_gateway:  # it retries, connects, and ends a request itself
-        longest = max(first_set(own.idle_timeout, policy.idle_timeout, 0.0), gateway.idle_timeout)
+        idles = [first_set(own.idle_timeout, policy.idle_timeout, gateway.idle_timeout), gateway.idle_timeout]
+        longest = max(idles) if all(idles) else 0.0
         own = UpstreamPolicy(idle_timeout=longest)
         policy = UpstreamPolicy()
         special = own.idle_timeout != gateway.idle_timeout
@@ -225,7 +228,7 @@ def _service(
     if special:  # Kong sets these on a service, not on a route
         name = f"{name}-{number}"
     retries = first_set(own.retries, policy.retries, gateway.retries)
-    idle = first_set(own.idle_timeout, policy.idle_timeout, gateway.idle_timeout)
+    idle = first_set(own.idle_timeout, policy.idle_timeout, gateway.idle_timeout) or _LONGEST_SILENCE
     connect = first_set(own.connect_timeout, policy.connect_timeout, gateway.connect_timeout)
     return name, {
         "name": name,

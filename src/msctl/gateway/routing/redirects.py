@@ -24,6 +24,8 @@ def location(spec: RedirectSpec, rule: Rule, target: Target, *, scheme: str, hos
     elif spec.scheme is not None or spec.host is not None:
         port = ""
     authority = spec.host or name
+    if authority.count(":") > 1 and not authority.startswith("["):
+        authority = f"[{authority}]"
     if port and port != str(_DEFAULT_PORTS.get(to_scheme)):
         authority = f"{authority}:{port}"
     query = "" if target.query is None else f"?{target.query}"

@@ -9,7 +9,7 @@ from msctl.export.proxies.nginx.cors import preflight_lines
 from msctl.export.proxies.nginx.fields import edited, proxy_lines, replaced, request_fields, response_lines
 from msctl.export.proxies.nginx.groups import Group, Groups
 from msctl.export.proxies.nginx.maps import has_limit, rewrites_path, sends_prefix
-from msctl.export.proxies.nginx.syntax import OWN, literal, quoted, seconds, value
+from msctl.export.proxies.nginx.syntax import LONGEST_SILENCE, OWN, literal, quoted, seconds, value
 from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.nginx.traffic import group_variable
 from msctl.export.proxies.upstreams import ProxyTarget
@@ -18,8 +18,6 @@ from msctl.model.upstream_policy import first_set
 
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _COPY_SECONDS = 30
-_LONGEST_SILENCE = 3600.0
-"""Seconds for which a stream without a limit may be silent; it is as long to the first byte."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -109,19 +107,20 @@ class Bodies:
         """The lines that differ from those of the server block."""
         own, service, gateway = target.route.policy, target.policy, self._gateway
         connect = first_set(own.connect_timeout, service.connect_timeout, gateway.connect_timeout)
-        idle = first_set(own.idle_timeout, service.idle_timeout, gateway.idle_timeout)
+        of_gateway = gateway.idle_timeout or LONGEST_SILENCE
+        idle = first_set(own.idle_timeout, service.idle_timeout, gateway.idle_timeout) or LONGEST_SILENCE
         if is_stream:
             silence = first_set(
                 own.stream_idle_timeout, service.stream_idle_timeout, gateway.stream_idle_timeout
             )
-            idle = silence or max(idle, _LONGEST_SILENCE)
+            idle = silence or max(idle, LONGEST_SILENCE)
         if target.is_gateway:
-            idle = max(idle, gateway.idle_timeout)  # it ends the request itself
+            idle = max(idle, of_gateway)  # it ends the request itself
         max_body = first_set(own.max_body, service.max_body, gateway.max_body)
         retries = first_set(own.retries, service.retries, gateway.retries)
         if connect != gateway.connect_timeout and not target.is_gateway:
             yield f"proxy_connect_timeout {seconds(connect)};"
-        if idle != gateway.idle_timeout:
+        if idle != of_gateway:
             yield f"proxy_read_timeout {seconds(idle)};"
             yield f"proxy_send_timeout {seconds(idle)};"
         if max_body != gateway.max_body:

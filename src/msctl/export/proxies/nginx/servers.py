@@ -15,7 +15,7 @@ from msctl.export.proxies.nginx.fields import (
     trust_lines,
 )
 from msctl.export.proxies.nginx.maps import Choices, needs_choice, place_key
-from msctl.export.proxies.nginx.syntax import OWN, decoded_path, path_regex, quoted, seconds
+from msctl.export.proxies.nginx.syntax import LONGEST_SILENCE, OWN, decoded_path, path_regex, quoted, seconds
 from msctl.export.proxies.nginx.targets import Targets
 from msctl.export.proxies.precedence import HostPlan, Pattern, Place
 from msctl.gateway.message.http1 import MAX_HEAD
@@ -139,8 +139,8 @@ def _settings(gateway: GatewaySpec) -> Iterator[str]:
     yield f"proxy_buffers 4 {MAX_HEAD};"
     yield "proxy_request_buffering off;"
     yield f"proxy_connect_timeout {seconds(gateway.connect_timeout)};"
-    yield f"proxy_read_timeout {seconds(gateway.idle_timeout)};"
-    yield f"proxy_send_timeout {seconds(gateway.idle_timeout)};"
+    yield f"proxy_read_timeout {seconds(gateway.idle_timeout or LONGEST_SILENCE)};"
+    yield f"proxy_send_timeout {seconds(gateway.idle_timeout or LONGEST_SILENCE)};"
     yield "proxy_next_upstream error timeout;"
     yield f"proxy_next_upstream_tries {gateway.retries + 1};"
     yield "limit_req_status 429;"

@@ -23,6 +23,8 @@ from msctl.model.routing import is_variable
 
 OWN = "\x1f"
 """Where a name of a file's own begins, until `of_project`: a control character, which texts may not have."""
+LONGEST_SILENCE = 3600.0
+"""Seconds for what has no limit: nginx takes 0 for none. For streams, it is as long to the first byte."""
 DOLLAR = f"{OWN}dollar"
 _SIMPLE = re.compile(r"[A-Za-z0-9_/.~+%@:!*,=-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
