@@ -232,7 +232,11 @@ class Gateway:
         except (asyncio.CancelledError, ConnectionError) as error:
             if not exchange.stream_at:  # the client ends a stream, and there is no other end
                 status = CLIENT_CLOSED
-                why = str(error) if isinstance(error, ClientGoneError) else "the client closed the connection"
+                why = "the client closed the connection"
+                if isinstance(error, ClientGoneError):
+                    why = str(error)
+                elif isinstance(error, asyncio.CancelledError) and not received.disconnected:
+                    why = "the request was cancelled"
                 self._log.info("499 %s %s: %s", head.method, _path(head), why)
             if isinstance(error, asyncio.CancelledError):
                 raise

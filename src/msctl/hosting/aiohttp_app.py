@@ -17,14 +17,14 @@ from aiohttp import web
 from msctl.clock import AsyncClock
 from msctl.hosting.aiohttp_connection import Connection
 from msctl.hosting.aiohttp_request import BodyLimits, HostedRequest, limits_of, make_request
-from msctl.hosting.aiohttp_response import respond_complete
+from msctl.hosting.aiohttp_response import ShortBodyError, respond_complete
 from msctl.hosting.in_flight import InFlight
 from msctl.hosting.service_log import ServiceLog, log_as, shorten
 from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.http.date import http_date
 from msctl.http.websocket_frames import GOING_AWAY
 from msctl.model.current_context import current_context
-from msctl.model.exchange import Exchange, Field, RequestError
+from msctl.model.exchange import Exchange, Field, RequestError, ResponseCutError
 from msctl.model.service_context import ServiceContext
 from msctl.telemetry.logs.frames import serves
 from msctl.telemetry.logs.hub import LogHub, current_service
@@ -90,13 +90,17 @@ class AiohttpApp:
             # isinstance is slow for aiohttp's responses, which are abstract mappings.
             if type(response) is not web.Response or not respond_complete(response, request, exchange):
                 await _respond(response, request, exchange)
-        except asyncio.CancelledError:
-            if not self._requests.expired or task.uncancel() or exchange.status:
+        except asyncio.CancelledError as error:
+            if not task.cancelling():
+                # The handler awaited something that was cancelled.
+                await self._failed(exchange, request, error)
+            elif not self._requests.expired or task.uncancel() or exchange.status:
                 raise
-            self._refuse(exchange)
-        except RequestError:
+            else:
+                self._refuse(exchange)
+        except (RequestError, KeyboardInterrupt, GeneratorExit):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             if isinstance(error, ConnectionError) and exchange.disconnected:
                 raise  # the client closed the connection
             await self._failed(exchange, request, error)
@@ -129,10 +133,12 @@ class AiohttpApp:
     async def _failed(self, exchange: Exchange, request: HostedRequest | None, error: BaseException) -> None:
         head = exchange.head
         self._log.failed(f"{head.method} {head.target.partition('?')[0]}", error)
+        if exchange.finished and exchange.status != 101 and not isinstance(error, ShortBodyError):
+            return  # after a complete response
         if exchange.status:
             # A clean end would make a truncated body look complete.
             exchange.abort()
-            raise ConnectionResetError(f"{self._service} failed during its response") from error
+            raise ResponseCutError(f"{self._service} failed during its response") from error
         # The response of aiohttp's own server, with what `on_response_prepare` adds, such as fields for CORS.
         if request is not None:
             try:

@@ -101,6 +101,10 @@ class ClientGoneError(ConnectionError):
     """The client closed its connection before the exchange had ended."""
 
 
+class ResponseCutError(ConnectionResetError):
+    """The application failed within its response, whose connection was aborted; its log says why."""
+
+
 class RequestBody(Protocol):
     """The body of a request, read once and in order, with bounded memory."""
 

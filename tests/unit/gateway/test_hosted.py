@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web, web_fileresponse
 
+from msctl.model.endpoint import Endpoint
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_spec import HeaderEdit, RouteSpec
-from tests.unit.gateway.harness import HOSTED, KINDS, Harness, Reply, running
+from tests.support.hosted import hosted
+from tests.unit.gateway.harness import HOSTED, KINDS, Harness, Reply, TruncatedError, running
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -255,3 +259,76 @@ async def test_a_stopped_hosted_service_closes_its_connections() -> None:
         gateway.registry.withdraw("x", "x-1", "is stopped")
         assert (await gateway.get("/x")).status == 503
         client.reset()
+
+
+class EndOfWorld(BaseException):
+    """What no `except Exception` catches."""
+
+
+async def awaits_cancelled(request: web.Request) -> web.StreamResponse:
+    gone = asyncio.get_running_loop().create_future()
+    gone.cancel()
+    await gone
+    raise AssertionError("never reached")
+
+
+async def ends_the_world(request: web.Request) -> web.StreamResponse:
+    raise EndOfWorld
+
+
+async def fails_afterwards(request: web.Request) -> web.StreamResponse:
+    response = web.Response(text="done")
+    await response.prepare(request)
+    await response.write_eof()
+    raise RuntimeError("too late")
+
+
+@pytest.mark.parametrize(
+    ("handler", "status"), [(awaits_cancelled, 500), (ends_the_world, 500), (fails_afterwards, 200)]
+)
+async def test_whatever_a_handler_raises_is_its_own_failure(
+    handler: Handler, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    app = web.Application()
+    app.router.add_get("/x", handler)
+    async with running(RouteSpec("/x", "x"), spec=GatewaySpec(breaker_failures=1)) as gateway:
+        await gateway.serve("x", app, HOSTED)
+        client = await gateway.client()
+        for _ in range(2):  # on the same connection
+            assert (await client.request("GET", "/x")).status == status
+        assert gateway.gateway.targets()[0].breaker == "closed"
+        logged = [line.text for line in gateway.logs.tail(["x"])]
+    assert logged[0].startswith("GET /x failed")
+    assert "499" not in caplog.text
+    assert "Traceback" not in caplog.text  # it is in the service's log
+
+
+async def asgi_that_fails(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"some", "more_body": True})
+    raise RuntimeError("in the middle")
+
+
+def wsgi_that_fails(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [])
+    yield b"some"
+    raise RuntimeError("in the middle")
+
+
+@pytest.mark.parametrize("wsgi", [False, True])
+async def test_an_application_that_fails_within_its_response_is_not_taken_for_its_client(
+    wsgi: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with (
+        running(RouteSpec("/x", "api"), spec=GatewaySpec(breaker_failures=1)) as gateway,
+        hosted(wsgi_that_fails if wsgi else asgi_that_fails, wsgi=wsgi) as service,
+    ):
+        gateway.registry.announce(Endpoint("api", "api-1", handler=service.app.handle))
+        with pytest.raises((TruncatedError, ConnectionError)):
+            await gateway.get("/x")
+        assert gateway.gateway.targets()[0].breaker == "closed"
+        assert "in the middle" in service.errors()
+    assert "499" not in caplog.text
+    assert "api failed during its response" in caplog.text

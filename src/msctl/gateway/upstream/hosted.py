@@ -15,7 +15,7 @@ from msctl.gateway.request.upgrade import HostedUpgrade
 from msctl.gateway.upstream.errors import ApplicationFailedError, AttemptError, BrokenResponseError
 from msctl.gateway.upstream.late_client import REQUEST_BODY, late_client
 from msctl.http.websocket_frames import GOING_AWAY
-from msctl.model.exchange import ClientGoneError, Handler, RequestError
+from msctl.model.exchange import ClientGoneError, Handler, RequestError, ResponseCutError
 from msctl.telemetry.logs.hub import current_service
 
 
@@ -70,11 +70,10 @@ class HostedUpstream:
 
     def _failed(self, error: Exception, out: GatewayExchange) -> Exception:
         """Convert an error of the application; a response that has started is aborted."""
+        if isinstance(error, ResponseCutError):
+            return ApplicationFailedError(str(error))
         if isinstance(error, ConnectionError) and out.disconnected:
             return ClientGoneError("the client closed the connection")
-        if isinstance(error, ConnectionError) and out.finished:
-            # The service has logged it, and aborted its response.
-            return ApplicationFailedError(f"{self._service} failed during its response")
         token = current_service.set(self._service)
         self._log.error(
             "%s %s: the handler of %s raised %s",

@@ -19,7 +19,7 @@ from msctl.hosting.service_log import ServiceLog, log_as
 from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.hosting.trusted_proxies import trusted_proxies
 from msctl.model.current_context import current_context
-from msctl.model.exchange import Exchange
+from msctl.model.exchange import Exchange, ResponseCutError
 from msctl.model.service_context import ServiceContext
 from msctl.model.websocket_spec import WebSocketSpec
 from msctl.telemetry.logs.frames import serves
@@ -142,7 +142,7 @@ class AsgiApp:
         if request.take_back():
             respond_failed(exchange)
         else:
-            request.cut(ConnectionResetError(f"{self._service} failed during its response"))
+            request.cut(ResponseCutError(f"{self._service} failed during its response"))
 
     # --- WebSocket --------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from msctl.hosting.service_log import ServiceLog
 from msctl.hosting.standard_answers import respond_failed, respond_unavailable
 from msctl.hosting.wsgi.environ import Environ, environ_of
 from msctl.hosting.wsgi.websocket import WebSocketRelay
-from msctl.model.exchange import ClientGoneError, Exchange, RequestError
+from msctl.model.exchange import ClientGoneError, Exchange, RequestError, ResponseCutError
 
 T = TypeVar("T")
 Application = Callable[[Environ, Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
@@ -273,7 +273,7 @@ class WsgiRequest:
         if not self._complete and not self._gone:
             if self._exchange.status:
                 self._exchange.abort()
-                self._end(ConnectionResetError(f"{self._log.service} failed during its response"))
+                self._end(ResponseCutError(f"{self._log.service} failed during its response"))
             else:
                 respond_failed(self._exchange)
         self._end()
