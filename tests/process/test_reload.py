@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import pytest
 from tests.support.course import Course
 from tests.support.http import request
 from tests.support.ports import reserved_port
+from tests.support.waiting import eventually
 
 APP = """
 import os
@@ -179,6 +182,52 @@ def test_a_command_is_succeeded_beside_where_its_port_is_free_to_choose(own: Cou
     assert own.msctl.states()["c"] == "ready"
 
 
+def test_a_replaced_command_first_answers_the_request_it_has(own: Course) -> None:
+    """Also a program that ends at once when it is told to stop."""
+    asked = "print('asked', self.path, flush=True)\n        self.path == '/c/slow' and open('go').read()"
+    put(own, "server.py", SERVER.replace("do_GET(self):", f"do_GET(self):\n        {asked}"))
+    os.mkfifo(own.msctl.folder / "go")
+    go = os.open(own.msctl.folder / "go", os.O_RDWR)
+    write(own, command("c", "old"))
+    own.msctl.ok("up", "-d")
+    answers: list[tuple[int, bytes]] = []
+    slow = threading.Thread(target=lambda: answers.append(said(own, "/c/slow")))
+    slow.start()
+    with own.msctl.process("logs", "-f", "c") as logs:
+        logs.line("stdout", "asked /c/slow")
+    write(own, command("c", "new"))
+    with own.msctl.process("reload") as reload:
+        eventually(lambda: said(own, "/c") == (200, b"new"))
+        os.close(go)
+        assert reload.wait() == 0
+    slow.join()
+    assert answers == [(200, b"old")]
+
+
+@pytest.mark.parametrize("verb", ["reload", "restart"])
+def test_connections_that_replaced_modules_opened_are_closed(own: Course, verb: str) -> None:
+    """A consumer among them would go on taking messages that nobody handles."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        opened = "import socket\nclass Client: pass\nclient = Client()\nclient.me = client\n"
+        opened += f"client.connection = socket.create_connection({server.getsockname()})\nWORD = "
+        put(own, "words.py", opened + "'old'\n")
+        write(own, hosted("a"))
+        own.msctl.ok("up", "-d")
+        first, _ = server.accept()
+        with first:
+            put(own, "words.py", opened + "'new'\n")
+            own.msctl.ok(verb)
+            assert said(own, "/a") == (200, b"new")
+            first.settimeout(30)
+            assert first.recv(1) == b""
+            second, _ = server.accept()
+            with second:
+                second.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    second.recv(1)
+
+
 def test_a_command_with_a_declared_port_is_started_again_as_it_was_if_the_new_one_fails(own: Course) -> None:
     with reserved_port() as port:
         write(own, command("c", "old", f"port = {port}"))
@@ -237,8 +286,6 @@ def test_the_gateway_moves_and_a_taken_port_is_refused_before_anything_changes(o
         write(own, hosted("a"), gateway.format(own.gateway))
         own.msctl.ok("up", "-d")
         write(own, hosted("a"), hosted("b"), gateway.format(other))
-        import socket
-
         with socket.socket() as holder:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.bind(("127.0.0.1", other))

@@ -67,7 +67,7 @@ async def become(r: Rig, old: Project, *services: ServiceSpec) -> Mapping[str, s
     new = replace(old, services=services)
     plan = r.supervisor.prepare(new, with_edited(diff(old, new), old, new, r.supervisor.edited()))
     failed = await plan.apply()
-    await plan.retire()
+    await plan.finish()
     return failed
 
 

@@ -7,6 +7,7 @@ by a load alone, since loads wait for each other: an import fails if what it has
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -49,6 +50,7 @@ class Loader:
         self._added: tuple[str, ...] = ()
         self._seen: dict[Path, tuple[int, int]] = {}
         self._outdated = False
+        self._dropped = False
         self._lock = Lock()
         self._threads = ImportThreads(self._root)
         self._registrations = None if self._root is None else Registrations(self._root)
@@ -110,6 +112,18 @@ class Loader:
         """Make the next load import the project's modules again; running services keep their objects."""
         self._outdated = True
 
+    def collect(self) -> None:
+        """Free what dropped modules hold: a connection that was opened at import closes with its object.
+
+        For when the applications of those modules have stopped. A collection looks at all objects, so there
+        is one only after modules were dropped.
+        """
+        if self._dropped:
+            self._dropped = False
+            if self._registrations is not None:
+                self._registrations.forget_functions()
+            gc.collect()
+
     def close(self) -> None:
         """Remove the project's modules and folder, so that the next project in this process finds its own."""
         if self._root is None:
@@ -147,6 +161,7 @@ class Loader:
             Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
         self._forget_registrations()
         self._seen.clear()
+        self._dropped = True
 
     def _forget_registrations(self) -> None:
         if self._registrations is not None:

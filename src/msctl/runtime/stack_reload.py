@@ -60,7 +60,7 @@ class StackReload:
             if parts.gateways.current is not None and (ruled or failed):
                 parts.gateways.current.reconfigure(*rules_of(parts.project))
             parts.observation.reconfigure(parts.project)
-            await plan.retire()
+            await plan.finish()
             return ReloadResult(
                 added=tuple(name for name in changes.added if name not in failed),
                 removed=changes.removed,

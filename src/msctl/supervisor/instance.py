@@ -64,6 +64,8 @@ class Instance:
         self._make = make
         self._clock = clock
         self._registry = registry
+        self._drained = registry.drained
+        """Also of an instance that left the registry to its replacement: it may have requests left."""
         self._logs = logs
         self._chance = chance
         self._changed = changed
@@ -120,7 +122,7 @@ class Instance:
 
     async def _drain(self, timeout: float) -> None:
         """Let the requests end that it is answering: a program may answer none after its stop signal."""
-        drained = self._registry.drained(self.spec.name, self.name)
+        drained = self._drained(self.spec.name, self.name)
         await first_of(drained, self._clock.sleep(min(timeout, DRAIN_S)))
 
     def reconfigure(self, spec: ServiceSpec) -> None:

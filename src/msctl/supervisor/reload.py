@@ -78,7 +78,7 @@ class Reload:
     async def apply(self) -> Mapping[str, str]:
         """Apply live keys and start what is new or changed, dependencies first.
 
-        Returns the services that failed, each with the reason. Removed services run on until `retire`,
+        Returns the services that failed, each with the reason. Removed services run on until `finish`,
         unless their address is needed.
         """
         self._table.adopt(self.project)
@@ -102,7 +102,7 @@ class Reload:
         if any(runs_here(self._spec(name)) for name in (*changes.added, *changes.restarted)):
             workers.reload_modules()
         if self._needs_a_leaving_address():
-            await self.retire()
+            await self._retire()
         for name in changes.scaled:
             await table.resize(table[name], self._spec(name).replicas)
         chosen = [
@@ -117,7 +117,12 @@ class Reload:
         if again:
             await self._start_each(again)
 
-    async def retire(self) -> None:
+    async def finish(self) -> None:
+        """Stop and forget the removed services, and free what replaced ones held."""
+        await self._retire()
+        self._table.workers.collect()
+
+    async def _retire(self) -> None:
         """Stop and forget the removed services."""
         services, workers = self._table.services, self._table.workers
         gone = [services[name] for name in self._changes.removed if name in services]

@@ -119,6 +119,7 @@ class Supervisor:
             await self.stop(at_once)
             await self.start(at_once, deps=deps)
         await asyncio.gather(*(self._roll(self._table[name]) for name in rolling))
+        self._table.workers.collect()
 
     async def _roll(self, service: Service) -> None:
         """Restart one instance after the other, so that the others answer meanwhile."""

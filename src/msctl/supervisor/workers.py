@@ -88,6 +88,10 @@ class Workers:
         """Import hosted applications again at their next start."""
         self._loader.forget()
 
+    def collect(self) -> None:
+        """Free what hosted applications held that have been replaced, and have stopped."""
+        self._loader.collect()
+
     def reserve(self, services: Sequence[ServiceSpec]) -> None:
         """Bind the listeners of these services, and check that the declared ports of children are free."""
         for spec in services:

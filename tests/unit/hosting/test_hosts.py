@@ -81,6 +81,6 @@ async def test_the_key_is_live(rig: MakeRig, tmp_path: Path) -> None:
     after = replace(before, gateway=GatewaySpec(hosts=("new.test",)))
     plan = one.supervisor.prepare(after, diff(before, after))
     assert await plan.apply() == {}
-    await plan.retire()
+    await plan.finish()
     assert (await ask(one, {"Host": "new.test"}))[0] == 200
     assert (await ask(one, {"Host": "evil.test"}))[0] == 421

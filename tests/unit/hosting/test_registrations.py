@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,28 @@ def test_an_import_that_fails_has_registered_nothing(loader: Loader, tmp_path: P
     assert b"msctl_test_hits" not in exposed()
     write(file, METRIC + "app = 2\n")
     assert loader.load("shop_metrics:app") == 2
+
+
+def test_functions_of_replaced_modules_leave_the_caches_of_fastapi(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as a stand-in shows it: FastAPI is not among the test's requirements."""
+    module: Any = types.ModuleType("fastapi.dependencies.models")
+    module.is_coroutine = functools.lru_cache(callable)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    file = tmp_path / "routes.py"
+    source = (
+        "import sys\nclass Client: pass\nclient = Client()\n"
+        "def app(): return client\nsys.modules['fastapi.dependencies.models'].is_coroutine(app)\n"
+    )
+    write(file, source)
+    found: Any = loader.load("routes:app")
+    client = weakref.ref(found())
+    del found
+    write(file, source + "# edited\n")
+    loader.load("routes:app")
+    loader.collect()
+    assert client() is None
 
 
 def test_tables_and_classes_of_sqlmodel_are_free_again(

@@ -67,7 +67,7 @@ async def edit(r: Rig, old: list[ServiceSpec], new: list[ServiceSpec], **more: o
     assert changes.restarted == ()
     plan = r.supervisor.prepare(after, changes)
     assert await plan.apply() == {}
-    await plan.retire()
+    await plan.finish()
     for name, former in pids.items():
         if former != [None]:
             assert [i.pid for i in r.service(name).instances] == former
