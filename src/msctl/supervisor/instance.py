@@ -169,8 +169,10 @@ class Instance:
         """A probe failed (see worker.Report)."""
         if unhealthy and self.state in (State.READY, State.RUNNING):
             self._move(Step.PROBE_FAILED, reason)
-        else:
+        elif self.reason != reason:
             self.reason = reason
+            if self.state is not State.READY:
+                self._publish()  # who asks for the service is told why, too
 
     def snapshot(self) -> InstanceSnapshot:
         """As `status` shows it, without its processes' usage."""

@@ -164,6 +164,18 @@ async def test_keys_are_fetched_once_for_many_and_again_when_they_are_old() -> N
     assert len(issuer.asked) == 2
 
 
+async def test_a_refresh_shorter_than_the_usual_pause_is_kept() -> None:
+    issuer, clock = Issuer(document(jwk(EC, "one"))), FakeClock()
+    keys = RemoteKeys(JwtSpec(jwks=URL, refresh=2), clock, fetch=issuer.fetch)
+    await keys.prepare(token_of(signed(EC, "ES256", "one")))
+    issuer.answer = document(jwk(RSA, "two"))
+    clock.set(3)
+    await keys.prepare(token_of(signed(RSA, "RS256", "two")))
+    assert [key.kid for key in keys.current()] == ["two"]
+    assert len(issuer.asked) == 2
+    await keys.close()
+
+
 async def test_an_unknown_key_is_asked_for_once_in_a_while() -> None:
     clock, issuer = FakeClock(), Issuer(document(jwk(EC, "one")))
     keys = RemoteKeys(JwtSpec(jwks=URL), clock, fetch=issuer.fetch)

@@ -228,6 +228,8 @@ async def test_the_last_probe_and_how_long_it_takes_are_shown_while_it_starts() 
     await stage.clock.advance(2.0)
     assert stage.instance.snapshot().reason == "connection refused on 127.0.0.1:1 (2.0 s)"
     assert stage.instance.snapshot().uptime_s == 2.0
+    report.failed("refused by the certificate", unhealthy=False)
+    assert stage.registry.absence("x").endswith("refused by the certificate")  # what the gateway says
     await stop(stage)
     assert stage.instance.snapshot().uptime_s is None
 

@@ -93,7 +93,8 @@ JWT = Table(
         Key(
             "refresh",
             DURATION,
-            "How long fetched keys are used; a token with an unknown key asks sooner, at most every 10s.",
+            "How long fetched keys are used; a token with an unknown key asks sooner, at most every 10s (or "
+            "`refresh`, if that is shorter).",
         ),
         Key(
             "algorithms",

@@ -1,8 +1,8 @@
 """Public keys fetched from an issuer, and fetched again: when they are old, and for an unknown key.
 
 Bounds: one fetch at a time, of MAX_DOCUMENT bytes within TIMEOUT_S. An unknown key causes one fetch in
-RETRY_S at most, however many tokens name one, so that nobody can make the gateway hammer the issuer. While
-the issuer does not answer, the keys that were fetched last serve for STALE_S more.
+RETRY_S (or `refresh`) at most, however many tokens name one, so that nobody can make the gateway hammer the
+issuer. While the issuer does not answer, the keys that were fetched last serve for STALE_S more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from msctl.model.route_policies import JwtSpec
 
 RETRY_S = 10.0
 FIRST_RETRY_S = 1.0
-"""The pause between fetches while there are no keys at all."""
+"""The pause between fetches while there are no keys at all, and the shortest of all."""
 STALE_S = 3600.0
 TIMEOUT_S = 5.0
 DISCOVERY = "/.well-known/openid-configuration"
@@ -95,9 +95,14 @@ class RemoteKeys:
             if not self._keys or self._now() - self._fetched_at > self._spec.refresh + STALE_S:
                 raise self._problem()
         elif self._is_unknown(token):
-            await self._refreshed(RETRY_S)
+            await self._refreshed(self._pause)
         elif age > self._spec.refresh:
-            self._start(RETRY_S)  # those at hand serve this request
+            self._start(self._pause)  # those at hand serve this request
+
+    @property
+    def _pause(self) -> float:
+        """The pause between fetches while there are keys: RETRY_S, or less if `refresh` is shorter."""
+        return max(FIRST_RETRY_S, min(RETRY_S, self._spec.refresh))
 
     async def close(self) -> None:
         task, self._task = self._task, None
