@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
+from msctl.aio import reset_connection
 from msctl.model.exchange import (
     ClientGoneError,
     Exchange,
@@ -138,8 +139,7 @@ class _Stream:
 
     def abort(self) -> None:
         self.closed.set()
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        reset_connection(self._request.transport)
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._receiver.data_received(data)
@@ -283,8 +283,7 @@ class _Mounted:
 
     def abort(self) -> None:
         self.finished = True
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        reset_connection(self._request.transport)
         self._changed.set()
 
     def upgrade(self, fields: Fields, receiver: RawReceiver) -> RawStream:

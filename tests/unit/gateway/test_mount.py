@@ -138,6 +138,18 @@ async def test_a_truncated_response_is_no_complete_one() -> None:
                 await answer.read()
 
 
+async def test_a_truncated_response_is_no_complete_one_for_http_1_0() -> None:
+    """Its body ends with the connection: an ordinary end would make it look complete."""
+    async with mounted([]) as (_, base):
+        url = URL(base)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET /users/cut HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+
+
 async def test_websockets_pass() -> None:
     async with mounted([]) as (session, base), session.ws_connect(f"{base}/users/ws") as socket:
         await socket.send_str("hello")
