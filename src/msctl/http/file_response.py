@@ -29,7 +29,7 @@ WELL_KNOWN = ".well-known"
 CODINGS = (("br", ".br"), ("gzip", ".gz"))
 """The codings of precompressed files, best first, and their suffixes."""
 
-_RANGE = re.compile(rb"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
+_RANGE = re.compile(rb"bytes=[ \t]*(?:([0-9]{1,30})-([0-9]{1,30})?|-([0-9]{1,30}))[ \t]*", re.IGNORECASE)
 _TYPES = mimetypes.MimeTypes(())
 for _suffix, _type in {
     ".avif": "image/avif",
