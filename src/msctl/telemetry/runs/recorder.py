@@ -108,7 +108,11 @@ class RunRecorder:
         connection, moved = database.open_for_writing(self._path)
         if moved is not None:
             self._report(f"the database of runs was damaged: it is now {moved.name}, and a new one was begun")
-        database.begin_run(connection, self._run_id, self._began, self._version)
+        try:
+            database.begin_run(connection, self._run_id, self._began, self._version)
+        except BaseException:  # the file is locked, or the disk full
+            connection.close()
+            raise
         return connection
 
     def _begin_again(self) -> None:
