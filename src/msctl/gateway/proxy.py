@@ -21,7 +21,7 @@ from msctl.gateway.request.gateway_exchange import CLIENT_CLOSED, GatewayExchang
 from msctl.gateway.upstream.errors import AttemptError, BrokenResponseError, failure_kind
 from msctl.gateway.upstream.instances import UpstreamInstance, UpstreamInstances
 from msctl.gateway.upstream.remote import IDEMPOTENT
-from msctl.model.exchange import ClientGoneError
+from msctl.model.exchange import ClientGoneError, RequestError
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.upstream_policy import FailureKind
 
@@ -114,6 +114,9 @@ class Proxy:
                 raise
             except (asyncio.CancelledError, ClientGoneError):
                 status = CLIENT_CLOSED
+                raise
+            except RequestError as error:
+                status = error.status  # the client's, not the lack of a response
                 raise
             finally:
                 instance.finished()

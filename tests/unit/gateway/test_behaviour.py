@@ -15,6 +15,7 @@ from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_spec import HeaderEdit, RouteSpec
 from msctl.model.upstream_policy import Balance, FailureKind, UpstreamPolicy
 from tests.unit.gateway.harness import HOSTED, KINDS, PATIENCE, REMOTE, Reply, TruncatedError, running
+from tests.unit.gateway.recorder import Recorder
 
 
 @pytest.fixture(params=KINDS)
@@ -494,6 +495,21 @@ async def test_a_body_that_is_too_large_is_413(kind: str, chunked: bool) -> None
         assert await client.closed()
 
 
+async def test_a_body_that_turns_out_too_large_is_told_as_413_of_the_attempt(kind: str) -> None:
+    told = Recorder()
+    spec = GatewaySpec(max_body=3)
+    async with running(RouteSpec("/x", "x"), spec=spec, observer=told) as gateway:
+        await gateway.serve("x", application(wait_for_body), kind)
+        client = await gateway.client()
+        await client.send(
+            b"POST /x HTTP/1.1\r\nHost: gateway.localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+        )
+        await told.wait("attempt leaves" if kind == REMOTE else "attempt started")
+        await client.send(b"2\r\ncd\r\n0\r\n\r\n")
+        assert (await client.reply()).status == 413
+        assert await told.wait("attempt") == ("attempt", "x", "x-1", 413)
+
+
 async def test_a_route_can_take_larger_bodies(kind: str) -> None:
     seen = Seen()
     route = RouteSpec("/x", "x", policy=UpstreamPolicy(max_body=0))
@@ -589,7 +605,8 @@ async def test_a_client_that_stalls_is_no_failure_of_the_instance(
     kind: str, handler: Handler, sent: bytes, status: int | None
 ) -> None:
     spec = GatewaySpec(response_timeout=0.1, idle_timeout=0.15, breaker_failures=1)
-    async with running(RouteSpec("/x", "x"), spec=spec) as gateway:
+    told = Recorder()
+    async with running(RouteSpec("/x", "x"), spec=spec, observer=told) as gateway:
         await gateway.serve("x", application(handler), kind)
         client = await gateway.client()
         await client.send(sent)
@@ -602,6 +619,7 @@ async def test_a_client_that_stalls_is_no_failure_of_the_instance(
                 while gateway.server.connections:
                     await asyncio.sleep(0.01)
         assert gateway.gateway.targets()[0].breaker == "closed"
+        assert await told.wait("attempt") == ("attempt", "x", "x-1", status or 499)
 
 
 @pytest.mark.parametrize("length", [None, "100"])
