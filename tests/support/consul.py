@@ -31,8 +31,13 @@ class Consul:
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
     index: int = 10
     url: str = ""
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether a registration is answered, which is done either way."""
     _passed: dict[str, float] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     async def forget(self) -> None:
         """Lose everything, as an agent whose data are gone; its index begins anew."""
@@ -77,6 +82,7 @@ class Consul:
         if unknown or not found.get("Name") or not all(isinstance(value, str) for value in meta.values()):
             return web.Response(status=400, text=f"Request decode failed: {unknown or found}")
         await self._put(found, float(check["TTL"].removesuffix("s")))
+        await self.answers.wait()
         return web.Response()
 
     async def _deregister(self, request: web.Request) -> web.Response:

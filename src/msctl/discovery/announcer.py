@@ -79,8 +79,9 @@ class Announcer:
             self._registered.pop(key, None)
         for key, record in wanted.items():
             if self._registered.get(key) != record:
-                await self._backend.register(record)
+                # Before the answer: an instance that stops meanwhile must wait for its withdrawal.
                 self._registered[key] = record
+                await self._backend.register(record)
 
     def _wanted(self, advertise: str) -> Mapping[str, Record]:
         if self._leaving:

@@ -95,8 +95,10 @@ class Consul:
             "Weights": {"Passing": record.weight, "Warning": 1},
             "Check": {"TTL": self._ttl, "Status": "passing", "DeregisterCriticalServiceAfter": _FORGET},
         }
-        (await self._http.call("PUT", "/v1/agent/service/register", body)).checked()
-        self._ids[record.key] = found
+        try:
+            (await self._http.call("PUT", "/v1/agent/service/register", body)).checked()
+        finally:
+            self._ids[record.key] = found  # also where the answer is not awaited to its end: `leave` follows
 
     async def withdraw(self, record: Record) -> None:
         found = self._ids.pop(record.key, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.support.consul import consul
 from tests.support.waiting import until
 from tests.unit.discovery.harness import MINE, stack
@@ -95,3 +97,25 @@ async def test_everything_is_deregistered_when_the_stack_stops() -> None:
         await until(lambda: agent.services)
         await one.discovery.leave()
         assert agent.services == {}
+
+
+async def test_an_instance_whose_registration_is_not_answered_yet_is_deregistered_too() -> None:
+    async with consul() as agent, stack(agent.url) as one:
+        agent.answers.clear()
+        one.registry.announce(MINE)
+        await until(lambda: agent.services)
+        leaving = asyncio.create_task(one.discovery.leave())
+        await asyncio.sleep(0)
+        agent.answers.set()
+        await leaving
+        assert agent.services == {}
+
+
+async def test_a_stop_in_the_middle_of_a_registration_deregisters() -> None:
+    async with consul() as agent:
+        async with stack(agent.url) as one:
+            agent.answers.clear()
+            one.registry.announce(MINE)
+            await until(lambda: agent.services)
+        assert agent.services == {}
+        agent.answers.set()
