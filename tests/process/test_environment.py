@@ -46,6 +46,8 @@ def test_a_child_gets_every_layer_and_the_values_that_refer_to_others(shown: Cou
     shown.msctl.env |= {"FROM_SHELL": "shell", "PWD": "/nowhere"}
     shown.msctl.ok("up", "-d", "--no-wait", "web")
     shown.msctl.ok("wait", "web")
+    redis = next(s for s in shown.msctl.status()["services"] if s["name"] == "redis")
+    assert redis["addresses"] == [f"redis://127.0.0.1:{shown.users}"]
     with shown.msctl.process("logs", "web", "--json", "--follow") as logs:
         env = json.loads(json.loads(logs.line("stdout", "FROM_DOTENV"))["data"]["text"])
     assert env["FROM_DOTENV"] == "dotenv"

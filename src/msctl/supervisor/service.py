@@ -97,7 +97,7 @@ class Service:
             kind=self.spec.kind,
             state=state,
             reason=reason,
-            addresses=tuple(i.address for i in instances if i.address),
+            addresses=tuple(_shown(i.address, self.spec.scheme) for i in instances if i.address),
             routes=tuple(route.path for route in self.spec.routes),
             pid=instances[0].pid if len(instances) == 1 else None,
             uptime_s=max((i.uptime_s for i in instances if i.uptime_s is not None), default=None),
@@ -122,3 +122,8 @@ class Service:
 
 
 _ENDED = {State.FATAL: "failed", State.SKIPPED: "was skipped", State.EXITED: "has exited"}
+
+
+def _shown(address: str, scheme: str | None) -> str:
+    """An address as ServiceSnapshot has it, with the scheme that dependents are given."""
+    return address if scheme in (None, "http") else f"{scheme}://{address.rpartition('://')[2]}"

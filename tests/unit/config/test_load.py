@@ -687,7 +687,10 @@ def test_what_only_looks_like_a_clash_is_allowed(resolve: Load, text: str) -> No
         (f'[services.one]\n{APP}depends_on = ["tow"]\n[services.two]\n{APP}', 'did you mean "two"?'),
         (f'[services.one]\n{APP}restart = "onfailure"', 'did you mean "on-failure"?'),
         (f'[services.one]\n{APP}routes = ["orders"]', 'write "/orders"'),
-        ("[services.gateway]", "put the gateway's settings under [gateway]"),
+        (
+            "[services.gateway]",
+            "call the service 'api', for example; settings of msctl's own gateway are under [gateway]",
+        ),
         (
             '[services.one]\nurl = "https://far.test/api/v2"',
             'write "https://far.test" here, and rewrite = "/api/v2" in its routes',

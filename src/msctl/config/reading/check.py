@@ -21,9 +21,9 @@ from msctl.model.services import address_of, announces, clashes, runs_here, shar
 from msctl.model.snapshots import GATEWAY, BrokerMode, Kind
 
 RESERVED = {
-    GATEWAY: "put the gateway's settings under [gateway]",
-    "broker": "put the broker's settings under [broker]",
-    "dashboard": "put the dashboard's settings under [dashboard]",
+    GATEWAY: "call the service 'api', for example; settings of msctl's own gateway are under [gateway]",
+    "broker": "call the service 'rabbitmq', for example; settings of the stack's broker are under [broker]",
+    "dashboard": "call the service 'flower', for example; settings of msctl's page are under [dashboard]",
     "msctl": "choose another name",
 }
 _NAME = r"[a-z][a-z0-9_-]*"

@@ -13,7 +13,7 @@ export function build(snapshot, calls = []) {
   for (const service of snapshot.services) {
     add(service.name, { kind: 'service', name: service.name, tone: condition(service), service });
     for (const instance of service.instances) { owners.set(instance.name, service.name); if (instance.address) owners.set(instance.address, service.name); }
-    for (const address of service.addresses) owners.set(address.replace(/^https?:\/\//, '').replace(/\/.*/, ''), service.name);
+    for (const address of service.addresses) owners.set(address.replace(/^[a-z][a-z0-9+.-]*:\/\//, '').replace(/\/.*/, ''), service.name);
   }
   const known = new Map((snapshot.broker.queues || []).map((q) => [q.name, q]));
   const queue = (name) => add(queueId(name), { kind: 'queue', name, tone: GOOD.has(snapshot.broker.state) ? 'good' : 'bad', queue: known.get(name) || null });

@@ -3,7 +3,7 @@ import { act, announce, showError } from './actions.js';
 import { address, remember } from './address.js';
 import { sortable, sorted } from './sorting.js';
 import { ACTIVE, BAD, GOOD, breakerOpen, condition, health, page } from './state.js';
-import { $, bytes, duration, el, mark, plural, put, rate, sparkline, uptime } from './tools.js';
+import { $, addressLink, bytes, duration, el, mark, plural, put, rate, sparkline, uptime } from './tools.js';
 import { topology } from './topology.js';
 
 const STATES = { bad: 0, warn: 1, good: 2, off: 3 };
@@ -117,7 +117,7 @@ export const overview = {
     const where = [service.kind, ...service.addresses, ...service.routes].join(' ');
     if (row.where !== where) {
       row.where = where;
-      const parts = [service.addresses.length ? null : service.kind, ...service.addresses.map((a) => el('a', { href: /^https?:/.test(a) ? a : `http://${a}/`, rel: 'noreferrer' }, a)), service.routes.join(' ')].filter(Boolean);
+      const parts = [service.addresses.length ? null : service.kind, ...service.addresses.map((a) => addressLink(a)), service.routes.join(' ')].filter(Boolean);
       row.under.replaceChildren(...parts.flatMap((p, i) => i ? [' · ', p] : [p]));
     }
     put(row.word, service.state);

@@ -5,7 +5,7 @@ import { around, build, busy } from './graph.js';
 import { logs } from './logs.js';
 import { request } from './span_tree.js';
 import { ACTIVE, condition, page } from './state.js';
-import { $, bytes, chart, clip, clock, duration, el, mark, plural, put, rate, uptime } from './tools.js';
+import { $, addressLink, bytes, chart, clip, clock, duration, el, mark, plural, put, rate, uptime } from './tools.js';
 import { topology } from './topology.js';
 
 const KEEP = 600, FIELDS = 3;
@@ -92,7 +92,7 @@ export const service = {
     const key = JSON.stringify([s.addresses, s.routes, s.kind]);
     if (key !== this.where) {
       this.where = key;
-      const links = s.addresses.map((a) => el('a', { href: /^https?:/.test(a) ? a : `http://${a}/`, rel: 'noreferrer' }, a));
+      const links = s.addresses.map((a) => addressLink(a));
       const routes = s.routes.map((r) => el('a', { href: address('routes', { target: r }) }, r));
       $('service-where').replaceChildren(...[s.kind, ...links, ...routes].flatMap((part, i) => i ? [' · ', part] : [part]));
     }

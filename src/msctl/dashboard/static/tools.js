@@ -2,6 +2,12 @@
 export const $ = (id) => document.getElementById(id);
 const SVG = 'http://www.w3.org/2000/svg';
 
+/** An address of a service: a link where a browser can follow it, not for redis:// and the like. */
+export function addressLink(a) {
+  if (/^(?!https?:)[a-z][a-z0-9+.-]*:\/\//.test(a)) return a;
+  return el('a', { href: /^https?:/.test(a) ? a : `http://${a}/`, rel: 'noreferrer' }, a);
+}
+
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
