@@ -314,10 +314,14 @@ class Connection(asyncio.Protocol):
             self._body = None
 
     def body_wanted(self) -> None:
+        self.send_continue()
+        self.resume_reading()
+
+    def send_continue(self) -> None:
+        """Send a 100 response to a client that still waits for it."""
         if self._continue_wanted:
             self._continue_wanted = False
             self.write(CONTINUE)
-        self.resume_reading()
 
     def pause_reading(self) -> None:
         transport = self._transport

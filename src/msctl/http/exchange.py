@@ -33,6 +33,8 @@ class ClientConnection(Protocol):
 
     def can_continue(self) -> bool: ...
 
+    def send_continue(self) -> None: ...
+
     def write(self, data: bytes) -> None: ...
 
     async def drain(self) -> None: ...
@@ -109,7 +111,9 @@ class ServerExchange:
             raise RuntimeError("an interim response after the final one has started")
         if not 100 <= status < 200 or status == 101:
             raise ValueError(f"{status} is not the status of an interim response")
-        if self.head.version > (1, 0):
+        if status == 100:
+            self._connection.send_continue()
+        elif self.head.version > (1, 0):
             self._connection.write(_head(status, reason, fields, b"\r\n\r\n"))
 
     def start(self, status: int, reason: bytes, fields: Sequence[Field], *, length: int | None) -> None:

@@ -531,6 +531,28 @@ async def test_a_client_that_waits_for_100_gets_it_once(kind: str) -> None:
     assert seen.bodies == [b"hello"]
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_an_expectation_is_met_by_the_handler_that_the_application_has_for_it(
+    kind: str, refused: bool
+) -> None:
+    async def meet(request: web.Request) -> None:
+        if refused:
+            raise web.HTTPExpectationFailed
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    app = web.Application()
+    app.router.add_route("POST", "/x", recorder(seen := Seen()), expect_handler=meet)
+    async with running(RouteSpec("/x", "x")) as gateway:
+        await gateway.serve("x", app, kind)
+        client = await gateway.client()
+        await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert (await client.head()).status == (417 if refused else 100)
+        if not refused:
+            await client.send(b"hello")
+            assert (await client.head()).status == 200
+    assert seen.bodies == ([] if refused else [b"hello"])
+
+
 async def test_no_100_comes_before_an_early_refusal(kind: str) -> None:
     async with running(RouteSpec("/x", "x"), spec=GatewaySpec(max_body=10)) as gateway:
         await gateway.serve("x", application(recorder(Seen())), kind)

@@ -215,6 +215,20 @@ async def test_body_of_a_status_that_has_none_is_left_out(status: int) -> None:
     assert b"Content-Length" not in answers
 
 
+async def test_a_client_that_waits_for_100_gets_it_once() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    async with listening(handler) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n"
+        writer.write(head + b"Expect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hello")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 @pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("status", [99, 100, 101, 103, 1000])
 async def test_a_status_that_ends_no_response_is_an_error_of_the_handler(status: int, prepared: bool) -> None:

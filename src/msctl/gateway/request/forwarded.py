@@ -18,7 +18,8 @@ class ForwardedHead(RequestHead):
     """A request's head as it is forwarded, without the fields that differ with every request.
 
     `target` is in origin form. `host` is the client's Host, empty if it sent none (HTTP/1.0).
-    `serialized_fields` are `fields` as bytes.
+    `serialized_fields` are `fields` as bytes, without Expect: whether it is sent on to a process is decided
+    for each attempt. A hosted application sees it.
     """
 
     __slots__ = ("host", "serialized_fields")
@@ -31,6 +32,9 @@ class ForwardedHead(RequestHead):
             all_fields.append((b"Content-Length", b"%d" % facts.length))
         if facts.upgrade is not None:
             all_fields += [(b"Connection", b"Upgrade"), (b"Upgrade", facts.upgrade.encode())]
+        self.serialized_fields = serialize_fields(all_fields)
+        if facts.expects_continue:
+            all_fields.append((b"Expect", b"100-continue"))
         super().__init__(
             method,
             target,
@@ -42,7 +46,6 @@ class ForwardedHead(RequestHead):
             expects_continue=facts.expects_continue,
         )
         self.host = host
-        self.serialized_fields = serialize_fields(all_fields)
 
     def with_target(self, target: str) -> Self:
         head = self.__class__.__new__(self.__class__)  # not through super(): for each request that is new
