@@ -37,21 +37,28 @@ have the same one."""
 
 
 def response_head(
-    status: object, headers: Iterable[tuple[bytes, bytes]], reason: bytes | None = None
+    status: object,
+    headers: Iterable[tuple[bytes, bytes]],
+    reason: bytes | None = None,
+    *,
+    method: str = "GET",
 ) -> ResponseHead:
-    """Check what an application starts its response with, and add Date where it is missing.
+    """Check what an application starts its response to `method` with, and add Date where it is missing.
 
-    Names are in lower case, as uvicorn writes them. Raises RuntimeError or TypeError, for the application.
+    Names are in lower case, as uvicorn writes them. A response without a body has no Content-Length where
+    the application gives two that differ: BlackSheep does so for HEAD.
+    Raises RuntimeError or TypeError, for the application.
     """
-    key = (status, reason, *headers)
+    bodiless = method == "HEAD" or status in BODILESS
+    key = (status, reason, bodiless, *headers)
     date = http_date()
     try:
         known = _checked.get(key)
     except TypeError:  # an application may give lists for tuples
-        return _check(status, key[2:], reason, date)
+        return _check(status, key[3:], reason, date, bodiless)
     if known is not None and known[0] is date:
         return known[1]
-    head = _check(status, key[2:], reason, date)
+    head = _check(status, key[3:], reason, date, bodiless)
     if sum(len(value) for _, value in head.fields) <= _SMALL:
         if len(_checked) >= _KEPT:
             _checked.clear()
@@ -59,11 +66,13 @@ def response_head(
     return head
 
 
-def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: bytes) -> ResponseHead:
+def _check(
+    status: object, headers: Iterable[Any], reason: bytes | None, date: bytes, bodiless: bool
+) -> ResponseHead:
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise RuntimeError(f"Invalid HTTP status code {status!r} in response.")
     fields: Fields = []
-    length: int | None = None
+    lengths: set[int] = set()
     close = dated = False
     for name, value in headers:
         if type(name) is not bytes or type(value) is not bytes:
@@ -74,9 +83,11 @@ def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: b
         if _BAD_VALUE.search(value):
             raise RuntimeError(f"Invalid HTTP header value of {name.decode()}.")
         if name == b"content-length":
-            if not value.strip().isdigit() or length not in (None, int(value)):
+            if not value.strip().isdigit():
                 raise RuntimeError(f"Invalid Content-Length {value!r} in response.")
-            length = int(value)
+            lengths.add(int(value))
+            if len(lengths) > 1 and not bodiless:
+                raise RuntimeError(f"Invalid Content-Length {value!r} in response: it has another one.")
         elif name in _OF_THE_CONNECTION:
             close = close or (name == b"connection" and b"close" in value.lower())
         else:
@@ -84,6 +95,7 @@ def _check(status: object, headers: Iterable[Any], reason: bytes | None, date: b
             fields.append((name, value))
     if not dated:
         fields.append((b"date", date))
+    length = lengths.pop() if len(lengths) == 1 else None
     known = _REASONS.get(status, b"") if reason is None else reason
     return ResponseHead(status, known, tuple(fields), length, close)
 

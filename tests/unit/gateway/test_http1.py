@@ -67,6 +67,12 @@ def test_equal_lengths_are_one_length() -> None:
     assert (repeated.fields, repeated.length) == (((b"A", b"b"),), 5)
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+def test_lengths_that_differ_are_left_out_where_no_body_follows(method: str, status: int) -> None:
+    head = parse_head(b"HTTP/1.1 %d X\r\nContent-Length: 300\r\nContent-Length: 0" % status, method)
+    assert (head.bodiless, head.length) == (True, None)
+
+
 def test_space_before_a_colon_is_removed() -> None:
     # RFC 9112 §5.1: a proxy must remove it from a response.
     assert parse_head(b"HTTP/1.1 200 OK\r\nX \t: y", "GET").fields == ((b"X", b"y"),)

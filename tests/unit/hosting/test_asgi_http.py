@@ -209,6 +209,18 @@ async def test_head_has_no_body(length: bytes | None) -> None:
     assert (response.body, response["content-length"]) == (b"", "5")
 
 
+async def test_two_lengths_of_head_are_left_out() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send(start(200, (b"content-length", b"300000"), (b"content-length", b"0")))
+            await send(body())
+
+    async with hosted(app) as served:
+        response = await served.request("HEAD /")
+        assert (response.status, response["content-length"], response.body) == (200, None, b"")
+        assert (await served.request()).status == 500
+
+
 @pytest.mark.parametrize("status", [204, 304])
 async def test_response_without_content_has_no_body(status: int) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -133,6 +133,17 @@ async def test_head_has_the_length_and_no_body() -> None:
     assert (response.body, response["content-length"], response.cut) == (b"", "5", False)
 
 
+async def test_two_lengths_of_head_are_left_out() -> None:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start("200 OK", [("Content-Length", "300000"), ("Content-Length", "0")])
+        return []
+
+    async with hosted(app, wsgi=True) as served:
+        response = await served.request("HEAD /")
+        assert (response.status, response["content-length"], response.body) == (200, None, b"")
+        assert (await served.request()).status == 500
+
+
 class Closing:
     """An iterable that must be closed."""
 

@@ -305,8 +305,8 @@ def _parse_head(head: bytes, method: str) -> ResponseHead:
         elif lower == b"connection":
             has_connection = True
     minor, status = int(status_line[1]), int(status_line[2])
-    length, chunked = _framing(lengths, encodings, minor)
     bodiless = method == "HEAD" or status < 200 or status in (204, 304)
+    length, chunked = _framing(lengths, encodings, minor, bodiless=bodiless)
     options = connection_options(fields) if has_connection else frozenset()
     ends_by_close = not bodiless and length is None and not chunked
     keep_alive = not ends_by_close and b"close" not in options and (minor == 1 or b"keep-alive" in options)
@@ -315,7 +315,14 @@ def _parse_head(head: bytes, method: str) -> ResponseHead:
     )
 
 
-def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[int | None, bool]:
+def _framing(
+    lengths: list[bytes], encodings: list[bytes], minor: int, *, bodiless: bool
+) -> tuple[int | None, bool]:
+    """Return the length of the body and whether it is chunked.
+
+    A response without a body ends with its head whatever its fields say (RFC 9112 §6.3): lengths that differ
+    are left out. BlackSheep under uvicorn answers HEAD so.
+    """
     if encodings:
         if lengths:
             raise MalformedResponseError("it sent both Content-Length and Transfer-Encoding")
@@ -325,6 +332,8 @@ def _framing(lengths: list[bytes], encodings: list[bytes], minor: int) -> tuple[
     if not lengths:
         return None, False
     numbers = {part.strip(b" \t") for value in lengths for part in value.split(b",")}
+    if bodiless and len(numbers) > 1 and all(map(_DIGITS.fullmatch, numbers)):
+        return None, False
     if len(numbers) != 1 or not _DIGITS.fullmatch(number := numbers.pop()):
         raise MalformedResponseError("its Content-Length is not one number")
     return int(number), False

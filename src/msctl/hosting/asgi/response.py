@@ -60,7 +60,8 @@ class Response:
         return not self._sent
 
     def _start(self, message: Message) -> None:
-        head = response_head(message["status"], message.get("headers", ()))
+        method = self._exchange.head.method
+        head = response_head(message["status"], message.get("headers", ()), method=method)
         self._head = head
         self._left = head.length or 0
         if head.close:

@@ -107,7 +107,8 @@ class WsgiRequest:
         if not (code.isascii() and code.isdigit()):
             raise RuntimeError(f"Invalid WSGI status {status!r}.")
         fields = [(_encoded(name), _encoded(value)) for name, value in headers]
-        self._head = response_head(int(code), fields, _printable(reason).encode("latin-1"))
+        phrase = _printable(reason).encode("latin-1")
+        self._head = response_head(int(code), fields, phrase, method=self._exchange.head.method)
         self._left = self._head.length
         # Flask forgets it before the body is sent.
         self._pattern = _route_pattern(self._environ)
