@@ -54,7 +54,7 @@ def portable_toml(project: Project) -> tuple[str, tuple[Notice, ...]]:
             cwd = within or cwd
         secrets = literal_secrets(spec)
         env = {name: value for name, value in spec.env.items() if name not in secrets}
-        spec, outside = _relative_files(spec, project.root)
+        spec, outside = _relative_files(_without_environment(spec, project.root), project.root)
         notices += outside
         # The target gives it the variables of its files.
         services.append(replace(spec, cwd=cwd, env=env, env_file=()))
@@ -122,6 +122,20 @@ def _portable_discovery(project: Project) -> tuple[DiscoverySpec, list[Notice]]:
     return DiscoverySpec(url=url.shown, namespace=namespace, ttl=spec.ttl), notices
 
 
+def _without_environment(spec: ServiceSpec, root: Path | None) -> ServiceSpec:
+    """Return the service with a program of a virtual environment by its name: an image has its own one."""
+    if spec.command is None or not _in_environment(spec, root):
+        return spec
+    return replace(spec, command=(Path(spec.command[0]).name, *spec.command[1:]))
+
+
+def _in_environment(spec: ServiceSpec, root: Path | None) -> bool:
+    if not spec.command or "/" not in spec.command[0]:
+        return False
+    program = (spec.cwd or root or Path()) / spec.command[0]
+    return (program.parent.parent / "pyvenv.cfg").is_file()
+
+
 def _relative_files(spec: ServiceSpec, root: Path | None) -> tuple[ServiceSpec, list[Notice]]:
     """Return the service with the paths of its files relative to the project's folder."""
     notices: list[Notice] = []
@@ -163,15 +177,16 @@ def inside(root: Path, path: Path) -> Path | None:
     return path.relative_to(root) if path.is_relative_to(root) else None
 
 
-def image_notices(found: Iterable[Workload]) -> Iterator[Notice]:
+def image_notices(found: Iterable[Workload], root: Path | None) -> Iterator[Notice]:
     """Name the programs that the image of what runs in Python does not have."""
     for workload in found:
         spec = workload.spec
-        if spec.command is None or "/" in spec.command[0]:  # a path is a file of the project
+        if spec.command is None or _in_environment(spec, root):  # its packages are installed in the image
             continue
-        if spec.command[0] not in _IN_THE_IMAGE:
-            yield Notice(
-                f"services.{spec.name}.command",
-                f'the image has Python and msctl; add "{spec.command[0]}" to the Dockerfile, '
-                "or set image or dockerfile",
-            )
+        key, program = f"services.{spec.name}.command", spec.command[0]
+        if "/" in program:  # a path is a file of the project, unless it is absolute
+            if Path(program).is_absolute() and not Path(program).is_relative_to("/bin"):
+                yield Notice(key, f"{program} is a path of this machine, which the image may not have")
+        elif program not in _IN_THE_IMAGE:
+            has = f'the image has Python and msctl; add "{program}" to the Dockerfile, '
+            yield Notice(key, f"{has}or set image or dockerfile")

@@ -82,3 +82,20 @@ def test_static_files_are_in_the_image_and_keys_and_passwords_are_not() -> None:
     for kind in ("docker", "compose", "kubernetes"):
         keys = {notice.key for notice in export(kind, project).notices}
         assert {"services.web.routes.basic_auth.file", "services.far.tls.key"} <= keys
+
+
+def test_programs_of_a_virtual_environment_are_those_of_the_images_own(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/pyvenv.cfg").touch()
+    services = (
+        ServiceSpec("web", command=("../.venv/bin/uvicorn", "main:app"), cwd=tmp_path / "web"),
+        ServiceSpec("worker", command=(f"{tmp_path}/.venv/bin/celery", "worker")),
+        ServiceSpec("tool", command=("/opt/elsewhere/tool",)),
+    )
+    exported = export("compose", replace(projects.course(), root=tmp_path, services=services))
+    configuration = next(file.text for file in exported.files if file.path == "compose/msctl.toml")
+    assert 'command = ["uvicorn", "main:app"]' in configuration
+    assert 'command = ["celery", "worker"]' in configuration
+    noticed = [notice.key for notice in exported.notices if notice.key.endswith(".command")]
+    assert noticed == ["services.tool.command"]

@@ -40,8 +40,8 @@ def image_files(project: Project, options: ExportOptions) -> Iterator[Item]:
     """Yield the Dockerfiles of all images that are built from this project, and what they leave out."""
     found = container_workloads(project)
     known = images(project, found, options)
-    if any(known[workload.name].language is Language.PYTHON for workload in found) or not found:
-        shared = tuple(each for each in found if known[each.name].language is Language.PYTHON)
+    shared = tuple(each for each in found if known[each.name].language is Language.PYTHON)
+    if shared or not found:
         yield File("Dockerfile", dockerfile(project, options, shared))
         # This name has precedence over the user's .dockerignore, which stays as it is.
         yield File("Dockerfile.dockerignore", dockerignore(project))
@@ -51,7 +51,7 @@ def image_files(project: Project, options: ExportOptions) -> Iterator[Item]:
             health = list(_health_lines(workload, known[workload.name].language))
             yield File(dockerfile_of(workload), dockerfile_by_language(workload, project, options, health))
             yield File(f"{dockerfile_of(workload)}.dockerignore", dockerignore(project))
-    yield from image_notices(each for each in found if known[each.name].language is Language.PYTHON)
+    yield from image_notices(shared, project.root)
     yield from image_list_notices(found, known, options)
 
 
