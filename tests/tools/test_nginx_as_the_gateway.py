@@ -118,6 +118,11 @@ methods = ["PUT"]
 hosts = ["shop.localhost"]
 
 [[services.one.routes]]
+path = "/only-cors"
+methods = ["PUT"]
+cors = { origins = ["https://a.example"] }
+
+[[services.one.routes]]
 path = "/copied"
 mirror = { service = "mirror", max_body = "10" }
 request_headers = { set = { X-Copy = "yes" } }
@@ -378,6 +383,9 @@ FORWARDED: list[Case] = [
     ("/only", "PUT", {}),
     ("/only", "GET", {}),
     ("/only", "PUT", {"Host": "localhost"}),
+    ("/only-cors", "PUT", {"Origin": ORIGIN}),
+    ("/only-cors", "OPTIONS", {"Origin": ORIGIN}),
+    ("/only-cors/x", "OPTIONS", {"Origin": ORIGIN, "Access_Control_Request_Method": "POST"}),
     ("/unasked", "GET", {}),
     ("/docs", "PUT", {}),
     ("/tied", "GET", {"Cookie": "s-i.d$=forged"}),
@@ -463,7 +471,9 @@ CORS_FIELDS = [f"access-control-{name}" for name in ("allow-origin", "allow-cred
 CORS_FIELDS += [f"access-control-{name}" for name in ("allow-headers", "expose-headers", "max-age")]
 
 
-@pytest.mark.parametrize("path", ["/cors/x", "/anyone", "/files/a.js", "/copied-cut/x", "/asked-cors"])
+@pytest.mark.parametrize(
+    "path", ["/cors/x", "/anyone", "/files/a.js", "/copied-cut/x", "/asked-cors", "/only-cors/x"]
+)
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://a.example.evil", "https://aXexample", 'x"y:1'])
 @pytest.mark.parametrize("wanted", [None, "PUT"])
 def test_pages_get_the_same_permission(both: Both, path: str, origin: str | None, wanted: str | None) -> None:

@@ -269,6 +269,12 @@ def test_a_route_without_methods_does_not_lose_to_one_with_them() -> None:
     assert all(route["methods"] for route in found.values())
 
 
+def test_a_route_with_cors_matches_its_preflights() -> None:
+    cors = CorsSpec(origins=("https://a.example",))
+    (route,) = routes(one(RouteSpec("/", "one", methods=("PUT",), cors=cors))).values()
+    assert route["methods"] == ["PUT", "OPTIONS"]
+
+
 def test_route_settings_of_a_kong_service_add_a_service() -> None:
     project = one(
         RouteSpec("/a", "one"),

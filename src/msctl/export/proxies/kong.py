@@ -257,6 +257,8 @@ def _route(
 ) -> dict[str, object]:
     # Kong prefers routes with methods to those without: if one has them, all must.
     methods = list(route.methods) or (list(_METHODS) if has_methods else [])
+    if route.cors is not None and methods and "OPTIONS" not in methods:
+        methods.append("OPTIONS")  # its plugin answers preflights of routes that match them
     strips = not found.is_gateway and (route.strip_prefix or route.rewrite is not None)
     own = plugins(route if not found.is_gateway else RouteSpec("", "", policy=route.policy), policy.max_body)
     return {

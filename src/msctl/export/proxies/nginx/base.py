@@ -9,11 +9,12 @@ from msctl.export.kind import ExportError, ExportKind, ExportOptions, File, Item
 from msctl.export.names import project_label
 from msctl.export.proxies.nginx import forward_auth, static_files
 from msctl.export.proxies.nginx.bodies import SYSTEM_AUTHORITIES
-from msctl.export.proxies.nginx.cors import PREFLIGHT_MAP, cors_maps
+from msctl.export.proxies.nginx.cors import ASKED_MAP, PREFLIGHT_MAP, cors_maps
 from msctl.export.proxies.nginx.fields import trust_maps
 from msctl.export.proxies.nginx.maps import (
     CONSTANT_MAPS,
     Choices,
+    asks_preflights,
     choice_map,
     condition_maps,
     conditions,
@@ -120,6 +121,8 @@ def _blocks(options: ExportOptions, gateway: GatewaySpec, targets: Targets) -> I
         yield from static_files.file_head()
     if any(target.route.cors and not target.is_gateway for target in targets.all):
         yield from PREFLIGHT_MAP
+    if any(map(asks_preflights, routes)):
+        yield from ASKED_MAP
     for target in targets.all:
         yield from path_map(target)
         yield from static_files.file_maps(target)

@@ -19,6 +19,15 @@ PREFLIGHT_MAP = (
     "}",
 )
 
+ASKED_MAP = (
+    "",
+    f'map "$request_method:$http_origin" ${OWN}asked {{',
+    '    "~^OPTIONS:." $http_access_control_request_method;',
+    "    default '';",
+    "}",
+)
+"""The method that a preflight asks for."""
+
 
 def cors_maps(target: Target) -> Iterator[str]:
     cors, number = target.route.cors, target.number

@@ -14,7 +14,7 @@ from msctl.export.proxies.nginx.syntax import (
 )
 from msctl.export.proxies.nginx.targets import Target
 from msctl.export.proxies.precedence import Place, is_conditional, pattern_of
-from msctl.model.route_spec import RateLimitKey, RateLimitSpec
+from msctl.model.route_spec import RateLimitKey, RateLimitSpec, RouteSpec
 
 Choices: TypeAlias = dict[tuple[int, ...], str]
 """For the routes of a place, the variable of the map that chooses among them."""
@@ -178,13 +178,40 @@ def needs_choice(place: Place) -> bool:
 def choice_map(
     name: str, place: Place, conditions: dict[tuple[str, str], str], targets: Mapping[int, Target]
 ) -> Iterator[str]:
-    """Map a request to the number of its route; regular expressions are tried in order."""
-    yield ""
-    yield f'map "$request_method:{"".join(conditions.values())}" {name} {{'
-    for route in place.routes:
-        methods = "|".join(literal_regex(method.upper()) for method in route.methods)
+    """Map a request to the number of its route; regular expressions are tried in order.
+
+    A preflight takes the route of the request that it asks for, unless one was made for OPTIONS before it.
+    """
+
+    def line(methods: str, route: RouteSpec) -> str:
         wanted = {(header.lower(), value) for header, value in route.headers.items()}
         flags = "".join("1" if pair in wanted else "." for pair in conditions)
-        yield f'    "~^{f"(?:{methods})" if methods else "[^:]*"}:{flags}$" {targets[id(route)].number};'
+        return f'    "~^{methods}:{flags}$" {targets[id(route)].number};'
+
+    preflights = list(_preflighted(place.routes))
+    asked, any_asked = (f">${OWN}asked", ">[^:]*") if preflights else ("", "")
+    yield ""
+    yield f'map "$request_method{asked}:{"".join(conditions.values())}" {name} {{'
+    for route in preflights:
+        yield line(f"OPTIONS>(?:{_methods(route)})", route)
+    for route in place.routes:
+        yield line(f"(?:{_methods(route)}){any_asked}" if route.methods else "[^:]*", route)
     yield f"    default {404 if any(route.headers for route in place.routes) else 405};"
     yield "}"
+
+
+def asks_preflights(route: RouteSpec) -> bool:
+    """Return whether a route takes preflights that its methods do not name."""
+    return route.cors is not None and bool(route.methods) and "OPTIONS" not in route.methods
+
+
+def _preflighted(routes: Sequence[RouteSpec]) -> Iterator[RouteSpec]:
+    for route in routes:
+        if "OPTIONS" in route.methods or not is_conditional(route):
+            return
+        if asks_preflights(route):
+            yield route
+
+
+def _methods(route: RouteSpec) -> str:
+    return "|".join(literal_regex(method.upper()) for method in route.methods)
