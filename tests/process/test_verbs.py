@@ -159,6 +159,25 @@ def test_doctor_finds_missing_programs(own: Course) -> None:
     assert "'a'" in checks["program no-such-program-here"]["detail"]
 
 
+def test_programs_of_an_environment_that_is_not_activated_are_pointed_to(own: Course) -> None:
+    folder = own.msctl.folder / ".venv/bin"
+    folder.mkdir(parents=True)
+    (own.msctl.folder / "web").mkdir()
+    for name in ("no-such-server", "sh"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    write(
+        own,
+        '[services.a]\ncommand = "no-such-server"\ncwd = "web"\n[services.b]\ncommand = "sh -c true"\n'
+        '[services.c]\ncommand = ".venv/bin/sh"\n',
+    )
+    checks = {f["check"]: f for f in json.loads(own.msctl.run("doctor", "--json").stdout)["data"]}
+    missing, other, right = (checks[f"program {name}"] for name in ("no-such-server", "sh", ".venv/bin/sh"))
+    assert (missing["verdict"], other["verdict"], right["verdict"]) == ("fail", "note", "ok")
+    assert "../.venv/bin/no-such-server" in missing["detail"]
+    assert ".venv/bin/sh" in other["advice"]
+
+
 def test_doctor_names_an_error_in_the_file(own: Course) -> None:
     write(own, "[services.x]\nprot = 1\n")
     failed = own.msctl.run("doctor", "--json")

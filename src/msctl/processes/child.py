@@ -236,6 +236,12 @@ def describe_exit(code: int) -> str:
     return f"exit {code}"
 
 
+def program_beside(name: str, folder: Path) -> str | None:
+    """The path, from `folder`, of this program in the `.venv` there or one above; None if there is none."""
+    paths = (f"{above}.venv/bin/{name}" for above in ("", "../"))
+    return next((path for path in paths if os.access(folder / path, os.X_OK)), None)
+
+
 def find_program(name: str, path: str | None, cwd: Path | None) -> str:
     """Find the program's file as execvp does. Raises SpawnError.
 
@@ -247,7 +253,9 @@ def find_program(name: str, path: str | None, cwd: Path | None) -> str:
     if "/" not in name:
         found = shutil.which(name, path=path)
         if found is None:
-            raise SpawnError(f"command not found: {name}", absent=True)
+            beside = program_beside(name, folder)
+            advice = f"; write {beside}, or activate that environment" if beside else ""
+            raise SpawnError(f"command not found: {name}{advice}", absent=True)
         return found
     file = folder / name
     if not file.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from msctl.cli.options.global_options import GlobalOptions
 from msctl.cli.output.check_result import CheckResult, CheckVerdict
@@ -39,24 +40,29 @@ def check_project(options: GlobalOptions) -> Iterator[CheckResult]:
 def _programs(project: Project) -> Iterator[CheckResult]:
     """Check that the program of each command exists; one with a variable in its name is not known yet."""
     from msctl.model.services import shell_advice
-    from msctl.processes.child import SpawnError, find_program
+    from msctl.processes.child import SpawnError, find_program, program_beside
 
     for spec in project.services:
         if spec.command is None or spec.url is not None or "$" in spec.command[0]:
             continue
         if spec.shell_operator is not None:
             yield CheckResult(f"command of {spec.name}", CheckVerdict.NOTE, shell_advice(spec))
-        check = f"program {spec.command[0]}"
+        name, folder = spec.command[0], spec.cwd or project.root or Path.cwd()
+        check = f"program {name}"
         try:
-            found = find_program(
-                spec.command[0], spec.env.get("PATH", os.environ.get("PATH")), spec.cwd or project.root
-            )
+            found = find_program(name, spec.env.get("PATH", os.environ.get("PATH")), folder)
         except SpawnError as error:
             verdict = CheckVerdict.FAIL if spec.autostart else CheckVerdict.NOTE
             advice = "install it, or correct the command or PATH"
             yield CheckResult(check, verdict, f"{error}; service {spec.name!r} needs it", advice)
         else:
-            yield CheckResult(check, CheckVerdict.OK, f"{found}, for service {spec.name!r}")
+            beside = None if "/" in name else program_beside(name, folder)
+            if beside is None or (folder / beside).parent.resolve() == Path(found).parent.resolve():
+                yield CheckResult(check, CheckVerdict.OK, f"{found}, for service {spec.name!r}")
+                continue
+            detail = f"{found}, for service {spec.name!r}, without the packages of {Path(beside).parents[1]}"
+            advice = f"write {beside}, or activate that environment before: msctl up"
+            yield CheckResult(check, CheckVerdict.NOTE, detail, advice)
 
 
 def _ports(project: Project, paths: StackPaths) -> Iterator[CheckResult]:
