@@ -11,6 +11,7 @@ import re
 from http import HTTPStatus
 
 from msctl.model.exchange import Fields, RequestError
+from msctl.model.http_methods import METHOD_NAMES
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",
@@ -19,14 +20,7 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {
 }
 CONTENT_TYPE = b"application/problem+json"
 
-_METHOD_NAMES = """
-    ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK M-SEARCH MERGE
-    MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE NOTIFY OPTIONS ORDERPATCH PATCH POST PROPFIND
-    PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNCHECKOUT UNLINK UNLOCK
-    UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
-"""
-METHODS = {name.encode(): name for name in _METHOD_NAMES.split()}
-"""The registry of methods (RFC 9110 §16.1.1), and those that llhttp knows besides."""
+METHODS = {name.encode(): name for name in METHOD_NAMES}
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 BARE_LF = re.compile(rb"(?<!\r)\n")

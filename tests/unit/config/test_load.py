@@ -431,8 +431,8 @@ BAD_KEYS = [
     ("routes = [1]", "routes[0]: expected a table, found 1"),
     ("routes = [{ exact = true }]", 'routes[0]: expected the key "path", a path that starts with "/"'),
     (
-        'routes = [{ path = "/a", methods = ["G T"] }]',
-        'routes[0].methods[0]: expected the name of a method, found "G T"',
+        'routes = [{ path = "/a", methods = ["FOO"] }]',
+        'routes[0].methods[0]: expected the name of a method of HTTP, found "FOO"',
     ),
     (
         'routes = [{ path = "/a", headers = [] }]',

@@ -8,6 +8,8 @@ from msctl.config.schema.value_type import MismatchError, Type, describe, list_o
 from msctl.config.schema.values import integer, matching, text, word
 from msctl.config.value_source import KeyRef
 from msctl.errors import ConfigError
+from msctl.hints import did_you_mean
+from msctl.model.http_methods import METHOD_NAMES
 
 _HOST = r"[A-Za-z0-9._:%-]+"
 _HOST_PATTERN = r"(?:\*\.)?[A-Za-z0-9._:-]+"
@@ -29,6 +31,13 @@ def headers(raw: object, ref: KeyRef) -> dict[str, str]:
         if _CONTROL.search(value):
             raise (ref / name).error("expected a value without line ends and control characters")
     return found
+
+
+def _method(raw: object, ref: KeyRef) -> str:
+    name = text(raw, ref).upper()
+    if name not in METHOD_NAMES:
+        raise MismatchError(hint=did_you_mean(name, METHOD_NAMES))
+    return name
 
 
 def url_path(raw: object, ref: KeyRef) -> str:
@@ -167,6 +176,9 @@ ORIGINS = Type(
     "a list of origins",
     list_of(Type('an origin such as "https://app.example", or "*"', matching(_ORIGIN))),
     list,
+)
+ROUTE_METHODS = Type(
+    'a list of methods such as ["GET", "POST"]', list_of(Type("the name of a method of HTTP", _method)), list
 )
 METHODS = Type(
     'a list of methods such as ["GET", "POST"]',

@@ -15,6 +15,7 @@ from msctl.config.schema.network_values import (
     HOST_PATTERNS,
     METHODS,
     ORIGINS,
+    ROUTE_METHODS,
     URL_PATH,
 )
 from msctl.config.schema.quantities import DURATION, POSITIVE_DURATION, SIZE, whole_seconds
@@ -270,7 +271,7 @@ ROUTE = Table(
             "The path and everything below it: `/users` matches `/users/1`, not `/userspace`.",
         ),
         Key("exact", BOOLEAN, "Match only the path itself."),
-        Key("methods", METHODS, "Match only these methods."),
+        Key("methods", ROUTE_METHODS, "Match only these methods."),
         Key("headers", HEADERS, "Match only requests with these fields and values."),
         Key("hosts", HOST_PATTERNS, "Match only these hosts; `*.example.com` matches every subdomain."),
         Key("strip_prefix", BOOLEAN, "Remove the matched path before the request is forwarded."),
