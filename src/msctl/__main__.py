@@ -31,7 +31,20 @@ def main() -> None:
     finally:
         if is_default:
             signal.signal(signal.SIGINT, _exit_at_once)
+    if code == INTERRUPTED:
+        # Of `python -m`, Python makes death by signal where a KeyboardInterrupt has passed an exec(), as
+        # dataclasses use it, even if it was caught.
+        _flush()
+        os._exit(code)
     sys.exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # there is none, nobody reads it, or it is closed
+            pass
 
 
 def _exit_at_once(_number: int, _frame: object) -> None:

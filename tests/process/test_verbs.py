@@ -537,3 +537,26 @@ def test_a_variable_that_sets_nothing_is_warned_of(course: Course) -> None:
         assert done.returncode == 0
         assert "MSCTL_GATEWAY_PROT" in done.stderr
         assert "MSCTL_GATEWAY_PORT" in done.stderr
+
+
+INTERRUPTED = """
+import msctl.cli.app
+from msctl.__main__ import main
+
+def verb():
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        print("caught")
+        return 130
+
+msctl.cli.app.main = verb
+main()
+"""
+
+
+def test_an_interrupt_that_was_caught_exits_with_130(tmp_path: Path) -> None:
+    """Also of `python -m`, which dies by signal after an interrupt in an exec()."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"caught\n", b"")
