@@ -14,7 +14,8 @@ from aiohttp import web
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.route_spec import HeaderEdit, RouteSpec
 from msctl.model.upstream_policy import Balance, FailureKind, UpstreamPolicy
-from tests.unit.gateway.harness import HOSTED, KINDS, PATIENCE, REMOTE, Reply, TruncatedError, running
+from tests.support.waiting import until
+from tests.unit.gateway.harness import HOSTED, KINDS, REMOTE, Reply, TruncatedError, running
 from tests.unit.gateway.recorder import Recorder
 
 
@@ -637,9 +638,7 @@ async def test_a_client_that_stalls_is_no_failure_of_the_instance(
             assert (reply.status, reply.get("Connection")) == (status, "close")
         else:
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            async with asyncio.timeout(PATIENCE):
-                while gateway.server.connections:
-                    await asyncio.sleep(0.01)
+            await until(lambda: not gateway.server.connections)
         assert gateway.gateway.targets()[0].breaker == "closed"
         assert await told.wait("attempt") == ("attempt", "x", "x-1", status or 499)
 
