@@ -18,6 +18,12 @@ from msctl.model.route_policies import (
 )
 from msctl.model.upstream_policy import UpstreamPolicy
 
+OF_THE_CONNECTION = frozenset(
+    {"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
+    | {"upgrade"}
+)
+"""Fields of one connection, in lower case: no route may edit them, no other end would understand them."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderEdit:

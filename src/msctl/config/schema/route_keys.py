@@ -55,6 +55,7 @@ from msctl.config.schema.values import (
 )
 from msctl.config.value_source import KeyRef
 from msctl.model.route_spec import (
+    OF_THE_CONNECTION,
     ApiKeySpec,
     ComposeSpec,
     CorsSpec,
@@ -104,12 +105,6 @@ ROUTE_POLICY = POLICY._replace(
     # The connections of an instance are shared by the routes that lead to it.
     keys=tuple(key for key in POLICY.keys if key.name != "pool_size")
 )
-
-FRAMING = frozenset(
-    {"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
-    | {"upgrade"}
-)
-"""Fields of one connection: what a route would make of them, no other end would understand."""
 
 HEADER_EDIT = Table(
     "request_headers",
@@ -214,7 +209,7 @@ def _compose(raw: object, ref: KeyRef) -> ComposeSpec:
 def _check_edit(edit: HeaderEdit, own: Mapping[str, str]) -> str | None:
     """Return why an edit is refused; `own` are fields (lower case) that the gateway sets, and why."""
     for name in (*edit.remove, *edit.set, *edit.add):
-        if name.lower() in FRAMING:
+        if name.lower() in OF_THE_CONNECTION:
             return f"{name} belongs to each connection and cannot be edited"
         if name.lower() in own:
             return f"{name} cannot be edited: {own[name.lower()]}"

@@ -13,7 +13,7 @@ from msctl.model.address import is_loopback
 from msctl.model.gateway_spec import GatewaySpec
 from msctl.model.project import Project
 from msctl.model.route_policies import UpstreamTlsSpec
-from msctl.model.route_spec import HeaderEdit, RouteSpec
+from msctl.model.route_spec import OF_THE_CONNECTION, HeaderEdit, RouteSpec
 from msctl.model.service_spec import ServiceSpec
 from msctl.model.services import SRV_SCHEME, upstream_host
 from msctl.model.snapshots import GATEWAY
@@ -33,14 +33,9 @@ _GATEWAY_ONLY = (
     "static",
 )
 
-FRAMING = frozenset(
-    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
+FRAMING = OF_THE_CONNECTION | {"host"}
 """Request fields that a proxy writes itself."""
-OWN_RESPONSE_FIELDS = frozenset(
-    {"connection", "content-length", "content-type", "date", "keep-alive", "server", "trailer"}
-    | {"transfer-encoding", "upgrade", "x-request-id"}
-)
+OWN_RESPONSE_FIELDS = OF_THE_CONNECTION | {"content-type", "date", "server", "x-request-id"}
 """Response fields that a proxy writes itself, or would add a second time."""
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
