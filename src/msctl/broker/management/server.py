@@ -126,17 +126,16 @@ class ManagementServer:
         if protocols is None:
             raise RuntimeError("the runner has no server")
         try:
-            self._server = await asyncio.get_running_loop().create_server(
+            server = await asyncio.get_running_loop().create_server(
                 self._head_timeout.watching(protocols), LOOPBACK, port, start_serving=False
             )
-            await ports.serve(self._server)
+            await ports.serve(server)
         except OSError:
-            self._server = None
             await runner.cleanup()
             raise
-        close_server_in_forks(self._server)
-        self._runner = runner
-        self._port = self._server.sockets[0].getsockname()[1]
+        close_server_in_forks(server)
+        self._server, self._runner = server, runner
+        self._port = server.sockets[0].getsockname()[1]
         self._sampler = asyncio.create_task(self._sample(), name="management-rates")
 
     async def stop(self) -> None:
