@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from msctl.amqp.management_documents import DocumentList, Documents
 from msctl.amqp.url import BrokerUrl
 from msctl.errors import BrokerError
+from msctl.model.address import bracketed
 from msctl.model.messaging import MOST
 from msctl.model.queue_messages import QueueBinding
 from msctl.model.snapshots import QueueSnapshot
@@ -34,8 +35,7 @@ class ManagementClient:
 
         Raises BrokerError if what answers there says that it is another broker's.
         """
-        host = f"[{broker.host}]" if ":" in broker.host else broker.host
-        found = cls(f"http://{host}:{PORT}", broker)
+        found = cls(f"http://{bracketed(broker.host)}:{PORT}", broker)
         overview = found._ask("/api/overview")
         listeners = overview.get("listeners") if isinstance(overview, dict) else None
         ports = {one.get("port") for one in listeners or () if isinstance(one, dict)}

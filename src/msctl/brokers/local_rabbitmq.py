@@ -26,7 +26,7 @@ from msctl.amqp.probe import speaks_amqp
 from msctl.brokers.amqp_login import LoginRefusedError, log_in
 from msctl.brokers.rabbitmq_files import MANAGEMENT_PLUGIN, RabbitSettings, find_binary, prepare
 from msctl.errors import BrokerError, PortTakenError, TimedOutError
-from msctl.model.address import local_host
+from msctl.model.address import bracketed, local_host
 from msctl.processes.line_backlog import LineBacklog
 
 _LOG_LINE = re.compile(r"^\S+ \S+ \[(?P<level>\w+)\] <[\d.]+> ?(?P<text>.*)$")
@@ -186,10 +186,9 @@ class RabbitNode:
                 hint=f"its folder {settings.folder} may have been created with another password; "
                 "remove the folder to start with a new one (its messages are lost)",
             ) from error
-        shown = f"[{host}]" if ":" in host else host
         path = "" if settings.vhost == "/" else quote(settings.vhost, safe="")
         user, password = quote(settings.user, safe=""), quote(settings.password, safe="")
-        return f"amqp://{user}:{password}@{shown}:{port}/{path}"
+        return f"amqp://{user}:{password}@{bracketed(host)}:{port}/{path}"
 
     def _quoted_log(self) -> str:
         return ":" + "".join(f"\n  {line}" for line in self._last_lines) if self._last_lines else ""

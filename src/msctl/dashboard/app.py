@@ -49,7 +49,7 @@ from msctl.errors import ConfigError, MsctlError, PortTakenError
 from msctl.faults.view import FaultView
 from msctl.forks import close_server_in_forks
 from msctl.http.head_timeout import HeadTimeout
-from msctl.model.address import is_loopback
+from msctl.model.address import bracketed, is_loopback
 from msctl.model.project import DashboardSpec
 from msctl.model.routing import RouteView
 from msctl.model.views import DetailView, MessagingView, RunView, SystemView, TraceView
@@ -131,24 +131,24 @@ class Dashboard:
     async def start(self) -> str:
         """Listen and return the page's URL. Raises PortTakenError."""
         await self._runner.setup()
-        server = self._runner.server
-        if server is None:
+        protocols = self._runner.server
+        if protocols is None:
             raise RuntimeError("the runner has no server")
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._head_timeout.watching(server), self._spec.host, self._spec.port, start_serving=False
+            server = await asyncio.get_running_loop().create_server(
+                self._head_timeout.watching(protocols), self._spec.host, self._spec.port, start_serving=False
             )
-            await ports.serve(self._server)
+            await ports.serve(server)
         except OSError as error:
-            self._server = None
             await self._runner.cleanup()
             raise PortTakenError(
                 f"the dashboard cannot listen on {self._spec.host}:{self._spec.port}: {error.strerror}",
                 hint="use another port: MSCTL_DASHBOARD_PORT (0 for any free port)",
             ) from error
-        close_server_in_forks(self._server)
-        host, self._port = self._server.sockets[0].getsockname()[:2]
-        self._url = f"http://[{host}]:{self._port}/" if ":" in host else f"http://{host}:{self._port}/"
+        close_server_in_forks(server)
+        self._server = server
+        host, self._port = server.sockets[0].getsockname()[:2]
+        self._url = f"http://{bracketed(host)}:{self._port}/"
         return self._url
 
     @property

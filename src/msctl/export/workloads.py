@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msctl.config.reading.layers import env_name
 from msctl.config.secret_variables import has_password, literal_secrets, secret_references
 from msctl.export.health import HealthCheck, health_check
-from msctl.model.address import LOOPBACK, local_host
+from msctl.model.address import LOOPBACK, bracketed, local_host
 from msctl.model.project import Project
 from msctl.model.registry_url import parse_registry_url
 from msctl.model.service_spec import ServiceSpec
@@ -36,7 +36,7 @@ class HostPort(NamedTuple):
     scheme: str = "http"
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def url(self) -> str:

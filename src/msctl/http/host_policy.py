@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from msctl.model.address import host_name, is_loopback
+from msctl.model.address import bracketed, host_name, is_loopback
 from msctl.model.project import Project
 
 KEY = "gateway.hosts"
@@ -108,4 +108,4 @@ def policy_of(listen_host: str, hosts: Sequence[str] | None, named: Iterable[str
 
 def _normalized(host: str) -> str:
     """A configured host as `host_name` returns it; an IPv6 address may lack its brackets."""
-    return f"[{host.lower()}]" if host.count(":") > 1 and not host.startswith("[") else host_name(host)
+    return host_name(bracketed(host))

@@ -34,6 +34,11 @@ def host_name(authority: str) -> str:
     return authority.partition(":")[0].lower().removesuffix(".")
 
 
+def bracketed(host: str) -> str:
+    """Return a host as URLs have it: an IPv6 address in brackets (RFC 3986 §3.2.2), any other as it is."""
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+
+
 def local_host(host: str) -> str:
     """The host at which a program of this machine reaches what listens on `host`."""
     if host in WILDCARDS:
@@ -50,7 +55,7 @@ class Address:
     tls: bool = False
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def shown(self) -> str:

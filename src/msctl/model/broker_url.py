@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from msctl.errors import ConfigError
+from msctl.model.address import bracketed
 from msctl.secret import MASK, Secret
 
 PORTS = {"amqp": 5672, "amqps": 5671}
@@ -59,7 +60,7 @@ class BrokerUrl:
     @property
     def address(self) -> str:
         """host:port, with an IPv6 address in brackets."""
-        return f"{_bracketed(self.host)}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def shown(self) -> str:
@@ -169,10 +170,6 @@ def _is_address(authority: str, rest: str) -> bool:
 
 def _until(text: str, stops: str) -> str:
     return re.split(f"[{re.escape(stops)}]", text, maxsplit=1)[0]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _quote(text: str) -> str:

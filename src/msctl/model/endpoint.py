@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from msctl.model.address import bracketed
 from msctl.model.exchange import Handler
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Endpoint:
         hosts = [target.host for target in self.addresses]
         found = []
         for host, port, weight, _ in self.addresses:
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            address = f"{bracketed(host)}:{port}"
             name = address if hosts.count(host) > 1 else host
             url = f"{parts.scheme}://{address}"
             server_name = self.server_name or parts.hostname

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msctl.gateway.message.target import Target
 from msctl.gateway.routing.routes import Rule, replace_prefix
+from msctl.model.address import bracketed
 from msctl.model.route_spec import RedirectSpec
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -23,9 +24,7 @@ def location(spec: RedirectSpec, rule: Rule, target: Target, *, scheme: str, hos
         port = str(spec.port)
     elif spec.scheme is not None or spec.host is not None:
         port = ""
-    authority = spec.host or name
-    if authority.count(":") > 1 and not authority.startswith("["):
-        authority = f"[{authority}]"
+    authority = bracketed(spec.host or name)
     if port and port != str(_DEFAULT_PORTS.get(to_scheme)):
         authority = f"{authority}:{port}"
     query = "" if target.query is None else f"?{target.query}"
